@@ -1,0 +1,20 @@
+# The scripts do the work, for machines without make.
+.PHONY: demo test test-fast check format bench
+
+demo:       ## hear a question answered
+	@scripts/demo $(ARGS)
+
+test:       ## all tests, on the real models
+	@scripts/test $(ARGS)
+
+test-fast:  ## the tests that need no models
+	@scripts/test-fast $(ARGS)
+
+check:      ## format, lint, types, shell
+	@scripts/check
+
+format:     ## format the code
+	@scripts/format
+
+bench:      ## measure beside the official servers
+	@scripts/bench $(ARGS)

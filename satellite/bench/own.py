@@ -1,0 +1,50 @@
+"""Our daemon as it is measured: a process of its own, with the demo models on the CPU."""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from satellite import __version__
+from satellite.bench.server import Command, free_port
+from satellite.models import demo
+
+NAME = "satellite"
+
+_SHOWN = ("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp")
+
+
+def daemon(folder: Path, models: Path, threads: int, *, chat: bool = True) -> Command:
+    """Return how the daemon is started; its configuration is written into `folder`.
+
+    Without `chat` its chat model is an Ollama that does not exist: what is left is the rest of the daemon.
+    """
+    port = free_port()
+    config: dict[str, Any] = {
+        "log_level": "warning",
+        "wyoming": {"host": "127.0.0.1", "port": port}
+        | dict.fromkeys(("wake_port", "stt_port", "tts_port", "handle_port")),
+        "zeroconf": {"enabled": False},
+        "models": {"directory": str(models)},
+        "stt": {
+            "model": demo.TINY_EN.name,
+            "device": "cpu",
+            "compute_type": "int8",
+            "beam_size": 1,
+            "threads": threads,
+        },
+        "tts": {"voice": demo.JOE.name, "device": "cpu", "threads": threads},
+    }
+    if not chat:
+        nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}
+        config["chat"] = {"providers": [nowhere]}
+    file = folder / f"satellite-{port}.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"])
+
+
+def versions() -> dict[str, str]:
+    """Return our version and those of what does the work."""
+    return {NAME: __version__} | {name: importlib.metadata.version(name) for name in _SHOWN}

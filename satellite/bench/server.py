@@ -1,0 +1,134 @@
+"""A server under test: a process of its own on free loopback ports, stopped whatever happens."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wyoming.client import AsyncTcpClient
+from wyoming.event import Event
+from wyoming.info import Describe
+
+from satellite.errors import SatelliteError
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 10.0
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to start a server that listens on `port` of the loopback interface."""
+
+    name: str
+    port: int
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers."""
+
+    name: str
+    port: int
+    process_id: int
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def started(command: Command) -> AsyncIterator[Server]:
+    """Run the server for the length of the `with`; inside, it answers `describe`.
+
+    Raises `SatelliteError` with the code `bench-server` and the end of its log when it does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="satellite-bench-") as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command.arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(command.environment),
+                cwd=folder,  # what a server leaves behind goes with the folder
+                start_new_session=True,  # Ctrl+C reaches us alone, and its children can be stopped with it
+            )
+        try:
+            await _answers(command, process, log)
+            yield Server(command.name, command.port, process.pid)
+        finally:
+            await _stop(process)
+
+
+async def _answers(command: Command, process: asyncio.subprocess.Process, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.returncode is None:
+        with contextlib.suppress(OSError, SatelliteError, TimeoutError):
+            async with asyncio.timeout(5), connected(command.port) as client:
+                await client.write_event(Describe().event())
+                await _until(client, "info")
+                return
+        await asyncio.sleep(_POLL_SECONDS)
+    what = "did not answer in time" if process.returncode is None else f"ended with status {process.returncode}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    raise SatelliteError("\n".join([f"{command.name} {what}; the end of its log:", *lines]), code="bench-server")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End the server and all its children, politely first, and reap it."""
+    waiting = asyncio.ensure_future(process.wait())
+    _signal_group(process.pid, signal.SIGTERM)
+    try:
+        await asyncio.wait([waiting], timeout=_STOP_SECONDS)
+    finally:
+        _signal_group(process.pid, signal.SIGKILL)
+        await waiting
+
+
+def _signal_group(process_id: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process_id, number)
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[AsyncTcpClient]:
+    """Connect with the client of the `wyoming` package, the one Home Assistant uses: neither side's own."""
+    client = AsyncTcpClient("127.0.0.1", port)
+    await client.connect()
+    try:
+        yield client
+    finally:
+        with contextlib.suppress(OSError):
+            await client.disconnect()
+
+
+async def events(client: AsyncTcpClient, name: str) -> AsyncIterator[Event]:
+    """Yield what the server sends; raises `SatelliteError` for its `error`, and when it leaves without an answer."""
+    while True:
+        event = await client.read_event()
+        if event is None:
+            raise SatelliteError(f"{name} closed the connection before it had answered", code="bench-request")
+        if event.type == "error":
+            raise SatelliteError(f"{name} answered: {event.data.get('text')}", code="bench-request")
+        yield event
+
+
+async def _until(client: AsyncTcpClient, event_type: str) -> None:
+    async for event in events(client, "the server"):
+        if event.type == event_type:
+            return

@@ -1,0 +1,344 @@
+"""Every setting, its unit and its default. `satellite.configfile` reads them from a file."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Device = Literal["auto", "cuda", "cpu"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Wyoming(Settings):
+    """The Wyoming services that Home Assistant and other clients dial."""
+
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+
+    port: Port = 10600
+    """Port with all services."""
+
+    wake_port: Port | None = 10400
+    """Port with the wake word service alone; null switches it off."""
+
+    stt_port: Port | None = 10300
+    """Port with speech to text alone; null switches it off."""
+
+    tts_port: Port | None = 10200
+    """Port with text to speech alone; null switches it off."""
+
+    handle_port: Port | None = 10500
+    """Port with the conversation service alone; null switches it off."""
+
+    allow: tuple[str, ...] = ()
+    """Addresses or networks (CIDR) that may connect besides loopback and private ranges."""
+
+    max_connections: int = Field(2000, ge=8, le=100_000)
+    """Open connections; past it the one that has been idle longest is closed."""
+
+    read_timeout_seconds: Seconds = 10.0
+    """How long the rest of an event may take once its first byte has come, seconds."""
+
+    write_timeout_seconds: Seconds = 10.0
+    """How long a client may refuse to read before it is cut off, seconds."""
+
+    max_audio_seconds: float = Field(60.0, ge=1, le=600)
+    """Longest recording for speech to text, seconds; at the limit it is transcribed as it is."""
+
+    max_text_characters: int = Field(20_000, ge=100, le=1_000_000)
+    """Longest text to speak or to answer, characters."""
+
+
+class Zeroconf(Settings):
+    """Announcing the daemon on the local network, so that Home Assistant discovers it."""
+
+    enabled: bool = True
+    """Announce the port with all services."""
+
+    name: str | None = None
+    """Unique, lasting name of this daemon; null derives one from the machine's id."""
+
+    address: str | None = None
+    """Address to announce; null announces the interfaces' own addresses."""
+
+
+class Models(Settings):
+    """Where models live on disk."""
+
+    directory: Path | None = None
+    """Folder of the models; null is /var/lib/satellite/models, or the user's data folder without it."""
+
+
+class WakeWordSettings(Settings):
+    """When one wake word counts as heard; what is null falls back to the setting of all words."""
+
+    threshold: Probability | None = None
+    """Score at or above which a frame counts."""
+
+    trigger_level: int | None = Field(None, ge=1, le=50)
+    """Frames in a row that must count (a frame is 80 ms with openWakeWord, 30 ms with microWakeWord)."""
+
+    refractory_seconds: float | None = Field(None, ge=0, le=60)
+    """Silence about the same word after a detection, seconds."""
+
+
+class Wake(Settings):
+    """Wake word detection."""
+
+    engine: Literal["openwakeword", "microwakeword"] = "openwakeword"
+    """Which engine is the default; both are offered over Wyoming."""
+
+    words: tuple[str, ...] = ("okay_nabu",)
+    """Words listened for when a client names none."""
+
+    threshold: Probability = 0.5
+    """Score at or above which a frame counts; microWakeWord's models carry their own cutoff instead."""
+
+    trigger_level: int = Field(1, ge=1, le=50)
+    """Frames in a row that must count."""
+
+    refractory_seconds: float = Field(2.0, ge=0, le=60)
+    """Silence about the same word after a detection, seconds."""
+
+    per_word: dict[str, WakeWordSettings] = {}
+    """Settings of single words, by name."""
+
+    custom_directory: Path | None = None
+    """Folder with wake words of one's own (.onnx, .tflite; microWakeWord: .json beside .tflite); it is watched."""
+
+
+class Vad(Settings):
+    """Voice activity detection (Silero)."""
+
+    threshold: Probability = 0.5
+    """Speech probability at or above which a 32 ms window counts as speech."""
+
+
+class Stt(Settings):
+    """Speech to text (Whisper)."""
+
+    model: str = "tiny.en"
+    """Name in the catalogue, a CTranslate2 repository of the hub (org/name), or a folder."""
+
+    device: Device = "auto"
+    """Where it runs; `cuda` is an error where CUDA cannot be used, `auto` falls back and says so."""
+
+    compute_type: Literal[
+        "default", "auto", "int8", "int8_float16", "int8_float32", "float16", "float32", "bfloat16"
+    ] = "default"
+    """Arithmetic; default is int8 on a CPU and float16 on a GPU."""
+
+    language: str | None = None
+    """Language code such as en; null lets the model detect it."""
+
+    beam_size: int = Field(1, ge=1, le=10)
+    """Hypotheses kept while decoding."""
+
+    threads: int = Field(0, ge=0, le=64)
+    """CPU threads; 0 is one a core, at most four."""
+
+    vocabulary: tuple[str, ...] = ()
+    """Names and terms to expect."""
+
+    own_endpoint: bool = False
+    """Find the end of the command here: `transcript` comes before `audio-stop`; clients need no VAD of their own."""
+
+    min_speech_seconds: float = Field(0.1, ge=0, le=2)
+    """Less speech than this in a recording is an empty transcript, seconds."""
+
+    no_speech_threshold: Probability = 0.6
+    """Above it, together with a log probability below the next threshold, nobody spoke."""
+
+    log_probability_threshold: float = Field(-1.0, ge=-20, le=0)
+    """Average log probability of the words under which a doubtful recording is taken for noise."""
+
+
+class Endpoint(Settings):
+    """When a voice command begins and ends."""
+
+    silence_seconds: float = Field(0.7, ge=0.1, le=5)
+    """Silence that ends a command, seconds; a client's vad_sensitivity scales it."""
+
+    no_speech_seconds: Seconds = 5.0
+    """Without speech for this long the run ends, seconds."""
+
+    max_command_seconds: Seconds = 15.0
+    """Longest command, seconds."""
+
+
+class Tts(Settings):
+    """Text to speech (Piper)."""
+
+    voice: str = "en_US-joe-medium"
+    """Default voice: name in the catalogue, or path of an .onnx file."""
+
+    speaker: str | None = None
+    """Speaker of a multi-speaker voice; null is the voice's default."""
+
+    device: Device = "auto"
+    """Where it runs; `cuda` is an error where CUDA cannot be used, `auto` falls back and says so."""
+
+    threads: int = Field(0, ge=0, le=64)
+    """CPU threads; 0 is one a core, at most four."""
+
+    length_scale: float | None = Field(None, gt=0, le=5)
+    """Pace; above 1 is slower; null is the voice's own."""
+
+    noise_scale: float | None = Field(None, ge=0, le=2)
+    """Variation of the sound; null is the voice's own."""
+
+    noise_w_scale: float | None = Field(None, ge=0, le=2)
+    """Variation of the rhythm; null is the voice's own."""
+
+    volume: float = Field(1.0, gt=0, le=4)
+    """Gain on top of the voice's normal loudness."""
+
+    max_loaded_voices: int = Field(3, ge=1, le=64)
+    """Voices in memory at once; the one unused longest goes."""
+
+
+class Ollama(Settings):
+    """A chat model served by Ollama."""
+
+    type: Literal["ollama"]
+    """Kind of provider."""
+
+    url: str = "http://127.0.0.1:11434"
+    """Where the server listens."""
+
+    model: str
+    """Name of the model, as `ollama list` shows it."""
+
+    num_ctx: int = Field(4096, ge=256, le=1_048_576)
+    """Context length, tokens; the same in every request, or Ollama reloads the model."""
+
+    keep_alive: float = -1
+    """How long Ollama keeps the model loaded after a request, seconds; -1 is for ever."""
+
+
+class OpenAICompatible(Settings):
+    """A chat model behind an OpenAI-compatible API; a hosted one receives the household's words."""
+
+    type: Literal["openai"]
+    """Kind of provider."""
+
+    name: str = "groq"
+    """What answers and logs call it."""
+
+    url: str = "https://api.groq.com/openai/v1"
+    """Base URL of the API."""
+
+    model: str
+    """Name of the model there."""
+
+    api_key_file: Path | None = None
+    """File with the key; null takes the environment's GROQ_API_KEY (or NAME_API_KEY for another name)."""
+
+
+class Local(Settings):
+    """A small GGUF model inside the daemon."""
+
+    type: Literal["local"]
+    """Kind of provider."""
+
+    model: str = "smollm2-135m-instruct"
+    """Name in the catalogue, path of a .gguf file, or org/repository:file.gguf of the hub."""
+
+    context_tokens: int = Field(2048, ge=256, le=131_072)
+    """Context length, tokens."""
+
+    threads: int = Field(0, ge=0, le=64)
+    """CPU threads; 0 is one a core, at most four."""
+
+    gpu_layers: int = Field(0, ge=0, le=1000)
+    """Layers on the GPU, where xllamacpp was built for one."""
+
+
+Provider = Annotated[Ollama | OpenAICompatible | Local, Field(discriminator="type")]
+
+
+class Chat(Settings):
+    """The chat model."""
+
+    providers: tuple[Provider, ...] = Field((Local(type="local"),), min_length=1)
+    """Who answers, in order: the next one is asked when one fails before its first word."""
+
+    system_prompt: str = "You are the voice of the house. Answer in one short sentence."
+    """What the model is told first."""
+
+    max_tokens: int = Field(200, ge=8, le=4096)
+    """Longest answer, tokens."""
+
+    temperature: float = Field(0.0, ge=0, le=2)
+    """Randomness; 0 always gives the likeliest answer."""
+
+
+class Deadlines(Settings):
+    """How long each stage may take before the run ends with an error."""
+
+    load_seconds: Seconds = 60.0
+    """Waiting for an engine that is still loading, seconds."""
+
+    stt_seconds: Seconds = 15.0
+    """Transcribing one command, seconds."""
+
+    chat_first_token_seconds: Seconds = 10.0
+    """Waiting for the first word of the answer, seconds."""
+
+    chat_seconds: Seconds = 60.0
+    """The whole answer, seconds."""
+
+    tts_seconds: Seconds = 15.0
+    """Synthesising one piece of the answer, seconds."""
+
+    wake_seconds: float = Field(0.0, ge=0, le=86_400)
+    """Waiting for the wake word, seconds; 0 waits for ever."""
+
+
+class Config(Settings):
+    """The whole configuration."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged; transcripts appear only at debug."""
+
+    wyoming: Wyoming = Wyoming()
+    zeroconf: Zeroconf = Zeroconf()
+    models: Models = Models()
+    wake: Wake = Wake()
+    vad: Vad = Vad()
+    stt: Stt = Stt()
+    endpoint: Endpoint = Endpoint()
+    tts: Tts = Tts()
+    chat: Chat = Chat()
+    deadlines: Deadlines = Deadlines()
+
+
+def nearest(name: str, known: set[str] | list[str]) -> str:
+    """Return a phrase that names the valid name closest to `name`, or all of a few."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "expected one of " + ", ".join(sorted(known))
+
+
+def custom_wake_words(wake: Wake) -> set[str]:
+    """Return the names of the wake words in the custom folder; the files' stems."""
+    directory = wake.custom_directory
+    if directory is None or not directory.is_dir():
+        return set()
+    return {file.stem for file in directory.iterdir() if file.suffix in (".onnx", ".tflite")}
+
+
+def cpu_threads(setting: int) -> int:
+    """Return the number of threads that a `threads` setting means; 0 is one a core, at most four."""
+    return setting or min(4, len(os.sched_getaffinity(0)))

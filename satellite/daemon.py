@@ -1,0 +1,238 @@
+"""The composition root: builds everything from the configuration, starts it in order, stops it in reverse.
+
+Start: listen (so that `describe` and `ping` are answered from the first moment) -> load the engines side by side
+-> announce on the network. Stop: take the announcement back -> close connections, which cancels their runs ->
+close the engines. Only this module knows concrete engines.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from satellite.config import Config, Local, Ollama, OpenAICompatible, Provider
+from satellite.engines import ChatModel
+from satellite.engines.slot import Engines, Slot
+from satellite.engines.vad import SileroVad
+from satellite.engines.voices import VoiceFolder
+from satellite.engines.worker import Worker
+from satellite.errors import ConfigError, SatelliteError, Stage
+from satellite.events import EventBus
+from satellite.models import catalogue
+from satellite.models.spec import Kind
+from satellite.models.store import Store
+from satellite.services.session import ALL_STAGES, Session
+from satellite.turn.stages import Stages
+from satellite.wire.connection import Connection, Timeouts
+from satellite.wire.discovery import Announcement, default_name, own_addresses
+from satellite.wire.server import Admission, Handler, Server, allow_many_connections
+
+_LOGGER = logging.getLogger(__name__)
+
+_STREAM_QUEUE = 4096
+"""Waiting calls of engines that are fed chunk by chunk; each stream has at most one."""
+
+_REFRESH_SECONDS = 3.0
+"""How often folders of voices and wake words are looked at."""
+
+
+class Daemon:
+    """The whole program. Use it as `async with`; inside, it serves."""
+
+    def __init__(self, config: Config, *, free_ports: bool = False) -> None:
+        """Build it; with `free_ports` it listens on whatever ports are free instead of the configured ones."""
+        self.config = config
+        self._free_ports = free_ports
+        self.bus = EventBus()
+        self.ports: dict[str, int] = {}
+        """Where it listens, by the name of the setting; filled at start."""
+
+        self.store = Store(config.models.directory)
+        self._workers = {
+            "wake": Worker(Stage.WAKE, queue_size=_STREAM_QUEUE),
+            "vad": Worker(Stage.STT, name="vad", queue_size=_STREAM_QUEUE),
+            "stt": Worker(Stage.STT),
+            "chat": Worker(Stage.CHAT),
+            "tts": Worker(Stage.TTS, queue_size=64),
+        }
+        self._voices = VoiceFolder(self.store, catalogue.find(Kind.TTS, config.tts.voice))
+        self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
+        self.engines = self._build()
+        self._stages = Stages(self.engines, config)
+        wyoming = config.wyoming
+        self._server = Server(
+            Admission(wyoming.allow),
+            Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
+            max_connections=wyoming.max_connections,
+        )
+        self._announcement: Announcement | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loaded = asyncio.Event()
+
+    async def __aenter__(self) -> "Daemon":
+        """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
+        allow_many_connections()
+        try:
+            await self._listen()
+        except ConfigError:
+            await self._server.close()
+            raise
+        self._tasks = [
+            asyncio.create_task(self._load_all(), name="load"),
+            asyncio.create_task(self._refresh(), name="refresh"),
+        ]
+        await self._announce()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop in the reverse order of the start."""
+        if self._announcement is not None:
+            await self._announcement.stop()
+        await self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engines.chat.engine.close()
+        for worker in self._workers.values():
+            worker.close()
+
+    async def ready(self) -> list[SatelliteError]:
+        """Wait until every engine is loaded or has failed; return the failures."""
+        await self._loaded.wait()
+        return [slot.failure for slot in self.engines.slots if slot.failure is not None]
+
+    async def _listen(self) -> None:
+        wyoming = self.config.wyoming
+        served = {
+            "port": (wyoming.port, ALL_STAGES),
+            "wake_port": (wyoming.wake_port, frozenset({Stage.WAKE})),
+            "stt_port": (wyoming.stt_port, frozenset({Stage.STT})),
+            "tts_port": (wyoming.tts_port, frozenset({Stage.TTS})),
+            "handle_port": (wyoming.handle_port, frozenset({Stage.CHAT})),
+        }
+        for name, (port, stages) in served.items():
+            if port is not None:
+                wanted = 0 if self._free_ports else port
+                self.ports[name] = await self._server.listen(wyoming.host, wanted, self._handler(stages))
+        listening = ", ".join(f"{name.removesuffix('_port')} {port}" for name, port in self.ports.items())
+        _LOGGER.info("listening at %s: %s", wyoming.host, listening)
+
+    def _handler(self, stages: frozenset[Stage]) -> Handler:
+        async def serve(connection: Connection) -> None:
+            await Session(connection, self._stages, self.bus, stages).serve()
+
+        return serve
+
+    async def _announce(self) -> None:
+        settings = self.config.zeroconf
+        if not settings.enabled:
+            return
+        addresses = [settings.address] if settings.address else own_addresses(self.config.wyoming.host)
+        name = settings.name or default_name(self.config.wyoming.port)
+        self._announcement = Announcement(name, self.ports["port"], addresses)
+        await self._announcement.start()
+
+    def _build(self) -> Engines:
+        """Make every engine, unloaded, each in its slot."""
+        return Engines(
+            wake=self._build_wake(),
+            vad=self._build_vad(),
+            transcriber=self._build_transcriber(),
+            chat=self._build_chat(),
+            synthesizer=self._build_synthesizer(),
+        )
+
+    def _slot(self, stage: Stage, engine: Any, load: Callable[[], Awaitable[None]]) -> Slot[Any]:
+        slot: Slot[Any] = Slot(stage, engine)
+        self._loads.append((slot, load))
+        return slot
+
+    def _build_wake(self) -> tuple[Slot[Any], ...]:
+        from satellite.engines.microwakeword import MicroWakeWordEngine
+        from satellite.engines.openwakeword import OpenWakeWordEngine
+
+        worker = self._workers["wake"]
+        spec = catalogue.find(Kind.WAKE, "openwakeword")
+        open_ = OpenWakeWordEngine(self.config.wake, self.store.directory / "wake" / "openwakeword", worker)
+        micro = MicroWakeWordEngine(self.config.wake, worker)
+
+        async def load_open() -> None:
+            self.store.path(spec)  # the clear error when it is missing
+            await worker.run(open_.load)
+
+        slots = {micro.program: self._slot(Stage.WAKE, micro, lambda: worker.run(micro.load))}
+        if self.config.wake.engine == open_.program or self.store.present(spec):
+            slots[open_.program] = self._slot(Stage.WAKE, open_, load_open)
+        return tuple(sorted(slots.values(), key=lambda slot: slot.engine.program != self.config.wake.engine))
+
+    def _build_vad(self) -> Slot[Any]:
+        worker = self._workers["vad"]
+        vad = SileroVad(worker)
+        return self._slot(Stage.STT, vad, lambda: worker.run(vad.load))
+
+    def _build_transcriber(self) -> Slot[Any]:
+        from satellite.engines.stt import WhisperTranscriber
+
+        worker = self._workers["stt"]
+        spec = catalogue.find(Kind.STT, self.config.stt.model)
+        transcriber = WhisperTranscriber(self.config.stt, spec, worker)
+        return self._slot(Stage.STT, transcriber, lambda: worker.run(lambda: transcriber.load(self.store.path(spec))))
+
+    def _build_synthesizer(self) -> Slot[Any]:
+        from satellite.engines.tts import PiperSynthesizer
+
+        worker = self._workers["tts"]
+        synthesizer = PiperSynthesizer(self.config.tts, self._voices.files, worker)
+
+        async def load() -> None:
+            self._voices.require_default()
+            await worker.run(synthesizer.load)
+
+        return self._slot(Stage.TTS, synthesizer, load)
+
+    def _build_chat(self) -> Slot[Any]:
+        from satellite.engines.chat.route import RouteChat
+
+        models = [self._provider(provider) for provider in self.config.chat.providers]
+        chat = models[0] if len(models) == 1 else RouteChat(models, self.config.deadlines)
+        return self._slot(Stage.CHAT, chat, self._load_chat)
+
+    def _provider(self, provider: Provider) -> ChatModel:
+        match provider:
+            case Ollama():
+                from satellite.engines.chat.ollama import OllamaChat
+
+                return OllamaChat(provider, self.config.chat, self.config.deadlines)
+            case OpenAICompatible():
+                from satellite.engines.chat.openai import OpenAIChat
+
+                return OpenAIChat(provider, self.config.chat, self.config.deadlines)
+            case Local():
+                return self._local(provider)
+
+    async def _load_all(self) -> None:
+        await asyncio.gather(*(self._load_one(slot, load) for slot, load in self._loads))
+        self._loaded.set()
+        failed = [slot.stage for slot in self.engines.slots if slot.failure is not None]
+        if failed:
+            _LOGGER.error("serving without: %s", ", ".join(dict.fromkeys(failed)))
+        else:
+            _LOGGER.info("ready")
+
+    async def _load_one(self, slot: Slot[Any], load: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await load()
+        except SatelliteError as error:
+            _LOGGER.error("%s: [%s] %s", slot.stage, error.code, error)
+            slot.settle(error)
+        else:
+            slot.settle()
+
+    async def _refresh(self) -> None:
+        """Follow what administrators put into the folders of voices and wake words."""
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            await asyncio.to_thread(self._voices.scan)
+            for slot in self.engines.wake:
+                if slot.ready:
+                    await slot.engine.refresh()

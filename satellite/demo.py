@@ -1,0 +1,257 @@
+"""`satellite demo`: fetch the small models, start the daemon, play the part of a room, and show the run."""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from satellite import configfile
+from satellite.audio import BYTES_PER_SECOND, Converter, read_wav, to_float, write_wav
+from satellite.config import Config
+from satellite.daemon import Daemon
+from satellite.errors import ConfigError, SatelliteError
+from satellite.events import RunEvent, RunEventType, Subscription
+from satellite.models import catalogue
+from satellite.models.progress import TerminalProgress
+from satellite.models.store import Store
+from satellite.wire import client
+
+WAKE_PHRASE = "Okay Nabu."
+QUESTION = "What is the capital of France?"
+
+_PAUSE_SECONDS = 0.8
+"""Between the wake word and the question, as people leave it."""
+
+_TAIL_SECONDS = 3.0
+"""Silence after the question, in which the daemon finds its end."""
+
+_AUDIBLE = 0.01
+"""-40 dBFS: what counts as the last sound of the question."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """Audio of wake word and question, and where its last sound is."""
+
+    pcm: bytes
+    end_seconds: float
+
+
+class _Clock:
+    """When what happened, in milliseconds from the start of the room's audio."""
+
+    def __init__(self) -> None:
+        self.zero = time.monotonic()
+        self.at: dict[str, float] = {}
+
+    def note(self, name: str, at: float | None = None) -> float:
+        """Remember the first time of `name` and return it."""
+        return self.at.setdefault(name, ((at or time.monotonic()) - self.zero) * 1000)
+
+    def between(self, start: str, end: str) -> float | None:
+        """Return the milliseconds from one event to another, if both happened."""
+        if start not in self.at or end not in self.at:
+            return None
+        return round(self.at[end] - self.at[start], 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the Piper voice")
+    parser.add_argument("--microphone", action="store_true", help="ask with this machine's microphone")
+    parser.add_argument("--output", type=Path, default=Path("demo-reply.wav"), help="where the answer's sound goes")
+    parser.add_argument("--serve", action="store_true", help="keep the daemon running afterwards")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the story")
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Run the demo; return the exit status."""
+    console = Console(stderr=args.json)
+    config = configfile.load(args.config) if args.config else Config()
+    pull_demo_models(Store(config.models.directory), console)
+    async with _started(config, console, announce=args.serve) as daemon:
+        uri = f"tcp://127.0.0.1:{daemon.ports['port']}"
+        with console.status("loading the models"):
+            failures = await daemon.ready()
+        for failure in failures:
+            console.print(f"[red]not ready[/]: [{failure.code}] {failure}", markup=True)
+        console.print(f"daemon ready at [bold]{uri}[/]\n")
+        outcome = await _converse(daemon, uri, args, console)
+        if args.json:
+            print(json.dumps(outcome, ensure_ascii=False))
+        if args.serve:
+            console.print("\nserving; Ctrl+C ends it")
+            await asyncio.Event().wait()
+    return 0
+
+
+def pull_demo_models(store: Store, console: Console) -> None:
+    """Fetch what the demo set lacks, with a progress bar; raises `ModelError`."""
+    missing = [spec for spec in catalogue.DEMO if not store.present(spec)]
+    if not missing:
+        return
+    console.print(f"fetching the demo models into {store.directory}")
+    with TerminalProgress(console) as progress:
+        for spec in missing:
+            store.pull(spec, progress)
+
+
+class _started:
+    """The daemon on its own ports, or on free ones where another program has them."""
+
+    def __init__(self, config: Config, console: Console, *, announce: bool) -> None:
+        self._config = config.model_copy(
+            update={"zeroconf": config.zeroconf.model_copy(update={"enabled": announce and config.zeroconf.enabled})}
+        )
+        self._console = console
+
+    async def __aenter__(self) -> Daemon:
+        self._daemon = Daemon(self._config)
+        try:
+            return await self._daemon.__aenter__()
+        except ConfigError as busy:
+            self._console.print(f"{busy}\ntaking free ports instead")
+        self._daemon = Daemon(self._config, free_ports=True)
+        return await self._daemon.__aenter__()
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._daemon.__aexit__(*details)
+
+
+async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    clock = _Clock()
+    end_seconds = None
+    if args.microphone:
+        from satellite.microphone import listen
+
+        console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
+        microphone: AsyncIterator[bytes] = listen()
+    else:
+        question = await _recorded(uri, args.wav) if args.wav else await _spoken(uri)
+        end_seconds = question.end_seconds
+        console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
+        clock = _Clock()
+        microphone = client.recording(question.pcm, realtime=True)
+    with daemon.bus.subscribe(4096) as events:
+        story = asyncio.create_task(_tell(events, clock, console), name="story")
+        try:
+            heard = await client.converse(uri, microphone, on_event=lambda event: _note_sound(clock, event.type))
+        finally:
+            story.cancel()
+            await asyncio.gather(story, return_exceptions=True)
+    if heard.format is None:
+        raise SatelliteError("the run ended without an answer that can be heard")
+    write_wav(args.output, bytes(heard.pcm), heard.format)
+    if end_seconds is not None:
+        clock.note("speech-end", clock.zero + end_seconds)
+    outcome = _outcome(heard, clock, args.output)
+    _conclude(outcome, console)
+    return outcome
+
+
+def _note_sound(clock: _Clock, event_type: str) -> None:
+    if event_type == "audio-chunk":
+        clock.note("first-sound")
+
+
+async def _spoken(uri: str) -> _Question:
+    """Let the daemon's own voice say wake word and question."""
+    wake_word = await _say(uri, WAKE_PHRASE)
+    question = await _say(uri, QUESTION)
+    return _composed(wake_word, question)
+
+
+async def _say(uri: str, text: str) -> bytes:
+    heard = await client.say(uri, text)
+    assert heard.format is not None
+    converter = Converter(heard.format)
+    return converter.convert(bytes(heard.pcm)) + converter.flush()
+
+
+async def _recorded(uri: str, file: Path) -> _Question:
+    """Take a recording; one without a wake word gets a spoken one in front."""
+    try:
+        pcm = read_wav(file)
+    except (OSError, EOFError, ValueError, SatelliteError) as error:
+        raise SatelliteError(f"{file} cannot be used: {error}", code="bad-wav") from error
+    if await client.detects(uri, pcm):
+        return _composed(b"", pcm)
+    return _composed(await _say(uri, WAKE_PHRASE), pcm)
+
+
+def _composed(wake_word: bytes, question: bytes) -> _Question:
+    pause = _silence(_PAUSE_SECONDS) if wake_word else b""
+    lead = _silence(0.5) + wake_word + pause
+    samples = abs(to_float(question))
+    last = max((index for index in (samples > _AUDIBLE).nonzero()[0][-1:]), default=0)
+    return _Question(lead + question + _silence(_TAIL_SECONDS), (len(lead) + 2 * float(last)) / BYTES_PER_SECOND)
+
+
+def _silence(seconds: float) -> bytes:
+    return bytes(2 * int(seconds * BYTES_PER_SECOND / 2))
+
+
+_STORY = {
+    RunEventType.WAKE_WORD_START: "listening for the wake word",
+    RunEventType.WAKE_WORD_END: "wake word [bold]{name}[/]",
+    RunEventType.STT_VAD_START: "somebody speaks",
+    RunEventType.STT_VAD_END: "end of the command",
+    RunEventType.STT_END: "understood: [bold]{text}[/]",
+    RunEventType.CHAT_START: "asking the chat model",
+    RunEventType.CHAT_END: "answer complete, from [bold]{provider}[/]",
+    RunEventType.TTS_START: "first sound leaves ({voice})",
+    RunEventType.TTS_END: "spoken: {audio_seconds:.1f} s of sound",
+    RunEventType.ERROR: "[red]{code}[/] {text}",
+}
+
+
+async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
+    """Print the run as it happens and note its times."""
+    async for event in events:
+        at = clock.note(event.type, event.at)
+        if event.type in _STORY:
+            console.print(f"[dim]{at / 1000:7.2f} s[/]  {_sentence(event)}", highlight=False)
+
+
+def _sentence(event: RunEvent) -> str:
+    escaped = {key: value.replace("[", r"\[") if isinstance(value, str) else value for key, value in event.data.items()}
+    return _STORY[event.type].format(**escaped)
+
+
+def _outcome(heard: client.Heard, clock: _Clock, output: Path) -> dict[str, Any]:
+    spans = {
+        "voice_to_voice": ("speech-end", "first-sound"),
+        "endpoint": ("speech-end", RunEventType.STT_VAD_END),
+        "stt": (RunEventType.STT_VAD_END, RunEventType.STT_END),
+        "chat_first_token": (RunEventType.CHAT_START, RunEventType.CHAT_DELTA),
+        "chat": (RunEventType.CHAT_START, RunEventType.CHAT_END),
+        "tts_first_sound": (RunEventType.CHAT_DELTA, RunEventType.TTS_START),
+        "run": (RunEventType.RUN_START, RunEventType.RUN_END),
+    }
+    timings = {name: clock.between(*span) for name, span in spans.items()}
+    return {
+        "wake_word": heard.wake_word,
+        "transcript": heard.transcript,
+        "reply": heard.reply,
+        "provider": heard.provider,
+        "audio_seconds": round(heard.audio_seconds, 3),
+        "timings_ms": {name: span for name, span in timings.items() if span is not None},
+        "reply_wav": str(output.resolve()),
+    }
+
+
+def _conclude(outcome: dict[str, Any], console: Console) -> None:
+    console.print()
+    for label, key in (("heard", "transcript"), ("answer", "reply"), ("from", "provider"), ("sound", "reply_wav")):
+        console.print(f"{label:>8}  ", end="")
+        console.print(outcome[key], markup=False, highlight=False, soft_wrap=True)
+    if "voice_to_voice" in outcome["timings_ms"]:
+        console.print(
+            f"    took  {outcome['timings_ms']['voice_to_voice']:.0f} ms from the last word to the first sound"
+        )

@@ -1,0 +1,174 @@
+"""What an engine is to the rest of the code: five Protocols and the values that cross them.
+
+Audio is canonical PCM (`satellite.audio`) everywhere except what a voice returns, which is in the voice's own
+format. Every method that computes is a coroutine: the work happens in the engine's own thread, never on the
+event loop. Failures are `StageError`s; `CancelledError` drops the result and frees the thread as soon as the
+library allows.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from satellite.audio import AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWord:
+    """A phrase that can be listened for."""
+
+    name: str
+    """What configuration, `detect` and `detection` call it, such as `okay_nabu`."""
+
+    phrase: str
+    """What a person says."""
+
+    languages: tuple[str, ...]
+    """Language codes the model was trained for; empty when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A wake word was heard."""
+
+    name: str
+    seconds: float
+    """Where in the stream the deciding audio ends, from the stream's first sample."""
+
+
+class WakeStream(Protocol):
+    """One listener's position in its own audio."""
+
+    async def feed(self, pcm: bytes) -> list[Detection]:
+        """Return what `pcm` completes; several words may fire."""
+
+    def close(self) -> None:
+        """Forget the stream."""
+
+
+class WakeWordEngine(Protocol):
+    """Listens for wake words, many streams at once."""
+
+    program: str
+    """Name in the Wyoming `info`."""
+
+    @property
+    def words(self) -> Sequence[WakeWord]:
+        """All words that can be asked for now; a watched folder may change them."""
+
+    async def stream(self, names: Sequence[str] | None) -> WakeStream:
+        """Start listening for `names`, or for the configured words when None."""
+
+    async def refresh(self) -> None:
+        """Look for words that were added to, changed in or removed from the watched folder."""
+
+
+class VadStream(Protocol):
+    """Voice activity along one stream."""
+
+    async def feed(self, pcm: bytes) -> list[float]:
+        """Return the speech probability of each 32 ms window that `pcm` completes."""
+
+
+class Vad(Protocol):
+    """Voice activity detection."""
+
+    window_seconds: float
+
+    def stream(self) -> VadStream:
+        """Start a stream of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """What was said; `text` is empty when nobody spoke."""
+
+    text: str
+    language: str
+
+
+class Transcriber(Protocol):
+    """Speech to text."""
+
+    model: str
+    languages: Sequence[str]
+
+    async def transcribe(
+        self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
+    ) -> Transcription:
+        """Return the words in `pcm`.
+
+        `speech` is the VAD's probability for each window of `pcm`. `language` is a code such as `en` or `en-GB`;
+        None means the configured language, or detection. `vocabulary` are names and terms to expect.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDelta:
+    """A piece of the answer as it is generated."""
+
+    text: str
+    provider: str
+    """Who generates it, such as `ollama` or `local`."""
+
+
+class ChatModel(Protocol):
+    """A chat model behind whatever API."""
+
+    provider: str
+
+    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the answer; closing the generator stops the model."""
+
+    async def close(self) -> None:
+        """Release connections and memory; may be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice that can speak."""
+
+    name: str
+    languages: tuple[str, ...]
+    speakers: tuple[str, ...]
+    """Names of the speakers of a multi-speaker voice; empty for one speaker."""
+
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceChoice:
+    """Which voice a caller wants; None means the default."""
+
+    name: str | None = None
+    language: str | None = None
+    speaker: str | None = None
+
+
+class Speaker(Protocol):
+    """A loaded voice, ready to speak."""
+
+    voice: Voice
+    format: AudioFormat
+
+    async def speak(self, text: str) -> bytes:
+        """Return `text` as PCM in `format`, at the voice's one constant gain."""
+
+
+class Synthesizer(Protocol):
+    """Text to speech."""
+
+    @property
+    def voices(self) -> Sequence[Voice]:
+        """All voices that are present, the default first."""
+
+    async def speaker(self, choice: VoiceChoice) -> Speaker:
+        """Load, if need be, the voice that `choice` means."""

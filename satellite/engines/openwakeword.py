@@ -1,0 +1,296 @@
+"""openWakeWord: mel spectrogram, speech embedding and one small classifier a word, 80 ms at a time.
+
+Mel spectrogram and embedding are computed once for all words of a stream. All networks are shared by all streams and
+run in the worker's one thread; a stream owns nothing but short histories.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from satellite.audio import Samples
+from satellite.config import Wake
+from satellite.engines import WakeStream, WakeWord
+from satellite.engines.microwakeword import microwakeword_files
+from satellite.engines.wake import (
+    Files,
+    Floats,
+    Listener,
+    ModelFolder,
+    Network,
+    choose,
+    trigger_of,
+    visible_files,
+)
+from satellite.engines.worker import Worker
+from satellite.errors import WakeWordError
+from satellite.models.catalogue import WAKE_WORDS
+
+_PHRASES = WAKE_WORDS["openwakeword"]
+_FEATURE_FILES = ("melspectrogram.tflite", "embedding_model.tflite")
+
+_HOP = 1280  # samples a frame
+_WINDOW = 1760  # samples that the mel spectrogram of a frame sees
+_MELS = 32  # bands
+_MELS_A_FRAME = 8
+_MELS_EMBEDDED = 76  # mel frames that one embedding depends on
+_LAG = 4  # mel frames by which the reference's embeddings trail its mel frames
+_EMBEDDING = 96  # features
+_MAX_WINDOWS = 128  # embeddings a classifier may look back on: 10 s
+
+States = list[np.ndarray[Any, Any]]
+"""What the embedding network remembers of a stream."""
+
+
+class Classifier(Protocol):
+    """One word's network."""
+
+    windows: int
+    """Embeddings that it looks back on."""
+
+    def score(self, embeddings: Floats) -> float:
+        """Return the word's probability at the end of `embeddings`, an array of [windows, 96]."""
+
+
+class OpenWakeWordEngine:
+    """Listens for openWakeWord's words (`WakeWordEngine`), built in or from `wake.custom_directory`."""
+
+    program = "openwakeword"
+
+    def __init__(self, settings: Wake, models: Path, worker: Worker) -> None:
+        """`models` is the folder with the networks of openWakeWord; nothing is read before `load`."""
+        self._settings = settings
+        self._models = models
+        self._worker = worker
+        self._features: _Features | None = None
+        self._builtin = ModelFolder(models, _builtin_files, _classifier)
+        self._custom = ModelFolder(settings.custom_directory, openwakeword_files, _classifier)
+
+    def load(self) -> None:
+        """Load the networks and the words; blocks. Raises `WakeWordError` when a network is missing."""
+        missing = [name for name in _FEATURE_FILES if not (self._models / name).is_file()]
+        if missing:
+            raise WakeWordError(
+                f"{self._models} lacks {' and '.join(missing)}; `satellite models pull` fetches it", kind="not-ready"
+            )
+        self._builtin.scan()
+        self._custom.scan()
+        self._features = _Features(self._models)
+
+    @property
+    def words(self) -> Sequence[WakeWord]:
+        """All words that can be asked for now; before `load`, those built in."""
+        if self._features is None:
+            return [_word(name) for name in _builtin_files(self._models)]
+        return [_word(name) for name in self._classifiers()]
+
+    async def refresh(self) -> None:
+        """Take note of words that have come, changed or gone; streams keep the words they began with."""
+        if self._features is not None:
+            await self._builtin.refresh()
+            await self._custom.refresh()
+
+    async def stream(self, names: Sequence[str] | None) -> WakeStream:
+        """Start listening for `names`, or for the configured words when None or empty."""
+        scorer = self.scorer(names)
+        triggers = {name: trigger_of(name, self._settings, self._settings.threshold) for name in scorer.words}
+        return Listener(scorer, triggers, self._worker)
+
+    def scorer(self, names: Sequence[str] | None) -> "OpenWakeWordScorer":
+        """Return what scores the words that `names` means, as in `stream`."""
+        if self._features is None:
+            raise WakeWordError("openWakeWord is not loaded yet", kind="not-ready")
+        classifiers = self._classifiers()
+        chosen = choose(names, classifiers, self._settings.words)
+        return OpenWakeWordScorer(self._features, {name: classifiers[name] for name in chosen})
+
+    def _classifiers(self) -> Mapping[str, Classifier]:
+        return {**self._builtin.models, **self._custom.models}
+
+
+def openwakeword_files(directory: Path) -> dict[str, Files]:
+    """Return the openWakeWord classifiers of a folder, by word; where there are both kinds, .tflite wins."""
+    taken = {model for _, model in microwakeword_files(directory).values()}
+    free = [file for file in visible_files(directory) if file.suffix in (".onnx", ".tflite") and file not in taken]
+    return {file.stem: (file,) for file in sorted(free, key=lambda file: (file.suffix, file.name))}
+
+
+def _word(name: str) -> WakeWord:
+    if name in _PHRASES:
+        return WakeWord(name, _PHRASES[name], ("en",))
+    return WakeWord(name, name.replace("_", " "), ())
+
+
+def _builtin_files(models: Path) -> dict[str, Files]:
+    files = {name: models / f"{name}.tflite" for name in _PHRASES}
+    return {name: (file,) for name, file in files.items() if file.is_file()}
+
+
+class OpenWakeWordScorer:
+    """Scores the words of one stream (`Scorer`); every value equals the reference implementation's.
+
+    The reference puts silence before the stream, so the histories begin with what the networks make of silence.
+    """
+
+    first_samples = _WINDOW - _HOP
+    hop_samples = _HOP
+
+    def __init__(self, features: "_Features", classifiers: Mapping[str, Classifier]) -> None:
+        self.words = tuple(classifiers)
+        self._features = features
+        self._classifiers = tuple(classifiers.values())
+        longest = max(classifier.windows for classifier in self._classifiers)
+        self._tail: Floats = np.zeros(_HOP, np.float32)
+        self._mels: Floats = np.tile(features.silent_mel, (_LAG + _MELS_A_FRAME, 1))
+        self._states = features.silent_states
+        self._embeddings: Floats = np.tile(features.silent_embedding, (longest, 1))
+
+    def scores(self, pcm: bytes) -> Floats:
+        """Return a row a frame and a column a word for `pcm`, which ends where a frame ends."""
+        samples: Samples = np.frombuffer(pcm, np.int16)
+        audio: Floats = np.concatenate([self._tail, samples], dtype=np.float32)
+        scores = np.empty(((len(audio) - _WINDOW) // _HOP + 1, len(self._classifiers)), np.float32)
+        for frame, row in enumerate(scores):
+            self._embed(audio[frame * _HOP :][:_WINDOW])
+            row[:] = [classifier.score(self._embeddings[-classifier.windows :]) for classifier in self._classifiers]
+        self._tail = audio[len(scores) * _HOP :].copy()
+        return scores
+
+    def _embed(self, window: Floats) -> None:
+        """Add the embedding of the next frame to the history."""
+        self._mels[:_LAG] = self._mels[-_LAG:]
+        self._mels[_LAG:] = self._features.mels(window)
+        embedding, self._states = self._features.embedding(self._mels[:_MELS_A_FRAME], self._states)
+        self._embeddings[:-1] = self._embeddings[1:]
+        self._embeddings[-1] = embedding
+
+
+class _Features:
+    """The networks that turn sound into embeddings, for all streams."""
+
+    def __init__(self, models: Path) -> None:
+        mel, embedding = ((models / name).read_bytes() for name in _FEATURE_FILES)
+        self._mel = Network(mel, (1, _WINDOW))
+        self._embedding = Network(_streaming(embedding), (1, _MELS_A_FRAME, _MELS, 1))
+        silence = self.mels(np.zeros(_WINDOW, np.float32))
+        self.silent_mel: Floats = silence[0]
+        self.silent_states: States = [np.zeros(state.shape, np.float32) for state in self._embedding.sources[1:]]
+        for _ in range(0, _MELS_EMBEDDED, _MELS_A_FRAME):
+            self.silent_embedding, self.silent_states = self.embedding(silence, self.silent_states)
+
+    def mels(self, window: Floats) -> Floats:
+        """Return 8 mel frames; each window goes by itself, for it is scaled by the loudest sound in it."""
+        mels: Floats = self._mel.run(window[None])[0][0, 0]
+        mels /= 10  # to the scale that the embedding was trained on
+        mels += 2
+        return mels
+
+    def embedding(self, mels: Floats, states: States) -> tuple[Floats, States]:
+        """Return the embedding after 8 further mel frames, and the states for the next 8."""
+        embedding, *joined = self._embedding.run(mels[None, :, :, None], *states)
+        return embedding[0, 0, 0], [
+            frames[:, -state.shape[1] :].copy() for frames, state in zip(joined, states, strict=True)
+        ]
+
+
+def _streaming(content: bytes) -> bytes:
+    """Return the embedding network for the 8 newest mel frames alone: the same results in a sixth of the time.
+
+    It is a chain of convolutions and pools without padding along time. All that one of them needs of the past are the
+    last frames of its input, one less than its kernel is long. These become inputs of the network, joined to the new
+    frames; and what was joined becomes an output, for its last frames are needed next time.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    (graph,) = model.subgraphs
+    convolutions = {
+        i for i, code in enumerate(model.operatorCodes) if code.builtinCode == schema.BuiltinOperator.CONV_2D
+    }
+    concatenation = schema.OperatorCodeT()
+    concatenation.builtinCode = concatenation.deprecatedBuiltinCode = schema.BuiltinOperator.CONCATENATION
+    model.operatorCodes.append(concatenation)
+    operators = []
+    for operator in graph.operators:
+        if operator.opcodeIndex in convolutions and graph.tensors[operator.inputs[1]].shape[1] > 1:
+            operators.append(_joined_to_the_past(operator, graph, len(model.operatorCodes) - 1))
+        operators.append(operator)
+    graph.operators = operators
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _joined_to_the_past(convolution: Any, graph: Any, concatenation: int) -> Any:
+    """Return the operator that puts earlier frames, a new input of the graph, before those that `convolution` gets."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    fresh, kernel, bias = convolution.inputs
+    past, joined = schema.TensorT(), schema.TensorT()
+    past.shape = joined.shape = list(graph.tensors[fresh].shape)
+    past.shape[1] = graph.tensors[kernel].shape[1] - 1
+    graph.tensors += [past, joined]
+    join = schema.OperatorT()
+    join.opcodeIndex = concatenation
+    join.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
+    join.builtinOptions = schema.ConcatenationOptionsT()
+    join.builtinOptions.axis = 1
+    join.inputs, join.outputs = [len(graph.tensors) - 2, fresh], [len(graph.tensors) - 1]
+    convolution.inputs = [*join.outputs, kernel, bias]
+    graph.inputs = [*graph.inputs, join.inputs[0]]
+    graph.outputs = [*graph.outputs, *join.outputs]
+    return join
+
+
+def _classifier(files: Files) -> Classifier:
+    """Load a word. Raises, with the reason, what cannot be used."""
+    (file,) = files
+    classifier: Classifier = (_OnnxClassifier if file.suffix == ".onnx" else _TfliteClassifier)(file.read_bytes())
+    probability = classifier.score(np.zeros((classifier.windows, _EMBEDDING), np.float32))
+    if not 0 <= probability <= 1:
+        raise ValueError(f"it answers {probability}, which is no probability")
+    return classifier
+
+
+def _windows(shape: Sequence[object], is_float: bool) -> int:
+    """Return how many embeddings an input of `shape` takes; `ValueError` if it is no classifier's input."""
+    match list(shape):
+        case [_, int(windows), int(features)] if is_float and features == _EMBEDDING and 0 < windows <= _MAX_WINDOWS:
+            return windows
+    kind = "float32" if is_float else "other than float32"
+    raise ValueError(f"its input is {list(shape)} ({kind}), not [1, 1 to {_MAX_WINDOWS}, {_EMBEDDING}] float32")
+
+
+class _TfliteClassifier:
+    def __init__(self, content: bytes) -> None:
+        self._network = Network(content)
+        source = self._network.sources[0]
+        self.windows = _windows(source.shape, source.dtype is np.float32)
+
+    def score(self, embeddings: Floats) -> float:
+        return _probability(self._network.run(embeddings[None])[0])
+
+
+class _OnnxClassifier:
+    def __init__(self, content: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what is wrong with a model is raised, too
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        source = self._session.get_inputs()[0]
+        self._input = source.name
+        self.windows = _windows(source.shape, source.type == "tensor(float)")
+
+    def score(self, embeddings: Floats) -> float:
+        return _probability(self._session.run(None, {self._input: embeddings[None]})[0])
+
+
+def _probability(output: Floats) -> float:
+    if output.size != 1:
+        raise ValueError(f"it answers {output.size} numbers, not one probability")
+    return float(output.item())

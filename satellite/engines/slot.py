@@ -1,0 +1,64 @@
+"""A place for an engine that is still loading: those who need it wait, with a deadline, or learn why it failed."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from satellite.engines import ChatModel, Synthesizer, Transcriber, Vad, WakeWordEngine
+from satellite.errors import STAGE_ERRORS, SatelliteError, Stage
+
+T = TypeVar("T")
+
+
+class Slot(Generic[T]):
+    """One engine: loading, ready, or failed."""
+
+    def __init__(self, stage: Stage, engine: T, *, ready: bool = False) -> None:
+        self.stage = stage
+        self.engine = engine
+        """The engine itself, loaded or not; only what needs no model may be asked of it before `get`."""
+
+        self.failure: SatelliteError | None = None
+        self._settled = asyncio.Event()
+        if ready:
+            self._settled.set()
+
+    @property
+    def ready(self) -> bool:
+        """True once the engine is loaded."""
+        return self._settled.is_set() and self.failure is None
+
+    def settle(self, failure: SatelliteError | None = None) -> None:
+        """The engine is loaded, or will not be because of `failure`."""
+        self.failure = failure
+        self._settled.set()
+
+    async def get(self, timeout_seconds: float) -> T:
+        """Return the loaded engine; raises the stage's error of the kind `not-ready`."""
+        error = STAGE_ERRORS[self.stage]
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._settled.wait()
+        except TimeoutError as late:
+            raise error(f"{self.stage} is still loading after {timeout_seconds:g} s", kind="not-ready") from late
+        if self.failure is not None:
+            raise error(str(self.failure), kind="not-ready") from self.failure
+        return self.engine
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """All engines of a daemon."""
+
+    wake: tuple[Slot[WakeWordEngine], ...]
+    """The default engine first."""
+
+    vad: Slot[Vad]
+    transcriber: Slot[Transcriber]
+    chat: Slot[ChatModel]
+    synthesizer: Slot[Synthesizer]
+
+    @property
+    def slots(self) -> tuple[Slot[object], ...]:
+        """Every slot, in the order of the stages."""
+        return (*self.wake, self.vad, self.transcriber, self.chat, self.synthesizer)  # type: ignore[arg-type]  # T is only returned

@@ -1,0 +1,245 @@
+"""Speech to text by Whisper: faster-whisper's features and tokens, CTranslate2's encoder and decoder called directly.
+
+`WhisperModel.transcribe` always encodes 30 s and, in doubt, decodes again at higher temperatures for seconds. Here
+the encoder sees a window just longer than the speech where the model bears it (`ModelSpec.window_floor_seconds`),
+decoding is greedy or by beam at temperature 0, its length is capped, and a result that repeats itself is decoded
+once more over the full window: never a third time.
+"""
+
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satellite.audio import RATE, to_float
+from satellite.config import Stt, cpu_threads
+from satellite.engines import Transcription
+from satellite.engines.vad import WINDOW_SAMPLES
+from satellite.engines.worker import Worker
+from satellite.errors import SpeechToTextError
+from satellite.models.catalogue import ModelSpec
+
+_LOGGER = logging.getLogger(__name__)
+
+_FULL_WINDOW_SECONDS = 30.0
+_MARGIN_SECONDS = 3.0
+"""Silence that the encoder must see after the speech: with less, tiny.en repeats itself."""
+
+_FRAMES_PER_SECOND = 100
+_BUCKET_FRAMES = 200
+"""Windows come in steps of 2 s, so that few shapes occur."""
+
+_TOKENS_PER_SECOND = 8
+_SPARE_TOKENS = 12
+_VOCABULARY_TOKENS = 200
+"""Most tokens of vocabulary in the prompt; the decoder has 448 places for prompt and text together."""
+
+_COMPRESSION_LIMIT = 2.4
+"""zlib ratio above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
+
+_PAD_SECONDS = 0.5
+"""Audio kept on either side of what the VAD calls speech; plosives and breath lie outside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    text: str
+    language: str
+    log_probability: float
+    no_speech: float
+    capped: bool
+
+    @property
+    def repetitive(self) -> bool:
+        """True for the loops that Whisper falls into when it does not see the end of the speech."""
+        if self.capped:
+            return True
+        raw = self.text.encode()
+        if len(raw) / len(zlib.compress(raw)) > _COMPRESSION_LIMIT:
+            return True
+        return _repeats(self.text.lower().split())
+
+
+class WhisperTranscriber:
+    """A `Transcriber`. `load` must have run before the first `transcribe`."""
+
+    def __init__(self, settings: Stt, spec: ModelSpec, worker: Worker) -> None:
+        self.model = settings.model
+        self.languages: Sequence[str] = spec.languages
+        self.device = "not loaded"
+        """Where the model really runs: `cpu` or `cuda`, with the compute type."""
+
+        self.full_window_retries = 0
+        """Results that repeated themselves and were decoded again."""
+
+        self._settings = settings
+        self._floor_seconds = spec.window_floor_seconds
+        self._worker = worker
+        self._whisper: Any = None
+
+    def load(self, folder: Path) -> None:
+        """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
+        import ctranslate2
+        import tokenizers
+        from faster_whisper.feature_extractor import FeatureExtractor
+
+        device = _device(self._settings.device, ctranslate2.get_cuda_device_count())
+        compute_type = self._settings.compute_type
+        if compute_type == "default":
+            compute_type = "float16" if device == "cuda" else "int8"
+        try:
+            self._whisper = ctranslate2.models.Whisper(
+                str(folder),
+                device=device,
+                compute_type=compute_type,
+                intra_threads=cpu_threads(self._settings.threads),
+                inter_threads=1,
+            )
+            self._tokens = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
+        self._features = FeatureExtractor(feature_size=self._whisper.n_mels)
+        self._storage = ctranslate2.StorageView.from_array
+        self.device = f"{device} {compute_type}"
+        if not self._whisper.is_multilingual:
+            self.languages = ("en",)
+
+    async def transcribe(
+        self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
+    ) -> Transcription:
+        """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
+        wanted = self._language(language or self._settings.language)
+        spoken = [probability >= 0.5 for probability in speech]
+        if sum(spoken) * WINDOW_SAMPLES / RATE < self._settings.min_speech_seconds or not any(spoken):
+            return Transcription("", wanted or "")
+        return await self._worker.run(self._transcribe, pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary))
+
+    def _language(self, language: str | None) -> str | None:
+        """Return the code Whisper uses for `language`, None to detect it; raises when the model does not know it."""
+        if language is None:
+            return self.languages[0] if len(self.languages) == 1 else None
+        code = language.replace("_", "-").partition("-")[0].lower()
+        if self.languages and code not in self.languages:
+            known = ", ".join(self.languages[:8])
+            raise SpeechToTextError(
+                f"model {self.model} does not know the language {language!r}; it knows {known}",
+                kind="unsupported-language",
+            )
+        return code
+
+    def _transcribe(
+        self, pcm: bytes, spoken: list[bool], language: str | None, vocabulary: Sequence[str]
+    ) -> Transcription:
+        if self._whisper is None:
+            raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
+        samples = to_float(pcm)
+        texts: list[str] = []
+        for start, end in _segments(spoken, len(samples)):
+            decoded = self._decode(samples[start:end], language, vocabulary)
+            language = decoded.language
+            if not self._is_noise(decoded):
+                texts.append(decoded.text)
+        return Transcription(" ".join(texts).strip(), language or "")
+
+    def _is_noise(self, decoded: _Decoded) -> bool:
+        """Tell words from what Whisper invents over noise: unlikely words where it doubts that anyone spoke."""
+        doubtful = decoded.log_probability < self._settings.log_probability_threshold
+        return decoded.repetitive or (doubtful and decoded.no_speech > self._settings.no_speech_threshold)
+
+    def _decode(self, samples: np.ndarray[Any, Any], language: str | None, vocabulary: Sequence[str]) -> _Decoded:
+        seconds = len(samples) / RATE
+        window = max(self._floor_seconds, seconds + _MARGIN_SECONDS)
+        decoded = self._decode_window(samples, window, language, vocabulary)
+        if decoded.repetitive and (window < _FULL_WINDOW_SECONDS or vocabulary):
+            self.full_window_retries += 1
+            decoded = self._decode_window(samples, _FULL_WINDOW_SECONDS, decoded.language, ())
+        return decoded
+
+    def _decode_window(
+        self, samples: np.ndarray[Any, Any], window_seconds: float, language: str | None, vocabulary: Sequence[str]
+    ) -> _Decoded:
+        mel = self._features(samples)[:, : int(_FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
+        frames = min(window_seconds, _FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
+        frames = int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
+        window = np.zeros((1, mel.shape[0], frames), np.float32)
+        window[0, :, : mel.shape[1]] = mel[:, :frames]
+        encoded = self._whisper.encode(self._storage(window))
+        if language is None:
+            language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
+        prompt = self._prompt(language, vocabulary)
+        most_tokens = int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS
+        result = self._whisper.generate(
+            encoded,
+            [prompt],
+            beam_size=self._settings.beam_size,
+            max_length=min(448, len(prompt) + most_tokens),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+            suppress_tokens=[-1],
+        )[0]
+        tokens = result.sequences_ids[0]
+        text = self._tokens.decode(tokens, skip_special_tokens=True).strip()
+        return _Decoded(text, language, result.scores[0], result.no_speech_prob, len(tokens) >= most_tokens)
+
+    def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[int]:
+        """Return the decoder's prompt: the vocabulary as if it had just been said, language, task, no timestamps."""
+        hint: list[int] = []
+        if vocabulary:
+            words = self._tokens.encode(" " + ", ".join(vocabulary), add_special_tokens=False).ids
+            hint = [self._id("<|startofprev|>"), *words[:_VOCABULARY_TOKENS]]
+        names = [f"<|{language}|>", "<|transcribe|>"] if self._whisper.is_multilingual else []
+        return hint + [self._id(name) for name in ("<|startoftranscript|>", *names, "<|notimestamps|>")]
+
+    def _id(self, token: str) -> int:
+        identifier = self._tokens.token_to_id(token)
+        if identifier is None:
+            raise SpeechToTextError(f"model {self.model} has no token {token}", kind="unsupported-language")
+        return int(identifier)
+
+
+def _device(wanted: str, cuda_devices: int) -> str:
+    if wanted == "cuda" and not cuda_devices:
+        raise SpeechToTextError("stt.device is cuda, but CTranslate2 sees no CUDA device", kind="not-ready")
+    if wanted == "auto":
+        _LOGGER.info("speech to text runs on the %s", "GPU" if cuda_devices else "CPU: no CUDA device was found")
+    return "cuda" if cuda_devices and wanted != "cpu" else "cpu"
+
+
+def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) in samples of stretches that hold speech and fit a window, cut where nobody speaks."""
+    pad = int(_PAD_SECONDS * RATE)
+    longest = int((_FULL_WINDOW_SECONDS - _MARGIN_SECONDS) * RATE) // WINDOW_SAMPLES
+    windows = [index for index, is_speech in enumerate(spoken) if is_speech]
+    start = windows[0]
+    while True:
+        inside = [index for index in windows if start <= index < start + longest]
+        rest = [index for index in windows if index >= start + longest]
+        if not rest:
+            yield max(0, start * WINDOW_SAMPLES - pad), min(samples, (inside[-1] + 1) * WINDOW_SAMPLES + pad)
+            return
+        cut = _widest_gap(inside, rest[0])
+        yield max(0, start * WINDOW_SAMPLES - pad), cut * WINDOW_SAMPLES
+        start = cut
+
+
+def _widest_gap(windows: Sequence[int], following: int) -> int:
+    """Return the middle of the longest silence in the second half of `windows`, where a cut hurts least."""
+    later = [*windows[len(windows) // 2 :], following]
+    before, after = max(pairwise(later), key=lambda pair: pair[1] - pair[0])
+    return (before + after + 1) // 2
+
+
+def _repeats(words: Sequence[str]) -> bool:
+    """Return whether a phrase of one to four words comes four times or more in direct succession."""
+    for size in range(1, 5):
+        for start in range(len(words) - 4 * size + 1):
+            phrase = words[start : start + size]
+            if all(words[start + turn * size : start + (turn + 1) * size] == phrase for turn in range(1, 4)):
+                return True
+    return False

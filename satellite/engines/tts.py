@@ -1,0 +1,220 @@
+"""Text to speech by Piper in process: several voices resident, loaded on demand, each at one constant gain.
+
+Piper scales every sentence to full loudness by itself, so that a whispered sentence comes out as loud as a shout and
+pieces of one answer jump in level. Here a voice's gain is measured once, when it is loaded, and never changes.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satellite.audio import AudioFormat
+from satellite.config import Tts, cpu_threads, nearest
+from satellite.engines import Voice, VoiceChoice
+from satellite.engines.worker import Worker
+from satellite.errors import TextToSpeechError
+
+_LOGGER = logging.getLogger(__name__)
+
+_CALIBRATION = "The quick brown fox jumps over the lazy dog. One, two, three, four, five."
+_PEAK = 0.8
+"""Where the calibration text's peak is put; the rest is headroom for louder sentences."""
+
+_SILENT = 1e-3
+
+VoiceFiles = Callable[[], Sequence[tuple[Voice, Path]]]
+"""Returns the voices on disk with their .onnx files, the default first."""
+
+
+class PiperSpeaker:
+    """One loaded voice with one speaker."""
+
+    def __init__(self, voice: Voice, piper: Any, settings: Tts, speaker_id: int | None, worker: Worker) -> None:
+        self.voice = voice
+        self.format = AudioFormat(rate=piper.config.sample_rate)
+        self.gain = 1.0
+        """Factor on the network's samples; the same for every text of a voice."""
+
+        self._piper = piper
+        self._settings = settings
+        self._speaker_id = speaker_id
+        self._worker = worker
+
+    async def speak(self, text: str) -> bytes:
+        """Return `text` as PCM in `format`; empty for text without a sound. Raises `TextToSpeechError`."""
+        stop = threading.Event()
+        try:
+            return await self._worker.run(self._speak, text, stop)
+        finally:
+            stop.set()  # the caller has its audio, or no longer wants it
+
+    def measured_gain(self) -> float:
+        """Return the gain that suits the voice; blocking. It warms the voice up as well."""
+        samples = np.concatenate([*self._sentences(_CALIBRATION, threading.Event()), np.zeros(1, np.float32)])
+        peak = float(np.max(np.abs(samples)))
+        return _PEAK / peak * self._settings.volume if peak > _SILENT else self._settings.volume
+
+    def _speak(self, text: str, stop: threading.Event) -> bytes:
+        pcm = bytearray()
+        for samples in self._sentences(text, stop):
+            pcm += (np.clip(samples * self.gain, -1.0, 1.0) * 32767).astype(np.int16).tobytes()
+        return bytes(pcm)
+
+    def _sentences(self, text: str, stop: threading.Event) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+        from piper import SynthesisConfig
+
+        config = SynthesisConfig(
+            speaker_id=self._speaker_id,
+            length_scale=self._settings.length_scale,
+            noise_scale=self._settings.noise_scale,
+            noise_w_scale=self._settings.noise_w_scale,
+            normalize_audio=False,
+        )
+        spoken = []
+        for chunk in self._piper.synthesize(text, config):
+            spoken.append(np.asarray(chunk.audio_float_array, np.float32))
+            if stop.is_set():
+                break
+        return spoken
+
+
+class PiperSynthesizer:
+    """A `Synthesizer`. At most `max_loaded_voices` are in memory; the one unused longest goes."""
+
+    def __init__(self, settings: Tts, files: VoiceFiles, worker: Worker) -> None:
+        self.device = "not loaded"
+        """Where the voices really run: `cpu` or `cuda`."""
+
+        self._settings = settings
+        self._files = files
+        self._worker = worker
+        self._loaded: OrderedDict[str, tuple[Voice, Any]] = OrderedDict()
+        self._gains: dict[str, float] = {}
+        self._providers: list[Any] = []
+
+    def load(self) -> None:
+        """Load the default voice; blocking. Raises `TextToSpeechError`."""
+        self._providers = _providers(self._settings.device)
+        self._speaker(VoiceChoice())
+
+    @property
+    def voices(self) -> Sequence[Voice]:
+        """All voices that are present, the default first."""
+        return [voice for voice, _ in self._files()]
+
+    async def speaker(self, choice: VoiceChoice) -> PiperSpeaker:
+        """Load, if need be, the voice that `choice` means: by name, else by language, else the default.
+
+        Raises `TextToSpeechError` of the kind `unknown-voice` or `unknown-speaker`.
+        """
+        voice, _ = self._choose(choice)
+        if voice.name in self._loaded and voice.name in self._gains:
+            return self._speaker(choice)  # nothing to load: no need to queue behind somebody's sentence
+        return await self._worker.run(self._speaker, choice)
+
+    def _speaker(self, choice: VoiceChoice) -> PiperSpeaker:
+        voice, file = self._choose(choice)
+        piper = self._load(voice, file)
+        wanted = choice.speaker or (self._settings.speaker if choice.name in (None, self._settings.voice) else None)
+        speaker = PiperSpeaker(voice, piper, self._settings, _speaker_id(voice, piper, wanted), self._worker)
+        if voice.name not in self._gains:
+            self._gains[voice.name] = speaker.measured_gain()
+        speaker.gain = self._gains[voice.name]
+        return speaker
+
+    def _choose(self, choice: VoiceChoice) -> tuple[Voice, Path]:
+        files = self._files()
+        if not files:
+            raise TextToSpeechError("no voice is installed; run `satellite models pull demo`", kind="not-ready")
+        if choice.name is not None:
+            for voice, file in files:
+                if voice.name == choice.name:
+                    return voice, file
+            known = {voice.name for voice, _ in files}
+            raise TextToSpeechError(
+                f"unknown voice {choice.name!r}; {nearest(choice.name, known)}", kind="unknown-voice"
+            )
+        if choice.language is not None:
+            return _for_language(choice.language, files)
+        return files[0]
+
+    def _load(self, voice: Voice, file: Path) -> Any:
+        if voice.name in self._loaded:
+            self._loaded.move_to_end(voice.name)
+            return self._loaded[voice.name][1]
+        piper = _load_piper(file, self._providers, cpu_threads(self._settings.threads))
+        used = piper.session.get_providers()[0]
+        self.device = "cuda" if used.startswith("CUDA") else "cpu"
+        if self._settings.device == "cuda" and self.device != "cuda":
+            raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
+        self._loaded[voice.name] = (voice, piper)
+        while len(self._loaded) > self._settings.max_loaded_voices:
+            gone, _ = self._loaded.popitem(last=False)
+            _LOGGER.info("unloaded voice %s, unused longest", gone)
+        return piper
+
+
+def _load_piper(file: Path, providers: list[Any], threads: int) -> Any:
+    """Load a voice as `PiperVoice.load` does, with our number of threads and no spinning between requests."""
+    import json
+
+    import onnxruntime
+    from piper import PiperVoice
+    from piper.config import PiperConfig
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
+        session = onnxruntime.InferenceSession(str(file), options, providers)
+    except Exception as error:  # onnxruntime raises classes of its own, and bad JSON a dozen others
+        raise TextToSpeechError(f"voice {file.stem} cannot be loaded: {error}", kind="not-ready") from error
+    return PiperVoice(config=config, session=session, download_dir=file.parent)
+
+
+def _providers(device: str) -> list[Any]:
+    """Return ONNX Runtime's providers for `device`; raises where CUDA is demanded and absent."""
+    import onnxruntime
+
+    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not available:
+        raise TextToSpeechError("tts.device is cuda, but this ONNX Runtime has no CUDA", kind="not-ready")
+    if device == "auto":
+        _LOGGER.info("text to speech runs on the %s", "GPU" if available else "CPU: no CUDA was found")
+    if device == "cpu" or not available:
+        return ["CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+
+
+def _for_language(language: str, files: Sequence[tuple[Voice, Path]]) -> tuple[Voice, Path]:
+    """Return the first voice of `language`, exact region before any region, else the default voice."""
+    wanted = language.replace("-", "_").lower()
+    for exact in (True, False):
+        for voice, file in files:
+            codes = [code.replace("-", "_").lower() for code in voice.languages]
+            if wanted in codes or (
+                not exact and wanted.partition("_")[0] in [code.partition("_")[0] for code in codes]
+            ):
+                return voice, file
+    _LOGGER.warning("no voice for the language %s: the default one speaks", language)
+    return files[0]
+
+
+def _speaker_id(voice: Voice, piper: Any, wanted: str | None) -> int | None:
+    names: dict[str, int] = piper.config.speaker_id_map
+    if wanted is None or not names:
+        return None
+    if wanted in names:
+        return names[wanted]
+    if wanted.isdecimal() and int(wanted) < piper.config.num_speakers:
+        return int(wanted)
+    raise TextToSpeechError(
+        f"voice {voice.name} has no speaker {wanted!r}; {nearest(wanted, set(names))}", kind="unknown-speaker"
+    )

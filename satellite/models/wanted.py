@@ -1,0 +1,17 @@
+"""Which models a configuration needs."""
+
+from satellite.config import Config, Local
+from satellite.models import catalogue
+from satellite.models.spec import Kind, ModelSpec
+
+
+def wanted_models(config: Config) -> list[ModelSpec]:
+    """Return the models that `config` runs in the daemon, in the order of the stages."""
+    specs = [
+        catalogue.find(Kind.WAKE, config.wake.engine),
+        catalogue.find(Kind.STT, config.stt.model),
+        catalogue.find(Kind.TTS, config.tts.voice),
+    ]
+    return specs + [
+        catalogue.find(Kind.CHAT, provider.model) for provider in config.chat.providers if isinstance(provider, Local)
+    ]

@@ -1,0 +1,128 @@
+"""A whole run for a client that dials in: `run-pipeline`, its audio, and every step back as it happens."""
+
+from __future__ import annotations  # Session is only a type here; importing it would be a circle
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Eventable
+from wyoming.handle import Handled
+from wyoming.pipeline import PipelineStage, RunPipeline
+from wyoming.vad import VoiceStarted, VoiceStopped
+from wyoming.wake import Detect, Detection
+
+from satellite.errors import ProtocolError, Stage
+from satellite.events import RunEvent, RunEventType
+from satellite.services.speaking import audio_chunks
+from satellite.turn.inbox import AudioInbox
+from satellite.turn.pipeline import Run, RunRequest, Speech
+
+if TYPE_CHECKING:
+    from satellite.services.session import Session
+
+_STAGES = {
+    PipelineStage.WAKE: Stage.WAKE,
+    PipelineStage.ASR: Stage.STT,
+    PipelineStage.INTENT: Stage.CHAT,
+    PipelineStage.HANDLE: Stage.CHAT,
+    PipelineStage.TTS: Stage.TTS,
+}
+
+
+class DialogueListener:
+    """`run-pipeline`: one run after the other while `restart_on_end`, over this connection."""
+
+    def __init__(self, session: Session, request: RunPipeline) -> None:
+        self._session = session
+        self._request = request
+        self._inbox = AudioInbox()
+        self._task = asyncio.create_task(self._converse(), name=f"run {session.connection.peer}")
+
+    async def start(self) -> None:
+        """Audio may come with or without `audio-start`."""
+
+    async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
+        """Queue the room's audio for the run."""
+        await self._inbox.put(pcm)
+
+    async def stop(self) -> None:
+        """The room's audio is over; the run goes on with what it has."""
+        self._inbox.end()
+
+    async def close(self) -> None:
+        """Cancel the run, if it has not ended."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _converse(self) -> None:
+        session = self._session
+        while True:
+            run = Run(session.stages, session.bus, self._run_request(), _Room(session).emit)
+            try:
+                succeeded = await run.execute(self._inbox)
+            except (ConnectionError, ProtocolError):
+                session.connection.abort()  # gone, or does not read
+                return
+            # A run that failed is not repeated: a broken stage would spin.
+            if not succeeded or not self._request.restart_on_end or self._inbox.ended:
+                self._inbox.end()
+                return
+
+    def _run_request(self) -> RunRequest:
+        request = self._request
+        names = request.wake_word_names
+        return RunRequest(
+            room=self._session.connection.peer,
+            start=_STAGES[request.start_stage],
+            end=_STAGES[request.end_stage],
+            wake_words=tuple(str(name) for name in names) if names else None,
+            text=request.announce_text or "",
+        )
+
+
+class _Room:
+    """Turns a run's steps into the events that a Wyoming satellite understands."""
+
+    def __init__(self, session: Session) -> None:
+        self._connection = session.connection
+        self._sounding = False
+
+    async def emit(self, step: RunEvent | Speech) -> None:
+        """Send what `step` means to the room; steps without a Wyoming event are not sent."""
+        if isinstance(step, Speech):
+            for chunk in audio_chunks(step.format, step.pcm):
+                await self._connection.send(chunk)
+        elif events := self._events(step):
+            await self._connection.send(*events)
+
+    def _events(self, event: RunEvent) -> list[Eventable]:
+        data = event.data
+        match event.type:
+            case RunEventType.WAKE_WORD_START:
+                return [Detect()]
+            case RunEventType.WAKE_WORD_END:
+                return [Detection(name=data["name"], timestamp=round(data["seconds"] * 1000))]
+            case RunEventType.STT_START:
+                return [Transcribe()]
+            case RunEventType.STT_VAD_START:
+                return [VoiceStarted()]
+            case RunEventType.STT_VAD_END:
+                return [VoiceStopped()]
+            case RunEventType.STT_END:
+                return [Transcript(text=data["text"], language=data["language"] or None)]
+            case RunEventType.CHAT_END:
+                return [Handled(text=data["text"], context={"provider": data["provider"]})]
+            case RunEventType.TTS_START:
+                self._sounding = True
+                return [AudioStart(rate=data["rate"], width=2, channels=1)]
+            case RunEventType.TTS_END:
+                self._sounding = False
+                return [AudioStop()]
+            case RunEventType.ERROR:
+                stop = [AudioStop()] if self._sounding else []
+                return [*stop, Error(text=data["text"], code=data["code"])]
+            case _:
+                return []

@@ -1,0 +1,236 @@
+"""One client's connection: answers `describe` and `ping` at once, and hands everything else to the stages.
+
+Events are read all the time, so that a client that leaves is noticed in the middle of a long answer. Requests are
+answered one after the other by a second task, so that two answers never mix on one connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event
+from wyoming.info import SelectProgram
+from wyoming.intent import Intent
+from wyoming.ping import Ping, Pong
+from wyoming.pipeline import RunPipeline
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
+from wyoming.wake import Detect
+
+from satellite.audio import AudioFormat, Converter
+from satellite.config import nearest
+from satellite.errors import ProtocolError, SatelliteError, Stage, StageError
+from satellite.events import EventBus
+from satellite.services import info
+from satellite.services.handle import answer
+from satellite.services.listening import CommandListener, WakeListener
+from satellite.services.room import DialogueListener
+from satellite.services.speaking import TextStream, speak
+from satellite.turn.stages import Stages
+from satellite.wire.connection import Connection
+
+_LOGGER = logging.getLogger(__name__)
+
+_QUEUED_REQUESTS = 8
+
+ALL_STAGES = frozenset(Stage)
+
+
+class Listener(Protocol):
+    """Takes the audio of the current request."""
+
+    async def start(self) -> None:
+        """A new stream of audio begins."""
+
+    async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
+        """Take canonical audio; `timestamp_ms` is the client's stamp of its first sample."""
+
+    async def stop(self) -> None:
+        """The audio is over."""
+
+    async def close(self) -> None:
+        """Another request or the end of the connection takes this one's place."""
+
+
+class Session:
+    """Serves one connection until the client leaves."""
+
+    def __init__(self, connection: Connection, stages: Stages, bus: EventBus, served: frozenset[Stage]) -> None:
+        self.connection = connection
+        self.stages = stages
+        self.bus = bus
+        self._served = served
+        self._programs: dict[str, str] = {}
+        self._listener: Listener | None = None
+        self._converter: Converter | None = None
+        self._text_stream: TextStream | None = None
+        self._requests: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(_QUEUED_REQUESTS)
+
+    async def serve(self) -> None:
+        """Read events until the client leaves; whatever is under way then is cancelled."""
+        answering = asyncio.create_task(self._answer_requests(), name=f"answers {self.connection.peer}")
+        try:
+            async for event in self.connection:
+                await self._dispatch_safely(event)
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+            await self._listen(None)
+
+    async def _dispatch_safely(self, event: Event) -> None:
+        """Handle `event`; what is wrong with it is answered with an `error` event, and the connection goes on."""
+        try:
+            await self._dispatch(event)
+        except SatelliteError as error:
+            await self.fail(error)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # wyoming's from_event raises these for missing or mistyped fields
+            await self.fail(ProtocolError(f"{event.type}: {type(error).__name__}: {error}"))
+
+    async def _dispatch(self, event: Event) -> None:
+        match event.type:
+            case "describe":
+                await self.connection.send(self._info())
+            case "ping":
+                await self.connection.send(Pong(text=Ping.from_event(event).text))
+            case "select-program":
+                self._select(SelectProgram.from_event(event).name)
+            case "audio-chunk":
+                await self._audio(AudioChunk.from_event(event))
+            case "audio-start":
+                start = AudioStart.from_event(event)
+                await self._audio_start(AudioFormat(start.rate, start.width, start.channels))
+            case "audio-stop":
+                AudioStop.from_event(event)
+                await self._audio_stop()
+            case _:
+                await self._dispatch_request(event)
+
+    async def _dispatch_request(self, event: Event) -> None:
+        if Transcribe.is_type(event.type) and Stage.STT in self._served:
+            await self._listen(CommandListener(self, Transcribe.from_event(event)))
+        elif Detect.is_type(event.type) and Stage.WAKE in self._served:
+            await self._listen(WakeListener(self, Detect.from_event(event), self._programs.get(Stage.WAKE)))
+        elif RunPipeline.is_type(event.type) and self._served == ALL_STAGES:
+            await self._listen(DialogueListener(self, RunPipeline.from_event(event)))
+        elif Transcript.is_type(event.type) and Stage.CHAT in self._served:
+            transcript = Transcript.from_event(event)
+            self.request(lambda: answer(self, transcript.text, transcript.context))
+        elif Intent.is_type(event.type) and Stage.CHAT in self._served:
+            intent = Intent.from_event(event)
+            self.request(lambda: answer(self, intent.text or "", intent.context))
+        elif Stage.TTS in self._served:
+            await self._dispatch_speech(event)
+
+    async def _dispatch_speech(self, event: Event) -> None:
+        if SynthesizeStart.is_type(event.type):
+            start = SynthesizeStart.from_event(event)
+            if self._text_stream is not None:
+                self._text_stream.end()
+            stream = self._text_stream = TextStream(self.stages.config.wyoming.max_text_characters)
+            self.request(lambda: speak(self, stream, start.voice, start.text_format, streaming=True))
+        elif SynthesizeChunk.is_type(event.type) and self._text_stream is not None:
+            self._text_stream.add(SynthesizeChunk.from_event(event).text)
+        elif SynthesizeStop.is_type(event.type) and self._text_stream is not None:
+            self._text_stream.end()
+            self._text_stream = None
+        elif Synthesize.is_type(event.type) and self._text_stream is None:
+            # Inside a stream `synthesize` only repeats the text for servers that cannot stream.
+            request = Synthesize.from_event(event)
+            stream = TextStream(self.stages.config.wyoming.max_text_characters)
+            stream.add(request.text)
+            stream.end()
+            self.request(lambda: speak(self, stream, request.voice, request.text_format, streaming=False))
+        elif SynthesizeChunk.is_type(event.type) or SynthesizeStop.is_type(event.type):
+            raise ProtocolError(f"{event.type} without synthesize-start")
+
+    def _info(self) -> Event:
+        return info.describe(
+            self.stages.engines, self._served, own_endpoint=self.stages.config.stt.own_endpoint
+        ).event()
+
+    def _select(self, name: str) -> None:
+        """Remember the program for the stage it belongs to; wake words have two, the other stages one."""
+        programs = {slot.engine.program: Stage.WAKE for slot in self.stages.engines.wake}
+        programs |= {info.STT_PROGRAM: Stage.STT, info.TTS_PROGRAM: Stage.TTS, info.HANDLE_PROGRAM: Stage.CHAT}
+        if name not in programs:
+            raise ProtocolError(f"unknown program {name!r}; {nearest(name, set(programs))}", code="unknown-program")
+        self._programs[programs[name]] = name
+
+    async def _listen(self, listener: Listener | None) -> None:
+        """Let `listener` take the audio from now on."""
+        previous, self._listener = self._listener, listener
+        self._converter = None
+        if previous is not None:
+            await previous.close()
+
+    async def _audio_start(self, source: AudioFormat) -> None:
+        if self._listener is None:
+            await self._listen(self._default_listener())
+        self._converter = Converter(source)
+        assert self._listener is not None
+        await self._listener.start()
+
+    async def _audio(self, chunk: AudioChunk) -> None:
+        source = AudioFormat(chunk.rate, chunk.width, chunk.channels)
+        if self._converter is None or self._converter.source != source:
+            if self._listener is None or self._converter is None:
+                await self._audio_start(source)
+            else:
+                self._converter = Converter(source)
+        assert self._converter is not None
+        assert self._listener is not None
+        await self._listener.feed(self._converter.convert(chunk.audio), chunk.timestamp)
+
+    async def _audio_stop(self) -> None:
+        if self._listener is None:
+            return
+        if self._converter is not None:
+            await self._listener.feed(self._converter.flush(), None)
+            self._converter = None
+        await self._listener.stop()
+
+    def _default_listener(self) -> Listener:
+        """Audio without a request: what the port is for, speech to text first."""
+        if Stage.STT in self._served:
+            return CommandListener(self, Transcribe())
+        if Stage.WAKE in self._served:
+            return WakeListener(self, Detect(), self._programs.get(Stage.WAKE))
+        raise ProtocolError("this port takes no audio")
+
+    def request(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Queue an answer; raises when the client has too many requests open."""
+        try:
+            self._requests.put_nowait(call)
+        except asyncio.QueueFull:
+            raise ProtocolError(
+                f"more than {_QUEUED_REQUESTS} requests wait on this connection", code="protocol-overload"
+            ) from None
+
+    async def _answer_requests(self) -> None:
+        while True:
+            call = await self._requests.get()
+            try:
+                await call()
+            except SatelliteError as error:
+                await self._tell(error)
+            except ConnectionError:
+                return  # the reader sees the same end
+            except Exception as error:  # the request boundary: the client must be told, whatever broke
+                _LOGGER.exception("%s: a request failed unexpectedly", self.connection.peer)
+                await self._tell(SatelliteError(f"{type(error).__name__}: {error}"))
+
+    async def _tell(self, error: SatelliteError) -> None:
+        try:
+            await self.fail(error)
+        except (ConnectionError, ProtocolError):
+            self.connection.abort()
+
+    async def fail(self, error: SatelliteError) -> None:
+        """Log `error` and tell the client."""
+        severity = logging.WARNING if isinstance(error, StageError) else logging.INFO
+        _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error)
+        await self.connection.send(Error(text=str(error), code=error.code))

@@ -1,0 +1,102 @@
+"""Text in, audio out: `synthesize`, whole or as a stream of text."""
+
+from __future__ import annotations  # Session is only a type here; importing it would be a circle
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.tts import SynthesizeStopped, SynthesizeVoice
+
+from satellite.audio import AudioFormat
+from satellite.engines import VoiceChoice
+from satellite.errors import StageError, TextToSpeechError
+
+if TYPE_CHECKING:
+    from satellite.services.session import Session
+
+_CHUNK_BYTES = 8192
+"""Audio an event; small enough that a ping is answered between two of them."""
+
+_TEXT_WAIT_SECONDS = 60.0
+"""How long a client may take for the next piece of text; a chat model on its side may be slow."""
+
+
+class TextStream:
+    """Text as it arrives from the client, bounded in characters."""
+
+    def __init__(self, max_characters: int) -> None:
+        self._left = max_characters
+        self._pieces: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by the characters
+        self._too_long = False
+
+    def add(self, text: str) -> None:
+        """Add `text`; what exceeds the limit fails the stream when it is reached."""
+        if not isinstance(text, str):
+            raise TypeError("text is not a string")
+        self._left -= max(len(text), 1)
+        if self._left < 0:
+            self._too_long = True
+            self.end()
+        else:
+            self._pieces.put_nowait(text)
+
+    def end(self) -> None:
+        """No more text follows."""
+        self._pieces.put_nowait(None)
+
+    async def texts(self) -> AsyncGenerator[str, None]:
+        """Yield the text piece by piece. Raises `TextToSpeechError` when it is too long or stops coming."""
+        while True:
+            try:
+                async with asyncio.timeout(_TEXT_WAIT_SECONDS):
+                    text = await self._pieces.get()
+            except TimeoutError as late:
+                raise TextToSpeechError("no more text came; synthesize-stop is missing", kind="timeout") from late
+            if text is None:
+                break
+            yield text
+        if self._too_long:
+            raise TextToSpeechError("the text is too long", kind="too-long")
+
+
+async def speak(
+    session: Session, stream: TextStream, voice: SynthesizeVoice | None, text_format: object, *, streaming: bool
+) -> None:
+    """Send the sound of `stream`: one `audio-start`, chunks as each piece is ready, one `audio-stop`.
+
+    `text_format` needs no treatment of its own: markup is never read aloud, SSML no more than HTML. A streaming
+    request always ends with `synthesize-stopped`, also behind an `error`.
+    """
+    del text_format
+    started = False
+    try:
+        speaker = await session.stages.speaker(_choice(voice))
+        format_ = speaker.format
+        async with aclosing(session.stages.speak(stream.texts(), speaker)) as sound:
+            await session.connection.send(AudioStart(rate=format_.rate, width=format_.width, channels=format_.channels))
+            started = True
+            async for pcm in sound:
+                for chunk in audio_chunks(format_, pcm):
+                    await session.connection.send(chunk)
+    except StageError as error:
+        await session.fail(error)
+    if started:
+        await session.connection.send(AudioStop())
+    if streaming:
+        await session.connection.send(SynthesizeStopped())
+
+
+def audio_chunks(format_: AudioFormat, pcm: bytes) -> Iterator[AudioChunk]:
+    """Yield `pcm` as events of a size that other events can slip between."""
+    for at in range(0, len(pcm), _CHUNK_BYTES):
+        part = pcm[at : at + _CHUNK_BYTES]
+        yield AudioChunk(rate=format_.rate, width=format_.width, channels=format_.channels, audio=part)
+
+
+def _choice(voice: SynthesizeVoice | None) -> VoiceChoice:
+    if voice is None:
+        return VoiceChoice()
+    return VoiceChoice(voice.name, voice.language, voice.speaker)

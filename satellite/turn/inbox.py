@@ -1,0 +1,79 @@
+"""The one queue of a run: audio between the reader of a socket and the run, bounded in seconds."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from satellite.audio import BYTES_PER_SECOND
+
+
+class AudioInbox:
+    """Canonical audio in, the same audio out.
+
+    Full, it drops the oldest while `lossy` (nobody needs it: waiting for a wake word, answering); otherwise `put`
+    waits, so that no word of a command is lost and the sender is held back.
+    """
+
+    def __init__(self, max_seconds: float = 5.0) -> None:
+        self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._lossy = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self.dropped_seconds = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """True when no more audio will come."""
+        return self._ended
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the oldest audio goes when the queue is full."""
+        return self._lossy
+
+    @lossy.setter
+    def lossy(self, lossy: bool) -> None:
+        self._lossy = lossy
+        self._room.set()
+
+    async def put(self, pcm: bytes) -> None:
+        """Add audio; waits for room unless `lossy`. After `end` it is ignored."""
+        while pcm and self._chunks and not self._lossy and not self._ended and self._overfull(pcm):
+            self._room.clear()
+            await self._room.wait()
+        if self._ended or not pcm:
+            return
+        while self._chunks and self._overfull(pcm):
+            oldest = self._chunks.popleft()
+            self._bytes -= len(oldest)
+            self.dropped_seconds += len(oldest) / BYTES_PER_SECOND
+        self._chunks.append(pcm)
+        self._bytes += len(pcm)
+        self._changed.set()
+
+    def _overfull(self, pcm: bytes) -> bool:
+        return self._bytes + len(pcm) > self._max_bytes
+
+    def end(self) -> None:
+        """The audio is over; what is queued is still delivered."""
+        self._ended = True
+        self._changed.set()
+        self._room.set()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield audio in order until `end`."""
+        while True:
+            if self._chunks:
+                pcm = b"".join(self._chunks)
+                self._chunks.clear()
+                self._bytes = 0
+                self._room.set()
+                yield pcm
+            elif self._ended:
+                return
+            else:
+                self._changed.clear()
+                await self._changed.wait()

@@ -1,0 +1,245 @@
+"""One run, in reading order: wake word -> speech to text -> chat model -> text to speech.
+
+A run's only output is `emit`: events for every step, `Speech` for the sound of the answer. Awaiting `emit` is the
+back-pressure: while the listener does not take the sound, no more is synthesised. Cancelling `Run.execute` at any
+point ends the run: every stage is a coroutine or a closed generator, nothing outlives it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from satellite.audio import AudioFormat, seconds_of
+from satellite.engines import Transcription, VoiceChoice
+from satellite.errors import SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
+from satellite.events import EventBus, RunEvent, RunEventType, new_run_id
+from satellite.turn.ahead import ahead
+from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.turn.inbox import AudioInbox
+from satellite.turn.recorder import Recorder
+from satellite.turn.stages import Stages, once
+
+_LOGGER = logging.getLogger(__name__)
+
+_ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Some of the answer's sound."""
+
+    format: AudioFormat
+    pcm: bytes
+
+
+Emit = Callable[[RunEvent | Speech], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a run shall do."""
+
+    room: str
+    start: Stage = Stage.WAKE
+    end: Stage = Stage.TTS
+    wake_words: tuple[str, ...] | None = None
+    """Words to listen for; None for the configured ones."""
+
+    text: str = ""
+    """The voice command when the run starts at chat, the words to speak when it starts at tts."""
+
+    language: str | None = None
+    voice: VoiceChoice = field(default_factory=VoiceChoice)
+    vad_sensitivity: str | None = None
+    conversation_id: str | None = None
+    run_id: str = field(default_factory=new_run_id)
+
+    def includes(self, stage: Stage) -> bool:
+        """Return whether `stage` lies between the start and the end."""
+        return _ORDER.index(self.start) <= _ORDER.index(stage) <= _ORDER.index(self.end)
+
+
+class Run:
+    """One run of a room; `execute` once."""
+
+    def __init__(self, stages: Stages, bus: EventBus, request: RunRequest, emit: Emit) -> None:
+        self._stages = stages
+        self._bus = bus
+        self._request = request
+        self._emit_to_room = emit
+        self._stage = request.start
+        self._leftover = b""
+
+    async def execute(self, audio: AudioInbox) -> bool:
+        """Run to the end and return whether it succeeded.
+
+        A failure of a stage is emitted as an `error` event, not raised. What passes: cancellation, and the
+        errors of `emit` itself, when the room has gone.
+        """
+        request = self._request
+        await self._emit(RunEventType.RUN_START, start=request.start, end=request.end)
+        try:
+            await self._stages_in_order(audio)
+        except asyncio.CancelledError:
+            self._publish(RunEventType.RUN_END, cancelled=True)
+            raise
+        except SatelliteError as error:
+            return await self._fail(error)
+        except ConnectionError:
+            self._publish(RunEventType.RUN_END, cancelled=True)
+            raise
+        except Exception as error:  # the run boundary: whatever broke, the room is told
+            _LOGGER.exception("run %s in %s: unexpected failure", request.run_id, request.room)
+            return await self._fail(SatelliteError(f"{type(error).__name__}: {error}"))
+        await self._emit(RunEventType.RUN_END)
+        return True
+
+    async def _stages_in_order(self, audio: AudioInbox) -> None:
+        request = self._request
+        text = request.text
+        if request.includes(Stage.WAKE):
+            await self._wake(audio)
+        if request.includes(Stage.STT):
+            text = (await self._speech_to_text(audio)).text
+        if request.includes(Stage.CHAT):
+            await self._answer(text)
+        elif request.start is Stage.TTS:
+            await self._speak(once(text), text)
+
+    async def _wake(self, audio: AudioInbox) -> None:
+        self._stage = Stage.WAKE
+        await self._emit(RunEventType.WAKE_WORD_START)
+        engine = await self._stages.wake_engine()
+        stream = await engine.stream(self._request.wake_words)
+        audio.lossy = True
+        heard_seconds = 0.0
+        try:
+            async with asyncio.timeout(self._stages.config.deadlines.wake_seconds or None):
+                async for pcm in audio:
+                    heard_seconds += seconds_of(pcm)
+                    for detection in await stream.feed(pcm):
+                        keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detection.seconds))
+                        self._leftover = pcm[max(0, keep_from) :]
+                        await self._emit(RunEventType.WAKE_WORD_END, name=detection.name, seconds=detection.seconds)
+                        return
+        except TimeoutError as late:
+            raise WakeWordError("no wake word was heard in time", kind="timeout") from late
+        finally:
+            audio.lossy = False
+            stream.close()
+        raise WakeWordError("the audio ended before a wake word was heard", kind="not-detected")
+
+    async def _speech_to_text(self, audio: AudioInbox) -> Transcription:
+        self._stage = Stage.STT
+        await self._emit(RunEventType.STT_START)
+        recorder = await self._record(audio)
+        audio.lossy = True  # what comes from now on is not part of the command
+        transcription = await self._stages.transcribe(recorder, self._request.language)
+        await self._emit(RunEventType.STT_END, text=transcription.text, language=transcription.language)
+        if not transcription.text:
+            raise SpeechToTextError("no words were understood", kind="no-text-recognized")
+        return transcription
+
+    async def _record(self, audio: AudioInbox) -> Recorder:
+        """Return the command's recording; it ends by silence, by its cap, or with the audio."""
+        config = self._stages.config
+        vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
+        settings = EndpointSettings(
+            config.endpoint.silence_seconds, config.endpoint.no_speech_seconds, config.endpoint.max_command_seconds
+        ).scaled(self._request.vad_sensitivity)
+        recorder = Recorder(
+            vad,
+            threshold=config.vad.threshold,
+            max_seconds=config.endpoint.max_command_seconds,
+            endpoint=Endpoint(settings),
+            after_wake_word=self._request.start is Stage.WAKE,
+        )
+        # Audio that stops coming must end the command as well: the clock is the second bound.
+        limit_seconds = config.endpoint.max_command_seconds + config.endpoint.no_speech_seconds
+        try:
+            async with asyncio.timeout(limit_seconds):
+                await self._fill(recorder, audio)
+        except TimeoutError as late:
+            raise SpeechToTextError("no more audio came", kind="stream-failed") from late
+        return recorder
+
+    async def _fill(self, recorder: Recorder, audio: AudioInbox) -> None:
+        speaking = False
+        async for pcm in _preceded(self._leftover, audio):
+            state = await recorder.feed(pcm)
+            if state is EndpointState.NO_SPEECH:
+                raise SpeechToTextError("nobody spoke", kind="no-speech")
+            if not speaking and state in (EndpointState.SPEAKING, EndpointState.ENDED):
+                speaking = True
+                await self._emit(RunEventType.STT_VAD_START)
+            if state is EndpointState.ENDED:
+                break
+        if speaking:
+            await self._emit(RunEventType.STT_VAD_END)
+
+    async def _answer(self, text: str) -> None:
+        self._stage = Stage.CHAT
+        await self._emit(RunEventType.CHAT_START)
+        async with aclosing(self._deltas(text)) as deltas:
+            if self._request.includes(Stage.TTS):
+                await self._speak(deltas)
+            else:
+                async for _ in deltas:
+                    pass
+
+    async def _deltas(self, text: str) -> AsyncGenerator[str, None]:
+        """Yield the chat model's answer, with the run's events around it."""
+        whole = provider = ""
+        async with aclosing(self._stages.chat(text)) as deltas:
+            async for delta in deltas:
+                whole += delta.text
+                provider = delta.provider
+                await self._emit(RunEventType.CHAT_DELTA, text=delta.text)
+                yield delta.text
+        await self._emit(RunEventType.CHAT_END, text=whole.strip(), provider=provider)
+
+    async def _speak(self, texts: AsyncGenerator[str, None], whole_text: str | None = None) -> None:
+        """Speak `texts`; while one piece is on its way to the room, the next is synthesised."""
+        speaker = await self._stages.speaker(self._request.voice)
+        data: dict[str, Any] = {"voice": speaker.voice.name, "rate": speaker.format.rate}
+        if whole_text is not None:
+            data["text"] = whole_text
+        started = False
+        sent_bytes = 0
+        async with aclosing(ahead(self._stages.speak(texts, speaker), size=1)) as sound:
+            async for pcm in sound:
+                if not started:
+                    started = True
+                    self._stage = Stage.TTS
+                    await self._emit(RunEventType.TTS_START, **data)
+                await self._emit_to_room(Speech(speaker.format, pcm))
+                sent_bytes += len(pcm)
+        if started:
+            seconds = sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
+            await self._emit(RunEventType.TTS_END, audio_seconds=seconds)
+
+    async def _fail(self, error: SatelliteError) -> bool:
+        request = self._request
+        stage = error.stage if isinstance(error, StageError) else self._stage
+        _LOGGER.warning("run %s in %s: [%s] %s", request.run_id, request.room, error.code, error)
+        await self._emit(RunEventType.ERROR, stage=stage, code=error.code, text=str(error))
+        await self._emit(RunEventType.RUN_END)
+        return False
+
+    async def _emit(self, type_: RunEventType, **data: Any) -> None:
+        await self._emit_to_room(self._publish(type_, **data))
+
+    def _publish(self, type_: RunEventType, **data: Any) -> RunEvent:
+        event = RunEvent(type_, self._request.run_id, self._request.room, data)
+        self._bus.publish(event)
+        return event
+
+
+async def _preceded(first: bytes, audio: AudioInbox) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for pcm in audio:
+        yield pcm

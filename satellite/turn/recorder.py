@@ -1,0 +1,69 @@
+"""Collects one voice command: its audio, the VAD's view of it, and when it is over."""
+
+from satellite.audio import BYTES_PER_SECOND
+from satellite.engines import Vad
+from satellite.turn.endpoint import Endpoint, EndpointState
+
+_WAKE_WORD_TAIL_SECONDS = 0.5
+"""A detection comes up to 0.2 s before the wake word's own end; speech this soon after it may still be the word."""
+
+
+class Recorder:
+    """Feed it canonical audio in order. Without an endpoint it only collects, up to `max_seconds`."""
+
+    def __init__(
+        self,
+        vad: Vad,
+        *,
+        threshold: float,
+        max_seconds: float,
+        endpoint: Endpoint | None = None,
+        after_wake_word: bool = False,
+    ) -> None:
+        self.pcm = bytearray()
+        self.speech: list[float] = []
+        """The VAD's probability for each window of `pcm`."""
+
+        self.heard_speech = False
+        self._stream = vad.stream()
+        self._window_seconds = vad.window_seconds
+        self._threshold = threshold
+        self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
+        self._endpoint = endpoint
+        self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
+
+    @property
+    def full(self) -> bool:
+        """True when no more audio is taken."""
+        return len(self.pcm) >= self._max_bytes
+
+    async def feed(self, pcm: bytes) -> EndpointState:
+        """Take `pcm` and return where the command is; `ENDED` also when the recording is full."""
+        room = self._max_bytes - len(self.pcm)
+        self.pcm += pcm[:room]
+        state = EndpointState.WAITING
+        for probability in await self._stream.feed(pcm[:room]):
+            self.speech.append(probability)
+            state = self._advance(probability >= self._threshold)
+        if self.full:
+            return EndpointState.ENDED
+        return state if self._endpoint is None else self._endpoint.state
+
+    def _advance(self, is_speech: bool) -> EndpointState:
+        self.heard_speech = self.heard_speech or is_speech
+        if self._tail_left > 0:
+            self._tail_left -= self._window_seconds
+            if is_speech:
+                return EndpointState.WAITING
+            self._drop_tail()
+        if self._endpoint is None:
+            return EndpointState.SPEAKING if self.heard_speech else EndpointState.WAITING
+        return self._endpoint.feed(self._window_seconds, is_speech)
+
+    def _drop_tail(self) -> None:
+        """The wake word has ended in silence: what was recorded until now is not part of the command."""
+        self._tail_left = 0.0
+        dropped = len(self.speech)
+        del self.pcm[: int(dropped * self._window_seconds * BYTES_PER_SECOND)]
+        self.speech.clear()
+        self.heard_speech = False

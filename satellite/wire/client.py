@@ -1,0 +1,178 @@
+"""Talking to a running daemon as any Wyoming client would: what `ask`, `say` and `demo` use."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event
+from wyoming.handle import Handled, HandledChunk, NotHandled
+from wyoming.pipeline import PipelineStage, RunPipeline
+from wyoming.tts import Synthesize, SynthesizeVoice
+from wyoming.wake import Detect, Detection
+
+from satellite.audio import CANONICAL, WIDTH, AudioFormat
+from satellite.errors import DaemonUnreachable, SatelliteError
+from satellite.wire.connection import Connection, Timeouts, dial
+
+DEFAULT_URI = "tcp://127.0.0.1:10600"
+
+_CHUNK_SAMPLES = 512
+_ANSWER_SECONDS = 120.0
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came back from a run."""
+
+    wake_word: str | None = None
+    transcript: str = ""
+    reply: str = ""
+    provider: str = ""
+    pcm: bytearray = field(default_factory=bytearray)
+    format: AudioFormat | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def audio_seconds(self) -> float:
+        """How long the answer's sound lasts."""
+        if self.format is None:
+            return 0.0
+        return len(self.pcm) / (self.format.rate * self.format.frame_bytes)
+
+    def take(self, event: Event) -> bool:
+        """Note what `event` says and return whether the run is over; raises what an `error` event reports."""
+        match event.type:
+            case "detection":
+                self.wake_word = Detection.from_event(event).name
+            case "transcript":
+                self.transcript = Transcript.from_event(event).text
+            case "handled":
+                handled = Handled.from_event(event)
+                self.reply = handled.text or ""
+                self.context = handled.context or {}
+                self.provider = str(self.context.get("provider", ""))
+            case "not-handled":
+                self.reply = NotHandled.from_event(event).text or ""
+            case "audio-start":
+                start = AudioStart.from_event(event)
+                self.format = AudioFormat(start.rate, start.width, start.channels)
+            case "audio-chunk":
+                self.pcm += AudioChunk.from_event(event).audio
+            case "audio-stop":
+                return True
+            case "error":
+                error = Error.from_event(event)
+                raise SatelliteError(error.text, code=error.code or "internal-error")
+        return False
+
+
+@asynccontextmanager
+async def connected(uri: str) -> AsyncIterator[Connection]:
+    """Connect to the daemon at `uri` for the length of the `with`; raises `DaemonUnreachable`."""
+    connection = await dial(uri, Timeouts(idle_seconds=_ANSWER_SECONDS))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _until(connection: Connection, heard: Heard, last: str) -> Heard:
+    async for event in connection:
+        if heard.take(event) or event.type == last:
+            return heard
+    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+async def ask_text(uri: str, text: str, on_words: Callable[[str], None], language: str | None = None) -> Heard:
+    """Return the answer to `text`; `on_words` gets it piece by piece as it comes."""
+    heard = Heard(transcript=text)
+    async with connected(uri) as connection:
+        await connection.send(Transcript(text=text, language=language))
+        async for event in connection:
+            if HandledChunk.is_type(event.type):
+                on_words(HandledChunk.from_event(event).text)
+            heard.take(event)
+            if event.type in ("handled", "not-handled"):
+                return heard
+    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+async def transcribe(uri: str, pcm: bytes, language: str | None = None) -> Heard:
+    """Return the words in canonical `pcm`."""
+    async with connected(uri) as connection:
+        await connection.send(Transcribe(language=language), *audio_events(pcm))
+        return await _until(connection, Heard(), "transcript")
+
+
+async def say(uri: str, text: str, voice: str | None = None, speaker: str | None = None) -> Heard:
+    """Return `text` as sound."""
+    choice = SynthesizeVoice(name=voice, speaker=speaker) if voice else None
+    async with connected(uri) as connection:
+        await connection.send(Synthesize(text=text, voice=choice))
+        return await _until(connection, Heard(), "audio-stop")
+
+
+async def detects(uri: str, pcm: bytes) -> bool:
+    """Return whether a configured wake word is in canonical `pcm`."""
+    async with connected(uri) as connection:
+        await connection.send(Detect(), *audio_events(pcm))
+        async for event in connection:
+            if event.type in ("detection", "not-detected"):
+                return event.type == "detection"
+    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+async def converse(
+    uri: str,
+    microphone: AsyncIterator[bytes],
+    *,
+    start: PipelineStage = PipelineStage.WAKE,
+    end: PipelineStage = PipelineStage.TTS,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Heard:
+    """Play the part of a room: send canonical audio as `microphone` gives it and return the run's outcome."""
+    heard = Heard()
+    async with connected(uri) as connection:
+        await connection.send(RunPipeline(start_stage=start, end_stage=end))
+        sending = asyncio.create_task(_send_audio(connection, microphone), name="microphone")
+        try:
+            async for event in connection:
+                on_event(event)
+                if heard.take(event) or (event.type == "handled" and end is PipelineStage.HANDLE):
+                    return heard
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+async def _send_audio(connection: Connection, microphone: AsyncIterator[bytes]) -> None:
+    shape = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
+    async for pcm in microphone:
+        await connection.send(AudioChunk(audio=pcm, **shape))
+    await connection.send(AudioStop())
+
+
+async def recording(pcm: bytes, *, realtime: bool) -> AsyncIterator[bytes]:
+    """Yield canonical `pcm` in chunks, at a microphone's pace if `realtime`, else at once."""
+    started = time.monotonic()
+    size = _CHUNK_SAMPLES * WIDTH
+    for at in range(0, len(pcm), size):
+        if realtime:
+            due = started + (at + size) / (CANONICAL.rate * WIDTH)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        yield pcm[at : at + size]
+
+
+def audio_events(pcm: bytes) -> list[Event]:
+    """Return canonical `pcm` as `audio-start`, chunks and `audio-stop`."""
+    shape = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
+    size = _CHUNK_SAMPLES * WIDTH
+    chunks = [AudioChunk(audio=pcm[at : at + size], **shape).event() for at in range(0, len(pcm), size)]
+    return [AudioStart(**shape).event(), *chunks, AudioStop().event()]

@@ -1,0 +1,123 @@
+"""Wyoming's framing, bounded: bytes in, events out, and back.
+
+One event is a JSON line `{"type", "data"?, "data_length"?, "payload_length"?}`, then `data_length` bytes of JSON
+that are merged over `data`, then `payload_length` raw bytes (wyoming 1.10 README). The parser does no I/O, so that
+it can be fuzzed, and never holds more than the limits allow.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wyoming.event import Event
+
+from satellite.errors import ProtocolError
+
+_VERSION = "1.10.2"
+"""Version of the protocol that we write, as `wyoming` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most bytes of each part of an event."""
+
+    header_bytes: int = 64 * 1024
+    data_bytes: int = 1024 * 1024
+    payload_bytes: int = 4 * 1024 * 1024
+
+
+class EventParser:
+    """Feed it bytes as they come; it yields the events they complete. After a `ProtocolError` it is of no more use."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self._limits = limits
+        self._buffer = bytearray()
+        self._searched = 0
+        self._header: dict[str, Any] | None = None
+        self._data_length = 0
+        self._payload_length = 0
+
+    @property
+    def mid_event(self) -> bool:
+        """True when the peer owes the rest of an event."""
+        return self._header is not None or bool(self._buffer)
+
+    @property
+    def owed_bytes(self) -> int:
+        """Bytes of data and payload that the current header announced."""
+        return self._data_length + self._payload_length if self._header is not None else 0
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the events that `data` completes; raises `ProtocolError` at the first thing that is not Wyoming."""
+        self._buffer += data
+        while True:
+            if self._header is None and not self._read_header():
+                return
+            if len(self._buffer) < self.owed_bytes:
+                return
+            yield self._read_body()
+
+    def _read_header(self) -> bool:
+        end = self._buffer.find(b"\n", self._searched)
+        length = len(self._buffer) if end < 0 else end
+        if length > self._limits.header_bytes:
+            raise ProtocolError(f"header line is longer than {self._limits.header_bytes} bytes")
+        if end < 0:
+            self._searched = length
+            return False
+        header = _json_object(self._buffer[:end], "header")
+        del self._buffer[: end + 1]
+        self._searched = 0
+        if not isinstance(header.get("type"), str):
+            raise ProtocolError("header has no type")
+        self._data_length = _length(header, "data_length", self._limits.data_bytes)
+        self._payload_length = _length(header, "payload_length", self._limits.payload_bytes)
+        self._header = header
+        return True
+
+    def _read_body(self) -> Event:
+        assert self._header is not None
+        data = self._header.get("data") or {}
+        if not isinstance(data, dict):
+            raise ProtocolError("data is not an object")
+        if self._data_length:
+            data = {**data, **_json_object(self._buffer[: self._data_length], "data")}
+        payload = bytes(self._buffer[self._data_length : self.owed_bytes]) or None
+        event = Event(type=self._header["type"], data=data, payload=payload)
+        del self._buffer[: self.owed_bytes]
+        self._header = None
+        return event
+
+
+def encode(event: Event) -> bytes:
+    """Return `event` as it goes over the wire, as `wyoming` writes it."""
+    header: dict[str, Any] = {"type": event.type, "version": _VERSION}
+    data = json.dumps(event.data, ensure_ascii=False).encode() if event.data else b""
+    payload = event.payload or b""
+    if data:
+        header["data_length"] = len(data)
+    if payload:
+        header["payload_length"] = len(payload)
+    return json.dumps(header, ensure_ascii=False).encode() + b"\n" + data + payload
+
+
+def _json_object(text: bytearray, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{what} is not JSON") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what} is not an object")
+    return value
+
+
+def _length(header: dict[str, Any], key: str, limit: int) -> int:
+    value = header.get(key)
+    if value is None:
+        return 0
+    if type(value) is not int or value < 0:  # bool is an int, and no length
+        raise ProtocolError(f"{key} is not a length")
+    if value > limit:
+        raise ProtocolError(f"{key} of {value} bytes is more than {limit}")
+    return value

@@ -1,0 +1,137 @@
+"""Listening for Wyoming clients: who may connect, how many, and that every connection's task has an owner."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import resource
+from collections.abc import Awaitable, Callable, Sequence
+
+from satellite.errors import ConfigError, ProtocolError
+from satellite.wire.connection import Connection, MemoryBudget, Timeouts
+
+_LOGGER = logging.getLogger(__name__)
+
+Handler = Callable[[Connection], Awaitable[None]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SHARED_ADDRESS_SPACE = ipaddress.ip_network("100.64.0.0/10")
+"""Carrier-grade NAT (RFC 6598): not private, and `is_private` has said otherwise in some Python versions."""
+
+
+class Admission:
+    """Who may connect: loopback, private and link-local addresses, and the networks named in `allow`."""
+
+    def __init__(self, allow: Sequence[str] = ()) -> None:
+        self._allow: list[Network] = [ipaddress.ip_network(network, strict=False) for network in allow]
+
+    def permits(self, host: str) -> bool:
+        """Return whether a peer with this address may connect."""
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        if any(address in network for network in self._allow):
+            return True
+        if address in _SHARED_ADDRESS_SPACE or address.is_unspecified:
+            return False
+        return address.is_private or address.is_loopback or address.is_link_local
+
+
+class Server:
+    """All listening sockets of the daemon and the connections that came through them."""
+
+    def __init__(self, admission: Admission, timeouts: Timeouts, *, max_connections: int) -> None:
+        self._admission = admission
+        self._timeouts = timeouts
+        self._max_connections = max_connections
+        self._budget = MemoryBudget()
+        self._listeners: list[asyncio.Server] = []
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._evicted: set[asyncio.Task[None]] = set()
+        self._refused: set[str] = set()
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._connections)
+
+    async def listen(self, host: str, port: int, handler: Handler) -> int:
+        """Serve `handler` at host:port (0 picks a free one); return the port."""
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._accept(reader, writer, handler)
+
+        try:
+            listener = await asyncio.start_server(accept, host, port, backlog=1024)
+        except OSError as error:
+            hint = "; is another server running there?" if error.errno == errno.EADDRINUSE else ""
+            raise ConfigError(f"cannot listen at {host}:{port}: {error.strerror or error}{hint}") from error
+        self._listeners.append(listener)
+        bound: int = listener.sockets[0].getsockname()[1]
+        return bound
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
+        host = (writer.get_extra_info("peername") or ("?",))[0]
+        if not self._admission.permits(host):
+            first = host not in self._refused
+            if len(self._refused) < 1000:
+                self._refused.add(host)
+            _LOGGER.log(
+                logging.WARNING if first else logging.DEBUG,
+                "refused %s: not loopback or private; name it in wyoming.allow to let it in",
+                host,
+            )
+            writer.transport.abort()
+            return
+        if len(self._connections) >= self._max_connections:
+            self._evict()
+        connection = Connection(reader, writer, self._timeouts, self._budget)
+        task = asyncio.create_task(self._serve(connection, handler), name=f"wyoming {connection.peer}")
+        self._connections[connection] = task
+
+    def _evict(self) -> None:
+        idlest = min(self._connections, key=lambda connection: connection.last_event_at)
+        _LOGGER.warning("%d connections are open: closing the idlest, %s", len(self._connections), idlest.peer)
+        task = self._connections.pop(idlest)
+        self._evicted.add(task)  # the loop itself keeps only weak references to tasks
+        task.add_done_callback(self._evicted.discard)
+        task.cancel()
+        idlest.abort()
+
+    async def _serve(self, connection: Connection, handler: Handler) -> None:
+        try:
+            await handler(connection)
+        except ProtocolError as error:
+            _LOGGER.warning("%s: [%s] %s; connection closed", connection.peer, error.code, error)
+        except ConnectionError:
+            _LOGGER.debug("%s: gone", connection.peer)
+        except Exception:  # the connection boundary: one broken client must not reach the others
+            _LOGGER.exception("%s: unexpected failure; connection closed", connection.peer)
+        finally:
+            self._connections.pop(connection, None)
+            await connection.close()
+
+    async def close(self) -> None:
+        """Stop listening, cancel every connection's handler and wait for them; may be called twice."""
+        for listener in self._listeners:
+            listener.close()
+        tasks = [*self._connections.values(), *self._evicted]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listener in self._listeners:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeouts.write_seconds):
+                    await listener.wait_closed()
+        self._listeners.clear()
+
+
+def allow_many_connections() -> None:
+    """Lift the soft limit of open files, often 1024, to the hard one: every connection is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,39 @@
+# Shared by the scripts beside it; sourced, not run.
+# Leaves the working directory at the root of the project.
+
+cd "$(dirname "$0")/.."
+VENV=${VENV:-.venv}
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# Print the first Python that is new enough: $PYTHON, else the default one, else a versioned one.
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.11 or newer was found; on Debian or Ubuntu: sudo apt install python3 python3-venv"
+}
+
+# Make the environment in $VENV with the extras named in $1 (such as "dev"), unless it is there and up to date.
+ensure_environment() {
+    extras=$1
+    python=$(find_python)
+    stamp="$VENV/.installed-${extras:-plain}"
+    wanted=$(cat pyproject.toml constraints.txt satellite/__init__.py | cksum)
+    [ -x "$VENV/bin/satellite" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        fail "this Python cannot make virtual environments; on Debian or Ubuntu: sudo apt install python3-venv (or python$version-venv)"
+    fi
+    [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
+    printf 'installing into %s\n' "$VENV" >&2
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" >&2 ||
+        fail "the packages could not be installed; see the message of pip above"
+    printf '%s' "$wanted" >"$stamp"
+}

@@ -1,0 +1,144 @@
+"""Names and what they mean: the catalogue's own, the hub's, and paths."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from satellite.errors import ModelError
+from satellite.models import catalogue
+from satellite.models.catalogue import HubSource, Kind, LocalSource, WheelSource
+
+
+def unknown(kind: Kind, name: str) -> str:
+    """Return the message of the error that `name` gives."""
+    with pytest.raises(ModelError) as caught:
+        catalogue.find(kind, name)
+    assert caught.value.code == "model-unknown"
+    return str(caught.value)
+
+
+def test_every_name_is_found_under_itself() -> None:
+    """Every name that the catalogue lists leads to a spec of that name and kind."""
+    for kind in Kind:
+        for name in catalogue.names(kind):
+            spec = catalogue.find(kind, name)
+            assert (spec.kind, spec.name) == (kind, name)
+            assert spec.licence
+            assert len({file.name for file in spec.files}) == len(spec.files)
+
+
+def test_demo_set_is_pinned_and_complete() -> None:
+    """The demo set has one model of every kind, comes from wheels, and pins the SHA-256 of every file."""
+    assert sorted(spec.kind for spec in catalogue.DEMO) == sorted(Kind)
+    for spec in catalogue.DEMO:
+        assert isinstance(spec.source, WheelSource)
+        assert all(file.sha256 is not None and len(file.sha256) == 64 for file in spec.files)
+        assert spec.size_is_exact
+        assert catalogue.find(spec.kind, spec.name) is spec
+
+
+def test_all_piper_voices_are_there() -> None:
+    """Every voice of rhasspy/piper-voices can be named; the French one knows its place, size and hash."""
+    assert len(catalogue.names(Kind.TTS)) == 176
+    siwis = catalogue.find(Kind.TTS, "fr_FR-siwis-medium")
+    assert siwis.source == HubSource("rhasspy/piper-voices")
+    assert siwis.languages == ("fr_FR",)
+    network = siwis.files[0]
+    assert network.path == "fr/fr_FR/siwis/medium/fr_FR-siwis-medium.onnx"
+    assert (network.size_bytes, network.md5) == (63_201_294, "20e876e8c839e9b11a26085858f2300c")
+
+
+def test_wheel_and_hub_model_of_the_same_whisper_are_two() -> None:
+    """`tiny.en` is the wheel's model; the hub's is reached by its repository and has no measured window."""
+    ours = catalogue.find(Kind.STT, "tiny.en")
+    theirs = catalogue.find(Kind.STT, "Systran/faster-whisper-tiny.en")
+    assert isinstance(ours.source, WheelSource)
+    assert isinstance(theirs.source, HubSource)
+    assert (ours.window_floor_seconds, theirs.window_floor_seconds) == (10.0, 30.0)
+
+
+def test_aliases_lead_to_the_proper_name() -> None:
+    """`turbo` and `large` are other names of models that have one."""
+    assert catalogue.find(Kind.STT, "turbo").name == "large-v3-turbo"
+    assert catalogue.find(Kind.STT, "large").name == "large-v3"
+
+
+def test_distil_models_are_english_only() -> None:
+    """Languages say what a model was trained for."""
+    assert catalogue.find(Kind.STT, "distil-large-v3").languages == ("en",)
+    assert "fr" in catalogue.find(Kind.STT, "small").languages
+    assert "yue" in catalogue.find(Kind.STT, "large-v3-turbo").languages
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "nearest"),
+    [
+        (Kind.STT, "tinny.en", "tiny.en"),
+        (Kind.STT, "large-v3-trubo", "large-v3-turbo"),
+        (Kind.TTS, "fr_FR-siwis-meduim", "fr_FR-siwis-medium"),
+        (Kind.TTS, "siwis", "fr_FR-siwis-medium"),
+        (Kind.CHAT, "llama", "smollm2-135m-instruct"),
+        (Kind.WAKE, "openwakewords", "openwakeword"),
+    ],
+)
+def test_unknown_name_suggests_the_nearest(kind: Kind, name: str, nearest: str) -> None:
+    """A name that does not exist is an error that names one that does."""
+    assert repr(name) in unknown(kind, name)
+    assert nearest in unknown(kind, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "org/name/more", "org/..:m.gguf", "org/repo:../../m.gguf", "org/repo:/m.gguf", "org/repo:m.bin"]
+)
+def test_chat_name_cannot_leave_its_repository(name: str) -> None:
+    """Only `org/repository:path.gguf` means the hub; nothing climbs out of the store's folder."""
+    unknown(Kind.CHAT, name)
+
+
+def test_gguf_of_the_hub() -> None:
+    """A chat model may be any GGUF of the hub."""
+    spec = catalogue.find(Kind.CHAT, "org/repo-GGUF:sub/model.Q4_K_M.gguf")
+    assert spec.source == HubSource("org/repo-GGUF")
+    assert [(file.name, file.path) for file in spec.files] == [("model.Q4_K_M.gguf", "sub/model.Q4_K_M.gguf")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "folder", "files"),
+    [
+        (Kind.STT, "/models/mine", "/models/mine", ["model.bin", "config.json", "tokenizer.json"]),
+        (Kind.TTS, "./voices/me.onnx", "voices", ["me.onnx", "me.onnx.json"]),
+        (Kind.CHAT, "/models/x.gguf", "/models", ["x.gguf"]),
+    ],
+)
+def test_paths_are_models_too(kind: Kind, name: str, folder: str, files: list[str]) -> None:
+    """A name that begins like a path is somebody's own model."""
+    spec = catalogue.find(kind, name)
+    assert spec.source == LocalSource(Path(folder))
+    assert [file.name for file in spec.files] == files
+
+
+def test_home_is_expanded() -> None:
+    """`~` in a path is the user's home."""
+    assert catalogue.find(Kind.STT, "~/whisper").source == LocalSource(Path.home() / "whisper")
+
+
+def test_lookup_takes_references_and_names_of_one_kind() -> None:
+    """Commands take `kind/name`, or the name alone where only one kind has it."""
+    assert catalogue.lookup("stt/base").reference == "stt/base"
+    assert catalogue.lookup("fr_FR-siwis-medium").reference == "tts/fr_FR-siwis-medium"
+    assert catalogue.lookup("stt/org/repo").name == "org/repo"
+    assert catalogue.lookup("org/repo").kind is Kind.STT
+    assert catalogue.lookup("/voices/me.onnx").kind is Kind.TTS
+    with pytest.raises(ModelError, match="did you mean 'smollm2-135m-instruct'") as caught:
+        catalogue.lookup("smollm2")
+    assert caught.value.code == "model-unknown"
+
+
+def test_importing_the_catalogue_loads_no_library() -> None:
+    """The configuration imports the catalogue, so that must bring in nothing but the standard library."""
+    heavy = "{'httpx', 'filelock', 'rich', 'huggingface_hub', 'pydantic', 'numpy'}"
+    program = f"import sys, satellite.models.catalogue; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

