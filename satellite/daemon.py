@@ -191,24 +191,42 @@ class Daemon:
         return self._slot(Stage.TTS, synthesizer, load)
 
     def _build_chat(self) -> Slot[Any]:
-        from satellite.engines.chat.route import RouteChat
+        models: list[ChatModel] = []
+        loads: list[Callable[[], Awaitable[None]]] = []
+        for provider in self.config.chat.providers:
+            match provider:
+                case Ollama():
+                    from satellite.engines.chat.ollama import OllamaChat
 
-        models = [self._provider(provider) for provider in self.config.chat.providers]
-        chat = models[0] if len(models) == 1 else RouteChat(models, self.config.deadlines)
-        return self._slot(Stage.CHAT, chat, self._load_chat)
+                    models.append(OllamaChat(provider, self.config.chat, self.config.deadlines))
+                case OpenAICompatible():
+                    from satellite.engines.chat.openai import OpenAIChat
 
-    def _provider(self, provider: Provider) -> ChatModel:
-        match provider:
-            case Ollama():
-                from satellite.engines.chat.ollama import OllamaChat
+                    models.append(OpenAIChat(provider, self.config.chat, self.config.deadlines))
+                case Local():
+                    model, load = self._build_local(provider)
+                    models.append(model)
+                    loads.append(load)
+        if len(models) == 1:
+            chat = models[0]
+        else:
+            from satellite.engines.chat.route import RouteChat
 
-                return OllamaChat(provider, self.config.chat, self.config.deadlines)
-            case OpenAICompatible():
-                from satellite.engines.chat.openai import OpenAIChat
+            chat = RouteChat(models, self.config.deadlines)
 
-                return OpenAIChat(provider, self.config.chat, self.config.deadlines)
-            case Local():
-                return self._local(provider)
+        async def load_all() -> None:
+            for load in loads:
+                await load()
+
+        return self._slot(Stage.CHAT, chat, load_all)
+
+    def _build_local(self, provider: Local) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
+        from satellite.engines.llamacpp import LlamaCppChat
+
+        worker = self._workers["chat"]
+        spec = catalogue.find(Kind.CHAT, provider.model)
+        model = LlamaCppChat(provider, self.config.chat, worker)
+        return model, lambda: worker.run(lambda: model.load(self.store.file(spec, ".gguf")))
 
     async def _load_all(self) -> None:
         await asyncio.gather(*(self._load_one(slot, load) for slot, load in self._loads))

@@ -11,12 +11,12 @@ from satellite.audio import CANONICAL, AudioFormat, Converter, Ring, read_wav, s
 from satellite.errors import ProtocolError
 
 
-def tone(rate: int, seconds: float = 1.0) -> np.ndarray:  # type: ignore[type-arg]  # any float type
+def tone(rate: int, seconds: float = 1.0) -> np.ndarray:
     """Return a 440 Hz sine of half the full scale."""
     return 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
 
 
-def raw(samples: np.ndarray, width: int) -> bytes:  # type: ignore[type-arg]  # any float type
+def raw(samples: np.ndarray, width: int) -> bytes:
     """Return `samples` in [-1, 1) as little-endian PCM of `width` bytes."""
     if width == 1:
         return ((samples * 128) + 128).astype(np.uint8).tobytes()

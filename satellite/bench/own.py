@@ -1,6 +1,7 @@
 """Our daemon as it is measured: a process of its own, with the demo models on the CPU."""
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from satellite.bench.server import Command, free_port
 from satellite.models import demo
 
 NAME = "satellite"
+
+_CODE = Path(__file__).parents[2]
+"""Where this very package was loaded from: that is what is measured."""
 
 _SHOWN = ("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp")
 
@@ -42,7 +46,9 @@ def daemon(folder: Path, models: Path, threads: int, *, chat: bool = True) -> Co
         config["chat"] = {"providers": [nowhere]}
     file = folder / f"satellite-{port}.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"])
+    code = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
+    arguments = [sys.executable, "-m", "satellite", "--config", str(file), "run"]
+    return Command(NAME, port, arguments, os.environ | {"PYTHONPATH": code})
 
 
 def versions() -> dict[str, str]:

@@ -81,12 +81,16 @@ async def _answers(command: Command, process: asyncio.subprocess.Process, log: P
         with contextlib.suppress(OSError, SatelliteError, TimeoutError):
             async with asyncio.timeout(5), connected(command.port) as client:
                 await client.write_event(Describe().event())
-                await _until(client, "info")
+                while (await receive(client)).type != "info":
+                    pass
                 return
         await asyncio.sleep(_POLL_SECONDS)
     what = "did not answer in time" if process.returncode is None else f"ended with status {process.returncode}"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-    raise SatelliteError("\n".join([f"{command.name} {what}; the end of its log:", *lines]), code="bench-server")
+    raise SatelliteError(f"{command.name} {what}; the end of its log:\n{_end_of(log)}", code="bench-server")
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -117,18 +121,11 @@ async def connected(port: int) -> AsyncIterator[AsyncTcpClient]:
             await client.disconnect()
 
 
-async def events(client: AsyncTcpClient, name: str) -> AsyncIterator[Event]:
-    """Yield what the server sends; raises `SatelliteError` for its `error`, and when it leaves without an answer."""
-    while True:
-        event = await client.read_event()
-        if event is None:
-            raise SatelliteError(f"{name} closed the connection before it had answered", code="bench-request")
-        if event.type == "error":
-            raise SatelliteError(f"{name} answered: {event.data.get('text')}", code="bench-request")
-        yield event
-
-
-async def _until(client: AsyncTcpClient, event_type: str) -> None:
-    async for event in events(client, "the server"):
-        if event.type == event_type:
-            return
+async def receive(client: AsyncTcpClient) -> Event:
+    """Return the server's next event; raises `SatelliteError` for an `error`, and when it leaves without an answer."""
+    event = await client.read_event()
+    if event is None:
+        raise SatelliteError("the server closed the connection before it had answered", code="bench-request")
+    if event.type == "error":
+        raise SatelliteError(f"the server answered with an error: {event.data.get('text')}", code="bench-request")
+    return event

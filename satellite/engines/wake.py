@@ -156,6 +156,7 @@ class ModelFolder(Generic[Model]):
         self._load = load
         self._seen: dict[str, object] = {}
         self._readable = True
+        self._news = logging.DEBUG
         self._lock = threading.Lock()
 
     def scan(self) -> None:
@@ -170,6 +171,7 @@ class ModelFolder(Generic[Model]):
             for name in self.models.keys() - files.keys():
                 _LOGGER.info("wake word %s has gone", name)
             self._seen = {name: self._seen[name] for name in files}
+            self._news = logging.INFO  # what was there from the start is no news
             self.models = models
 
     async def refresh(self) -> None:
@@ -201,7 +203,7 @@ class ModelFolder(Generic[Model]):
         except Exception as error:  # noqa: BLE001 - the engine seam: a library may raise anything on a damaged file
             _LOGGER.warning("wake word %s: %s cannot be used: %s", name, files[-1], str(error).strip())
             return old
-        _LOGGER.info("wake word %s loaded from %s", name, files[-1])
+        _LOGGER.log(self._news, "wake word %s loaded from %s", name, files[-1])
         return model
 
 

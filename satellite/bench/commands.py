@@ -1,0 +1,91 @@
+"""`satellite bench`: its arguments, and what becomes of the result."""
+
+import argparse
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from satellite.errors import SatelliteError
+
+if TYPE_CHECKING:
+    from satellite.bench.report import Report
+    from satellite.bench.runner import Runner
+
+_PARTS = ("stt", "tts", "memory")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(_PARTS)} (default: all of it)"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="recordings, NAME.wav with NAME.txt (default: a synthetic set)"
+    )
+    parser.add_argument("--realtime", action="store_true", help="also send the recordings at a microphone's pace, once")
+    parser.add_argument(
+        "--repeats", type=_count, metavar="N", help="how often each is measured (default: a clip 3, a reply 10 times)"
+    )
+    parser.add_argument("--no-rivals", action="store_true", help="measure our daemon alone")
+    parser.add_argument("--output", type=Path, metavar="FILE.md", help="also write the result as Markdown")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-v", "--mismatches", action="store_true", help="list what was understood wrongly")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and return 0 whatever the marks say, 1 when something could not be measured."""
+    unknown = [part for part in args.parts if part not in _PARTS]
+    if unknown:
+        raise SatelliteError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}", code="bench-part")
+    try:
+        report = asyncio.run(_interruptible(_runner(args)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+    _show(report, args)
+    return 1 if report.failures else 0
+
+
+def _runner(args: argparse.Namespace) -> "Runner":
+    from rich.console import Console
+
+    from satellite import configfile
+    from satellite.bench.rivals import cache_folder
+    from satellite.bench.runner import Plan, Runner
+    from satellite.demo import pull_demo_models
+    from satellite.models.store import Store
+
+    console = Console(stderr=True)
+    store = Store(configfile.load(args.config).models.directory)
+    pull_demo_models(store, console)
+    plan = Plan(args.parts or _PARTS, args.corpus, args.realtime, args.repeats, not args.no_rivals)
+    return Runner(plan, store, cache_folder(), console)
+
+
+async def _interruptible(runner: "Runner") -> "Report":
+    """Run; SIGTERM stops the servers as Ctrl+C does, instead of leaving them behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await runner.run()
+
+
+def _show(report: "Report", args: argparse.Namespace) -> None:
+    from satellite.bench.report import markdown
+
+    text = markdown(report, mismatches=args.mismatches)
+    if args.output:
+        try:
+            args.output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SatelliteError(f"{args.output} cannot be written: {error}", code="bad-output") from error
+    print(json.dumps(report.described(), ensure_ascii=False) if args.json else text, end="\n" if args.json else "")

@@ -1,0 +1,106 @@
+"""What a run must show to be good enough, and whether it did."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from satellite.bench.memory import MemoryResult
+from satellite.bench.stats import Compared
+from satellite.bench.stt import SttResult
+from satellite.bench.tts import TtsFigures, TtsResult
+
+_STT_P95_FACTOR = 0.5
+_WER_POINTS = 0.5
+_LEAST_SOUND = 0.9
+"""Of theirs: two readings of a text differ by a few hundredths, a text half read by more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One mark: what it demands, what we have, and the limit."""
+
+    mark: str
+    ours: float
+    limit: float
+    unit: str
+    at_least: bool = False
+    """True where more is better."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether our figure keeps the limit."""
+        return self.ours >= self.limit if self.at_least else self.ours <= self.limit
+
+    @property
+    def text(self) -> str:
+        """`reached`, or by how much it was missed."""
+        if self.reached:
+            return "reached"
+        gap = abs(self.ours - self.limit)
+        share = f" ({100 * gap / self.limit:.0f} %)" if self.limit else ""
+        return f"missed by {gap:.1f} {self.unit}{share}"
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "mark": self.mark,
+            "reached": self.reached,
+            "ours": round(self.ours, 2),
+            "limit": round(self.limit, 2),
+            "unit": self.unit,
+            "text": self.text,
+        }
+
+
+def stt_verdicts(result: SttResult) -> Iterator[Verdict]:
+    """Yield the marks of speech to text; none without the official server beside ours."""
+    where = "STT in real time, after audio-stop" if result.realtime else "STT, total"
+    time_ms = result.after_stop_ms if result.realtime else result.total_ms
+    if time_ms.theirs is None or result.their_words is None:
+        return
+    yield Verdict(f"{where}: median not above theirs", time_ms.ours.median, time_ms.theirs.median, "ms")
+    yield Verdict(f"{where}: p95 at most half of theirs", time_ms.ours.p95, time_ms.theirs.p95 * _STT_P95_FACTOR, "ms")
+    yield Verdict(
+        f"{where.partition(',')[0]}: WER at most {_WER_POINTS} points above theirs",
+        result.our_words.percent,
+        result.their_words.percent + _WER_POINTS,
+        "points",
+    )
+
+
+def tts_verdicts(result: TtsResult) -> Iterator[Verdict]:
+    """Yield the marks of text to speech; none without the official server beside ours."""
+    form = "streamed text" if result.streaming else "whole text"
+    overall = result.overall
+    yield from _median(f"TTS, {form}: first audio, median not above theirs", overall.first_audio_ms)
+    first = overall.first_audio_ms
+    if first.theirs:
+        yield Verdict(f"TTS, {form}: first audio, p95 not above theirs", first.ours.p95, first.theirs.p95, "ms")
+    label, worst = max(result.by_reply.items(), key=_slowness)
+    yield from _median(
+        f"TTS, {form}: first audio, median not above theirs in any length (worst: {label})", worst.first_audio_ms
+    )
+    yield from _median(f"TTS, {form}: first audible sound, median not above theirs", overall.first_audible_ms)
+    yield from _median(f"TTS, {form}: gaps in the sound, median not above theirs", overall.stall_ms)
+    sound = overall.audio_ms
+    if sound.theirs:
+        least = sound.theirs.mean * _LEAST_SOUND
+        mark = f"TTS, {form}: says as much, at least {_LEAST_SOUND:.0%} of their sound"
+        yield Verdict(mark, sound.ours.mean, least, "ms", at_least=True)
+
+
+def memory_verdicts(result: MemoryResult) -> Iterator[Verdict]:
+    """Yield the marks of memory; none without the official servers beside ours."""
+    theirs = result.their_sum
+    if theirs:
+        yield Verdict("Memory: PSS of the whole daemon at most their sum", result.ours.pss, theirs.pss, "MiB")
+        yield Verdict("Memory: RSS of the whole daemon at most their sum", result.ours.rss, theirs.rss, "MiB")
+
+
+def _median(mark: str, figure: Compared) -> Iterator[Verdict]:
+    if figure.theirs:
+        yield Verdict(mark, figure.ours.median, figure.theirs.median, "ms")
+
+
+def _slowness(reply: tuple[str, TtsFigures]) -> float:
+    return reply[1].first_audio_ms.median_ratio or 0.0

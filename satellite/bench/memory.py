@@ -1,0 +1,81 @@
+"""Resident memory of a server and all its children, as the kernel counts it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from satellite.bench.server import Server
+from satellite.errors import SatelliteError
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """In MiB. A page that several processes share counts in full in `rss`, in equal parts in `pss`."""
+
+    pss: float = 0.0
+    rss: float = 0.0
+
+    def __add__(self, other: "Memory") -> "Memory":
+        return Memory(self.pss + other.pss, self.rss + other.rss)
+
+    def described(self) -> dict[str, float]:
+        """Return it for JSON."""
+        return {"pss_mib": round(self.pss, 1), "rss_mib": round(self.rss, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryResult:
+    """The whole daemon beside the sum of the official servers."""
+
+    ours: Memory
+    ours_without_chat: Memory | None
+    theirs: dict[str, Memory]
+
+    @property
+    def their_sum(self) -> Memory | None:
+        """All official servers together."""
+        return sum(self.theirs.values(), Memory()) if self.theirs else None
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        described: dict[str, Any] = {"ours": self.ours.described()}
+        if self.ours_without_chat:
+            described["ours_without_chat"] = self.ours_without_chat.described()
+        if self.their_sum:
+            described["theirs"] = {name: memory.described() for name, memory in self.theirs.items()}
+            described["their_sum"] = self.their_sum.described()
+        return described
+
+
+def of(server: Server) -> Memory:
+    """Return the memory of the server's processes; raises `SatelliteError` where the kernel does not tell it."""
+    try:
+        processes = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
+        mine = [process for process in processes if _session(process) == server.process_id]
+        return sum((_of_process(process) for process in mine), Memory())
+    except OSError as error:
+        raise SatelliteError(f"memory cannot be read: {error}", code="bench-memory") from error
+
+
+def _session(process: int) -> int | None:
+    """Return the session of a process; a server leads one of its own, and its children stay in it."""
+    try:
+        return os.getsid(process)
+    except ProcessLookupError:
+        return None
+
+
+def _of_process(process: int) -> Memory:
+    return parse((_PROC / str(process) / "smaps_rollup").read_text(encoding="ascii"))
+
+
+def parse(rollup: str) -> Memory:
+    """Return what the text of a `smaps_rollup` says."""
+    sizes = {}
+    for line in rollup.splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        sizes[name] = int(rest.split()[0]) / 1024
+    return Memory(sizes["Pss"], sizes["Rss"])

@@ -1,0 +1,182 @@
+"""One run from beginning to end: servers up, parts measured, servers down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from wyoming.asr import Transcript
+
+from satellite.bench import machine, memory, own, rivals, stt, synthetic, tts
+from satellite.bench.contest import Pair
+from satellite.bench.corpus import Corpus, read_corpus
+from satellite.bench.report import Report
+from satellite.bench.server import Server, connected, receive, started
+from satellite.config import cpu_threads
+from satellite.errors import SatelliteError
+from satellite.models import demo
+from satellite.models.store import Store
+
+PARTS = ("stt", "tts", "memory")
+
+_STT_REPEATS = 3
+_TTS_REPEATS = 10
+_QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure."""
+
+    parts: Sequence[str] = PARTS
+    corpus: Path | None = None
+    """Folder of recordings; None is the synthetic corpus."""
+
+    realtime: bool = False
+    """Send the corpus a second time at a microphone's pace."""
+
+    repeats: int | None = None
+    """How often every clip and reply is sent; None is three times a clip and ten times a reply."""
+
+    rivals: bool = True
+    """Measure the official servers too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    ours: Server
+    stt: Server | None = None
+    tts: Server | None = None
+
+
+class Runner:
+    """Measures as planned; what cannot be measured is noted in the report, and the rest goes on."""
+
+    def __init__(self, plan: Plan, store: Store, cache: Path, console: Console) -> None:
+        self._plan = plan
+        self._store = store
+        self._cache = cache
+        self._console = console
+        self._threads = cpu_threads(0)
+
+    async def run(self) -> Report:
+        """Return what was found; raises `SatelliteError` when nothing could be measured."""
+        python = await asyncio.to_thread(self._official) if self._plan.rivals else None
+        corpus = await asyncio.to_thread(self._corpus)
+        report = Report(
+            began=machine.now(),
+            machine=machine.this_machine(),
+            threads=self._threads,
+            load_at_start=machine.load(),
+            our_versions=own.versions(),
+            their_versions=rivals.versions(python) if python else {},
+        )
+        with TemporaryDirectory(prefix="satellite-bench-") as folder:
+            async with self._running(python, Path(folder)) as servers:
+                await self._measure(servers, corpus, Path(folder), report)
+        report.load_at_end = machine.load()
+        return report
+
+    def _official(self) -> Path:
+        with self._console.status("installing the official servers (once)"):
+            return rivals.environment(self._cache)
+
+    def _corpus(self) -> Corpus:
+        if self._plan.corpus:
+            return read_corpus(self._plan.corpus)
+        with self._console.status("speaking the synthetic corpus (once)"):
+            return synthetic.cached_corpus(self._cache, self._voice())
+
+    def _voice(self) -> Path:
+        return self._store.file(demo.JOE, ".onnx")
+
+    @asynccontextmanager
+    async def _running(self, python: Path | None, folder: Path) -> AsyncIterator[_Servers]:
+        """Keep all servers running, ours with every model loaded."""
+        async with AsyncExitStack() as stack:
+            with self._console.status("starting the servers"):
+                daemon = own.daemon(folder, self._store.directory, self._threads)
+                ours = await stack.enter_async_context(started(daemon))
+                await ask(ours)
+                if python is None:
+                    servers = _Servers(ours)
+                else:
+                    whisper = rivals.speech_to_text(python, self._store.path(demo.TINY_EN), self._threads)
+                    piper = rivals.text_to_speech(python, self._voice())
+                    servers = _Servers(
+                        ours,
+                        await stack.enter_async_context(started(whisper)),
+                        await stack.enter_async_context(started(piper)),
+                    )
+            yield servers
+
+    async def _measure(self, servers: _Servers, corpus: Corpus, folder: Path, report: Report) -> None:
+        if "stt" in self._plan.parts:
+            for realtime in (False, True) if self._plan.realtime else (False,):
+                with _noted(report):
+                    report.stt.append(await self._measure_stt(servers, corpus, realtime))
+        if "tts" in self._plan.parts:
+            for streaming in (False, True):
+                with _noted(report):
+                    report.tts.append(await self._measure_tts(servers, streaming))
+        if "memory" in self._plan.parts:
+            with _noted(report):
+                report.memory = await self._measure_memory(servers, corpus, folder)
+
+    async def _measure_stt(self, servers: _Servers, corpus: Corpus, realtime: bool) -> stt.SttResult:
+        repeats = 1 if realtime else self._plan.repeats or _STT_REPEATS
+        with self._progress("speech to text" + (" in real time" if realtime else "")) as progress:
+            pair = Pair(servers.ours, servers.stt)
+            return await stt.measure(pair, corpus, realtime=realtime, repeats=repeats, on_progress=progress)
+
+    async def _measure_tts(self, servers: _Servers, streaming: bool) -> tts.TtsResult:
+        repeats = self._plan.repeats or _TTS_REPEATS
+        with self._progress("text to speech, " + ("streamed" if streaming else "whole text")) as progress:
+            pair = Pair(servers.ours, servers.tts)
+            return await tts.measure(pair, streaming=streaming, repeats=repeats, on_progress=progress)
+
+    async def _measure_memory(self, servers: _Servers, corpus: Corpus, folder: Path) -> memory.MemoryResult:
+        """Read the memory of servers that have all done their work at least once."""
+        with self._console.status("memory"):
+            await _exercise(servers, corpus)
+            ours = memory.of(servers.ours)
+            theirs = {server.name: memory.of(server) for server in (servers.stt, servers.tts) if server}
+            silent = own.daemon(folder, self._store.directory, self._threads, chat=False)
+            async with started(silent) as without_chat:
+                await _exercise(_Servers(without_chat), corpus)
+                return memory.MemoryResult(ours, memory.of(without_chat), theirs)
+
+    @contextmanager
+    def _progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        with self._console.status(what) as status:
+            yield lambda done, of: status.update(f"{what}: {done} of {of}")
+
+
+@contextmanager
+def _noted(report: Report) -> Iterator[None]:
+    """Turn an error of one part into a note, so that the other parts are still measured."""
+    try:
+        yield
+    except (SatelliteError, OSError) as error:
+        report.problems.append(str(error))
+
+
+async def _exercise(servers: _Servers, corpus: Corpus) -> None:
+    """Let every server work: memory that a server takes at its first request is in use for good."""
+    for server in {servers.ours, servers.stt or servers.ours}:
+        await stt.transcribe(server.port, corpus.longest.pcm)
+    for server in {servers.ours, servers.tts or servers.ours}:
+        for streaming in (False, True):
+            await tts.synthesize(server.port, list(tts.REPLIES.values())[-1], streaming=streaming)
+
+
+async def ask(server: Server) -> str:
+    """Return the chat model's answer to a question: then all of the daemon's models are loaded."""
+    async with asyncio.timeout(120), connected(server.port) as client:
+        await client.write_event(Transcript(text=_QUESTION).event())
+        while (event := await receive(client)).type != "handled":
+            pass
+    return str(event.data.get("text", ""))

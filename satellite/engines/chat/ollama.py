@@ -1,0 +1,124 @@
+"""A chat model served by Ollama, by its native API: `/v1` can set neither context length nor keep-alive."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from satellite.config import Chat, Deadlines, Ollama
+from satellite.engines import ChatDelta, Message
+from satellite.engines.chat.address import NO_PROXY, is_at_home, shown, warn_of_outside
+from satellite.engines.chat.answer import Answer
+from satellite.engines.chat.failures import failure
+from satellite.engines.chat.stats import ChatStats
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+
+_LOGGER = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 2.0
+_GAP_SECONDS = 10.0
+"""Longest silence between two tokens."""
+
+
+class OllamaChat:
+    """A `ChatModel`. Closing a stream closes its socket, at which Ollama stops generating."""
+
+    provider = "ollama"
+
+    def __init__(
+        self, settings: Ollama, chat: Chat, deadlines: Deadlines, *, gap_seconds: float = _GAP_SECONDS
+    ) -> None:
+        import httpx
+        import ollama
+
+        self._settings = settings
+        self._chat = chat
+        self._first_token_seconds = deadlines.chat_first_token_seconds
+        self._gap_seconds = gap_seconds
+        self._server = f"Ollama at {shown(settings.url)}"
+        self._response_error = ollama.ResponseError
+        self._unreachable = (httpx.ConnectError, httpx.ConnectTimeout)
+        self._broken = (httpx.TransportError, ValueError, AttributeError, TypeError, RuntimeError)
+        at_home = is_at_home(settings.url)
+        if not at_home or settings.model.endswith("cloud"):  # Ollama hands models such as gpt-oss:120b-cloud on
+            warn_of_outside(self.provider, settings.url)
+        self._client = ollama.AsyncClient(
+            host=settings.url,
+            # Reading is limited by `stream`: the first line and those after it may take differently long.
+            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
+            mounts=NO_PROXY if at_home else None,
+        )
+
+    def request(self, messages: Sequence[Message]) -> dict[str, Any]:
+        """Return all of a request for the next answer.
+
+        Context length and keep-alive go into every one: Ollama reloads the model whenever the former differs from
+        the last request's, and a reload without the latter falls back to five minutes.
+        """
+        return {
+            "model": self._settings.model,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "think": False,
+            "keep_alive": self._settings.keep_alive,
+            "options": {
+                "num_ctx": self._settings.num_ctx,
+                "num_predict": self._chat.max_tokens,
+                "temperature": self._chat.temperature,
+            },
+        }
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the answer; see `ChatModel`. Raises `ChatError`."""
+        answer = Answer(self.provider)
+        seconds = self._first_token_seconds  # covers loading the model and reading the conversation
+        try:
+            async with aclosing(await self._client.chat(**self.request(messages), stream=True)) as parts:
+                while True:
+                    async with asyncio.timeout(seconds):
+                        part = await anext(parts, None)
+                    if part is None:
+                        raise ChatUnavailable(f"{self._server} cut its answer off")
+                    if delta := answer.delta(part.message.content or ""):
+                        yield delta
+                    if part.done:
+                        break
+                    seconds = self._gap_seconds
+        except TimeoutError as late:
+            raise ChatUnavailable(f"{self._server} was silent for {seconds:g} s", kind="timeout") from late
+        except self._response_error as error:
+            raise self._refusal(error.status_code, str(error.error)) from error
+        except self._unreachable as error:
+            raise ChatUnavailable(f"{self._server} cannot be reached: is it running?", kind="unreachable") from error
+        except self._broken as error:
+            raise ChatUnavailable(f"{self._server} broke off: {error or type(error).__name__}") from error
+        yield answer.end(_stats(part))
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice."""
+        await self._client.close()
+
+    def _refusal(self, status: int, reason: str) -> ChatError:
+        if status == -1:  # an error among the lines of an answer that had begun with 200
+            return ChatUnavailable(f"{self._server} broke off: {reason}")
+        if status == 404 and "model" in reason:
+            name = self._settings.model
+            return ChatUnavailable(f"{self._server} has no model {name}: ollama pull {name}", kind="unknown-model")
+        if status == 404:
+            return ChatUnavailable(f"{self._server} is no Ollama: it answered 404", kind="unreachable")
+        return failure(self._server, status, reason)
+
+
+def _stats(part: Any) -> ChatStats:
+    """Return the figures of an answer's last line; Ollama counts in nanoseconds."""
+    return ChatStats(
+        prompt_tokens=part.prompt_eval_count,
+        answer_tokens=part.eval_count,
+        load_seconds=_seconds(part.load_duration),
+        prompt_seconds=_seconds(part.prompt_eval_duration),
+        answer_seconds=_seconds(part.eval_duration),
+    )
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9

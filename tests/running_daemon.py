@@ -1,0 +1,80 @@
+"""A real daemon for tests, in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from satellite.config import Config
+from satellite.daemon import Daemon
+
+T = TypeVar("T")
+
+DATA = Path(__file__).parent / "data"
+
+
+class RunningDaemon:
+    """A daemon on free ports, in a thread with an event loop of its own."""
+
+    def __init__(self, config: Config) -> None:
+        self.daemon = Daemon(config, free_ports=True)
+        self._up = threading.Event()
+        self._own_tasks = 0
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="daemon")
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        try:
+            async with self.daemon:
+                failures = await self.daemon.ready()
+                assert failures == []
+                await asyncio.sleep(0)
+                self._own_tasks = len(asyncio.all_tasks())
+                self._up.set()
+                await self._stop.wait()
+        finally:
+            self._up.set()
+
+    def __enter__(self) -> "RunningDaemon":
+        self._thread.start()
+        self._up.wait(120)
+        assert self._thread.is_alive()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return what `coroutine` returns on the daemon's own loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    def settle(self) -> None:
+        """Wait until no connection, no engine call and no task but the daemon's own is left."""
+        self.call(self._settled())
+
+    async def _settled(self) -> None:
+        workers = self.daemon._workers.values()
+        async with asyncio.timeout(50):
+            while self.daemon._server.connections or any(worker.pending for worker in workers):
+                await asyncio.sleep(0.01)
+            while len(names := [task.get_name() for task in asyncio.all_tasks()]) > self._own_tasks + 1:
+                assert names
+                await asyncio.sleep(0.01)
+
+    def port(self, name: str = "port") -> int:
+        """Return the port behind a setting's name."""
+        return self.daemon.ports[name]
+
+    @property
+    def uri(self) -> str:
+        """The address of all services."""
+        return f"tcp://127.0.0.1:{self.port()}"

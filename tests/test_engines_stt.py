@@ -1,0 +1,203 @@
+"""Whisper on real recordings: words are heard, silence and noise are not, and decoding never runs away."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.config import Stt
+from satellite.engines import Transcription
+from satellite.engines.stt import WhisperTranscriber, _repeats, _segments
+from satellite.engines.vad import SileroVad
+from satellite.engines.worker import Worker
+from satellite.errors import SpeechToTextError, Stage
+from satellite.models import catalogue
+from satellite.models.spec import Kind
+from satellite.models.store import Store
+
+DATA = Path(__file__).parent / "data"
+COMMANDS = sorted((DATA / "commands").glob("*.wav"))
+
+
+class Ears:
+    """A loaded VAD and Whisper model."""
+
+    def __init__(self, models: Path, settings: Stt) -> None:
+        self.worker = Worker(Stage.STT)
+        self.vad = SileroVad(self.worker)
+        self.vad.load()
+        spec = catalogue.find(Kind.STT, settings.model)
+        self.whisper = WhisperTranscriber(settings, spec, self.worker)
+        self.whisper.load(Store(models).path(spec))
+
+    def hear(self, pcm: bytes, **options: str | tuple[str, ...]) -> Transcription:
+        """Return the words in `pcm`."""
+
+        async def scenario() -> Transcription:
+            speech = await self.vad.stream().feed(pcm)
+            return await self.whisper.transcribe(pcm, speech=speech, **options)  # type: ignore[arg-type]
+
+        return asyncio.run(scenario())
+
+
+@pytest.fixture(scope="module")
+def ears(models_directory: Path) -> Iterator[Ears]:
+    """The default model."""
+    loaded = Ears(models_directory, Stt(threads=2))
+    yield loaded
+    loaded.worker.close()
+
+
+def words(text: str) -> list[str]:
+    """Return the words of `text` without case and punctuation."""
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def noise(seconds: float, level: float, colour: float = 0.0) -> bytes:
+    """Return seeded noise; `colour` 0 is white, near 1 is brown."""
+    samples = np.random.default_rng(1).normal(0, level, int(seconds * 16000))
+    for at in range(1, len(samples) if colour else 0):
+        samples[at] += colour * samples[at - 1]
+    return bytes(np.clip(samples, -32768, 32767).astype(np.int16).tobytes())
+
+
+@pytest.mark.models
+def test_commands_are_understood(ears: Ears) -> None:
+    """Of the words in the recorded commands, few are missed: no gate swallows a real command."""
+    wrong = total = 0
+    for wav in COMMANDS:
+        expected = words(wav.with_suffix(".txt").read_text())
+        heard = words(ears.hear(read_wav(wav)).text)
+        assert heard, f"{wav.name} came out empty"
+        total += len(expected)
+        wrong += len(set(expected) ^ set(heard))
+    assert wrong / total < 0.3
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["silence", "background_noise", "music"])
+def test_what_is_no_speech_gives_no_words(ears: Ears, name: str) -> None:
+    """Silence, a room's noise and music are an empty text, not invented words."""
+    assert ears.hear(read_wav(DATA / "other" / f"{name}.wav")).text == ""
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(("level", "colour"), [(0, 0.0), (30, 0.0), (3000, 0.0), (300, 0.98)])
+def test_synthetic_noise_gives_no_words(ears: Ears, level: float, colour: float) -> None:
+    """Digital silence, hiss, loud white noise and a rumble are empty as well."""
+    assert ears.hear(noise(6, level, colour)).text == ""
+
+
+@pytest.mark.models
+def test_the_models_own_doubt_is_the_second_gate(ears: Ears) -> None:
+    """Noise that the VAD lets through is dropped where the model itself sees no speech in it."""
+
+    async def scenario() -> Transcription:
+        pcm = noise(6, 2000)
+        return await ears.whisper.transcribe(pcm, speech=[1.0] * (len(pcm) // 1024))
+
+    assert asyncio.run(scenario()).text == ""
+
+
+@pytest.mark.models
+def test_a_command_in_any_format_is_understood(ears: Ears) -> None:
+    """44.1 kHz in stereo is as good as 16 kHz."""
+    text = ears.hear(read_wav(DATA / "other" / "turn_on_the_living_room_lamp_44k_stereo.wav")).text
+    assert words(text) == words("turn on the living room lamp")
+
+
+@pytest.mark.models
+def test_a_quiet_command_between_silences_is_found(ears: Ears) -> None:
+    """Long silence around a quiet command changes nothing."""
+    samples = np.frombuffer(read_wav(DATA / "commands" / "turn_on_the_lights.wav"), np.int16)
+    quiet = (samples * 0.1).astype(np.int16).tobytes()
+    pcm = bytes(4 * BYTES_PER_SECOND) + quiet + bytes(5 * BYTES_PER_SECOND)
+    assert words(ears.hear(pcm).text) == words("turn on the lights")
+
+
+@pytest.mark.models
+def test_long_audio_is_transcribed_whole(ears: Ears) -> None:
+    """A minute of commands comes out with the words of all of them, though the model sees 30 s at once."""
+    recordings = [read_wav(wav) + bytes(BYTES_PER_SECOND) for wav in COMMANDS] * 2
+    pcm = b"".join(recordings)
+    assert len(pcm) > 45 * BYTES_PER_SECOND
+    heard = words(ears.hear(pcm).text)
+    for expected in ("lights", "garage", "timer", "office"):
+        assert heard.count(expected) >= 2
+
+
+@pytest.mark.models
+def test_vocabulary_helps_with_names(ears: Ears) -> None:
+    """A name that is expected is spelt as expected; a hint never costs the command."""
+    pcm = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+    assert words(ears.hear(pcm, vocabulary=("Ecobee", "Zigbee lamp")).text) == words("turn on the lights")
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("language", ["en", "en-GB", "en_US", "EN"])
+def test_regions_of_a_language_are_the_language(ears: Ears, language: str) -> None:
+    """Home Assistant's codes with a region are understood."""
+    assert ears.hear(read_wav(COMMANDS[0]), language=language).language == "en"
+
+
+@pytest.mark.models
+def test_a_language_the_model_lacks_is_an_error(ears: Ears) -> None:
+    """French for an English model is refused, not guessed at."""
+    with pytest.raises(SpeechToTextError) as caught:
+        ears.hear(read_wav(COMMANDS[0]), language="fr")
+    assert caught.value.code == "stt-unsupported-language"
+
+
+@pytest.mark.models
+def test_beam_search_works(models_directory: Path) -> None:
+    """A wider beam gives the same words on a clear command."""
+    ears = Ears(models_directory, Stt(threads=2, beam_size=5, compute_type="float32"))
+    assert words(ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav")).text) == words("turn on the lights")
+    assert ears.whisper.device == "cpu float32"
+    ears.worker.close()
+
+
+@pytest.mark.models
+def test_cuda_demanded_where_there_is_none_is_an_error(models_directory: Path) -> None:
+    """No silent fall back: `device: cuda` fails with the reason on a machine without CUDA."""
+    import ctranslate2
+
+    if ctranslate2.get_cuda_device_count():
+        assert Ears(models_directory, Stt(device="cuda")).whisper.device.startswith("cuda")
+        return
+    with pytest.raises(SpeechToTextError, match="no CUDA device") as caught:
+        Ears(models_directory, Stt(device="cuda"))
+    assert caught.value.code == "stt-not-ready"
+
+
+@pytest.mark.models
+def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
+    """A folder that holds no model says which and why."""
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    whisper = WhisperTranscriber(Stt(), catalogue.find(Kind.STT, "tiny.en"), Worker(Stage.STT))
+    with pytest.raises(SpeechToTextError, match=r"tiny\.en cannot be loaded"):
+        whisper.load(tmp_path)
+
+
+def test_repetition_is_recognised() -> None:
+    """Four times the same phrase in a row is a loop; a list or a refrain is not."""
+    assert _repeats(["the", "light"] * 4)
+    assert _repeats(["and", "so", "on", "on", "on", "on"])
+    assert not _repeats(["one", "two", "three", "four", "one", "two", "three", "four"])
+    assert not _repeats(["no", "no", "no"])
+
+
+def test_long_speech_is_cut_in_its_pauses() -> None:
+    """Every segment fits the window, covers all speech, and the cut lies in silence."""
+    spoken = [True] * 600 + [False] * 40 + [True] * 500
+    segments = list(_segments(spoken, len(spoken) * 512))
+    assert len(segments) == 2
+    assert segments[0][0] == 0
+    assert 600 * 512 < segments[0][1] < 640 * 512
+    assert all(end - start <= 30 * 16000 for start, end in segments)
+    endless = [True] * 3000
+    assert all(end - start <= 30 * 16000 for start, end in _segments(endless, len(endless) * 512))

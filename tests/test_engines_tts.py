@@ -1,0 +1,226 @@
+"""Piper: one gain, one format, several voices in bounded memory, and no text that crashes it."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satellite.config import Tts
+from satellite.engines import Voice, VoiceChoice
+from satellite.engines.tts import PiperSynthesizer
+from satellite.engines.voices import VoiceFolder
+from satellite.engines.worker import Worker
+from satellite.errors import ModelError, Stage, TextToSpeechError
+from satellite.models import catalogue
+from satellite.models.spec import Kind
+from satellite.models.store import Store
+from satellite.turn.clauses import pieces
+
+pytestmark = pytest.mark.models
+
+
+class Mouth:
+    """A synthesizer over some voices."""
+
+    def __init__(self, files: list[tuple[Voice, Path]], settings: Tts) -> None:
+        self.worker = Worker(Stage.TTS)
+        self.piper = PiperSynthesizer(settings, lambda: files, self.worker)
+
+    def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
+        """Return `text` as PCM."""
+
+        async def scenario() -> bytes:
+            speaker = await self.piper.speaker(choice or VoiceChoice())
+            return b"".join([await speaker.speak(piece) for piece in pieces(text)])
+
+        return asyncio.run(scenario())
+
+
+def copies(models: Path, folder: Path, names: dict[str, dict[str, object]]) -> list[tuple[Voice, Path]]:
+    """Make voices out of the demo voice, with changed settings, by name."""
+    original = Store(models).path(catalogue.find(Kind.TTS, "en_US-joe-medium")) / "en_US-joe-medium.onnx"
+    found = []
+    for name, changes in names.items():
+        file = folder / f"{name}.onnx"
+        file.symlink_to(original)
+        config = json.loads(Path(f"{original}.json").read_text()) | changes
+        Path(f"{file}.json").write_text(json.dumps(config))
+        language = name.partition("-")[0]
+        speakers: dict[str, int] = config.get("speaker_id_map", {})
+        found.append((Voice(name, (language,), tuple(speakers), name), file))
+    return found
+
+
+@pytest.fixture(scope="module")
+def mouth(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mouth]:
+    """Three voices, of which two fit into memory."""
+    voices: dict[str, dict[str, object]] = {"en_US-joe-medium": {}, "en_GB-jim-medium": {}, "fr_FR-jean-medium": {}}
+    mouth = Mouth(
+        copies(models_directory, tmp_path_factory.mktemp("voices"), voices), Tts(max_loaded_voices=2, threads=2)
+    )
+    mouth.piper.load()
+    yield mouth
+    mouth.worker.close()
+
+
+def peak(pcm: bytes) -> float:
+    """Return the largest sample, 1 being full scale."""
+    return float(np.abs(np.frombuffer(pcm, np.int16)).max()) / 32768
+
+
+def test_text_becomes_sound(mouth: Mouth) -> None:
+    """A sentence lasts about as long as a person needs for it, at a sensible level."""
+    pcm = mouth.say("The capital of France is Paris.")
+    assert 1.0 < len(pcm) / 2 / 22050 < 4.0
+    assert 0.2 < peak(pcm) < 1.0
+
+
+@pytest.mark.parametrize("text", ["", "   ", "🎉🎉", "...", "***", "\n\n", "```code```", "<break/>"])
+def test_text_without_words_is_silent(mouth: Mouth, text: str) -> None:
+    """Nothing to say is no sound and no failure."""
+    assert mouth.say(text) == b""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1234567890 and 3.14159, 50%, $20.",
+        "See https://example.com/a/very/long?path=with#things or mail me@example.com",
+        "漢字 and кириллица and العربية",
+        "a" * 500,
+        "Hmm... [[ˈfoʊ]] ]] [[",
+        "\u202eright to left\u202c \ud7ff",
+        "é\u0301\u0302\u0303" * 30,
+    ],
+)
+def test_odd_text_is_spoken(mouth: Mouth, text: str) -> None:
+    """Digits, addresses, other scripts and nonsense give some sound, never a crash."""
+    assert len(mouth.say(text)) > 10_000
+
+
+def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
+    """Two thousand characters come out whole."""
+    sentence = "The quick brown fox jumps over the lazy dog near the old river bank. "
+    pcm = mouth.say(sentence * 10)
+    assert len(pcm) / 2 / 22050 > 25
+
+
+def test_the_gain_of_a_voice_is_constant(mouth: Mouth) -> None:
+    """Short and long texts are scaled alike: no piece is blown up to full loudness on its own."""
+
+    async def gains() -> set[float]:
+        return {(await mouth.piper.speaker(VoiceChoice())).gain for _ in range(3)}
+
+    (gain,) = asyncio.run(gains())
+    assert gain > 0
+    loud = peak(mouth.say("Attention! Attention! Attention!"))
+    assert loud < 1.0
+
+
+def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -> None:
+    """Half the volume is half the amplitude, everything random switched off."""
+    levels = []
+    for volume in (1.0, 0.5):
+        folder = tmp_path / str(volume)
+        folder.mkdir()
+        settings = Tts(volume=volume, noise_scale=0, noise_w_scale=0, threads=2)
+        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings)
+        levels.append(peak(mouth.say("Hello there.")))
+        mouth.worker.close()
+    assert levels[1] == pytest.approx(levels[0] / 2, rel=0.02)
+
+
+def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> None:
+    """`length_scale` stretches the speech."""
+    lengths = []
+    for scale in (1.0, 2.0):
+        folder = tmp_path / str(scale)
+        folder.mkdir()
+        settings = Tts(length_scale=scale, noise_scale=0, noise_w_scale=0, threads=2)
+        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings)
+        lengths.append(len(mouth.say("Hello there, how are you?")))
+        mouth.worker.close()
+    assert lengths[1] > 1.5 * lengths[0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (VoiceChoice(), "en_US-joe-medium"),
+        (VoiceChoice(name="fr_FR-jean-medium"), "fr_FR-jean-medium"),
+        (VoiceChoice(language="fr"), "fr_FR-jean-medium"),
+        (VoiceChoice(language="en-GB"), "en_GB-jim-medium"),
+        (VoiceChoice(language="en"), "en_US-joe-medium"),
+        (VoiceChoice(language="xx"), "en_US-joe-medium"),
+    ],
+)
+def test_voices_are_chosen_by_name_or_language(mouth: Mouth, choice: VoiceChoice, expected: str) -> None:
+    """The name wins, then the language with its region, then the language, then the default."""
+
+    async def scenario() -> str:
+        return (await mouth.piper.speaker(choice)).voice.name
+
+    assert asyncio.run(scenario()) == expected
+
+
+def test_unknown_voices_are_errors_with_a_hint(mouth: Mouth) -> None:
+    """A name with a slip names the nearest voice."""
+    with pytest.raises(TextToSpeechError, match="did you mean 'en_US-joe-medium'") as caught:
+        mouth.say("Hello", VoiceChoice(name="en_US-jo-medium"))
+    assert caught.value.code == "tts-unknown-voice"
+
+
+def test_few_voices_stay_in_memory(mouth: Mouth) -> None:
+    """Past the bound, the voice unused longest is unloaded, and comes back when asked for."""
+    for name in ("en_US-joe-medium", "en_GB-jim-medium", "fr_FR-jean-medium", "en_US-joe-medium"):
+        assert mouth.say("Yes.", VoiceChoice(name=name))
+        assert len(mouth.piper._loaded) <= 2
+    assert list(mouth.piper._loaded) == ["fr_FR-jean-medium", "en_US-joe-medium"]
+
+
+def test_cancelling_stops_a_long_piece(mouth: Mouth) -> None:
+    """A caller that leaves does not keep the engine busy with the rest of its text."""
+
+    async def scenario() -> None:
+        speaker = await mouth.piper.speaker(VoiceChoice())
+        speaking = asyncio.create_task(speaker.speak("This is a sentence of some length. " * 60))
+        while mouth.worker.busy_since is None:
+            await asyncio.sleep(0.001)
+        speaking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await speaking
+        async with asyncio.timeout(20):
+            assert await speaker.speak("Next.")
+
+    asyncio.run(scenario())
+
+
+def test_installed_voices_are_found(models_directory: Path) -> None:
+    """The demo voice is listed with its language."""
+    folder = VoiceFolder(Store(models_directory), catalogue.find(Kind.TTS, "en_US-joe-medium"))
+    voice, file = folder.files()[0]
+    assert (voice.name, voice.languages, voice.speakers) == ("en_US-joe-medium", ("en_US",), ())
+    assert file.is_file()
+
+
+def test_a_voice_of_ones_own_by_its_path(models_directory: Path, tmp_path: Path) -> None:
+    """An .onnx file with its .json beside it is a voice; speakers and language come from the file."""
+    original = Store(models_directory).path(catalogue.find(Kind.TTS, "en_US-joe-medium")) / "en_US-joe-medium.onnx"
+    file = tmp_path / "mine.onnx"
+    file.symlink_to(original)
+    shutil.copy(f"{original}.json", f"{file}.json")
+    folder = VoiceFolder(Store(tmp_path), catalogue.find(Kind.TTS, str(file)))
+    voice, _ = folder.files()[0]
+    assert (voice.name, voice.languages) == ("mine", ("en_US",))
+
+
+def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
+    """The error ends with the command."""
+    folder = VoiceFolder(Store(tmp_path), catalogue.find(Kind.TTS, "fr_FR-siwis-medium"))
+    assert folder.files() == []
+    with pytest.raises(ModelError, match="satellite models pull tts/fr_FR-siwis-medium"):
+        folder.require_default()

@@ -1,0 +1,475 @@
+"""Every Wyoming flow against a real daemon, as Home Assistant and other clients use it."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.event import Event
+from wyoming.handle import Handled
+from wyoming.info import Describe, Info, SelectProgram
+from wyoming.intent import Intent
+from wyoming.ping import Ping
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
+from wyoming.wake import Detect, Detection
+
+from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.configfile import parse
+from tests.running_daemon import DATA, RunningDaemon
+from tests.wyoming_client import Client, connect, sound, types
+
+pytestmark = pytest.mark.models
+
+LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
+JARVIS = read_wav(DATA / "wake" / "hey_jarvis.wav")
+OTHER = read_wav(DATA / "wake" / "not_a_wake_word_computer.wav")
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario."""
+    asyncio.run(scenario)
+
+
+async def described(port: int) -> Info:
+    """Return the port's info."""
+    async with connect(port) as client:
+        await client.send(Describe())
+        event = await client.read()
+        assert event is not None
+        return Info.from_event(event)
+
+
+def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
+    """Speech to text, text to speech, wake words and conversation in one info; no satellite and no intent."""
+
+    async def scenario() -> None:
+        info = await described(daemon.port())
+        assert [program.name for program in info.asr] == ["faster-whisper"]
+        assert [program.name for program in info.tts] == ["piper"]
+        assert [program.name for program in info.wake] == ["openwakeword", "microwakeword"]
+        assert [program.name for program in info.handle] == ["satellite"]
+        assert info.intent == []
+        assert info.satellite is None
+        assert info.asr[0].models[0].languages == ["en"]
+        assert info.asr[0].requires_external_vad
+        assert info.asr[0].supports_transcript_streaming
+        assert info.tts[0].supports_synthesize_streaming
+        assert info.tts[0].voices[0].name == "en_US-joe-medium"
+        assert info.handle[0].supports_handled_streaming
+        assert "okay_nabu" in [model.name for model in info.wake[0].models]
+        programs = [*info.asr, *info.tts, *info.wake, *info.handle]
+        assert all(program.installed for program in programs)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("port", "domain"), [("stt_port", "asr"), ("tts_port", "tts"), ("wake_port", "wake"), ("handle_port", "handle")]
+)
+def test_each_stage_has_a_port_of_its_own(daemon: RunningDaemon, port: str, domain: str) -> None:
+    """A stage's port offers that stage and nothing else."""
+
+    async def scenario() -> None:
+        info = await described(daemon.port(port))
+        offered = [name for name in ("asr", "tts", "wake", "handle") if getattr(info, name)]
+        assert offered == [domain]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("port", ["port", "stt_port"])
+def test_speech_to_text(daemon: RunningDaemon, port: str) -> None:
+    """A command is answered with start, chunk, the full transcript and stop."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port(port)) as client:
+            await client.send(Transcribe(language="en", context={"id": 7}))
+            await client.send_audio(LIGHTS)
+            events = await client.until("transcript-stop")
+            assert types(events) == ["transcript-start", "transcript-chunk", "transcript", "transcript-stop"]
+            transcript = Transcript.from_event(events[2])
+            assert transcript.text.lower().strip(".") == "turn on the lights"
+            assert transcript.language == "en"
+            assert transcript.context == {"id": 7}
+            await client.send_audio(bytes(BYTES_PER_SECOND))
+            assert Transcript.from_event((await client.until("transcript"))[-1]).text == ""
+
+    run(scenario())
+
+
+def test_audio_without_start_and_without_request(daemon: RunningDaemon) -> None:
+    """Bare chunks, as some satellites send them, are taken for what the port is for."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port("stt_port")) as client:
+            for at in range(0, len(LIGHTS), 3000):
+                await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS[at : at + 3000]))
+            await client.send(AudioStop())
+            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
+
+    run(scenario())
+
+
+def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
+    """44.1 kHz in stereo is understood."""
+    import wave
+
+    with wave.open(str(DATA / "other" / "turn_on_the_living_room_lamp_44k_stereo.wav")) as wav:
+        raw = wav.readframes(wav.getnframes())
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Transcribe())
+            await client.send_audio(raw, rate=44100, channels=2)
+            assert "living room lamp" in Transcript.from_event((await client.until("transcript"))[-1]).text
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (Transcribe(language="fr"), "stt-unsupported-language"),
+        (Transcribe(name="large"), "stt-unknown-model"),
+    ],
+)
+def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, request_: Transcribe, code: str) -> None:
+    """A request that cannot be served is answered with `error`, and the connection goes on."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(request_)
+            if code == "stt-unsupported-language":
+                await client.send_audio(LIGHTS)
+            assert (await client.until("error"))[-1].data["code"] == code
+            await client.send(Ping(text="still here"))
+            assert (await client.until("pong"))[-1].data["text"] == "still here"
+
+    run(scenario())
+
+
+def test_the_servers_own_endpoint_answers_before_the_audio_stops(models_directory: Path) -> None:
+    """With `own_endpoint` no external VAD is asked for, and the transcript comes while audio still flows."""
+    config = parse(
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
+        "wyoming: {host: 127.0.0.1}\nstt: {own_endpoint: true}"
+    )
+
+    async def scenario(running: RunningDaemon) -> None:
+        assert not (await described(running.port())).asr[0].requires_external_vad
+        async with connect(running.port()) as client:
+            await client.send(Transcribe(language="en", vad_sensitivity="aggressive"), AudioStart(16000, 2, 1))
+            pcm = LIGHTS + bytes(2 * BYTES_PER_SECOND)
+            for at in range(0, len(pcm), 2048):
+                await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=pcm[at : at + 2048]))
+            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
+            await client.send(AudioStop(), Ping())
+            assert types(await client.until("pong")) in (["pong"], ["transcript-stop", "pong"])
+
+    with RunningDaemon(config) as running:
+        run(scenario(running))
+
+
+@pytest.mark.parametrize("port", ["port", "tts_port"])
+def test_text_to_speech(daemon: RunningDaemon, port: str) -> None:
+    """One audio-start, chunks in one format, one audio-stop."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port(port)) as client:
+            await client.send(Synthesize(text="The lights are on. It is eight o'clock."))
+            events = await client.until("audio-stop")
+            assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
+            assert {
+                (e.data["rate"], e.data["width"], e.data["channels"]) for e in events if e.type != "audio-stop"
+            } == {(22050, 2, 1)}
+            assert 1.5 < len(sound(events)) / 44100 < 6
+
+    run(scenario())
+
+
+def test_streamed_text_to_speech(daemon: RunningDaemon) -> None:
+    """Text in pieces is spoken as it comes; the compatibility `synthesize` is ignored; `synthesize-stopped` ends it."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(SynthesizeStart(voice=SynthesizeVoice(name="en_US-joe-medium")))
+            await client.send(SynthesizeChunk(text="The lights in the kitchen, "), SynthesizeChunk(text="are on"))
+            early = await client.until("audio-chunk")
+            assert types(early) == ["audio-start", "audio-chunk"]
+            await client.send(SynthesizeChunk(text=" now."), Synthesize(text="The lights in the kitchen, are on now."))
+            await client.send(SynthesizeStop())
+            events = early + await client.until("synthesize-stopped")
+            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "synthesize-stopped"]
+            assert 1.0 < len(sound(events)) / 44100 < 4.5
+            await client.send(Synthesize(text="Good."))
+            assert types(await client.until("audio-stop")) == ["audio-start", "audio-chunk", "audio-stop"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("text", ["", "🎉", "\n"])
+def test_empty_text_is_silence(daemon: RunningDaemon, text: str) -> None:
+    """Nothing to say is a stream without chunks, whole or streamed."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Synthesize(text=text))
+            assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
+            await client.send(SynthesizeStart(), SynthesizeChunk(text=text), SynthesizeStop())
+            assert types(await client.until("synthesize-stopped")) == [
+                "audio-start",
+                "audio-stop",
+                "synthesize-stopped",
+            ]
+
+    run(scenario())
+
+
+def test_an_unknown_voice_is_an_error(daemon: RunningDaemon) -> None:
+    """Whole and streamed requests fail with a code; a stream still ends with `synthesize-stopped`."""
+
+    async def scenario() -> None:
+        voice = SynthesizeVoice(name="en_US-jo-medium")
+        async with connect(daemon.port()) as client:
+            await client.send(Synthesize(text="Hello", voice=voice))
+            assert (await client.until("error"))[-1].data["code"] == "tts-unknown-voice"
+            await client.send(SynthesizeStart(voice=voice), SynthesizeChunk(text="Hello"), SynthesizeStop())
+            assert types(await client.until("synthesize-stopped")) == ["error", "synthesize-stopped"]
+
+    run(scenario())
+
+
+def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> None:
+    """A megabyte of text is refused with a code instead of being spoken for hours."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Synthesize(text="x " * 250_000))
+            assert (await client.until("error"))[-1].data["code"] == "tts-too-long"
+            await client.send(Transcript(text="x " * 250_000))
+            assert (await client.until("error"))[-1].data["code"] == "chat-too-long"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("port", ["port", "wake_port"])
+def test_wake_word(daemon: RunningDaemon, port: str) -> None:
+    """The named word is detected with its time; other words are `not-detected`; a stream may follow another."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port(port)) as client:
+            await client.send(Detect(names=["okay_nabu"], context={"room": "kitchen"}))
+            await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
+            detection = Detection.from_event((await client.until("detection"))[-1])
+            assert detection.name == "okay_nabu"
+            assert detection.timestamp is not None
+            assert 300 < detection.timestamp < 2500
+            assert detection.context == {"room": "kitchen"}
+            await client.send_audio(OTHER)
+            assert types(await client.until("not-detected")) == ["not-detected"]
+            await client.send(Detect(names=["hey_jarvis", "alexa"]))
+            await client.send_audio(JARVIS)
+            assert Detection.from_event((await client.until("detection"))[-1]).name == "hey_jarvis"
+
+    run(scenario())
+
+
+def test_timestamps_follow_the_clients_clock(daemon: RunningDaemon) -> None:
+    """The detection's time counts from the stamp of the stream's first chunk."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port("wake_port")) as client:
+            await client.send(Detect(names=["okay_nabu"]), AudioStart(16000, 2, 1, timestamp=1_000_000))
+            for at in range(0, len(NABU), 2560):
+                stamp = 1_000_000 + at // 32
+                await client.send(
+                    AudioChunk(rate=16000, width=2, channels=1, audio=NABU[at : at + 2560], timestamp=stamp)
+                )
+            detection = Detection.from_event((await client.until("detection"))[-1])
+            assert detection.timestamp is not None
+            assert 1_000_300 < detection.timestamp < 1_002_500
+
+    run(scenario())
+
+
+def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
+    """No silent fall back to another word."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Detect(names=["okay_naboo"]), AudioStart(16000, 2, 1))
+            event = (await client.until("error"))[-1]
+            assert event.data["code"] == "wake-unknown-word"
+            assert "okay_nabu" in event.data["text"]
+
+    run(scenario())
+
+
+def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
+    """`select-program` picks the other wake word engine; an unknown program is an error."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(SelectProgram(name="microwakeword"), Detect(names=["okay_nabu"]))
+            await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
+            assert Detection.from_event((await client.until("detection"))[-1]).name == "okay_nabu"
+            await client.send(Detect(names=["hey_rhasspy"]), AudioStart(16000, 2, 1))
+            assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
+            await client.send(SelectProgram(name="piperr"))
+            assert (await client.until("error"))[-1].data["code"] == "unknown-program"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("port", ["port", "handle_port"])
+def test_conversation(daemon: RunningDaemon, port: str) -> None:
+    """An answer streams in pieces and comes whole; the context returns with who answered."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port(port)) as client:
+            context = {"conversation_id": "abc"}
+            await client.send(Transcript(text="What is the capital of France?", language="en", context=context))
+            events = await client.until("handled-stop")
+            assert types(events)[0] == "handled-start"
+            chunks = "".join(event.data["text"] for event in events if event.type == "handled-chunk")
+            handled = Handled.from_event(events[-2])
+            assert handled.text is not None
+            assert "Paris" in handled.text
+            assert chunks.strip() == handled.text
+            assert handled.context == {"conversation_id": "abc", "provider": "local"}
+            assert sum(event.type == "handled-chunk" for event in events) > 3
+
+    run(scenario())
+
+
+def test_an_intent_is_taken_by_its_text(daemon: RunningDaemon) -> None:
+    """`intent` with a text is answered, without one it is `not-handled`, as is empty text."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Intent(name="Ask", text="What is the capital of France?"))
+            assert "Paris" in (await client.until("handled"))[-1].data["text"]
+            await client.send(Intent(name="Ask"), Transcript(text="  "))
+            assert types(await client.until("not-handled")) in (["not-handled"], ["handled-stop", "not-handled"])
+            assert types(await client.until("not-handled")) == ["not-handled"]
+
+    run(scenario())
+
+
+def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:
+    """Events of a newer protocol, or of another kind of server, change nothing."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port("tts_port")) as client:
+            await client.send(Event(type="from-the-future", data={"a": 1}, payload=b"x"), Detect(), Ping(text="a"))
+            assert types(await client.until("pong")) == ["pong"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event(type="audio-start", data={"rate": "fast"}),
+        Event(type="audio-start", data={"rate": 16000, "width": 2, "channels": 99}),
+        Event(type="audio-chunk", data={}, payload=b"x"),
+        Event(type="synthesize", data={"voice": 3}),
+        Event(type="synthesize", data={"text": 3}),
+        Event(type="synthesize-stop"),
+        Event(type="select-program"),
+        Event(type="transcript", data={"txt": "x"}),
+        Event(type="transcript", data={"text": 3}),
+        Event(type="run-pipeline", data={"start_stage": "tts", "end_stage": "asr"}),
+        Event(type="run-pipeline", data={"start_stage": "x"}),
+        Event(type="detect", data={"names": 3}),
+    ],
+)
+def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event: Event) -> None:
+    """A mistyped or missing field is answered with `error`, and the connection goes on."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(event)
+            if event.type == "detect":
+                await client.send(AudioStart(16000, 2, 1))
+            assert (await client.until("error"))[-1].data["code"]
+            await client.send(Ping(text="a"))
+            assert (await client.until("pong"))[-1].data["text"] == "a"
+
+    run(scenario())
+
+
+def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon) -> None:
+    """Transcribing, speaking and waking at the same time, nobody gets another's answer."""
+    commands = sorted((DATA / "commands").glob("*.wav"))
+    answers: dict[str, str] = {}
+
+    async def transcribe(wav: Path, key: str) -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Transcribe(context={"key": key}))
+            await client.send_audio(read_wav(wav))
+            transcript = Transcript.from_event((await client.until("transcript"))[-1])
+            assert transcript.context == {"key": key}
+            answers[key] = transcript.text
+
+    async def speak(words: int) -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Synthesize(text="word " * words))
+            seconds = len(sound(await client.until("audio-stop"))) / 44100
+            assert 0.1 * words < seconds < 1.0 * words + 1
+
+    async def wake(pcm: bytes, word: str) -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Detect(names=["okay_nabu", "hey_jarvis"]))
+            await client.send_audio(pcm + bytes(BYTES_PER_SECOND))
+            assert Detection.from_event((await client.until("detection"))[-1]).name == word
+
+    async def scenario() -> None:
+        for wav in commands:
+            await transcribe(wav, f"{wav.stem} alone")
+        await asyncio.gather(
+            *(transcribe(wav, wav.stem) for wav in commands),
+            *(speak(words) for words in (2, 10, 20)),
+            *(wake(pcm, word) for pcm, word in ((NABU, "okay_nabu"), (JARVIS, "hey_jarvis")) * 3),
+        )
+        for wav in commands:
+            assert answers[wav.stem] == answers[f"{wav.stem} alone"]
+
+    run(scenario())
+
+
+def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemon) -> None:
+    """Under load from every stage, the median answer takes well under 50 ms."""
+
+    async def load(client: Client, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await client.send(Synthesize(text="The quick brown fox jumps over the lazy dog."))
+            await client.until("audio-stop")
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS)
+            await client.until("transcript-stop")
+            await client.send(Detect(names=["okay_nabu"]))
+            await client.send_audio(OTHER)
+            await client.until("not-detected")
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        async with connect(daemon.port()) as a, connect(daemon.port()) as b, connect(daemon.port()) as probe:
+            loads = [asyncio.create_task(load(client, stop)) for client in (a, b)]
+            times = []
+            for _ in range(40):
+                for event, answer in ((Describe(), "info"), (Ping(), "pong")):
+                    began = time.monotonic()
+                    await probe.send(event)
+                    await probe.until(answer)
+                    times.append(time.monotonic() - began)
+            stop.set()
+            await asyncio.gather(*loads)
+        assert sorted(times)[len(times) // 2] < 0.05
+
+    run(scenario())
