@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from satellite import configfile
-from satellite.audio import BYTES_PER_SECOND, Converter, read_wav, to_float, write_wav
+from satellite.audio import BYTES_PER_SECOND, RATE, Converter, read_wav, to_float, write_wav
 from satellite.config import Config
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError, SatelliteError
@@ -32,7 +33,12 @@ _TAIL_SECONDS = 3.0
 """Silence after the question, in which the daemon finds its end."""
 
 _AUDIBLE = 0.01
-"""-40 dBFS: what counts as the last sound of the question."""
+"""-40 dBFS: what counts as sound in a quiet recording."""
+
+_ABOVE_NOISE = 4.0
+"""How much louder than its quietest tenth a stretch of a noisy recording must be to count as sound."""
+
+_FRAME_SAMPLES = 160
 
 
 @dataclass(slots=True)
@@ -188,9 +194,20 @@ async def _recorded(uri: str, file: Path) -> _Question:
 def _composed(wake_word: bytes, question: bytes) -> _Question:
     pause = _silence(_PAUSE_SECONDS) if wake_word else b""
     lead = _silence(0.5) + wake_word + pause
-    samples = abs(to_float(question))
-    last = max((index for index in (samples > _AUDIBLE).nonzero()[0][-1:]), default=0)
-    return _Question(lead + question + _silence(_TAIL_SECONDS), (len(lead) + 2 * float(last)) / BYTES_PER_SECOND)
+    end_seconds = len(lead) / BYTES_PER_SECOND + _last_sound_seconds(question)
+    return _Question(lead + question + _silence(_TAIL_SECONDS), end_seconds)
+
+
+def _last_sound_seconds(pcm: bytes) -> float:
+    """Return where the last sound ends: the last 10 ms that are audible and stand out from the recording's noise."""
+    samples = to_float(pcm)
+    frames = samples[: len(samples) - len(samples) % _FRAME_SAMPLES].reshape(-1, _FRAME_SAMPLES)
+    levels = np.sqrt((frames**2).mean(axis=1))
+    if not len(levels):
+        return 0.0
+    threshold = max(_AUDIBLE, _ABOVE_NOISE * float(np.quantile(levels, 0.1)))
+    loud = (levels > threshold).nonzero()[0]
+    return float(loud[-1] + 1) * _FRAME_SAMPLES / RATE if len(loud) else 0.0
 
 
 def _silence(seconds: float) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.config import Stt
 from satellite.engines import Transcription
-from satellite.engines.stt import WhisperTranscriber, _repeats, _segments
+from satellite.engines.stt import WhisperTranscriber, _loop_at, _segments
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
@@ -183,12 +183,20 @@ def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
         whisper.load(tmp_path)
 
 
-def test_repetition_is_recognised() -> None:
+@pytest.mark.parametrize(
+    ("text", "loop"),
+    [
+        ("the light the light the light the light", (0, 2)),
+        ("and so on, on on. On", (2, 1)),
+        ("turn on turn on turn on", None),
+        ("one two three four one two three four", None),
+        ("no no no", None),
+        ("", None),
+    ],
+)
+def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
     """Four times the same phrase in a row is a loop; a list or a refrain is not."""
-    assert _repeats(["the", "light"] * 4)
-    assert _repeats(["and", "so", "on", "on", "on", "on"])
-    assert not _repeats(["one", "two", "three", "four", "one", "two", "three", "four"])
-    assert not _repeats(["no", "no", "no"])
+    assert _loop_at(text.split()) == loop
 
 
 def test_long_speech_is_cut_in_its_pauses() -> None:

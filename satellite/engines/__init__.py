@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from satellite.audio import AudioFormat
+from satellite.engines.chat.stats import ChatStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,9 @@ class ChatDelta:
     text: str
     provider: str
     """Who generates it, such as `ollama` or `local`."""
+
+    stats: ChatStats | None = None
+    """What the answer cost; only with the last delta, whose text is often empty."""
 
 
 class ChatModel(Protocol):

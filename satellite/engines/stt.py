@@ -57,12 +57,16 @@ class _Decoded:
     @property
     def repetitive(self) -> bool:
         """True for the loops that Whisper falls into when it does not see the end of the speech."""
-        if self.capped:
-            return True
         raw = self.text.encode()
-        if len(raw) / len(zlib.compress(raw)) > _COMPRESSION_LIMIT:
-            return True
-        return _repeats(self.text.lower().split())
+        compression = len(raw) / len(zlib.compress(raw))
+        return self.capped or compression > _COMPRESSION_LIMIT or _loop_at(self.text.split()) is not None
+
+    @property
+    def said_once(self) -> str:
+        """The text up to the end of the first turn of its loop; all of it when there is none."""
+        words = self.text.split()
+        loop = _loop_at(words)
+        return self.text if loop is None else " ".join(words[: sum(loop)])
 
 
 class WhisperTranscriber:
@@ -143,13 +147,13 @@ class WhisperTranscriber:
             decoded = self._decode(samples[start:end], language, vocabulary)
             language = decoded.language
             if not self._is_noise(decoded):
-                texts.append(decoded.text)
+                texts.append(decoded.said_once)
         return Transcription(" ".join(texts).strip(), language or "")
 
     def _is_noise(self, decoded: _Decoded) -> bool:
         """Tell words from what Whisper invents over noise: unlikely words where it doubts that anyone spoke."""
-        doubtful = decoded.log_probability < self._settings.log_probability_threshold
-        return decoded.repetitive or (doubtful and decoded.no_speech > self._settings.no_speech_threshold)
+        unlikely = decoded.log_probability < self._settings.log_probability_threshold
+        return unlikely and decoded.no_speech > self._settings.no_speech_threshold
 
     def _decode(self, samples: np.ndarray[Any, Any], language: str | None, vocabulary: Sequence[str]) -> _Decoded:
         seconds = len(samples) / RATE
@@ -235,11 +239,13 @@ def _widest_gap(windows: Sequence[int], following: int) -> int:
     return (before + after + 1) // 2
 
 
-def _repeats(words: Sequence[str]) -> bool:
-    """Return whether a phrase of one to four words comes four times or more in direct succession."""
-    for size in range(1, 5):
-        for start in range(len(words) - 4 * size + 1):
-            phrase = words[start : start + size]
-            if all(words[start + turn * size : start + (turn + 1) * size] == phrase for turn in range(1, 4)):
-                return True
-    return False
+def _loop_at(words: Sequence[str]) -> tuple[int, int] | None:
+    """Return where a phrase begins that comes four times or more in direct succession, and its one to four words."""
+    folded = [word.lower().strip(".,!?") for word in words]
+    for start in range(len(folded)):
+        for size in range(1, 5):
+            phrase = folded[start : start + size]
+            following = folded[start + size : start + 4 * size]
+            if len(phrase) == size and following == phrase * 3:
+                return start, size
+    return None

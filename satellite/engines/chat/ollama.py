@@ -1,9 +1,8 @@
 """A chat model served by Ollama, by its native API: `/v1` can set neither context length nor keep-alive."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from satellite.config import Chat, Deadlines, Ollama
@@ -12,13 +11,14 @@ from satellite.engines.chat.address import NO_PROXY, is_at_home, shown, warn_of_
 from satellite.engines.chat.answer import Answer
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.stats import ChatStats
-from satellite.errors import ChatError, ChatRejected, ChatUnavailable
-
-_LOGGER = logging.getLogger(__name__)
+from satellite.errors import ChatError, ChatUnavailable
 
 _CONNECT_SECONDS = 2.0
 _GAP_SECONDS = 10.0
 """Longest silence between two tokens."""
+
+_TAIL_SECONDS = 1.0
+"""How long the end of the HTTP answer may take once the model's is complete."""
 
 
 class OllamaChat:
@@ -37,13 +37,12 @@ class OllamaChat:
         self._first_token_seconds = deadlines.chat_first_token_seconds
         self._gap_seconds = gap_seconds
         self._server = f"Ollama at {shown(settings.url)}"
-        self._response_error = ollama.ResponseError
+        self._refused = ollama.ResponseError
         self._unreachable = (httpx.ConnectError, httpx.ConnectTimeout)
-        self._broken = (httpx.TransportError, ValueError, AttributeError, TypeError, RuntimeError)
         at_home = is_at_home(settings.url)
         if not at_home or settings.model.endswith("cloud"):  # Ollama hands models such as gpt-oss:120b-cloud on
             warn_of_outside(self.provider, settings.url)
-        self._client = ollama.AsyncClient(
+        self._client: Any = ollama.AsyncClient(
             host=settings.url,
             # Reading is limited by `stream`: the first line and those after it may take differently long.
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
@@ -53,8 +52,8 @@ class OllamaChat:
     def request(self, messages: Sequence[Message]) -> dict[str, Any]:
         """Return all of a request for the next answer.
 
-        Context length and keep-alive go into every one: Ollama reloads the model whenever the former differs from
-        the last request's, and a reload without the latter falls back to five minutes.
+        Context length and keep-alive go into every one: Ollama reloads the model when the former differs from the
+        last request's, and a reload without the latter falls back to five minutes.
         """
         return {
             "model": self._settings.model,
@@ -84,29 +83,42 @@ class OllamaChat:
                     if part.done:
                         break
                     seconds = self._gap_seconds
-        except TimeoutError as late:
-            raise ChatUnavailable(f"{self._server} was silent for {seconds:g} s", kind="timeout") from late
-        except self._response_error as error:
-            raise self._refusal(error.status_code, str(error.error)) from error
-        except self._unreachable as error:
-            raise ChatUnavailable(f"{self._server} cannot be reached: is it running?", kind="unreachable") from error
-        except self._broken as error:
-            raise ChatUnavailable(f"{self._server} broke off: {error or type(error).__name__}") from error
+                await _read_to_end(parts)
+        except ChatError:
+            raise
+        except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
+            raise self._translated(foreign, seconds) from foreign
         yield answer.end(_stats(part))
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         await self._client.close()
 
+    def _translated(self, foreign: Exception, seconds: float) -> ChatError:
+        if isinstance(foreign, self._refused):
+            return self._refusal(foreign.status_code, str(foreign.error))
+        if isinstance(foreign, TimeoutError):
+            return ChatUnavailable(f"{self._server} was silent for {seconds:g} s", kind="timeout")
+        if isinstance(foreign, self._unreachable):
+            return ChatUnavailable(f"{self._server} cannot be reached: {foreign}", kind="unreachable")
+        return ChatUnavailable(f"{self._server} broke off: {foreign or type(foreign).__name__}")
+
     def _refusal(self, status: int, reason: str) -> ChatError:
         if status == -1:  # an error among the lines of an answer that had begun with 200
             return ChatUnavailable(f"{self._server} broke off: {reason}")
         if status == 404 and "model" in reason:
             name = self._settings.model
-            return ChatUnavailable(f"{self._server} has no model {name}: ollama pull {name}", kind="unknown-model")
+            return ChatUnavailable(f"{self._server} has no model {name}; run: ollama pull {name}", kind="unknown-model")
         if status == 404:
-            return ChatUnavailable(f"{self._server} is no Ollama: it answered 404", kind="unreachable")
+            return ChatUnavailable(f"{self._server} answered 404: that is no Ollama", kind="unreachable")
         return failure(self._server, status, reason)
+
+
+async def _read_to_end(parts: AsyncGenerator[Any, None]) -> None:
+    """Leave the connection fit for the next request; what goes wrong after the model's last word does not matter."""
+    with suppress(Exception):
+        async with asyncio.timeout(_TAIL_SECONDS):
+            await anext(parts, None)
 
 
 def _stats(part: Any) -> ChatStats:

@@ -1,0 +1,221 @@
+"""The daemon as its own process: quick to answer, clear when it cannot start, gone when told to go."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from wyoming.asr import Transcribe
+from wyoming.info import Describe
+from wyoming.ping import Ping
+from wyoming.tts import Synthesize
+
+from satellite.audio import read_wav
+from tests.running_daemon import DATA
+from tests.wyoming_client import connect, sound, types
+
+SATELLITE = [sys.executable, "-m", "satellite"]
+LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path:
+    """Write a configuration with one port."""
+    file = folder / "config.yaml"
+    file.write_text(
+        f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\n"
+        f"wyoming: {{host: 127.0.0.1, port: {port}, wake_port: null, stt_port: null, tts_port: null, handle_port: null}}\n"
+        + more
+    )
+    return file
+
+
+@contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run the daemon until the end of the `with`."""
+    process = subprocess.Popen([*SATELLITE, "--config", str(config), "run"], stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for(port: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the port is open."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        with closing(socket.socket()) as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("the port did not open")
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [*SATELLITE, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.models
+def test_it_answers_from_the_first_moment_and_stops_when_told(models_directory: Path, tmp_path: Path) -> None:
+    """`describe` is answered while models load, a request waits for its engine, SIGTERM ends it with status 0."""
+    port = free_port()
+
+    async def scenario() -> None:
+        async with connect(port) as client:
+            await client.send(Describe(), Ping(text="early"))
+            assert types(await client.until("pong")) == ["info", "pong"]
+            await client.send(Synthesize(text="Hello."))
+            assert len(sound(await client.until("audio-stop"))) > 10_000
+
+    with running(configuration(tmp_path, models_directory, port)) as process:
+        wait_for(port, process)
+        asyncio.run(scenario())
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "stopped" in log
+        assert "Traceback" not in log
+        assert "never retrieved" not in log
+
+
+@pytest.mark.models
+def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: Path) -> None:
+    """With clients being served, SIGTERM still ends it, politely and in bounded time."""
+    port = free_port()
+
+    async def scenario(process: subprocess.Popen[str]) -> None:
+        async with connect(port) as speaking, connect(port) as idle:
+            await speaking.send(Synthesize(text="This is a long sentence to speak. " * 100))
+            await speaking.until("audio-chunk")
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                assert await idle.reader.read() == b""
+
+    with running(configuration(tmp_path, models_directory, port)) as process:
+        wait_for(port, process)
+        asyncio.run(scenario(process))
+        _, log = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "Traceback" not in log
+
+
+def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Path) -> None:
+    """Nothing is installed: every stage answers with `not-ready` and the command that helps; nothing is fetched."""
+    port = free_port()
+
+    async def scenario() -> None:
+        async with connect(port) as client:
+            await client.send(Synthesize(text="Hello."))
+            error = (await client.until("error"))[-1]
+            assert error.data["code"] == "tts-not-ready"
+            assert "satellite models pull" in error.data["text"]
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS)
+            error = (await client.until("error"))[-1]
+            assert error.data["code"] == "stt-not-ready"
+            await client.send(Describe())
+            info = (await client.until("info"))[-1]
+            assert info.data["asr"][0]["installed"] is False
+            assert info.data["tts"][0]["voices"] == []
+
+    with running(configuration(tmp_path, tmp_path / "models", port)) as process:
+        wait_for(port, process)
+        asyncio.run(scenario())
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "satellite models pull stt/tiny.en" in log
+    assert not list((tmp_path / "models").glob("*/*"))
+
+
+def test_a_wrong_configuration_is_exit_2_with_line_and_key(tmp_path: Path) -> None:
+    """Neither `run` nor `check` starts with a mistake in the file."""
+    file = tmp_path / "c.yaml"
+    file.write_text("stt:\n  modle: tiny.en\n")
+    for name in ("run", "check"):
+        result = command("--config", str(file), name)
+        assert result.returncode == 2
+        assert f"{file}:2: stt.modle: unknown key; did you mean 'model'?" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use_is_exit_2(tmp_path: Path) -> None:
+    """The message names address and port."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = command("--config", str(configuration(tmp_path, tmp_path, port)), "run")
+    assert result.returncode == 2
+    assert f"127.0.0.1:{port}" in result.stderr
+
+
+def test_check_names_missing_models(tmp_path: Path) -> None:
+    """A good configuration without its models is status 1, with the commands that fetch them."""
+    result = command("check", "--json", SATELLITE_MODELS=str(tmp_path))
+    assert result.returncode == 1
+    report = json.loads(result.stdout)
+    assert len(report["problems"]) == 4
+    assert "satellite models pull stt/tiny.en" in result.stdout
+
+
+@pytest.mark.models
+def test_check_is_content_with_what_is_there(models_directory: Path) -> None:
+    """The defaults and the demo models are all that is needed."""
+    result = command("check", SATELLITE_MODELS=str(models_directory))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.models
+def test_ask_and_say(models_directory: Path, tmp_path: Path) -> None:
+    """The commands talk to a running daemon: text and recordings in, words and sound out."""
+    port = free_port()
+    uri = f"tcp://127.0.0.1:{port}"
+    with running(configuration(tmp_path, models_directory, port)) as process:
+        wait_for(port, process)
+        asked = command("ask", "What is the capital of France?", "--uri", uri)
+        assert (asked.returncode, asked.stdout) == (0, "The capital of France is Paris.\n")
+        spoken = command("say", "What is the capital of France?", "-o", str(tmp_path / "q.wav"), "--uri", uri)
+        assert spoken.returncode == 0
+        answer = tmp_path / "a.wav"
+        heard = command("ask", str(tmp_path / "q.wav"), "-o", str(answer), "--json", "--uri", uri)
+        assert heard.returncode == 0, heard.stderr
+        outcome = json.loads(heard.stdout)
+        assert "capital of France" in outcome["transcript"]
+        assert "Paris" in outcome["reply"]
+        assert outcome["provider"] == "local"
+        assert len(read_wav(answer)) > 10_000
+        unknown = command("say", "x", "-o", str(tmp_path / "x.wav"), "--voice", "nobody", "--uri", uri)
+        assert unknown.returncode == 1
+        assert "[tts-unknown-voice]" in unknown.stderr
+
+
+def test_commands_without_a_daemon_say_so() -> None:
+    """Nobody listening is one line and status 1."""
+    result = command("ask", "hello", "--uri", "tcp://127.0.0.1:9")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: [daemon-unreachable] nothing answers at tcp://127.0.0.1:9")
+    result = command("ask", "absent.wav", "--uri", "tcp://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "[bad-wav]" in result.stderr

@@ -1,0 +1,73 @@
+"""The demo as a newcomer runs it, on models that are already here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from satellite.audio import read_wav
+from tests.running_daemon import DATA
+
+pytestmark = pytest.mark.models
+
+
+def demo(models: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `satellite demo` in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "satellite", "demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        cwd=folder,
+        env={**os.environ, "SATELLITE_MODELS": str(models), "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+
+
+def test_the_demo_tells_its_story(models_directory: Path, tmp_path: Path) -> None:
+    """It shows each step with its time, then what was heard, answered, by whom, and where the sound lies."""
+    result = demo(models_directory, tmp_path)
+    assert result.returncode == 0, result.stderr
+    for part in (
+        "wake word okay_nabu",
+        "understood: What is the capital of France?",
+        "Paris",
+        "local",
+        "demo-reply.wav",
+    ):
+        assert part in result.stdout
+    assert len(read_wav(tmp_path / "demo-reply.wav")) > 10_000
+
+
+def test_the_demo_as_one_object(models_directory: Path, tmp_path: Path) -> None:
+    """With `--json`, standard output is one object; a recording without a wake word gets one in front."""
+    wav = DATA / "commands" / "turn_on_the_lights.wav"
+    result = demo(models_directory, tmp_path, "--json", "--wav", str(wav), "--output", "answer.wav")
+    assert result.returncode == 0, result.stderr
+    outcome = json.loads(result.stdout)
+    assert set(outcome) == {
+        "wake_word",
+        "transcript",
+        "reply",
+        "provider",
+        "audio_seconds",
+        "timings_ms",
+        "reply_wav",
+    }
+    assert outcome["wake_word"] == "okay_nabu"
+    assert "lights" in outcome["transcript"].lower()
+    assert outcome["reply"]
+    assert outcome["provider"] == "local"
+    assert outcome["reply_wav"] == str(tmp_path / "answer.wav")
+    assert outcome["timings_ms"]["voice_to_voice"] > outcome["timings_ms"]["stt"] > 0
+
+
+def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Path) -> None:
+    """Bad input is an error with a code and status 1, and the daemon is gone."""
+    (tmp_path / "x.wav").write_bytes(b"no wav")
+    result = demo(models_directory, tmp_path, "--wav", "x.wav")
+    assert result.returncode == 1
+    assert "[bad-wav]" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,253 @@
+"""Clients that break the rules, against a real daemon: each costs its own connection, and the others never notice."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart
+from wyoming.event import Event
+from wyoming.info import Describe
+from wyoming.ping import Ping
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
+
+from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.configfile import parse
+from satellite.wire.server import allow_many_connections
+from tests.running_daemon import DATA, RunningDaemon
+from tests.wyoming_client import Client, connect, types
+
+pytestmark = pytest.mark.models
+
+LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario."""
+    asyncio.run(scenario)
+
+
+async def still_serving(daemon: RunningDaemon) -> None:
+    """Fail unless a well-behaved client gets its answer."""
+    async with connect(daemon.port()) as client:
+        await client.send(Describe())
+        assert types(await client.until("info")) == ["info"]
+
+
+async def gone(client: Client) -> None:
+    """Wait until the daemon has closed the connection."""
+    async with asyncio.timeout(30):
+        try:
+            while await client.reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+known_types = st.sampled_from(
+    """describe ping transcribe audio-start audio-chunk audio-stop detect transcript intent synthesize
+    synthesize-start synthesize-chunk synthesize-stop select-program run-pipeline error info handled""".split()
+)
+fields = st.sampled_from(
+    "text name names language voice rate width channels timestamp start_stage end_stage context".split()
+)
+
+
+@given(
+    st.lists(st.tuples(known_types, st.dictionaries(fields, any_json, max_size=4), st.binary(max_size=40)), max_size=6)
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_known_event_with_any_fields_breaks_nothing(
+    daemon: RunningDaemon, sent: list[tuple[str, dict[str, Any], bytes]]
+) -> None:
+    """Whatever fields known events carry, the connection answers a ping afterwards, or was closed, never hangs."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            for type_, data, payload in sent:
+                header = {"type": type_, "data": data, "payload_length": len(payload)}
+                client.writer.write(json.dumps(header).encode() + b"\n" + payload)
+            await client.send(Ping(text="the-last"))
+            while (event := await client.read()) is not None:
+                if event.type == "pong" and event.data.get("text") == "the-last":
+                    return
+
+    run(scenario())
+    run(still_serving(daemon))
+
+
+@given(st.binary(min_size=1, max_size=200))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_garbage_breaks_nothing(daemon: RunningDaemon, data: bytes) -> None:
+    """Random bytes end the connection at most."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            client.writer.write(data + b"\n")
+            client.writer.write_eof()
+            await gone(client)
+
+    run(scenario())
+    run(still_serving(daemon))
+
+
+def test_errors_of_clients_are_one_line_without_a_traceback(
+    daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Garbage, an impossible format and a cut event leave no traceback in the log."""
+
+    async def scenario() -> None:
+        for data in (b"garbage\n", b'{"type": "x", "data_length": 9}\n{}', b'{"type": "audio-start", "data": {}}\n'):
+            async with connect(daemon.port()) as client:
+                client.writer.write(data)
+                client.writer.write_eof()
+                await gone(client)
+
+    with caplog.at_level(logging.INFO):
+        run(scenario())
+        daemon.settle()
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert len([record for record in caplog.records if record.name.startswith("satellite.")]) <= 4
+
+
+def test_audio_without_end_is_bounded(models_directory: Path) -> None:
+    """A recording that never stops is transcribed at the limit, and the rest is ignored in constant memory."""
+    config = parse(
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
+        "wyoming: {host: 127.0.0.1, max_audio_seconds: 5}"
+    )
+
+    async def scenario(running: RunningDaemon) -> None:
+        async with connect(running.port()) as client:
+            await client.send(Transcribe(), AudioStart(16000, 2, 1))
+            chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(5 * BYTES_PER_SECOND)).event()
+            await client.send(chunk)
+            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
+            before = psutil.Process().memory_info().rss
+            big = AudioChunk(rate=16000, width=2, channels=1, audio=bytes(BYTES_PER_SECOND)).event()
+            for _ in range(600):
+                await client.send(big)
+            await client.send(Ping(text="end"))
+            assert (await client.until("pong"))[-1].data["text"] == "end"
+            assert psutil.Process().memory_info().rss - before < 100_000_000
+
+    with RunningDaemon(config) as running:
+        run(scenario(running))
+
+
+def test_a_client_that_does_not_read_its_sound_is_cut_off(models_directory: Path) -> None:
+    """A slow reader loses its connection; who speaks meanwhile is served."""
+    config = parse(
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
+        "wyoming: {host: 127.0.0.1, write_timeout_seconds: 0.5}"
+    )
+
+    async def scenario(running: RunningDaemon) -> None:
+        async with connect(running.port()) as client:
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
+            for _ in range(8):
+                await client.send(Synthesize(text="The quick brown fox jumps over the lazy dog. " * 40))
+            await still_serving(running)
+            async with asyncio.timeout(120):
+                while running.daemon._server.connections:
+                    await asyncio.sleep(0.05)
+            client.writer.transport.abort()
+
+    with RunningDaemon(config) as running:
+        run(scenario(running))
+        running.settle()
+
+
+def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon) -> None:
+    """With a thousand silent clients, a command is transcribed as ever."""
+    allow_many_connections()
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(1000):
+                await stack.enter_async_context(connect(daemon.port()))
+            client = await stack.enter_async_context(connect(daemon.port()))
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS)
+            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
+
+    run(scenario())
+    daemon.settle()
+
+
+def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDaemon) -> None:
+    """Past the bound a request is answered with `protocol-overload`; those before it are served."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(*[Synthesize(text=f"This is sentence number {n}.") for n in range(20)])
+            events = await client.until("error")
+            assert events[-1].data["code"] == "protocol-overload"
+            await client.send(Ping(text="x"))
+            seen = events + await client.until("pong")
+            while sum(event.type == "audio-stop" for event in seen) < 8:
+                seen += await client.until("audio-stop")
+
+    run(scenario())
+    daemon.settle()
+
+
+def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) -> None:
+    """Text without end fails with a code at the limit and the connection goes on."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(SynthesizeStart())
+            await client.send(*[SynthesizeChunk(text="x" * 30_000)] * 3)
+            events = await client.until("synthesize-stopped")
+            assert "error" in types(events)
+            await client.send(Ping(text="x"))
+            await client.until("pong")
+
+    run(scenario())
+    daemon.settle()
+
+
+def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon) -> None:
+    """JSON bombs and lengths beyond the limits end the connection that sent them."""
+    bombs = [
+        b"[" * 60_000 + b"]" * 5_000 + b"\n",
+        b'{"type": "x", "data_length": 1000000}\n' + b"[" * 1_000_000,
+        b'{"type": "audio-chunk", "payload_length": 99999999999}\n',
+        b'{"type": "x", "data": {"n": ' + b"9" * 50_000 + b"}}\n",
+    ]
+
+    async def scenario() -> None:
+        for bomb in bombs:
+            async with connect(daemon.port()) as client:
+                client.writer.write(bomb)
+                await gone(client)
+        await still_serving(daemon)
+
+    run(scenario())
+
+
+def test_another_servers_events_are_harmless(daemon: RunningDaemon) -> None:
+    """A client that talks like a server gets no answer and does no harm."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            for type_ in ("info", "handled", "detection", "transcript-start", "synthesize-stopped", "pong", "error"):
+                await client.send(Event(type=type_, data={"text": "x"}))
+            await client.send(Ping(text="x"))
+            assert types(await client.until("pong")) == ["pong"]
+
+    run(scenario())
