@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from satellite.config import Config, Local, Ollama, OpenAICompatible, Provider
+from satellite.config import Config, Local, Ollama, OpenAICompatible
 from satellite.engines import ChatModel
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.vad import SileroVad
@@ -21,11 +21,12 @@ from satellite.events import EventBus
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
+from satellite.process import allow_many_connections, return_freed_memory
 from satellite.services.session import ALL_STAGES, Session
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.discovery import Announcement, default_name, own_addresses
-from satellite.wire.server import Admission, Handler, Server, allow_many_connections
+from satellite.wire.server import Admission, Handler, Server
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Daemon:
     async def __aenter__(self) -> "Daemon":
         """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
         allow_many_connections()
+        return_freed_memory()
         try:
             await self._listen()
         except ConfigError:

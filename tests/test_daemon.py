@@ -39,8 +39,8 @@ def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path
     file = folder / "config.yaml"
     file.write_text(
         f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\n"
-        f"wyoming: {{host: 127.0.0.1, port: {port}, wake_port: null, stt_port: null, tts_port: null, handle_port: null}}\n"
-        + more
+        f"wyoming:\n  host: 127.0.0.1\n  port: {port}\n"
+        "  wake_port: null\n  stt_port: null\n  tts_port: null\n  handle_port: null\n" + more
     )
     return file
 

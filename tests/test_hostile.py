@@ -21,7 +21,7 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
 
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.configfile import parse
-from satellite.wire.server import allow_many_connections
+from satellite.process import allow_many_connections
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import Client, connect, types
 
@@ -58,11 +58,27 @@ any_json = st.recursive(
     max_leaves=6,
 )
 known_types = st.sampled_from(
-    """describe ping transcribe audio-start audio-chunk audio-stop detect transcript intent synthesize
-    synthesize-start synthesize-chunk synthesize-stop select-program run-pipeline error info handled""".split()
+    [
+        *(
+            "describe",
+            "ping",
+            "transcribe",
+            "audio-start",
+            "audio-chunk",
+            "audio-stop",
+            "detect",
+            "transcript",
+            "intent",
+        ),
+        *("synthesize", "synthesize-start", "synthesize-chunk", "synthesize-stop", "select-program", "run-pipeline"),
+        *("error", "info", "handled"),
+    ]
 )
 fields = st.sampled_from(
-    "text name names language voice rate width channels timestamp start_stage end_stage context".split()
+    [
+        *("text", "name", "names", "language", "voice", "rate", "width", "channels", "timestamp"),
+        *("start_stage", "end_stage", "context"),
+    ]
 )
 
 

@@ -102,7 +102,7 @@ def test_the_answer_can_be_understood(daemon: RunningDaemon, question: bytes) ->
 
 
 def test_a_run_may_stop_at_any_stage(daemon: RunningDaemon) -> None:
-    """`end_stage` asr ends with the transcript, handle with the answer's text; a satellite without a speaker asks so."""
+    """`end_stage` asr ends with the transcript, handle with the answer's text (a satellite without a speaker)."""
 
     async def scenario() -> None:
         async with connect(daemon.port()) as client:

@@ -9,9 +9,10 @@ import pytest
 from wyoming.event import Event
 
 from satellite.errors import ConfigError, DaemonUnreachable, ProtocolError
+from satellite.process import allow_many_connections
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts, dial
 from satellite.wire.framing import encode
-from satellite.wire.server import Admission, Server, allow_many_connections
+from satellite.wire.server import Admission, Server
 
 QUICK = Timeouts(read_seconds=0.2, write_seconds=0.2)
 

@@ -6,6 +6,7 @@ decoding is greedy or by beam at temperature 0, its length is capped, and a resu
 once more over the full window: never a third time.
 """
 
+import importlib.util
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
@@ -90,8 +91,6 @@ class WhisperTranscriber:
         """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
         import ctranslate2
         import tokenizers
-        from faster_whisper.feature_extractor import FeatureExtractor
-
         device = _device(self._settings.device, ctranslate2.get_cuda_device_count())
         compute_type = self._settings.compute_type
         if compute_type == "default":
@@ -107,7 +106,7 @@ class WhisperTranscriber:
             self._tokens = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         except (RuntimeError, ValueError, OSError) as error:
             raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
-        self._features = FeatureExtractor(feature_size=self._whisper.n_mels)
+        self._features = _feature_extractor(self._whisper.n_mels)
         self._storage = ctranslate2.StorageView.from_array
         self.device = f"{device} {compute_type}"
         if not self._whisper.is_multilingual:
@@ -205,6 +204,20 @@ class WhisperTranscriber:
         if identifier is None:
             raise SpeechToTextError(f"model {self.model} has no token {token}", kind="unsupported-language")
         return int(identifier)
+
+
+def _feature_extractor(mels: int) -> Any:
+    """Return faster-whisper's mel features, without its package around them: that loads FFmpeg and more (35 MB)."""
+    package = importlib.util.find_spec("faster_whisper")
+    if package is None or package.origin is None:
+        raise SpeechToTextError("faster-whisper is not installed")
+    file = Path(package.origin).with_name("feature_extractor.py")
+    spec = importlib.util.spec_from_file_location("satellite_feature_extractor", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FeatureExtractor(feature_size=mels)
 
 
 def _device(wanted: str, cuda_devices: int) -> str:

@@ -171,6 +171,8 @@ def _load_piper(file: Path, providers: list[Any], threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The arena keeps the peak of the longest sentence for ever (200 MB) and saves a tenth of the time.
+    options.enable_cpu_mem_arena = False
     try:
         config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
         session = onnxruntime.InferenceSession(str(file), options, providers)

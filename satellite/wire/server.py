@@ -5,7 +5,6 @@ import contextlib
 import errno
 import ipaddress
 import logging
-import resource
 from collections.abc import Awaitable, Callable, Sequence
 
 from satellite.errors import ConfigError, ProtocolError
@@ -128,10 +127,3 @@ class Server:
                 async with asyncio.timeout(self._timeouts.write_seconds):
                     await listener.wait_closed()
         self._listeners.clear()
-
-
-def allow_many_connections() -> None:
-    """Lift the soft limit of open files, often 1024, to the hard one: every connection is an open file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

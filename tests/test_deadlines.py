@@ -1,0 +1,97 @@
+"""Every stage has a deadline: a stage that is too slow is an error with a code, and the connection goes on."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk
+from wyoming.ping import Ping
+from wyoming.pipeline import PipelineStage, RunPipeline
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
+
+from satellite.audio import read_wav
+from satellite.configfile import parse
+from tests.running_daemon import DATA, RunningDaemon
+from tests.wyoming_client import connect, types
+
+pytestmark = pytest.mark.models
+
+LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+
+
+@pytest.fixture(scope="module")
+def hasty(models_directory: Path) -> Iterator[RunningDaemon]:
+    """A daemon that allows no stage the time it needs."""
+    config = parse(
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
+        "deadlines:\n  stt_seconds: 0.001\n  chat_first_token_seconds: 0.001\n  tts_seconds: 0.001\n  wake_seconds: 0.2"
+    )
+    with RunningDaemon(config) as running:
+        yield running
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario."""
+    asyncio.run(scenario)
+
+
+def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
+    """Transcribing past the deadline is `stt-timeout`."""
+
+    async def scenario() -> None:
+        async with connect(hasty.port()) as client:
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS)
+            assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
+            await client.send(Ping())
+            await client.until("pong")
+
+    run(scenario())
+    hasty.settle()
+
+
+def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
+    """A first word past the deadline is `chat-timeout`."""
+
+    async def scenario() -> None:
+        async with connect(hasty.port()) as client:
+            await client.send(Transcript(text="What is the capital of France?"))
+            assert (await client.until("error"))[-1].data["code"] == "chat-timeout"
+
+    run(scenario())
+    hasty.settle()
+
+
+def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
+    """Speaking past the deadline is `tts-timeout`, and a begun stream is ended."""
+
+    async def scenario() -> None:
+        async with connect(hasty.port()) as client:
+            await client.send(Synthesize(text="Hello there."))
+            assert types(await client.until("audio-stop")) == ["audio-start", "error", "audio-stop"]
+            await client.send(SynthesizeStart(), SynthesizeChunk(text="Hello there."), SynthesizeStop())
+            events = await client.until("synthesize-stopped")
+            assert types(events) == ["audio-start", "error", "audio-stop", "synthesize-stopped"]
+            assert events[1].data["code"] == "tts-timeout"
+
+    run(scenario())
+    hasty.settle()
+
+
+def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
+    """A wake word that never comes and a slow stage both end the run, so that no microphone stays open."""
+
+    async def scenario() -> None:
+        async with connect(hasty.port()) as client:
+            await client.send(RunPipeline(start_stage=PipelineStage.WAKE, end_stage=PipelineStage.TTS))
+            assert (await client.until("error"))[-1].data["code"] == "wake-timeout"
+            await client.send(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS))
+            chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(64000))
+            await client.send(chunk)
+            assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
+
+    run(scenario())
+    hasty.settle()

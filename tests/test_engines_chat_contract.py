@@ -1,0 +1,276 @@
+"""What every chat model behind an API has in common: streaming, stopping, and no failure without a name."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from satellite.config import Chat, Deadlines, Ollama, OpenAICompatible
+from satellite.engines import ChatDelta, ChatModel, Message
+from satellite.engines.chat.ollama import OllamaChat
+from satellite.engines.chat.openai import OpenAIChat
+from satellite.errors import ChatUnavailable
+from tests import ollama_server, openai_server
+from tests.ollama_server import OllamaServer
+from tests.openai_server import OpenAIServer, Words, dictated, script
+
+PATIENCE_SECONDS = 10
+
+Server = OllamaServer | OpenAIServer
+Scenario = Callable[[Server, ChatModel], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Api:
+    """One kind of server and the chat model for it."""
+
+    serve: Callable[[Words], Server]
+    connect: Callable[[str, Deadlines, float], ChatModel]
+    faults: Any
+
+    def run(self, words: Words, scenario: Scenario, *, first: float = 10, gap: float = 10) -> None:
+        """Run `scenario` with a server that says `words`, and a model that waits for them so many seconds."""
+
+        async def main() -> None:
+            async with asyncio.timeout(2 * PATIENCE_SECONDS), self.serve(words) as server:
+                model = self.connect(server.url, Deadlines(chat_first_token_seconds=first), gap)
+                try:
+                    await scenario(server, model)
+                finally:
+                    await model.close()
+                    await model.close()
+
+        asyncio.run(main())
+
+
+def _ollama(url: str, deadlines: Deadlines, gap_seconds: float) -> ChatModel:
+    settings = Ollama(type="ollama", url=url, model="smollm2")
+    return OllamaChat(settings, Chat(), deadlines, gap_seconds=gap_seconds)
+
+
+def _openai(url: str, deadlines: Deadlines, gap_seconds: float) -> ChatModel:
+    settings = OpenAICompatible(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant")
+    return OpenAIChat(settings, Chat(), deadlines, gap_seconds=gap_seconds)
+
+
+@pytest.fixture(params=["ollama", "openai"])
+def api(request: pytest.FixtureRequest) -> Api:
+    """Each API in turn."""
+    if request.param == "ollama":
+        return Api(OllamaServer, _ollama, ollama_server.Fault)
+    return Api(OpenAIServer, _openai, openai_server.Fault)
+
+
+def ask(model: ChatModel, question: str = "What is the capital of France?") -> AsyncGenerator[ChatDelta, None]:
+    """Begin an answer."""
+    return model.stream([Message("system", "Be brief."), Message("user", question)])
+
+
+async def answered(model: ChatModel, question: str = "What is the capital of France?") -> str:
+    """Return a whole answer."""
+    async with aclosing(ask(model, question)) as deltas:
+        return "".join([delta.text async for delta in deltas])
+
+
+async def last_words(words: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+    """Say the question back."""
+    for word in words[-1]["content"].split(" "):
+        yield word + " "
+        await asyncio.sleep(0)
+
+
+def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailable]:
+    """Return what is said of an answer that goes wrong, and the error that ends it."""
+    said: list[str] = []
+    errors: list[ChatUnavailable] = []
+
+    async def scenario(server: Server, model: ChatModel) -> None:
+        server.faults = [api.faults[fault]]
+        async with aclosing(ask(model)) as deltas:
+            try:
+                async for delta in deltas:
+                    said.append(delta.text)  # noqa: PERF401  # what came before the error counts
+            except ChatUnavailable as error:
+                errors.append(error)
+        assert await answered(model) == "Paris is it."  # the next request is none the worse
+
+    api.run(script("Paris", " is it."), scenario, **seconds)
+    return "".join(said), errors[0]
+
+
+def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
+    """The deltas make up the answer, name the provider, and the last one tells what it cost."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        deltas = [delta async for delta in ask(model)]
+        assert "".join(delta.text for delta in deltas) == "Paris it is."
+        assert {delta.provider for delta in deltas} == {model.provider}
+        assert [delta.stats is None for delta in deltas] == [True] * (len(deltas) - 1) + [False]
+        stats = deltas[-1].stats
+        assert stats is not None
+        assert stats.answer_tokens == 3
+        assert stats.prompt_tokens
+        assert stats.tokens_per_second
+
+    api.run(script("Paris", " it", " is."), scenario)
+
+
+def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:
+    """Nothing is collected on the way: a word arrives while the server waits to be told the next."""
+
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        async with aclosing(ask(model)) as deltas:
+            for word in ("Paris", " it", " is."):
+                words.put_nowait(word)
+                assert (await anext(deltas)).text == word
+            words.put_nowait(None)
+            assert [delta.text async for delta in deltas] == [""]
+
+    api.run(dictated(words), scenario)
+
+
+def test_thoughts_are_dropped(api: Api) -> None:
+    """A model that thinks aloud is heard only once it speaks."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        assert await answered(model) == "Paris."
+
+    api.run(script("<thi", "nk>The user", " asks</th", "ink>\n\n", "Paris", "."), scenario)
+
+
+def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> None:
+    """The server sees its client hang up, and answers the next request at once."""
+
+    async def endless(_: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+        while True:
+            yield "word "
+            await asyncio.sleep(0)
+
+    async def scenario(server: Server, model: ChatModel) -> None:
+        deltas = ask(model)
+        assert (await anext(deltas)).text == "word "
+        await deltas.aclose()
+        await server.abandoned.wait()
+        server.words = script("Next.")
+        assert await answered(model) == "Next."
+
+    api.run(endless, scenario)
+
+
+def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(api: Api) -> None:
+    """Whoever waits for the first word can leave at any moment."""
+
+    async def scenario(server: Server, model: ChatModel) -> None:
+        server.faults = [api.faults.HANG]
+        waiting = asyncio.create_task(anext(ask(model)))
+        await server.asked.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await server.abandoned.wait()
+        assert await answered(model) == "Next."
+
+    api.run(script("Next."), scenario)
+
+
+def test_two_answers_at_once_do_not_mix(api: Api) -> None:
+    """Each asker gets its own words."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        questions = ["one two three four", "five six seven eight"]
+        assert await asyncio.gather(*(answered(model, question) for question in questions)) == [
+            question + " " for question in questions
+        ]
+
+    api.run(last_words, scenario)
+
+
+def test_a_connection_serves_many_answers(api: Api) -> None:
+    """A complete answer leaves its connection open for the next: no new handshake on the way to the first word."""
+
+    async def scenario(server: Server, model: ChatModel) -> None:
+        for _ in range(3):
+            assert await answered(model) == "Paris."
+        assert server.connections == 1
+
+    api.run(script("Paris", "."), scenario)
+
+
+def test_a_silent_server_is_given_up_at_the_first_deadline(api: Api) -> None:
+    """A server that takes the request and says nothing is a timeout."""
+    said, error = failure(api, "HANG", first=0.2)
+    assert (said, error.code) == ("", "chat-timeout")
+
+
+def test_a_server_that_falls_silent_is_given_up(api: Api) -> None:
+    """Between two words another limit holds than before the first."""
+    said, error = failure(api, "STALL", gap=0.2)
+    assert (said, error.code) == ("Paris", "chat-timeout")
+
+
+@pytest.mark.parametrize("fault", ["CUT", "RESET", "GARBAGE"])
+def test_an_answer_that_breaks_off_is_an_error(api: Api, fault: str) -> None:
+    """Half an answer never passes for a whole one, in whatever way it ends."""
+    said, error = failure(api, fault)
+    assert (said, error.code) == ("Paris", "chat-failed")
+    assert "127.0.0.1" in str(error)
+
+
+def test_a_crash_before_the_first_word_is_an_error(api: Api) -> None:
+    """A 500 is the provider's fault: another one may answer."""
+    said, error = failure(api, "CRASH")
+    assert (said, error.code) == ("", "chat-failed")
+
+
+def test_an_answer_without_a_word_is_an_error(api: Api) -> None:
+    """A model that says nothing has not answered."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        with pytest.raises(ChatUnavailable) as caught:
+            await answered(model)
+        assert caught.value.code == "chat-empty"
+
+    api.run(script(), scenario)
+
+
+def test_a_server_that_is_not_there_is_named(api: Api) -> None:
+    """A refused connection says where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    async def scenario() -> None:
+        model = api.connect(f"http://127.0.0.1:{port}", Deadlines(), 10)
+        with pytest.raises(ChatUnavailable, match=f"127.0.0.1:{port}.* cannot be reached") as caught:
+            await answered(model)
+        assert caught.value.code == "chat-unreachable"
+        await model.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_closed_model_says_so(api: Api) -> None:
+    """After `close` a question is an error like any other."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        await model.close()
+        with pytest.raises(ChatUnavailable):
+            await answered(model)
+
+    api.run(script("Paris."), scenario)
+
+
+def test_a_proxy_of_the_environment_is_not_used_inside_the_house(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY is for the way out; a server at home is spoken to directly."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        assert await answered(model) == "Paris."
+
+    api.run(script("Paris."), scenario)

@@ -1,0 +1,178 @@
+"""Ollama: what it is sent, and what it says when it cannot answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satellite.config import Chat, Deadlines, Local, Ollama
+from satellite.engines import Message
+from satellite.engines.chat.ollama import OllamaChat
+from satellite.engines.llamacpp import LlamaCppChat
+from satellite.engines.worker import Worker
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable, Stage
+from tests.ollama_server import Fault, OllamaServer
+from tests.openai_server import script, thought_by
+
+QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
+
+
+async def answered(model: OllamaChat) -> str:
+    """Return a whole answer."""
+    async with aclosing(model.stream(QUESTION)) as deltas:
+        return "".join([delta.text async for delta in deltas])
+
+
+def run(scenario: Callable[[OllamaServer, OllamaChat], Awaitable[None]], **settings: Any) -> None:
+    """Run `scenario` with an Ollama that always answers "Paris." and a model of these settings."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20), OllamaServer(script("Paris.")) as server:
+            options = {"url": server.url, "model": "smollm2", **settings}
+            model = OllamaChat(Ollama(type="ollama", **options), Chat(max_tokens=50), Deadlines())
+            try:
+                await scenario(server, model)
+            finally:
+                await model.close()
+
+    asyncio.run(main())
+
+
+def error_of(fault: Fault | None = None, **settings: Any) -> ChatError:
+    """Return the error that a request meets."""
+    errors: list[ChatError] = []
+
+    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+        server.faults = [fault] if fault else []
+        with pytest.raises(ChatError) as caught:
+            await answered(model)
+        errors.append(caught.value)
+
+    run(scenario, **settings)
+    return errors[0]
+
+
+def test_every_request_carries_the_same_options() -> None:
+    """Context length and keep-alive are in each request, so that nothing is ever loaded twice, and no one thinks."""
+
+    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+        for _ in range(3):
+            await answered(model)
+        for exchange in server.exchanges:
+            assert exchange.body["options"] == {"num_ctx": 8192, "num_predict": 50, "temperature": 0.0}
+            assert exchange.body["keep_alive"] == 600
+            assert exchange.body["think"] is False
+        assert (server.counts.loads, server.counts.reloads) == (1, 0)
+        assert server.runner is not None
+        assert server.runner.keep_alive_seconds == 600
+
+    run(scenario, num_ctx=8192, keep_alive=600)
+
+
+def test_the_conversation_is_sent_as_it_is() -> None:
+    """Roles and words arrive unchanged, and the second time around the server still knows all of them."""
+
+    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+        await answered(model)
+        await answered(model)
+        sent = server.exchanges[0].body["messages"]
+        assert sent == [{"role": message.role, "content": message.content} for message in QUESTION]
+        assert server.counts.cached_characters[0] < server.counts.cached_characters[1]
+
+    run(scenario)
+
+
+def test_a_second_question_waits_for_the_first_answer() -> None:
+    """Ollama generates one answer at a time; the wait is within the deadline for the first word."""
+
+    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+        assert await asyncio.gather(*(answered(model) for _ in range(4))) == ["Paris."] * 4
+        assert server.counts.loads == 1
+
+    run(scenario)
+
+
+def test_an_unknown_model_says_how_to_get_it() -> None:
+    """The message is the command that helps."""
+    error = error_of(model="phi3:mini")
+    assert isinstance(error, ChatUnavailable)
+    assert error.code == "chat-unknown-model"
+    assert "ollama pull phi3:mini" in str(error)
+
+
+def test_a_full_queue_is_busy() -> None:
+    """A 503 means that another provider should be asked."""
+    error = error_of(Fault.BUSY)
+    assert isinstance(error, ChatUnavailable)
+    assert (error.code, "server busy" in str(error)) == ("chat-busy", True)
+
+
+def test_an_error_among_the_lines_ends_the_answer() -> None:
+    """A runner that dies in the middle is reported inside an answer that began with 200."""
+    error = error_of(Fault.ERROR_LINE)
+    assert isinstance(error, ChatUnavailable)
+    assert error.code == "chat-failed"
+    assert "unexpected EOF" in str(error)
+
+
+def test_a_server_that_is_no_ollama_is_told_apart() -> None:
+    """A 404 for the path is not a 404 for the model."""
+
+    async def scenario(server: OllamaServer, _: OllamaChat) -> None:
+        elsewhere = Ollama(type="ollama", url=f"{server.url}/elsewhere", model="smollm2")
+        model = OllamaChat(elsewhere, Chat(), Deadlines())
+        with pytest.raises(ChatUnavailable, match="no Ollama") as caught:
+            await answered(model)
+        assert caught.value.code == "chat-unreachable"
+        await model.close()
+
+    run(scenario)
+
+
+def test_a_refused_request_is_rejected() -> None:
+    """What Ollama answers with 400 is no use repeating."""
+
+    class Thinking(OllamaChat):
+        def request(self, messages: Any) -> dict[str, Any]:
+            return super().request(messages) | {"think": True}
+
+    async def scenario(server: OllamaServer, _: OllamaChat) -> None:
+        model = Thinking(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
+        with pytest.raises(ChatRejected, match="does not support thinking"):
+            await answered(model)
+        await model.close()
+
+    run(scenario)
+
+
+def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever sends the household's words out of the house says so once, at start-up, without a password."""
+    OllamaChat(Ollama(type="ollama", url="http://127.0.0.1:11434", model="smollm2"), Chat(), Deadlines())
+    assert caplog.messages == []
+    OllamaChat(Ollama(type="ollama", url="http://127.0.0.1:11434", model="gpt-oss:120b-cloud"), Chat(), Deadlines())
+    OllamaChat(Ollama(type="ollama", url="https://me:secret@ollama.example.com", model="x"), Chat(), Deadlines())
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "https://ollama.example.com" in caplog.messages[1]
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.models
+def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
+    """Words that a model makes up as it goes come through the API as they are."""
+
+    async def main() -> None:
+        worker = Worker(Stage.CHAT)
+        brain = LlamaCppChat(Local(type="local"), Chat(), worker)
+        file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+        await worker.run(brain.load, file)
+        async with asyncio.timeout(60), OllamaServer(thought_by(brain)) as server:
+            model = OllamaChat(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
+            assert "Paris" in await answered(model)
+            await model.close()
+        await brain.close()
+        worker.close()
+
+    asyncio.run(main())

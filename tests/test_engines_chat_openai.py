@@ -1,0 +1,236 @@
+"""OpenAI-compatible servers: what they refuse, what leaves the house, and a key that nobody ever sees."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satellite.config import Chat, Deadlines, OpenAICompatible
+from satellite.engines import Message
+from satellite.engines.chat.failures import RateLimited
+from satellite.engines.chat.openai import OpenAIChat
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.openai_server import Fault, OpenAIServer, script
+
+KEY = "gsk_NobodyMayEverSeeThis"
+QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment holds Groq's key."""
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+
+
+async def answered(model: OpenAIChat, messages: list[Message] = QUESTION) -> str:
+    """Return a whole answer."""
+    async with aclosing(model.stream(messages)) as deltas:
+        return "".join([delta.text async for delta in deltas])
+
+
+def connected(server: OpenAIServer, **settings: Any) -> OpenAIChat:
+    """Return a model that talks to `server`."""
+    options = {"url": server.base_url, "model": server.model, **settings}
+    return OpenAIChat(OpenAICompatible(type="openai", **options), Chat(max_tokens=50), Deadlines())
+
+
+def run(server: OpenAIServer, scenario: Callable[[OpenAIChat], Awaitable[None]], **settings: Any) -> None:
+    """Run `scenario` with a model that talks to `server`."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20), server:
+            model = connected(server, **settings)
+            try:
+                await scenario(model)
+            finally:
+                await model.close()
+
+    asyncio.run(main())
+
+
+def error_of(server: OpenAIServer, **settings: Any) -> ChatError:
+    """Return the error that a request to `server` meets."""
+    errors: list[ChatError] = []
+
+    async def scenario(model: OpenAIChat) -> None:
+        with pytest.raises(ChatError) as caught:
+            await answered(model)
+        errors.append(caught.value)
+
+    run(server, scenario, **settings)
+    return errors[0]
+
+
+def failing(fault: Fault, *, key: str | None = None) -> OpenAIServer:
+    """Return a server on which the next request goes wrong, and which quotes the key when it complains."""
+    server = OpenAIServer(script("Paris", "."), key=key)
+    server.faults = [fault]
+    server.repeats_key = True
+    return server
+
+
+def test_a_request_is_what_the_api_asks_for() -> None:
+    """Key, model, words and limits are where every compatible server looks for them."""
+    server = OpenAIServer(script("Paris."), key=KEY)
+
+    async def scenario(model: OpenAIChat) -> None:
+        assert await answered(model) == "Paris."
+        assert server.exchanges[0].body == {
+            "model": "llama-3.1-8b-instant",
+            "messages": [{"role": message.role, "content": message.content} for message in QUESTION],
+            "max_tokens": 50,
+            "temperature": 0.0,
+            "stream": True,
+        }
+
+    run(server, scenario)
+
+
+def test_two_answers_are_generated_at_the_same_time() -> None:
+    """Words that alternate on the way arrive with whoever asked for them."""
+    meeting = asyncio.Barrier(2)
+
+    async def in_step(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+        for _ in range(3):
+            await meeting.wait()
+            yield messages[-1]["content"]
+
+    async def scenario(model: OpenAIChat) -> None:
+        answers = await asyncio.gather(*(answered(model, [Message("user", name)]) for name in "ab"))
+        assert answers == ["aaa", "bbb"]
+
+    run(OpenAIServer(in_step), scenario)
+
+
+def test_a_wrong_key_is_rejected_with_its_origin() -> None:
+    """The message says which file or variable to correct."""
+    error = error_of(OpenAIServer(script("Paris."), key="another"))
+    assert isinstance(error, ChatRejected)
+    assert error.code == "chat-refused"
+    assert "$GROQ_API_KEY" in str(error)
+
+
+def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in the house is used without a key; one that wants it nevertheless says where none was found."""
+    monkeypatch.delenv("GROQ_API_KEY")
+
+    async def scenario(model: OpenAIChat) -> None:
+        assert await answered(model) == "Paris."
+
+    run(OpenAIServer(script("Paris.")), scenario)
+    error = error_of(OpenAIServer(script("Paris."), key=KEY))
+    assert error.code == "chat-refused"
+    assert "neither api_key_file, $GROQ_API_KEY nor a credential groq.key" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("8", 8.0),
+        ("7.66", 7.66),
+        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0),
+        ("soon", None),
+    ],
+)
+def test_a_rate_limit_tells_when_to_come_back(header: str, seconds: float | None) -> None:
+    """Retry-After is kept, as a number or as a date."""
+    server = failing(Fault.RATE_LIMIT)
+    server.retry_after = header
+    error = error_of(server)
+    assert isinstance(error, RateLimited)
+    assert (error.code, error.retry_after_seconds) == ("chat-rate-limited", seconds)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        (Fault.CRASH, ChatUnavailable, "chat-failed"),
+        (Fault.OVERLOAD, ChatUnavailable, "chat-busy"),
+        (Fault.BAD_REQUEST, ChatRejected, "chat-too-long"),
+        (Fault.ERROR_EVENT, ChatUnavailable, "chat-failed"),
+    ],
+)
+def test_a_refusal_becomes_the_error_that_says_what_to_do(fault: Fault, kind: type[ChatError], code: str) -> None:
+    """What another provider may answer is unavailable, what nobody will answer is rejected."""
+    error = error_of(failing(fault))
+    assert (type(error), error.code) == (kind, code)
+
+
+def test_an_unknown_model_is_unavailable() -> None:
+    """Another provider has its own model."""
+    error = error_of(OpenAIServer(script("Paris.")), model="nope")
+    assert (type(error), error.code) == (ChatUnavailable, "chat-unknown-model")
+
+
+def test_a_refused_request_is_not_repeated() -> None:
+    """Retrying is the route's business: the library does not keep anybody waiting."""
+    server = failing(Fault.CRASH)
+    error_of(server)
+    assert len(server.exchanges) == 1
+
+
+@pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault not in (Fault.HANG, Fault.STALL))])
+def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither log nor message nor traceback nor repr has it, not even when the server quotes it."""
+    caplog.set_level(logging.DEBUG)
+    server = failing(fault) if fault else OpenAIServer(script("Paris."), key=f"{KEY}2")
+    server.repeats_key = True
+    error = error_of(server)
+    printed = "".join(traceback.format_exception(error))
+    assert KEY not in f"{error!s} {error!r} {printed} {caplog.text}"
+    assert error.__cause__ is None
+    model = connected(server)
+    assert KEY not in f"{model!r} {vars(model)!r}"
+
+
+def test_words_that_leave_the_house_are_announced_and_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hosted provider is named once at start-up, and every request to it is counted."""
+    server = OpenAIServer(script("Paris."), key=KEY)
+
+    async def main() -> None:
+        async with server:
+            # The server stands in for the house's proxy, through which a public name is reached without a network.
+            monkeypatch.setenv("HTTP_PROXY", server.url)
+            model = connected(server, url="http://user:word@chat.example.com/openai/v1")
+            assert model.leaves_house
+            for _ in range(2):
+                assert await answered(model) == "Paris."
+            assert model.sent_outside == 2
+            await model.close()
+
+    asyncio.run(main())
+    announced = [record for record in caplog.records if record.name.startswith("satellite")]
+    assert [record.levelname for record in announced] == ["WARNING"]
+    assert "groq is outside this house: http://chat.example.com/openai/v1" in announced[0].getMessage()
+    assert "word@" not in caplog.text
+
+
+def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """A server at home is nobody else's."""
+
+    async def scenario(model: OpenAIChat) -> None:
+        await answered(model)
+        assert (model.leaves_house, model.sent_outside) == (False, 0)
+
+    run(OpenAIServer(script("Paris.")), scenario)
+    assert not any(record.name.startswith("satellite") for record in caplog.records)
+
+
+def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
+    """The file of the configuration comes before the environment."""
+    file = tmp_path / "key"
+    file.write_text("from-the-file\n")
+
+    async def scenario(model: OpenAIChat) -> None:
+        assert await answered(model) == "Paris."
+
+    run(OpenAIServer(script("Paris."), key="from-the-file"), scenario, api_key_file=file)
