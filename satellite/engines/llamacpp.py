@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from satellite.config import Chat, Local, cpu_threads
-from satellite.engines import ChatDelta, Message
+from satellite.engines import ChatDelta, Message, libgomp
 from satellite.engines.chat.answer import Answer
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.stats import ChatStats
@@ -59,7 +59,8 @@ class LlamaCppChat:
         """Load `file`, a GGUF, and warm it up; blocking. Raises `ChatUnavailable`(not-ready)."""
         try:
             _read_ahead(file)
-            import xllamacpp  # needs the system's libgomp
+            libgomp.provide()
+            import xllamacpp
 
             with tempfile.TemporaryDirectory(prefix="satellite-") as folder:
                 server = xllamacpp.Server(self._parameters(xllamacpp, file, Path(folder, "llama.sock")))
