@@ -53,7 +53,6 @@ class Daemon:
             "wake": Worker(Stage.WAKE, queue_size=_STREAM_QUEUE),
             "vad": Worker(Stage.STT, name="vad", queue_size=_STREAM_QUEUE),
             "stt": Worker(Stage.STT),
-            "chat": Worker(Stage.CHAT),
             "tts": Worker(Stage.TTS, queue_size=64),
         }
         self._voices = VoiceFolder(self.store, catalogue.find(Kind.TTS, config.tts.voice))
@@ -187,7 +186,7 @@ class Daemon:
         synthesizer = PiperSynthesizer(self.config.tts, self._voices.files, worker)
 
         async def load() -> None:
-            self._voices.require_default()
+            await worker.run(self._voices.require_default)
             await worker.run(synthesizer.load)
 
         return self._slot(Stage.TTS, synthesizer, load)
@@ -225,10 +224,13 @@ class Daemon:
     def _build_local(self, provider: Local) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
         from satellite.engines.llamacpp import LlamaCppChat
 
-        worker = self._workers["chat"]
         spec = catalogue.find(Kind.CHAT, provider.model)
-        model = LlamaCppChat(provider, self.config.chat, worker)
-        return model, lambda: worker.run(lambda: model.load(self.store.file(spec, ".gguf")))
+        model = LlamaCppChat(provider, self.config.chat, load_seconds=self.config.deadlines.load_seconds)
+
+        async def load() -> None:
+            await model.load(self.store.file(spec, ".gguf"))
+
+        return model, load
 
     async def _load_all(self) -> None:
         await asyncio.gather(*(self._load_one(slot, load) for slot, load in self._loads))

@@ -133,6 +133,8 @@ class HttpServer:
                 begun = await self._watched(exchange, reader)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            pass  # by `__aexit__`; asyncio 3.11 logs it as an error when a connection's task ends cancelled
         finally:
             writer.close()
 

@@ -62,9 +62,9 @@ class RunningDaemon:
         self.call(self._settled())
 
     async def _settled(self) -> None:
-        workers = self.daemon._workers.values()
+        busy = [*self.daemon._workers.values(), self.daemon.engines.chat.engine]
         async with asyncio.timeout(50):
-            while self.daemon._server.connections or any(worker.pending for worker in workers):
+            while self.daemon._server.connections or any(engine.pending for engine in busy):
                 await asyncio.sleep(0.01)
             while len(names := [task.get_name() for task in asyncio.all_tasks()]) > self._own_tasks + 1:
                 assert names

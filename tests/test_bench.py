@@ -11,7 +11,7 @@ from satellite.audio import CANONICAL, AudioFormat, write_wav
 from satellite.bench import memory, synthetic
 from satellite.bench.contest import Outcome, Pair, compete, turns
 from satellite.bench.corpus import read_corpus
-from satellite.bench.memory import Memory, MemoryResult
+from satellite.bench.memory import Memory, MemoryState
 from satellite.bench.server import Command, Server, free_port, started
 from satellite.bench.stats import Compared, percentile, summarise
 from satellite.bench.tts import Playback
@@ -221,8 +221,8 @@ def test_memory_is_read_off_the_kernels_summary() -> None:
 def test_their_memory_is_the_sum_of_their_processes() -> None:
     """The daemon is held against all official servers together."""
     theirs = {"stt": Memory(10.0, 20.0), "tts": Memory(1.0, 2.0)}
-    assert MemoryResult(Memory(1.0, 1.0), None, theirs).their_sum == Memory(11.0, 22.0)
-    assert MemoryResult(Memory(1.0, 1.0), None, {}).their_sum is None
+    assert MemoryState(Memory(1.0, 1.0), theirs).their_sum == Memory(11.0, 22.0)
+    assert MemoryState(Memory(1.0, 1.0), {}).their_sum is None
 
 
 def test_a_server_that_ends_at_once_shows_its_log() -> None:

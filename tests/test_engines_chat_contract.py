@@ -13,7 +13,7 @@ from satellite.config import Chat, Deadlines, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.errors import ChatUnavailable
+from satellite.errors import ChatError, ChatUnavailable
 from tests import ollama_server, openai_server
 from tests.ollama_server import OllamaServer
 from tests.openai_server import OpenAIServer, Words, dictated, script
@@ -96,7 +96,9 @@ def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailabl
                     said.append(delta.text)  # noqa: PERF401  # what came before the error counts
             except ChatUnavailable as error:
                 errors.append(error)
-        assert await answered(model) == "Paris is it."  # the next request is none the worse
+        patient = api.connect(server.url, Deadlines(), PATIENCE_SECONDS)
+        assert await answered(patient) == "Paris is it."  # the server is none the worse
+        await patient.close()
 
     api.run(script("Paris", " is it."), scenario, **seconds)
     return "".join(said), errors[0]
@@ -271,6 +273,17 @@ def test_a_proxy_of_the_environment_is_not_used_inside_the_house(api: Api, monke
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
     async def scenario(_: Server, model: ChatModel) -> None:
+        assert await answered(model) == "Paris."
+
+    api.run(script("Paris."), scenario)
+
+
+def test_a_question_that_is_no_text_is_an_error(api: Api) -> None:
+    """Half a surrogate pair, which JSON can carry and UTF-8 cannot, harms nobody else's question."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        with pytest.raises(ChatError):
+            await answered(model, "\ud800")
         assert await answered(model) == "Paris."
 
     api.run(script("Paris."), scenario)

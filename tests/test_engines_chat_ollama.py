@@ -12,8 +12,7 @@ from satellite.config import Chat, Deadlines, Local, Ollama
 from satellite.engines import Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.llamacpp import LlamaCppChat
-from satellite.engines.worker import Worker
-from satellite.errors import ChatError, ChatRejected, ChatUnavailable, Stage
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from tests.ollama_server import Fault, OllamaServer
 from tests.openai_server import script, thought_by
 
@@ -164,15 +163,13 @@ def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
     """Words that a model makes up as it goes come through the API as they are."""
 
     async def main() -> None:
-        worker = Worker(Stage.CHAT)
-        brain = LlamaCppChat(Local(type="local"), Chat(), worker)
+        brain = LlamaCppChat(Local(type="local"), Chat())
         file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-        await worker.run(brain.load, file)
+        await brain.load(file)
         async with asyncio.timeout(60), OllamaServer(thought_by(brain)) as server:
             model = OllamaChat(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
             assert "Paris" in await answered(model)
             await model.close()
         await brain.close()
-        worker.close()
 
     asyncio.run(main())

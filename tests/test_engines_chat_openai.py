@@ -200,18 +200,19 @@ def test_words_that_leave_the_house_are_announced_and_counted(
         async with server:
             # The server stands in for the house's proxy, through which a public name is reached without a network.
             monkeypatch.setenv("HTTP_PROXY", server.url)
-            model = connected(server, url="http://user:word@chat.example.com/openai/v1")
-            assert model.leaves_house
-            for _ in range(2):
-                assert await answered(model) == "Paris."
-            assert model.sent_outside == 2
-            await model.close()
+            model = connected(server, url="http://chat.example.com/openai/v1")
+            try:
+                assert model.leaves_house
+                for _ in range(2):
+                    assert await answered(model) == "Paris."
+                assert model.sent_outside == 2
+            finally:
+                await model.close()
 
     asyncio.run(main())
     announced = [record for record in caplog.records if record.name.startswith("satellite")]
     assert [record.levelname for record in announced] == ["WARNING"]
     assert "groq is outside this house: http://chat.example.com/openai/v1" in announced[0].getMessage()
-    assert "word@" not in caplog.text
 
 
 def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:

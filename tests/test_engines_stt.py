@@ -11,7 +11,7 @@ import pytest
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.config import Stt
 from satellite.engines import Transcription
-from satellite.engines.stt import WhisperTranscriber, _loop_at, _segments
+from satellite.engines.stt import WhisperTranscriber, _loop_at, _segments, _text
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
@@ -197,6 +197,17 @@ def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
 def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
     """Four times the same phrase in a row is a loop; a list or a refrain is not."""
     assert _loop_at(text.split()) == loop
+
+
+@pytest.mark.models
+def test_tokens_spell_text(models_directory: Path) -> None:
+    """Our reading of tokens is the tokenizer's, in any script."""
+    import tokenizers
+
+    folder = Store(models_directory).path(catalogue.find(Kind.STT, "tiny.en"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for text in ("Turn on the lights.", "Ça va très bien !", "今日は 🎉", "a\tb\x00c", "ß–“”…"):
+        assert _text(["<|startoftranscript|>", *tokenizer.encode(text, add_special_tokens=False).tokens]) == text
 
 
 def test_long_speech_is_cut_in_its_pauses() -> None:

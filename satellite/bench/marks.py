@@ -91,10 +91,10 @@ def tts_verdicts(result: TtsResult) -> Iterator[Verdict]:
 
 def memory_verdicts(result: MemoryResult) -> Iterator[Verdict]:
     """Yield the marks of memory; none without the official servers beside ours."""
-    theirs = result.their_sum
-    if theirs:
-        yield Verdict("Memory: PSS of the whole daemon at most their sum", result.ours.pss, theirs.pss, "MiB")
-        yield Verdict("Memory: RSS of the whole daemon at most their sum", result.ours.rss, theirs.rss, "MiB")
+    for when, state in (("after first requests", result.first), ("after the work", result.worked)):
+        if theirs := state.their_sum:
+            yield Verdict(f"Memory {when}: PSS of the daemon at most their sum", state.ours.pss, theirs.pss, "MiB")
+            yield Verdict(f"Memory {when}: RSS of the daemon at most their sum", state.ours.rss, theirs.rss, "MiB")
 
 
 def _median(mark: str, figure: Compared) -> Iterator[Verdict]:

@@ -27,27 +27,46 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryResult:
-    """The whole daemon beside the sum of the official servers."""
+class MemoryState:
+    """The whole daemon beside the official servers at one moment."""
 
     ours: Memory
-    ours_without_chat: Memory | None
     theirs: dict[str, Memory]
 
     @property
     def their_sum(self) -> Memory | None:
-        """All official servers together."""
+        """All official servers together; None when only ours was measured."""
         return sum(self.theirs.values(), Memory()) if self.theirs else None
 
     def described(self) -> dict[str, Any]:
         """Return it for JSON."""
         described: dict[str, Any] = {"ours": self.ours.described()}
-        if self.ours_without_chat:
-            described["ours_without_chat"] = self.ours_without_chat.described()
         if self.their_sum:
             described["theirs"] = {name: memory.described() for name, memory in self.theirs.items()}
             described["their_sum"] = self.their_sum.described()
         return described
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryResult:
+    """What the servers hold when they begin, and what they keep: buffers grow with the work and seldom shrink."""
+
+    first: MemoryState
+    """After one request of every kind."""
+
+    worked: MemoryState
+    """After all measurements and the same work for all."""
+
+    ours_without_chat: Memory
+    """Another daemon without its chat model, after the same work."""
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "first": self.first.described(),
+            "worked": self.worked.described(),
+            "ours_without_chat": self.ours_without_chat.described(),
+        }
 
 
 def of(server: Server) -> Memory:

@@ -174,13 +174,20 @@ def _cells(summary: Summary) -> Row:
 
 
 def _memory_table(memory: MemoryResult) -> Iterator[str]:
-    rows: list[tuple[str, Memory]] = [("satellite, everything", memory.ours)]
-    if memory.ours_without_chat:
-        rows.append(("satellite, without its chat model", memory.ours_without_chat))
-    rows += memory.theirs.items()
-    if memory.their_sum:
-        rows.append(("theirs together", memory.their_sum))
-    return table(("process", "PSS, MiB", "RSS, MiB"), [(n, f"{m.pss:.0f}", f"{m.rss:.0f}") for n, m in rows])
+    first, worked = memory.first, memory.worked
+    rows = [_memory_row("satellite, everything", first.ours, worked.ours)]
+    rows.append(_memory_row("satellite, without its chat model", None, memory.ours_without_chat))
+    rows += [_memory_row(name, first.theirs[name], worked.theirs[name]) for name in worked.theirs]
+    if first.their_sum and worked.their_sum:
+        rows.append(_memory_row("theirs together", first.their_sum, worked.their_sum))
+    return table(
+        ("process", "PSS at first, MiB", "RSS at first", "PSS after the work, MiB", "RSS after the work"), rows
+    )
+
+
+def _memory_row(name: str, first: Memory | None, worked: Memory) -> Row:
+    at_first = (f"{first.pss:.0f}", f"{first.rss:.0f}") if first else ("", "")
+    return name, *at_first, f"{worked.pss:.0f}", f"{worked.rss:.0f}"
 
 
 def table(heads: Row, rows: Sequence[Row]) -> Iterator[str]:

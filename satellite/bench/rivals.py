@@ -21,7 +21,7 @@ REQUIREMENTS = (
 )
 
 _SHOWN = ("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming")
-_OURS = ("PYTHON", "WYO_WHISPER_", "WYOMING_PIPER_", "HF_")
+_MEDDLING = ("PYTHON", "WYO_WHISPER_", "WYOMING_PIPER_", "HF_")
 """Beginnings of environment variables that would change what they do."""
 
 
@@ -99,5 +99,5 @@ def _command(name: str, python: Path, port: int, options: dict[str, str]) -> Com
 
 def _environment(*, offline: bool) -> dict[str, str]:
     """Return our environment without what would reach into theirs."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_MEDDLING)}
     return kept | {"HF_HUB_OFFLINE": "1"} if offline else kept

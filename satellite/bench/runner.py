@@ -24,6 +24,7 @@ PARTS = ("stt", "tts", "memory")
 
 _STT_REPEATS = 3
 _TTS_REPEATS = 10
+_WORK_ROUNDS = 3
 _QUESTION = "What is the capital of France?"
 
 
@@ -51,6 +52,11 @@ class _Servers:
     stt: Server | None = None
     tts: Server | None = None
 
+    def memory(self) -> memory.MemoryState:
+        """Return what all of them hold now."""
+        theirs = {server.name: memory.of(server) for server in (self.stt, self.tts) if server}
+        return memory.MemoryState(memory.of(self.ours), theirs)
+
 
 class Runner:
     """Measures as planned; what cannot be measured is noted in the report, and the rest goes on."""
@@ -76,7 +82,8 @@ class Runner:
         )
         with TemporaryDirectory(prefix="satellite-bench-") as folder:
             async with self._running(python, Path(folder)) as servers:
-                await self._measure(servers, corpus, Path(folder), report)
+                first = await self._first_memory(servers, corpus)
+                await self._measure(servers, corpus, first, Path(folder), report)
         report.load_at_end = machine.load()
         return report
 
@@ -113,7 +120,16 @@ class Runner:
                     )
             yield servers
 
-    async def _measure(self, servers: _Servers, corpus: Corpus, folder: Path, report: Report) -> None:
+    async def _first_memory(self, servers: _Servers, corpus: Corpus) -> memory.MemoryState | None:
+        """Return what the servers hold after one request of every kind."""
+        if "memory" not in self._plan.parts:
+            return None
+        await _work(servers, corpus, rounds=1)
+        return servers.memory()
+
+    async def _measure(
+        self, servers: _Servers, corpus: Corpus, first: memory.MemoryState | None, folder: Path, report: Report
+    ) -> None:
         if "stt" in self._plan.parts:
             for realtime in (False, True) if self._plan.realtime else (False,):
                 with _noted(report):
@@ -122,9 +138,9 @@ class Runner:
             for streaming in (False, True):
                 with _noted(report):
                     report.tts.append(await self._measure_tts(servers, streaming))
-        if "memory" in self._plan.parts:
+        if first:
             with _noted(report):
-                report.memory = await self._measure_memory(servers, corpus, folder)
+                report.memory = await self._measure_memory(servers, corpus, first, folder)
 
     async def _measure_stt(self, servers: _Servers, corpus: Corpus, realtime: bool) -> stt.SttResult:
         repeats = 1 if realtime else self._plan.repeats or _STT_REPEATS
@@ -138,16 +154,17 @@ class Runner:
             pair = Pair(servers.ours, servers.tts)
             return await tts.measure(pair, streaming=streaming, repeats=repeats, on_progress=progress)
 
-    async def _measure_memory(self, servers: _Servers, corpus: Corpus, folder: Path) -> memory.MemoryResult:
-        """Read the memory of servers that have all done their work at least once."""
+    async def _measure_memory(
+        self, servers: _Servers, corpus: Corpus, first: memory.MemoryState, folder: Path
+    ) -> memory.MemoryResult:
+        """Read the memory of servers that have all done the same work, whatever was measured before."""
         with self._console.status("memory"):
-            await _exercise(servers, corpus)
-            ours = memory.of(servers.ours)
-            theirs = {server.name: memory.of(server) for server in (servers.stt, servers.tts) if server}
-            silent = own.daemon(folder, self._store.directory, self._threads, chat=False)
-            async with started(silent) as without_chat:
-                await _exercise(_Servers(without_chat), corpus)
-                return memory.MemoryResult(ours, memory.of(without_chat), theirs)
+            await _work(servers, corpus, rounds=_WORK_ROUNDS)
+            worked = servers.memory()
+            command = own.daemon(folder, self._store.directory, self._threads, chat=False)
+            async with started(command) as without_chat:
+                await _work(_Servers(without_chat), corpus, rounds=_WORK_ROUNDS)
+                return memory.MemoryResult(first, worked, memory.of(without_chat))
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -164,13 +181,15 @@ def _noted(report: Report) -> Iterator[None]:
         report.problems.append(str(error))
 
 
-async def _exercise(servers: _Servers, corpus: Corpus) -> None:
-    """Let every server work: memory that a server takes at its first request is in use for good."""
-    for server in {servers.ours, servers.stt or servers.ours}:
-        await stt.transcribe(server.port, corpus.longest.pcm)
-    for server in {servers.ours, servers.tts or servers.ours}:
-        for streaming in (False, True):
-            await tts.synthesize(server.port, list(tts.REPLIES.values())[-1], streaming=streaming)
+async def _work(servers: _Servers, corpus: Corpus, rounds: int) -> None:
+    """Let every server transcribe the longest clip and speak every reply in both forms, `rounds` times."""
+    for _ in range(rounds):
+        for server in {servers.ours, servers.stt or servers.ours}:
+            await stt.transcribe(server.port, corpus.longest.pcm)
+        for server in {servers.ours, servers.tts or servers.ours}:
+            for text in tts.REPLIES.values():
+                for streaming in (False, True):
+                    await tts.synthesize(server.port, text, streaming=streaming)
 
 
 async def ask(server: Server) -> str:

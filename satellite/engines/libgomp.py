@@ -1,45 +1,37 @@
-"""libgomp for xllamacpp, whose wheel takes it for granted, on systems that have none (a minimal Debian, say).
-
-CTranslate2's wheel brings a copy under a name of its own (`auditwheel` renames what it bundles). A copy of that copy
-with the usual name in it, loaded first, is what the dynamic linker then finds for xllamacpp: it knows loaded
-libraries by the name inside them (DT_SONAME).
-"""
+"""libgomp for xllamacpp, whose wheel takes it for granted, on systems that have none (a minimal Debian, say)."""
 
 import ctypes
 import importlib.util
-import logging
-import re
-import tempfile
+import os
 from pathlib import Path
 
-_LOGGER = logging.getLogger(__name__)
-
-_NAME = b"libgomp.so.1"
-_BUNDLED = re.compile(rb"libgomp-[0-9a-f]+\.so[.0-9]*")
+_NAME = "libgomp.so.1"
 
 
-def provide() -> None:
-    """Make sure that libgomp.so.1 is loaded; raises `OSError`, which says what to install."""
+def library_path(folder: Path) -> str | None:
+    """Return the LD_LIBRARY_PATH for a process that needs libgomp, None where the system has it.
+
+    `folder` must live until the process has loaded its libraries. Raises `OSError`, which says what to install.
+    """
     try:
-        ctypes.CDLL(_NAME.decode())
-        return
-    except OSError as error:
-        missing = error
-    bundled = _bundled()
-    if bundled is None:
-        raise OSError("the system has no libgomp; on Debian or Ubuntu: sudo apt install libgomp1") from missing
-    renamed = _BUNDLED.sub(lambda match: _NAME.ljust(len(match[0]), b"\0"), bundled.read_bytes())
-    with tempfile.TemporaryDirectory(prefix="satellite-") as folder:
-        library = Path(folder, _NAME.decode())
-        library.write_bytes(renamed)
-        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # stays loaded when its file is gone
-    _LOGGER.debug("the system has no libgomp: using %s", bundled.name)
+        ctypes.CDLL(_NAME)
+    except OSError as missing:
+        path = link_to_bundled(folder)
+        if path is None:
+            raise OSError("the system has no libgomp; on Debian or Ubuntu: sudo apt install libgomp1") from missing
+        return path
+    return None
 
 
-def _bundled() -> Path | None:
-    """Return the libgomp that CTranslate2's wheel brings."""
+def link_to_bundled(folder: Path) -> str | None:
+    """Put into `folder` a link with the usual name to the libgomp that CTranslate2's wheel brings under another.
+
+    Return the LD_LIBRARY_PATH that leads to it, None when there is none.
+    """
     package = importlib.util.find_spec("ctranslate2")
     if package is None or package.origin is None:
         return None
-    libraries = Path(package.origin).parent.with_name("ctranslate2.libs")
-    return next(iter(sorted(libraries.glob("libgomp-*"))), None)
+    for bundled in sorted(Path(package.origin).parent.with_name("ctranslate2.libs").glob("libgomp-*")):
+        (folder / _NAME).symlink_to(bundled)
+        return os.pathsep.join(filter(None, (str(folder), os.environ.get("LD_LIBRARY_PATH"))))
+    return None

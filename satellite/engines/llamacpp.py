@@ -1,27 +1,23 @@
-"""A chat model in the process: a GGUF in llama.cpp, by xllamacpp.
-
-The library is a whole HTTP server with a side door: `handle_chat_completions` runs a request in the calling thread
-and calls back with every chunk. The side door is used, and the front door is closed before anybody can knock: the
-server listens at a socket in a private folder that is gone once it is loaded. Besides, only the side door stops at
-once: a callback that returns True ends the generation at this token, or while the conversation is still being read
-at this batch, whereas the server looks only once a second whether an HTTP client has gone.
-"""
+"""A chat model on this machine: a GGUF in llama.cpp, in a process of its own (`llama_child.py` says why)."""
 
 import asyncio
+import json
 import logging
 import os
+import sys
 import tempfile
-import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from satellite.config import Chat, Local, cpu_threads
-from satellite.engines import ChatDelta, Message, libgomp
+from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.answer import Answer
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.stats import ChatStats
-from satellite.engines.worker import Worker
+from satellite.engines.libgomp import library_path
 from satellite.errors import ChatError, ChatUnavailable
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,76 +32,165 @@ _SPINS = "2000"
 """How often libgomp looks whether the other threads are done before it sleeps. Its default, milliseconds at each of
 hundreds of barriers a token, makes a model 30 times slower as soon as another program wants one of its cores."""
 
-_READ_BYTES = 1 << 20
+_LONGEST_LINE = 1 << 20
+_CHILD = Path(__file__).with_name("llama_child.py")
 
 
 class LlamaCppChat:
-    """A `ChatModel` with one answer at a time; others wait in the worker's queue. `load` must have run."""
+    """A `ChatModel` with one answer at a time; `queue_size` others may wait. A child that dies is started again."""
 
     provider = "local"
 
-    def __init__(self, settings: Local, chat: Chat, worker: Worker) -> None:
+    def __init__(self, settings: Local, chat: Chat, *, load_seconds: float = 60.0, queue_size: int = 16) -> None:
+        self.busy_since: float | None = None
+        """When the answer that is being made was begun (`time.monotonic()`), for whoever watches for a wedged model."""
+
         self._settings = settings
         self._chat = chat
-        self._worker = worker
-        self._server: Any = None
-        self._in_use = threading.Lock()
-        self._closed = threading.Event()
-        if "OMP_WAIT_POLICY" not in os.environ:
-            # Here, not in `load`: the environment must not change while several threads load engines.
-            os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+        self._load_seconds = load_seconds
+        self._queue_size = queue_size
+        self._file: Path | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+        self._generations: dict[int, _Generation] = {}
+        self._number = 0
+        self._closed = False
 
-    def load(self, file: Path) -> None:
-        """Load `file`, a GGUF, and warm it up; blocking. Raises `ChatUnavailable`(not-ready)."""
-        try:
-            _read_ahead(file)
-            libgomp.provide()
-            import xllamacpp
+    @property
+    def pending(self) -> int:
+        """Answers that are being made or wait for their turn."""
+        return len(self._generations)
 
-            with tempfile.TemporaryDirectory(prefix="satellite-") as folder:
-                server = xllamacpp.Server(self._parameters(xllamacpp, file, Path(folder, "llama.sock")))
-            # Also what makes the server safe to destroy: it deadlocks when its loop has not begun by then.
-            server.handle_chat_completions(self._warm_up(), lambda _: False)
-        except (OSError, ImportError, RuntimeError, ValueError) as error:
-            raise ChatUnavailable(f"chat model {file} cannot be loaded: {error}", kind="not-ready") from error
-        with self._in_use:
-            if not self._closed.is_set():
-                self._server = server
+    async def load(self, file: Path) -> None:
+        """Load `file`, a GGUF, and warm it up. Raises `ChatUnavailable`(not-ready)."""
+        self._file = file
+        await self._start()
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
+        if self._closed or self._file is None:
+            raise ChatUnavailable("the chat model is not loaded", kind="not-ready")
+        if self.pending > self._queue_size:
+            raise ChatError(f"chat has {self._queue_size} requests waiting; try again later", kind="busy")
+        await self._start()
         answer = Answer(self.provider)
-        generation = _Generation(self._chat.max_tokens, self._closed)
-        call = asyncio.create_task(self._worker.run(self._generate, self._request(messages), generation), name="chat")
-        call.add_done_callback(generation.finish)
+        self._number += 1
+        number = self._number
+        generation = self._generations[number] = _Generation()
+        self._mark_busy()
         try:
-            while (text := await generation.pieces.get()) is not None:
+            self._write({"id": number, "request": self._request(messages)})
+            while (text := await generation.next()) is not None:
                 if delta := answer.delta(text):
                     yield delta
-            await call
         finally:
-            generation.stop.set()
-            call.cancel()
-            await asyncio.gather(call, return_exceptions=True)  # the task: the thread goes on to its next token
+            if number in self._generations:
+                self._write({"cancel": number})  # it goes on to its next token, or to the end of the batch it reads
         yield answer.end(generation.stats)
 
     async def close(self) -> None:
-        """Stop every answer and release the memory; may be called twice."""
-        self._closed.set()
-        await asyncio.to_thread(self._unload)
+        """Stop every answer and end the child; may be called twice."""
+        self._closed = True
+        self._fail_all("the chat model is shutting down")
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+        if self._reader is not None:
+            await asyncio.gather(self._reader, return_exceptions=True)
 
-    def _unload(self) -> None:
-        with self._in_use:
-            self._server = None
-
-    def _generate(self, request: dict[str, Any], generation: "_Generation") -> None:
-        """Run `request` in the engine's thread."""
-        with self._in_use:
-            if self._server is None:
+    async def _start(self) -> None:
+        """Start the child unless it lives."""
+        async with self._starting:
+            if self._closed or (self._process is not None and self._process.returncode is None):
+                return
+            file = self._file
+            if file is None:
                 raise ChatUnavailable("the chat model is not loaded", kind="not-ready")
-            if not generation.stopped:
-                self._server.handle_chat_completions(request, generation)
-        generation.check()
+            with tempfile.TemporaryDirectory(prefix="satellite-") as folder:
+                process = await self._spawn(file, Path(folder))
+                await self._until_ready(process, file)
+            self._process = process
+            self._reader = asyncio.create_task(self._read(process), name="llama.cpp")
+
+    async def _spawn(self, file: Path, folder: Path) -> asyncio.subprocess.Process:
+        warm_up = self._request([Message("system", self._chat.system_prompt), Message("user", "Hi")])
+        settings = {
+            "file": str(file),
+            "context_tokens": self._settings.context_tokens,
+            "batch_tokens": _GPU_BATCH if self._settings.gpu_layers else _CPU_BATCH,
+            "gpu_layers": self._settings.gpu_layers,
+            "threads": cpu_threads(self._settings.threads),
+            "warm_up": {**warm_up, "max_tokens": 1},
+        }
+        environment = {"GOMP_SPINCOUNT": _SPINS, **os.environ}
+        try:
+            if path := library_path(folder):
+                environment["LD_LIBRARY_PATH"] = path
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, str(_CHILD), json.dumps(settings)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LONGEST_LINE,
+                env=environment,
+            )
+        except OSError as error:
+            raise ChatUnavailable(f"llama.cpp cannot be started: {error}", kind="not-ready") from error
+
+    async def _until_ready(self, process: asyncio.subprocess.Process, file: Path) -> None:
+        """Wait for the child's first line; a child that has none, or not in time, is ended."""
+        reason = ""
+        try:
+            async with asyncio.timeout(self._load_seconds):
+                assert process.stdout is not None
+                line = await process.stdout.readline()
+                message = (
+                    json.loads(line) if line else {"failed": f"llama.cpp ended with status {await process.wait()}"}
+                )
+                reason = message.get("failed", "")
+        except TimeoutError:
+            reason = f"it took longer than {self._load_seconds:g} s"
+        finally:
+            if (reason or sys.exc_info()[0]) and process.returncode is None:
+                process.kill()
+        if reason:
+            await process.wait()
+            raise ChatUnavailable(f"chat model {file} cannot be loaded: {reason}", kind="not-ready")
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Hand the child's lines to those who wait for them, until it ends."""
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            message = json.loads(line)
+            generation = self._generations.get(message["id"])
+            if generation is None:
+                continue
+            if "done" in message:
+                del self._generations[message["id"]]
+                self._mark_busy()
+            generation.take(message)
+        status = await process.wait()
+        if not self._closed:
+            _LOGGER.error("llama.cpp ended with status %s; the next question starts it again", status)
+            self._fail_all(f"llama.cpp ended with status {status}")
+
+    def _mark_busy(self) -> None:
+        """An answer was begun or is complete: the next one in the queue begins now."""
+        self.busy_since = time.monotonic() if self._generations else None
+
+    def _fail_all(self, reason: str) -> None:
+        kind = "not-ready" if self._closed else "failed"
+        for generation in self._generations.values():
+            generation.fail(ChatUnavailable(reason, kind=kind))
+        self._generations.clear()
+        self._mark_busy()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        """Send a line to the child; what it does not get any more, `_read` reports."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _request(self, messages: Sequence[Message]) -> dict[str, Any]:
         return {
@@ -118,81 +203,45 @@ class LlamaCppChat:
             "chat_template_kwargs": {"enable_thinking": False},
         }
 
-    def _warm_up(self) -> dict[str, Any]:
-        """Return a request that leaves what every conversation begins with in the context."""
-        return {**self._request([Message("system", self._chat.system_prompt), Message("user", "Hi")]), "max_tokens": 1}
-
-    def _parameters(self, xllamacpp: Any, file: Path, socket: Path) -> Any:
-        threads = cpu_threads(self._settings.threads)
-        parameters = xllamacpp.CommonParams()
-        parameters.model.path = str(file)
-        parameters.hostnames = [str(socket)]
-        parameters.ui = False
-        parameters.verbosity = -1
-        parameters.n_threads_http = 1
-        parameters.n_parallel = 1
-        parameters.n_ctx = self._settings.context_tokens
-        parameters.n_batch = parameters.n_ubatch = _GPU_BATCH if self._settings.gpu_layers else _CPU_BATCH
-        parameters.n_gpu_layers = self._settings.gpu_layers
-        parameters.cpuparams.n_threads = threads
-        parameters.cpuparams_batch.n_threads = threads
-        parameters.cache_ram_mib = 0  # one conversation's prefix stays in the context; others are not worth gigabytes
-        # The constructor holds Python's lock: nothing is done in it that can be left out or done by `load`.
-        parameters.fit_params = False
-        parameters.warmup = False
-        return parameters
-
 
 class _Generation:
-    """One answer on its way from the engine's thread to the event loop; called with every chunk, in the thread."""
+    """One answer on its way from the child; it holds no more than the model's longest answer."""
 
-    def __init__(self, max_tokens: int, closed: threading.Event) -> None:
-        self.pieces: asyncio.Queue[str | None] = asyncio.Queue(max_tokens + 8)
-        """Text, then None. It cannot overflow: a token makes at most one piece, and the rest is for the ends."""
-
-        self.stop = threading.Event()
-        """Set when nobody wants the answer any more."""
-
+    def __init__(self) -> None:
         self.stats: ChatStats | None = None
-        self._closed = closed
-        self._loop = asyncio.get_running_loop()
-        self._error: dict[str, Any] | None = None
+        self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        self._error: ChatError | None = None
         self._finished = False
 
-    @property
-    def stopped(self) -> bool:
-        """True when the model shall say no more."""
-        return self.stop.is_set() or self._closed.is_set()
-
-    def __call__(self, chunk: dict[str, Any]) -> bool:
-        """Pass a chunk on; True stops the model."""
+    def take(self, message: dict[str, Any]) -> None:
+        """Note one of the child's lines."""
+        if "done" in message:
+            self._pieces.put_nowait(None)
+            return
+        chunk = message["chunk"]
         if "error" in chunk:
-            self._error = chunk["error"]
-            return True
+            error = chunk["error"]
+            self._error = failure("the chat model", int(error.get("code", 500)), str(error.get("message", error)))
         for choice in chunk.get("choices", ()):
             self._finished = self._finished or choice.get("finish_reason") is not None
             if text := choice["delta"].get("content"):
-                self._loop.call_soon_threadsafe(self.pieces.put_nowait, text)
+                self._pieces.put_nowait(text)
         if timings := chunk.get("timings"):
             self.stats = _stats(timings)
-        return self.stopped
 
-    def finish(self, _: object) -> None:
-        """End the pieces; called on the loop once the thread has passed the last one on."""
-        self.pieces.put_nowait(None)
+    def fail(self, error: ChatError) -> None:
+        """End the answer with `error`."""
+        self._error = error
+        self._pieces.put_nowait(None)
 
-    def check(self) -> None:
-        """Raise what kept the model from finishing; called in the thread, after the last chunk."""
-        if self._error is not None:
-            raise _failure(self._error)
-        if self._closed.is_set():
-            raise ChatUnavailable("the chat model is shutting down", kind="not-ready")
-        if not self._finished and not self.stopped:
+    async def next(self) -> str | None:
+        """Return the next piece of text, None at the end; raises what kept the model from finishing."""
+        text = await self._pieces.get()
+        if text is None and self._error is not None:
+            raise self._error
+        if text is None and not self._finished:
             raise ChatError("the chat model broke off")
-
-
-def _failure(error: dict[str, Any]) -> ChatError:
-    return failure("the chat model", int(error.get("code", 500)), str(error.get("message", error)))
+        return text
 
 
 def _stats(timings: dict[str, Any]) -> ChatStats:
@@ -203,13 +252,3 @@ def _stats(timings: dict[str, Any]) -> ChatStats:
         prompt_seconds=timings["prompt_ms"] / 1000,
         answer_seconds=timings["predicted_ms"] / 1000,
     )
-
-
-def _read_ahead(file: Path) -> None:
-    """Bring `file` into the page cache: the library reads it while it holds Python's lock, this does not."""
-    buffer = bytearray(_READ_BYTES)
-    with file.open("rb", buffering=0) as data:
-        if data.read(4) != b"GGUF":
-            raise ValueError("it is no GGUF file")
-        while data.readinto(buffer):
-            pass

@@ -8,6 +8,7 @@ once more over the full window: never a third time.
 
 import importlib.util
 import logging
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ _COMPRESSION_LIMIT = 2.4
 
 _PAD_SECONDS = 0.5
 """Audio kept on either side of what the VAD calls speech; plosives and breath lie outside it."""
+
+
+_SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
+_LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,13 @@ class WhisperTranscriber:
         self._floor_seconds = spec.window_floor_seconds
         self._worker = worker
         self._whisper: Any = None
+        self._tokenizer: Any = None
+        self._folder = Path()
 
     def load(self, folder: Path) -> None:
         """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
         import ctranslate2
-        import tokenizers
+
         device = _device(self._settings.device, ctranslate2.get_cuda_device_count())
         compute_type = self._settings.compute_type
         if compute_type == "default":
@@ -103,14 +110,13 @@ class WhisperTranscriber:
                 intra_threads=cpu_threads(self._settings.threads),
                 inter_threads=1,
             )
-            self._tokens = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         except (RuntimeError, ValueError, OSError) as error:
             raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
+        self._folder = folder
         self._features = _feature_extractor(self._whisper.n_mels)
         self._storage = ctranslate2.StorageView.from_array
         self.device = f"{device} {compute_type}"
-        if not self._whisper.is_multilingual:
-            self.languages = ("en",)
+        self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
 
     async def transcribe(
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
@@ -186,24 +192,22 @@ class WhisperTranscriber:
             suppress_blank=True,
             suppress_tokens=[-1],
         )[0]
-        tokens = result.sequences_ids[0]
-        text = self._tokens.decode(tokens, skip_special_tokens=True).strip()
-        return _Decoded(text, language, result.scores[0], result.no_speech_prob, len(tokens) >= most_tokens)
+        tokens = result.sequences[0]
+        capped = len(tokens) >= most_tokens
+        return _Decoded(_text(tokens), language, result.scores[0], result.no_speech_prob, capped)
 
-    def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[int]:
+    def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[str]:
         """Return the decoder's prompt: the vocabulary as if it had just been said, language, task, no timestamps."""
-        hint: list[int] = []
-        if vocabulary:
-            words = self._tokens.encode(" " + ", ".join(vocabulary), add_special_tokens=False).ids
-            hint = [self._id("<|startofprev|>"), *words[:_VOCABULARY_TOKENS]]
-        names = [f"<|{language}|>", "<|transcribe|>"] if self._whisper.is_multilingual else []
-        return hint + [self._id(name) for name in ("<|startoftranscript|>", *names, "<|notimestamps|>")]
+        hint = ["<|startofprev|>", *self._tokens(" " + ", ".join(vocabulary))] if vocabulary else []
+        task = [f"<|{language}|>", "<|transcribe|>"] if self._whisper.is_multilingual else []
+        return [*hint, "<|startoftranscript|>", *task, "<|notimestamps|>"]
 
-    def _id(self, token: str) -> int:
-        identifier = self._tokens.token_to_id(token)
-        if identifier is None:
-            raise SpeechToTextError(f"model {self.model} has no token {token}", kind="unsupported-language")
-        return int(identifier)
+    def _tokens(self, text: str) -> list[str]:
+        if self._tokenizer is None:  # loading it holds Python's lock for 60 ms, and most houses have no vocabulary
+            import tokenizers
+
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+        return list(self._tokenizer.encode(text, add_special_tokens=False).tokens[:_VOCABULARY_TOKENS])
 
 
 def _feature_extractor(mels: int) -> Any:
@@ -218,6 +222,31 @@ def _feature_extractor(mels: int) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.FeatureExtractor(feature_size=mels)
+
+
+def _languages(folder: Path) -> tuple[str, ...]:
+    """Return the languages that have a token in the model's vocabulary."""
+    found: set[str] = set()
+    for name in ("vocabulary.json", "vocabulary.txt"):
+        if (folder / name).is_file():
+            found |= set(_LANGUAGE_TOKEN.findall((folder / name).read_text(encoding="utf-8")))
+    return tuple(sorted(found))
+
+
+def _text(tokens: Sequence[str]) -> str:
+    """Return what `tokens` say: they spell bytes, in the alphabet of GPT-2's `bytes_to_unicode`."""
+    spelled = "".join(token for token in tokens if not _SPECIAL_TOKEN.fullmatch(token))
+    return bytes(_BYTES[character] for character in spelled).decode(errors="replace").strip()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return the byte that each character stands for: printable ones for themselves, the others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
 
 
 def _device(wanted: str, cuda_devices: int) -> str:

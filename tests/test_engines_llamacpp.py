@@ -1,0 +1,339 @@
+"""The model in the process: a real GGUF that streams, stops when told, and takes its turn."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from satellite.config import Chat, Local
+from satellite.engines import ChatDelta, Message
+from satellite.engines.libgomp import link_to_bundled
+from satellite.engines.llamacpp import LlamaCppChat
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+
+SYSTEM_PROMPT = "You are the voice of the house. Answer in one short sentence."
+FRANCE = "What is the capital of France?"
+STORY = "Tell me a very long story about a dog who travels around the world."
+LONG = "The cat sat on the mat and watched the birds outside. " * 25
+
+
+class Brain:
+    """A model of few words, which is loaded for each scenario: a process belongs to one event loop."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), queue_size=2)
+
+    def ask(self, question: str) -> "asyncio.Future[list[ChatDelta]]":
+        """Begin to collect a whole answer."""
+        return asyncio.ensure_future(self._collect(question))
+
+    async def _collect(self, question: str) -> list[ChatDelta]:
+        async with aclosing(self.chat.stream(messages(question))) as deltas:
+            return [delta async for delta in deltas]
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        """Run `scenario`, but not for ever, and leave the model at rest."""
+
+        async def main() -> None:
+            async with asyncio.timeout(120):
+                await self.chat.load(self.file)
+                try:
+                    await scenario()
+                    await self.at_rest()
+                finally:
+                    await self.chat.close()
+
+        asyncio.run(main())
+
+    async def at_rest(self) -> None:
+        """Wait until the model has nothing to do."""
+        while self.chat.pending:
+            await asyncio.sleep(0.001)
+
+    async def at_work(self) -> None:
+        """Wait until the model has a request."""
+        while self.chat.busy_since is None:
+            await asyncio.sleep(0.001)
+
+    def child(self) -> psutil.Process:
+        """Return the process that runs llama.cpp."""
+        assert self.chat._process is not None
+        return psutil.Process(self.chat._process.pid)
+
+
+def messages(question: str) -> list[Message]:
+    """Return a conversation."""
+    return [Message("system", SYSTEM_PROMPT), Message("user", question)]
+
+
+def text(deltas: list[ChatDelta]) -> str:
+    """Return what was said."""
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.fixture(scope="module")
+def gguf(models_directory: Path) -> Path:
+    """The demo set's chat model."""
+    return models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture
+def brain(gguf: Path) -> Brain:
+    """The demo set's chat model."""
+    return Brain(gguf)
+
+
+@pytest.mark.models
+def test_it_answers(brain: Brain) -> None:
+    """A question gets its answer in pieces, and the last tells what it cost."""
+
+    async def scenario() -> None:
+        deltas = await brain.ask(FRANCE)
+        assert "Paris" in text(deltas)
+        assert len(deltas) > 3
+        assert all(delta.provider == "local" for delta in deltas)
+        stats = deltas[-1].stats
+        assert stats is not None
+        assert stats.prompt_tokens == 35
+        assert stats.answer_tokens in (len(deltas) - 1, len(deltas))
+        assert stats.tokens_per_second
+        assert stats.tokens_per_second > 1
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_what_a_conversation_begins_with_is_known_from_the_start(gguf: Path) -> None:
+    """Loading reads the system prompt, and every answer leaves it in place for the next."""
+    brain = Brain(gguf)
+
+    async def scenario() -> None:
+        for question in (FRANCE, "Who are you?"):
+            stats = (await brain.ask(question))[-1].stats
+            assert stats is not None
+            assert stats.cached_tokens is not None
+            assert stats.cached_tokens > 15
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_a_word_comes_while_the_model_makes_up_the_next(brain: Brain) -> None:
+    """The first delta is there while the model still works at the answer."""
+
+    async def scenario() -> None:
+        async with aclosing(brain.chat.stream(messages(STORY))) as deltas:
+            await anext(deltas)
+            assert brain.chat.busy_since is not None
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
+    """A story that nobody wants any more costs less time than what was heard of it."""
+
+    async def scenario() -> None:
+        deltas = brain.chat.stream(messages(STORY))
+        begun = time.monotonic()
+        for _ in range(20):
+            await anext(deltas)
+        closed = time.monotonic()
+        await deltas.aclose()
+        await brain.at_rest()
+        assert time.monotonic() - closed < closed - begun
+        assert "Paris" in text(await brain.ask(FRANCE))
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_cancelling_stops_the_model_while_it_still_reads(brain: Brain) -> None:
+    """A long conversation is not read to its end for nobody: asked again, most of it is still unread."""
+
+    async def scenario() -> None:
+        reading = brain.ask(LONG)
+        await brain.at_work()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        stats = (await brain.ask(LONG))[-1].stats
+        assert stats is not None
+        assert stats.prompt_tokens is not None
+        assert stats.cached_tokens is not None
+        assert stats.prompt_tokens > 250
+        assert stats.cached_tokens < stats.prompt_tokens / 2
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_two_questions_take_turns(brain: Brain) -> None:
+    """Answers asked for at once do not mix."""
+
+    async def scenario() -> None:
+        france, spain = await asyncio.gather(brain.ask(FRANCE), brain.ask("What is the capital of Spain?"))
+        assert ("Paris" in text(france), "Madrid" in text(france)) == (True, False)
+        assert ("Paris" in text(spain), "Madrid" in text(spain)) == (False, True)
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_a_full_queue_is_busy(brain: Brain) -> None:
+    """Beside the running answer only so many may wait; the next is told at once, and nothing is lost by it."""
+
+    async def scenario() -> None:
+        story = brain.ask(STORY)
+        await brain.at_work()
+        waiting = [brain.ask(FRANCE), brain.ask(FRANCE)]
+        await asyncio.sleep(0)  # each puts its call into the queue
+        await asyncio.sleep(0)
+        with pytest.raises(ChatError) as caught:
+            await brain.ask(FRANCE)
+        assert caught.value.code == "chat-busy"
+        story.cancel()
+        assert all("Paris" in text(deltas) for deltas in await asyncio.gather(*waiting))
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_a_conversation_that_does_not_fit_is_rejected(brain: Brain) -> None:
+    """Too many words are an error that says so, and the next question is answered."""
+
+    async def scenario() -> None:
+        with pytest.raises(ChatRejected) as caught:
+            await brain.ask("word " * 3000)
+        assert caught.value.code == "chat-too-long"
+        assert "Paris" in text(await brain.ask(FRANCE))
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_nobody_can_knock(brain: Brain) -> None:
+    """The library's own HTTP server listens at no port, and at no path that exists."""
+
+    async def scenario() -> None:
+        child = brain.child()
+        assert not [c for c in child.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        paths = [c.laddr for c in child.net_connections("unix") if str(c.laddr).endswith("llama.sock")]
+        assert paths
+        assert not any(Path(str(path)).exists() for path in paths)
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_closing_the_model_ends_every_answer(brain: Brain) -> None:
+    """Whoever listens learns why it ends, whoever asks afterwards that it is over, and closing again is nothing."""
+
+    async def scenario() -> None:
+        child = brain.child()
+        story = brain.ask(STORY)
+        await brain.at_work()
+        waiting = brain.ask(FRANCE)
+        await asyncio.sleep(0)
+        await brain.chat.close()
+        for question in (story, waiting, brain.ask(FRANCE)):
+            with pytest.raises(ChatUnavailable) as caught:
+                await question
+            assert caught.value.code == "chat-not-ready"
+        await brain.chat.close()
+        assert not child.is_running()
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
+def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed in the middle of an answer, it costs that answer; the next question starts it again."""
+
+    async def scenario() -> None:
+        deltas = brain.chat.stream(messages(STORY))
+        await anext(deltas)
+        brain.child().kill()
+        with pytest.raises(ChatUnavailable, match="ended with status") as caught:
+            async for _ in deltas:
+                pass
+        assert caught.value.code == "chat-failed"
+        assert "Paris" in text(await brain.ask(FRANCE))
+
+    brain.run(scenario)
+    assert "starts it again" in caplog.text
+
+
+@pytest.mark.models
+def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
+    """A daemon that is killed leaves no process behind."""
+    code = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from satellite.config import Chat, Local\n"
+        "from satellite.engines.llamacpp import LlamaCppChat\n"
+        "async def main():\n"
+        "    chat = LlamaCppChat(Local(type='local'), Chat())\n"
+        "    await chat.load(Path(sys.argv[1]))\n"
+        "    print(chat._process.pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(gguf)], stdout=subprocess.PIPE, text=True, cwd=root
+    ) as daemon:
+        assert daemon.stdout is not None
+        child = psutil.Process(int(daemon.stdout.readline()))
+        daemon.kill()
+    child.wait(30)
+    assert not child.is_running()
+
+
+def test_a_model_that_is_not_loaded_says_so() -> None:
+    """Before `load` a question is an error that another provider may make good."""
+    chat = LlamaCppChat(Local(type="local"), Chat())
+
+    async def scenario() -> None:
+        with pytest.raises(ChatUnavailable) as caught:
+            await anext(chat.stream(messages(FRANCE)))
+        assert caught.value.code == "chat-not-ready"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<html>", b"GGUF\x03\x00\x00\x00 and then nothing"])
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """An absent, empty, foreign or damaged file is an error with its name, and no process stays."""
+    file = tmp_path / "model.gguf"
+    if content is not None:
+        file.write_bytes(content)
+    chat = LlamaCppChat(Local(type="local"), Chat())
+
+    async def scenario() -> None:
+        with pytest.raises(ChatUnavailable, match=r"model\.gguf cannot be loaded") as caught:
+            await chat.load(file)
+        assert caught.value.code == "chat-not-ready"
+        await chat.close()
+
+    asyncio.run(scenario())
+    assert not psutil.Process().children()
+
+
+@pytest.mark.models
+def test_a_system_without_libgomp_is_given_one(tmp_path: Path) -> None:
+    """Where the system has no libgomp, the path leads to the one that another package brings."""
+    path = link_to_bundled(tmp_path)
+    assert path is not None
+    environment = {**os.environ, "LD_LIBRARY_PATH": path}
+    code = "import ctypes; ctypes.CDLL('libgomp.so.1'); print(open('/proc/self/maps').read())"
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "ctranslate2.libs/libgomp-" in result.stdout
