@@ -217,7 +217,12 @@ class Daemon:
 
         async def load_all() -> None:
             for load in loads:
-                await load()
+                try:
+                    await load()
+                except SatelliteError as error:
+                    if len(models) == 1:
+                        raise
+                    _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
 
         return self._slot(Stage.CHAT, chat, load_all)
 

@@ -14,8 +14,10 @@ SatelliteError
     │   └── ChatRejected       the provider refuses this request; repeating it is useless
     └── TextToSpeechError  tts-*
 
-A stage's code is its prefix and one of: `failed`, `busy` (its queue is full), `timeout`, `not-ready`
-(loading, or it could not load), `unknown-…` (a name that does not exist), `too-long`, `unsupported-language`.
+A stage's code is its prefix and one of: `failed`; `busy` (its queue is full); `timeout`; `not-ready` (loading, or it
+could not load); `unknown-…` (a name that does not exist); `too-long`; `unsupported-language`. Of a run: `no-speech`,
+`no-text-recognized`, `not-detected`, `stream-failed`. Of a chat provider: `refused` (the key), `rate-limited`,
+`unreachable`, `empty` (an answer without a word).
 """
 
 from __future__ import annotations  # the tree refers to classes defined further down

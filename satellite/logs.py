@@ -9,5 +9,5 @@ def set_up(level: str) -> None:
         level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True
     )
     if level != "debug":
-        for noisy in ("httpx", "httpcore", "openai", "zeroconf", "huggingface_hub", "filelock"):
+        for noisy in ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock"):
             logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -26,7 +26,9 @@ ensure_environment() {
     python=$(find_python)
     stamp="$VENV/.installed-${extras:-plain}"
     wanted=$(cat pyproject.toml constraints.txt satellite/__init__.py | cksum)
-    [ -x "$VENV/bin/satellite" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+    for done in "$stamp" "$VENV/.installed-dev"; do # what developers need includes what users need
+        [ -x "$VENV/bin/satellite" ] && [ -f "$done" ] && [ "$(cat "$done")" = "$wanted" ] && return
+    done
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
         fail "this Python cannot make virtual environments; on Debian or Ubuntu: sudo apt install python3-venv (or python$version-venv)"

@@ -22,9 +22,10 @@ def models_directory() -> Path:
 
 @pytest.fixture(scope="session")
 def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
-    """A daemon with the embedded defaults and the demo models."""
+    """A daemon with the demo models and the embedded defaults, but for a voice that always sounds the same."""
     config = parse(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}"
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
+        "tts: {noise_scale: 0, noise_w_scale: 0}"
     )
     with RunningDaemon(config) as running:
         yield running

@@ -62,7 +62,7 @@ class RunningDaemon:
         self.call(self._settled())
 
     async def _settled(self) -> None:
-        busy = [*self.daemon._workers.values(), self.daemon.engines.chat.engine]
+        busy: list[Any] = [*self.daemon._workers.values(), self.daemon.engines.chat.engine]
         async with asyncio.timeout(50):
             while self.daemon._server.connections or any(engine.pending for engine in busy):
                 await asyncio.sleep(0.01)

@@ -15,9 +15,11 @@ pytestmark = pytest.mark.models
 
 
 def demo(models: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `satellite demo` in `folder`."""
+    """Run `satellite demo` in `folder`, with a voice that always sounds the same."""
+    config = folder / "config.yaml"
+    config.write_text("tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}")
     return subprocess.run(
-        [sys.executable, "-m", "satellite", "demo", *arguments],
+        [sys.executable, "-m", "satellite", "--config", str(config), "demo", *arguments],
         capture_output=True,
         text=True,
         timeout=180,

@@ -220,6 +220,18 @@ def test_a_conversation_that_does_not_fit_is_rejected(brain: Brain) -> None:
 
 
 @pytest.mark.models
+def test_text_that_is_no_text_is_rejected(brain: Brain) -> None:
+    """Half a character, which JSON can carry, is refused, and the next question is answered."""
+
+    async def scenario() -> None:
+        with pytest.raises(ChatRejected):
+            await brain.ask("\ud800")
+        assert "Paris" in text(await brain.ask(FRANCE))
+
+    brain.run(scenario)
+
+
+@pytest.mark.models
 def test_nobody_can_knock(brain: Brain) -> None:
     """The library's own HTTP server listens at no port, and at no path that exists."""
 

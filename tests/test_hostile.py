@@ -256,6 +256,29 @@ def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon
     run(scenario())
 
 
+def test_half_a_character_is_harmless(daemon: RunningDaemon) -> None:
+    """Text that is no text, in any request, is answered or refused, and the next request is served."""
+    half = "hello \ud800 there"
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            for data in (
+                {"type": "transcript", "data": {"text": half, "context": {half: half}}},
+                {"type": "synthesize", "data": {"text": half, "voice": {"name": half}}},
+                {"type": "transcribe", "data": {"name": half}},
+                {"type": "detect", "data": {"names": [half]}},
+                {"type": "select-program", "data": {"name": half}},
+            ):
+                client.writer.write(json.dumps(data).encode() + b"\n")
+            await client.send(Ping(text="x"))
+            await client.until("pong")
+            await client.send(Transcript(text="What is the capital of France?"))
+            assert "Paris" in (await client.until("handled"))[-1].data["text"]
+
+    run(scenario())
+    daemon.settle()
+
+
 def test_another_servers_events_are_harmless(daemon: RunningDaemon) -> None:
     """A client that talks like a server gets no answer and does no harm."""
 

@@ -56,7 +56,7 @@ def test_wheel_and_hub_model_of_the_same_whisper_are_two() -> None:
     theirs = catalogue.find(Kind.STT, "Systran/faster-whisper-tiny.en")
     assert isinstance(ours.source, WheelSource)
     assert isinstance(theirs.source, HubSource)
-    assert (ours.window_floor_seconds, theirs.window_floor_seconds) == (10.0, 30.0)
+    assert (ours.window_floor_seconds, theirs.window_floor_seconds) == (12.0, 30.0)
 
 
 def test_aliases_lead_to_the_proper_name() -> None:

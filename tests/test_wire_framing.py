@@ -59,6 +59,12 @@ def test_writes_byte_for_byte_what_wyoming_writes(event: Event) -> None:
     assert ours.split(b"\n", 1)[1] == theirs.split(b"\n", 1)[1]
 
 
+def test_half_a_character_survives() -> None:
+    """Text that JSON can carry and UTF-8 cannot comes back as it was."""
+    event = Event(type="x", data={"text": "a\ud800b"})
+    assert parse(encode(event)) == [event]
+
+
 @given(st.binary(max_size=300))
 def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
     """Whatever comes, nothing but `ProtocolError` is raised."""

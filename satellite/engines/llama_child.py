@@ -17,6 +17,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+# Lines go out by a copy of standard output; whatever a library prints there goes to standard error instead.
+LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
+os.dup2(2, 1)
+
 
 def main() -> None:
     """Load the model that the one argument describes, and answer until standard input ends."""
@@ -74,15 +78,18 @@ def answer_all(server: Any, requests: "queue.Queue[dict[str, Any]]", cancelled: 
             return number in cancelled or "error" in chunk
 
         if number not in cancelled:
-            server.handle_chat_completions(message["request"], pass_on)
+            try:
+                server.handle_chat_completions(message["request"], pass_on)
+            except (RuntimeError, ValueError) as error:  # text that is no Unicode, roles the template does not know
+                write({"id": number, "chunk": {"error": {"code": 400, "message": str(error)}}})
         cancelled.discard(number)
         write({"id": number, "done": True})
 
 
 def write(message: dict[str, Any]) -> None:
     """Write one line."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    LINES.write(json.dumps(message) + "\n")
+    LINES.flush()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None) ->
                     await session.connection.send(HandledStart(context=context))
                 whole += delta.text
                 provider = delta.provider
-                await session.connection.send(HandledChunk(text=delta.text))
+                if delta.text:
+                    await session.connection.send(HandledChunk(text=delta.text))
         await session.connection.send(Handled(text=whole.strip(), context={**(context or {}), "provider": provider}))
     except StageError as error:
         await session.fail(error)

@@ -197,8 +197,9 @@ class Run:
             async for delta in deltas:
                 whole += delta.text
                 provider = delta.provider
-                await self._emit(RunEventType.CHAT_DELTA, text=delta.text)
-                yield delta.text
+                if delta.text:
+                    await self._emit(RunEventType.CHAT_DELTA, text=delta.text)
+                    yield delta.text
         await self._emit(RunEventType.CHAT_END, text=whole.strip(), provider=provider)
 
     async def _speak(self, texts: AsyncGenerator[str, None], whole_text: str | None = None) -> None:

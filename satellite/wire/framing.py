@@ -93,13 +93,20 @@ class EventParser:
 def encode(event: Event) -> bytes:
     """Return `event` as it goes over the wire, as `wyoming` writes it."""
     header: dict[str, Any] = {"type": event.type, "version": _VERSION}
-    data = json.dumps(event.data, ensure_ascii=False).encode() if event.data else b""
+    data = _dump(event.data) if event.data else b""
     payload = event.payload or b""
     if data:
         header["data_length"] = len(data)
     if payload:
         header["payload_length"] = len(payload)
-    return json.dumps(header, ensure_ascii=False).encode() + b"\n" + data + payload
+    return _dump(header) + b"\n" + data + payload
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character, which JSON can carry as an escape only
+        return json.dumps(value).encode()
 
 
 def _json_object(text: bytearray, what: str) -> dict[str, Any]:

@@ -28,14 +28,14 @@ def failure(server: str, status: int, reason: str, *, retry_after_seconds: float
         return ChatUnavailable(message, kind="unknown-model")
     if status in (408, 504):
         return ChatUnavailable(message, kind="timeout")
-    if status in (413, 400) and is_too_long(reason):
+    if status in (413, 400) and _is_too_long(reason):
         return ChatRejected(message, kind="too-long")
     if 400 <= status < 500:
         return ChatRejected(message)
     return ChatUnavailable(message, kind="busy" if status == 503 else "failed")
 
 
-def is_too_long(reason: str) -> bool:
+def _is_too_long(reason: str) -> bool:
     """Tell whether a server's explanation is that the conversation does not fit into the model's context."""
     reason = reason.lower()
     return "context" in reason and any(word in reason for word in ("exceed", "length", "long", "large"))
