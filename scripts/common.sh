@@ -1,7 +1,8 @@
+# shellcheck shell=sh
 # Shared by the scripts beside it; sourced, not run.
 # Leaves the working directory at the root of the project.
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 VENV=${VENV:-.venv}
 
 fail() {
@@ -26,8 +27,8 @@ ensure_environment() {
     python=$(find_python)
     stamp="$VENV/.installed-${extras:-plain}"
     wanted=$(cat pyproject.toml constraints.txt satellite/__init__.py | cksum)
-    for done in "$stamp" "$VENV/.installed-dev"; do # what developers need includes what users need
-        [ -x "$VENV/bin/satellite" ] && [ -f "$done" ] && [ "$(cat "$done")" = "$wanted" ] && return
+    for record in "$stamp" "$VENV/.installed-dev"; do # what developers need includes what users need
+        [ -x "$VENV/bin/satellite" ] && [ -f "$record" ] && [ "$(cat "$record")" = "$wanted" ] && return
     done
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
