@@ -254,7 +254,7 @@ class Local(Settings):
     model: str = "smollm2-135m-instruct"
     """Name in the catalogue, path of a .gguf file, or org/repository:file.gguf of the hub."""
 
-    context_tokens: int = Field(2048, ge=256, le=131_072)
+    context_tokens: int = Field(1024, ge=256, le=131_072)
     """Context length, tokens."""
 
     threads: int = Field(0, ge=0, le=64)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from satellite.config import Config, Local, Ollama, OpenAICompatible
-from satellite.engines import ChatModel
+from satellite.engines import ChatModel, WakeWordEngine
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.voices import VoiceFolder
@@ -35,6 +35,9 @@ _STREAM_QUEUE = 4096
 
 _REFRESH_SECONDS = 3.0
 """How often folders of voices and wake words are looked at."""
+
+_TRIM_SECONDS = 1.0
+"""How long after work is done its memory goes back to the system."""
 
 
 class Daemon:
@@ -72,7 +75,6 @@ class Daemon:
     async def __aenter__(self) -> "Daemon":
         """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
         allow_many_connections()
-        return_freed_memory()
         try:
             await self._listen()
         except ConfigError:
@@ -81,6 +83,7 @@ class Daemon:
         self._tasks = [
             asyncio.create_task(self._load_all(), name="load"),
             asyncio.create_task(self._refresh(), name="refresh"),
+            asyncio.create_task(self._trim(), name="trim"),
         ]
         await self._announce()
         return self
@@ -93,6 +96,8 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for slot in self.engines.slots:
+            await slot.close()
         await self.engines.chat.engine.close()
         for worker in self._workers.values():
             worker.close()
@@ -161,10 +166,17 @@ class Daemon:
             self.store.path(spec)  # the clear error when it is missing
             await worker.run(open_.load)
 
-        slots = {micro.program: self._slot(Stage.WAKE, micro, lambda: worker.run(micro.load))}
+        loads: dict[WakeWordEngine, Callable[[], Awaitable[None]]] = {micro: lambda: worker.run(micro.load)}
         if self.config.wake.engine == open_.program or self.store.present(spec):
-            slots[open_.program] = self._slot(Stage.WAKE, open_, load_open)
-        return tuple(sorted(slots.values(), key=lambda slot: slot.engine.program != self.config.wake.engine))
+            loads[open_] = load_open
+        first, *others = sorted(loads, key=lambda engine: engine.program != self.config.wake.engine)
+        slots = [self._slot(Stage.WAKE, first, loads[first])]
+        for engine in others:
+            if self.config.wake.custom_directory is None:
+                slots.append(Slot(Stage.WAKE, engine, load=loads[engine]))
+            else:  # only a loaded engine knows the words in the folder
+                slots.append(self._slot(Stage.WAKE, engine, loads[engine]))
+        return tuple(slots)
 
     def _build_vad(self) -> Slot[Any]:
         worker = self._workers["vad"]
@@ -238,7 +250,7 @@ class Daemon:
         return model, load
 
     async def _load_all(self) -> None:
-        await asyncio.gather(*(self._load_one(slot, load) for slot, load in self._loads))
+        await asyncio.gather(*(slot.load(load) for slot, load in self._loads))
         self._loaded.set()
         failed = [slot.stage for slot in self.engines.slots if slot.failure is not None]
         if failed:
@@ -246,14 +258,16 @@ class Daemon:
         else:
             _LOGGER.info("ready")
 
-    async def _load_one(self, slot: Slot[Any], load: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await load()
-        except SatelliteError as error:
-            _LOGGER.error("%s: [%s] %s", slot.stage, error.code, error)
-            slot.settle(error)
-        else:
-            slot.settle()
+    async def _trim(self) -> None:
+        """Return the memory of work that is done, once nothing is under way."""
+        heavy = [self._workers["stt"], self._workers["tts"]]
+        returned = 0
+        while True:
+            await asyncio.sleep(_TRIM_SECONDS)
+            done = sum(worker.completed for worker in heavy)
+            if done != returned and not any(worker.pending for worker in heavy):
+                returned = done
+                await asyncio.to_thread(return_freed_memory)
 
     async def _refresh(self) -> None:
         """Follow what administrators put into the folders of voices and wake words."""

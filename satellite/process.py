@@ -6,13 +6,6 @@ import resource
 
 _LOGGER = logging.getLogger(__name__)
 
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-
-_LARGE_BYTES = 1 << 20
-_KEPT_BYTES = 16 << 20
-
 
 def allow_many_connections() -> None:
     """Lift the soft limit of open files, often 1024, to the hard one: every connection is an open file."""
@@ -22,14 +15,13 @@ def allow_many_connections() -> None:
 
 
 def return_freed_memory() -> None:
-    """Let freed memory go back to the system: the engines' large buffers at once, the rest past 16 MiB.
+    """Give memory that was freed back to the system; takes some milliseconds.
 
-    By itself glibc raises its thresholds to the largest buffer ever freed and keeps some 130 MB for good.
+    By itself glibc keeps what it takes for useful, after a few sentences and commands more than 100 MB.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        trim = ctypes.CDLL(None).malloc_trim
     except AttributeError:
-        _LOGGER.debug("this C library has no mallopt")
+        _LOGGER.debug("this C library has no malloc_trim")
         return
-    mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    trim(0)

@@ -160,7 +160,7 @@ class PiperSynthesizer:
 
 
 def _load_piper(file: Path, providers: list[Any], threads: int) -> Any:
-    """Load a voice as `PiperVoice.load` does, with our number of threads and no spinning between requests."""
+    """Load a voice as `PiperVoice.load` does, with our number of threads and without an arena."""
     import json
 
     import onnxruntime
@@ -170,7 +170,6 @@ def _load_piper(file: Path, providers: list[Any], threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The arena keeps the peak of the longest sentence for ever (200 MB) and saves a tenth of the time.
     options.enable_cpu_mem_arena = False
     try:

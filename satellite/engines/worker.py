@@ -30,6 +30,9 @@ class Worker:
         self.busy_since: float | None = None
         """When the running call began (`time.monotonic()`), for whoever watches for a wedged engine."""
 
+        self.completed = 0
+        """Calls that have run to their end."""
+
     @property
     def pending(self) -> int:
         """Calls waiting or running."""
@@ -47,6 +50,7 @@ class Worker:
                 return call(*args, **kwargs)
             finally:
                 self.busy_since = None
+                self.completed += 1
 
         self._pending += 1
         try:
