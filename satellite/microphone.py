@@ -18,7 +18,7 @@ async def listen() -> AsyncIterator[bytes]:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not
         raise SatelliteError(
-            "no microphone can be used: install the `mic` extra (pip install 'satellite-voice[mic]') and PortAudio "
+            "no microphone can be used: it needs the Python package sounddevice and PortAudio "
             f"(on Debian or Ubuntu: sudo apt install libportaudio2): {error}",
             code="no-microphone",
         ) from error

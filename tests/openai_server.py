@@ -5,6 +5,7 @@ Real sockets throughout. The words come from whatever the test hands in: the mod
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Exchange:
         await self.writer.drain()
 
 
-class HttpServer:
+class HttpServer(ABC):
     """HTTP/1.1 with persistent connections on a free port; an answer is abandoned when its client hangs up."""
 
     def __init__(self) -> None:
@@ -102,9 +103,9 @@ class HttpServer:
 
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @abstractmethod
     async def answer(self, exchange: Exchange) -> None:
         """Answer one request."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         """Listen."""

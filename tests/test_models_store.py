@@ -7,6 +7,7 @@ import pytest
 
 from satellite.errors import ModelError
 from satellite.models import catalogue
+from satellite.models import store as store_module
 from satellite.models.catalogue import Kind
 from satellite.models.files import require_space
 from satellite.models.store import Store, default_directory
@@ -124,11 +125,13 @@ def test_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert default_directory() == Store().directory == tmp_path / "here"
 
 
-@pytest.mark.skipif(Path("/var/lib/satellite/models").exists(), reason="this machine has the system's folder")
-def test_directory_is_the_users_without_a_system_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without the system's folder models live with the user's data."""
+def test_directory_is_the_systems_where_it_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The system's folder is used when it is there, the user's data folder otherwise."""
     monkeypatch.delenv("SATELLITE_MODELS", raising=False)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert default_directory() == tmp_path / "satellite" / "models"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(store_module, "_SYSTEM_DIRECTORY", tmp_path / "system")
+    assert default_directory() == tmp_path / "data" / "satellite" / "models"
     monkeypatch.delenv("XDG_DATA_HOME")
     assert default_directory() == Path.home() / ".local/share/satellite/models"
+    (tmp_path / "system").mkdir()
+    assert default_directory() == tmp_path / "system"

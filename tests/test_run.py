@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
 from wyoming.vad import VoiceStarted
 
 from satellite.audio import BYTES_PER_SECOND, Converter, read_wav
+from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType
 from satellite.wire import client as our_client
 from tests.running_daemon import DATA, RunningDaemon
@@ -272,6 +273,18 @@ def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: b
     assert order.index(RunEventType.TTS_START) < order.index(RunEventType.TTS_END)
     assert len({event.run_id for event in seen}) == 1
     assert [event.at for event in seen] == sorted(event.at for event in seen)
+
+
+def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) -> None:
+    """The client of a run ends with the microphone's own error, not by a timeout."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield SILENCE
+        raise SatelliteError("unplugged", code="no-microphone")
+
+    with pytest.raises(SatelliteError, match="unplugged"):
+        asyncio.run(our_client.converse(daemon.uri, broken()))
+    daemon.settle()
 
 
 def test_events_meant_for_satellites_are_ignored(daemon: RunningDaemon) -> None:

@@ -25,7 +25,7 @@ STT_PROGRAM = "faster-whisper"
 TTS_PROGRAM = "piper"
 HANDLE_PROGRAM = "satellite"
 
-_OURS = Attribution(name="satellite", url="https://pypi.org/project/satellite-voice/")
+_OURS = Attribution(name="satellite", url="https://github.com/OHF-Voice/wyoming")
 _WHISPER = Attribution(name="OpenAI and SYSTRAN", url="https://github.com/SYSTRAN/faster-whisper")
 _PIPER = Attribution(name="Open Home Foundation", url="https://github.com/OHF-Voice/piper1-gpl")
 _WAKE = {
@@ -42,10 +42,6 @@ def describe(engines: Engines, stages: frozenset[Stage], *, own_endpoint: bool) 
         wake=[_wake(slot) for slot in engines.wake] if Stage.WAKE in stages else [],
         handle=[_handle(engines)] if Stage.CHAT in stages else [],
     )
-
-
-def _installed(slot: Slot[object]) -> bool:
-    return slot.failure is None
 
 
 def _asr(engines: Engines, own_endpoint: bool) -> AsrProgram:

@@ -141,6 +141,7 @@ async def converse(
     async with connected(uri) as connection:
         await connection.send(RunPipeline(start_stage=start, end_stage=end))
         sending = asyncio.create_task(_send_audio(connection, microphone), name="microphone")
+        sending.add_done_callback(lambda task: connection.abort() if _failure(task) else None)
         try:
             async for event in connection:
                 on_event(event)
@@ -149,7 +150,12 @@ async def converse(
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+    raise _failure(sending) or DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+def _failure(task: asyncio.Task[None]) -> BaseException | None:
+    """Return why `task` failed, None for one that was cancelled or succeeded."""
+    return None if task.cancelled() else task.exception()
 
 
 async def _send_audio(connection: Connection, microphone: AsyncIterator[bytes]) -> None:
