@@ -3,7 +3,7 @@
 SatelliteError
 ├── ConfigError            config-invalid
 ├── ModelError             model-unknown, model-missing, model-corrupt, model-download-failed, model-disk-full
-├── ProtocolError          protocol-error, protocol-timeout, protocol-overload: the peer broke the wire format
+├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
 ├── PeerRefused            peer-refused
 ├── DaemonUnreachable      daemon-unreachable: a command could not talk to a running daemon
 └── StageError             one stage of a run failed; `stage` says which

@@ -387,6 +387,10 @@ def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:
         Event(type="run-pipeline", data={"start_stage": "tts", "end_stage": "asr"}),
         Event(type="run-pipeline", data={"start_stage": "x"}),
         Event(type="detect", data={"names": 3}),
+        Event(type="transcribe", data={"language": 3}),
+        Event(type="transcribe", data={"transcript_terms": 3}),
+        Event(type="transcript", data={"text": "Hello", "context": [1]}),
+        Event(type="synthesize", data={"text": "Hello", "voice": {"name": 3}}),
     ],
 )
 def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event: Event) -> None:
@@ -395,8 +399,6 @@ def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event: Event
     async def scenario() -> None:
         async with connect(daemon.port()) as client:
             await client.send(event)
-            if event.type == "detect":
-                await client.send(AudioStart(16000, 2, 1))
             assert (await client.until("error"))[-1].data["code"]
             await client.send(Ping(text="a"))
             assert (await client.until("pong"))[-1].data["text"] == "a"

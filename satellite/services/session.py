@@ -7,7 +7,7 @@ answered one after the other by a second task, so that two answers never mix on 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -37,6 +37,14 @@ _LOGGER = logging.getLogger(__name__)
 _QUEUED_REQUESTS = 8
 
 ALL_STAGES = frozenset(Stage)
+
+
+_FIELD_TYPES: dict[str, type] = {
+    **dict.fromkeys(("text", "name", "language", "speaker"), str),
+    **dict.fromkeys(("rate", "width", "channels", "timestamp"), int),
+    **dict.fromkeys(("names", "transcript_names", "transcript_terms", "wake_word_names"), list),
+    **dict.fromkeys(("context", "voice"), dict),
+}
 
 
 class Listener(Protocol):
@@ -91,6 +99,7 @@ class Session:
             await self.fail(ProtocolError(f"{event.type}: {type(error).__name__}: {error}"))
 
     async def _dispatch(self, event: Event) -> None:
+        _check_fields(event.data)
         match event.type:
             case "describe":
                 await self.connection.send(self._info())
@@ -234,3 +243,13 @@ class Session:
         severity = logging.WARNING if isinstance(error, StageError) else logging.INFO
         _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error)
         await self.connection.send(Error(text=str(error), code=error.code))
+
+
+def _check_fields(data: dict[str, Any]) -> None:
+    """Refuse fields of a wrong type, which `wyoming` lets through; raises `ProtocolError`."""
+    for name, kind in _FIELD_TYPES.items():
+        value = data.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ProtocolError(f"{name} is no {kind.__name__}")
+    if data.get("voice") is not None:
+        _check_fields(data["voice"])

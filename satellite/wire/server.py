@@ -12,6 +12,9 @@ from satellite.wire.connection import Connection, MemoryBudget, Timeouts
 
 _LOGGER = logging.getLogger(__name__)
 
+_POLITE_SECONDS = 3.0
+"""How long clients may take, at the end, to read what was already written."""
+
 Handler = Callable[[Connection], Awaitable[None]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -118,9 +121,14 @@ class Server:
         """Stop listening, cancel every connection's handler and wait for them; may be called twice."""
         for listener in self._listeners:
             listener.close()
-        tasks = [*self._connections.values(), *self._evicted]
+        open_ = dict(self._connections)
+        tasks = [*open_.values(), *self._evicted]
         for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_POLITE_SECONDS)
+        for connection in open_:
+            connection.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
         for listener in self._listeners:
             with contextlib.suppress(TimeoutError):
