@@ -361,6 +361,23 @@ def test_an_intent_is_taken_by_its_text(daemon: RunningDaemon) -> None:
     run(scenario())
 
 
+def test_a_client_that_sends_no_more_still_gets_its_answers(daemon: RunningDaemon) -> None:
+    """Closing one's own half of the connection, as `nc` does, does not forgo the answers to what was asked."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS)
+            await client.send(Synthesize(text="Good."))
+            client.writer.write_eof()
+            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
+            assert types(await client.until("audio-stop"))[-3:] == ["audio-start", "audio-chunk", "audio-stop"]
+            assert await client.read() is None
+
+    run(scenario())
+    daemon.settle()
+
+
 def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:
     """Events of a newer protocol, or of another kind of server, change nothing."""
 

@@ -228,6 +228,8 @@ def test_the_memory_of_all_half_received_events_is_bounded() -> None:
         ("100.64.0.1", False),
         ("0.0.0.0", False),
         ("203.0.113.7", True),
+        ("198.51.100.7", False),
+        ("169.254.3.4", True),
         ("garbage", False),
     ],
 )

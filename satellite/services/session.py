@@ -36,6 +36,9 @@ _LOGGER = logging.getLogger(__name__)
 
 _QUEUED_REQUESTS = 8
 
+_LAST_ANSWERS_SECONDS = 30.0
+"""How long a client that sends no more may wait for the answers to what it has asked."""
+
 ALL_STAGES = frozenset(Stage)
 
 
@@ -75,14 +78,27 @@ class Session:
         self._listener: Listener | None = None
         self._converter: Converter | None = None
         self._text_stream: TextStream | None = None
+        self._ended = False
+        self._answering = False
         self._requests: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(_QUEUED_REQUESTS)
 
     async def serve(self) -> None:
-        """Read events until the client leaves; whatever is under way then is cancelled."""
+        """Read events until the client leaves; whatever is under way then is cancelled.
+
+        A client that only closes its own half still gets its answers. Whether it has gone altogether shows with the
+        first of them: writing fails, and the rest is dropped.
+        """
         answering = asyncio.create_task(self._answer_requests(), name=f"answers {self.connection.peer}")
         try:
             async for event in self.connection:
                 await self._dispatch_safely(event)
+            if not self.connection.was_reset:
+                await self._listen(None)
+                self._ended = True
+                if self._text_stream is not None:
+                    self._text_stream.end()
+                if self._answering or not self._requests.empty():
+                    await asyncio.wait((answering,), timeout=_LAST_ANSWERS_SECONDS)
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
@@ -220,8 +236,10 @@ class Session:
             ) from None
 
     async def _answer_requests(self) -> None:
-        while True:
+        while not (self._ended and self._requests.empty()):
+            self._answering = False
             call = await self._requests.get()
+            self._answering = True
             try:
                 await call()
             except SatelliteError as error:

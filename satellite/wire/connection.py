@@ -70,6 +70,9 @@ class Connection:
         self.last_event_at = time.monotonic()
         """When the peer last completed an event; the measure of idleness."""
 
+        self.was_reset = False
+        """Whether the peer broke the connection off; False when it only said that it will send no more."""
+
         self.peer = _peer_name(writer)
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         raw = writer.get_extra_info("socket")
@@ -117,6 +120,7 @@ class Connection:
             what = "no event came in time" if began is None else "an event was not completed in time"
             raise ProtocolError(what, code="protocol-timeout") from error
         except OSError:  # reset by the peer: gone, like any other end
+            self.was_reset = True
             return b""
 
     async def send(self, *events: Event | Eventable) -> None:

@@ -18,8 +18,14 @@ _POLITE_SECONDS = 3.0
 Handler = Callable[[Connection], Awaitable[None]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_SHARED_ADDRESS_SPACE = ipaddress.ip_network("100.64.0.0/10")
-"""Carrier-grade NAT (RFC 6598): not private, and `is_private` has said otherwise in some Python versions."""
+_HOME = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+]
+"""Loopback, private (RFC 1918, RFC 4193) and link-local networks; `is_private` means more, such as 203.0.113.0/24."""
 
 
 class Admission:
@@ -36,11 +42,7 @@ class Admission:
             return False
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
-        if any(address in network for network in self._allow):
-            return True
-        if address in _SHARED_ADDRESS_SPACE or address.is_unspecified:
-            return False
-        return address.is_private or address.is_loopback or address.is_link_local
+        return any(address in network for network in (*_HOME, *self._allow))
 
 
 class Server:
