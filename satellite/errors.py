@@ -17,7 +17,7 @@ SatelliteError
 A stage's code is its prefix and one of: `failed`; `busy` (its queue is full); `timeout`; `not-ready` (loading, or it
 could not load); `unknown-…` (a name that does not exist); `too-long`; `unsupported-language`. Of a run: `no-speech`,
 `no-text-recognized`, `not-detected`, `stream-failed`. Of a chat provider: `refused` (the key), `rate-limited`,
-`unreachable`, `empty` (an answer without a word).
+`unreachable`, `empty` (no word to begin with, or none in the answer).
 """
 
 from __future__ import annotations  # the tree refers to classes defined further down

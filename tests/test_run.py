@@ -132,6 +132,20 @@ def test_announcing_speaks_a_given_text(daemon: RunningDaemon) -> None:
     run(scenario())
 
 
+def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
+    """Text that cannot be spoken is sound without length; no text at all is an error."""
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="🎉"))
+            assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
+            for start, code in ((TTS, "tts-empty"), (HANDLE, "chat-empty")):
+                await client.send(RunPipeline(start_stage=start, end_stage=TTS))
+                assert (await client.until("error"))[-1].data["code"] == code
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("start", "pcm", "code"),
     [

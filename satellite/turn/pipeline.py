@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from satellite.audio import AudioFormat, seconds_of
-from satellite.engines import Transcription, VoiceChoice
-from satellite.errors import SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
+from satellite.engines import Speaker, Transcription, VoiceChoice
+from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
 from satellite.events import EventBus, RunEvent, RunEventType, new_run_id
 from satellite.turn.ahead import ahead
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
@@ -104,10 +104,12 @@ class Run:
             await self._wake(audio)
         if request.includes(Stage.STT):
             text = (await self._speech_to_text(audio)).text
+        if not request.includes(Stage.STT) and not text.strip():
+            raise STAGE_ERRORS[request.start]("there is no text to begin with", kind="empty")
         if request.includes(Stage.CHAT):
             await self._answer(text)
         elif request.start is Stage.TTS:
-            await self._speak(once(text), text)
+            await self._speak(once(text))
 
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
@@ -202,25 +204,27 @@ class Run:
                     yield delta.text
         await self._emit(RunEventType.CHAT_END, text=whole.strip(), provider=provider)
 
-    async def _speak(self, texts: AsyncGenerator[str, None], whole_text: str | None = None) -> None:
-        """Speak `texts`; while one piece is on its way to the room, the next is synthesised."""
+    async def _speak(self, texts: AsyncGenerator[str, None]) -> None:
+        """Speak `texts`; while one piece is on its way to the room, the next is synthesised.
+
+        Text without a word that can be spoken is sound without length, so that the room knows that it is over.
+        """
         speaker = await self._stages.speaker(self._request.voice)
-        data: dict[str, Any] = {"voice": speaker.voice.name, "rate": speaker.format.rate}
-        if whole_text is not None:
-            data["text"] = whole_text
-        started = False
         sent_bytes = 0
         async with aclosing(ahead(self._stages.speak(texts, speaker), size=1)) as sound:
             async for pcm in sound:
-                if not started:
-                    started = True
-                    self._stage = Stage.TTS
-                    await self._emit(RunEventType.TTS_START, **data)
+                if not sent_bytes:
+                    await self._start_speaking(speaker)
                 await self._emit_to_room(Speech(speaker.format, pcm))
                 sent_bytes += len(pcm)
-        if started:
-            seconds = sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
-            await self._emit(RunEventType.TTS_END, audio_seconds=seconds)
+        if not sent_bytes:
+            await self._start_speaking(speaker)
+        seconds = sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
+        await self._emit(RunEventType.TTS_END, audio_seconds=seconds)
+
+    async def _start_speaking(self, speaker: Speaker) -> None:
+        self._stage = Stage.TTS
+        await self._emit(RunEventType.TTS_START, voice=speaker.voice.name, rate=speaker.format.rate)
 
     async def _fail(self, error: SatelliteError) -> bool:
         request = self._request
