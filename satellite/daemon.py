@@ -36,8 +36,8 @@ _STREAM_QUEUE = 4096
 _REFRESH_SECONDS = 3.0
 """How often folders of voices and wake words are looked at."""
 
-_TRIM_SECONDS = 1.0
-"""How long after work is done its memory goes back to the system."""
+_TRIM_SECONDS = 2.0
+"""How long nothing must have been done before freed memory goes back to the system: the next work pays for it again."""
 
 
 class Daemon:
@@ -261,12 +261,12 @@ class Daemon:
     async def _trim(self) -> None:
         """Return the memory of work that is done, once nothing is under way."""
         heavy = [self._workers["stt"], self._workers["tts"]]
-        returned = 0
+        seen = returned = 0
         while True:
             await asyncio.sleep(_TRIM_SECONDS)
-            done = sum(worker.completed for worker in heavy)
-            if done != returned and not any(worker.pending for worker in heavy):
-                returned = done
+            before, seen = seen, sum(worker.completed for worker in heavy)
+            if seen == before != returned and not any(worker.pending for worker in heavy):
+                returned = seen
                 await asyncio.to_thread(return_freed_memory)
 
     async def _refresh(self) -> None:

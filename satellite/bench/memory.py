@@ -1,6 +1,8 @@
 """Resident memory of a server and all its children, as the kernel counts it."""
 
+import asyncio
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ class Memory:
 
     pss: float = 0.0
     rss: float = 0.0
+    peak: float = 0.0
+    """The most RSS since the start; of several processes the sum of their peaks, whenever each had its own."""
 
     def __add__(self, other: "Memory") -> "Memory":
-        return Memory(self.pss + other.pss, self.rss + other.rss)
+        return Memory(self.pss + other.pss, self.rss + other.rss, self.peak + other.peak)
 
     def described(self) -> dict[str, float]:
         """Return it for JSON."""
-        return {"pss_mib": round(self.pss, 1), "rss_mib": round(self.rss, 1)}
+        return {"pss_mib": round(self.pss, 1), "rss_mib": round(self.rss, 1), "peak_rss_mib": round(self.peak, 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,16 @@ class MemoryResult:
         }
 
 
+REST_SECONDS = 5.0
+"""How long nobody asks anything before memory is read: what a server gives back by itself it may give back."""
+
+
+async def at_rest(servers: Iterable[Server]) -> dict[str, Memory]:
+    """Return the memory of each server, by name, after a rest."""
+    await asyncio.sleep(REST_SECONDS)
+    return {server.name: of(server) for server in servers}
+
+
 def of(server: Server) -> Memory:
     """Return the memory of the server's processes; raises `SatelliteError` where the kernel does not tell it."""
     try:
@@ -88,13 +102,12 @@ def _session(process: int) -> int | None:
 
 
 def _of_process(process: int) -> Memory:
-    return parse((_PROC / str(process) / "smaps_rollup").read_text(encoding="ascii"))
+    folder = _PROC / str(process)
+    return parse(*((folder / name).read_text(encoding="utf-8") for name in ("smaps_rollup", "status")))
 
 
-def parse(rollup: str) -> Memory:
-    """Return what the text of a `smaps_rollup` says."""
-    sizes = {}
-    for line in rollup.splitlines()[1:]:
-        name, _, rest = line.partition(":")
-        sizes[name] = int(rest.split()[0]) / 1024
-    return Memory(sizes["Pss"], sizes["Rss"])
+def parse(rollup: str, status: str) -> Memory:
+    """Return what the texts of a process's `smaps_rollup` and `status` say."""
+    lines = (line.partition(":") for line in (rollup + status).splitlines())
+    sizes = {name: int(rest.split()[0]) / 1024 for name, _, rest in lines if rest.endswith(" kB")}
+    return Memory(sizes["Pss"], sizes["Rss"], sizes["VmHWM"])

@@ -52,10 +52,10 @@ class _Servers:
     stt: Server | None = None
     tts: Server | None = None
 
-    def memory(self) -> memory.MemoryState:
-        """Return what all of them hold now."""
-        theirs = {server.name: memory.of(server) for server in (self.stt, self.tts) if server}
-        return memory.MemoryState(memory.of(self.ours), theirs)
+    async def memory(self) -> memory.MemoryState:
+        """Return what all of them hold at rest."""
+        held = await memory.at_rest(server for server in (self.ours, self.stt, self.tts) if server)
+        return memory.MemoryState(held.pop(self.ours.name), held)
 
 
 class Runner:
@@ -125,7 +125,7 @@ class Runner:
         if "memory" not in self._plan.parts:
             return None
         await _work(servers, corpus, rounds=1)
-        return servers.memory()
+        return await servers.memory()
 
     async def _measure(
         self, servers: _Servers, corpus: Corpus, first: memory.MemoryState | None, folder: Path, report: Report
@@ -160,11 +160,12 @@ class Runner:
         """Read the memory of servers that have all done the same work, whatever was measured before."""
         with self._console.status("memory"):
             await _work(servers, corpus, rounds=_WORK_ROUNDS)
-            worked = servers.memory()
+            worked = await servers.memory()
             command = own.daemon(folder, self._store.directory, self._threads, chat=False)
             async with started(command) as without_chat:
-                await _work(_Servers(without_chat), corpus, rounds=_WORK_ROUNDS)
-                return memory.MemoryResult(first, worked, memory.of(without_chat))
+                alone = _Servers(without_chat)
+                await _work(alone, corpus, rounds=_WORK_ROUNDS)
+                return memory.MemoryResult(first, worked, (await alone.memory()).ours)
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
