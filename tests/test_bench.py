@@ -213,9 +213,16 @@ def test_a_side_that_never_answered_has_no_figure() -> None:
 
 
 def test_memory_is_read_off_the_kernels_summary() -> None:
-    """PSS and RSS come in MiB out of the text of smaps_rollup."""
+    """PSS, RSS and its peak come in MiB out of the texts of smaps_rollup and status."""
     rollup = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss:  204800 kB\nPss:  102400 kB\nPss_Dirty: 1 kB\n"
-    assert memory.parse(rollup) == Memory(pss=100.0, rss=200.0)
+    status = "Name:\tpython\nVmHWM:\t  307200 kB\nThreads:\t3\n"
+    assert memory.parse(rollup, status) == Memory(pss=100.0, rss=200.0, peak=300.0)
+
+
+def test_a_server_that_has_ended_has_no_memory_to_be_proud_of() -> None:
+    """Where no process is left there is an error, and not a server of zero bytes."""
+    with pytest.raises(SatelliteError, match="gone has ended"):
+        memory.of(Server("gone", 1, process_id=2**22 + 1))
 
 
 def test_their_memory_is_the_sum_of_their_processes() -> None:

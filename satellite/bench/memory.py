@@ -12,6 +12,9 @@ from satellite.errors import SatelliteError
 
 _PROC = Path("/proc")
 
+_REST_SECONDS = 5.0
+"""How long nobody asks anything before memory is read: what a server gives back by itself it may give back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -73,13 +76,9 @@ class MemoryResult:
         }
 
 
-REST_SECONDS = 5.0
-"""How long nobody asks anything before memory is read: what a server gives back by itself it may give back."""
-
-
 async def at_rest(servers: Iterable[Server]) -> dict[str, Memory]:
     """Return the memory of each server, by name, after a rest."""
-    await asyncio.sleep(REST_SECONDS)
+    await asyncio.sleep(_REST_SECONDS)
     return {server.name: of(server) for server in servers}
 
 
@@ -88,9 +87,12 @@ def of(server: Server) -> Memory:
     try:
         processes = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
         mine = [process for process in processes if _session(process) == server.process_id]
-        return sum((_of_process(process) for process in mine), Memory())
+        held = sum((_of_process(process) for process in mine), Memory())
     except OSError as error:
         raise SatelliteError(f"memory cannot be read: {error}", code="bench-memory") from error
+    if not held.rss:
+        raise SatelliteError(f"{server.name} has ended: its memory cannot be read", code="bench-memory")
+    return held
 
 
 def _session(process: int) -> int | None:
@@ -102,8 +104,12 @@ def _session(process: int) -> int | None:
 
 
 def _of_process(process: int) -> Memory:
+    """Return the memory of one process; nothing when it has just ended."""
     folder = _PROC / str(process)
-    return parse(*((folder / name).read_text(encoding="utf-8") for name in ("smaps_rollup", "status")))
+    try:
+        return parse(*((folder / name).read_text(encoding="utf-8") for name in ("smaps_rollup", "status")))
+    except (FileNotFoundError, ProcessLookupError):
+        return Memory()
 
 
 def parse(rollup: str, status: str) -> Memory:

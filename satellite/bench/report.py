@@ -180,14 +180,13 @@ def _memory_table(memory: MemoryResult) -> Iterator[str]:
     rows += [_memory_row(name, first.theirs[name], worked.theirs[name]) for name in worked.theirs]
     if first.their_sum and worked.their_sum:
         rows.append(_memory_row("theirs together", first.their_sum, worked.their_sum))
-    return table(
-        ("process", "PSS at first, MiB", "RSS at first", "PSS after the work, MiB", "RSS after the work"), rows
-    )
+    heads = ("process", "PSS at first, MiB", "RSS", "PSS after the work, MiB", "RSS", "highest RSS")
+    return table(heads, rows)
 
 
 def _memory_row(name: str, first: Memory | None, worked: Memory) -> Row:
     at_first = (f"{first.pss:.0f}", f"{first.rss:.0f}") if first else ("", "")
-    return name, *at_first, f"{worked.pss:.0f}", f"{worked.rss:.0f}"
+    return name, *at_first, f"{worked.pss:.0f}", f"{worked.rss:.0f}", f"{worked.peak:.0f}"
 
 
 def table(heads: Row, rows: Sequence[Row]) -> Iterator[str]:
