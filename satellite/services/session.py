@@ -143,7 +143,7 @@ class Session:
             await self._listen(DialogueListener(self, RunPipeline.from_event(event)))
         elif Transcript.is_type(event.type) and Stage.CHAT in self._served:
             transcript = Transcript.from_event(event)
-            self.request(lambda: answer(self, transcript.text, transcript.context))
+            self.request(lambda: answer(self, transcript.text or "", transcript.context))
         elif Intent.is_type(event.type) and Stage.CHAT in self._served:
             intent = Intent.from_event(event)
             self.request(lambda: answer(self, intent.text or "", intent.context))
