@@ -1,8 +1,8 @@
 """The composition root: builds everything from the configuration, starts it in order, stops it in reverse.
 
-Start: listen (so that `describe` and `ping` are answered from the first moment) -> load the engines side by side
--> announce on the network. Stop: take the announcement back -> close connections, which cancels their runs ->
-close the engines. Only this module knows concrete engines.
+Start: begin to load the engines side by side -> listen, long before they are loaded, so that `describe` and `ping`
+are answered from the first moment -> announce on the network. Stop: take the announcement back -> close connections,
+which cancels their runs -> close the engines. Only this module knows concrete engines.
 """
 
 import asyncio
@@ -73,18 +73,20 @@ class Daemon:
         self._loaded = asyncio.Event()
 
     async def __aenter__(self) -> "Daemon":
-        """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
+        """Begin to load and listen; raises `ConfigError` when a port cannot be had."""
         allow_many_connections()
-        try:
-            await self._listen()
-        except ConfigError:
-            await self._server.close()
-            raise
         self._tasks = [
             asyncio.create_task(self._load_all(), name="load"),
             asyncio.create_task(self._refresh(), name="refresh"),
             asyncio.create_task(self._trim(), name="trim"),
         ]
+        for _ in range(2):
+            await asyncio.sleep(0)  # the loads' first steps start threads and a process: before anybody waits for us
+        try:
+            await self._listen()
+        except ConfigError:
+            await self.__aexit__()
+            raise
         await self._announce()
         return self
 
@@ -141,10 +143,10 @@ class Daemon:
     def _build(self) -> Engines:
         """Make every engine, unloaded, each in its slot."""
         return Engines(
+            chat=self._build_chat(),  # first: starting its process delays the loop less before other threads are busy
             wake=self._build_wake(),
             vad=self._build_vad(),
             transcriber=self._build_transcriber(),
-            chat=self._build_chat(),
             synthesizer=self._build_synthesizer(),
         )
 
