@@ -1,7 +1,6 @@
-"""The one PCM format inside the daemon (16 kHz, 16 bit, mono), conversion to it, and a ring of the latest audio."""
+"""The one PCM format inside the daemon (16 kHz, 16 bit, mono), conversion to it, and WAV files."""
 
 import wave
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,29 +104,6 @@ class Converter:
         if self.source.channels > 1:
             samples = samples.reshape(-1, self.source.channels).mean(axis=1).astype(np.int16)
         return samples
-
-
-class Ring:
-    """The latest `seconds` of canonical audio; older audio falls out."""
-
-    def __init__(self, seconds: float) -> None:
-        self._limit_bytes = int(seconds * RATE) * WIDTH
-        self._chunks: deque[bytes] = deque()
-        self._bytes = 0
-
-    def append(self, pcm: bytes) -> None:
-        """Add `pcm` and forget what no longer fits."""
-        self._chunks.append(pcm)
-        self._bytes += len(pcm)
-        while self._bytes - len(self._chunks[0]) >= self._limit_bytes:
-            self._bytes -= len(self._chunks.popleft())
-
-    def take(self) -> bytes:
-        """Return the audio held, oldest first, at most the ring's length, and empty the ring."""
-        pcm = b"".join(self._chunks)
-        self._chunks.clear()
-        self._bytes = 0
-        return pcm[-self._limit_bytes :] if self._limit_bytes else b""
 
 
 def read_wav(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Conversion to the one PCM format, WAV files and the ring."""
+"""Conversion to the one PCM format and WAV files."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.audio import CANONICAL, AudioFormat, Converter, Ring, read_wav, seconds_of, to_float, write_wav
+from satellite.audio import CANONICAL, AudioFormat, Converter, read_wav, seconds_of, to_float, write_wav
 from satellite.errors import ProtocolError
 
 
@@ -67,13 +67,3 @@ def test_wav_files_round_trip(tmp_path: Path) -> None:
     stereo = np.repeat((tone(44100) * 32767).astype(np.int16), 2).tobytes()
     write_wav(tmp_path / "b.wav", stereo, AudioFormat(44100, 2, 2))
     assert seconds_of(read_wav(tmp_path / "b.wav")) == pytest.approx(1.0, abs=0.002)
-
-
-@given(st.lists(st.binary(min_size=2, max_size=20).map(lambda b: b[: len(b) // 2 * 2])))
-def test_the_ring_holds_the_latest_audio(chunks: list[bytes]) -> None:
-    """It returns exactly the last samples that fit, once."""
-    ring = Ring(10 / 16000)
-    for chunk in chunks:
-        ring.append(chunk)
-    assert ring.take() == b"".join(chunks)[-20:]
-    assert ring.take() == b""

@@ -54,7 +54,6 @@ class RunRequest:
     language: str | None = None
     voice: VoiceChoice = field(default_factory=VoiceChoice)
     vad_sensitivity: str | None = None
-    conversation_id: str | None = None
     run_id: str = field(default_factory=new_run_id)
 
     def includes(self, stage: Stage) -> bool:
