@@ -1,0 +1,83 @@
+"""Asks a stand-in for Ollama, as `curl` would."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from satellite.bench.stand_ins.http import Words, script
+from satellite.bench.stand_ins.ollama import OllamaServer
+
+PARIS = script("Paris", " it", " is.")
+SYSTEM = {"role": "system", "content": "You are the voice of the house. " * 40}
+MODELS = {"a": "a", "b": "b", "c": "c", "same-as-a": "a"}
+
+
+class Client:
+    """Asks as `curl` would."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def chat(self, *messages: dict[str, str], path: str = "/api/chat", **body: Any) -> dict[str, Any]:
+        """Return a whole answer; without messages it is a ping."""
+        response = await self.http.post(path, json={"model": "a", "messages": messages, "stream": False, **body})
+        document: dict[str, Any] = response.json()
+        return document | ({} if response.is_success else {"status": response.status_code})
+
+    async def ask(self, question: str = "Hi", **body: Any) -> dict[str, Any]:
+        """Return the whole answer to a question."""
+        return await self.chat({"role": "user", "content": question}, **body)
+
+    @asynccontextmanager
+    async def streaming(self, **body: Any) -> AsyncGenerator[AsyncGenerator[Any, None], None]:
+        """Ask and give out the lines as they come; leaving hangs up."""
+        request = {"model": "a", "messages": [{"role": "user", "content": "Hi"}], **body}
+        async with self.http.stream("POST", "/api/chat", json=request) as response:
+            yield (json.loads(line) async for line in response.aiter_lines())
+
+    async def ps(self) -> list[dict[str, Any]]:
+        """Return what is loaded."""
+        return list((await self.http.get("/api/ps")).json()["models"])
+
+    async def names(self) -> list[str]:
+        """Return the names of what is loaded."""
+        return [model["name"] for model in await self.ps()]
+
+    async def left(self) -> timedelta:
+        """Return how long the one loaded model stays."""
+        (model,) = await self.ps()
+        return datetime.fromisoformat(model["expires_at"]) - datetime.now(UTC)
+
+
+Scenario = Callable[[OllamaServer, Client], Awaitable[None]]
+
+
+def run(scenario: Scenario, words: Words = PARIS, **settings: Any) -> None:
+    """Run `scenario` with a server of these settings."""
+
+    async def main() -> None:
+        async with (
+            asyncio.timeout(20),
+            OllamaServer(words, **{"models": dict(MODELS), **settings}) as server,
+            httpx.AsyncClient(base_url=server.url, timeout=10) as http,
+        ):
+            await scenario(server, Client(http))
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what is about to happen; the test has a time limit."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def about(seconds: float) -> Any:
+    """Match a time left of so many seconds, some of which have passed."""
+    return pytest.approx(timedelta(seconds=seconds), abs=timedelta(seconds=15))
