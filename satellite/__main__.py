@@ -1,4 +1,4 @@
-"""The command line: `satellite run | check | demo | ask | say | models | bench`."""
+"""The command line: `satellite run | check | demo | ask | say | status | models | bench`."""
 
 import argparse
 import asyncio
@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print one JSON object")
     _add_uri(command)
     command.set_defaults(command=lambda args: _foreground(args, _say(args)))
+
+    command = commands.add_parser("status", help="how a running daemon is, and why")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_uri(command)
+    command.set_defaults(command=lambda args: _foreground(args, _status(args)))
 
     command = commands.add_parser("models", help="list, fetch and find models")
     models.add_arguments(command)
@@ -210,6 +215,17 @@ async def _say(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"output": str(args.output), "audio_seconds": round(heard.audio_seconds, 3)}))
     return 0
+
+
+async def _status(args: argparse.Namespace) -> int:
+    state = await client.status(args.uri)
+    if args.json:
+        print(json.dumps(state, ensure_ascii=False))
+    else:
+        from satellite import status_page
+
+        status_page.show(state)
+    return 0 if state["ready"] else 1
 
 
 def _write_sound(heard: client.Heard, output: Path) -> None:

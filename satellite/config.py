@@ -3,20 +3,14 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Device = Literal["auto", "cuda", "cpu"]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
+from satellite.config_base import Device, Port, Probability, Seconds, Settings
+from satellite.config_chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
 
-
-class Settings(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+__all__ = ["Chat", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Settings"]
 
 
 class Wyoming(Settings):
@@ -110,7 +104,7 @@ class Wake(Settings):
     refractory_seconds: float = Field(2.0, ge=0, le=60)
     """Silence about the same word after a detection, seconds."""
 
-    per_word: dict[str, WakeWordSettings] = {}
+    per_word: dict[str, WakeWordSettings] = Field(default_factory=dict)
     """Settings of single words, by name."""
 
     custom_directory: Path | None = None
@@ -207,82 +201,6 @@ class Tts(Settings):
     """Voices in memory at once; the one unused longest goes."""
 
 
-class Ollama(Settings):
-    """A chat model served by Ollama."""
-
-    type: Literal["ollama"]
-    """Kind of provider."""
-
-    url: str = "http://127.0.0.1:11434"
-    """Where the server listens."""
-
-    model: str
-    """Name of the model, as `ollama list` shows it."""
-
-    num_ctx: int = Field(4096, ge=256, le=1_048_576)
-    """Context length, tokens; the same in every request, or Ollama reloads the model."""
-
-    keep_alive: float = -1
-    """How long Ollama keeps the model loaded after a request, seconds; -1 is for ever."""
-
-
-class OpenAICompatible(Settings):
-    """A chat model behind an OpenAI-compatible API; a hosted one receives the household's words."""
-
-    type: Literal["openai"]
-    """Kind of provider."""
-
-    name: str = "groq"
-    """What answers and logs call it."""
-
-    url: str = "https://api.groq.com/openai/v1"
-    """Base URL of the API."""
-
-    model: str
-    """Name of the model there."""
-
-    api_key_file: Path | None = None
-    """File with the key; null takes the environment's GROQ_API_KEY (or NAME_API_KEY for another name)."""
-
-
-class Local(Settings):
-    """A small GGUF model inside the daemon."""
-
-    type: Literal["local"]
-    """Kind of provider."""
-
-    model: str = "smollm2-135m-instruct"
-    """Name in the catalogue, path of a .gguf file, or org/repository:file.gguf of the hub."""
-
-    context_tokens: int = Field(1024, ge=256, le=131_072)
-    """Context length, tokens."""
-
-    threads: int = Field(0, ge=0, le=64)
-    """CPU threads; 0 is one a core, at most four."""
-
-    gpu_layers: int = Field(0, ge=0, le=1000)
-    """Layers on the GPU, where xllamacpp was built for one."""
-
-
-Provider = Annotated[Ollama | OpenAICompatible | Local, Field(discriminator="type")]
-
-
-class Chat(Settings):
-    """The chat model."""
-
-    providers: tuple[Provider, ...] = Field((Local(type="local"),), min_length=1)
-    """Who answers, in order: the next one is asked when one fails before its first word."""
-
-    system_prompt: str = "You are the voice of the house. Answer in one short sentence."
-    """What the model is told first."""
-
-    max_tokens: int = Field(200, ge=8, le=4096)
-    """Longest answer, tokens."""
-
-    temperature: float = Field(0.0, ge=0, le=2)
-    """Randomness; 0 always gives the likeliest answer."""
-
-
 class Deadlines(Settings):
     """How long each stage may take before the run ends with an error."""
 
@@ -293,7 +211,7 @@ class Deadlines(Settings):
     """Transcribing one command, seconds."""
 
     chat_first_token_seconds: Seconds = 10.0
-    """Waiting for the first word of the answer, seconds."""
+    """Waiting for the first word of the answer, whoever gives it, seconds."""
 
     chat_seconds: Seconds = 60.0
     """The whole answer, seconds."""
@@ -320,6 +238,8 @@ class Config(Settings):
     endpoint: Endpoint = Endpoint()
     tts: Tts = Tts()
     chat: Chat = Chat()
+    keepalive: KeepAlive = KeepAlive()
+    phrases: Phrases = Phrases()
     deadlines: Deadlines = Deadlines()
 
 

@@ -23,7 +23,9 @@ from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.process import allow_many_connections, return_freed_memory
 from satellite.services.session import ALL_STAGES, Session
+from satellite.services.status import Status
 from satellite.turn.stages import Stages
+from satellite.turn.warmup import warm_up
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.discovery import Announcement, default_name, own_addresses
 from satellite.wire.server import Admission, Handler, Server
@@ -62,6 +64,7 @@ class Daemon:
         self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
         self.engines = self._build()
         self._stages = Stages(self.engines, config)
+        self._status = Status(self.engines)
         wyoming = config.wyoming
         self._server = Server(
             Admission(wyoming.allow),
@@ -79,6 +82,7 @@ class Daemon:
             asyncio.create_task(self._load_all(), name="load"),
             asyncio.create_task(self._refresh(), name="refresh"),
             asyncio.create_task(self._trim(), name="trim"),
+            asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
         ]
         for _ in range(2):
             await asyncio.sleep(0)  # the loads' first steps start threads and a process: before anybody waits for us
@@ -105,7 +109,7 @@ class Daemon:
             worker.close()
 
     async def ready(self) -> list[SatelliteError]:
-        """Wait until every engine is loaded or has failed; return the failures."""
+        """Wait until every engine is loaded and warmed up, or has failed to load; return the failures."""
         await self._loaded.wait()
         return [slot.failure for slot in self.engines.slots if slot.failure is not None]
 
@@ -127,7 +131,7 @@ class Daemon:
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         async def serve(connection: Connection) -> None:
-            await Session(connection, self._stages, self.bus, stages).serve()
+            await Session(connection, self._stages, self.bus, stages, self._status.described).serve()
 
         return serve
 
@@ -150,8 +154,8 @@ class Daemon:
             synthesizer=self._build_synthesizer(),
         )
 
-    def _slot(self, stage: Stage, engine: Any, load: Callable[[], Awaitable[None]]) -> Slot[Any]:
-        slot: Slot[Any] = Slot(stage, engine)
+    def _slot(self, stage: Stage, engine: Any, load: Callable[[], Awaitable[None]], *, name: str = "") -> Slot[Any]:
+        slot: Slot[Any] = Slot(stage, engine, name=name)
         self._loads.append((slot, load))
         return slot
 
@@ -172,18 +176,18 @@ class Daemon:
         if self.config.wake.engine == open_.program or self.store.present(spec):
             loads[open_] = load_open
         first, *others = sorted(loads, key=lambda engine: engine.program != self.config.wake.engine)
-        slots = [self._slot(Stage.WAKE, first, loads[first])]
+        slots = [self._slot(Stage.WAKE, first, loads[first], name=first.program)]
         for engine in others:
             if self.config.wake.custom_directory is None:
-                slots.append(Slot(Stage.WAKE, engine, load=loads[engine]))
+                slots.append(Slot(Stage.WAKE, engine, name=engine.program, load=loads[engine]))
             else:  # only a loaded engine knows the words in the folder
-                slots.append(self._slot(Stage.WAKE, engine, loads[engine]))
+                slots.append(self._slot(Stage.WAKE, engine, loads[engine], name=engine.program))
         return tuple(slots)
 
     def _build_vad(self) -> Slot[Any]:
         worker = self._workers["vad"]
         vad = SileroVad(worker)
-        return self._slot(Stage.STT, vad, lambda: worker.run(vad.load))
+        return self._slot(Stage.STT, vad, lambda: worker.run(vad.load), name="vad")
 
     def _build_transcriber(self) -> Slot[Any]:
         from satellite.engines.stt import WhisperTranscriber
@@ -206,28 +210,25 @@ class Daemon:
         return self._slot(Stage.TTS, synthesizer, load)
 
     def _build_chat(self) -> Slot[Any]:
+        from satellite.engines.chat.route import RouteChat
+
+        config = self.config
         models: list[ChatModel] = []
         loads: list[Callable[[], Awaitable[None]]] = []
-        for provider in self.config.chat.providers:
+        for provider in config.chat.providers:
             match provider:
                 case Ollama():
                     from satellite.engines.chat.ollama import OllamaChat
 
-                    models.append(OllamaChat(provider, self.config.chat, self.config.deadlines))
+                    models.append(OllamaChat(provider, config.chat, config.deadlines, config.keepalive))
                 case OpenAICompatible():
                     from satellite.engines.chat.openai import OpenAIChat
 
-                    models.append(OpenAIChat(provider, self.config.chat, self.config.deadlines))
+                    models.append(OpenAIChat(provider, config.chat, config.deadlines, config.keepalive))
                 case Local():
                     model, load = self._build_local(provider)
                     models.append(model)
                     loads.append(load)
-        if len(models) == 1:
-            chat = models[0]
-        else:
-            from satellite.engines.chat.route import RouteChat
-
-            chat = RouteChat(models, self.config.deadlines)
 
         async def load_all() -> None:
             for load in loads:
@@ -238,7 +239,7 @@ class Daemon:
                         raise
                     _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
 
-        return self._slot(Stage.CHAT, chat, load_all)
+        return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines), load_all)
 
     def _build_local(self, provider: Local) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
         from satellite.engines.llamacpp import LlamaCppChat
@@ -253,6 +254,8 @@ class Daemon:
 
     async def _load_all(self) -> None:
         await asyncio.gather(*(slot.load(load) for slot, load in self._loads))
+        self._status.cold = await warm_up(self._stages)
+        self._status.ready = True
         self._loaded.set()
         failed = [slot.stage for slot in self.engines.slots if slot.failure is not None]
         if failed:

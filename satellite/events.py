@@ -34,8 +34,8 @@ class RunEvent:
     """One step of one run.
 
     `at` is `time.monotonic()` in seconds. `data` by type: wake_word-end {name}; stt-end {text, language};
-    chat-delta {text}; chat-end {text, provider}; tts-start {voice, rate}; tts-end {audio_seconds};
-    error {stage, code, text}.
+    chat-delta {text}; chat-end {text, provider, and `ChatStats.described()`}; tts-start {voice, rate};
+    tts-end {audio_seconds}; error {stage, code, text}.
     """
 
     type: RunEventType

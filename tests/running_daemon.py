@@ -62,7 +62,9 @@ class RunningDaemon:
         self.call(self._settled())
 
     async def _settled(self) -> None:
-        busy: list[Any] = [*self.daemon._workers.values(), self.daemon.engines.chat.engine]
+        chat: Any = self.daemon.engines.chat.engine
+        local = [model for model in chat.models if model.provider == "local"]
+        busy: list[Any] = [*self.daemon._workers.values(), *local]
         async with asyncio.timeout(50):
             while self.daemon._server.connections or any(engine.pending for engine in busy):
                 await asyncio.sleep(0.01)

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from satellite.bench.stand_ins import ollama, openai
+from satellite.bench.stand_ins.http import Words, dictated, script
+from satellite.bench.stand_ins.ollama import OllamaServer
+from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatUnavailable
-from tests import ollama_server, openai_server
-from tests.ollama_server import OllamaServer
-from tests.openai_server import OpenAIServer, Words, dictated, script
 
 PATIENCE_SECONDS = 10
 
@@ -61,8 +62,8 @@ def _openai(url: str, deadlines: Deadlines, gap_seconds: float) -> ChatModel:
 def api(request: pytest.FixtureRequest) -> Api:
     """Each API in turn."""
     if request.param == "ollama":
-        return Api(OllamaServer, _ollama, ollama_server.Fault)
-    return Api(OpenAIServer, _openai, openai_server.Fault)
+        return Api(OllamaServer, _ollama, ollama.Fault)
+    return Api(OpenAIServer, _openai, openai.Fault)
 
 
 def ask(model: ChatModel, question: str = "What is the capital of France?") -> AsyncGenerator[ChatDelta, None]:

@@ -1,6 +1,7 @@
 """Ollama: what it is sent, and what it says when it cannot answer."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from satellite.bench.stand_ins.http import script, thought_by
+from satellite.bench.stand_ins.ollama import Fault, OllamaServer
 from satellite.config import Chat, Deadlines, Local, Ollama
 from satellite.engines import Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.llamacpp import LlamaCppChat
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
-from tests.ollama_server import Fault, OllamaServer
-from tests.openai_server import script, thought_by
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
 
@@ -62,13 +63,13 @@ def test_every_request_carries_the_same_options() -> None:
             await answered(model)
         for exchange in server.exchanges:
             assert exchange.body["options"] == {"num_ctx": 8192, "num_predict": 50, "temperature": 0.0}
-            assert exchange.body["keep_alive"] == 600
+            assert exchange.body["keep_alive"] == -1
             assert exchange.body["think"] is False
         assert (server.counts.loads, server.counts.reloads) == (1, 0)
         assert server.runner is not None
-        assert server.runner.keep_alive_seconds == 600
+        assert server.runner.keep_alive_seconds == math.inf
 
-    run(scenario, num_ctx=8192, keep_alive=600)
+    run(scenario, num_ctx=8192)
 
 
 def test_the_conversation_is_sent_as_it_is() -> None:
@@ -79,7 +80,9 @@ def test_the_conversation_is_sent_as_it_is() -> None:
         await answered(model)
         sent = server.exchanges[0].body["messages"]
         assert sent == [{"role": message.role, "content": message.content} for message in QUESTION]
-        assert server.counts.cached_characters[0] < server.counts.cached_characters[1]
+        first, second = server.counts.generations
+        assert first.cached_tokens == 0
+        assert second.evaluated_tokens == 1
 
     run(scenario)
 
@@ -132,17 +135,13 @@ def test_a_server_that_is_no_ollama_is_told_apart() -> None:
 
 
 def test_a_refused_request_is_rejected() -> None:
-    """What Ollama answers with 400 is no use repeating."""
+    """What Ollama answers with 400 is no use repeating, and nothing against the server."""
 
-    class Thinking(OllamaChat):
-        def request(self, messages: Any) -> dict[str, Any]:
-            return super().request(messages) | {"think": True}
-
-    async def scenario(server: OllamaServer, _: OllamaChat) -> None:
-        model = Thinking(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
-        with pytest.raises(ChatRejected, match="does not support thinking"):
+    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+        server.faults = [Fault.BAD_REQUEST]
+        with pytest.raises(ChatRejected):
             await answered(model)
-        await model.close()
+        assert model.health.up
 
     run(scenario)
 

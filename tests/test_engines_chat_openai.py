@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from satellite.bench.stand_ins.http import script
+from satellite.bench.stand_ins.openai import Fault, OpenAIServer
 from satellite.config import Chat, Deadlines, OpenAICompatible
 from satellite.engines import Message
 from satellite.engines.chat.failures import RateLimited
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
-from tests.openai_server import Fault, OpenAIServer, script
 
 KEY = "gsk_NobodyMayEverSeeThis"
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]

@@ -9,18 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config import Chat, Deadlines, Local, Ollama, OpenAICompatible
+from satellite.bench.stand_ins import ollama as ollama_stand_in
+from satellite.bench.stand_ins import openai as openai_stand_in
+from satellite.bench.stand_ins.http import script
+from satellite.bench.stand_ins.ollama import OllamaServer
+from satellite.bench.stand_ins.openai import OpenAIServer
+from satellite.config import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat
 from satellite.engines.llamacpp import LlamaCppChat
 from satellite.errors import ChatUnavailable
-from tests import ollama_server, openai_server
-from tests.ollama_server import OllamaServer
-from tests.openai_server import OpenAIServer, script
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
+OllamaFault = ollama_stand_in.Fault
+GroqFault = openai_stand_in.Fault
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,18 @@ class House:
     chat: RouteChat
 
 
-def run(scenario: Callable[[House], Awaitable[None]], *, first: float = 10, key: str | None = None) -> None:
-    """Run `scenario` in a house where the first word may take `first` seconds."""
+def run(
+    scenario: Callable[[House], Awaitable[None]], *, first: float = 10, key: str | None = None, **settings: float
+) -> None:
+    """Run `scenario` in a house where the first word may take `first` seconds, and which is not looked after."""
 
     async def main() -> None:
         ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
         groq.key = key
         async with asyncio.timeout(20), ollama, groq:
-            chat = RouteChat(providers(ollama, groq), Deadlines(chat_first_token_seconds=first))
+            chat_settings = Chat(**{"first_token_seconds": 0.2, **settings})
+            models = providers(ollama, groq, chat_settings)
+            chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))
             try:
                 await scenario(House(ollama, groq, chat))
             finally:
@@ -49,21 +57,36 @@ def run(scenario: Callable[[House], Awaitable[None]], *, first: float = 10, key:
     asyncio.run(main())
 
 
-def providers(ollama: OllamaServer, groq: OpenAIServer) -> list[ChatModel]:
+def providers(ollama: OllamaServer, groq: OpenAIServer, chat: Chat) -> list[ChatModel]:
     """Return a model for each server."""
     hosted = OpenAICompatible(type="openai", url=groq.base_url, model=groq.model)
+    often = KeepAlive(interval_seconds=0.05)
     return [
-        OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), Chat(), Deadlines()),
-        OpenAIChat(hosted, Chat(), Deadlines()),
+        OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, Deadlines(), often),
+        OpenAIChat(hosted, chat, Deadlines(), often),
     ]
+
+
+async def deltas_of(chat: ChatModel) -> list[ChatDelta]:
+    """Return the deltas of a whole answer."""
+    async with aclosing(chat.stream(QUESTION)) as stream:
+        return [delta async for delta in stream]
 
 
 async def answered(chat: ChatModel) -> str:
     """Return a whole answer with the name of who gave it."""
-    async with aclosing(chat.stream(QUESTION)) as stream:
-        deltas = [delta async for delta in stream]
+    deltas = await deltas_of(chat)
     assert len({delta.provider for delta in deltas}) == 1
     return f"{deltas[0].provider}: " + "".join(delta.text for delta in deltas)
+
+
+async def watched(house: House, until: Callable[[], bool]) -> None:
+    """Look after the providers until something holds."""
+    watch = asyncio.create_task(house.chat.watch())
+    while not until():
+        await asyncio.sleep(0.01)
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
 
 
 def test_the_first_answers_and_nobody_else_is_asked() -> None:
@@ -74,36 +97,84 @@ def test_the_first_answers_and_nobody_else_is_asked() -> None:
         assert house.groq.exchanges == []
         assert house.chat.provider == "ollama, groq"
 
-    run(scenario)
+    run(scenario, first_token_seconds=5)
 
 
-def test_the_second_answers_when_the_first_fails_before_a_word() -> None:
-    """A crash, a refusal and an absent server alike send the question on."""
-
-    async def scenario(house: House) -> None:
-        for fault in (ollama_server.Fault.CRASH, ollama_server.Fault.BUSY):
-            house.ollama.faults = [fault]
-            assert await answered(house.chat) == "groq: Paris, says Groq."
-
-    run(scenario)
-
-
-def test_the_second_answers_when_the_first_is_silent() -> None:
-    """A provider that hangs gets its share of the deadline, and its request is withdrawn."""
+@pytest.mark.parametrize("fault", [OllamaFault.CRASH, OllamaFault.BUSY])
+def test_the_second_answers_when_the_first_fails_before_a_word(fault: OllamaFault) -> None:
+    """A crash and a refusal alike send the question on, and the answer says why."""
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.HANG]
+        house.ollama.faults = [fault]
+        deltas = await deltas_of(house.chat)
+        assert "".join(delta.text for delta in deltas) == "Paris, says Groq."
+        stats = deltas[-1].stats
+        assert stats is not None
+        assert stats.switch_reason.startswith("ollama: Ollama at http://127.0.0.1")
+        assert stats.first_token_seconds is not None
+
+    run(scenario, first_token_seconds=5)
+
+
+def test_who_failed_is_not_asked_again_until_it_is_back() -> None:
+    """A provider known to be down costs nobody a moment; the timer finds out when it is well."""
+
+    async def scenario(house: House) -> None:
+        house.ollama.faults = [OllamaFault.CRASH]
         assert await answered(house.chat) == "groq: Paris, says Groq."
-        assert house.ollama.abandoned.is_set()
+        asked = len(house.ollama.exchanges)
+        assert await answered(house.chat) == "groq: Paris, says Groq."
+        assert len(house.ollama.exchanges) == asked
+        await watched(house, lambda: house.chat.models[0].health.up)
+        assert await answered(house.chat) == "ollama: Paris, says Ollama."
 
-    run(scenario, first=3)
+    run(scenario, first_token_seconds=5)
+
+
+def test_the_second_is_asked_as_well_when_the_first_is_silent() -> None:
+    """A provider that hangs costs the patience once, then none."""
+
+    async def scenario(house: House) -> None:
+        house.ollama.faults = [OllamaFault.HANG]
+        assert await answered(house.chat) == "groq: Paris, says Groq."
+        assert not house.chat.models[0].health.up
+
+    run(scenario)
+
+
+def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
+    """Being late is not being out; whoever loses is stopped, and not blamed for it."""
+
+    async def scenario(house: House) -> None:
+        house.ollama.first_token_seconds = 0.5
+        house.groq.first_token_seconds = 10
+        assert await answered(house.chat) == "ollama: Paris, says Ollama."
+        await house.groq.abandoned.wait()
+        assert house.chat.models[1].health.up
+
+    run(scenario)
+
+
+def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
+    """The first that speaks is heard; the other is hung up on, and is asked first the next time."""
+
+    async def scenario(house: House) -> None:
+        await answered(house.chat)
+        house.ollama.first_token_seconds = 1.0
+        assert await answered(house.chat) == "groq: Paris, says Groq."
+        await house.ollama.abandoned.wait()
+        assert house.chat.models[0].health.up
+        house.ollama.first_token_seconds = 0.0
+        assert await answered(house.chat) == "ollama: Paris, says Ollama."
+
+    run(scenario, first_token_seconds=5, hedge_seconds=0.1)
 
 
 def test_after_the_first_word_an_error_is_an_error() -> None:
     """Nothing is ever said twice: the second is not asked to begin again."""
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.RESET]
+        house.ollama.faults = [OllamaFault.RESET]
         said: list[ChatDelta] = []
         async with aclosing(house.chat.stream(QUESTION)) as deltas:
             with pytest.raises(ChatUnavailable, match="broke off"):
@@ -112,14 +183,14 @@ def test_after_the_first_word_an_error_is_an_error() -> None:
         assert [delta.text for delta in said] == ["Paris"]
         assert house.groq.exchanges == []
 
-    run(scenario)
+    run(scenario, first_token_seconds=5)
 
 
 def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
     """One error tells the administrator what is wrong with all of them."""
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.BUSY]
+        house.ollama.faults = [OllamaFault.BUSY]
         with pytest.raises(ChatUnavailable) as caught:
             await answered(house.chat)
         message = str(caught.value)
@@ -129,46 +200,58 @@ def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
         assert "Invalid API Key" in message
         assert caught.value.code == "chat-refused"
 
-    run(scenario, key="another")
+    run(scenario, key="another", first_token_seconds=5)
 
 
-def test_when_nobody_answers_in_time_all_have_had_their_share() -> None:
-    """The deadline for the first word is one for all: it is divided, and told."""
+def test_when_nobody_answers_in_time_each_is_named() -> None:
+    """The deadline for the first word is one for all."""
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.HANG]
-        house.groq.faults = [openai_server.Fault.HANG]
-        with pytest.raises(
-            ChatUnavailable, match=r"ollama: no word within 0\.475 s; groq: no word within 0\."
-        ) as caught:
-            async with asyncio.timeout(1):
-                await answered(house.chat)
+        house.ollama.faults = [OllamaFault.HANG]
+        house.groq.faults = [GroqFault.HANG]
+        with pytest.raises(ChatUnavailable, match=r"ollama: no word within .*; groq: no word within") as caught:
+            await answered(house.chat)
         assert caught.value.code == "chat-timeout"
-        assert house.ollama.abandoned.is_set()
         await house.groq.abandoned.wait()
 
     run(scenario, first=1)
+
+
+def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
+    """Better a try than silence; a rate limit, though, is kept."""
+
+    async def scenario(house: House) -> None:
+        house.groq.retry_after = "60"
+        house.ollama.faults = [OllamaFault.CRASH] * 2
+        house.groq.faults = [GroqFault.RATE_LIMIT]
+        for _ in range(2):
+            with pytest.raises(ChatUnavailable):
+                await answered(house.chat)
+        assert len(house.groq.exchanges) == 1
+        assert await answered(house.chat) == "ollama: Paris, says Ollama."
+
+    run(scenario, first_token_seconds=5)
 
 
 def test_closing_the_answer_closes_the_provider() -> None:
     """Whoever leaves stops the server that was answering, and starts no other."""
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.STALL]
+        house.ollama.faults = [OllamaFault.STALL]
         deltas = house.chat.stream(QUESTION)
         assert (await anext(deltas)).text == "Paris"
         await deltas.aclose()
         await house.ollama.abandoned.wait()
         assert house.groq.exchanges == []
 
-    run(scenario)
+    run(scenario, first_token_seconds=5)
 
 
 def test_cancelling_during_the_search_stops_it() -> None:
     """A cancelled question is not passed on to the next provider."""
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.HANG]
+        house.ollama.faults = [OllamaFault.HANG]
         waiting = asyncio.create_task(answered(house.chat))
         await house.ollama.asked.wait()
         waiting.cancel()
@@ -177,23 +260,30 @@ def test_cancelling_during_the_search_stops_it() -> None:
         await house.ollama.abandoned.wait()
         assert house.groq.exchanges == []
 
-    run(scenario)
+    run(scenario, first_token_seconds=5)
 
 
 def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
-    """The first failure is a warning, the next are details, and the recovery is news."""
+    """An administrator reads who answers now, and why; each question is not news."""
     caplog.set_level(logging.DEBUG, logger="satellite.engines.chat.route")
 
     async def scenario(house: House) -> None:
-        house.ollama.faults = [ollama_server.Fault.CRASH] * 3
-        for _ in range(5):
+        house.ollama.faults = [OllamaFault.CRASH]
+        for _ in range(3):
             await answered(house.chat)
+        switch = house.chat.last_switch
+        assert switch is not None
+        assert (switch.from_provider, switch.to_provider) == ("ollama", "groq")
+        await watched(house, lambda: house.chat.models[0].health.up)
+        for _ in range(3):
+            await answered(house.chat)
+        assert house.chat.switches == 2
 
-    run(scenario)
+    run(scenario, first_token_seconds=5)
     told = [record for record in caplog.records if record.name == "satellite.engines.chat.route"]
-    assert [record.levelname for record in told] == ["WARNING", "DEBUG", "DEBUG", "INFO"]
-    assert "ollama does not answer [chat-failed]" in told[0].getMessage()
-    assert "ollama answers again" in told[3].getMessage()
+    assert [record.levelname for record in told] == ["WARNING", "INFO"]
+    assert "groq answers now instead of ollama: ollama: Ollama at" in told[0].getMessage()
+    assert "ollama is back" in told[1].getMessage()
 
 
 @pytest.mark.models
@@ -205,8 +295,8 @@ def test_the_model_in_the_process_is_the_last_resort(models_directory: Path) -> 
         file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
         await local.load(file)
         async with OllamaServer(script("")) as ollama, OpenAIServer(script("")) as groq:
-            gone = providers(ollama, groq)
-        chat = RouteChat([*gone, local], Deadlines())
+            gone = providers(ollama, groq, Chat())
+        chat = RouteChat([*gone, local], Chat(), Deadlines())
         answer = await answered(chat)
         assert answer.startswith("local: ")
         assert "Paris" in answer

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,22 @@ NAME = "satellite"
 _CODE = Path(__file__).parents[2]
 """Where this very package was loaded from: that is what is measured."""
 
-_SHOWN = ("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp")
+_SHOWN = (
+    *("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp"),
+    *("ollama", "openai", "httpx"),
+)
 
 
-def daemon(folder: Path, models: Path, threads: int, *, chat: bool = True) -> Command:
-    """Return how the daemon is started; its configuration is written into `folder`.
+def daemon(
+    folder: Path,
+    models: Path,
+    threads: int,
+    *,
+    chat: bool = True,
+    handle_port: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Command:
+    """Return how the daemon is started; its configuration is written into `folder`, `settings` in place of its own.
 
     Without `chat` its chat model is an Ollama that does not exist: what is left is the rest of the daemon.
     """
@@ -29,7 +41,8 @@ def daemon(folder: Path, models: Path, threads: int, *, chat: bool = True) -> Co
     config: dict[str, Any] = {
         "log_level": "warning",
         "wyoming": {"host": "127.0.0.1", "port": port}
-        | dict.fromkeys(("wake_port", "stt_port", "tts_port", "handle_port")),
+        | dict.fromkeys(("wake_port", "stt_port", "tts_port"))
+        | {"handle_port": handle_port},
         "zeroconf": {"enabled": False},
         "models": {"directory": str(models)},
         "stt": {
@@ -45,10 +58,14 @@ def daemon(folder: Path, models: Path, threads: int, *, chat: bool = True) -> Co
         nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}
         config["chat"] = {"providers": [nowhere]}
     file = folder / f"satellite-{port}.yaml"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    file.write_text(yaml.safe_dump(config | dict(settings or {})), encoding="utf-8")
+    return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"], environment())
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which a process finds this very package."""
     code = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
-    arguments = [sys.executable, "-m", "satellite", "--config", str(file), "run"]
-    return Command(NAME, port, arguments, os.environ | {"PYTHONPATH": code})
+    return os.environ | {"PYTHONPATH": code}
 
 
 def versions() -> dict[str, str]:

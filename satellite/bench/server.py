@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,20 @@ _STOP_SECONDS = 10.0
 _LOG_LINES = 15
 
 
+async def described(port: int) -> None:
+    """Ask a Wyoming server to describe itself; raises where it does not."""
+    async with connected(port) as client:
+        await client.write_event(Describe().event())
+        while (await receive(client)).type != "info":
+            pass
+
+
+async def reachable(port: int) -> None:
+    """Connect to a server that does not speak Wyoming; raises where none listens."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """How to start a server that listens on `port` of the loopback interface."""
@@ -32,6 +46,8 @@ class Command:
     port: int
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    probe: Callable[[int], Awaitable[None]] = described
+    """Raises as long as what listens on the port does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def started(command: Command) -> AsyncIterator[Server]:
-    """Run the server for the length of the `with`; inside, it answers `describe`.
+    """Run the server for the length of the `with`; inside, it answers its probe.
 
     Raises `SatelliteError` with the code `bench-server` and the end of its log when it does not come up.
     """
@@ -79,11 +95,8 @@ async def _answers(command: Command, process: asyncio.subprocess.Process, log: P
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.returncode is None:
         with contextlib.suppress(OSError, SatelliteError, TimeoutError):
-            async with asyncio.timeout(5), connected(command.port) as client:
-                await client.write_event(Describe().event())
-                while (await receive(client)).type != "info":
-                    pass
-                return
+            async with asyncio.timeout(5):
+                return await command.probe(command.port)
         await asyncio.sleep(_POLL_SECONDS)
     what = "did not answer in time" if process.returncode is None else f"ended with status {process.returncode}"
     raise SatelliteError(f"{command.name} {what}; the end of its log:\n{_end_of(log)}", code="bench-server")

@@ -8,10 +8,11 @@ library allows.
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from satellite.audio import AudioFormat
-from satellite.engines.chat.stats import ChatStats
+from satellite.engines.health import Health
+from satellite.engines.stats import ChatStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,13 @@ class Message:
 
     role: str
     content: str
+    aside: str = ""
+    """What the model is told of the moment in which a question was asked."""
+
+    @property
+    def whole(self) -> str:
+        """Content with the aside behind it."""
+        return f"{self.content}\n[{self.aside}]" if self.aside else self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +129,39 @@ class ChatDelta:
     """Who generates it, such as `ollama` or `local`."""
 
     stats: ChatStats | None = None
-    """What the answer cost; only with the last delta, whose text is often empty."""
+    """What the answer cost; always with the last delta, whose text is often empty, and only there."""
 
 
 class ChatModel(Protocol):
     """A chat model behind whatever API."""
 
     provider: str
+    model: str
+    context_tokens: int | None
+    """Longest conversation it reads, tokens; None when unknown."""
+
+    leaves_house: bool
+    """Whether what people say is sent outside the house."""
+
+    @property
+    def health(self) -> Health:
+        """Return whether it is worth asking now; costs no time."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return what else there is to tell of it, fit for JSON."""
 
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; closing the generator stops the model."""
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Get ready for a question behind `messages`, which is to come soon; returns at once, and never fails."""
+
+    async def warm_up(self) -> None:
+        """Return once it is ready to answer at its best. Raises `ChatError` when it cannot answer."""
+
+    async def watch(self) -> None:
+        """Look after it until cancelled."""
 
     async def close(self) -> None:
         """Release connections and memory; may be called twice."""

@@ -14,10 +14,12 @@ from typing import Any
 
 from satellite.config import Chat, Local, cpu_threads
 from satellite.engines import ChatDelta, Message
-from satellite.engines.chat.answer import Answer
+from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.failures import failure
-from satellite.engines.chat.stats import ChatStats
+from satellite.engines.health import Health
 from satellite.engines.libgomp import library_path
+from satellite.engines.stats import ChatStats
+from satellite.engines.tokens import fitting
 from satellite.errors import ChatError, ChatUnavailable
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,11 +42,18 @@ class LlamaCppChat:
     """A `ChatModel` with one answer at a time; `queue_size` others may wait. A child that dies is started again."""
 
     provider = "local"
+    leaves_house = False
 
     def __init__(self, settings: Local, chat: Chat, *, load_seconds: float = 60.0, queue_size: int = 16) -> None:
         self.busy_since: float | None = None
         """When the answer that is being made was begun (`time.monotonic()`), for whoever watches for a wedged model."""
 
+        self.model = settings.model
+        self.context_tokens: int | None = settings.context_tokens
+        self._answers = Answers(self.provider)
+        self._state = "loading"
+        self._words = f"{settings.model} is being loaded into this process"
+        self._since = time.monotonic()
         self._settings = settings
         self._chat = chat
         self._load_seconds = load_seconds
@@ -65,7 +74,39 @@ class LlamaCppChat:
     async def load(self, file: Path) -> None:
         """Load `file`, a GGUF, and warm it up. Raises `ChatUnavailable`(not-ready)."""
         self._file = file
-        await self._start()
+        try:
+            await self._start()
+        except ChatUnavailable as error:
+            self._become("failed", str(error))
+            raise
+        self._become("ready", f"{self.model} runs on this machine")
+
+    @property
+    def health(self) -> Health:
+        """Return whether it is loaded; one that died is started again by the next question."""
+        return Health(self._state, self._state == "ready", self._words, since=self._since)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return how many answers it has to give."""
+        return {"pending": self.pending}
+
+    def _become(self, state: str, words: str) -> None:
+        self._state, self._words, self._since = state, words, time.monotonic()
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Read `messages` now, unless there is something to answer; its token is for nobody."""
+        alive = self._process is not None and self._process.returncode is None
+        if messages and alive and not self._generations:
+            self._begin({**self._request(messages), "max_tokens": 1})
+
+    async def warm_up(self) -> None:
+        """Loading has answered already."""
+        if self._state == "failed":
+            raise ChatUnavailable(self._words, kind="not-ready")
+
+    async def watch(self) -> None:
+        """Nothing is to be looked after: a child that dies is started by the next question."""
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
@@ -74,13 +115,10 @@ class LlamaCppChat:
         if self.pending > self._queue_size:
             raise ChatError(f"chat has {self._queue_size} requests waiting; try again later", kind="busy")
         await self._start()
-        answer = Answer(self.provider)
-        self._number += 1
-        number = self._number
-        generation = self._generations[number] = _Generation()
-        self._mark_busy()
+        answer = self._answers.begin()
+        number = self._begin(self._request(messages))
+        generation = self._generations[number]
         try:
-            self._write({"id": number, "request": self._request(messages)})
             while (text := await generation.next()) is not None:
                 if delta := answer.delta(text):
                     yield delta
@@ -88,6 +126,14 @@ class LlamaCppChat:
             if number in self._generations:
                 self._write({"cancel": number})  # it goes on to its next token, or to the end of the batch it reads
         yield answer.end(generation.stats)
+
+    def _begin(self, request: dict[str, Any]) -> int:
+        """Have the child answer `request`; return the number of the generation."""
+        self._number += 1
+        self._generations[self._number] = _Generation()
+        self._mark_busy()
+        self._write({"id": self._number, "request": request})
+        return self._number
 
     async def close(self) -> None:
         """Stop every answer and end the child; may be called twice."""
@@ -193,8 +239,12 @@ class LlamaCppChat:
                 self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _request(self, messages: Sequence[Message]) -> dict[str, Any]:
+        fitted = fitting(messages, self._settings.context_tokens - self._chat.max_tokens)
         return {
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [
+                {"role": message.role, "content": message.whole if self._settings.tell else message.content}
+                for message in fitted
+            ],
             "max_tokens": self._chat.max_tokens,
             "temperature": self._chat.temperature,
             "stream": True,
@@ -211,7 +261,7 @@ class _Generation:
         self.stats: ChatStats | None = None
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._error: ChatError | None = None
-        self._finished = False
+        self._finished = self._truncated = False
 
     def take(self, message: dict[str, Any]) -> None:
         """Note one of the child's lines."""
@@ -224,10 +274,11 @@ class _Generation:
             self._error = failure("the chat model", int(error.get("code", 500)), str(error.get("message", error)))
         for choice in chunk.get("choices", ()):
             self._finished = self._finished or choice.get("finish_reason") is not None
+            self._truncated = self._truncated or choice.get("finish_reason") == "length"
             if text := choice["delta"].get("content"):
                 self._pieces.put_nowait(text)
         if timings := chunk.get("timings"):
-            self.stats = _stats(timings)
+            self.stats = _stats(timings, truncated=self._truncated)
 
     def fail(self, error: ChatError) -> None:
         """End the answer with `error`."""
@@ -244,8 +295,9 @@ class _Generation:
         return text
 
 
-def _stats(timings: dict[str, Any]) -> ChatStats:
+def _stats(timings: dict[str, Any], *, truncated: bool) -> ChatStats:
     return ChatStats(
+        truncated=truncated,
         prompt_tokens=timings["cache_n"] + timings["prompt_n"],
         cached_tokens=timings["cache_n"],
         answer_tokens=timings["predicted_n"],

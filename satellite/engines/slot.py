@@ -17,8 +17,13 @@ T = TypeVar("T")
 class Slot(Generic[T]):
     """One engine: loading, ready, or failed. With `load`, it is loaded when it is first asked for."""
 
-    def __init__(self, stage: Stage, engine: T, *, load: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, stage: Stage, engine: T, *, name: str = "", load: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.stage = stage
+        self.name = name or stage.value
+        """Unique among the daemon's slots."""
+
         self.engine = engine
         """The engine itself, loaded or not; only what needs no model may be asked of it before `get`."""
 
@@ -26,6 +31,16 @@ class Slot(Generic[T]):
         self._load_on_demand = load
         self._loading: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
+
+    @property
+    def settled(self) -> bool:
+        """True once the engine is loaded or has failed."""
+        return self._settled.is_set()
+
+    @property
+    def on_demand(self) -> bool:
+        """True for an engine that is loaded when it is first asked for."""
+        return self._load_on_demand is not None
 
     @property
     def ready(self) -> bool:

@@ -43,6 +43,7 @@ class CommandListener:
             )
             endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)))
         self._answered = False
+        self._session.stages.expect()
         self._recorder = Recorder(
             vad, threshold=config.vad.threshold, max_seconds=config.wyoming.max_audio_seconds, endpoint=endpoint
         )
@@ -111,6 +112,7 @@ class WakeListener:
             self._first_ms = timestamp_ms or 0
         for detection in await self._stream.feed(pcm):
             self._detected = True
+            self._session.stages.expect()
             at_ms = self._first_ms + round(detection.seconds * 1000)
             await self._session.connection.send(
                 Detection(name=detection.name, timestamp=at_ms, context=self._request.context)

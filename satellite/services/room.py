@@ -114,7 +114,7 @@ class _Room:
             case RunEventType.STT_END:
                 return [Transcript(text=data["text"], language=data["language"] or None)]
             case RunEventType.CHAT_END:
-                return [Handled(text=data["text"], context={"provider": data["provider"]})]
+                return [Handled(text=data["text"], context={k: v for k, v in data.items() if k != "text"})]
             case RunEventType.TTS_START:
                 self._sounding = True
                 return [AudioStart(rate=data["rate"], width=2, channels=1)]

@@ -41,6 +41,9 @@ _LAST_ANSWERS_SECONDS = 30.0
 
 ALL_STAGES = frozenset(Stage)
 
+_STATUS = "status"
+"""Our own event, on the port with all services: asks for the daemon's state, and brings it."""
+
 
 _FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("text", "name", "language", "speaker"), str),
@@ -69,10 +72,18 @@ class Listener(Protocol):
 class Session:
     """Serves one connection until the client leaves."""
 
-    def __init__(self, connection: Connection, stages: Stages, bus: EventBus, served: frozenset[Stage]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stages: Stages,
+        bus: EventBus,
+        served: frozenset[Stage],
+        status: Callable[[], Awaitable[dict[str, Any]]],
+    ) -> None:
         self.connection = connection
         self.stages = stages
         self.bus = bus
+        self._status = status
         self._served = served
         self._programs: dict[str, str] = {}
         self._listener: Listener | None = None
@@ -143,10 +154,12 @@ class Session:
             await self._listen(DialogueListener(self, RunPipeline.from_event(event)))
         elif Transcript.is_type(event.type) and Stage.CHAT in self._served:
             transcript = Transcript.from_event(event)
-            self.request(lambda: answer(self, transcript.text or "", transcript.context))
+            self.request(lambda: answer(self, transcript.text or "", transcript.context, transcript.language))
         elif Intent.is_type(event.type) and Stage.CHAT in self._served:
             intent = Intent.from_event(event)
-            self.request(lambda: answer(self, intent.text or "", intent.context))
+            self.request(lambda: answer(self, intent.text or "", intent.context, None))
+        elif event.type == _STATUS and self._served == ALL_STAGES:
+            self.request(self._tell_status)
         elif Stage.TTS in self._served:
             await self._dispatch_speech(event)
 
@@ -171,6 +184,9 @@ class Session:
             self.request(lambda: speak(self, stream, request.voice, request.text_format, streaming=False))
         elif SynthesizeChunk.is_type(event.type) or SynthesizeStop.is_type(event.type):
             raise ProtocolError(f"{event.type} without synthesize-start")
+
+    async def _tell_status(self) -> None:
+        await self.connection.send(Event(_STATUS, await self._status()))
 
     def _info(self) -> Event:
         return info.describe(
@@ -256,11 +272,14 @@ class Session:
         except (ConnectionError, ProtocolError):
             self.connection.abort()
 
-    async def fail(self, error: SatelliteError) -> None:
-        """Log `error` and tell the client."""
+    async def fail(self, error: SatelliteError, *, spoken: str | None = None) -> None:
+        """Log `error` and tell the client: in words to be `spoken`, if there are any, with our own as `detail`."""
         severity = logging.WARNING if isinstance(error, StageError) else logging.INFO
         _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error)
-        await self.connection.send(Error(text=str(error), code=error.code))
+        event = Error(text=spoken or str(error), code=error.code).event()
+        if spoken:
+            event.data["detail"] = str(error)
+        await self.connection.send(event)
 
 
 def _check_fields(data: dict[str, Any]) -> None:

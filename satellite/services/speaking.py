@@ -78,8 +78,8 @@ async def speak(
         async with aclosing(session.stages.speak(stream.texts(), speaker)) as sound:
             await session.connection.send(AudioStart(rate=format_.rate, width=format_.width, channels=format_.channels))
             started = True
-            async for pcm in sound:
-                for chunk in audio_chunks(format_, pcm):
+            async for piece in sound:
+                for chunk in audio_chunks(format_, piece.pcm):
                     await session.connection.send(chunk)
     except StageError as error:
         await session.fail(error)

@@ -139,6 +139,21 @@ def _cut(text: str) -> int:
     return _LONGEST_PIECE
 
 
+def finished(text: str) -> str:
+    """Return `text` up to the end of its last complete sentence, or all of it if none is complete."""
+    text = text.strip()
+    ends = [
+        match.end() for match in _SENTENCE_END.finditer(f"{text}\n") if not _ABBREVIATION.search(text[: match.end()])
+    ]
+    complete = [end for end in ends if end <= len(text)]
+    return text[: complete[-1]].strip() if complete else text
+
+
+def is_finished(text: str) -> bool:
+    """Return whether `text` ends with a complete sentence."""
+    return bool(text.strip()) and finished(f"{text.strip()} x") == text.strip()
+
+
 def pieces(text: str) -> Iterator[str]:
     """Yield a complete `text` in speakable pieces."""
     splitter = ClauseSplitter()

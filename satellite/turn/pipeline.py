@@ -7,18 +7,29 @@ point ends the run: every stage is a coroutine or a closed generator, nothing ou
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from satellite.audio import AudioFormat, seconds_of
-from satellite.engines import Speaker, Transcription, VoiceChoice
-from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
+from satellite.engines import ChatDelta, Message, Speaker, Transcription, VoiceChoice
+from satellite.errors import (
+    STAGE_ERRORS,
+    ChatError,
+    SatelliteError,
+    SpeechToTextError,
+    Stage,
+    StageError,
+    WakeWordError,
+)
 from satellite.events import EventBus, RunEvent, RunEventType, new_run_id
 from satellite.turn.ahead import ahead
+from satellite.turn.clauses import finished, is_finished
+from satellite.turn.dialogue import Question
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.inbox import AudioInbox
+from satellite.turn.phrases import Phrase
 from satellite.turn.recorder import Recorder
 from satellite.turn.stages import Stages, once
 
@@ -43,6 +54,11 @@ class RunRequest:
     """What a run shall do."""
 
     room: str
+    """Who the run is for, in events and logs, and whose conversation it goes on with."""
+
+    named_room: str | None = None
+    """The room as a person calls it, which the chat model is told."""
+
     start: Stage = Stage.WAKE
     end: Stage = Stage.TTS
     wake_words: tuple[str, ...] | None = None
@@ -71,6 +87,14 @@ class Run:
         self._emit_to_room = emit
         self._stage = request.start
         self._leftover = b""
+        self._whole = ""
+        """The chat model's answer so far."""
+
+        self._spoken: list[str] = []
+        """The pieces of it whose sound the room has got."""
+
+        self._truncated = False
+        self._sent_bytes = 0
 
     async def execute(self, audio: AudioInbox) -> bool:
         """Run to the end and return whether it succeeded.
@@ -98,15 +122,16 @@ class Run:
 
     async def _stages_in_order(self, audio: AudioInbox) -> None:
         request = self._request
-        text = request.text
+        text, language = request.text, request.language
         if request.includes(Stage.WAKE):
             await self._wake(audio)
         if request.includes(Stage.STT):
-            text = (await self._speech_to_text(audio)).text
+            transcription = await self._speech_to_text(audio)
+            text, language = transcription.text, transcription.language or language
         if not request.includes(Stage.STT) and not text.strip():
             raise STAGE_ERRORS[request.start]("there is no text to begin with", kind="empty")
         if request.includes(Stage.CHAT):
-            await self._answer(text)
+            await self._answer(Question(text, f"room {request.room}", request.named_room, language))
         elif request.start is Stage.TTS:
             await self._speak(once(text))
 
@@ -124,6 +149,7 @@ class Run:
                     for detection in await stream.feed(pcm):
                         keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detection.seconds))
                         self._leftover = pcm[max(0, keep_from) :]
+                        self._stages.expect(f"room {self._request.room}")
                         await self._emit(RunEventType.WAKE_WORD_END, name=detection.name, seconds=detection.seconds)
                         return
         except TimeoutError as late:
@@ -181,45 +207,83 @@ class Run:
         if speaking:
             await self._emit(RunEventType.STT_VAD_END)
 
-    async def _answer(self, text: str) -> None:
+    async def _answer(self, question: Question) -> None:
+        """Ask the chat model; remember what the room has heard of the answer, however the run ends."""
         self._stage = Stage.CHAT
         await self._emit(RunEventType.CHAT_START)
-        async with aclosing(self._deltas(text)) as deltas:
-            if self._request.includes(Stage.TTS):
-                await self._speak(deltas)
-            else:
-                async for _ in deltas:
-                    pass
+        dialogue = self._stages.dialogue
+        prompt = dialogue.prompt(question)
+        speaks = self._request.includes(Stage.TTS)
+        complete = False
+        try:
+            async with aclosing(self._deltas(prompt)) as deltas:
+                if speaks:
+                    await self._speak(deltas)
+                else:
+                    async for _ in deltas:
+                        pass
+            complete = True
+        finally:
+            heard = self._whole if complete or not speaks else " ".join(self._spoken)
+            dialogue.remember(question, prompt, heard)
 
-    async def _deltas(self, text: str) -> AsyncGenerator[str, None]:
+    async def _deltas(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         """Yield the chat model's answer, with the run's events around it."""
-        whole = provider = ""
-        async with aclosing(self._stages.chat(text)) as deltas:
+        last: ChatDelta | None = None
+        async with aclosing(self._stages.chat(prompt)) as deltas:
             async for delta in deltas:
-                whole += delta.text
-                provider = delta.provider
+                self._whole += delta.text
+                last = delta
+                self._truncated = delta.stats is not None and delta.stats.truncated
                 if delta.text:
                     await self._emit(RunEventType.CHAT_DELTA, text=delta.text)
                     yield delta.text
-        await self._emit(RunEventType.CHAT_END, text=whole.strip(), provider=provider)
+        assert last is not None
+        self._whole = finished(self._whole) if self._truncated else self._whole.strip()
+        described = last.stats.described() if last.stats else {}
+        await self._emit(RunEventType.CHAT_END, text=self._whole, provider=last.provider, **described)
 
     async def _speak(self, texts: AsyncGenerator[str, None]) -> None:
         """Speak `texts`; while one piece is on its way to the room, the next is synthesised.
 
-        Text without a word that can be spoken is sound without length, so that the room knows that it is over.
+        Text without a word that can be spoken is sound without length, so that the room knows that it is over. Where
+        words are missing because the chat model failed, an apology takes their place.
         """
         speaker = await self._stages.speaker(self._request.voice)
-        sent_bytes = 0
-        async with aclosing(ahead(self._stages.speak(texts, speaker), size=1)) as sound:
-            async for pcm in sound:
-                if not sent_bytes:
-                    await self._start_speaking(speaker)
-                await self._emit_to_room(Speech(speaker.format, pcm))
-                sent_bytes += len(pcm)
-        if not sent_bytes:
+        failure: ChatError | None = None
+        pieces = self._stages.speak(texts, speaker, truncated=lambda: self._truncated)
+        try:
+            async with aclosing(ahead(pieces, size=1)) as sound:
+                async for piece in sound:
+                    await self._send(speaker, piece.pcm)
+                    self._spoken.append(piece.text)
+        except ChatError as error:
+            failure = error
+            if apology := await self._apology(speaker):
+                await self._send(speaker, apology)
+        if not self._sent_bytes:
             await self._start_speaking(speaker)
-        seconds = sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
+        seconds = self._sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
         await self._emit(RunEventType.TTS_END, audio_seconds=seconds)
+        if failure is not None:
+            raise failure
+
+    async def _send(self, speaker: Speaker, pcm: bytes) -> None:
+        if not self._sent_bytes:
+            await self._start_speaking(speaker)
+        await self._emit_to_room(Speech(speaker.format, pcm))
+        self._sent_bytes += len(pcm)
+
+    async def _apology(self, speaker: Speaker) -> bytes:
+        """Return the sound of an apology, empty when no word is missing, or it cannot be spoken either."""
+        if is_finished(self._whole):
+            return b""
+        occasion = Phrase.INTERRUPTED if self._spoken else Phrase.UNAVAILABLE
+        try:
+            return await self._stages.phrase(occasion, speaker)
+        except StageError as error:
+            _LOGGER.warning("run %s in %s: [%s] %s", self._request.run_id, self._request.room, error.code, error)
+            return b""
 
     async def _start_speaking(self, speaker: Speaker) -> None:
         self._stage = Stage.TTS

@@ -1,15 +1,21 @@
 """The stages of a run, each with its deadline; the services offer them one by one, the pipeline joins them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 
 from satellite.config import Config
 from satellite.engines import ChatDelta, Message, Speaker, Transcription, VoiceChoice, WakeWordEngine
 from satellite.engines.slot import Engines
+from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
-from satellite.turn.clauses import ClauseSplitter
+from satellite.turn.clauses import ClauseSplitter, is_finished
+from satellite.turn.dialogue import Dialogue
+from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
+
+_CACHED_PHRASES = 16
 
 
 @contextmanager
@@ -21,12 +27,22 @@ def _translate_timeout(stage: Stage, seconds: float) -> Iterator[None]:
         raise STAGE_ERRORS[stage](f"{stage} took longer than {seconds:g} s", kind="timeout") from late
 
 
+@dataclass(frozen=True, slots=True)
+class SpokenPiece:
+    """A piece of text and its sound, in the speaker's format."""
+
+    text: str
+    pcm: bytes
+
+
 class Stages:
     """Wake, speech to text, chat and text to speech over the daemon's engines and deadlines."""
 
     def __init__(self, engines: Engines, config: Config) -> None:
         self.engines = engines
         self.config = config
+        self.dialogue = Dialogue(config.chat, engines.chat.engine.context_tokens)
+        self._phrases: dict[tuple[str, Phrase], bytes] = {}
 
     async def wake_engine(self, program: str | None = None) -> WakeWordEngine:
         """Return the loaded engine called `program`, or the default one."""
@@ -45,13 +61,22 @@ class Stages:
                     bytes(recorder.pcm), speech=recorder.speech, language=language, vocabulary=vocabulary
                 )
 
-    async def chat(self, text: str) -> AsyncGenerator[ChatDelta, None]:
-        """Yield the answer to `text`. Raises `ChatError`, also for an answer without a word."""
+    def expect(self, conversation: str | None = None) -> None:
+        """Get the chat model ready for a question that is about to be spoken."""
+        known = self.dialogue.beginning(conversation) if conversation else []
+        self.engines.chat.engine.prepare(known)
+
+    async def chat(self, prompt: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the answer to a prompt of `dialogue`. Raises `ChatError`, also for an answer without a word.
+
+        An answer of more than `chat.max_characters` ends there, as one that the model cut.
+        """
         model = await self.engines.chat.get(self.config.deadlines.load_seconds)
         deadlines = self.config.deadlines
         answered = False
+        left = self.config.chat.max_characters
         end = asyncio.get_running_loop().time() + deadlines.chat_seconds
-        async with aclosing(model.stream(self._messages(text))) as deltas:
+        async with aclosing(model.stream(prompt)) as deltas:
             while True:
                 first = deadlines.chat_first_token_seconds if not answered else deadlines.chat_seconds
                 with _translate_timeout(Stage.CHAT, first):
@@ -60,12 +85,13 @@ class Stages:
                 if delta is None:
                     break
                 answered = answered or bool(delta.text.strip())
+                left -= len(delta.text)
+                if left < 0:
+                    yield ChatDelta(delta.text[:left], delta.provider, ChatStats(truncated=True))
+                    return
                 yield delta
         if not answered:
             raise ChatError("the chat model gave an empty answer", kind="empty")
-
-    def _messages(self, text: str) -> list[Message]:
-        return [Message("system", self.config.chat.system_prompt), Message("user", text)]
 
     async def speaker(self, choice: VoiceChoice) -> Speaker:
         """Return the voice that `choice` means, loaded."""
@@ -75,20 +101,45 @@ class Stages:
             async with asyncio.timeout(seconds):
                 return await synthesizer.speaker(choice)
 
-    async def speak(self, texts: AsyncIterator[str], speaker: Speaker) -> AsyncGenerator[bytes, None]:
-        """Yield `texts` as PCM in the speaker's format, a clause at first, then sentence by sentence."""
-        splitter = ClauseSplitter()
-        async for text in texts:
-            for piece in splitter.feed(text):
-                yield await self._piece(speaker, piece)
-        for piece in splitter.flush():
-            yield await self._piece(speaker, piece)
+    async def speak(
+        self, texts: AsyncIterator[str], speaker: Speaker, *, truncated: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[SpokenPiece, None]:
+        """Yield `texts` as sound, a clause at first, then sentence by sentence.
 
-    async def _piece(self, speaker: Speaker, piece: str) -> bytes:
+        A last sentence without an end is not spoken if the chat model broke off, nor, if others were, if it was cut.
+        """
+        splitter = ClauseSplitter()
+        spoke = False
+        broke: ChatError | None = None
+        try:
+            async for text in texts:
+                for piece in splitter.feed(text):
+                    yield await self._piece(speaker, piece)
+                    spoke = True
+        except ChatError as error:
+            broke = error
+        for piece in splitter.flush():
+            if is_finished(piece) or not (broke or (spoke and truncated())):
+                yield await self._piece(speaker, piece)
+        if broke is not None:
+            raise broke
+
+    async def _piece(self, speaker: Speaker, text: str) -> SpokenPiece:
         seconds = self.config.deadlines.tts_seconds
         with _translate_timeout(Stage.TTS, seconds):
             async with asyncio.timeout(seconds):
-                return await speaker.speak(piece)
+                return SpokenPiece(text, await speaker.speak(text))
+
+    async def phrase(self, occasion: Phrase, speaker: Speaker) -> bytes:
+        """Return what is said on `occasion`, in the speaker's language and format; at once if it was said before."""
+        key = (speaker.voice.name, occasion)
+        if key not in self._phrases:
+            text = phrase(self.config.phrases, occasion, next(iter(speaker.voice.languages), None))
+            pcm = (await self._piece(speaker, text)).pcm
+            if len(self._phrases) >= _CACHED_PHRASES:
+                del self._phrases[next(iter(self._phrases))]
+            self._phrases[key] = pcm
+        return self._phrases[key]
 
 
 async def once(text: str) -> AsyncGenerator[str, None]:

@@ -33,6 +33,9 @@ class Heard:
     wake_word: str | None = None
     transcript: str = ""
     reply: str = ""
+    handled: bool = False
+    """Whether the chat model has completed its answer."""
+
     provider: str = ""
     pcm: bytearray = field(default_factory=bytearray)
     format: AudioFormat | None = None
@@ -54,6 +57,7 @@ class Heard:
                 self.transcript = Transcript.from_event(event).text
             case "handled":
                 handled = Handled.from_event(event)
+                self.handled = True
                 self.reply = handled.text or ""
                 self.context = handled.context or {}
                 self.provider = str(self.context.get("provider", ""))
@@ -68,7 +72,8 @@ class Heard:
                 return True
             case "error":
                 error = Error.from_event(event)
-                raise SatelliteError(error.text, code=error.code or "internal-error")
+                reason = event.data.get("detail", error.text)
+                raise SatelliteError(str(reason), code=error.code or "internal-error")
         return False
 
 
@@ -100,6 +105,16 @@ async def ask_text(uri: str, text: str, on_words: Callable[[str], None], languag
             heard.take(event)
             if event.type in ("handled", "not-handled"):
                 return heard
+    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+async def status(uri: str) -> dict[str, Any]:
+    """Return the daemon's state."""
+    async with connected(uri) as connection:
+        await connection.send(Event("status"))
+        async for event in connection:
+            if event.type == "status":
+                return event.data
     raise DaemonUnreachable("the daemon closed the connection before it had answered")
 
 
@@ -145,7 +160,8 @@ async def converse(
         try:
             async for event in connection:
                 on_event(event)
-                if heard.take(event) or (event.type == "handled" and end is PipelineStage.HANDLE):
+                over = heard.take(event) or end is PipelineStage.HANDLE
+                if over and heard.handled:  # sound without a complete answer is an apology, with an error behind it
                     return heard
         finally:
             sending.cancel()

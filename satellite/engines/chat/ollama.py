@@ -1,117 +1,188 @@
-"""A chat model served by Ollama, by its native API: `/v1` can set neither context length nor keep-alive."""
+"""A chat model served by Ollama."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
-from satellite.config import Chat, Deadlines, Ollama
+from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import ChatDelta, Message
-from satellite.engines.chat.address import NO_PROXY, is_at_home, shown, warn_of_outside
-from satellite.engines.chat.answer import Answer
-from satellite.engines.chat.failures import failure
-from satellite.engines.chat.stats import ChatStats
+from satellite.engines.chat.address import is_at_home, warn_of_outside
+from satellite.engines.chat.answer import Answers
+from satellite.engines.chat.keepalive import Keeper
+from satellite.engines.chat.ollama_api import OllamaApi
+from satellite.engines.health import Health
+from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
 
-_CONNECT_SECONDS = 2.0
 _GAP_SECONDS = 10.0
 """Longest silence between two tokens."""
 
 _TAIL_SECONDS = 1.0
 """How long the end of the HTTP answer may take once the model's is complete."""
 
+_LINGER_SECONDS = 300.0
+"""Ollama's own limit for loading, OLLAMA_LOAD_TIMEOUT."""
+
 
 class OllamaChat:
-    """A `ChatModel`. Closing a stream closes its socket, at which Ollama stops generating."""
+    """A `ChatModel`. Closing a stream closes its socket, at which Ollama stops generating.
+
+    Before the first word that might abort the loading of the model, so that then the socket is kept, in the
+    background and one at a time, until the model speaks.
+    """
 
     provider = "ollama"
 
     def __init__(
-        self, settings: Ollama, chat: Chat, deadlines: Deadlines, *, gap_seconds: float = _GAP_SECONDS
+        self,
+        settings: Ollama,
+        chat: Chat,
+        deadlines: Deadlines,
+        keepalive: KeepAlive | None = None,
+        *,
+        gap_seconds: float = _GAP_SECONDS,
     ) -> None:
-        import httpx
-        import ollama
-
-        self._settings = settings
-        self._chat = chat
+        self.model = settings.model
+        self.context_tokens: int | None = settings.num_ctx
+        self.leaves_house = not is_at_home(settings.url)
+        self._api = OllamaApi(settings, chat)
+        prefix = [Message("system", chat.system_prompt)]
+        patience = chat.first_token_seconds
+        self.keeper = Keeper(self._api, keepalive or KeepAlive(), prefix, patience_seconds=patience)
+        self._patience_seconds = patience
         self._first_token_seconds = deadlines.chat_first_token_seconds
         self._gap_seconds = gap_seconds
-        self._server = f"Ollama at {shown(settings.url)}"
-        self._refused = ollama.ResponseError
-        self._unreachable = (httpx.ConnectError, httpx.ConnectTimeout)
-        at_home = is_at_home(settings.url)
-        if not at_home or settings.model.endswith("cloud"):  # Ollama hands models such as gpt-oss:120b-cloud on
+        self._answers = Answers(self.provider)
+        self._lingering: asyncio.Task[None] | None = None
+        if self.leaves_house or settings.model.endswith("cloud"):  # Ollama hands models such as gpt-oss:120b-cloud on
             warn_of_outside(self.provider, settings.url)
-        self._client: Any = ollama.AsyncClient(
-            host=settings.url,
-            # Reading is limited by `stream`: the first line and those after it may take differently long.
-            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
-            mounts=NO_PROXY if at_home else None,
-        )
 
-    def request(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """Return all of a request for the next answer.
+    @property
+    def health(self) -> Health:
+        """Return what the keep-alive timer knows of the model."""
+        return self.keeper.health
 
-        Context length and keep-alive go into every one: Ollama reloads the model when the former differs from the
-        last request's, and a reload without the latter falls back to five minutes.
-        """
-        return {
-            "model": self._settings.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "think": False,
-            "keep_alive": self._settings.keep_alive,
-            "options": {
-                "num_ctx": self._settings.num_ctx,
-                "num_predict": self._chat.max_tokens,
-                "temperature": self._chat.temperature,
-            },
-        }
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return what the keep-alive timer has seen, and what it costs."""
+        return {"keepalive": self.keeper.described()}
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
-        answer = Answer(self.provider)
-        seconds = self._first_token_seconds  # covers loading the model and reading the conversation
+        began, silent = time.monotonic(), True
+        with self.keeper.turn(messages):
+            try:
+                async with aclosing(self._deltas(messages)) as deltas:
+                    async for delta in deltas:
+                        silent = False
+                        if delta.stats is not None:
+                            self.keeper.answered(delta.stats.load_seconds)
+                        yield delta
+            except ChatError as error:
+                self.keeper.suspect(error)
+                raise
+            except asyncio.CancelledError:
+                waited = time.monotonic() - began
+                if silent and waited >= self._patience_seconds:
+                    self.keeper.suspect(self._late(waited))
+                raise
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Have the model loaded, and `messages` read, before the question comes."""
+        self.keeper.expect(messages)
+
+    async def warm_up(self) -> None:
+        """Wait until the model is loaded and has read its prompt. Raises `ChatUnavailable` when it cannot answer."""
+        await self.keeper.settled()
+
+    async def watch(self) -> None:
+        """Run the keep-alive timer."""
+        await self.keeper.run()
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            await asyncio.gather(self._lingering, return_exceptions=True)
+        await self._api.close()
+
+    async def _deltas(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+        answer = self._answers.begin()
+        seconds = self._first_token_seconds
+        parts = self._api.parts(messages)
         try:
-            async with aclosing(await self._client.chat(**self.request(messages), stream=True)) as parts:
-                while True:
-                    async with asyncio.timeout(seconds):
-                        part = await anext(parts, None)
-                    if part is None:
-                        raise ChatUnavailable(f"{self._server} cut its answer off")
+            part = await self._first(parts)
+            seconds = self._gap_seconds
+            async with aclosing(parts):
+                while part is not None:
                     if delta := answer.delta(part.message.content or ""):
                         yield delta
                     if part.done:
                         break
-                    seconds = self._gap_seconds
+                    async with asyncio.timeout(seconds):
+                        part = await anext(parts, None)
+                else:
+                    raise ChatUnavailable(f"{self._api.server} cut its answer off")
                 await _read_to_end(parts)
         except ChatError:
             raise
         except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
-            raise self._translated(foreign, seconds) from foreign
-        yield answer.end(_stats(part))
+            raise self._api.translated(foreign, seconds) from foreign
+        yield answer.end(self._stats(part))
 
-    async def close(self) -> None:
-        """Close the connections; may be called twice."""
-        await self._client.close()
+    async def _first(self, parts: AsyncGenerator[Any, None]) -> Any:
+        """Return the first line, None when there is none."""
+        began = time.monotonic()
+        first = asyncio.create_task(_next(parts), name="first line")
+        try:
+            async with asyncio.timeout(self._first_token_seconds):
+                return await asyncio.shield(first)
+        except (TimeoutError, asyncio.CancelledError):
+            await self._abandon(parts, first, time.monotonic() - began)
+            raise
 
-    def _translated(self, foreign: Exception, seconds: float) -> ChatError:
-        if isinstance(foreign, self._refused):
-            return self._refusal(foreign.status_code, str(foreign.error))
-        if isinstance(foreign, TimeoutError):
-            return ChatUnavailable(f"{self._server} was silent for {seconds:g} s", kind="timeout")
-        if isinstance(foreign, self._unreachable):
-            return ChatUnavailable(f"{self._server} cannot be reached: {foreign}", kind="unreachable")
-        return ChatUnavailable(f"{self._server} broke off: {foreign or type(foreign).__name__}")
+    async def _abandon(self, parts: AsyncGenerator[Any, None], first: asyncio.Task[Any], waited: float) -> None:
+        """Give a request up, but let a load that it may have begun come to its end."""
+        lingers = self._lingering is not None and not self._lingering.done()
+        warm = self.health.up and waited < self._patience_seconds
+        if first.done() or warm or lingers or self.keeper.loading:
+            await _drop(parts, first)
+        else:
+            self._lingering = asyncio.create_task(_outlast(parts, first), name="abandoned load")
 
-    def _refusal(self, status: int, reason: str) -> ChatError:
-        if status == -1:  # an error among the lines of an answer that had begun with 200
-            return ChatUnavailable(f"{self._server} broke off: {reason}")
-        if status == 404 and "model" in reason:
-            name = self._settings.model
-            return ChatUnavailable(f"{self._server} has no model {name}; run: ollama pull {name}", kind="unknown-model")
-        if status == 404:
-            return ChatUnavailable(f"{self._server} answered 404: that is no Ollama", kind="unreachable")
-        return failure(self._server, status, reason)
+    def _late(self, waited: float) -> ChatUnavailable:
+        return ChatUnavailable(f"{self._api.server} had no word within {waited:.1f} s", kind="timeout")
+
+    def _stats(self, part: Any) -> ChatStats:
+        """Return the figures of an answer's last line; Ollama counts in nanoseconds."""
+        return ChatStats(
+            truncated=part.done_reason == "length",
+            prompt_tokens=part.prompt_eval_count,
+            cached_tokens=self.keeper.gauge.reused(part),
+            answer_tokens=part.eval_count,
+            load_seconds=_seconds(part.load_duration),
+            prompt_seconds=_seconds(part.prompt_eval_duration),
+            answer_seconds=_seconds(part.eval_duration),
+        )
+
+
+async def _next(parts: AsyncGenerator[Any, None]) -> Any:
+    return await anext(parts, None)
+
+
+async def _outlast(parts: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -> None:
+    """Wait for the first line of an answer that nobody wants any more, then hang up."""
+    await asyncio.wait([first], timeout=_LINGER_SECONDS)
+    await _drop(parts, first)
+
+
+async def _drop(parts: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -> None:
+    """Hang up; what the first line was, or would have been, does not matter."""
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await parts.aclose()
 
 
 async def _read_to_end(parts: AsyncGenerator[Any, None]) -> None:
@@ -119,17 +190,6 @@ async def _read_to_end(parts: AsyncGenerator[Any, None]) -> None:
     with suppress(Exception):
         async with asyncio.timeout(_TAIL_SECONDS):
             await anext(parts, None)
-
-
-def _stats(part: Any) -> ChatStats:
-    """Return the figures of an answer's last line; Ollama counts in nanoseconds."""
-    return ChatStats(
-        prompt_tokens=part.prompt_eval_count,
-        answer_tokens=part.eval_count,
-        load_seconds=_seconds(part.load_duration),
-        prompt_seconds=_seconds(part.prompt_eval_duration),
-        answer_seconds=_seconds(part.eval_duration),
-    )
 
 
 def _seconds(nanoseconds: int | None) -> float | None:

@@ -1,20 +1,29 @@
 """A chat model behind any OpenAI-compatible API: Groq, vLLM, llama.cpp's server, a proxy before many."""
 
 import asyncio
-import email.utils
+import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeGuard
 
-from satellite.config import Chat, Deadlines, OpenAICompatible
+from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown, warn_of_outside
-from satellite.engines.chat.answer import Answer
-from satellite.engines.chat.failures import failure
+from satellite.engines.chat.answer import Answers
+from satellite.engines.chat.breaker import Breaker, BreakerState
+from satellite.engines.chat.failures import RateLimited, failure
 from satellite.engines.chat.key import find_key
-from satellite.engines.chat.stats import ChatStats
-from satellite.errors import ChatError, ChatUnavailable
+from satellite.engines.chat.ratelimit import exhausted_seconds, retry_after_seconds
+from satellite.engines.chat.schedule import Schedule
+from satellite.engines.health import Health
+from satellite.engines.stats import ChatStats
+from satellite.engines.tokens import estimated_tokens
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+
+_LOGGER = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
 _GAP_SECONDS = 10.0
@@ -23,45 +32,96 @@ _GAP_SECONDS = 10.0
 _TAIL_SECONDS = 1.0
 """How long the end of the HTTP answer may take once the model's is complete."""
 
+_PROBE_SECONDS = 5.0
+_TOUCH_SECONDS = 30.0
+"""How long a connection may lie unused before it is used for nothing: a new one costs several round trips."""
+
+_CONNECTION_SECONDS = 90.0
+
 
 class OpenAIChat:
-    """A `ChatModel`. Closing a stream closes its socket. The key is in no message, log, repr or traceback."""
+    """A `ChatModel`. Closing a stream closes its socket. The key is in no message, log, repr or traceback.
+
+    `watch` keeps a connection open and looks, by asking for the list of models, whether a provider that failed is
+    back; no words leave the house with that.
+    """
 
     def __init__(
-        self, settings: OpenAICompatible, chat: Chat, deadlines: Deadlines, *, gap_seconds: float = _GAP_SECONDS
+        self,
+        settings: OpenAICompatible,
+        chat: Chat,
+        deadlines: Deadlines,
+        keepalive: KeepAlive | None = None,
+        *,
+        gap_seconds: float = _GAP_SECONDS,
     ) -> None:
         import openai
 
         self.provider = settings.name
+        self.model = settings.model
+        self.context_tokens: int | None = None
         self.leaves_house = not is_at_home(settings.url)
         """Whether this provider hears the household's words outside the house."""
 
         self.sent_outside = 0
-        """Requests that have left the house."""
+        """Questions that have left the house."""
 
+        self.breaker = Breaker()
         self._settings = settings
         self._chat = chat
+        self._keepalive = keepalive or KeepAlive()
+        self._schedule = Schedule(self._keepalive)
         self._first_token_seconds = deadlines.chat_first_token_seconds
         self._gap_seconds = gap_seconds
         self._server = f"{settings.name} at {shown(settings.url)}"
         self._key = find_key(settings)
-        if self.leaves_house:
+        self._answers = Answers(settings.name)
+        self._limit = "max_tokens"
+        self._contact_at = self._used_at = time.monotonic()
+        self._poked = asyncio.Event()
+        if self.leaves_house and self._key.value:
             warn_of_outside(self.provider, settings.url)
         self._openai = openai
+        limits: Any = type(openai.DEFAULT_CONNECTION_LIMITS)  # of whatever HTTP library openai uses
         self._client = openai.AsyncOpenAI(
             api_key=self._key.value or "none",
             base_url=settings.url,
             max_retries=0,  # whoever waits for an answer is better served by the next provider
-            # Reading is limited by `_next`: the first chunk and those after it may take differently long.
+            # Reading is limited by `_deltas`: the first chunk and those after it may take differently long.
             timeout=openai.Timeout(_CONNECT_SECONDS, read=None),
-            http_client=None if self.leaves_house else openai.DefaultAsyncHttpxClient(mounts=NO_PROXY),
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits(max_keepalive_connections=4, keepalive_expiry=_CONNECTION_SECONDS),
+                mounts=None if self.leaves_house else NO_PROXY,
+            ),
         )
-        self._create: Any = self._client.chat.completions.create  # now: this imports much of the library
+        self._create: Any = self._client.chat.completions.with_raw_response.create  # now: imports much of the library
+
+    @property
+    def health(self) -> Health:
+        """Return whether it is worth asking: by what came of it before, and by its rate limits."""
+        if not self._usable:
+            words = f"{self.provider} is not used: no key was found ({self._key.source})"
+            return Health("no-key", False, words, forbidden=True)
+        state, words = "ready", f"{self._server} answers"
+        if self.breaker.state is not BreakerState.CLOSED:
+            state, words = str(self.breaker.state), self.breaker.reason
+        return Health(state, self.breaker.up, words, self.breaker.forbidden, self.breaker.since)
+
+    @property
+    def _usable(self) -> bool:
+        return bool(self._key.value) or not self.leaves_house
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return how often it was asked outside the house."""
+        return {"sent_outside": self.sent_outside}
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
-        if self.leaves_house:
-            self.sent_outside += 1
+        if not self._usable:
+            raise ChatRejected(self.health.words, kind="refused")
+        self._used_at = time.monotonic()
+        self._note_leaving()
         try:
             async with aclosing(self._deltas(messages)) as deltas:
                 async for delta in deltas:
@@ -71,19 +131,70 @@ class OpenAIChat:
             problem = error
         except Exception as foreign:  # noqa: BLE001  # the engine seam; what comes through varies with the library
             problem = self._translated(foreign)
+        finally:
+            self._contact_at = time.monotonic()
+        self.breaker.failed(problem, hold_seconds=problem.retry_after_seconds if _is_limit(problem) else None)
+        self._poked.set()
         # Outside the handlers, or Python would chain to ours the library's error, which may quote the key.
         raise problem
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Have a connection ready before the question comes."""
+        self._used_at = time.monotonic()
+        self._poked.set()
+
+    async def warm_up(self) -> None:
+        """Make a connection. Raises `ChatError` when the server does not answer, or refuses the key."""
+        if problem := await self._probe():
+            raise problem
+
+    async def watch(self) -> None:
+        """Keep a connection open, and look whether a provider that failed is back, until cancelled."""
+        while self._usable:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._keepalive.interval_seconds):
+                    await self._poked.wait()
+            self._poked.clear()
+            if self.breaker.due:
+                self.breaker.probed(await self._probe())
+            elif self._is_getting_cold() and (problem := await self._probe()):
+                self.breaker.failed(problem)
+
+    def _is_getting_cold(self) -> bool:
+        now = time.monotonic()
+        wanted = self._keepalive.enabled and self._schedule.wants_warm(datetime.now(), now - self._used_at)
+        return wanted and self.breaker.up and now - self._contact_at >= _TOUCH_SECONDS
+
+    async def _probe(self) -> ChatError | None:
+        """Ask for the list of models; return what is wrong."""
+        if not self._usable:
+            return ChatUnavailable(self.health.words, kind="not-ready")
+        self._contact_at = time.monotonic()
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._client.models.with_raw_response.list()
+        except Exception as foreign:  # noqa: BLE001  # the engine seam; what comes through varies with the library
+            problem = self._translated(foreign)
+            # What speaks HTTP without having such a list is there all the same.
+            return None if problem.code == "chat-unknown-model" else problem
+        return None
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         await self._client.close()
 
+    def _note_leaving(self) -> None:
+        if self.leaves_house:
+            self.sent_outside += 1
+            _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
+
     async def _deltas(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
-        answer = Answer(self.provider)
+        answer = self._answers.begin()
         seconds = self._first_token_seconds
         async with asyncio.timeout(seconds):
-            stream = await self._create(**self._request(messages))
-        async with stream:
+            raw = await self._begin(messages)
+        truncated = False
+        async with raw.parse() as stream:
             while True:
                 async with asyncio.timeout(seconds):
                     chunk = await anext(stream, None)
@@ -93,19 +204,39 @@ class OpenAIChat:
                 if choice and (delta := answer.delta(choice.delta.content or "")):
                     yield delta
                 if choice and choice.finish_reason:
+                    truncated = choice.finish_reason == "length"
                     break
                 seconds = self._gap_seconds
-            stats = await _read_to_end(stream) or _stats(chunk)
-        yield answer.end(stats)
+            stats = await _read_to_end(stream) or _stats(chunk) or ChatStats()
+        last = answer.end(replace(stats, truncated=truncated))
+        self.breaker.succeeded()
+        self._mind_limits(raw.headers, messages)
+        yield last
+
+    async def _begin(self, messages: Sequence[Message]) -> Any:
+        """Ask; a server that does not know the one name for the longest answer knows the other."""
+        try:
+            return await self._create(**self._request(messages))
+        except self._openai.BadRequestError as error:
+            if self._limit not in str(error) or self._limit == "max_completion_tokens":
+                raise
+            self._limit = "max_completion_tokens"
+        return await self._create(**self._request(messages))
 
     def _request(self, messages: Sequence[Message]) -> dict[str, Any]:
         return {
             "model": self._settings.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_tokens": self._chat.max_tokens,
+            "messages": [{"role": message.role, "content": message.whole} for message in messages],
+            self._limit: self._chat.max_tokens,
             "temperature": self._chat.temperature,
             "stream": True,
         }
+
+    def _mind_limits(self, headers: Mapping[str, str], messages: Sequence[Message]) -> None:
+        """Do not ask again before the provider would answer."""
+        tokens = sum(estimated_tokens(message.whole) for message in messages)
+        if seconds := exhausted_seconds(headers, tokens):
+            self.breaker.rest(seconds, f"{self._server} allows no more requests for {seconds:.0f} s")
 
     def _translated(self, foreign: Exception) -> ChatError:
         if isinstance(foreign, self._openai.APIStatusError):
@@ -122,7 +253,10 @@ class OpenAIChat:
         reason = str(body.get("message", body)) if isinstance(body, dict) else error.message
         if error.status_code in (401, 403):
             reason += f" (the key is from {self._key.source})"
-        retry_after = _retry_after_seconds(error.response.headers.get("retry-after"))
+        headers = error.response.headers
+        retry_after = retry_after_seconds(headers)
+        if retry_after is None:
+            retry_after = exhausted_seconds(headers, 1)
         return failure(self._server, error.status_code, self._key.scrub(reason), retry_after_seconds=retry_after)
 
 
@@ -156,15 +290,5 @@ def _is_unconnected(error: Exception) -> bool:
     return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
 
 
-def _retry_after_seconds(header: str | None) -> float | None:
-    """Return the delay that a Retry-After header asks for, as a number of seconds or as a date."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
+def _is_limit(problem: ChatError) -> TypeGuard[RateLimited]:
+    return isinstance(problem, RateLimited)

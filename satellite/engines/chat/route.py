@@ -1,12 +1,18 @@
-"""Who answers: the first provider that begins to."""
+"""Who answers: of several providers, in order, the first that begins to."""
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
-from satellite.config import Deadlines
+from satellite.config import Chat, Deadlines
 from satellite.engines import ChatDelta, ChatModel, Message
+from satellite.engines.chat.race import Race
+from satellite.engines.health import Health
 from satellite.errors import ChatError, ChatUnavailable
 
 _LOGGER = logging.getLogger(__name__)
@@ -15,62 +21,163 @@ _USABLE = 0.95
 """Part of the deadline for the first word that providers share; the rest is for telling why none had one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Another provider answered than the one before."""
+
+    from_provider: str
+    to_provider: str
+    reason: str
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+
+
 class RouteChat:
     """A `ChatModel` of several. After the first delta nobody else is asked: nothing is ever said twice.
 
-    The providers share the deadline for the first word: each has an equal part of what those before it left over.
+    One that is known to be down is not asked, unless all are. One that is asked and has no word within
+    `chat.first_token_seconds` (or `hedge_seconds`) is not given up: the next one is asked as well, whoever speaks first
+    is heard, and the others are stopped.
     """
 
-    def __init__(self, models: Sequence[ChatModel], deadlines: Deadlines) -> None:
+    def __init__(self, models: Sequence[ChatModel], chat: Chat, deadlines: Deadlines) -> None:
         self.provider = ", ".join(model.provider for model in models)
-        self._models = models
+        self.model = ", ".join(model.model for model in models)
+        self.context_tokens = models[0].context_tokens
+        self.leaves_house = any(model.leaves_house for model in models)
+        self.models = tuple(models)
+        self.last_switch: Switch | None = None
+        self.switches = 0
+        self._patience_seconds = chat.hedge_seconds or chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds * _USABLE
-        self._failing: set[int] = set()
+        self._answering = models[0].provider
+
+    @property
+    def health(self) -> Health:
+        """Return the health of whoever would be asked."""
+        return next((model.health for model in self.models if model.health.up), self.models[0].health)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return the state of every provider, and the last switch between them."""
+        switch = None
+        if self.last_switch is not None:
+            at = datetime.fromtimestamp(self.last_switch.at).astimezone().isoformat(timespec="seconds")
+            switch = {"at": at, "from": self.last_switch.from_provider, "to": self.last_switch.to_provider}
+            switch["reason"] = self.last_switch.reason
+        providers = [_described(model) for model in self.models]
+        return {"answering": self._answering, "switches": self.switches, "last_switch": switch, "providers": providers}
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield one provider's answer; see `ChatModel`. Raises `ChatUnavailable`, which names all, when none begins."""
-        failures: list[ChatError] = []
-        end = asyncio.get_running_loop().time() + self._first_token_seconds
-        for index, model in enumerate(self._models):
-            left = end - asyncio.get_running_loop().time()
-            async with aclosing(model.stream(messages)) as deltas:
-                try:
-                    first = await _first(deltas, left / (len(self._models) - index))
-                except ChatError as error:
-                    self._note_failure(index, error)
-                    failures.append(error)
-                    continue
-                self._note_answer(index)
-                yield first
-                async for delta in deltas:
-                    yield delta
+        began = time.monotonic()
+        asked, reasons = self._to_ask()
+        race = Race(asked, messages, self._patience_seconds)
+        try:
+            async with asyncio.timeout(self._first_token_seconds):
+                started = await race.first()
+        except TimeoutError:
+            race.failures += [
+                (model, ChatUnavailable(f"no word within {self._first_token_seconds:.3g} s", kind="timeout"))
+                for model in race.running
+            ]
+            started = None
+        finally:
+            await race.stop()
+        reasons |= {model.provider: str(error) for model, error in race.failures}
+        if started is None:
+            raise self._nobody(reasons, race.failures)
+        winner, deltas, first = started
+        reason = self._note_answer(winner, reasons, race)
+        first_token_seconds = time.monotonic() - began
+        async with aclosing(deltas):
+            yield _completed(first, first_token_seconds, reason)
+            async for delta in deltas:
+                yield _completed(delta, first_token_seconds, reason)
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Get whoever would be asked ready, and those before that are not up."""
+        for model in self.models:
+            model.prepare(messages)
+            if model.health.up:
                 return
-        reasons = "; ".join(f"{model.provider}: {error}" for model, error in zip(self._models, failures, strict=True))
-        kind = failures[-1].code.removeprefix(f"{failures[-1].stage}-")
-        raise ChatUnavailable(f"nobody answers: {reasons}", kind=kind) from failures[-1]
+
+    async def warm_up(self) -> None:
+        """Warm all up; raises `ChatUnavailable` only when none can answer, and logs why a single one cannot."""
+        results = await asyncio.gather(*(model.warm_up() for model in self.models), return_exceptions=True)
+        failed: dict[str, str] = {}
+        for model, result in zip(self.models, results, strict=True):
+            if isinstance(result, ChatError):
+                failed[model.provider] = str(result)
+                _LOGGER.info("chat: %s does not answer yet [%s]: %s", model.provider, result.code, result)
+            elif result is not None:
+                raise result
+        if len(failed) == len(self.models):
+            raise self._nobody(failed, [])
+
+    async def watch(self) -> None:
+        """Look after all, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for model in self.models:
+                group.create_task(model.watch(), name=f"watch {model.provider}")
 
     async def close(self) -> None:
         """Close all providers; may be called twice."""
-        await asyncio.gather(*(model.close() for model in self._models))
+        await asyncio.gather(*(model.close() for model in self.models))
 
-    def _note_failure(self, index: int, error: ChatError) -> None:
-        level = logging.DEBUG if index in self._failing else logging.WARNING
-        self._failing.add(index)
-        _LOGGER.log(level, "chat: %s does not answer [%s]: %s", self._models[index].provider, error.code, error)
+    def _to_ask(self) -> tuple[list[ChatModel], dict[str, str]]:
+        """Return who is worth asking, all that may be if none seems to be, and why the others are not."""
+        states = [(model, model.health) for model in self.models]
+        up = [model for model, health in states if health.up]
+        if not up:
+            up = [model for model, health in states if not health.forbidden]
+        down = {
+            model.provider: health.words
+            for model, health in states
+            if model not in up and not (health.forbidden and health.state == "no-key")
+        }
+        for model in self.models:
+            if model.provider in down:
+                model.prepare([])  # it may be that only a question brings it back
+        return up, down
 
-    def _note_answer(self, index: int) -> None:
-        if index in self._failing:
-            self._failing.discard(index)
-            _LOGGER.info("chat: %s answers again", self._models[index].provider)
+    def _note_answer(self, winner: ChatModel, reasons: dict[str, str], race: Race) -> str:
+        """Return why it is not the first provider that answers; log it when it is another than the last time."""
+        before = self.models[: self.models.index(winner)]
+        told = race.waits() | reasons
+        reason = "; ".join(f"{model.provider}: {told[model.provider]}" for model in before if model.provider in told)
+        if winner.provider != self._answering:
+            self.switches += 1
+            why = reason or f"{winner.provider} is back"
+            self.last_switch = Switch(self._answering, winner.provider, why)
+            level = logging.WARNING if reason else logging.INFO
+            _LOGGER.log(level, "chat: %s answers now instead of %s: %s", winner.provider, self._answering, why)
+            self._answering = winner.provider
+        return reason
+
+    def _nobody(self, reasons: dict[str, str], failures: Sequence[tuple[ChatModel, ChatError]]) -> ChatUnavailable:
+        told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
+        kind = failures[-1][1].code.removeprefix("chat-") if failures else "not-ready"
+        return ChatUnavailable(f"nobody answers: {told}", kind=kind)
 
 
-async def _first(deltas: AsyncGenerator[ChatDelta, None], seconds: float) -> ChatDelta:
-    """Return the first delta; raises `ChatError` when there is none, or none in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            delta = await anext(deltas, None)
-    except TimeoutError as late:
-        raise ChatUnavailable(f"no word within {seconds:.3g} s", kind="timeout") from late
-    if delta is None:
-        raise ChatUnavailable("no answer", kind="empty")
-    return delta
+def _described(model: ChatModel) -> dict[str, Any]:
+    health = model.health
+    return {
+        "provider": model.provider,
+        "model": model.model,
+        "state": health.state,
+        "up": health.up,
+        "words": health.words,
+        "since_seconds": round(time.monotonic() - health.since, 1),
+        "leaves_house": model.leaves_house,
+        **model.details,
+    }
+
+
+def _completed(delta: ChatDelta, first_token_seconds: float, reason: str) -> ChatDelta:
+    """Return `delta` with the route's figures among the provider's."""
+    if delta.stats is None:
+        return delta
+    stats = replace(delta.stats, first_token_seconds=first_token_seconds, switch_reason=reason)
+    return replace(delta, stats=stats)

@@ -1,0 +1,129 @@
+"""Ollama's native API as we use it: `/v1` can set neither context length nor keep-alive.
+
+Every request is made by one function. Ollama reloads the model when the context length differs from the last
+request's, and a reload without a keep-alive falls back to five minutes, so that both go into every one.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from satellite.config import Chat, Ollama
+from satellite.engines import Message
+from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
+from satellite.engines.chat.failures import failure
+from satellite.engines.chat.residency import Loaded
+from satellite.errors import ChatError, ChatUnavailable
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS = 2.0
+_FOR_EVER = -1
+_UNLOAD_SECONDS = 10.0
+
+
+class OllamaApi:
+    """One model of one server. Everything that goes wrong is raised as a `ChatError`."""
+
+    def __init__(self, settings: Ollama, chat: Chat) -> None:
+        import httpx
+        import ollama
+
+        self.model = settings.model
+        self.context_tokens = settings.num_ctx
+        self.server = f"Ollama at {shown(settings.url)}"
+        self._settings = settings
+        self._chat = chat
+        self._refused = ollama.ResponseError
+        self._unreachable = (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError)
+        self._client: Any = ollama.AsyncClient(
+            host=settings.url,
+            # Reading is limited by whoever waits: a load takes minutes where a list takes a moment.
+            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
+            limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=60),
+            mounts=NO_PROXY if is_at_home(settings.url) else None,
+        )
+
+    def request(self, messages: Sequence[Message], *, num_predict: int | None = None) -> dict[str, Any]:
+        """Return all of a request: for an answer, or with `num_predict` 1 to have the prompt read, or to load."""
+        return {
+            "model": self.model,
+            "messages": [{"role": message.role, "content": message.whole} for message in messages],
+            "think": False,
+            "keep_alive": _FOR_EVER,
+            "options": {
+                "num_ctx": self.context_tokens,
+                "num_predict": num_predict or self._chat.max_tokens,
+                "temperature": self._chat.temperature,
+            },
+        }
+
+    async def loaded(self, seconds: float) -> list[Loaded]:
+        """Return what is loaded."""
+        response = await self._within(self._client.ps(), seconds)
+        return [
+            Loaded(
+                name=entry.model or entry.name or "",
+                size=int(entry.size or 0),
+                size_vram=int(entry.size_vram or 0),
+                context_tokens=entry.context_length,
+                expires_at=entry.expires_at,
+            )
+            for entry in response.models
+        ]
+
+    async def load(self, seconds: float) -> None:
+        """Load the model if it is not, and tell it to stay; reads no prompt."""
+        await self._within(self._client.chat(**self.request([])), seconds)
+
+    async def unload(self) -> None:
+        """Let the model go, once whatever it is answering is complete."""
+        await self._within(self._client.chat(**{**self.request([]), "keep_alive": 0}), _UNLOAD_SECONDS)
+
+    async def prime(self, messages: Sequence[Message], seconds: float) -> Any:
+        """Let the model read `messages`, so that it need not when a question follows; return the answer's figures."""
+        return await self._within(self._client.chat(**self.request(messages, num_predict=1)), seconds)
+
+    def parts(self, messages: Sequence[Message]) -> AsyncGenerator[Any, None]:
+        """Yield the lines of an answer. What goes wrong is foreign here: hand it to `translated`."""
+        return self._parts(self.request(messages))
+
+    async def _parts(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        async with aclosing(await self._client.chat(**request, stream=True)) as parts:
+            async for part in parts:
+                yield part
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice."""
+        await self._client.close()
+
+    async def _within(self, call: Awaitable[T], seconds: float) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await call
+        except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
+            raise self.translated(foreign, seconds) from foreign
+
+    def translated(self, foreign: Exception, seconds: float) -> ChatError:
+        """Return the error for what the client raised while waiting for `seconds`."""
+        if isinstance(foreign, ChatError):
+            return foreign
+        if isinstance(foreign, self._refused):
+            return self._refusal(foreign.status_code, str(foreign.error))
+        if isinstance(foreign, TimeoutError):
+            return ChatUnavailable(f"{self.server} was silent for {seconds:g} s", kind="timeout")
+        if isinstance(foreign, self._unreachable):
+            return ChatUnavailable(f"{self.server} cannot be reached; is it running?", kind="unreachable")
+        return ChatUnavailable(f"{self.server} broke off: {foreign or type(foreign).__name__}")
+
+    def _refusal(self, status: int, reason: str) -> ChatError:
+        if status == -1:  # an error among the lines of an answer that had begun with 200
+            return ChatUnavailable(f"{self.server} broke off: {reason}")
+        if status == 404 and "model" in reason:
+            return ChatUnavailable(
+                f"{self.server} has no model {self.model}; run: ollama pull {self.model}", kind="unknown-model"
+            )
+        if status == 404:
+            return ChatUnavailable(f"{self.server} answered 404: that is no Ollama", kind="unreachable")
+        return failure(self.server, status, reason)

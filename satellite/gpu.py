@@ -1,0 +1,54 @@
+"""What the NVIDIA GPUs of this machine say of themselves."""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@cache
+def _nvml() -> Any:
+    """Return NVIDIA's management library, ready for use, None where there is none."""
+    import pynvml  # type: ignore[import-untyped]
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        _LOGGER.debug("no NVIDIA GPU can be asked: %s", error)
+        return None
+    return pynvml
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Return name, load (0 to 1), memory (bytes) and power (watts) of each GPU, without what it does not tell.
+
+    Takes some milliseconds, the first time more.
+    """
+    nvml = _nvml()
+    if nvml is None:
+        return []
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError as error:
+        _LOGGER.debug("the GPUs cannot be asked: %s", error)
+        return []
+    return [_described(nvml, handle) for handle in handles]
+
+
+def _described(nvml: Any, handle: Any) -> dict[str, Any]:
+    questions: dict[str, Callable[[], Any]] = {
+        "name": lambda: nvml.nvmlDeviceGetName(handle),
+        "load": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+        "memory_used_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
+        "memory_total_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total,
+        "watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+    }
+    told: dict[str, Any] = {}
+    for name, ask in questions.items():
+        try:
+            told[name] = ask()
+        except nvml.NVMLError as error:  # each card keeps something to itself
+            _LOGGER.debug("a GPU does not tell its %s: %s", name, error)
+    return told

@@ -1,0 +1,50 @@
+"""The daemon's state, for people and programs."""
+
+import asyncio
+import time
+from typing import Any
+
+from satellite import __version__
+from satellite.engines.slot import Engines
+from satellite.gpu import gpus
+
+
+class Status:
+    """Tells how the daemon is, at any moment since it began."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.ready = False
+        """Whether every stage has been warmed up, or has failed."""
+
+        self.cold: dict[str, str] = {}
+        """Why a stage is not warm, by its name."""
+
+        self._engines = engines
+        self._began = time.monotonic()
+
+    async def described(self) -> dict[str, Any]:
+        """Return everything as one object that JSON can hold."""
+        chat = self._engines.chat.engine
+        return {
+            "version": __version__,
+            "uptime_seconds": round(time.monotonic() - self._began, 1),
+            "ready": self.ready,
+            "stages": self._stages(),
+            "chat": {**chat.details, "words": chat.health.words},
+            "gpus": await asyncio.to_thread(gpus),
+        }
+
+    def _stages(self) -> list[dict[str, Any]]:
+        stages = []
+        for slot in self._engines.slots:
+            if slot.failure is not None:
+                state, words = "failed", str(slot.failure)
+            elif not slot.settled and slot.on_demand:
+                state, words = "idle", "is loaded when it is asked for"
+            elif not slot.settled:
+                state, words = "loading", "is being loaded"
+            else:
+                words = self.cold.get(slot.name, "")
+                state = "cold" if words else "ready"
+            stages.append({"stage": slot.name, "state": state, "words": words})
+        return stages

@@ -1,0 +1,77 @@
+"""The daemon's state as a page in a terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_GOOD = {"ready", "warm", "idle", "closed", "half-open", "on-cpu", "other-name", "released"}
+_UNSURE = {"loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
+
+
+def show(state: dict[str, Any], console: Console | None = None) -> None:
+    """Print what `Status.described` returned."""
+    console = console or Console()
+    ready = Text("ready", "green") if state["ready"] else Text("not ready yet", "yellow")
+    console.print("satellite", state["version"], "·", ready, f"· up {_duration(state['uptime_seconds'])}")
+    console.print(_stages(state["stages"]))
+    chat = state["chat"]
+    console.print(_providers(chat))
+    if switch := chat["last_switch"]:
+        console.print(f"last switch: {switch['at']} from {switch['from']} to {switch['to']}: {switch['reason']}")
+    for provider in chat["providers"]:
+        if keepalive := provider.get("keepalive"):
+            console.print(_keepalive(provider["provider"], keepalive))
+    for gpu in state["gpus"]:
+        console.print(_gpu(gpu))
+
+
+def _stages(stages: list[dict[str, Any]]) -> Table:
+    table = Table("stage", "state", "", box=None, pad_edge=False)
+    for stage in stages:
+        table.add_row(stage["stage"], _coloured(stage["state"]), Text(stage["words"]))
+    return table
+
+
+def _providers(chat: dict[str, Any]) -> Table:
+    table = Table("chat", "state", "since", "", box=None, pad_edge=False)
+    for provider in chat["providers"]:
+        name = f"→ {provider['provider']}" if provider["provider"] == chat["answering"] else f"  {provider['provider']}"
+        words = provider["words"]
+        if provider["leaves_house"]:
+            words += f" (outside this house; {provider.get('sent_outside', 'unknown')} questions sent)"
+        table.add_row(name, _coloured(provider["state"]), _duration(provider["since_seconds"]), Text(words))
+    return table
+
+
+def _keepalive(provider: str, keepalive: dict[str, Any]) -> str:
+    cost = keepalive["cost"]
+    requests = ", ".join(f"{count} {kind}s" for kind, count in cost["requests_per_hour"].items()) or "nothing"
+    return (
+        f"keep-alive of {provider}: {keepalive['when']}; an hour costs {cost['cpu_seconds_per_hour']:g} s of this "
+        f"machine's CPU and {cost['server_seconds_per_hour']:g} s of the server's time ({requests})"
+    )
+
+
+def _gpu(gpu: dict[str, Any]) -> str:
+    told = [str(gpu.get("name", "a GPU"))]
+    if "watts" in gpu:
+        told.append(f"{gpu['watts']:.0f} W")
+    if "load" in gpu:
+        told.append(f"{gpu['load']:.0%} busy")
+    if "memory_used_bytes" in gpu:
+        told.append(f"{gpu['memory_used_bytes'] / 2**30:.1f} of {gpu['memory_total_bytes'] / 2**30:.1f} GiB used")
+    return "GPU: " + ", ".join(told)
+
+
+def _coloured(state: str) -> Text:
+    style = "green" if state in _GOOD else "yellow" if state in _UNSURE else "red"
+    return Text(state, style)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

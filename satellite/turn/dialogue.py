@@ -1,0 +1,111 @@
+"""What a chat model is sent: the system prompt, what was said before, and the question with the moment behind it.
+
+The prompt is the same byte for byte from its beginning up to the new question, so that a server which keeps what it has
+read (llama.cpp's prefix cache, and so Ollama's) reads only that. What changes, time and room, stands last.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from satellite.config import Chat
+from satellite.engines import Message
+from satellite.engines.tokens import conversation_tokens
+
+_CONVERSATIONS = 256
+"""Conversations that are remembered at once; the one unused longest goes."""
+
+_QUESTION_TOKENS = 200
+"""What a question may take of the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something to be answered."""
+
+    text: str
+    conversation: str | None = None
+    """Which conversation it belongs to; None for one that nobody will refer to."""
+
+    room: str | None = None
+    language: str | None = None
+
+
+@dataclass(slots=True)
+class _Conversation:
+    messages: list[Message] = field(default_factory=list)
+    used_at: float = 0.0
+
+
+class Dialogue:
+    """Makes prompts, and remembers conversations by their names, for a while."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        context_tokens: int | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        """Remember up to `chat.history_tokens`, less where a context of `context_tokens` has no room for them."""
+        self._chat = chat
+        self._clock = clock
+        self._now = now
+        self._system = [Message("system", chat.system_prompt)] if chat.system_prompt else []
+        self._budget_tokens = chat.history_tokens
+        if context_tokens is not None:
+            taken = conversation_tokens(self._system) + chat.max_tokens + _QUESTION_TOKENS
+            self._budget_tokens = min(self._budget_tokens, max(0, context_tokens - taken))
+        self._conversations: OrderedDict[str, _Conversation] = OrderedDict()
+
+    def beginning(self, conversation: str | None) -> list[Message]:
+        """Return how the next prompt of a conversation begins."""
+        return [*self._system, *self._recalled(conversation)]
+
+    def prompt(self, question: Question) -> list[Message]:
+        """Return what the model is sent; the question is the last message."""
+        return [*self.beginning(question.conversation), Message("user", question.text, self._moment(question))]
+
+    def remember(self, question: Question, prompt: list[Message], answer: str) -> None:
+        """Add a turn: the question as it was sent, and what of the answer was spoken."""
+        if question.conversation is None or not answer or not self._budget_tokens:
+            return
+        turns = [*self._recalled(question.conversation), prompt[-1], Message("assistant", answer)]
+        if conversation_tokens(turns) > self._budget_tokens:
+            # Half goes at once: each time that something goes, the model has to read the rest again.
+            while turns and conversation_tokens(turns) > self._budget_tokens // 2:
+                del turns[:2]
+        self._conversations[question.conversation] = _Conversation(turns, self._clock())
+        self._conversations.move_to_end(question.conversation)
+        while len(self._conversations) > _CONVERSATIONS:
+            self._conversations.popitem(last=False)
+
+    def forget(self, conversation: str) -> None:
+        """Forget a conversation, if there is one."""
+        self._conversations.pop(conversation, None)
+
+    def _recalled(self, conversation: str | None) -> list[Message]:
+        """Return the turns of a conversation that has not expired."""
+        self._expire()
+        found = self._conversations.get(conversation) if conversation else None
+        return found.messages if found else []
+
+    def _expire(self) -> None:
+        """Forget what is too old; the oldest stand in front."""
+        limit = self._clock() - self._chat.history_seconds
+        while self._conversations and next(iter(self._conversations.values())).used_at < limit:
+            self._conversations.popitem(last=False)
+
+    def _moment(self, question: Question) -> str:
+        told = []
+        if "time" in self._chat.tell:
+            now = self._now()
+            told.append(f"It is {now:%A}, {now.day} {now:%B %Y}, {now:%H:%M}")
+        if "room" in self._chat.tell and question.room:
+            told.append(f"room: {question.room}")
+        if "language" in self._chat.tell and question.language:
+            told.append(f"language: {question.language}")
+        return "; ".join(told)
