@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=lambda args: _foreground(args, _say(args)))
 
     command = commands.add_parser("status", help="how a running daemon is, and why")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
     _add_uri(command)
     command.set_defaults(command=lambda args: _foreground(args, _status(args)))
 
@@ -221,6 +223,10 @@ async def _status(args: argparse.Namespace) -> int:
     state = await client.status(args.uri)
     if args.json:
         print(json.dumps(state, ensure_ascii=False))
+    elif args.metrics:
+        from satellite import metrics
+
+        print(metrics.exposition(state), end="")
     else:
         from satellite import status_page
 

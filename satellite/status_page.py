@@ -19,12 +19,13 @@ def show(state: dict[str, Any], console: Console | None = None) -> None:
     chat = state["chat"]
     console.print(_providers(chat))
     if switch := chat["last_switch"]:
-        console.print(f"last switch: {switch['at']} from {switch['from']} to {switch['to']}: {switch['reason']}")
+        told = f"last switch: {switch['at']} from {switch['from']} to {switch['to']}: {switch['reason']}"
+        console.print(Text(told))
     for provider in chat["providers"]:
         if keepalive := provider.get("keepalive"):
-            console.print(_keepalive(provider["provider"], keepalive))
+            console.print(Text(_keepalive(provider["provider"], keepalive)))
     for gpu in state["gpus"]:
-        console.print(_gpu(gpu))
+        console.print(Text(_gpu(gpu)))
 
 
 def _stages(stages: list[dict[str, Any]]) -> Table:

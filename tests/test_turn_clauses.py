@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.turn.clauses import ClauseSplitter, pieces, speakable
+from satellite.turn.clauses import ClauseSplitter, finished, is_finished, pieces, speakable
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,21 @@ def test_a_first_piece_leaves_before_its_sentence_is_complete() -> None:
     assert list(splitter.feed(" as")) == ["The weather today,"]
     assert list(splitter.feed(" I said, is fine")) == []
     assert list(splitter.flush()) == ["as I said, is fine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "whole"),
+    [
+        ("Hello there. I am", "Hello there.", False),
+        ("Hello there. I am Dr. Sm", "Hello there.", False),
+        ("Hello", "Hello", False),
+        ("Paris.", "Paris.", True),
+        (' He said "no." Then', 'He said "no."', False),
+        ("你好。我", "你好。", False),
+        ("", "", False),
+    ],
+)
+def test_where_the_last_complete_sentence_ends(text: str, expected: str, whole: bool) -> None:
+    """An abbreviation ends none, and without any there is nothing to cut."""
+    assert finished(text) == expected
+    assert is_finished(text) is whole

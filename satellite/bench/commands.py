@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from satellite.bench.report import Report
     from satellite.bench.runner import Runner
 
-_PARTS = ("stt", "tts", "memory")
+_PARTS = ("stt", "tts", "memory", "chat")
+
+_LONGEST_IDLE_SECONDS = 86_400.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +30,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=_count, metavar="N", help="how often each is measured (default: a clip 3, a reply 10 times)"
     )
+    _add_chat_arguments(parser)
     parser.add_argument("--no-rivals", action="store_true", help="measure our daemon alone")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="also write the result as Markdown")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("-v", "--mismatches", action="store_true", help="list what was understood wrongly")
+
+
+def _add_chat_arguments(parser: argparse.ArgumentParser) -> None:
+    chat = parser.add_argument_group("chat")
+    chat.add_argument("--url", metavar="URL", help="measure against this Ollama (default: a stand-in is started)")
+    chat.add_argument("--model", metavar="NAME", help="name of its model, as `ollama list` shows it")
+    chat.add_argument("--num-ctx", type=_count, default=4096, metavar="N", help="context length (default: %(default)s)")
+    chat.add_argument(
+        "--idle",
+        type=_seconds,
+        nargs="+",
+        default=(5.0, 60.0),
+        metavar="SECONDS",
+        help="times without any use, after which the first answer is measured (default: 5 60)",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_IDLE_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be 0 to {_LONGEST_IDLE_SECONDS:g} seconds")
+    return seconds
 
 
 def _count(text: str) -> int:
@@ -46,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     unknown = [part for part in args.parts if part not in _PARTS]
     if unknown:
         raise SatelliteError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}", code="bench-part")
+    if bool(args.url) != bool(args.model):
+        raise SatelliteError("--url and --model go together: a real server, and its model", code="bench-chat")
     try:
         report = asyncio.run(_interruptible(_runner(args)))
     except asyncio.CancelledError:
@@ -58,6 +85,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from rich.console import Console
 
     from satellite import configfile
+    from satellite.bench.chat_run import ChatPlan
     from satellite.bench.rivals import cache_folder
     from satellite.bench.runner import Plan, Runner
     from satellite.demo import pull_demo_models
@@ -66,7 +94,8 @@ def _runner(args: argparse.Namespace) -> "Runner":
     console = Console(stderr=True)
     store = Store(configfile.load(args.config).models.directory)
     pull_demo_models(store, console)
-    plan = Plan(args.parts or _PARTS, args.corpus, args.realtime, args.repeats, not args.no_rivals)
+    chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
+    plan = Plan(args.parts or _PARTS, args.corpus, args.realtime, args.repeats, not args.no_rivals, chat)
     return Runner(plan, store, cache_folder(), console)
 
 

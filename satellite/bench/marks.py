@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from satellite.bench.chat_run import ChatResult
 from satellite.bench.memory import MemoryResult
 from satellite.bench.stats import Compared
 from satellite.bench.stt import SttResult
@@ -13,6 +14,12 @@ _STT_P95_FACTOR = 0.5
 _WER_POINTS = 0.5
 _LEAST_SOUND = 0.9
 """Of theirs: two readings of a text differ by a few hundredths, a text half read by more."""
+
+_IDLE_FACTOR = 1.2
+_OVERHEAD_MEDIAN_MS = 5.0
+_OVERHEAD_P95_MS = 15.0
+_SWITCH_MS = 20.0
+_KEEP_ALIVE_PERCENT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,27 @@ def memory_verdicts(result: MemoryResult) -> Iterator[Verdict]:
         if theirs := state.their_sum:
             yield Verdict(f"Memory {when}: PSS of the daemon at most their sum", state.ours.pss, theirs.pss, "MiB")
             yield Verdict(f"Memory {when}: RSS of the daemon at most their sum", state.ours.rss, theirs.rss, "MiB")
+
+
+def chat_verdicts(result: ChatResult) -> Iterator[Verdict]:
+    """Yield the marks of the chat model, as far as it was measured."""
+    for idle in result.idle:
+        after, warm = idle.compared.ours, idle.compared.theirs
+        assert warm is not None
+        server = f", server unloads after {idle.unloads_after_seconds:g} s" if idle.unloads_after_seconds else ""
+        mark = f"Chat: first word after {idle.seconds:g} s{server}, at most {_IDLE_FACTOR:g} times the warm median"
+        yield Verdict(mark, after.median, warm.median * _IDLE_FACTOR, "ms")
+    for overhead in result.overhead:
+        figures = {"first word": overhead.first_word_more_ms, "whole answer": overhead.complete_more_ms}
+        for figure, more in figures.items():
+            mark = f"Chat, words of {overhead.words}: {figure} beside a bare call"
+            yield Verdict(f"{mark}, p50", more.median, _OVERHEAD_MEDIAN_MS, "ms")
+            yield Verdict(f"{mark}, p95", more.p95, _OVERHEAD_P95_MS, "ms")
+    if result.switch and result.switch.theirs:
+        more_ms = result.switch.ours.median - result.switch.theirs.median
+        yield Verdict("Chat: first word, more with a first provider that is down", more_ms, _SWITCH_MS, "ms")
+    if result.cost:
+        yield Verdict("Chat: CPU of the keep-alive", result.cost.percent, _KEEP_ALIVE_PERCENT, "% of a core")
 
 
 def _median(mark: str, figure: Compared) -> Iterator[Verdict]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.bench import marks, rivals
+from satellite.bench import chat_report, marks, rivals
+from satellite.bench.chat_run import ChatResult
 from satellite.bench.machine import Machine
 from satellite.bench.marks import Verdict
 from satellite.bench.memory import Memory, MemoryResult
@@ -32,6 +33,7 @@ class Report:
     stt: list[SttResult] = field(default_factory=list)
     tts: list[TtsResult] = field(default_factory=list)
     memory: MemoryResult | None = None
+    chat: ChatResult | None = None
     problems: list[str] = field(default_factory=list)
     """What could not be measured at all."""
 
@@ -39,14 +41,17 @@ class Report:
     def failures(self) -> list[str]:
         """Everything that went wrong, single requests too."""
         of_stt = [failure for stt in self.stt for failure in stt.failures]
-        return [*self.problems, *of_stt, *(failure for tts in self.tts for failure in tts.failures)]
+        of_tts = [failure for tts in self.tts for failure in tts.failures]
+        return [*self.problems, *of_stt, *of_tts, *(self.chat.failures if self.chat else ())]
 
     @property
     def verdicts(self) -> list[Verdict]:
         """Every mark that could be judged."""
         found = [verdict for stt in self.stt for verdict in marks.stt_verdicts(stt)]
         found += [verdict for tts in self.tts for verdict in marks.tts_verdicts(tts)]
-        return found + (list(marks.memory_verdicts(self.memory)) if self.memory else [])
+        found += marks.memory_verdicts(self.memory) if self.memory else ()
+        found += marks.chat_verdicts(self.chat) if self.chat else ()
+        return found
 
     def described(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -59,6 +64,7 @@ class Report:
             "stt": [result.described() for result in self.stt],
             "tts": [result.described() for result in self.tts],
             "memory": self.memory.described() if self.memory else None,
+            "chat": self.chat.described() if self.chat else None,
             "verdicts": [verdict.described() for verdict in self.verdicts],
             "failures": self.failures,
         }
@@ -81,6 +87,8 @@ def markdown(report: Report, *, mismatches: bool = False) -> str:
         lines += ["", *_tts_section(tts)]
     if report.memory:
         lines += ["", "## Memory", "", *_memory_table(report.memory)]
+    if report.chat:
+        lines += ["", *_chat_section(report.chat)]
     if report.failures:
         lines += ["", "## Could not be measured", "", *(f"- {failure}" for failure in report.failures)]
     return "\n".join(lines) + "\n"
@@ -187,6 +195,14 @@ def _memory_table(memory: MemoryResult) -> Iterator[str]:
 def _memory_row(name: str, first: Memory | None, worked: Memory) -> Row:
     at_first = (f"{first.pss:.0f}", f"{first.rss:.0f}") if first else ("", "")
     return name, *at_first, f"{worked.pss:.0f}", f"{worked.rss:.0f}", f"{worked.peak:.0f}"
+
+
+def _chat_section(chat: ChatResult) -> Iterator[str]:
+    yield "## Chat"
+    yield ""
+    yield f"Server: {chat.server}."
+    for shown in chat_report.tables(chat):
+        yield from ("", f"### {shown.title}", "", *table(shown.heads, shown.rows))
 
 
 def table(heads: Row, rows: Sequence[Row]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from wyoming.asr import Transcript
 
 from satellite.bench import machine, memory, own, rivals, stt, synthetic, tts
+from satellite.bench.chat_run import ChatBench, ChatPlan
+from satellite.bench.chat_servers import Daemons
 from satellite.bench.contest import Pair
 from satellite.bench.corpus import Corpus, read_corpus
 from satellite.bench.report import Report
@@ -20,7 +22,7 @@ from satellite.errors import SatelliteError
 from satellite.models import demo
 from satellite.models.store import Store
 
-PARTS = ("stt", "tts", "memory")
+PARTS = ("stt", "tts", "memory", "chat")
 
 _STT_REPEATS = 3
 _TTS_REPEATS = 10
@@ -40,10 +42,17 @@ class Plan:
     """Send the corpus a second time at a microphone's pace."""
 
     repeats: int | None = None
-    """How often every clip and reply is sent; None is three times a clip and ten times a reply."""
+    """How often everything is measured; None is three times a clip, ten times a reply, and as chat needs it."""
 
     rivals: bool = True
     """Measure the official servers too."""
+
+    chat: ChatPlan = field(default_factory=ChatPlan)
+
+    @property
+    def beside_rivals(self) -> bool:
+        """Whether anything is measured for which there are official servers."""
+        return any(part != "chat" for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,9 @@ class Runner:
 
     async def run(self) -> Report:
         """Return what was found; raises `SatelliteError` when nothing could be measured."""
-        python = await asyncio.to_thread(self._official) if self._plan.rivals else None
-        corpus = await asyncio.to_thread(self._corpus)
+        beside_rivals = self._plan.beside_rivals
+        python = await asyncio.to_thread(self._official) if self._plan.rivals and beside_rivals else None
+        corpus = await asyncio.to_thread(self._corpus) if beside_rivals else None
         report = Report(
             began=machine.now(),
             machine=machine.this_machine(),
@@ -81,9 +91,12 @@ class Runner:
             their_versions=rivals.versions(python) if python else {},
         )
         with TemporaryDirectory(prefix="satellite-bench-") as folder:
-            async with self._running(python, Path(folder)) as servers:
-                first = await self._first_memory(servers, corpus)
-                await self._measure(servers, corpus, first, Path(folder), report)
+            if corpus:
+                async with self._running(python, Path(folder)) as servers:
+                    first = await self._first_memory(servers, corpus)
+                    await self._measure(servers, corpus, first, Path(folder), report)
+            if "chat" in self._plan.parts:
+                await self._measure_chat(Path(folder), report)
         report.load_at_end = machine.load()
         return report
 
@@ -166,6 +179,15 @@ class Runner:
                 alone = _Servers(without_chat)
                 await _work(alone, corpus, rounds=_WORK_ROUNDS)
                 return memory.MemoryResult(first, worked, (await alone.memory()).ours)
+
+    async def _measure_chat(self, folder: Path, report: Report) -> None:
+        daemons = Daemons(folder, self._store.directory, self._threads)
+        gguf = self._store.file(demo.SMOLLM2, ".gguf")
+        with self._console.status("chat") as status:
+            bench = ChatBench(
+                self._plan.chat, daemons, gguf, repeats=self._plan.repeats, on_status=lambda text: status.update(text)
+            )
+            report.chat = await bench.measure()
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -1,6 +1,7 @@
 """The stages of a run, each with its deadline; the services offer them one by one, the pipeline joins them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from satellite.turn.clauses import ClauseSplitter, is_finished
 from satellite.turn.dialogue import Dialogue
 from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
+
+_LOGGER = logging.getLogger(__name__)
 
 _CACHED_PHRASES = 16
 
@@ -87,9 +90,13 @@ class Stages:
                 answered = answered or bool(delta.text.strip())
                 left -= len(delta.text)
                 if left < 0:
-                    yield ChatDelta(delta.text[:left], delta.provider, ChatStats(truncated=True))
-                    return
+                    delta = ChatDelta(delta.text[:left], delta.provider, ChatStats(truncated=True))
+                if delta.stats is not None:
+                    told = ", ".join(f"{name} {value}" for name, value in delta.stats.described().items())
+                    _LOGGER.info("chat: %s answered: %s", delta.provider, told)
                 yield delta
+                if left < 0:
+                    return
         if not answered:
             raise ChatError("the chat model gave an empty answer", kind="empty")
 

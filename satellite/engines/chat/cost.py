@@ -33,9 +33,11 @@ class Cost:
             self.server_seconds += time.monotonic() - began
 
     def described(self) -> dict[str, Any]:
-        """Return what an hour costs at the present rate: requests by kind, our CPU seconds, seconds of the server."""
+        """Return what was spent so far, and what an hour costs at that rate; our CPU's time, and the server's."""
         hours = max(time.monotonic() - self._began, 1.0) / _HOUR_SECONDS
         return {
+            "requests": dict(self.requests),
+            "cpu_seconds": round(self.cpu_seconds, 3),
             "requests_per_hour": {kind: round(count / hours) for kind, count in sorted(self.requests.items())},
             "cpu_seconds_per_hour": round(self.cpu_seconds / hours, 1),
             "server_seconds_per_hour": round(self.server_seconds / hours, 1),

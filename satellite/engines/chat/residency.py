@@ -8,6 +8,9 @@ from enum import StrEnum
 _FOR_EVER = timedelta(days=3650)
 """Ollama writes "for ever" as a date some 292 years ahead."""
 
+_LOST_SHARE = 0.05
+"""How much less of the model on the GPU is worth loading it again."""
+
 
 class Residency(StrEnum):
     """Where the model is; the worst that is known."""
@@ -106,3 +109,20 @@ def findings(entry: Loaded, model: str, context_tokens: int | None) -> list[Resi
     if full_name(entry.name) != full_name(model):
         found.append(Residency.OTHER_NAME)
     return found
+
+
+class GpuMemory:
+    """Remembers how much of a model was on the GPU at best, for which loading it again is worth one try."""
+
+    def __init__(self) -> None:
+        self.tried = False
+        """Whether it was loaded again since."""
+
+        self._best_share = 0.0
+
+    def is_lost(self, entry: Loaded) -> bool:
+        """Tell whether less is on the GPU than once was, and nothing was tried."""
+        if entry.gpu_share >= self._best_share - _LOST_SHARE:
+            self._best_share = max(self._best_share, entry.gpu_share)
+            self.tried = False
+        return entry.gpu_share < self._best_share - _LOST_SHARE and not self.tried

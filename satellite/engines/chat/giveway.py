@@ -1,0 +1,87 @@
+"""Who goes first with Ollama: a question. Whatever else is under way gives way to it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from satellite.engines import Message
+
+T = TypeVar("T")
+
+
+class TurnBegan(Exception):
+    """A question came, and nothing else is to be done meanwhile."""
+
+
+class GiveWay:
+    """Knows when a question is being answered, and cuts short what may then not go on."""
+
+    def __init__(self) -> None:
+        self.used_at = time.monotonic()
+        """When the last question was done with, or one was last expected."""
+
+        self.answered_at = float("-inf")
+        """When the last question was done with."""
+
+        self._turns = 0
+        self._free = asyncio.Event()
+        self._free.set()
+        self._task: asyncio.Task[Any] | None = None
+        self._reading: Sequence[Message] = ()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a question is being answered."""
+        return self._turns > 0
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago there was a question, or one was expected."""
+        return 0.0 if self._turns else time.monotonic() - self.used_at
+
+    @contextmanager
+    def turn(self, messages: Sequence[Message]) -> Iterator[None]:
+        """Have the way free while the question at the end of `messages` is being answered."""
+        if self._task is not None and not (self._reading and begins(messages, self._reading)):
+            self._task.cancel()
+        self._turns += 1
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._turns -= 1
+            self.used_at = self.answered_at = time.monotonic()
+            if not self._turns:
+                self._free.set()
+
+    async def free(self) -> None:
+        """Wait until no question is being answered."""
+        await self._free.wait()
+
+    async def unless_asked(self, call: Callable[[], Coroutine[Any, Any, T]], reading: Sequence[Message] = ()) -> T:
+        """Await `call`; raises `TurnBegan` if a question is there or comes, which cuts the call short.
+
+        Not a question that begins with what the call is `reading`: it would have to wait for the same work.
+        """
+        if self.is_busy:
+            raise TurnBegan
+        self._task, self._reading = asyncio.create_task(call(), name="keep-alive"), reading
+        try:
+            done, _ = await asyncio.wait([self._task])
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            raise
+        finally:
+            self._task = None
+        task = done.pop()
+        if task.cancelled():
+            raise TurnBegan
+        return task.result()
+
+
+def begins(messages: Sequence[Message], beginning: Sequence[Message]) -> bool:
+    """Tell whether `messages` begin with `beginning`."""
+    return list(messages[: len(beginning)]) == list(beginning)

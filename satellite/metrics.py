@@ -1,0 +1,78 @@
+"""The daemon's state as Prometheus metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+def exposition(state: dict[str, Any]) -> str:
+    """Return what `Status.described` returned, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_StateCollector(state))
+    return generate_latest(registry).decode()
+
+
+class _StateCollector(Collector):
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric; labels take few values."""
+        state = self._state
+        yield _gauge("ready", "Whether every stage has been warmed up.", [({}, state["ready"])])
+        stages = [({"stage": stage["stage"]}, stage["state"] == "ready") for stage in state["stages"]]
+        yield _gauge("stage_ready", "Whether a stage is loaded and warm.", stages)
+        yield from _chat(state["chat"])
+        for name, unit in (("watts", "Power"), ("load", "Load, 0 to 1"), ("memory_used_bytes", "Memory in use")):
+            told = [({"gpu": str(n)}, gpu[name]) for n, gpu in enumerate(state["gpus"]) if name in gpu]
+            yield _gauge(f"gpu_{name}", f"{unit} of a GPU.", told)
+
+
+def _chat(chat: dict[str, Any]) -> Iterator[Metric]:
+    providers = chat["providers"]
+    yield _counter("chat_switches", "How often another provider answered than before.", [({}, chat["switches"])])
+    ups = [({"provider": one["provider"]}, one["up"]) for one in providers]
+    yield _gauge("chat_provider_up", "Whether a provider is worth asking.", ups)
+    states = [({"provider": one["provider"], "state": one["state"]}, 1) for one in providers]
+    yield _gauge("chat_provider_state", "The state a provider is in.", states)
+    sent = [({"provider": one["provider"]}, one["sent_outside"]) for one in providers if "sent_outside" in one]
+    yield _counter("chat_sent_outside", "Questions that have left the house.", sent)
+    kept = [(one["provider"], one["keepalive"]) for one in providers if "keepalive" in one]
+    seen = [({"provider": name, "state": s}, count) for name, keep in kept for s, count in keep["seen"].items()]
+    yield _counter("keepalive_seen", "How often a model came into a state.", seen)
+    loads = [({"provider": name}, keep["load_seconds"]) for name, keep in kept if keep["load_seconds"] is not None]
+    yield _gauge("keepalive_load_seconds", "How long the last load took.", loads)
+    shares = [({"provider": name}, keep["gpu_share"]) for name, keep in kept if keep["gpu_share"] is not None]
+    yield _gauge("keepalive_gpu_share", "Part of the model that is on a GPU.", shares)
+    asked = [
+        ({"provider": name, "kind": kind}, count)
+        for name, keep in kept
+        for kind, count in keep["cost"]["requests"].items()
+    ]
+    yield _counter("keepalive_requests", "Requests of the keep-alive timer.", asked)
+    cpu = [({"provider": name}, keep["cost"]["cpu_seconds"]) for name, keep in kept]
+    yield _counter("keepalive_cpu_seconds", "CPU time of the keep-alive timer here.", cpu)
+
+
+_Samples = list[tuple[dict[str, str], Any]]
+
+
+def _gauge(name: str, help_: str, samples: _Samples) -> Metric:
+    return _filled(GaugeMetricFamily(f"satellite_{name}", help_, labels=_labels(samples)), samples)
+
+
+def _counter(name: str, help_: str, samples: _Samples) -> Metric:
+    return _filled(CounterMetricFamily(f"satellite_{name}", help_, labels=_labels(samples)), samples)
+
+
+def _labels(samples: _Samples) -> list[str]:
+    return list(samples[0][0]) if samples else []
+
+
+def _filled(family: Any, samples: _Samples) -> Metric:
+    for labels, value in samples:
+        family.add_metric(list(labels.values()), float(value))
+    return family  # type: ignore[no-any-return]  # one of prometheus_client's families

@@ -1,0 +1,110 @@
+"""The daemon's state as people, programs and Prometheus get it."""
+
+import io
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
+from satellite import metrics, status_page
+
+STATE: dict[str, Any] = {
+    "version": "1.2.3",
+    "uptime_seconds": 7200.0,
+    "ready": True,
+    "stages": [
+        {"stage": "stt", "state": "ready", "words": ""},
+        {"stage": "tts", "state": "failed", "words": "voice x is missing; run: satellite models pull x"},
+    ],
+    "chat": {
+        "answering": "groq",
+        "switches": 3,
+        "last_switch": {"at": "2026-11-23T22:05:00+00:00", "from": "ollama", "to": "groq", "reason": "no word [after]"},
+        "words": "",
+        "providers": [
+            {
+                "provider": "ollama",
+                "model": "phi3:mini",
+                "state": "unreachable",
+                "up": False,
+                "words": "Ollama at [::1] cannot be reached; is it running?",
+                "since_seconds": 90.0,
+                "leaves_house": False,
+                "keepalive": {
+                    "state": "unreachable",
+                    "when": "always",
+                    "seen": {"warm": 2, "unreachable": 1},
+                    "load_seconds": 1.5,
+                    "prefix_tokens": 20,
+                    "gpu_share": None,
+                    "context_tokens": None,
+                    "cost": {
+                        "requests": {"look": 10, "ping": 2},
+                        "cpu_seconds": 0.5,
+                        "requests_per_hour": {"look": 7200},
+                        "cpu_seconds_per_hour": 20.0,
+                        "server_seconds_per_hour": 30.0,
+                    },
+                },
+            },
+            {
+                "provider": "groq",
+                "model": "llama",
+                "state": "ready",
+                "up": True,
+                "words": "answers",
+                "since_seconds": 5.0,
+                "leaves_house": True,
+                "sent_outside": 4,
+            },
+        ],
+    },
+    "gpus": [{"name": "RTX 4090", "watts": 21.4, "load": 0.5, "memory_used_bytes": 2**30, "memory_total_bytes": 2**34}],
+}
+
+
+def shown(state: dict[str, Any]) -> str:
+    """Return the page."""
+    text = io.StringIO()
+    status_page.show(state, Console(file=text, width=200))
+    return text.getvalue()
+
+
+def test_the_page_says_who_answers_and_why() -> None:
+    """Everything that an administrator asks first, brackets in it left alone."""
+    page = shown(STATE)
+    assert "ready · up 2.0 h" in page
+    assert "voice x is missing; run: satellite models pull x" in page
+    assert "Ollama at [::1] cannot be reached; is it running?" in page
+    assert "→ groq" in page
+    assert "outside this house; 4 questions sent" in page
+    assert "last switch: 2026-11-23T22:05:00+00:00 from ollama to groq: no word [after]" in page
+    assert "an hour costs 20 s of this machine's CPU and 30 s of the server's time (7200 looks)" in page
+    assert "RTX 4090, 21 W, 50% busy, 1.0 of 16.0 GiB used" in page
+
+
+def test_a_daemon_that_is_not_ready_says_so() -> None:
+    """A GPU that tells nothing is still one."""
+    page = shown({**STATE, "ready": False, "gpus": [{}]})
+    assert "not ready yet" in page
+    assert "GPU: a GPU" in page
+
+
+def test_the_metrics_are_what_prometheus_reads() -> None:
+    """Its own parser understands them, and the numbers are those of the state."""
+    families = {family.name: family for family in text_string_to_metric_families(metrics.exposition(STATE))}
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert samples["satellite_ready",] == 1
+    assert samples["satellite_stage_ready", "tts"] == 0
+    assert samples["satellite_chat_provider_up", "ollama"] == 0
+    assert samples["satellite_chat_provider_state", "ollama", "unreachable"] == 1
+    assert samples["satellite_keepalive_seen_total", "ollama", "warm"] == 2
+    assert samples["satellite_keepalive_requests_total", "look", "ollama"] == 10
+    assert samples["satellite_chat_sent_outside_total", "groq"] == 4
+    assert samples["satellite_chat_switches_total",] == 3
+    assert samples["satellite_gpu_watts", "0"] == 21.4
+    assert "satellite_keepalive_gpu_share" not in {name for name, *_ in samples}

@@ -1,0 +1,145 @@
+"""What the model is sent: the same beginning every time, whole turns, for a while, and never more than it can read."""
+
+from datetime import datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satellite.config import Chat
+from satellite.engines import Message
+from satellite.engines.tokens import conversation_tokens
+from satellite.turn.dialogue import Dialogue, Question
+
+NOW = datetime(2026, 11, 23, 22, 5)
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.seconds
+
+
+def dialogue(clock: Clock | None = None, context_tokens: int | None = None, **settings: object) -> Dialogue:
+    """Return a dialogue with these settings at a known time."""
+    return Dialogue(Chat(**settings), context_tokens, clock=clock or Clock(), now=lambda: NOW)
+
+
+def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one") -> list[Message]:
+    """Ask, remember, and return what was sent."""
+    question = Question(text, conversation)
+    prompt = memory.prompt(question)
+    memory.remember(question, prompt, answer)
+    return prompt
+
+
+def test_the_moment_stands_behind_the_question() -> None:
+    """Time, room and language are last, so that the beginning stays the same."""
+    prompt = dialogue().prompt(Question("What time is it?", room="kitchen", language="en"))
+    assert prompt[0] == Message("system", Chat().system_prompt)
+    assert prompt[1].whole == "What time is it?\n[It is Monday, 23 November 2026, 22:05; room: kitchen; language: en]"
+
+
+def test_nothing_is_told_that_is_not_wanted_or_not_known() -> None:
+    """`chat.tell` decides, and what is unknown is left out."""
+    assert dialogue(tell=()).prompt(Question("Hello", room="kitchen"))[-1].whole == "Hello"
+    assert (
+        dialogue(tell=("room", "language")).prompt(Question("Hello", language="fr"))[-1].whole
+        == "Hello\n[language: fr]"
+    )
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=6))
+def test_each_prompt_begins_with_the_one_before(turns: list[tuple[str, str]]) -> None:
+    """Byte for byte, question, moment and answer included: what a model has read it need not read again."""
+    memory = dialogue(history_tokens=1_000_000)
+    before: list[Message] = []
+    for text, answer in turns:
+        prompt = converse(memory, text, answer)
+        assert prompt[: len(before)] == before
+        before = [*prompt, Message("assistant", answer)]
+        assert memory.beginning("one") == before
+
+
+def test_conversations_do_not_mix() -> None:
+    """Each has its own memory, and a question of none has none."""
+    memory = dialogue()
+    converse(memory, "My name is Ada.", "Hello Ada.", "kitchen")
+    assert len(memory.prompt(Question("Who am I?", "kitchen"))) == 4
+    assert len(memory.prompt(Question("Who am I?", "bedroom"))) == 2
+    assert len(memory.prompt(Question("Who am I?"))) == 2
+
+
+def test_a_conversation_is_forgotten_after_a_while() -> None:
+    """Its last answer counts, not its first."""
+    clock = Clock()
+    memory = dialogue(clock, history_seconds=60)
+    converse(memory, "a", "b", "old")
+    clock.seconds += 50
+    converse(memory, "c", "d", "new")
+    clock.seconds += 20
+    assert len(memory.beginning("old")) == 1
+    assert len(memory.beginning("new")) == 3
+    converse(memory, "e", "f", "new")
+    clock.seconds += 50
+    assert len(memory.beginning("new")) == 5
+
+
+def test_what_nobody_heard_is_not_remembered() -> None:
+    """An answer of which no word was spoken leaves no turn."""
+    memory = dialogue()
+    converse(memory, "Hello", "")
+    assert len(memory.beginning("one")) == 1
+
+
+def test_the_oldest_turns_go_whole_and_several_at_once() -> None:
+    """Within the budget whatever is said, always beginning with a question, and not at every turn."""
+    memory = dialogue(history_tokens=400)
+    changes = 0
+    before = memory.beginning("one")
+    for number in range(40):
+        converse(memory, f"Question {number}, which is about something", f"Answer {number}, which says something else")
+        after = memory.beginning("one")
+        assert conversation_tokens(after[1:]) <= 400
+        assert [message.role for message in after[1:]] == ["user", "assistant"] * (len(after) // 2)
+        changes += after[: len(before)] != before
+        before = after
+    assert 2 <= changes <= 12
+
+
+def test_memory_leaves_room_in_a_small_context() -> None:
+    """System prompt, question and answer come before history."""
+    memory = dialogue(context_tokens=1024, history_tokens=100_000, max_tokens=200)
+    for number in range(100):
+        converse(memory, f"Question number {number}", f"Answer number {number}")
+    assert conversation_tokens(memory.beginning("one")) < 1024 - 200 - 200
+    tiny = dialogue(context_tokens=256, max_tokens=200)
+    converse(tiny, "Hello", "Hello")
+    assert len(tiny.beginning("one")) == 1
+
+
+def test_only_so_many_conversations_are_remembered() -> None:
+    """A client that invents a conversation for each question fills nothing."""
+    memory = dialogue()
+    for number in range(1000):
+        converse(memory, "Hello", "Hello", f"conversation {number}")
+    known = [number for number in range(1000) if len(memory.beginning(f"conversation {number}")) > 1]
+    assert known == list(range(1000 - 256, 1000))
+
+
+def test_one_can_be_forgotten() -> None:
+    """Whoever wants to begin anew can, also when there is nothing to forget."""
+    memory = dialogue()
+    converse(memory, "Hello", "Hello")
+    memory.forget("one")
+    memory.forget("one")
+    assert len(memory.beginning("one")) == 1
+
+
+def test_an_empty_system_prompt_is_none() -> None:
+    """Then the question is all."""
+    assert [message.role for message in dialogue(system_prompt="").prompt(Question("Hello"))] == ["user"]

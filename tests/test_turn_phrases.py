@@ -1,0 +1,37 @@
+"""What is said when there is no answer: in the right language, or in the words of the house."""
+
+import pytest
+
+from satellite.config import Phrases
+from satellite.turn.phrases import _BUILT_IN, Phrase, phrase
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", "Sorry, I can't answer right now."),
+        ("en-GB", "Sorry, I can't answer right now."),
+        ("fr_FR", "Désolé, je ne peux pas répondre pour le moment."),
+        ("nb", "Beklager, jeg kan ikke svare akkurat nå."),
+        ("de", "Tut mir leid, ich kann gerade nicht antworten."),
+        ("tlh", "Sorry, I can't answer right now."),
+        (None, "Sorry, I can't answer right now."),
+    ],
+)
+def test_a_language_has_its_sentence(language: str | None, expected: str) -> None:
+    """However its code is written; an unknown one gets English."""
+    assert phrase(Phrases(), Phrase.UNAVAILABLE, language) == expected
+
+
+def test_configured_words_come_first() -> None:
+    """Each on its own occasion, whatever the language."""
+    words = Phrases(unavailable="Not now.", interrupted="Oh.")
+    assert phrase(words, Phrase.UNAVAILABLE, "fr") == "Not now."
+    assert phrase(words, Phrase.INTERRUPTED, "fr") == "Oh."
+    assert phrase(Phrases(interrupted="Oh."), Phrase.UNAVAILABLE, "en") == "Sorry, I can't answer right now."
+
+
+def test_every_language_has_two_different_sentences() -> None:
+    """That nobody answers is not the same as an answer that breaks off."""
+    for language in _BUILT_IN:
+        assert phrase(Phrases(), Phrase.UNAVAILABLE, language) != phrase(Phrases(), Phrase.INTERRUPTED, language)
