@@ -94,6 +94,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_uri(command)
     command.set_defaults(command=lambda args: _foreground(args, _status(args)))
 
+    command = commands.add_parser("rooms", help="the satellites that a running daemon drives, and those in the network")
+    command.add_argument("action", nargs="?", choices=("list", "discover"), default="list")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_uri(command)
+    command.set_defaults(command=lambda args: _foreground(args, _rooms(args)))
+
+    command = commands.add_parser("announce", help="say something in rooms")
+    command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
+    command.add_argument("text")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_uri(command)
+    command.set_defaults(command=lambda args: _foreground(args, _announce(args)))
+
     command = commands.add_parser("models", help="list, fetch and find models")
     models.add_arguments(command)
     command.set_defaults(command=lambda args: models.run(args, _load(args).models.directory))
@@ -232,6 +245,30 @@ async def _status(args: argparse.Namespace) -> int:
 
         status_page.show(state)
     return 0 if state["ready"] else 1
+
+
+async def _rooms(args: argparse.Namespace) -> int:
+    from satellite import status_page
+    from satellite.wire.discovery import discover
+
+    if args.action == "discover":
+        found = await discover()
+    else:
+        found = (await client.status(args.uri))["rooms"]
+    if args.json:
+        print(json.dumps({"rooms": found}, ensure_ascii=False))
+    else:
+        status_page.show_rooms(found)
+    return 0
+
+
+async def _announce(args: argparse.Namespace) -> int:
+    result = await client.command(args.uri, "announce", text=args.text, rooms=args.rooms)
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))
+    for room, reason in result["failed"].items():
+        print(f"error: not heard in {room}: {reason}", file=sys.stderr)
+    return 1 if result["failed"] else 0
 
 
 def _write_sound(heard: client.Heard, output: Path) -> None:

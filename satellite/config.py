@@ -9,8 +9,10 @@ from pydantic import Field
 
 from satellite.config_base import Device, Port, Probability, Seconds, Settings
 from satellite.config_chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
+from satellite.config_home import HomeAssistant
+from satellite.config_rooms import Hub, Room
 
-__all__ = ["Chat", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Settings"]
+__all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Room", "Settings"]
 
 
 class Wyoming(Settings):
@@ -237,10 +239,16 @@ class Config(Settings):
     stt: Stt = Stt()
     endpoint: Endpoint = Endpoint()
     tts: Tts = Tts()
+    home_assistant: HomeAssistant = HomeAssistant()
     chat: Chat = Chat()
     keepalive: KeepAlive = KeepAlive()
     phrases: Phrases = Phrases()
     deadlines: Deadlines = Deadlines()
+
+    rooms: tuple[Room, ...] = Field((), max_length=200)
+    """Wyoming satellites that the daemon dials and holds conversations with."""
+
+    hub: Hub = Hub()
 
 
 def nearest(name: str, known: set[str] | list[str]) -> str:

@@ -84,6 +84,17 @@ def check(config: Config) -> Iterator[tuple[Path_, str]]:
     yield from _unknown_models(config)
     yield from _unknown_language(config)
     yield from _unknown_wake_words(config.wake)
+    yield from _rooms_twice(config)
+
+
+def _rooms_twice(config: Config) -> Iterator[tuple[Path_, str]]:
+    for key in ("name", "uri"):
+        seen: set[str] = set()
+        for index, room in enumerate(config.rooms):
+            value = getattr(room, key)
+            if value in seen:
+                yield ("rooms", index, key), f"{value!r} is another room's {key} already"
+            seen.add(value)
 
 
 def _port_clashes(wyoming: Wyoming) -> Iterator[tuple[Path_, str]]:

@@ -22,6 +22,8 @@ from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.process import allow_many_connections, return_freed_memory
+from satellite.rooms.announcing import Announcer
+from satellite.rooms.hub import Hub
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.turn.stages import Stages
@@ -64,7 +66,8 @@ class Daemon:
         self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
         self.engines = self._build()
         self._stages = Stages(self.engines, config)
-        self._status = Status(self.engines)
+        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus)
+        self._status = Status(self.engines, self.hub.described)
         wyoming = config.wyoming
         self._server = Server(
             Admission(wyoming.allow),
@@ -92,12 +95,14 @@ class Daemon:
             await self.__aexit__()
             raise
         await self._announce()
+        self.hub.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop in the reverse order of the start."""
         if self._announcement is not None:
             await self._announcement.stop()
+        await self.hub.stop()
         await self._server.close()
         for task in self._tasks:
             task.cancel()
@@ -130,8 +135,11 @@ class Daemon:
         _LOGGER.info("listening at %s: %s", wyoming.host, listening)
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
+        announcer = Announcer(self.hub, self._stages)
+        commands = {"status": lambda _: self._status.described(), "announce": announcer.announce}
+
         async def serve(connection: Connection) -> None:
-            await Session(connection, self._stages, self.bus, stages, self._status.described).serve()
+            await Session(connection, self._stages, self.bus, stages, commands).serve()
 
         return serve
 

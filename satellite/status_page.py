@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_GOOD = {"ready", "warm", "idle", "closed", "half-open", "on-cpu", "other-name", "released"}
-_UNSURE = {"loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
+_GOOD = {"ready", "warm", "idle", "closed", "half-open", "on-cpu", "other-name", "released", "connected", "found"}
+_UNSURE = {"connecting", "loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
 
 
 def show(state: dict[str, Any], console: Console | None = None) -> None:
@@ -24,8 +24,23 @@ def show(state: dict[str, Any], console: Console | None = None) -> None:
     for provider in chat["providers"]:
         if keepalive := provider.get("keepalive"):
             console.print(Text(_keepalive(provider["provider"], keepalive)))
+    if state.get("rooms"):
+        show_rooms(state["rooms"], console)
     for gpu in state["gpus"]:
         console.print(Text(_gpu(gpu)))
+
+
+def show_rooms(rooms: list[dict[str, Any]], console: Console | None = None) -> None:
+    """Print rooms: of the hub, or as they were found in the network."""
+    console = console or Console()
+    if not rooms:
+        console.print("no rooms")
+        return
+    table = Table("room", "address", "state", "", box=None, pad_edge=False)
+    for room in rooms:
+        state = room.get("state", "found")
+        table.add_row(room["room"], room["uri"], _coloured(state), Text(room.get("doing") or room.get("words", "")))
+    console.print(table)
 
 
 def _stages(stages: list[dict[str, Any]]) -> Table:

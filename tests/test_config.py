@@ -47,7 +47,7 @@ def test_the_example_has_every_setting() -> None:
             assert lines[number - 1].lstrip().startswith("#"), f"line {number + 1} has no comment: {line}"
 
 
-@pytest.mark.parametrize("settings", [config.Ollama, config.OpenAICompatible, config.WakeWordSettings])
+@pytest.mark.parametrize("settings", [config.Ollama, config.OpenAICompatible, config.WakeWordSettings, config.Room])
 def test_the_example_shows_optional_sections(settings: type[BaseModel]) -> None:
     """What is off by default stands in the example as a comment, whole."""
     text = EXAMPLE.read_text()

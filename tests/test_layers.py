@@ -14,17 +14,34 @@ PACKAGE = Path(__file__).parent.parent / "satellite"
 LAYERS = [
     ["satellite", "satellite.errors", "satellite.logs", "satellite.process", "satellite.gpu"],
     ["satellite.models.spec", "satellite.models.demo", "satellite.models.catalogue", "satellite.models"],
-    ["satellite.audio", "satellite.config", "satellite.config_base", "satellite.config_chat", "satellite.configfile"],
+    [
+        "satellite.audio",
+        "satellite.config",
+        "satellite.config_base",
+        "satellite.config_chat",
+        "satellite.config_home",
+        "satellite.config_rooms",
+        "satellite.configfile",
+    ],
     ["satellite.models.", "satellite.events"],
     ["satellite.engines", "satellite.wire", "satellite.microphone"],
     ["satellite.turn"],
+    ["satellite.commands"],
+    ["satellite.home_assistant"],
     ["satellite.services"],
+    ["satellite.rooms"],
     ["satellite.daemon"],
     ["satellite.demo", "satellite.bench", "satellite.status_page", "satellite.metrics"],
     ["satellite.__main__"],
 ]
 CONCRETE = ("vad", "stt", "tts", "voices", "openwakeword", "microwakeword", "llamacpp", "chat")
-KNOWING = ("satellite.daemon", "satellite.bench.stand_ins.__main__", "satellite.bench.chat_bare")
+KNOWING = (
+    "satellite.daemon",
+    "satellite.bench.stand_ins.__main__",
+    "satellite.bench.chat_bare",
+    "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
+    "satellite.home_assistant.responder",
+)
 HEAVY = ("ctranslate2", "faster_whisper", "onnxruntime", "piper", "xllamacpp", "ollama", "openai", "ai_edge_litert")
 
 

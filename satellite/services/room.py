@@ -23,7 +23,7 @@ from satellite.turn.pipeline import Run, RunRequest, Speech
 if TYPE_CHECKING:
     from satellite.services.session import Session
 
-_STAGES = {
+STAGES = {
     PipelineStage.WAKE: Stage.WAKE,
     PipelineStage.ASR: Stage.STT,
     PipelineStage.INTENT: Stage.CHAT,
@@ -76,8 +76,8 @@ class DialogueListener:
         names = request.wake_word_names
         return RunRequest(
             room=self._session.connection.peer,
-            start=_STAGES[request.start_stage],
-            end=_STAGES[request.end_stage],
+            start=STAGES[request.start_stage],
+            end=STAGES[request.end_stage],
             wake_words=tuple(str(name) for name in names) if names else None,
             text=request.announce_text or "",
         )
@@ -95,34 +95,40 @@ class _Room:
         if isinstance(step, Speech):
             for chunk in audio_chunks(step.format, step.pcm):
                 await self._connection.send(chunk)
-        elif events := self._events(step):
-            await self._connection.send(*events)
-
-    def _events(self, event: RunEvent) -> list[Eventable]:
-        data = event.data
-        match event.type:
-            case RunEventType.WAKE_WORD_START:
-                return [Detect()]
-            case RunEventType.WAKE_WORD_END:
-                return [Detection(name=data["name"], timestamp=round(data["seconds"] * 1000))]
-            case RunEventType.STT_START:
-                return [Transcribe()]
-            case RunEventType.STT_VAD_START:
-                return [VoiceStarted()]
-            case RunEventType.STT_VAD_END:
-                return [VoiceStopped()]
-            case RunEventType.STT_END:
-                return [Transcript(text=data["text"], language=data["language"] or None)]
-            case RunEventType.CHAT_END:
-                return [Handled(text=data["text"], context={k: v for k, v in data.items() if k != "text"})]
+            return
+        events = room_events(step)
+        match step.type:
             case RunEventType.TTS_START:
                 self._sounding = True
-                return [AudioStart(rate=data["rate"], width=2, channels=1)]
+                events = [AudioStart(rate=step.data["rate"], width=2, channels=1)]
             case RunEventType.TTS_END:
                 self._sounding = False
-                return [AudioStop()]
-            case RunEventType.ERROR:
-                stop = [AudioStop()] if self._sounding else []
-                return [*stop, Error(text=data["text"], code=data["code"])]
-            case _:
-                return []
+                events = [AudioStop()]
+            case RunEventType.ERROR if self._sounding:
+                events = [AudioStop(), *events]
+        if events:
+            await self._connection.send(*events)
+
+
+def room_events(step: RunEvent) -> list[Eventable]:
+    """Return what a step of a run is called in Wyoming, but for its sound; often nothing."""
+    data = step.data
+    match step.type:
+        case RunEventType.WAKE_WORD_START:
+            return [Detect()]
+        case RunEventType.WAKE_WORD_END:
+            return [Detection(name=data["name"], timestamp=round(data["seconds"] * 1000))]
+        case RunEventType.STT_START:
+            return [Transcribe()]
+        case RunEventType.STT_VAD_START:
+            return [VoiceStarted()]
+        case RunEventType.STT_VAD_END:
+            return [VoiceStopped()]
+        case RunEventType.STT_END:
+            return [Transcript(text=data["text"], language=data["language"] or None)]
+        case RunEventType.CHAT_END:
+            return [Handled(text=data["text"], context={k: v for k, v in data.items() if k != "text"})]
+        case RunEventType.ERROR:
+            return [Error(text=data["text"], code=data["code"])]
+        case _:
+            return []

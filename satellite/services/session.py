@@ -6,7 +6,7 @@ answered one after the other by a second task, so that two answers never mix on 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from wyoming.asr import Transcribe, Transcript
@@ -41,8 +41,8 @@ _LAST_ANSWERS_SECONDS = 30.0
 
 ALL_STAGES = frozenset(Stage)
 
-_STATUS = "status"
-"""Our own event, on the port with all services: asks for the daemon's state, and brings it."""
+Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Answers an event of our own, on the port with all services, by one of the same type: data in, data out."""
 
 
 _FIELD_TYPES: dict[str, type] = {
@@ -78,12 +78,12 @@ class Session:
         stages: Stages,
         bus: EventBus,
         served: frozenset[Stage],
-        status: Callable[[], Awaitable[dict[str, Any]]],
+        commands: Mapping[str, Command],
     ) -> None:
         self.connection = connection
         self.stages = stages
         self.bus = bus
-        self._status = status
+        self._commands = commands
         self._served = served
         self._programs: dict[str, str] = {}
         self._listener: Listener | None = None
@@ -158,8 +158,8 @@ class Session:
         elif Intent.is_type(event.type) and Stage.CHAT in self._served:
             intent = Intent.from_event(event)
             self.request(lambda: answer(self, intent.text or "", intent.context, None))
-        elif event.type == _STATUS and self._served == ALL_STAGES:
-            self.request(self._tell_status)
+        elif event.type in self._commands and self._served == ALL_STAGES:
+            self.request(lambda: self._run_command(event))
         elif Stage.TTS in self._served:
             await self._dispatch_speech(event)
 
@@ -185,8 +185,8 @@ class Session:
         elif SynthesizeChunk.is_type(event.type) or SynthesizeStop.is_type(event.type):
             raise ProtocolError(f"{event.type} without synthesize-start")
 
-    async def _tell_status(self) -> None:
-        await self.connection.send(Event(_STATUS, await self._status()))
+    async def _run_command(self, event: Event) -> None:
+        await self.connection.send(Event(event.type, await self._commands[event.type](event.data)))
 
     def _info(self) -> Event:
         return info.describe(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from satellite import __version__
@@ -12,7 +13,8 @@ from satellite.gpu import gpus
 class Status:
     """Tells how the daemon is, at any moment since it began."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, rooms: Callable[[], list[dict[str, Any]]]) -> None:
+        """Tell of `engines` and of what `rooms` returns."""
         self.ready = False
         """Whether every stage has been warmed up, or has failed."""
 
@@ -20,6 +22,7 @@ class Status:
         """Why a stage is not warm, by its name."""
 
         self._engines = engines
+        self._rooms = rooms
         self._began = time.monotonic()
 
     async def described(self) -> dict[str, Any]:
@@ -30,6 +33,7 @@ class Status:
             "uptime_seconds": round(time.monotonic() - self._began, 1),
             "ready": self.ready,
             "stages": self._stages(),
+            "rooms": self._rooms(),
             "chat": {**chat.details, "words": chat.health.words},
             "gpus": await asyncio.to_thread(gpus),
         }

@@ -30,7 +30,15 @@ class Question:
     """Which conversation it belongs to; None for one that nobody will refer to."""
 
     room: str | None = None
+    """The room as a person calls it, if it has a name."""
+
     language: str | None = None
+
+    persona: str | None = None
+    """What the model is told first instead of the usual system prompt."""
+
+    place: str = ""
+    """Where it was asked, for what belongs to a place, such as timers: a room, a satellite, or a connection."""
 
 
 @dataclass(slots=True)
@@ -54,20 +62,21 @@ class Dialogue:
         self._chat = chat
         self._clock = clock
         self._now = now
-        self._system = [Message("system", chat.system_prompt)] if chat.system_prompt else []
         self._budget_tokens = chat.history_tokens
-        if context_tokens is not None:
-            taken = conversation_tokens(self._system) + chat.max_tokens + _QUESTION_TOKENS
-            self._budget_tokens = min(self._budget_tokens, max(0, context_tokens - taken))
         self._conversations: OrderedDict[str, _Conversation] = OrderedDict()
+        if context_tokens is not None:
+            taken = conversation_tokens(self.beginning(None)) + chat.max_tokens + _QUESTION_TOKENS
+            self._budget_tokens = min(self._budget_tokens, max(0, context_tokens - taken))
 
-    def beginning(self, conversation: str | None) -> list[Message]:
+    def beginning(self, conversation: str | None, persona: str | None = None) -> list[Message]:
         """Return how the next prompt of a conversation begins."""
-        return [*self._system, *self._recalled(conversation)]
+        system = self._chat.system_prompt if persona is None else persona
+        return [*([Message("system", system)] if system else []), *self._recalled(conversation)]
 
     def prompt(self, question: Question) -> list[Message]:
         """Return what the model is sent; the question is the last message."""
-        return [*self.beginning(question.conversation), Message("user", question.text, self._moment(question))]
+        beginning = self.beginning(question.conversation, question.persona)
+        return [*beginning, Message("user", question.text, self._moment(question))]
 
     def remember(self, question: Question, prompt: list[Message], answer: str) -> None:
         """Add a turn: the question as it was sent, and what of the answer was spoken."""

@@ -54,6 +54,13 @@ class AudioInbox:
         self._bytes += len(pcm)
         self._changed.set()
 
+    def unread(self, pcm: bytes) -> None:
+        """Put back, in front, audio that was taken but belongs to whoever reads next."""
+        if pcm:
+            self._chunks.appendleft(pcm)
+            self._bytes += len(pcm)
+            self._changed.set()
+
     def _overfull(self, pcm: bytes) -> bool:
         return self._bytes + len(pcm) > self._max_bytes
 

@@ -68,7 +68,16 @@ class RunRequest:
     """The voice command when the run starts at chat, the words to speak when it starts at tts."""
 
     language: str | None = None
+    persona: str | None = None
+    """What the chat model is told first; None for the usual system prompt."""
+
+    no_speech_seconds: float | None = None
+    """How long to wait for somebody to speak; None for the configured time."""
+
     voice: VoiceChoice = field(default_factory=VoiceChoice)
+    after_wake_word: bool = False
+    """Whether the audio of a run that starts at stt begins with the end of a wake word."""
+
     vad_sensitivity: str | None = None
     run_id: str = field(default_factory=new_run_id)
 
@@ -80,7 +89,17 @@ class RunRequest:
 class Run:
     """One run of a room; `execute` once."""
 
-    def __init__(self, stages: Stages, bus: EventBus, request: RunRequest, emit: Emit) -> None:
+    def __init__(
+        self,
+        stages: Stages,
+        bus: EventBus,
+        request: RunRequest,
+        emit: Emit,
+        *,
+        heard_seconds: Callable[[], float] | None = None,
+    ) -> None:
+        """Prepare a run; `heard_seconds` tells how much of its sound was heard, without it all that was sent."""
+        self._heard_seconds = heard_seconds
         self._stages = stages
         self._bus = bus
         self._request = request
@@ -90,11 +109,16 @@ class Run:
         self._whole = ""
         """The chat model's answer so far."""
 
-        self._spoken: list[str] = []
-        """The pieces of it whose sound the room has got."""
+        self._spoken: list[tuple[str, float]] = []
+        """The pieces of it whose sound the room has got, and where in the sound each ends, seconds."""
 
         self._truncated = False
         self._sent_bytes = 0
+
+    @property
+    def answer(self) -> str:
+        """What the chat model has answered so far."""
+        return self._whole
 
     async def execute(self, audio: AudioInbox) -> bool:
         """Run to the end and return whether it succeeded.
@@ -131,7 +155,10 @@ class Run:
         if not request.includes(Stage.STT) and not text.strip():
             raise STAGE_ERRORS[request.start]("there is no text to begin with", kind="empty")
         if request.includes(Stage.CHAT):
-            await self._answer(Question(text, f"room {request.room}", request.named_room, language))
+            conversation = f"room {request.room}"
+            await self._answer(
+                Question(text, conversation, request.named_room, language, request.persona, place=request.room)
+            )
         elif request.start is Stage.TTS:
             await self._speak(once(text))
 
@@ -149,7 +176,7 @@ class Run:
                     for detection in await stream.feed(pcm):
                         keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detection.seconds))
                         self._leftover = pcm[max(0, keep_from) :]
-                        self._stages.expect(f"room {self._request.room}")
+                        self._stages.expect(f"room {self._request.room}", self._request.persona)
                         await self._emit(RunEventType.WAKE_WORD_END, name=detection.name, seconds=detection.seconds)
                         return
         except TimeoutError as late:
@@ -175,14 +202,16 @@ class Run:
         config = self._stages.config
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         settings = EndpointSettings(
-            config.endpoint.silence_seconds, config.endpoint.no_speech_seconds, config.endpoint.max_command_seconds
+            config.endpoint.silence_seconds,
+            self._request.no_speech_seconds or config.endpoint.no_speech_seconds,
+            config.endpoint.max_command_seconds,
         ).scaled(self._request.vad_sensitivity)
         recorder = Recorder(
             vad,
             threshold=config.vad.threshold,
             max_seconds=config.endpoint.max_command_seconds,
             endpoint=Endpoint(settings),
-            after_wake_word=self._request.start is Stage.WAKE,
+            after_wake_word=self._request.start is Stage.WAKE or self._request.after_wake_word,
         )
         # Audio that stops coming must end the command as well: the clock is the second bound.
         limit_seconds = config.endpoint.max_command_seconds + config.endpoint.no_speech_seconds
@@ -224,8 +253,12 @@ class Run:
                         pass
             complete = True
         finally:
-            heard = self._whole if complete or not speaks else " ".join(self._spoken)
-            dialogue.remember(question, prompt, heard)
+            dialogue.remember(question, prompt, self._whole if complete or not speaks else self._heard())
+
+    def _heard(self) -> str:
+        """Return what has been heard of an answer that was broken off."""
+        heard_seconds = float("inf") if self._heard_seconds is None else self._heard_seconds()
+        return " ".join(text for text, end_seconds in self._spoken if end_seconds <= heard_seconds)
 
     async def _deltas(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         """Yield the chat model's answer, with the run's events around it."""
@@ -256,17 +289,19 @@ class Run:
             async with aclosing(ahead(pieces, size=1)) as sound:
                 async for piece in sound:
                     await self._send(speaker, piece.pcm)
-                    self._spoken.append(piece.text)
+                    self._spoken.append((piece.text, self._sent_seconds(speaker)))
         except ChatError as error:
             failure = error
             if apology := await self._apology(speaker):
                 await self._send(speaker, apology)
         if not self._sent_bytes:
             await self._start_speaking(speaker)
-        seconds = self._sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
-        await self._emit(RunEventType.TTS_END, audio_seconds=seconds)
+        await self._emit(RunEventType.TTS_END, audio_seconds=self._sent_seconds(speaker))
         if failure is not None:
             raise failure
+
+    def _sent_seconds(self, speaker: Speaker) -> float:
+        return self._sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
 
     async def _send(self, speaker: Speaker, pcm: bytes) -> None:
         if not self._sent_bytes:

@@ -64,9 +64,9 @@ class Stages:
                     bytes(recorder.pcm), speech=recorder.speech, language=language, vocabulary=vocabulary
                 )
 
-    def expect(self, conversation: str | None = None) -> None:
+    def expect(self, conversation: str | None = None, persona: str | None = None) -> None:
         """Get the chat model ready for a question that is about to be spoken."""
-        known = self.dialogue.beginning(conversation) if conversation else []
+        known = self.dialogue.beginning(conversation, persona) if conversation else []
         self.engines.chat.engine.prepare(known)
 
     async def chat(self, prompt: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:

@@ -110,10 +110,16 @@ async def ask_text(uri: str, text: str, on_words: Callable[[str], None], languag
 
 async def status(uri: str) -> dict[str, Any]:
     """Return the daemon's state."""
+    return await command(uri, "status")
+
+
+async def command(uri: str, name: str, **data: Any) -> dict[str, Any]:
+    """Return what the daemon answers to one of its own commands; raises what an `error` event reports."""
     async with connected(uri) as connection:
-        await connection.send(Event("status"))
+        await connection.send(Event(name, data))
         async for event in connection:
-            if event.type == "status":
+            Heard().take(event)
+            if event.type == name:
                 return event.data
     raise DaemonUnreachable("the daemon closed the connection before it had answered")
 

@@ -5,6 +5,7 @@ drops), under the MAC as its name, and never takes it back. Here: the interfaces
 and is this daemon's alone, and a goodbye at the end.
 """
 
+import asyncio
 import hashlib
 import ipaddress
 import logging
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import ifaddr
 from zeroconf import Error as ZeroconfError
-from zeroconf import InterfaceChoice, IPVersion, ServiceInfo
-from zeroconf.asyncio import AsyncZeroconf
+from zeroconf import InterfaceChoice, IPVersion, ServiceInfo, ServiceStateChange
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -94,3 +95,26 @@ class Announcement:
             await zeroconf.async_unregister_all_services()
         finally:
             await zeroconf.async_close()
+
+
+async def discover(seconds: float = 3.0) -> list[dict[str, str]]:
+    """Return the Wyoming services that announce themselves within `seconds`: `room` (their name) and `uri`."""
+    found: set[str] = set()
+
+    def note(zeroconf: object, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Added:
+            found.add(name)
+
+    network = AsyncZeroconf(ip_version=IPVersion.V4Only)
+    try:
+        browser = AsyncServiceBrowser(network.zeroconf, _TYPE, handlers=[note])
+        await asyncio.sleep(seconds)
+        await browser.async_cancel()
+        infos = [await network.async_get_service_info(_TYPE, name, timeout=1000) for name in sorted(found)]
+    finally:
+        await network.async_close()
+    return [
+        {"room": info.name.removesuffix(f".{_TYPE}"), "uri": f"tcp://{info.parsed_addresses()[0]}:{info.port}"}
+        for info in infos
+        if info is not None and info.parsed_addresses()
+    ]

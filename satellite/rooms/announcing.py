@@ -1,0 +1,55 @@
+"""Saying something in rooms that nobody has asked for."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from satellite.engines import VoiceChoice
+from satellite.errors import SatelliteError, TextToSpeechError
+from satellite.rooms.hub import Hub
+from satellite.turn.stages import Stages, once
+
+if TYPE_CHECKING:
+    from satellite.audio import AudioFormat
+
+_TONES_HERTZ = (659.3, 880.0)
+"""E5 and A5: a rising fourth calls without alarming."""
+
+_TONE_SECONDS = 0.35
+_GAIN = 0.2
+
+
+class Announcer:
+    """Speaks a text once and plays it in every room that is meant, behind a chime."""
+
+    def __init__(self, hub: Hub, stages: Stages) -> None:
+        self._hub = hub
+        self._stages = stages
+
+    async def announce(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Say `text` in `rooms` (all if empty); return `{"failed": {room: reason}}` once it has been heard.
+
+        Raises `SatelliteError` for rooms that do not exist and for a text without a word.
+        """
+        text, names = data.get("text") or "", data.get("rooms") or []
+        known = [link.room.name for link in self._hub.links]
+        if unknown := [name for name in names if name not in known]:
+            raise SatelliteError(f"there is no room {unknown[0]!r}; there are: {', '.join(known)}", code="unknown-room")
+        if not known:
+            raise SatelliteError(
+                "there are no rooms; name them in the configuration, under rooms:", code="unknown-room"
+            )
+        speaker = await self._stages.speaker(VoiceChoice())
+        spoken = b"".join([piece.pcm async for piece in self._stages.speak(once(str(text)), speaker)])
+        if not spoken:
+            raise TextToSpeechError("there is nothing to say", kind="empty")
+        return {"failed": await self._hub.announce(names, speaker.format, chime(speaker.format) + spoken)}
+
+
+def chime(format_: "AudioFormat") -> bytes:
+    """Return two soft tones and a short rest as 16-bit mono."""
+    times = np.arange(int(_TONE_SECONDS * format_.rate)) / format_.rate
+    shape = np.minimum(times / 0.01, 1) * np.exp(-5 * times) * np.minimum((_TONE_SECONDS - times) / 0.02, 1)
+    tones = [np.sin(2 * np.pi * hertz * times) * shape for hertz in _TONES_HERTZ]
+    rest = np.zeros(int(0.15 * format_.rate))
+    return (np.concatenate([*tones, rest]) * _GAIN * 32767).astype(np.int16).tobytes()

@@ -1,0 +1,188 @@
+"""The daemon's connection to one satellite, kept for as long as both live."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any
+
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+from wyoming.ping import Ping, Pong
+from wyoming.satellite import PauseSatellite, RunSatellite
+
+from satellite.audio import AudioFormat
+from satellite.config_rooms import Hub, Room
+from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError, Stage
+from satellite.events import EventBus
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.backoff import Backoff
+from satellite.rooms.conversation import Conversation
+from satellite.turn.stages import Stages
+from satellite.wire.connection import Connection, Timeouts, dial
+
+_LOGGER = logging.getLogger(__name__)
+
+_PING_SECONDS = 2.0
+_DEAD_SECONDS = 5.0
+"""Home Assistant's figures (components/wyoming/assist_satellite.py): satellites are made for them."""
+
+_REFUSED_SECONDS = 2.0
+"""A satellite that closes the connection so soon after our first claim belongs to another server."""
+
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 30.0
+_GOODBYE_SECONDS = 1.0
+
+
+class LinkState(StrEnum):
+    """What is the matter with a satellite."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    OFF = "off"
+    HELD = "held"
+    """Another server has it."""
+
+    NO_SATELLITE = "no-satellite"
+    """Something else listens there."""
+
+
+class RoomLink:
+    """One room: `run` it for as long as the daemon serves."""
+
+    def __init__(self, room: Room, hub: Hub, stages: Stages, bus: EventBus, arbiter: Arbiter) -> None:
+        self.room = room
+        self.state = LinkState.CONNECTING
+        self.words = f"{room.name} is being dialled"
+        self.since = time.monotonic()
+        self.reconnections = 0
+        self._hub = hub
+        self._stages = stages
+        self._bus = bus
+        self._arbiter = arbiter
+        self._conversation: Conversation | None = None
+        self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+
+    async def run(self) -> None:
+        """Keep the satellite connected until cancelled; then let it go, so that another server may have it."""
+        while True:
+            try:
+                await self._connected_once()
+            except (SatelliteError, ConnectionError) as error:
+                if not isinstance(error, DaemonUnreachable):
+                    self._become(LinkState.OFF, f"{self.room.name} is gone: {error}; it is dialled again")
+            except Exception:  # the room's boundary: whatever broke it, the others go on
+                _LOGGER.exception("room %s: unexpected failure", self.room.name)
+                self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
+            await asyncio.sleep(self._backoff.next())
+
+    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
+        """Play `pcm` in the room. Raises `DaemonUnreachable` when it is not connected."""
+        if self._conversation is None:
+            raise DaemonUnreachable(self.words, code="room-unreachable")
+        await self._conversation.announce(source, pcm)
+
+    def described(self) -> dict[str, Any]:
+        """Return the room's state, fit for JSON."""
+        return {
+            "room": self.room.name,
+            "uri": self.room.uri,
+            "area": self.room.area,
+            "state": self.state,
+            "words": self.words,
+            "doing": self._conversation.doing if self._conversation else "",
+            "since_seconds": round(time.monotonic() - self.since, 1),
+            "reconnections": self.reconnections,
+        }
+
+    async def _connected_once(self) -> None:
+        """Dial, and serve the satellite until one of both leaves."""
+        try:
+            connection = await dial(self.room.uri, Timeouts(idle_seconds=_DEAD_SECONDS))
+        except DaemonUnreachable as error:
+            self._become(LinkState.OFF, f"{self.room.name} does not answer: {error}; is it switched on?")
+            raise
+        conversation = Conversation(connection, self._stages, self._bus, self.room, self._hub, self._arbiter)
+        pings = asyncio.create_task(self._ping(connection), name=f"ping {self.room.name}")
+        try:
+            await self._serve(connection, conversation)
+        finally:
+            pings.cancel()
+            self._conversation = None
+            await conversation.close()
+            await asyncio.gather(pings, return_exceptions=True)
+            with suppress(ConnectionError, ProtocolError, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await connection.send(PauseSatellite())
+            await connection.close()
+
+    async def _serve(self, connection: Connection, conversation: Conversation) -> None:
+        described = claimed = False
+        dialled_at = time.monotonic()
+        await connection.send(Describe())
+        async for event in connection:
+            if event.type == "info" and not described:
+                described = True
+                if not self._is_satellite(Info.from_event(event), conversation):
+                    return
+                await connection.send(RunSatellite(), Ping())
+            elif event.type == "ping":
+                await connection.send(Pong(text=Ping.from_event(event).text))
+            elif event.type != "info":
+                if not claimed:
+                    claimed = True
+                    self._welcome(conversation)
+                await self._take(conversation, event)
+        self._note_end(described=described, claimed=claimed, seconds=time.monotonic() - dialled_at)
+
+    async def _take(self, conversation: Conversation, event: Event) -> None:
+        """Hand an event on; one that makes no sense costs a line in the log."""
+        try:
+            await conversation.take(event)
+        except (KeyError, TypeError, ValueError, AttributeError, ProtocolError) as error:
+            # wyoming's from_event raises these for missing or mistyped fields
+            _LOGGER.warning("room %s: %s: %s: %s", self.room.name, event.type, type(error).__name__, error)
+
+    async def _ping(self, connection: Connection) -> None:
+        """Make sure that something is to be heard of a satellite that lives, also while sound plays."""
+        with suppress(ConnectionError, ProtocolError):
+            while True:
+                await asyncio.sleep(_PING_SECONDS)
+                if self.state is LinkState.CONNECTED:
+                    await connection.send(Ping())
+
+    def _is_satellite(self, info: Info, conversation: Conversation) -> bool:
+        if info.satellite is None:
+            self._become(LinkState.NO_SATELLITE, f"{self.room.uri} is no satellite; is the port right?")
+            return False
+        if not info.snd and not getattr(info.satellite, "snd_format", None):
+            conversation.end = Stage.CHAT
+        return True
+
+    def _welcome(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._backoff.reset()
+        self._become(LinkState.CONNECTED, f"{self.room.name} is connected")
+
+    def _note_end(self, *, described: bool, claimed: bool, seconds: float) -> None:
+        if claimed:
+            self.reconnections += 1
+            self._become(LinkState.OFF, f"{self.room.name} has hung up; it is dialled again")
+        elif described and seconds < _REFUSED_SECONDS + _DEAD_SECONDS:
+            self._become(
+                LinkState.HELD,
+                f"{self.room.name} belongs to another server, such as Home Assistant: remove it there, or here",
+            )
+        else:
+            self._become(LinkState.OFF, f"{self.room.name} hung up at once")
+
+    def _become(self, state: LinkState, words: str) -> None:
+        """Come into a state; told once."""
+        known = state is self.state
+        self.state, self.words = state, words
+        if not known:
+            self.since = time.monotonic()
+            level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
+            _LOGGER.log(level, "room %s", words)

@@ -1,0 +1,139 @@
+"""Sound on its way to a room, no faster than it is heard but for a small lead, so that it can be stopped."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import soxr
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+
+from satellite.audio import AudioFormat
+
+_CHUNK_BYTES = 2304
+"""Audio an event, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
+
+_PLAYED_SECONDS = 2.0
+"""How much longer than its sound lasts a satellite may take to say that it has played it."""
+
+Send = Callable[..., Awaitable[None]]
+
+
+class Playback:
+    """The speaker of one room; one answer or announcement at a time."""
+
+    def __init__(self, send: Send, lead_seconds: float) -> None:
+        self.format: AudioFormat | None = None
+        """What the speaker wants; None takes whatever a voice gives."""
+
+        self._send: Callable[..., Awaitable[None]] = send
+        self._lead_seconds = lead_seconds
+        self._began_at = 0.0
+        self._sent_seconds = 0.0
+        self._source: AudioFormat | None = None
+        self._fitter: Fitter | None = None
+        self._played = asyncio.Event()
+
+    @property
+    def sounding(self) -> bool:
+        """Whether sound was begun and not ended."""
+        return self._source is not None
+
+    def heard_seconds(self) -> float:
+        """Return how much of the present, or the last, sound has been heard at most."""
+        if not self._sent_seconds:
+            return 0.0
+        return min(self._sent_seconds, asyncio.get_running_loop().time() - self._began_at)
+
+    async def play(self, source: AudioFormat, pcm: bytes) -> None:
+        """Send `pcm`; returns when all but the lead of it has been heard."""
+        if self._source is None:
+            await self._start(source)
+        assert self._fitter is not None
+        await self._pace(self._fitter.fit(pcm))
+
+    async def finish(self) -> None:
+        """End the sound and wait until it has been heard, or should have been."""
+        if self._source is None or self._fitter is None:
+            return
+        await self._pace(self._fitter.flush())
+        self._source = None
+        self._played.clear()
+        await self._send(AudioStop())
+        left = self._sent_seconds - self.heard_seconds() + _PLAYED_SECONDS
+        await _within(self._played.wait(), left)
+
+    async def silence(self) -> None:
+        """End the sound now: what was not sent never will be."""
+        if self._source is not None:
+            self._source = None
+            await self._send(AudioStop())
+
+    def note_played(self) -> None:
+        """The satellite says that it has played what it was sent."""
+        self._played.set()
+
+    async def _start(self, source: AudioFormat) -> None:
+        self._fitter = Fitter(source, self.format or source)
+        self._source = source
+        self._sent_seconds = 0.0
+        self._began_at = asyncio.get_running_loop().time()
+        target = self._fitter.target
+        await self._send(AudioStart(rate=target.rate, width=target.width, channels=target.channels))
+
+    async def _pace(self, pcm: bytes) -> None:
+        assert self._fitter is not None
+        target = self._fitter.target
+        for at in range(0, len(pcm), _CHUNK_BYTES):
+            audio = pcm[at : at + _CHUNK_BYTES]
+            seconds = len(audio) / (target.rate * target.frame_bytes)
+            ahead = self._sent_seconds - (asyncio.get_running_loop().time() - self._began_at)
+            if ahead < 0:  # the sound came too late: what is heard now began later
+                self._began_at -= ahead
+            elif ahead + seconds > self._lead_seconds:
+                await asyncio.sleep(ahead + seconds - self._lead_seconds)
+            await self._send(AudioChunk(rate=target.rate, width=target.width, channels=target.channels, audio=audio))
+            self._sent_seconds += seconds
+
+
+class Fitter:
+    """Turns 16-bit mono sound into what a speaker wants: its rate, width and channels."""
+
+    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        """Prepare for 16-bit mono `source`."""
+        self.target = target
+        self._resampler = (
+            soxr.ResampleStream(source.rate, target.rate, 1, dtype="int16") if source.rate != target.rate else None
+        )
+
+    def fit(self, pcm: bytes) -> bytes:
+        """Return the next of the sound; resampling lags a little until `flush`."""
+        return self._shaped(np.frombuffer(pcm, np.int16), last=False)
+
+    def flush(self) -> bytes:
+        """Return what the resampler still holds."""
+        return b"" if self._resampler is None else self._shaped(np.zeros(0, np.int16), last=True)
+
+    def _shaped(self, samples: "np.ndarray[tuple[int], np.dtype[np.int16]]", *, last: bool) -> bytes:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=last)
+        if self.target.channels > 1:
+            samples = np.repeat(samples, self.target.channels)
+        match self.target.width:
+            case 1:
+                return ((samples >> 8) + 128).astype(np.uint8).tobytes()
+            case 2:
+                return samples.tobytes()
+            case 3:
+                wide = samples.astype("<i4") << 16
+                return wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+            case _:
+                return (samples.astype("<i4") << 16).tobytes()
+
+
+async def _within(awaitable: Awaitable[object], seconds: float) -> None:
+    """Await, but not longer than `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await awaitable
+    except TimeoutError:
+        return
