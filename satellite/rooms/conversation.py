@@ -75,9 +75,6 @@ class Conversation:
         self.doing = "idle"
         """What the room is doing, for the status."""
 
-        self.end = Stage.TTS
-        """Where runs end that the satellite did not ask for: before speech if it has no speaker."""
-
         self._connection = connection
         self._stages = stages
         self._bus = bus
@@ -149,7 +146,7 @@ class Conversation:
         pcm = self._converter.convert(chunk.audio)
         self._loudness.feed(pcm)
         if self._task is None and self._detected is not None:
-            await self._begin(Stage.STT, self.end, restart=False)  # some satellites ask for no run
+            await self._begin(Stage.STT, Stage.TTS, restart=False)  # some satellites ask for no run
         if self._task is not None:
             await self._inbox.put(pcm)
 

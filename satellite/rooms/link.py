@@ -14,7 +14,7 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 
 from satellite.audio import AudioFormat
 from satellite.config_rooms import Hub, Room
-from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError, Stage
+from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.backoff import Backoff
@@ -27,9 +27,6 @@ _LOGGER = logging.getLogger(__name__)
 _PING_SECONDS = 2.0
 _DEAD_SECONDS = 5.0
 """Home Assistant's figures (components/wyoming/assist_satellite.py): satellites are made for them."""
-
-_REFUSED_SECONDS = 2.0
-"""A satellite that closes the connection so soon after our first claim belongs to another server."""
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
@@ -120,22 +117,25 @@ class RoomLink:
 
     async def _serve(self, connection: Connection, conversation: Conversation) -> None:
         described = claimed = False
-        dialled_at = time.monotonic()
         await connection.send(Describe())
-        async for event in connection:
-            if event.type == "info" and not described:
-                described = True
-                if not self._is_satellite(Info.from_event(event), conversation):
-                    return
-                await connection.send(RunSatellite(), Ping())
-            elif event.type == "ping":
-                await connection.send(Pong(text=Ping.from_event(event).text))
-            elif event.type != "info":
-                if not claimed:
-                    claimed = True
-                    self._welcome(conversation)
-                await self._take(conversation, event)
-        self._note_end(described=described, claimed=claimed, seconds=time.monotonic() - dialled_at)
+        try:
+            async for event in connection:
+                if event.type == "info" and not described:
+                    described = True
+                    if not self._is_satellite(Info.from_event(event)):
+                        return
+                    await connection.send(RunSatellite(), Ping())
+                elif event.type == "ping":
+                    await connection.send(Pong(text=Ping.from_event(event).text))
+                elif event.type != "info":
+                    if not claimed:
+                        claimed = True
+                        self._welcome(conversation)
+                    await self._take(conversation, event)
+        except ProtocolError as error:
+            if claimed or not described or error.code != "protocol-timeout":
+                raise
+        self._note_end(described=described, claimed=claimed)
 
     async def _take(self, conversation: Conversation, event: Event) -> None:
         """Hand an event on; one that makes no sense costs a line in the log."""
@@ -153,12 +153,10 @@ class RoomLink:
                 if self.state is LinkState.CONNECTED:
                     await connection.send(Ping())
 
-    def _is_satellite(self, info: Info, conversation: Conversation) -> bool:
+    def _is_satellite(self, info: Info) -> bool:
         if info.satellite is None:
             self._become(LinkState.NO_SATELLITE, f"{self.room.uri} is no satellite; is the port right?")
             return False
-        if not info.snd and not getattr(info.satellite, "snd_format", None):
-            conversation.end = Stage.CHAT
         return True
 
     def _welcome(self, conversation: Conversation) -> None:
@@ -166,11 +164,12 @@ class RoomLink:
         self._backoff.reset()
         self._become(LinkState.CONNECTED, f"{self.room.name} is connected")
 
-    def _note_end(self, *, described: bool, claimed: bool, seconds: float) -> None:
+    def _note_end(self, *, described: bool, claimed: bool) -> None:
+        """Tell what the end of a connection means: who describes himself, but takes no orders, has another master."""
         if claimed:
             self.reconnections += 1
             self._become(LinkState.OFF, f"{self.room.name} has hung up; it is dialled again")
-        elif described and seconds < _REFUSED_SECONDS + _DEAD_SECONDS:
+        elif described:
             self._become(
                 LinkState.HELD,
                 f"{self.room.name} belongs to another server, such as Home Assistant: remove it there, or here",
