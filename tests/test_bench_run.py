@@ -27,7 +27,7 @@ def test_our_daemon_alone_is_measured(
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
     config = tmp_path / "config.yaml"
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
-    options = ["--no-rivals", "--json", "--repeats", "1", "--corpus", str(tmp_path / "clips")]
+    options = ["stt", "tts", "memory", "--no-rivals", "--json", "--repeats", "1", "--corpus", str(tmp_path / "clips")]
     output = tmp_path / "result.md"
     assert main(["--config", str(config), "bench", *options, "--output", str(output)]) == 0
     result = json.loads(capsys.readouterr().out)

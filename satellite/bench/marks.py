@@ -112,17 +112,32 @@ def chat_verdicts(result: ChatResult) -> Iterator[Verdict]:
         server = f", server unloads after {idle.unloads_after_seconds:g} s" if idle.unloads_after_seconds else ""
         mark = f"Chat: first word after {idle.seconds:g} s{server}, at most {_IDLE_FACTOR:g} times the warm median"
         yield Verdict(mark, after.median, warm.median * _IDLE_FACTOR, "ms")
-    for overhead in result.overhead:
-        figures = {"first word": overhead.first_word_more_ms, "whole answer": overhead.complete_more_ms}
-        for figure, more in figures.items():
-            mark = f"Chat, words of {overhead.words}: {figure} beside a bare call"
-            yield Verdict(f"{mark}, p50", more.median, _OVERHEAD_MEDIAN_MS, "ms")
-            yield Verdict(f"{mark}, p95", more.p95, _OVERHEAD_P95_MS, "ms")
+    yield from (verdict for verdict, noise in _overhead_verdicts(result) if noise <= verdict.limit)
     if result.switch and result.switch.theirs:
         more_ms = result.switch.ours.median - result.switch.theirs.median
         yield Verdict("Chat: first word, more with a first provider that is down", more_ms, _SWITCH_MS, "ms")
     if result.cost:
         yield Verdict("Chat: CPU of the keep-alive", result.cost.percent, _KEEP_ALIVE_PERCENT, "% of a core")
+
+
+def chat_unjudged(result: ChatResult) -> Iterator[str]:
+    """Yield the marks that a measurement is too coarse for: bare calls alone differ by more than is allowed."""
+    for verdict, noise in _overhead_verdicts(result):
+        if noise > verdict.limit:
+            figures = f"ours {verdict.ours:.1f}, limit {verdict.limit:g}, bare calls among themselves {noise:.1f}"
+            yield f"{verdict.mark} ({figures} {verdict.unit})"
+
+
+def _overhead_verdicts(result: ChatResult) -> Iterator[tuple[Verdict, float]]:
+    """Yield what the daemon may add to a bare call, with the same figure of bare calls alone."""
+    for overhead in result.overhead:
+        for figure, more, noise in (
+            ("first word", overhead.first_word_more_ms, overhead.first_word_noise_ms),
+            ("whole answer", overhead.complete_more_ms, overhead.complete_noise_ms),
+        ):
+            mark = f"Chat, words of {overhead.words}: {figure} beside a bare call"
+            yield Verdict(f"{mark}, p50", more.median, _OVERHEAD_MEDIAN_MS, "ms"), abs(noise.median)
+            yield Verdict(f"{mark}, p95", more.p95, _OVERHEAD_P95_MS, "ms"), noise.p95
 
 
 def _median(mark: str, figure: Compared) -> Iterator[Verdict]:

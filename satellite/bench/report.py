@@ -53,6 +53,11 @@ class Report:
         found += marks.chat_verdicts(self.chat) if self.chat else ()
         return found
 
+    @property
+    def unjudged(self) -> list[str]:
+        """Marks that the measurement is too coarse for."""
+        return list(marks.chat_unjudged(self.chat)) if self.chat else []
+
     def described(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
@@ -66,6 +71,7 @@ class Report:
             "memory": self.memory.described() if self.memory else None,
             "chat": self.chat.described() if self.chat else None,
             "verdicts": [verdict.described() for verdict in self.verdicts],
+            "unjudged": self.unjudged,
             "failures": self.failures,
         }
 
@@ -79,6 +85,8 @@ def markdown(report: Report, *, mismatches: bool = False) -> str:
     lines = [*_head(report)]
     if report.verdicts:
         lines += ["", "## Marks", "", *_verdict_table(report.verdicts)]
+    if report.unjudged:
+        lines += ["", "Too much noise to judge:", "", *(f"- {mark}" for mark in report.unjudged)]
     for stt in report.stt:
         lines += ["", *_stt_section(stt)]
         if mismatches:

@@ -8,6 +8,8 @@ from satellite.errors import ChatError, ChatRejected
 
 _FIRST_HOLD_SECONDS = 1.0
 _LONGEST_HOLD_SECONDS = 60.0
+_LONGEST_TOLD_SECONDS = 86_400.0
+"""Limits are per day at most; what asks for more is mistaken."""
 
 
 class BreakerState(StrEnum):
@@ -66,13 +68,13 @@ class Breaker:
         if hold_seconds is None:
             hold_seconds = 0.0 if self._failures == 1 else _FIRST_HOLD_SECONDS * 2 ** min(self._failures - 2, 10)
             hold_seconds = min(hold_seconds, _LONGEST_HOLD_SECONDS)
-        self._probe_at = self._now() + hold_seconds
+        self._probe_at = self._now() + min(hold_seconds, _LONGEST_TOLD_SECONDS)
         self.reason = str(error)
         self._enter(BreakerState.OPEN)
 
     def rest(self, seconds: float, reason: str) -> None:
         """Leave the provider alone for a while, though it has not failed."""
-        self._probe_at = self._now() + seconds
+        self._probe_at = self._now() + min(seconds, _LONGEST_TOLD_SECONDS)
         self._told = True
         self.reason = reason
         self._enter(BreakerState.OPEN)
@@ -82,6 +84,11 @@ class Breaker:
         self._failures = 0
         self.reason = ""
         self._enter(BreakerState.CLOSED)
+
+    def excuse(self) -> None:
+        """Note that what had kept it from answering is over: a probe may run at once."""
+        self._failures = min(self._failures, 1)
+        self._probe_at = self._now()
 
     def probed(self, failure: ChatError | None) -> None:
         """Note what a probe of an open breaker found."""

@@ -1,6 +1,7 @@
 """Who goes first with Ollama: a question. Whatever else is under way gives way to it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class GiveWay:
         self._free.set()
         self._task: asyncio.Task[Any] | None = None
         self._reading: Sequence[Message] = ()
+        self._untouchable_at = 0.0
 
     @property
     def is_busy(self) -> bool:
@@ -44,7 +46,8 @@ class GiveWay:
     @contextmanager
     def turn(self, messages: Sequence[Message]) -> Iterator[None]:
         """Have the way free while the question at the end of `messages` is being answered."""
-        if self._task is not None and not (self._reading and begins(messages, self._reading)):
+        reads_for_it = self._reading and begins(messages, self._reading)
+        if self._task is not None and not reads_for_it and time.monotonic() < self._untouchable_at:
             self._task.cancel()
         self._turns += 1
         self._free.clear()
@@ -60,23 +63,29 @@ class GiveWay:
         """Wait until no question is being answered."""
         await self._free.wait()
 
-    async def unless_asked(self, call: Callable[[], Coroutine[Any, Any, T]], reading: Sequence[Message] = ()) -> T:
-        """Await `call`; raises `TurnBegan` if a question is there or comes, which cuts the call short.
+    async def unless_asked(
+        self,
+        call: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        reading: Sequence[Message] = (),
+        within_seconds: float = math.inf,
+    ) -> T:
+        """Await `call`; raises `TurnBegan` if a question is there, or comes within so many seconds: that cuts it short.
 
         Not a question that begins with what the call is `reading`: it would have to wait for the same work.
         """
         if self.is_busy:
             raise TurnBegan
-        self._task, self._reading = asyncio.create_task(call(), name="keep-alive"), reading
+        self._task = task = asyncio.create_task(call(), name="keep-alive")
+        self._reading, self._untouchable_at = reading, time.monotonic() + within_seconds
         try:
-            done, _ = await asyncio.wait([self._task])
+            await asyncio.wait([task])
         except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
             raise
         finally:
             self._task = None
-        task = done.pop()
         if task.cancelled():
             raise TurnBegan
         return task.result()

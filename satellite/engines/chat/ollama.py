@@ -69,9 +69,12 @@ class OllamaChat:
         """Return what the keep-alive timer has seen, and what it costs."""
         return {"keepalive": self.keeper.described()}
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
-        began, silent = time.monotonic(), True
+        return self._answered(messages, time.monotonic())
+
+    async def _answered(self, messages: Sequence[Message], began: float) -> AsyncGenerator[ChatDelta, None]:
+        silent = True
         with self.keeper.turn(messages):
             try:
                 async with aclosing(self._deltas(messages)) as deltas:
@@ -130,7 +133,7 @@ class OllamaChat:
             raise
         except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
             raise self._api.translated(foreign, seconds) from foreign
-        yield answer.end(self._stats(part))
+        yield answer.end(self._stats(messages, part))
 
     async def _first(self, parts: AsyncGenerator[Any, None]) -> Any:
         """Return the first line, None when there is none."""
@@ -147,7 +150,7 @@ class OllamaChat:
         """Give a request up, but let a load that it may have begun come to its end."""
         lingers = self._lingering is not None and not self._lingering.done()
         warm = self.health.up and waited < self._patience_seconds
-        if first.done() or warm or lingers or self.keeper.loading:
+        if first.done() or warm or lingers:
             await _drop(parts, first)
         else:
             self._lingering = asyncio.create_task(_outlast(parts, first), name="abandoned load")
@@ -155,12 +158,12 @@ class OllamaChat:
     def _late(self, waited: float) -> ChatUnavailable:
         return ChatUnavailable(f"{self._api.server} had no word within {waited:.1f} s", kind="timeout")
 
-    def _stats(self, part: Any) -> ChatStats:
+    def _stats(self, messages: Sequence[Message], part: Any) -> ChatStats:
         """Return the figures of an answer's last line; Ollama counts in nanoseconds."""
         return ChatStats(
             truncated=part.done_reason == "length",
             prompt_tokens=part.prompt_eval_count,
-            cached_tokens=self.keeper.gauge.reused(part),
+            cached_tokens=self.keeper.gauge.reused(messages, part),
             answer_tokens=part.eval_count,
             load_seconds=_seconds(part.load_duration),
             prompt_seconds=_seconds(part.prompt_eval_duration),
@@ -174,8 +177,10 @@ async def _next(parts: AsyncGenerator[Any, None]) -> Any:
 
 async def _outlast(parts: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -> None:
     """Wait for the first line of an answer that nobody wants any more, then hang up."""
-    await asyncio.wait([first], timeout=_LINGER_SECONDS)
-    await _drop(parts, first)
+    try:
+        await asyncio.wait([first], timeout=_LINGER_SECONDS)
+    finally:
+        await _drop(parts, first)
 
 
 async def _drop(parts: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -> None:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 2.0
 _FOR_EVER = -1
 _UNLOAD_SECONDS = 10.0
+_GREETING = Message("user", "Hi")
 
 
 class OllamaApi:
@@ -37,7 +38,7 @@ class OllamaApi:
         self._chat = chat
         self._refused = ollama.ResponseError
         self._unreachable = (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError)
-        self._client: Any = ollama.AsyncClient(
+        self._client: Any = _client_type()(
             host=settings.url,
             # Reading is limited by whoever waits: a load takes minutes where a list takes a moment.
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
@@ -82,8 +83,13 @@ class OllamaApi:
         await self._within(self._client.chat(**{**self.request([]), "keep_alive": 0}), _UNLOAD_SECONDS)
 
     async def prime(self, messages: Sequence[Message], seconds: float) -> Any:
-        """Let the model read `messages`, so that it need not when a question follows; return the answer's figures."""
-        return await self._within(self._client.chat(**self.request(messages, num_predict=1)), seconds)
+        """Let the model read `messages`, so that it need not when a question follows; return the answer's figures.
+
+        A few words of a user stand behind them: templates join those with the system prompt, and some refuse a prompt
+        that has none.
+        """
+        request = self.request([*messages, _GREETING], num_predict=1)
+        return await self._within(self._client.chat(**request), seconds)
 
     def parts(self, messages: Sequence[Message]) -> AsyncGenerator[Any, None]:
         """Yield the lines of an answer. What goes wrong is foreign here: hand it to `translated`."""
@@ -127,3 +133,17 @@ class OllamaApi:
         if status == 404:
             return ChatUnavailable(f"{self.server} answered 404: that is no Ollama", kind="unreachable")
         return failure(self.server, status, reason)
+
+
+def _client_type() -> Any:
+    """Return the official client, made to keep a figure of the newest servers that it drops as of 0.6.3."""
+    import ollama
+
+    class Figures(ollama.ChatResponse):
+        prompt_eval_cached_count: int | None = None
+
+    class Client(ollama.AsyncClient):
+        async def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
+            return await super()._request(Figures if cls is ollama.ChatResponse else cls, *args, **kwargs)
+
+    return Client

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -54,6 +55,7 @@ class OpenAIChat:
         keepalive: KeepAlive | None = None,
         *,
         gap_seconds: float = _GAP_SECONDS,
+        touch_seconds: float = _TOUCH_SECONDS,
     ) -> None:
         import openai
 
@@ -71,8 +73,10 @@ class OpenAIChat:
         self._chat = chat
         self._keepalive = keepalive or KeepAlive()
         self._schedule = Schedule(self._keepalive)
+        self._patience_seconds = chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds
         self._gap_seconds = gap_seconds
+        self._touch_seconds = touch_seconds
         self._server = f"{settings.name} at {shown(settings.url)}"
         self._key = find_key(settings)
         self._answers = Answers(settings.name)
@@ -116,27 +120,44 @@ class OpenAIChat:
         """Return how often it was asked outside the house."""
         return {"sent_outside": self.sent_outside}
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
+        return self._answered(messages, time.monotonic())
+
+    async def _answered(self, messages: Sequence[Message], began: float) -> AsyncGenerator[ChatDelta, None]:
         if not self._usable:
             raise ChatRejected(self.health.words, kind="refused")
         self._used_at = time.monotonic()
-        self._note_leaving()
+        silent, whole = True, False
         try:
             async with aclosing(self._deltas(messages)) as deltas:
                 async for delta in deltas:
+                    silent, whole = False, delta.stats is not None
                     yield delta
             return
         except ChatError as error:
             problem = error
+        except asyncio.CancelledError:
+            waited = time.monotonic() - began
+            if silent and waited >= self._patience_seconds:  # nobody shall wait for it again
+                self._suspect(ChatUnavailable(f"{self._server} had no word within {waited:.1f} s", kind="timeout"))
+            raise
         except Exception as foreign:  # noqa: BLE001  # the engine seam; what comes through varies with the library
             problem = self._translated(foreign)
         finally:
             self._contact_at = time.monotonic()
-        self.breaker.failed(problem, hold_seconds=problem.retry_after_seconds if _is_limit(problem) else None)
-        self._poked.set()
+            if not whole:  # the connection is gone as well
+                self._contact_at = -math.inf
+                self._poked.set()
+        self._suspect(problem)
         # Outside the handlers, or Python would chain to ours the library's error, which may quote the key.
         raise problem
+
+    def _suspect(self, problem: ChatError) -> None:
+        """Note that a question or a probe failed; what was asked before a limit was told does not lift it."""
+        hold_seconds = problem.retry_after_seconds if _is_limit(problem) else None
+        if hold_seconds is not None or not self.breaker.forbidden:
+            self.breaker.failed(problem, hold_seconds=hold_seconds)
 
     def prepare(self, messages: Sequence[Message]) -> None:
         """Have a connection ready before the question comes."""
@@ -146,6 +167,8 @@ class OpenAIChat:
     async def warm_up(self) -> None:
         """Make a connection. Raises `ChatError` when the server does not answer, or refuses the key."""
         if problem := await self._probe():
+            if self._usable:
+                self._suspect(problem)
             raise problem
 
     async def watch(self) -> None:
@@ -155,15 +178,16 @@ class OpenAIChat:
                 async with asyncio.timeout(self._keepalive.interval_seconds):
                     await self._poked.wait()
             self._poked.clear()
-            if self.breaker.due:
-                self.breaker.probed(await self._probe())
-            elif self._is_getting_cold() and (problem := await self._probe()):
-                self.breaker.failed(problem)
+            if self.breaker.due or self._is_getting_cold():
+                if problem := await self._probe():
+                    self._suspect(problem)
+                elif self.breaker.due:
+                    self.breaker.probed(None)
 
     def _is_getting_cold(self) -> bool:
         now = time.monotonic()
         wanted = self._keepalive.enabled and self._schedule.wants_warm(datetime.now(), now - self._used_at)
-        return wanted and self.breaker.up and now - self._contact_at >= _TOUCH_SECONDS
+        return wanted and self.breaker.up and now - self._contact_at >= self._touch_seconds
 
     async def _probe(self) -> ChatError | None:
         """Ask for the list of models; return what is wrong."""
@@ -209,18 +233,22 @@ class OpenAIChat:
                 seconds = self._gap_seconds
             stats = await _read_to_end(stream) or _stats(chunk) or ChatStats()
         last = answer.end(replace(stats, truncated=truncated))
-        self.breaker.succeeded()
-        self._mind_limits(raw.headers, messages)
+        if not self.breaker.forbidden:  # else a later question was told to wait
+            self.breaker.succeeded()
+            self._mind_limits(raw.headers, messages)
         yield last
 
     async def _begin(self, messages: Sequence[Message]) -> Any:
         """Ask; a server that does not know the one name for the longest answer knows the other."""
+        request = self._request(messages)
+        self._note_leaving()
         try:
-            return await self._create(**self._request(messages))
+            return await self._create(**request)
         except self._openai.BadRequestError as error:
-            if self._limit not in str(error) or self._limit == "max_completion_tokens":
+            if "max_tokens" not in request or "max_tokens" not in str(error):
                 raise
             self._limit = "max_completion_tokens"
+        self._note_leaving()
         return await self._create(**self._request(messages))
 
     def _request(self, messages: Sequence[Message]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""How often a ping may be sent, and how long one usually takes."""
+"""How often a ping may be sent, how long one usually takes, and how soon what failed is tried again."""
+
+import time
+
+from satellite.engines.chat.residency import Residency
 
 _PING_SHARE = 0.01
 """Part of Ollama's time that pings may take."""
@@ -10,6 +14,10 @@ _SLOW_FACTOR = 5
 
 _WEIGHT = 0.2
 """Of the latest ping in what is usual."""
+
+_FIRST_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = {Residency.FAILING: 30.0, Residency.MODEL_MISSING: 2.0}
+"""What fails may start a process there that crashes, each time; what is missing is only looked for."""
 
 
 class Pace:
@@ -24,9 +32,10 @@ class Pace:
         """How long to leave between two pings."""
         return min(max(self._usual_seconds or 0.0, self._last_seconds) / _PING_SHARE, _LONGEST_GAP_SECONDS)
 
-    def is_slow(self, seconds: float) -> bool:
-        """Tell whether a request of a loaded model took so long that it must have been loaded again."""
-        return seconds > max(_SLOW_SECONDS, _SLOW_FACTOR * (self._usual_seconds or 0.0))
+    @property
+    def slow_seconds(self) -> float:
+        """How long a request of a loaded model must take to have loaded it again."""
+        return max(_SLOW_SECONDS, _SLOW_FACTOR * (self._usual_seconds or 0.0))
 
     def took(self, seconds: float) -> bool:
         """Note a ping; return whether it was slow. The first one never is: there are slow machines."""
@@ -34,6 +43,34 @@ class Pace:
         if self._usual_seconds is None:
             self._usual_seconds = seconds
             return False
-        slow = self.is_slow(seconds)
+        slow = seconds > self.slow_seconds
         self._usual_seconds += _WEIGHT * (min(seconds, 2 * self._usual_seconds) - self._usual_seconds)
         return slow
+
+
+class Retry:
+    """Waits after what failed, longer each time; what is merely absent is looked for all the time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """How long the wait is or was; 0 when the last try went well."""
+
+        self._at = 0.0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is too early to try again."""
+        return time.monotonic() < self._at
+
+    def failed(self, state: Residency) -> None:
+        """Note a try that left the model in `state`."""
+        self.seconds = min(max(_FIRST_RETRY_SECONDS, 2 * self.seconds), _LONGEST_RETRY_SECONDS.get(state, 0.0))
+        self._at = time.monotonic() + self.seconds
+
+    def at_once(self) -> None:
+        """Do not wait any longer."""
+        self._at = 0.0
+
+    def done(self) -> None:
+        """Note a try that went well."""
+        self.seconds = self._at = 0.0

@@ -1,12 +1,13 @@
 """What a hosted provider says of the requests and tokens that are left, as Groq and OpenAI write it."""
 
 import email.utils
+import math
 import re
 import time
 from collections.abc import Mapping
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|µs|us|ns|h|m|s)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 
@@ -15,10 +16,9 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after")
     if value is None:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    seconds = _number(value)
+    if seconds is not None:
+        return max(0.0, seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
@@ -30,26 +30,27 @@ def exhausted_seconds(headers: Mapping[str, str], tokens: int) -> float | None:
 
     By `x-ratelimit-remaining-requests` and `-tokens`, and the `-reset-` of each, such as `2m59.56s`.
     """
-    waits = [
-        _seconds(headers.get(f"x-ratelimit-reset-{kind}"))
-        for kind, needed in (("requests", 1), ("tokens", tokens))
-        if _number(headers.get(f"x-ratelimit-remaining-{kind}"), needed) < needed
-    ]
-    return max((wait for wait in waits if wait is not None), default=None)
+    waits = []
+    for kind, needed in (("requests", 1), ("tokens", tokens)):
+        remaining = _number(headers.get(f"x-ratelimit-remaining-{kind}"))
+        wait = _seconds(headers.get(f"x-ratelimit-reset-{kind}"))
+        if remaining is not None and remaining < needed and wait is not None:
+            waits.append(wait)
+    return max(waits, default=None)
 
 
-def _number(text: str | None, default: int) -> float:
+def _number(text: str | None) -> float | None:
+    """Return the finite number that `text` is, if it is one."""
     try:
-        return default if text is None else float(text)
+        number = float(text or "")
     except ValueError:
-        return default
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _seconds(text: str | None) -> float | None:
     """Return a duration as Go writes it, in seconds; a bare number is seconds too."""
-    if text is None:
-        return None
-    if not _DURATION.fullmatch(text):
-        number = _number(text, -1)
-        return number if number >= 0 else None
+    if text is None or not _DURATION.fullmatch(text):
+        number = _number(text)
+        return number if number is not None and number >= 0 else None
     return sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from satellite.errors import ChatError
+
 _FOR_EVER = timedelta(days=3650)
 """Ollama writes "for ever" as a date some 292 years ahead."""
 
@@ -30,6 +32,19 @@ class Residency(StrEnum):
     SILENT = "silent"
     MODEL_MISSING = "model-missing"
     FAILING = "failing"
+
+    @classmethod
+    def after(cls, error: ChatError) -> "Residency":
+        """Return what a failed request says of the model."""
+        match error.code:
+            case "chat-unreachable":
+                return cls.UNREACHABLE
+            case "chat-timeout":
+                return cls.SILENT
+            case "chat-unknown-model":
+                return cls.MODEL_MISSING
+            case _:
+                return cls.FAILING
 
 
 RESIDENT = frozenset(
@@ -66,6 +81,12 @@ class Loaded:
     def gpu_share(self) -> float:
         """Part of it that is on a GPU, 0 to 1."""
         return min(1.0, self.size_vram / self.size) if self.size else 0.0
+
+    @property
+    def described(self) -> str:
+        """Where it runs and how much it can read, for people."""
+        context = f", context {self.context_tokens}" if self.context_tokens else ""
+        return f"{self.gpu_share:.0%} on the GPU{context}"
 
 
 def full_name(model: str) -> str:
@@ -122,6 +143,8 @@ class GpuMemory:
 
     def is_lost(self, entry: Loaded) -> bool:
         """Tell whether less is on the GPU than once was, and nothing was tried."""
+        if not entry.size:
+            return False
         if entry.gpu_share >= self._best_share - _LOST_SHARE:
             self._best_share = max(self._best_share, entry.gpu_share)
             self.tried = False

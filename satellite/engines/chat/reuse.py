@@ -1,6 +1,12 @@
 """How much of a prompt Ollama still knew, from what it tells of the work it did."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from satellite.engines import Message
+
+_ALL = 0.8
+"""A count below this part of what the prompt should have is one of the tokens that were read only."""
 
 
 class PrefixGauge:
@@ -14,28 +20,36 @@ class PrefixGauge:
         self.prefix_tokens: int | None = None
         """Tokens of the prompt's unchanging beginning, once it was read cold."""
 
+        self._prefix_bytes = 0
         self._seconds_per_token = 0.0
 
-    def learn(self, part: Any) -> None:
+    def learn(self, prefix: Sequence[Message], part: Any) -> None:
         """Note the figures of a prompt that was read by a model just loaded."""
         if part.prompt_eval_count:
             self.prefix_tokens = part.prompt_eval_count
+            self._prefix_bytes = _bytes(prefix)
             self._seconds_per_token = (part.prompt_eval_duration or 0) / 1e9 / part.prompt_eval_count
 
-    def reused(self, part: Any) -> int | None:
-        """Return how many tokens were not read again; None when that cannot be told.
+    def reused(self, prompt: Sequence[Message], part: Any) -> int | None:
+        """Return how many tokens of `prompt` were not read again; None when that cannot be told.
 
-        Exact where the server says it. Else at least what is missing from the count; else, by the time it took.
+        Exact where the server says it. Else an estimate: what is missing from the count, if that is of the tokens
+        that were read, by the bytes of a token of the beginning; if it is of all, by the time that reading took.
         """
         told = getattr(part, "prompt_eval_cached_count", None)
         if isinstance(told, int):
             return told
         count, prefix = part.prompt_eval_count, self.prefix_tokens
-        if prefix is None or count is None:
+        if not prefix or not self._prefix_bytes or count is None:
             return None
-        if count < prefix:
-            return prefix - int(count)
+        total = prefix * _bytes(prompt) / self._prefix_bytes
+        if count < _ALL * total:
+            return round(total - count)
         if not self._seconds_per_token or part.prompt_eval_duration is None:
             return None
         read = part.prompt_eval_duration / 1e9 / self._seconds_per_token
         return max(0, int(count - read))
+
+
+def _bytes(messages: Sequence[Message]) -> int:
+    return sum(len(message.whole.encode()) for message in messages)

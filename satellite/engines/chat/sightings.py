@@ -19,7 +19,8 @@ _WORDS = {
     Residency.RELEASED: "{model} is unloaded until it is needed, as keepalive.when says",
     Residency.NOT_LOADED: "{model} was not loaded; it took {detail}",
     Residency.LOADING: "{model} is being loaded",
-    Residency.OTHER_NAME: "{model} runs under another name, that of a model which shares its file; nothing is wrong",
+    Residency.OTHER_NAME: "{model} answers, but Ollama lists it under another name, that of a model which shares its "
+    "file, or not at all; nothing is wrong",
     Residency.FOREIGN_KEEP_ALIVE: "another client had set {model} to be unloaded; it is set to stay again",
     Residency.OTHER_CONTEXT: "another client had loaded {model} with another context length; it is loaded again with "
     "{context}. To end this, give both the same: num_ctx here, the context window there",
@@ -53,8 +54,10 @@ class Sightings:
         self.seen: Counter[Residency] = Counter()
         """How often each state was come into."""
 
+        self.present: set[Residency] = set()
+        """What is the matter with the loaded model."""
+
         self._api = api
-        self._present: set[Residency] = set()
         self._logged_at: dict[Residency, float] = {}
 
     @property
@@ -62,40 +65,40 @@ class Sightings:
         """The present state, for an administrator."""
         return self._explain(self.state, self.detail)
 
-    def enter(self, state: Residency, detail: str | None = None) -> None:
+    def enter(self, state: Residency, detail: str = "") -> None:
         """Come into `state`; counted and logged unless it is the present one."""
-        self.detail = self.detail if detail is None else detail
+        self.detail = detail
         if state is self.state:
             return
         self.state, self.since = state, time.monotonic()
-        if state not in self._present:
+        if state not in self.present:
             self.seen[state] += 1
-            _LOGGER.log(_level(state), "chat: %s", self.words)
+            self._log(state, detail, always=state is not Residency.WARM)
 
     def passed(self, state: Residency, detail: str) -> None:
         """Note a state that was there and has been set right."""
         self.seen[state] += 1
-        self._log_sometimes(state, detail)
+        self._log(state, detail)
 
-    def find(self, findings: Sequence[Residency]) -> None:
+    def find(self, findings: Sequence[Residency], detail: str = "") -> None:
         """Note what is the matter; what already was is not told again."""
         for finding in findings:
-            if finding not in self._present:
+            if finding not in self.present:
                 self.seen[finding] += 1
-                self._log_sometimes(finding, self.detail)
-        self._present = set(findings)
+                self._log(finding, detail)
+        self.present = set(findings)
 
-    def _log_sometimes(self, state: Residency, detail: str) -> None:
+    def _log(self, state: Residency, detail: str, *, always: bool = False) -> None:
         now = time.monotonic()
-        told = now - self._logged_at.get(state, float("-inf")) < _REPEAT_SECONDS
-        if not told:
+        level = _LEVELS.get(state, logging.WARNING)
+        if not always and now - self._logged_at.get(state, float("-inf")) < _REPEAT_SECONDS:
+            level = logging.DEBUG
+        else:
             self._logged_at[state] = now
-        _LOGGER.log(logging.DEBUG if told else _level(state), "chat: %s", self._explain(state, detail))
+        if level >= logging.WARNING:  # after bad news good news is news again
+            self._logged_at.pop(Residency.WARM, None)
+        _LOGGER.log(level, "chat: %s", self._explain(state, detail))
 
     def _explain(self, state: Residency, detail: str) -> str:
         api = self._api
         return _WORDS[state].format(model=api.model, server=api.server, context=api.context_tokens, detail=detail)
-
-
-def _level(state: Residency) -> int:
-    return _LEVELS.get(state, logging.WARNING)

@@ -1,0 +1,35 @@
+"""The settings of Home Assistant, which is asked first for what the house can do."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+
+from satellite.config_base import Seconds, Settings
+
+
+def _hidden(value: Any) -> Any:
+    """Wrap whatever YAML made of a token, so that no message about a wrong type shows it."""
+    return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
+
+
+class HomeAssistant(Settings):
+    """Home Assistant, which is asked first; what it does not understand goes to the chat model."""
+
+    url: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
+    """Where it listens, such as http://homeassistant.local:8123; null switches it off."""
+
+    token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
+    """Long-lived access token, made in the profile of a Home Assistant user; a file of its own is safer."""
+
+    token_file: Path | None = None
+    """File with the token; null takes `token`, else HOME_ASSISTANT_TOKEN, else the credential home_assistant.token."""
+
+    agent_id: str = Field("conversation.home_assistant", min_length=1)
+    """Who answers there; the default understands sentences and invents nothing. Never this daemon's own agent."""
+
+    deadline_seconds: Seconds = 1.0
+    """How long an answer may take before the chat model is asked instead, seconds."""
+
+    trust: Literal["system", "any"] | Path = "system"
+    """Whose certificate an https address may have: `system`, `any`, or that of a file (CA or self-signed)."""

@@ -1,0 +1,123 @@
+"""A house with an Ollama, a chat model that is kept warm by the timer, and another client of the same Ollama."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from satellite.bench.stand_ins.http import Exchange, Words, script
+from satellite.bench.stand_ins.ollama import OllamaServer
+from satellite.config import Chat, Deadlines, KeepAlive, Ollama
+from satellite.engines import ChatDelta, Message
+from satellite.engines.chat.ollama import OllamaChat
+from satellite.engines.chat.residency import Residency
+from tests.stand_in_client import Client, until
+
+SYSTEM = Message("system", "You are the voice of the house. Answer in one short sentence. " * 10)
+INTERVAL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class House:
+    """Who is at home."""
+
+    server: OllamaServer
+    chat: OllamaChat
+    other: Client
+    """Another client of the same server, such as a chat window in a browser."""
+
+    @property
+    def seen(self) -> dict[Residency, int]:
+        """How often the model came into which state."""
+        return dict(self.chat.keeper.sightings.seen)
+
+    def sent(self, *kinds: str) -> list[Exchange]:
+        """Return what we have sent of these kinds, or of all."""
+        ours = [exchange for exchange in self.server.exchanges if "ollama-python" in exchange.headers["user-agent"]]
+        return [exchange for exchange in ours if not kinds or kind_of(exchange) in kinds]
+
+    async def becomes(self, state: Residency) -> None:
+        """Wait until the model is in this state."""
+        await until(lambda: self.chat.health.state == state)
+
+    async def ticks(self, number: int = 4) -> None:
+        """Wait until the timer has looked so many times more."""
+        looks = len(self.sent("look")) + number
+        await until(lambda: len(self.sent("look")) >= looks)
+
+    async def warm(self) -> None:
+        """Wait until the model is loaded, its prompt read, and it is known what a ping usually takes."""
+        await self.chat.warm_up()
+        await until(lambda: len(self.sent("ping")) >= 2)
+        await self.ticks(4 + round(self.server.overhead_seconds / INTERVAL_SECONDS))  # it looks while it waits, too
+        assert self.chat.health.state == Residency.WARM
+
+    async def asked(self, question: str = "What is the capital of France?", *before: Message) -> str:
+        """Return the whole answer to a question."""
+        return "".join([delta.text for delta in await self.deltas(question, *before)])
+
+    async def deltas(self, question: str, *before: Message) -> list[ChatDelta]:
+        """Return an answer in its pieces."""
+        async with aclosing(self.chat.stream([SYSTEM, *before, Message("user", question)])) as deltas:
+            return [delta async for delta in deltas]
+
+    async def is_primed(self) -> bool:
+        """Ask something, and tell whether the model had read the beginning of the prompt before."""
+        await self.asked("Is it primed?")
+        return self.server.counts.generations[-1].evaluated_tokens < 20
+
+
+Scenario = Callable[[House], Awaitable[None]]
+
+
+def kind_of(exchange: Exchange) -> str:
+    """Tell what a request was for."""
+    if exchange.path == "/api/ps":
+        return "look"
+    if not exchange.body["messages"]:
+        return "unload" if exchange.body["keep_alive"] == 0 else "ping"
+    return "prime" if exchange.body["options"]["num_predict"] == 1 else "chat"
+
+
+def keep(
+    scenario: Scenario,
+    *,
+    words: Words | None = None,
+    before: Scenario | None = None,
+    watched: bool = True,
+    settings: KeepAlive | None = None,
+    num_ctx: int = 4096,
+    first_token_seconds: float = 1.5,
+    **server: Any,
+) -> None:
+    """Run `scenario` in a house whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
+
+    async def main() -> None:
+        async with (
+            asyncio.timeout(30),
+            OllamaServer(words or script("Paris", " it", " is."), **server) as ollama,
+            httpx.AsyncClient(base_url=ollama.url, timeout=20) as http,
+        ):
+            chat = OllamaChat(
+                Ollama(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),
+                Chat(system_prompt=SYSTEM.content, first_token_seconds=first_token_seconds),
+                Deadlines(),
+                settings or KeepAlive(interval_seconds=INTERVAL_SECONDS),
+            )
+            house = House(ollama, chat, Client(http))
+            if before is not None:
+                await before(house)
+            watch = asyncio.create_task(chat.watch()) if watched else None
+            try:
+                await scenario(house)
+                assert watch is None or not watch.done()
+            finally:
+                if watch is not None:
+                    watch.cancel()
+                    await asyncio.gather(watch, return_exceptions=True)
+                await chat.close()
+
+    asyncio.run(main())

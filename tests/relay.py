@@ -1,0 +1,113 @@
+"""A piece of network between a client and a server of this machine, which can be cut."""
+
+import asyncio
+import socket
+import struct
+from typing import Self
+
+_CHUNK_BYTES = 65_536
+
+
+class Relay:
+    """Passes bytes on to a port; `async with` for as long as it is there."""
+
+    def __init__(self, target: int) -> None:
+        """Lead to the port `target`."""
+        self.target = target
+        self.port = 0
+        """Where it is reached."""
+
+        self.connections = 0
+        """Connections that were ever made."""
+
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._refuses = False
+        self._server: asyncio.Server | None = None
+        self._links: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        """Begin to listen."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Break every connection for good."""
+        await self.close()
+
+    async def open(self) -> None:
+        """Listen, on the same port as before."""
+        self._server = await asyncio.start_server(self._link, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Be there no more, as when the server behind has gone: who comes is refused."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        links = list(self._links)
+        for task in links:
+            task.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Pass nothing on any more, without a word to either side, as a pulled cable does."""
+        self._passes.clear()
+
+    def reset(self) -> None:
+        """Break every connection, and each new one at once."""
+        self._refuses = True
+        for writer in self._links.values():
+            _break(writer)
+
+    def mend(self) -> None:
+        """Be well again; what was held up goes on."""
+        self._refuses = False
+        self._passes.set()
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if self._refuses:
+            _break(writer)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._links[task] = writer
+        onward: asyncio.StreamWriter | None = None
+        try:
+            back, onward = await asyncio.open_connection("127.0.0.1", self.target)
+            there = asyncio.create_task(self._pass(reader, onward))
+            here = asyncio.create_task(self._pass(back, writer))
+            try:
+                await asyncio.wait([there, here], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in (there, here):
+                    way.cancel()
+                await asyncio.gather(there, here, return_exceptions=True)
+        except (OSError, asyncio.CancelledError):
+            pass  # asyncio 3.11 logs it as an error when a connection's task ends cancelled
+        finally:
+            del self._links[task]
+            for side in (writer, onward):
+                if side is not None:
+                    side.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while content := await reader.read(_CHUNK_BYTES):
+            await self._passes.wait()
+            writer.write(content)
+            await writer.drain()
+        await self._passes.wait()
+
+
+def _break(writer: asyncio.StreamWriter) -> None:
+    """Let the other side see a connection reset."""
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

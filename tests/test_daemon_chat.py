@@ -1,0 +1,568 @@
+"""A daemon whose answers come from Ollama: what is asked, remembered, spoken and told when Ollama is not well."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wyoming.asr import Transcript
+from wyoming.event import Event
+from wyoming.ping import Ping
+from wyoming.pipeline import PipelineStage, RunPipeline
+
+from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
+from satellite.bench.stand_ins.http import script
+from satellite.bench.stand_ins.ollama import Fault
+from satellite.config import Config
+from satellite.configfile import parse
+from satellite.errors import Stage
+from satellite.events import RunEvent
+from satellite.turn.inbox import AudioInbox
+from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.wire import client as our_client
+from tests.running_daemon import DATA, RunningDaemon
+from tests.running_ollama import Ollama
+from tests.wyoming_client import Client, connect, sound, types
+
+pytestmark = pytest.mark.models
+
+ASR, HANDLE, TTS = PipelineStage.ASR, PipelineStage.HANDLE, PipelineStage.TTS
+LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav") + bytes(BYTES_PER_SECOND)
+STORY = ("The first sentence is told. ", "The second one follows. ", "The third is never heard. ", "Nor is the last.")
+SORRY = "Sorry, I lost the rest of my answer."
+VOICE = AudioFormat(22050, 2, 1)
+
+
+@dataclass
+class House:
+    """A daemon and the Ollama that it asks."""
+
+    ollama: Ollama
+    daemon: RunningDaemon
+    stt_calls_at_start: int
+    primes_at_start: list[list[dict[str, str]]]
+
+    async def told_of_ollama(self) -> dict[str, Any]:
+        """Return what the status tells of Ollama."""
+        told: dict[str, Any] = (await our_client.status(self.daemon.uri))["chat"]["providers"][0]
+        return told
+
+    async def until(self, state: str) -> None:
+        """Wait until Ollama is in `state`, and asked again if that is a good one."""
+        async with asyncio.timeout(20):
+            while (told := await self.told_of_ollama())["keepalive"]["state"] != state or told["up"] != (
+                state == "warm"
+            ):
+                await asyncio.sleep(0.02)
+
+    async def heal(self) -> None:
+        """Set right whatever a test has done, and have an answer from Ollama."""
+        self.ollama.start()
+        await self.until("warm")
+        async with connect(self.daemon.port()) as client:
+            assert (await handled(client, "Who answers?")).data["context"]["provider"] == "ollama"
+
+
+def configured(models: Path, url: str, more: str) -> Config:
+    """Return a configuration with Ollama at `url` as the first provider."""
+    return parse(
+        f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
+        f"tts: {{noise_scale: 0, noise_w_scale: 0}}\nkeepalive: {{interval_seconds: 0.1}}\n"
+        f"chat:\n  providers:\n    - {{type: ollama, url: '{url}', model: smollm2}}\n{more}"
+    )
+
+
+@contextmanager
+def running(models: Path, more: str, *, break_: Callable[[Ollama], None] = lambda _: None) -> Iterator[House]:
+    """Run a daemon beside an Ollama that is broken, if at all, before the daemon starts."""
+    with Ollama() as ollama:
+        break_(ollama)
+        with RunningDaemon(configured(models, ollama.server.url, more)) as daemon:
+            yield House(ollama, daemon, daemon.daemon._workers["stt"].completed, ollama.primes)
+
+
+@pytest.fixture(scope="module")
+def two_providers(models_directory: Path) -> Iterator[House]:
+    """Ollama first, the model in the process behind it."""
+    with running(models_directory, "    - {type: local}\n") as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def one_provider(models_directory: Path) -> Iterator[House]:
+    """Ollama, and nobody behind it."""
+    with running(models_directory, "") as house:
+        yield house
+
+
+@pytest.fixture
+def house(two_providers: House) -> Iterator[House]:
+    """A house whose Ollama is well when the test begins."""
+    yield two_providers
+    run(two_providers.heal())
+
+
+@pytest.fixture
+def lonely(one_provider: House) -> Iterator[House]:
+    """The same with nobody who could answer instead."""
+    yield one_provider
+    run(one_provider.heal())
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario."""
+    asyncio.run(scenario)
+
+
+async def asked(
+    client: Client, text: str, context: dict[str, Any] | None = None, language: str | None = "en"
+) -> list[Event]:
+    """Return what comes back for a question."""
+    await client.send(Transcript(text=text, language=language, context=context))
+    return await client.until("handled-stop", "error")
+
+
+async def handled(client: Client, text: str, context: dict[str, Any] | None = None) -> Event:
+    """Return the whole answer to a question, once the request is over."""
+    return next(event for event in await asked(client, text, context) if event.type == "handled")
+
+
+async def understood(house: House, pcm: bytes) -> str:
+    """Return the words in the sound of an answer."""
+    converter = Converter(VOICE)
+    heard = await our_client.transcribe(house.daemon.uri, converter.convert(pcm) + converter.flush())
+    return heard.transcript.lower()
+
+
+async def spoken(house: House, text: str) -> bytes:
+    """Return the sound of `text`; the voice always says the same words in the same way."""
+    return bytes((await our_client.say(house.daemon.uri, text)).pcm)
+
+
+# The conversation service.
+
+
+def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: House) -> None:
+    """`handled-start`, chunks, `handled` and `handled-stop`; the context returns with what the answer cost."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            context = {"conversation_id": "pieces", "anything": [1, {"of": "theirs"}]}
+            await client.send(Transcript(text="What is the capital of France?", context=context))
+            events = await client.until("handled-stop")
+            assert types(events) == ["handled-start", *["handled-chunk"] * 3, "handled", "handled-stop"]
+            chunks = "".join(event.data["text"] for event in events[1:-2])
+            assert chunks == events[-2].data["text"] == "Paris is the capital of France."
+            told = events[-2].data["context"]
+            assert told.items() >= context.items()
+            assert told["provider"] == "ollama"
+            assert told["first_token_ms"] > 0
+            assert told["load_ms"] >= 0
+            assert told["answer_tokens"] == 3
+            assert told["reused_tokens"] > 0
+            assert "switch_reason" not in told
+
+    run(scenario())
+
+
+def test_a_conversation_is_continued_by_its_name(house: House) -> None:
+    """A second question goes out behind the first and its answer, the same byte for byte; another name begins anew."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            await handled(client, "What is the capital of France?", {"conversation_id": "a"})
+            first = house.ollama.questions[-1]
+            await handled(client, "And how big is it?", {"conversation_id": "a"})
+            second = house.ollama.questions[-1]
+            await handled(client, "And of Spain?", {"conversation_id": "b"})
+            other = house.ollama.questions[-1]
+        assert [message["role"] for message in second] == ["system", "user", "assistant", "user"]
+        assert json.dumps(second).startswith(json.dumps(first)[:-1])
+        assert second[2]["content"] == "Paris is the capital of France."
+        assert second[3]["content"].startswith("And how big is it?\n[It is ")
+        assert other[:1] == first[:1]
+        assert [message["role"] for message in other] == ["system", "user"]
+
+    run(scenario())
+
+
+def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -> None:
+    """What Ollama still knew of the third question is all of the second, which its figures show."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            for question in ("What is the capital of France?", "And how big is it?"):
+                await handled(client, question, {"conversation_id": "cache"})
+            known = len(house.ollama.server.counts.generations)
+            answer = await handled(client, "Who lives there?", {"conversation_id": "cache"})
+        (generation,) = house.ollama.server.counts.generations[known:]
+        assert generation.cached_tokens > 2 * generation.evaluated_tokens
+        assert answer.data["context"]["reused_tokens"] > 0
+
+    run(scenario())
+
+
+def test_a_room_goes_on_with_its_conversation(house: House) -> None:
+    """The second command of a room is asked behind the first; another room begins anew."""
+
+    async def commanded(client: Client, text: str) -> list[str]:
+        await client.send(RunPipeline(start_stage=HANDLE, end_stage=HANDLE, announce_text=text))
+        await client.until("handled")
+        return [message["content"].partition("\n")[0] for message in house.ollama.questions[-1][1:]]
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client, connect(house.daemon.port()) as other:
+            await commanded(client, "Where are we?")
+            answer = "Paris is the capital of France."
+            assert await commanded(client, "Where else?") == ["Where are we?", answer, "Where else?"]
+            assert await commanded(other, "Where else?") == ["Where else?"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("key", ["satellite_id", "device_id"])
+def test_a_room_without_a_conversation_has_its_own(house: House, key: str) -> None:
+    """Home Assistant's satellites are told apart by their ids; who names nothing is not remembered."""
+
+    async def turns(client: Client, context: dict[str, Any] | None) -> int:
+        await handled(client, "Where are we?", context)
+        await handled(client, "Where else?", context)
+        return len(house.ollama.questions[-1])
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            assert await turns(client, {key: f"kitchen by {key}"}) == 4
+            assert await turns(client, {key: f"bath by {key}"}) == 4
+            assert await turns(client, None) == 2
+            assert await turns(client, {key: ""}) == 2
+
+    run(scenario())
+
+
+def test_the_language_of_the_event_is_told_behind_the_question(house: House) -> None:
+    """The model learns in which language it was asked; nothing in front of the question changes with it."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            for language in ("fr", "en"):
+                assert (await asked(client, "Quelle est la capitale ?", None, language))[-1].type == "handled-stop"
+        french, english = house.ollama.questions[-2:]
+        assert french[-1]["content"].endswith("; language: fr]")
+        assert english[-1]["content"].endswith("; language: en]")
+        assert french[:-1] == english[:-1]
+
+    run(scenario())
+
+
+def test_no_words_are_not_handled(house: House) -> None:
+    """Nobody is asked about nothing, and the context still returns."""
+
+    async def scenario() -> None:
+        before = len(house.ollama.questions)
+        async with connect(house.daemon.port()) as client:
+            for text in ("", " \n"):
+                await client.send(Transcript(text=text, context={"conversation_id": "x"}))
+                (event,) = await client.until("not-handled")
+                assert event.data["context"] == {"conversation_id": "x"}
+        assert len(house.ollama.questions) == before
+
+    run(scenario())
+
+
+# Somebody else answers, and Ollama again.
+
+
+def test_ollama_goes_and_comes_back(house: House) -> None:
+    """The model in the process answers meanwhile, says why, and is not asked once Ollama is back."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            assert (await handled(client, "Who answers?")).data["context"]["provider"] == "ollama"
+            house.ollama.stop()
+            for _ in range(2):
+                told = (await handled(client, "What is the capital of France?")).data["context"]
+                assert told["provider"] == "local"
+                assert "Ollama at http://127.0.0.1" in told["switch_reason"]
+                assert told["first_token_ms"] < 10_000
+            house.ollama.start()
+            began = time.monotonic()
+            while (await handled(client, "Who answers?")).data["context"]["provider"] != "ollama":
+                assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 10
+
+    run(scenario())
+
+
+def test_the_status_tells_it_all(house: House) -> None:
+    """States, the last switch and its reason, and what keeping warm costs, as one object that JSON can hold."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            await handled(client, "Who answers?")
+            house.ollama.stop()
+            await handled(client, "Who answers?")
+            await house.until("unreachable")
+            await client.send(Event("status"))
+            (event,) = await client.until("status")
+        state = event.data
+        assert json.loads(json.dumps(state)) == state
+        assert state["ready"] is True
+        assert {stage["stage"] for stage in state["stages"]} >= {"openwakeword", "vad", "stt", "chat", "tts"}
+        assert {stage["state"] for stage in state["stages"]} <= {"ready", "idle"}
+        ollama, local = state["chat"]["providers"]
+        assert (ollama["provider"], ollama["model"], ollama["up"]) == ("ollama", "smollm2", False)
+        assert "cannot be reached; is it running?" in ollama["words"]
+        assert (local["provider"], local["up"], local["leaves_house"]) == ("local", True, False)
+        assert ollama["keepalive"]["cost"]["requests_per_hour"]["look"] > 0
+        assert ollama["keepalive"]["cost"]["cpu_seconds_per_hour"] > 0
+        assert ollama["keepalive"]["seen"]["warm"] >= 1
+        assert state["chat"]["answering"] == "local"
+        switch = state["chat"]["last_switch"]
+        assert (switch["from"], switch["to"]) == ("ollama", "local")
+        assert "Ollama at http://127.0.0.1" in switch["reason"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_the_status_command_shows_it(house: House, arguments: list[str]) -> None:
+    """A page for people, one object for programs."""
+    command = [sys.executable, "-m", "satellite", "status", "--uri", house.daemon.uri, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    if arguments:
+        assert [provider["provider"] for provider in json.loads(result.stdout)["chat"]["providers"]] == [
+            "ollama",
+            "local",
+        ]
+    else:
+        assert "ready" in result.stdout
+        assert "keep-alive of ollama: always" in result.stdout
+
+
+# Nobody answers.
+
+
+def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
+    """A command gets a spoken sentence, then an `error`; the connection goes on, and so does the next command."""
+    lonely.ollama.stop()
+
+    async def commanded(client: Client) -> list[Event]:
+        await client.send(RunPipeline(start_stage=ASR, end_stage=TTS))
+        await client.send_audio(LIGHTS)
+        return await client.until("error")
+
+    async def scenario() -> None:
+        async with connect(lonely.daemon.port()) as client:
+            events = await commanded(client)
+            assert [step for step in types(events) if not step.startswith("voice")] == [
+                "transcribe",
+                "transcript",
+                "audio-start",
+                "audio-chunk",
+                "audio-stop",
+                "error",
+            ]
+            heard = await understood(lonely, sound(events))
+            assert "sorry" in heard or "answer" in heard
+            assert events[-1].data["code"] in ("chat-unreachable", "chat-not-ready")
+            assert "cannot be reached" in events[-1].data["text"]
+            lonely.ollama.start()
+            await lonely.until("warm")
+            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Capital of France?"))
+            events = await client.until("audio-stop")
+            assert types(events) == ["handled", "audio-start", "audio-chunk", "audio-stop"]
+            assert sound(events) == await spoken(lonely, "Paris is the capital of France.")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("fr", "Désolé, je ne peux pas répondre pour le moment."),
+        (None, "Sorry, I can't answer right now."),
+    ],
+)
+def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
+    lonely: House, language: str | None, sentence: str
+) -> None:
+    """The `error` of the conversation service is in the language of the question, with the reason beside it."""
+    lonely.ollama.stop()
+
+    async def scenario() -> None:
+        async with connect(lonely.daemon.port()) as client:
+            (event,) = await asked(client, "Quelle est la capitale ?", {"conversation_id": "f"}, language)
+            assert (event.type, event.data["text"]) == ("error", sentence)
+            assert event.data["detail"].startswith("nobody answers: ollama: ")
+            assert event.data["code"] in ("chat-unreachable", "chat-not-ready")
+
+    run(scenario())
+
+
+# The answer breaks off.
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_LINE, Fault.RESET, Fault.CUT])
+def test_an_answer_that_breaks_off_is_apologised_for(house: House, fault: Fault) -> None:
+    """What came is heard, then that the rest is lost, then an `error`; nobody else begins again."""
+
+    async def scenario() -> None:
+        asked_before = len(house.ollama.questions)
+        async with connect(house.daemon.port()) as client:
+            house.ollama.say(script("Paris is a lovely city, ", "and so on."), fault)
+            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
+            events = await client.until("error")
+            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
+            clause, sorry = await spoken(house, "Paris is a lovely city,"), await spoken(house, SORRY)
+            assert sound(events) == clause + sorry
+            assert "sorry" in await understood(house, sound(events))
+            assert events[-1].data["code"] == "chat-failed"
+            await client.send(Ping())
+            assert types(await client.until("pong")) == ["pong"]
+        assert len(house.ollama.questions) == asked_before + 1
+
+    run(scenario())
+
+
+def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house: House) -> None:
+    """Whoever listens misses nothing; the `error` tells the rest."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            house.ollama.say(script("Paris is a lovely city. ", "And so on."), Fault.ERROR_LINE)
+            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
+            events = await client.until("error")
+            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
+            assert sound(events) == await spoken(house, "Paris is a lovely city.")
+
+    run(scenario())
+
+
+def test_the_text_of_an_answer_that_breaks_off_ends_with_an_error(house: House) -> None:
+    """A stream that began is closed, and no `handled` claims that it is complete; it is not remembered."""
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            house.ollama.say(script("Paris is a lovely city, ", "and so on."), Fault.ERROR_LINE)
+            await client.send(Transcript(text="Paris?", language="de", context={"conversation_id": "broken"}))
+            events = await client.until("handled-stop")
+            assert types(events) == ["handled-start", "handled-chunk", "error", "handled-stop"]
+            assert events[-2].data["text"] == "Tut mir leid, der Rest meiner Antwort fehlt."
+            assert "unexpected EOF" in events[-2].data["detail"]
+            await house.until("warm")
+            await handled(client, "Again?", {"conversation_id": "broken"})
+        assert [message["role"] for message in house.ollama.questions[-1]] == ["system", "user"]
+
+    run(scenario())
+
+
+# The listener interrupts.
+
+
+def test_only_what_was_heard_is_remembered(house: House) -> None:
+    """Cut short in the middle of its sound, an answer is known by the sentences that had reached the room."""
+    daemon = house.daemon.daemon
+    heard: list[Speech] = []
+    full = threading.Event()
+
+    async def slowly(step: RunEvent | Speech) -> None:
+        if isinstance(step, Speech):
+            if len(heard) == 2:
+                full.set()
+                await asyncio.Event().wait()
+            heard.append(step)
+
+    async def at_once(_: RunEvent | Speech) -> None:
+        pass
+
+    def request(text: str) -> RunRequest:
+        return RunRequest(room="kitchen", named_room="Kitchen", start=Stage.CHAT, text=text)
+
+    async def interrupted() -> None:
+        story = Run(daemon._stages, daemon.bus, request("Tell me a story."), slowly)
+        task = asyncio.create_task(story.execute(AudioInbox()))
+        await asyncio.to_thread(full.wait, 30)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+
+    house.ollama.say(script(*STORY))
+    house.daemon.call(interrupted())
+    house.daemon.call(Run(daemon._stages, daemon.bus, request("Go on."), at_once).execute(AudioInbox()))
+    system, question, answer, next_question = house.ollama.questions[-1]
+    assert system["role"] == "system"
+    assert question["content"].startswith("Tell me a story.\n[")
+    assert "; room: Kitchen" in question["content"]
+    assert answer == {"role": "assistant", "content": "The first sentence is told. The second one follows."}
+    assert next_question["content"].startswith("Go on.\n[")
+
+
+def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
+    """A room that leaves stops Ollama, and leaves no task behind."""
+    house.ollama.server.abandoned.clear()
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me a story."))
+            await client.until("audio-chunk")
+            client.writer.transport.abort()
+
+    house.daemon.settle()
+    house.ollama.say(script(*STORY, *["It goes on and on. "] * 2000))
+    house.ollama.server.seconds_per_token = 0.02
+    run(scenario())
+    house.daemon.settle()
+    assert house.ollama.server.abandoned.is_set()
+
+
+# The start.
+
+
+def test_every_stage_has_worked_before_the_daemon_is_ready(house: House) -> None:
+    """Speech was understood, the sentences for bad days are spoken, and Ollama has read how every prompt begins."""
+    assert house.stt_calls_at_start >= 1
+    assert [[message["role"] for message in prime] for prime in house.primes_at_start] == [["system", "user"]]
+    assert len(house.daemon.daemon._stages._phrases) >= 2
+    assert house.daemon.daemon._status.cold == {}
+
+    async def scenario() -> None:
+        async with connect(house.daemon.port()) as client:
+            await handled(client, "What is the capital of France?")
+        assert house.ollama.questions[-1][:1] == house.primes_at_start[0][:1]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("break_", "words"),
+    [(Ollama.stop, "cannot be reached; is it running?"), (Ollama.freeze, "if this lasts, restart Ollama")],
+)
+def test_an_ollama_that_is_not_there_delays_nothing(
+    models_directory: Path, break_: Callable[[Ollama], None], words: str
+) -> None:
+    """The daemon is ready without it, says what is wrong, answers by itself, and finds Ollama when it comes."""
+
+    async def scenario(house: House) -> None:
+        ollama = await house.told_of_ollama()
+        assert not ollama["up"]
+        assert words in ollama["words"]
+        assert list(house.daemon.daemon._status.cold) == []
+        async with connect(house.daemon.port()) as client:
+            answer = await handled(client, "What is the capital of France?")
+            assert answer.data["context"]["provider"] == "local"
+        await house.heal()
+        assert house.ollama.primes
+
+    began = time.monotonic()
+    with running(models_directory, "    - {type: local}\n", break_=break_) as house:
+        assert time.monotonic() - began < 30  # what the other stages take: Ollama would never come
+        run(scenario(house))

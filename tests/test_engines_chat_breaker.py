@@ -1,0 +1,138 @@
+"""When a provider that fails is left alone, and for how long."""
+
+import pytest
+
+from satellite.engines.chat.breaker import Breaker, BreakerState
+from satellite.errors import ChatRejected, ChatUnavailable
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+DOWN = ChatUnavailable("it is down")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock."""
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    """A breaker by that clock."""
+    return Breaker(now=clock)
+
+
+def test_it_begins_closed(breaker: Breaker) -> None:
+    """Nothing is known against a new provider."""
+    assert (breaker.state, breaker.up, breaker.due, breaker.forbidden) == (BreakerState.CLOSED, True, False, False)
+    assert (breaker.reason, breaker.since) == ("", 1000)
+
+
+def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_further_one(
+    breaker: Breaker, clock: Clock
+) -> None:
+    """1, 2, 4 … seconds later, a minute at most."""
+    for seconds in (0, 1, 2, 4, 8, 16, 32, 60, 60, *[60] * 50):
+        breaker.failed(DOWN)
+        assert (breaker.state, breaker.up, breaker.reason) == (BreakerState.OPEN, False, "it is down")
+        assert breaker.due is (seconds == 0)
+        assert not breaker.forbidden
+        clock.seconds += max(0, seconds - 0.01)
+        assert breaker.due is (seconds == 0)
+        clock.seconds += 0.02
+        assert breaker.due
+
+
+def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: Breaker, clock: Clock) -> None:
+    """In between a question may be asked, and its failure counts on."""
+    breaker.failed(DOWN)
+    clock.seconds += 5
+    breaker.probed(None)
+    assert (breaker.state, breaker.up, breaker.due, breaker.since) == (BreakerState.HALF_OPEN, True, False, 1005)
+    breaker.failed(DOWN)
+    assert (breaker.state, breaker.due) == (BreakerState.OPEN, False)
+    clock.seconds += 1
+    breaker.probed(None)
+    breaker.succeeded()
+    assert (breaker.state, breaker.reason) == (BreakerState.CLOSED, "")
+    breaker.failed(DOWN)
+    assert breaker.due
+
+
+def test_a_probe_that_fails_counts_as_a_failure(breaker: Breaker) -> None:
+    """The next one is later."""
+    breaker.failed(DOWN)
+    breaker.probed(ChatUnavailable("it still is"))
+    assert (breaker.state, breaker.due, breaker.reason) == (BreakerState.OPEN, False, "it still is")
+
+
+def test_it_tells_since_when(breaker: Breaker, clock: Clock) -> None:
+    """A state begins once, however often it is confirmed."""
+    breaker.failed(DOWN)
+    clock.seconds += 10
+    breaker.failed(DOWN)
+    assert breaker.since == 1000
+
+
+def test_an_outage_that_is_over_excuses_the_failures(breaker: Breaker, clock: Clock) -> None:
+    """A probe may run at once, and what fails after it counts from the beginning."""
+    for _ in range(10):
+        breaker.failed(DOWN)
+    breaker.excuse()
+    assert (breaker.state, breaker.due) == (BreakerState.OPEN, True)
+    breaker.failed(DOWN)
+    assert not breaker.due
+    clock.seconds += 1
+    assert breaker.due
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (ChatUnavailable("", kind="timeout"), True),
+        (ChatRejected("", kind="refused"), True),
+        (ChatRejected("", kind="too-long"), False),
+        (ChatRejected(""), False),
+    ],
+)
+def test_what_is_the_questions_fault_does_not_count(
+    breaker: Breaker, error: ChatUnavailable | ChatRejected, counts: bool
+) -> None:
+    """A key that is refused is not the question's fault."""
+    breaker.failed(error)
+    assert breaker.up is not counts
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"), [(7.0, 7.0), (86_400.0, 86_400.0), (1e12, 86_400.0), (float("inf"), 86_400.0)]
+)
+def test_what_the_provider_itself_asks_for_is_heeded(breaker: Breaker, clock: Clock, asked: float, held: float) -> None:
+    """Until then it must not be asked even if nobody else is left; more than a day is a mistake."""
+    breaker.failed(DOWN, hold_seconds=asked)
+    assert (breaker.forbidden, breaker.due) == (True, False)
+    clock.seconds += held - 1
+    assert breaker.forbidden
+    clock.seconds += 2
+    assert (breaker.forbidden, breaker.due, breaker.up) == (False, True, False)
+    breaker.failed(DOWN)
+    assert not breaker.forbidden
+
+
+def test_a_provider_may_be_left_alone_without_a_failure(breaker: Breaker, clock: Clock) -> None:
+    """Its limit is known before it says no; that is no mark against it."""
+    breaker.rest(3, "it allows no more")
+    assert (breaker.state, breaker.forbidden, breaker.reason) == (BreakerState.OPEN, True, "it allows no more")
+    clock.seconds += 3
+    assert (breaker.forbidden, breaker.due) == (False, True)
+    breaker.probed(None)
+    breaker.failed(DOWN)
+    assert breaker.due  # it is the first

@@ -1,0 +1,135 @@
+"""What providers say of their limits, and what they say by mistake."""
+
+import email.utils
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satellite.bench.stand_ins.limits import duration
+from satellite.engines.chat.ratelimit import exhausted_seconds, retry_after_seconds
+
+UNITS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000}
+
+
+def go_duration(nanoseconds: int) -> str:
+    """Return a duration as Go's `time.Duration.String` does."""
+    for unit, size in (("ns", 1), ("µs", 1000), ("ms", 1_000_000)):
+        if 0 < nanoseconds < 1000 * size:
+            return f"{_decimal(nanoseconds, size)}{unit}"
+    text, rest = "", nanoseconds
+    for unit in ("h", "m"):
+        count, rest = divmod(rest, UNITS[unit])
+        text += f"{count}{unit}" if count or text else ""
+    return text + f"{_decimal(rest, UNITS['s'])}s"
+
+
+def _decimal(amount: int, size: int) -> str:
+    whole, part = divmod(amount, size)
+    digits = f"{part:0{len(str(size)) - 1}d}".rstrip("0") if size > 1 else ""
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
+def told(kind: str, remaining: str, reset: str) -> dict[str, str]:
+    """Return the headers about one kind of limit."""
+    return {f"x-ratelimit-remaining-{kind}": remaining, f"x-ratelimit-reset-{kind}": reset}
+
+
+@given(st.integers(0, 10**15))
+def test_any_duration_of_go_is_understood(nanoseconds: int) -> None:
+    """To the nanosecond."""
+    seconds = exhausted_seconds(told("tokens", "0", go_duration(nanoseconds)), 1)
+    assert seconds == pytest.approx(nanoseconds / 1e9, abs=1e-9)
+
+
+@given(st.floats(0, 1e6))
+def test_any_duration_of_the_stand_in_is_understood(seconds: float) -> None:
+    """It writes them as Groq does."""
+    assert exhausted_seconds(told("requests", "0", duration(seconds)), 1) == pytest.approx(seconds, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2m59.56s", 179.56),
+        ("7.66s", 7.66),
+        ("120ms", 0.12),
+        ("1h0m0s", 3600),
+        ("0s", 0),
+        ("1.5µs", 1.5e-6),
+        ("12", 12),
+        ("0.5", 0.5),
+    ],
+)
+def test_durations_as_they_were_seen(text: str, seconds: float) -> None:
+    """A bare number is seconds too."""
+    assert exhausted_seconds(told("tokens", "3", text), 4) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("headers", "tokens", "seconds"),
+    [
+        ({}, 10, None),
+        (told("tokens", "10", "5s"), 10, None),
+        (told("tokens", "9", "5s"), 10, 5),
+        (told("requests", "1", "5s"), 10, None),
+        (told("requests", "0", "5s"), 10, 5),
+        (told("requests", "0", "5s") | told("tokens", "0", "1m"), 10, 60),
+        (told("requests", "0", "5s") | told("tokens", "500", "1m"), 10, 5),
+        ({"x-ratelimit-remaining-tokens": "0"}, 10, None),
+        ({"x-ratelimit-reset-tokens": "5s"}, 10, None),
+        (told("tokens", "-3", "5s"), 10, 5),
+    ],
+)
+def test_what_is_left_is_compared_with_what_is_needed(
+    headers: dict[str, str], tokens: int, seconds: float | None
+) -> None:
+    """One request, and so many tokens; the longer wait counts."""
+    assert exhausted_seconds(headers, tokens) == seconds
+
+
+@pytest.mark.parametrize("nonsense", ["", "soon", "1s1", "s", "5 s", "nan", "inf", "1e999", "1d", "²s"])
+def test_nonsense_about_what_is_left_is_nothing(nonsense: str) -> None:
+    """It does not hold a provider up for ever."""
+    assert exhausted_seconds(told("tokens", "0", nonsense), 1) is None
+    assert exhausted_seconds(told("tokens", nonsense, "5s"), 1) is None
+    assert exhausted_seconds(told("tokens", "0", "-5"), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0),
+        ("7", 7),
+        ("2.5", 2.5),
+        ("-5", 0),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
+    """What is past is now, and what is neither is not there."""
+    assert retry_after_seconds({} if value is None else {"retry-after": value}) == seconds
+
+
+def test_retry_after_may_be_a_date_to_come() -> None:
+    """It is reckoned from now."""
+    date = email.utils.formatdate(time.time() + 100, usegmt=True)
+    assert retry_after_seconds({"retry-after": date}) == pytest.approx(100, abs=20)
+
+
+@given(st.text(), st.text())
+def test_no_header_breaks_anything(one: str, other: str) -> None:
+    """Whatever a provider sends is a duration or nothing."""
+    for seconds in (
+        retry_after_seconds({"retry-after": one}),
+        exhausted_seconds(told("tokens", one, other) | told("requests", other, one), 100),
+    ):
+        assert seconds is None or 0 <= seconds < float("inf")

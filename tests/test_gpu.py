@@ -1,0 +1,30 @@
+"""What a machine tells of its NVIDIA GPUs."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from satellite.gpu import gpus
+
+_DESCRIBED = {"name", "load", "memory_used_bytes", "memory_total_bytes", "watts"}
+
+
+def test_each_gpu_is_described_and_their_absence_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """A machine without one, or without its driver, is nothing to warn of."""
+    caplog.set_level(logging.DEBUG)
+    for gpu in [*gpus(), *gpus()]:
+        assert gpu.keys() <= _DESCRIBED
+        assert isinstance(gpu.get("name", ""), str)
+        assert 0 <= gpu.get("load", 0) <= 1
+        assert 0 <= gpu.get("memory_used_bytes", 0) <= gpu.get("memory_total_bytes", 0)
+        assert gpu.get("watts", 0) >= 0
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def test_asking_prints_nothing() -> None:
+    """Nor does a process that asks end any other way."""
+    code = "from satellite.gpu import gpus; assert isinstance(gpus(), list); gpus()"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

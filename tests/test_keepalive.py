@@ -1,0 +1,402 @@
+"""The timer that keeps Ollama's model warm: what it sends and when, and who goes first."""
+
+import asyncio
+import json
+import time
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from satellite.bench.stand_ins.http import dictated
+from satellite.bench.stand_ins.ollama import Fault
+from satellite.config import KeepAlive
+from satellite.engines import Message
+from satellite.engines.chat.residency import Residency
+from tests.keeping import SYSTEM, House, keep, kind_of
+from tests.stand_in_client import until
+
+QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
+HISTORY = [SYSTEM, Message("user", "Hello! " * 30), Message("assistant", "Good morning! " * 30)]
+
+
+def test_every_request_says_the_same() -> None:
+    """Pings, primes and questions carry one model, one context length and one keep-alive: nothing is loaded twice."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        for _ in range(3):
+            assert await house.asked() == "Paris it is."
+            house.chat.prepare(HISTORY)
+            await house.ticks()
+        assert {kind_of(exchange) for exchange in house.sent()} == {"look", "ping", "prime", "chat"}
+        said = set()
+        for exchange in house.sent("ping", "prime", "chat"):
+            body = exchange.body
+            said.add(json.dumps([body["model"], {**body["options"], "num_predict": 0}]))
+            assert body["keep_alive"] == -1
+            assert body["options"]["num_predict"] == (1 if kind_of(exchange) == "prime" else 200)
+        assert said == {json.dumps(["smollm2", {"num_ctx": 4096, "num_predict": 0, "temperature": 0.0}])}
+        assert (house.server.counts.loads, house.server.counts.reloads) == (1, 0)
+
+    keep(scenario)
+
+
+def test_the_first_question_meets_a_warm_model() -> None:
+    """Once `warm_up` is done, the model is loaded and the beginning of the prompt is read."""
+
+    async def scenario(house: House) -> None:
+        assert house.chat.health.up  # nothing is known yet, and it may be tried
+        await house.chat.warm_up()
+        assert house.chat.health.state == Residency.WARM
+        assert house.sent("ping", "prime")
+        assert await house.is_primed()
+        assert house.server.counts.loads == 1
+
+    keep(scenario, load_seconds=0.3)
+
+
+def test_at_rest_it_looks_and_hardly_pings() -> None:
+    """A server that takes 50 ms for a ping gets one in five seconds; all else is looking, which costs nothing."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        await house.ticks(15)
+        assert len(house.sent("ping")) <= 3  # to load, to learn what a ping takes, and one for a slow machine
+        assert len(house.sent("prime")) == 1
+        cost = house.chat.details["keepalive"]["cost"]
+        assert cost["requests_per_hour"].keys() == {"look", "ping", "prime"}
+        assert cost["cpu_seconds_per_hour"] > 0
+
+    keep(scenario, overhead_seconds=0.05)
+
+
+def test_a_question_counts_as_a_ping() -> None:
+    """Where people ask all the time, the timer has nothing to send."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        pings = len(house.sent("ping"))
+        for _ in range(3):
+            await house.asked()
+            await house.ticks(2)
+        assert len(house.sent("ping")) == pings
+
+    keep(scenario, overhead_seconds=0.1)
+
+
+def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
+    """Not even a look, until an interval after the last word."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(house: House) -> None:
+        words.put_nowait(None)  # of the prime
+        await house.chat.warm_up()
+        async with aclosing(house.chat.stream(QUESTION)) as deltas:
+            words.put_nowait("Paris")
+            await anext(deltas)
+            before = len(house.sent())
+            await asyncio.sleep(0.6)  # many intervals, in which nothing is to happen
+            words.put_nowait(None)
+            async for _ in deltas:
+                pass
+            assert len(house.sent()) == before
+        ended = time.monotonic()
+        await until(lambda: len(house.sent()) > before)
+        assert time.monotonic() - ended >= 0.1
+
+    keep(scenario, words=dictated(words), settings=KeepAlive(interval_seconds=0.1))
+
+
+def test_a_prime_gives_way_to_another_question() -> None:
+    """Its socket is closed, so that Ollama stops reading; it is made up for afterwards, if it was the prompt's."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.prefill_seconds_per_token = 0.05
+        house.server.abandoned.clear()
+        house.chat.prepare(HISTORY)
+        await until(lambda: len(house.sent("prime")) == 2)
+        assert await house.asked("Hi") == "Paris it is."
+        assert house.server.abandoned.is_set()
+
+    keep(scenario)
+
+
+def test_a_prime_for_the_very_question_goes_on() -> None:
+    """To stop it would be to begin the same work again."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.prefill_seconds_per_token = 0.005
+        house.server.abandoned.clear()
+        house.chat.prepare(HISTORY)
+        await until(lambda: len(house.sent("prime")) == 2)
+        assert await house.asked("Hi", *HISTORY[1:]) == "Paris it is."
+        assert not house.server.abandoned.is_set()
+        prime, question = house.server.counts.generations[-2:]
+        assert prime.evaluated_tokens > 60
+        assert question.evaluated_tokens < 20
+
+    keep(scenario)
+
+
+def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
+    """The timer does not take a prompt for read that it has not seen read."""
+
+    async def scenario(house: House) -> None:
+        await until(lambda: len(house.sent("prime")) == 1)
+        async with aclosing(house.chat.stream([Message("user", "Hi")])) as deltas:
+            assert [delta.text async for delta in deltas]
+        await until(lambda: len(house.sent("prime")) == 2)
+
+    keep(scenario, prefill_seconds_per_token=0.003)
+
+
+def test_a_ping_gives_way() -> None:
+    """A question waits for no ping."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        house.server.overhead_seconds = 0.25
+        house.server.abandoned.clear()
+        await until(lambda: len(house.sent("ping")) == 2)
+        assert await house.asked() == "Paris it is."
+        assert house.server.abandoned.is_set()
+        assert Residency.RUNNER_DIED not in house.seen
+
+    keep(scenario)
+
+
+def test_a_load_does_not_give_way() -> None:
+    """Ollama would abort it, and the question would begin it again."""
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.LOADING)
+        await until(lambda: bool(house.sent("ping")))
+        assert await house.asked() == "Paris it is."
+        await house.becomes(Residency.WARM)
+        assert not house.server.abandoned.is_set()
+        assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
+
+    keep(scenario, load_seconds=0.7)
+
+
+def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
+    """A runner has died; once a ping takes long, it is loading one."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.load_seconds = 2
+        house.server.kill_runner()
+        await until(lambda: house.server.runner is None)
+        await asyncio.sleep(0.6)  # until a ping has taken longer than any does
+        assert await house.asked() == "Paris it is."
+        await until(lambda: Residency.RUNNER_DIED in house.seen)
+        assert (house.server.counts.reloads, house.server.counts.aborted_loads) == (1, 0)
+
+    keep(scenario)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "closed"])
+def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
+    """Whoever waited for a cold model goes elsewhere; the model is loaded all the same."""
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.LOADING)
+        await until(lambda: bool(house.sent("ping")))
+        await give_up(house, way)
+        await house.becomes(Residency.WARM)
+        assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
+        assert await house.is_primed()
+
+    keep(scenario, load_seconds=0.7)
+
+
+def test_giving_up_a_question_that_loads_lets_the_load_go_on() -> None:
+    """Without the timer's help: the socket is kept until the model speaks."""
+
+    async def scenario(house: House) -> None:
+        await give_up(house, "cancelled", after_seconds=0.3)
+        await until(lambda: house.server.runner is not None)
+        assert house.server.counts.aborted_loads == 0
+        assert [model["name"] for model in await house.other.ps()] == ["smollm2:latest"]
+
+    keep(scenario, watched=False, load_seconds=1, first_token_seconds=0.2)
+
+
+def test_giving_up_a_question_to_a_warm_model_hangs_up() -> None:
+    """So that it is free for the next one."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.abandoned.clear()
+        house.server.faults = [Fault.HANG]
+        await give_up(house, "cancelled")
+        await house.server.abandoned.wait()
+        assert await house.asked() == "Paris it is."
+
+    keep(scenario)
+
+
+async def give_up(house: House, way: str, *, after_seconds: float = 0.0) -> None:
+    """Ask, and stop waiting before the first word."""
+    chats = len(house.sent("chat"))
+    stream = house.chat.stream(QUESTION)
+    waiting = asyncio.create_task(anext(stream))
+    await until(lambda: len(house.sent("chat")) > chats)
+    await asyncio.sleep(after_seconds)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    if way == "closed":
+        await stream.aclose()
+
+
+def test_what_is_expected_is_read_before_it_comes() -> None:
+    """The room's history is in the prime, so that the question behind it is answered at once."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.chat.prepare(HISTORY)
+        await until(lambda: len(house.server.counts.generations) == 2)
+        prime = house.sent("prime")[-1].body["messages"]
+        assert [message["role"] for message in prime] == ["system", "user", "assistant", "user"]
+        await house.ticks()
+        await house.asked("And now?", *HISTORY[1:])
+        assert house.server.counts.generations[-1].evaluated_tokens < 20
+        await house.ticks()
+        assert len(house.sent("prime")) == 2
+
+    keep(scenario)
+
+
+def test_what_was_expected_and_came_is_not_read_again() -> None:
+    """A question that comes before its prime leaves nothing to prime."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.chat.prepare(HISTORY)
+        await house.asked("And now?", *HISTORY[1:])
+        await house.ticks()
+        assert len(house.sent("prime")) == 1
+
+    keep(scenario)
+
+
+def _released_when_idle(seconds: float) -> KeepAlive:
+    return KeepAlive.model_construct(interval_seconds=0.05, when="after_activity", after_activity_seconds=seconds)
+
+
+def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
+    """It is unloaded once, and loaded and primed again as soon as somebody is about to ask."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        await house.becomes(Residency.RELEASED)
+        assert await house.other.ps() == []
+        requests = len(house.sent())
+        await asyncio.sleep(0.3)  # many intervals, in which nothing is to happen
+        assert len(house.sent()) == requests
+        assert len(house.sent("unload")) == 1
+        house.chat.prepare([])
+        await house.becomes(Residency.WARM)
+        assert await house.is_primed()
+        assert house.server.counts.loads == 2
+        await house.becomes(Residency.RELEASED)
+        assert house.seen[Residency.RELEASED] == 2
+
+    keep(scenario, settings=_released_when_idle(0.6))
+
+
+def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
+    """Whoever does not announce himself waits for the load, and after him it is kept warm again."""
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.RELEASED)
+        assert await house.asked() == "Paris it is."
+        await house.becomes(Residency.WARM)
+        await house.becomes(Residency.RELEASED)
+        assert house.server.counts.loads == 2
+        assert Residency.RUNNER_DIED not in house.seen
+
+    keep(scenario, settings=_released_when_idle(0.5), load_seconds=0.4)
+
+
+def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
+    """A question goes to the next provider at once when it would have to wait longer than it may."""
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.RELEASED)
+        assert not house.chat.health.up
+        house.chat.prepare([])
+        await house.becomes(Residency.WARM)
+        assert house.chat.health.up
+
+    keep(scenario, settings=_released_when_idle(0.4), load_seconds=0.5, first_token_seconds=0.2)
+
+
+def test_switched_off_it_loads_once_and_is_silent() -> None:
+    """The model is loaded, told to stay, and primed; then nothing is sent."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        assert await house.is_primed()
+        requests = len(house.sent())
+        await asyncio.sleep(0.3)  # many intervals, in which nothing is to happen
+        assert len(house.sent()) == requests
+        assert [len(house.sent(kind)) for kind in ("ping", "prime", "chat")] == [1, 1, 1]
+
+    keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05))
+
+
+def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
+    """A model that failed is looked after until it would answer, or nobody would ever ask it again."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        house.server.faults = [Fault.CRASH]
+        with pytest.raises(Exception, match="500"):
+            await house.asked()
+        assert not house.chat.health.up
+        await until(lambda: house.chat.health.up)
+        requests = len(house.sent())
+        await asyncio.sleep(0.3)
+        assert len(house.sent()) == requests
+        await house.server.stop()
+        with pytest.raises(Exception, match="cannot be reached"):
+            await house.asked()
+        await house.server.start()
+        await until(lambda: house.chat.health.up)
+        assert await house.is_primed()
+
+    keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05))
+
+
+def test_a_model_that_reads_no_prompt_without_a_question_is_kept_warm_all_the_same() -> None:
+    """Some templates refuse a system message alone: it is not sent again and again, and nothing is wrong."""
+
+    async def scenario(house: House) -> None:
+        house.server.faults = [Fault.BAD_REQUEST]
+        await house.warm()
+        await house.ticks()
+        assert house.chat.health.up
+        assert len(house.sent("prime")) == 1
+
+    keep(scenario)
+
+
+def test_the_timer_tells_what_it_knows() -> None:
+    """The figures that the administrator's page shows."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        told: dict[str, Any] = house.chat.details["keepalive"]
+        assert (told["state"], told["when"], told["gpu_share"]) == ("warm", "always", 1.0)
+        assert told["context_tokens"] == 4096
+        assert told["seen"] == {"loading": 1, "not-loaded": 1, "warm": 1}
+        assert told["prefix_tokens"] > 100
+        assert told["load_seconds"] >= 0.2
+        json.dumps(told)
+
+    keep(scenario, load_seconds=0.2)

@@ -1,0 +1,527 @@
+"""What the keep-alive timer makes of whatever can be the matter with a model: it is named, told once, and cured."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from satellite.bench.stand_ins.ollama import Fault
+from satellite.config import Chat, KeepAlive, Ollama
+from satellite.engines import Message
+from satellite.engines.chat.keepalive import Keeper
+from satellite.engines.chat.ollama_api import OllamaApi
+from satellite.engines.chat.residency import Loaded, Residency
+from satellite.errors import ChatError, ChatUnavailable
+from tests.keeping import SYSTEM, House, keep
+from tests.stand_in_client import until
+
+MODEL = {"model": "smollm2"}
+DECADE = timedelta(days=3650)
+
+
+@pytest.fixture(autouse=True)
+def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Each test can see what is told at which level."""
+    caplog.set_level(logging.DEBUG, "satellite")
+
+
+def told(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    """Return the levels at which something with these words was told to people."""
+    return [r.levelname for r in caplog.records if words in r.getMessage() and r.levelno >= logging.INFO]
+
+
+def test_a_model_that_was_not_loaded_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once that it was not, and that it is now."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        assert house.seen == {Residency.LOADING: 1, Residency.NOT_LOADED: 1, Residency.WARM: 1}
+        assert told(caplog, "smollm2 was not loaded") == ["INFO"]
+        assert told(caplog, "smollm2 is loaded and ready (100% on the GPU, context 4096)") == ["INFO"]
+        assert house.chat.health.words == "smollm2 is loaded and ready (100% on the GPU, context 4096)"
+
+    keep(scenario, load_seconds=0.2)
+
+
+def test_a_load_is_seen_while_it_goes_on() -> None:
+    """Short loads are worth waiting for, long ones are not."""
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.LOADING)
+        assert house.chat.health.up  # it may be done in a moment
+        assert house.chat.health.words == "smollm2 is being loaded"
+        await until(lambda: not house.chat.health.up)
+        await house.becomes(Residency.WARM)
+        assert house.chat.health.up
+
+    keep(scenario, load_seconds=1, first_token_seconds=0.3)
+
+
+@pytest.mark.parametrize("keep_alive", [0, 0.001])
+def test_what_another_client_unloads_is_loaded_again(keep_alive: float, caplog: pytest.LogCaptureFixture) -> None:
+    """At once, or by a keep-alive that runs out; and the prompt is read again."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        for times in (1, 2):
+            await house.other.chat(**MODEL, keep_alive=keep_alive, options={"num_ctx": 4096})
+            await until(lambda times=times: house.server.counts.loads == times + 1)  # type: ignore[misc]  # bound now
+            await house.ticks()
+            await house.becomes(Residency.WARM)
+            assert await house.is_primed()
+        assert house.seen[Residency.NOT_LOADED] == 3
+        assert told(caplog, "was not loaded") == ["INFO"]
+        assert len(told(caplog, "is loaded and ready")) == 1
+
+    keep(scenario)
+
+
+NAMES = {"smollm2": "x", "alba": "x", "cat": "y"}
+"""Two names of one file, and another model."""
+
+
+@pytest.mark.parametrize("names", [["alba"], ["alba", "cat"]])
+def test_a_model_that_runs_under_another_name_is_left_alone(names: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Names that share a file share a runner; also where it cannot be told which one, pings stay rare."""
+
+    async def loaded_by_others(house: House) -> None:
+        for name in names:
+            await house.other.chat(model=name, keep_alive=-1, options={"num_ctx": 4096})
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        await house.ticks(12)
+        assert (house.chat.health.state, house.chat.health.up) == (Residency.OTHER_NAME, True)
+        assert house.server.counts.loads == len(names)
+        assert len(house.sent("ping")) <= 4
+        assert house.seen[Residency.OTHER_NAME] == 1
+        assert told(caplog, "under another name") == ["INFO"]
+        assert await house.is_primed()
+
+    keep(scenario, before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES))
+
+
+def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> None:
+    """By its own name then."""
+
+    async def loaded_by_others(house: House) -> None:
+        await house.other.chat(model="alba", options={"num_ctx": 4096})
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.OTHER_NAME)
+        await house.ticks()
+        await house.other.chat(model="alba", keep_alive=0)
+        await house.becomes(Residency.WARM)
+        assert await house.other.names() == ["smollm2:latest"]
+        assert house.seen[Residency.NOT_LOADED] == 1
+
+    keep(scenario, before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES))
+
+
+def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixture) -> None:
+    """Within a tick or two the model is to stay for ever again; it is told once, and counted each time."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        for times in (1, 2, 3):
+            await house.other.chat(**MODEL, keep_alive="10m", options={"num_ctx": 4096})
+            await house.ticks(4)
+            assert await house.other.left() > DECADE
+            assert house.seen[Residency.FOREIGN_KEEP_ALIVE] == times
+        assert house.server.counts.loads == 1
+        assert told(caplog, "another client had set smollm2 to be unloaded") == ["WARNING"]
+        assert house.chat.health.state == Residency.WARM
+
+    keep(scenario)
+
+
+@pytest.mark.parametrize("when", ["before", "later"])
+@pytest.mark.parametrize("load_seconds", [0, 0.5])
+def test_another_clients_context_is_set_right(when: str, load_seconds: float, caplog: pytest.LogCaptureFixture) -> None:
+    """The model is loaded again as it should be, once, and the prompt is read again; what to do is told once.
+
+    That it was loaded differently is seen also when our own load waits behind the other client's answer.
+    """
+
+    async def loaded_by_others(house: House) -> None:
+        await house.other.ask(**MODEL, keep_alive=-1, options={"num_ctx": 2048})
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        if when == "later":
+            await loaded_by_others(house)
+        await until(lambda: Residency.OTHER_CONTEXT in house.seen)
+        await house.becomes(Residency.WARM)
+        await house.ticks()
+        assert [model["context_length"] for model in await house.other.ps()] == [4096]
+        assert await house.is_primed()
+        assert house.server.counts.loads == (3 if when == "later" else 2)
+        assert house.seen[Residency.OTHER_CONTEXT] == 1
+        assert Residency.RUNNER_DIED not in house.seen
+        assert told(caplog, "num_ctx here, the context window there") == ["WARNING"]
+
+    async def before(house: House) -> None:
+        house.server.seconds_per_token = 0.2
+        if when == "before":
+            await loaded_by_others(house)
+
+    keep(scenario, before=before, load_seconds=load_seconds)
+
+
+@pytest.mark.parametrize("loaded_before", [True, False])
+def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_before: bool) -> None:
+    """Ollama loads as much as there is, and the timer does not try again and again for more."""
+
+    async def loaded_by_others(house: House) -> None:
+        await house.other.chat(**MODEL, keep_alive=-1, options={"num_ctx": 16_384})
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        await house.ticks()
+        assert house.chat.details["keepalive"]["context_tokens"] == 8192
+        assert house.server.counts.loads == 1
+        assert Residency.OTHER_CONTEXT not in house.seen
+
+    keep(scenario, before=loaded_by_others if loaded_before else None, num_ctx=16_384)
+
+
+@pytest.mark.parametrize(("share", "state"), [(0.5, Residency.PARTLY_ON_CPU), (0.0, Residency.ON_CPU)])
+def test_what_has_left_the_gpu_is_loaded_again_once(
+    share: float, state: Residency, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever took the memory may be gone; if not, a slow answer is better than none."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.vram_share = share
+        await until(lambda: house.server.counts.loads == 2)
+        await house.becomes(state)
+        await house.ticks()
+        assert await house.is_primed()
+        assert house.server.counts.loads == 2
+        assert house.seen[state] == 1
+        assert told(caplog, "the CPU" if state is Residency.ON_CPU else "(50% on the GPU") == ["WARNING"]
+        assert house.chat.health.up
+        house.server.vram_share = 1.0
+        await house.becomes(Residency.WARM)
+        assert len(told(caplog, "is loaded and ready")) == 2
+        house.server.vram_share = share
+        await until(lambda: house.server.counts.loads == 3)
+
+    keep(scenario)
+
+
+def test_what_never_was_on_the_gpu_is_not_loaded_again() -> None:
+    """There may be none."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        await house.ticks()
+        assert (house.chat.health.state, house.chat.health.up) == (Residency.ON_CPU, True)
+        assert house.server.counts.loads == 1
+        assert house.chat.details["keepalive"]["gpu_share"] == 0
+
+    async def without_gpu(house: House) -> None:
+        house.server.vram_share = 0.0
+
+    keep(scenario, before=without_gpu)
+
+
+def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFixture) -> None:
+    """Ollama goes on listing it; the ping that takes long has loaded it, and the prompt is read again."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.load_seconds = 1
+        house.server.kill_runner()
+        await until(lambda: Residency.RUNNER_DIED in house.seen)
+        await house.becomes(Residency.WARM)
+        await house.ticks()
+        assert await house.is_primed()
+        assert await house.other.left() > DECADE
+        assert (house.server.counts.reloads, house.seen[Residency.RUNNER_DIED]) == (1, 1)
+        assert told(caplog, "smollm2 had died though Ollama at http://127.0.0.1") == ["WARNING"]
+
+    keep(scenario, overhead_seconds=0.005)
+
+
+def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
+    """Whose answer tells how long the model took to load."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.load_seconds = 1
+        house.server.kill_runner()
+        assert await house.asked() == "Paris it is."
+        assert house.seen[Residency.RUNNER_DIED] == 1
+        assert house.chat.details["keepalive"]["load_seconds"] >= 1
+
+    keep(scenario, overhead_seconds=0.1)
+
+
+def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
+    """What a ping takes is learnt, and the slower it is, the rarer it is sent."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        await house.ticks(12)
+        assert Residency.RUNNER_DIED not in house.seen
+        assert len(house.sent("ping")) <= 3
+        assert len(house.sent("prime")) == 1
+
+    keep(scenario, overhead_seconds=0.4)
+
+
+@pytest.mark.parametrize("failed_questions", [0, 1, 6])
+def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pytest.LogCaptureFixture) -> None:
+    """However many questions failed meanwhile: as soon as it answers again, it is asked again."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        await house.server.stop()
+        for _ in range(failed_questions):
+            with pytest.raises(ChatUnavailable, match="cannot be reached"):
+                await house.asked()
+        await until(lambda: Residency.UNREACHABLE in house.seen)
+        assert not house.chat.health.up
+        await house.server.start()
+        async with asyncio.timeout(5):
+            await house.becomes(Residency.WARM)
+        assert house.chat.health.up
+        assert await house.is_primed()
+        assert house.seen[Residency.UNREACHABLE] == 1
+        assert told(caplog, "is it running?") == ["WARNING"]
+        assert len(told(caplog, "is loaded and ready")) == 2
+
+    keep(scenario, settings=KeepAlive())
+
+
+@pytest.mark.parametrize("during", ["look", "ping", "prime"])
+def test_a_silent_server_is_named_and_found_again(during: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It still takes connections, and says nothing, whatever it is asked."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        if during == "ping":
+            house.server.overhead_seconds = 60
+            await until(lambda: len(house.sent("ping")) == 2)
+        elif during == "prime":
+            house.server.prefill_seconds_per_token = 60
+            house.chat.prepare([SYSTEM, Message("user", "Hello")])
+            await until(lambda: len(house.sent("prime")) > 1)
+        house.server.freeze()
+        house.server.overhead_seconds = house.server.prefill_seconds_per_token = 0
+        await house.becomes(Residency.SILENT)
+        assert not house.chat.health.up
+        house.server.thaw()
+        await house.becomes(Residency.WARM)
+        assert house.server.counts.loads == 1
+        assert told(caplog, "if this lasts, restart Ollama") == ["WARNING"]
+
+    keep(scenario)
+
+
+def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
+    """The load ends with it, and begins anew when it is back."""
+
+    async def scenario(house: House) -> None:
+        await house.becomes(Residency.LOADING)
+        await until(lambda: bool(house.sent("ping")))
+        await house.server.stop()
+        await house.becomes(Residency.UNREACHABLE)
+        house.server.load_seconds = 0
+        await house.server.start()
+        await house.becomes(Residency.WARM)
+
+    keep(scenario, load_seconds=60)
+
+
+def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    """The message is the command that helps; when that is done, nothing else is needed."""
+
+    async def scenario(house: House) -> None:
+        with pytest.raises(ChatUnavailable, match="ollama pull smollm2"):
+            await house.chat.warm_up()
+        await house.ticks(12)
+        assert house.chat.health.state == Residency.MODEL_MISSING
+        assert len(house.sent("ping")) <= 5
+        assert house.seen == {Residency.LOADING: 1, Residency.MODEL_MISSING: 1}
+        assert told(caplog, "ollama pull smollm2") == ["WARNING"]
+        house.server.models["smollm2"] = "smollm2"
+        await house.becomes(Residency.WARM)
+        assert await house.is_primed()
+
+    keep(scenario, models={"another": "another"})
+
+
+def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """Each try starts a process there; when one succeeds, all is well."""
+
+    async def scenario(house: House) -> None:
+        house.server.fail_loads = "exit status 2"
+        with pytest.raises(ChatUnavailable, match="exit status 2"):
+            await house.chat.warm_up()
+        await house.ticks(12)
+        assert (house.chat.health.state, house.chat.health.up) == (Residency.FAILING, False)
+        assert len(house.sent("ping")) <= 4
+        assert told(caplog, "exit status 2") == ["WARNING"]
+        assert house.seen[Residency.FAILING] == 1
+        house.server.fail_loads = None
+        await house.becomes(Residency.WARM)
+        assert await house.is_primed()
+
+    keep(scenario)
+
+
+def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """The model is not warm before its prompt has been read."""
+
+    async def scenario(house: House) -> None:
+        house.server.faults = [Fault.CRASH]
+        await house.becomes(Residency.FAILING)
+        await house.ticks()
+        assert len(house.sent("prime")) <= 2
+        await house.becomes(Residency.WARM)
+        assert len(house.sent("prime")) == 2
+        assert told(caplog, "answered 500") == ["WARNING"]
+
+    keep(scenario)
+
+
+def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
+    """Until a ping and a prime succeed, nobody waits for it; then the next question decides."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.faults = [Fault.CRASH, Fault.CRASH]
+        with pytest.raises(ChatUnavailable, match="500"):
+            await house.asked()
+        assert (house.chat.health.state, house.chat.health.up) == ("open", False)
+        assert "500" in house.chat.health.words
+        await until(lambda: house.chat.health.up)
+        assert [len(house.sent(kind)) for kind in ("chat", "prime")] == [1, 3]
+        assert await house.asked() == "Paris it is."
+
+    keep(scenario)
+
+
+def test_a_question_that_is_refused_is_the_questions_fault() -> None:
+    """The model is as good as before."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        house.server.faults = [Fault.BAD_REQUEST]
+        with pytest.raises(ChatError):
+            await house.asked()
+        assert house.chat.health.up
+
+    keep(scenario)
+
+
+def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever listens there instead, the timer lives on, and does not ask it all the time."""
+    requests = 0
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while await reader.readline() not in (b"", b"\r\n"):
+            pass
+        requests += 1
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"models": null')
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        await house.server.stop()
+        async with await asyncio.start_server(nonsense, house.server.host, house.server.port):
+            await house.becomes(Residency.FAILING)
+            await until(lambda: requests > 1)
+        await house.server.start()
+        await house.becomes(Residency.WARM)
+        assert told(caplog, "broke off") == ["WARNING"]
+
+    keep(scenario)
+
+
+class _Stumbling(OllamaApi):
+    """Has a bug that shows once."""
+
+    stumbles = 1
+
+    async def loaded(self, seconds: float) -> list[Loaded]:
+        if self.stumbles:
+            self.stumbles -= 1
+            raise ZeroDivisionError("a bug")
+        return await super().loaded(seconds)
+
+
+class _Forgetful(OllamaApi):
+    """Talks to an Ollama that heeds no keep-alive."""
+
+    async def loaded(self, seconds: float) -> list[Loaded]:
+        soon = datetime.now(UTC) + timedelta(minutes=5)
+        return [
+            Loaded(entry.name, entry.size, entry.size_vram, entry.context_tokens, soon)
+            for entry in await super().loaded(seconds)
+        ]
+
+
+@asynccontextmanager
+async def kept(api_type: type[OllamaApi], house: House) -> AsyncIterator[Keeper]:
+    """Run a timer of its own over this kind of connection."""
+    api = api_type(Ollama(type="ollama", url=house.server.url, model="smollm2"), Chat())
+    keeper = Keeper(api, KeepAlive(interval_seconds=0.05), [Message("system", "Be brief.")], patience_seconds=1)
+    run = asyncio.create_task(keeper.run())
+    try:
+        yield keeper
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await api.close()
+
+
+def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told with its traceback, once, and the next look is a new one."""
+
+    async def scenario(house: House) -> None:
+        async with kept(_Stumbling, house) as keeper:
+            with pytest.raises(ChatUnavailable, match="a bug"):
+                await keeper.settled()
+            await until(lambda: keeper.sightings.state is Residency.WARM)
+            assert keeper.health.up
+        (traceback,) = [r for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR]
+        assert "looking after smollm2 failed" in traceback.getMessage()
+
+    keep(scenario, watched=False)
+
+
+def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -> None:
+    """What a ping did not cure is told with the next regular one."""
+
+    async def scenario(house: House) -> None:
+        async with kept(_Forgetful, house) as keeper:
+            await until(lambda: keeper.cost.requests["look"] > 20)
+            assert keeper.cost.requests["ping"] <= 3
+            assert (keeper.sightings.state, keeper.health.up) == (Residency.FOREIGN_KEEP_ALIVE, True)
+            assert keeper.sightings.seen[Residency.FOREIGN_KEEP_ALIVE] == 1
+
+    keep(scenario, watched=False, overhead_seconds=0.1)
+
+
+def test_the_end_of_the_timer_leaves_nothing_behind() -> None:
+    """Whatever request is under way is given up with it."""
+
+    async def scenario(house: House) -> None:
+        for kind in ("look", "ping", "prime"):
+            house.server.overhead_seconds = 0.3 if kind == "ping" else 0.0
+            before = len(house.sent(kind))
+            async with kept(OllamaApi, house):
+                await until(lambda kind=kind, before=before: len(house.sent(kind)) > before)  # type: ignore[misc]  # bound now
+        assert len(asyncio.all_tasks()) < 20
+
+    keep(scenario, watched=False, prefill_seconds_per_token=0.02)
