@@ -44,7 +44,7 @@ class PrefixGauge:
             return None
         total = prefix * _bytes(prompt) / self._prefix_bytes
         if count < _ALL * total:
-            return round(total - count)
+            return int(total - count)
         if not self._seconds_per_token or part.prompt_eval_duration is None:
             return None
         read = part.prompt_eval_duration / 1e9 / self._seconds_per_token
