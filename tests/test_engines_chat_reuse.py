@@ -29,7 +29,7 @@ PROMPT = [*PREFIX, Message("user", "What " * 20)]  # and 20 more
 
 @pytest.fixture
 def gauge() -> PrefixGauge:
-    """A gauge that has seen a cold reading of 200 tokens in 100 ms."""
+    """Return a gauge that has seen a cold reading of 200 tokens in 100 ms."""
     gauge = PrefixGauge()
     gauge.learn(PREFIX, figures(200, 100))
     return gauge
@@ -59,6 +59,11 @@ def test_a_long_conversation_that_was_read_halfway_is_told(gauge: PrefixGauge) -
 def test_where_all_is_counted_the_time_tells(gauge: PrefixGauge, milliseconds: float, reused: int) -> None:
     """By the pace of the cold reading."""
     assert gauge.reused(PROMPT, figures(220, milliseconds)) == pytest.approx(reused, abs=1)
+
+
+def test_without_a_cold_reading_a_rule_of_thumb_tells() -> None:
+    """A thousand letters are more than 200 tokens of English, of which 30 were read."""
+    assert PrefixGauge().reused(PROMPT, figures(30, 5)) == pytest.approx(225, abs=5)
 
 
 def test_what_cannot_be_told_is_not(gauge: PrefixGauge) -> None:

@@ -8,6 +8,12 @@ from satellite.engines import Message
 _ALL = 0.8
 """A count below this part of what the prompt should have is one of the tokens that were read only."""
 
+_MOST = 0.5
+"""The same where the model's tokens were never counted, and their number is a rule of thumb."""
+
+_BYTES_PER_TOKEN = 4.3
+"""Of English, with today's vocabularies."""
+
 
 class PrefixGauge:
     """Learns from one cold reading of the prompt's beginning what reading costs, and judges later ones by it.
@@ -25,7 +31,7 @@ class PrefixGauge:
 
     def learn(self, prefix: Sequence[Message], part: Any) -> None:
         """Note the figures of a prompt that was read by a model just loaded."""
-        if part.prompt_eval_count:
+        if part.prompt_eval_count and prefix:
             self.prefix_tokens = part.prompt_eval_count
             self._prefix_bytes = _bytes(prefix)
             self._seconds_per_token = (part.prompt_eval_duration or 0) / 1e9 / part.prompt_eval_count
@@ -39,10 +45,13 @@ class PrefixGauge:
         told = getattr(part, "prompt_eval_cached_count", None)
         if isinstance(told, int):
             return told
-        count, prefix = part.prompt_eval_count, self.prefix_tokens
-        if not prefix or not self._prefix_bytes or count is None:
+        count = part.prompt_eval_count
+        if count is None:
             return None
-        total = prefix * _bytes(prompt) / self._prefix_bytes
+        if not self.prefix_tokens:  # a daemon that was started again finds a model that knows everything
+            total = _bytes(prompt) / _BYTES_PER_TOKEN
+            return int(total - count) if count < _MOST * total else None
+        total = self.prefix_tokens * _bytes(prompt) / self._prefix_bytes
         if count < _ALL * total:
             return int(total - count)
         if not self._seconds_per_token or part.prompt_eval_duration is None:
