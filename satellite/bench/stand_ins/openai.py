@@ -78,6 +78,9 @@ class OpenAIServer(HttpServer):
         self.limits: Limits | None = None
         """How much may be asked of it, as Groq tells with every reply."""
 
+        self.limits_lists = False
+        """Whether asking for the list of models uses the limits up, too."""
+
         self.retry_after = "8"
         """What a `RATE_LIMIT` says."""
 
@@ -118,6 +121,8 @@ class OpenAIServer(HttpServer):
                 await self._chat(exchange, fault)
             case "GET", "/openai/v1/models":
                 self._check_key(exchange)
+                if self.limits is not None and self.limits_lists:
+                    self.limits.take(0, self.model)
                 await exchange.reply(200, {"object": "list", "data": [self._described()]})
             case _:
                 raise Refusal(404, f"Unknown request URL: {exchange.method} {exchange.path}", "unknown_url")

@@ -66,7 +66,7 @@ class OpenAIChat:
         """Whether this provider hears the household's words outside the house."""
 
         self.sent_outside = 0
-        """Questions that have left the house."""
+        """How often a question has left the house."""
 
         self.breaker = Breaker()
         self._settings = settings

@@ -1,0 +1,576 @@
+"""Everything that goes wrong with Ollama, at the worst moments: somebody answers, once, and it heals by itself.
+
+Each fault meets a question at three moments: when the daemon has just started, when the model lay ready, and in the
+middle of an answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import pytest
+
+from satellite.bench.stand_ins.http import dictated, script
+from satellite.bench.stand_ins.ollama import Fault, OllamaServer
+from satellite.bench.stand_ins.openai import OpenAIServer
+from satellite.bench.stand_ins.runner import prompt_tokens, tokens
+from satellite.config import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
+from satellite.engines import ChatDelta, Message
+from satellite.engines.chat.ollama import OllamaChat
+from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.chat.route import RouteChat
+from satellite.engines.stats import ChatStats
+from satellite.errors import ChatError, ChatUnavailable
+from tests.relay import Relay
+
+PATIENCE_SECONDS = 0.3
+GAP_SECONDS = 0.6
+MARGIN_SECONDS = 10.0
+"""What a busy machine may take longer; nothing here takes it by design."""
+
+SYSTEM = "You are the voice of the house. " * 10
+PREFIX_TOKENS = len(tokens(SYSTEM))
+QUESTION = [Message("system", SYSTEM), Message("user", "What is the capital of France?", "It is Monday")]
+OTHERS_QUESTION = {"role": "user", "content": "A longer one"}
+SECOND = script("Paris", ", says the second.")
+
+
+async def says_ollama(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+    """Say the same to everybody; what other clients ask takes a while."""
+    if messages[-1] == OTHERS_QUESTION:
+        await asyncio.sleep(0.3)
+    yield "Paris"
+    yield ", says Ollama."
+
+
+class Moment(StrEnum):
+    """When a fault meets a question."""
+
+    START = "start"
+    """Before anybody has looked at Ollama."""
+
+    IDLE = "idle"
+    """The model was warm and its prompt read."""
+
+    ANSWERING = "answering"
+    """The first words of an answer have come."""
+
+
+@dataclass
+class House:
+    """Ollama, reached through a piece of network, and a second provider behind it."""
+
+    ollama: OllamaServer
+    relay: Relay
+    second: OpenAIServer
+    chat: RouteChat
+    watch: "asyncio.Task[None] | None" = None
+    tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
+
+    @property
+    def keeper(self) -> dict[str, Any]:
+        """What the status tells of keeping Ollama's model warm."""
+        told: dict[str, Any] = self.chat.models[0].details["keepalive"]
+        return told
+
+    @property
+    def questions(self) -> int:
+        """How many questions Ollama has seen; what the timer sends is none."""
+        return sum(bool(e.path == "/api/chat" and e.body["stream"]) for e in self.ollama.exchanges)
+
+    @property
+    def second_asked(self) -> int:
+        """How many questions the second provider has seen."""
+        return sum(exchange.method == "POST" for exchange in self.second.exchanges)
+
+    @property
+    def primed(self) -> bool:
+        """Whether Ollama would be asked, and knows how every prompt begins."""
+        runner = self.ollama.runner
+        if runner is None or runner.is_dead or not self.chat.models[0].health.up:
+            return False
+        prompt = prompt_tokens([{"role": message.role, "content": message.whole} for message in QUESTION])
+        is_read = "prime" in self.keeper["cost"]["requests"] and runner.cache.cached(prompt) >= PREFIX_TOKENS
+        return self.keeper["state"] == "warm" and is_read
+
+    def look_after(self) -> None:
+        """Start the keep-alive timer."""
+        self.watch = asyncio.create_task(self.chat.watch())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what the timer is to bring about."""
+        try:
+            async with asyncio.timeout(MARGIN_SECONDS + 5):
+                while not condition():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"never came about: {self.chat.details}") from None
+
+    async def other_client(self, *messages: dict[str, str], **body: Any) -> None:
+        """Ask Ollama as somebody else does who uses the same server."""
+        request = {"model": "smollm2", "messages": messages, "stream": False, **body}
+        async with httpx.AsyncClient(base_url=self.ollama.url, timeout=20) as client:
+            (await client.post("/api/chat", json=request)).raise_for_status()
+
+
+@asynccontextmanager
+async def built(**settings: Any) -> AsyncIterator[House]:
+    """Build a house whose model nobody looks after yet; `settings` are those of the stand-in."""
+    chat = Chat(first_token_seconds=PATIENCE_SECONDS, system_prompt=SYSTEM)
+    deadlines = Deadlines(chat_first_token_seconds=2)
+    often = KeepAlive(interval_seconds=0.05)
+    async with (
+        asyncio.timeout(60),
+        OllamaServer(says_ollama, **settings) as ollama,
+        OpenAIServer(SECOND, model="m") as second,
+        Relay(ollama.port) as relay,
+    ):
+        hosted = OpenAICompatible(type="openai", name="second", url=second.base_url, model="m")
+        first = Ollama(type="ollama", url=relay.url, model="smollm2")
+        route = RouteChat(
+            [
+                OllamaChat(first, chat, deadlines, often, gap_seconds=GAP_SECONDS),
+                OpenAIChat(hosted, chat, deadlines, often),
+            ],
+            chat,
+            deadlines,
+        )
+        house = House(ollama, relay, second, route)
+        try:
+            yield house
+        finally:
+            for task in (*house.tasks, *([house.watch] if house.watch else [])):
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await route.close()
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario."""
+    asyncio.run(scenario)
+
+
+def at_each_moment(scenario: Callable[[House, Moment], Awaitable[None]], **settings: Any) -> None:
+    """Run a scenario for every moment, each in a house of its own, all at the same time."""
+
+    async def at(moment: Moment) -> None:
+        try:
+            async with built(**settings) as house:
+                await scenario(house, moment)
+        except BaseException as error:
+            error.add_note(f"the moment: {moment}")
+            raise
+
+    async def main() -> None:
+        await asyncio.gather(*map(at, Moment))
+
+    asyncio.run(main())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer."""
+
+    provider: str
+    stats: ChatStats
+
+
+async def answered(house: House) -> Answer:
+    """Ask; there must be exactly one whole answer, as soon as the patience with Ollama allows."""
+    async with asyncio.timeout(PATIENCE_SECONDS + MARGIN_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
+        deltas = [delta async for delta in stream]
+    (provider,) = {delta.provider for delta in deltas}
+    assert (
+        "".join(delta.text for delta in deltas)
+        == {
+            "ollama": "Paris, says Ollama.",
+            "second": "Paris, says the second.",
+        }[provider]
+    )
+    stats = deltas[-1].stats
+    assert stats is not None
+    assert all(delta.stats is None for delta in deltas[:-1])
+    return Answer(provider, stats)
+
+
+async def interrupted(house: House, fault: "Lasting | Passing") -> None:
+    """Let the fault come when the first words have; the answer is told once, and nobody else is asked."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+    house.ollama.words = dictated(words)
+    said: list[ChatDelta] = []
+    asked_before = house.second_asked
+    broke: ChatError | None = None
+    words.put_nowait("Paris")
+    try:
+        async with asyncio.timeout(GAP_SECONDS + MARGIN_SECONDS), aclosing(house.chat.stream(QUESTION)) as deltas:
+            said.append(await anext(deltas))
+            house.tasks.append(asyncio.ensure_future(fault.break_(house)))
+            await asyncio.wait(house.tasks, timeout=0.1)  # what another client asks for may have to wait for the end
+            for word in (", says Ollama.", None):
+                words.put_nowait(word)
+            async for delta in deltas:
+                said.append(delta)  # noqa: PERF401  # what came before an error counts
+    except ChatError as error:
+        broke = error
+    house.ollama.words = says_ollama
+    assert {delta.provider for delta in said} == {"ollama"}
+    assert house.second_asked == asked_before
+    if fault.spares_answers:
+        assert broke is None, broke
+        assert "".join(delta.text for delta in said) == "Paris, says Ollama."
+    else:
+        assert isinstance(broke, ChatUnavailable)
+        assert [delta.text for delta in said] == ["Paris"]
+
+
+# What lasts until somebody sets it right.
+
+
+Act = Callable[[House], Awaitable[None]]
+
+
+async def stop(house: House) -> None:
+    """Kill the server; through the network as it is, a port that nobody listens on is a connection refused."""
+    await house.ollama.stop()
+    await house.relay.close()
+
+
+async def start(house: House) -> None:
+    """Start it again, with nothing loaded."""
+    await house.ollama.start()
+    await house.relay.open()
+
+
+async def freeze(house: House) -> None:
+    """Let it be silent."""
+    house.ollama.freeze()
+
+
+async def thaw(house: House) -> None:
+    """Let it go on."""
+    house.ollama.thaw()
+
+
+async def slow_down(house: House) -> None:
+    """Let each first word take longer than anybody has patience for."""
+    house.ollama.first_token_seconds = 3.0
+
+
+async def speed_up(house: House) -> None:
+    """Let it be as quick as before."""
+    house.ollama.first_token_seconds = 0.0
+
+
+async def remove(house: House) -> None:
+    """`ollama rm`, which leaves loaded what is loaded."""
+    house.ollama.models.clear()
+
+
+async def pull(house: House) -> None:
+    """`ollama pull`."""
+    house.ollama.models["smollm2"] = "smollm2"
+
+
+async def fail_loads(house: House) -> None:
+    """Kill the runner, and any that is started in its place."""
+    house.ollama.fail_loads = "exit status 2"
+    house.ollama.kill_runner()
+
+
+async def load_again(house: House) -> None:
+    """Let runners live."""
+    house.ollama.fail_loads = None
+
+
+async def be_busy(house: House) -> None:
+    """Let others fill the queue."""
+    house.ollama.faults = [Fault.BUSY] * 1000
+
+
+async def be_free(house: House) -> None:
+    """Have the queue empty."""
+    house.ollama.faults = []
+
+
+async def cut(house: House) -> None:
+    """Pull the cable."""
+    house.relay.cut()
+
+
+async def reset(house: House) -> None:
+    """Have a firewall that breaks every connection."""
+    house.relay.reset()
+
+
+async def connect(house: House) -> None:
+    """Have the network back."""
+    house.relay.mend()
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """A fault that is there until `mend`."""
+
+    name: str
+    break_: Act
+    mend: Act
+    state: str
+    """What the timer calls it."""
+
+    words: str
+    """What an administrator is told."""
+
+    spares_answers: bool = False
+    """Whether an answer that has begun is completed."""
+
+
+LASTING = [
+    Lasting("down", stop, start, "unreachable", "cannot be reached; is it running?"),
+    Lasting("hanging", freeze, thaw, "silent", "if this lasts, restart Ollama"),
+    Lasting("slow", slow_down, speed_up, "warm", "had no word within ", spares_answers=True),
+    Lasting("model missing", remove, pull, "model-missing", "run: ollama pull smollm2", spares_answers=True),
+    Lasting("failing loads", fail_loads, load_again, "failing", "llama-server process has terminated: exit status 2"),
+    Lasting("busy", be_busy, be_free, "failing", "server busy", spares_answers=True),
+    Lasting("cable pulled", cut, connect, "silent", "if this lasts, restart Ollama"),
+    Lasting("connections reset", reset, connect, "failing", "broke off"),
+]
+
+
+@pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name)
+def test_a_fault_that_lasts(fault: Lasting) -> None:
+    """The second answers, at once from the second question on, and says why, until Ollama is well and primed again."""
+
+    async def scenario(house: House, moment: Moment) -> None:
+        await meet(house, fault, moment)
+        if moment is not Moment.ANSWERING or fault.spares_answers:
+            assert (await answered(house)).provider == "second"
+        await is_left_alone(house, fault)
+        await fault.mend(house)
+        await is_back(house)
+
+    at_each_moment(scenario)
+
+
+async def meet(house: House, fault: "Lasting | Passing", moment: Moment) -> None:
+    """Let the fault come."""
+    if moment is Moment.START:
+        await fault.break_(house)
+        house.look_after()
+        return
+    house.look_after()
+    await house.until(lambda: house.primed)
+    if moment is Moment.IDLE:
+        await fault.break_(house)
+    else:
+        await interrupted(house, fault)
+        await asyncio.gather(*house.tasks)
+
+
+async def is_left_alone(house: House, fault: Lasting) -> None:
+    """Now that it is known what is wrong, nobody waits for Ollama, and everybody is told."""
+    asked, model = house.questions, house.chat.models[0]
+    assert not model.health.up
+    reason = model.health.words
+    answer = await answered(house)
+    assert (answer.provider, answer.stats.switch_reason) == ("second", f"ollama: {reason}")
+    assert house.questions == asked
+    assert "no word after" not in reason  # it was not asked and waited for
+    await house.until(lambda: bool(house.keeper["state"] == fault.state))
+    assert model.health.state in ("open", fault.state)
+    assert not model.health.up
+    assert isinstance(model, OllamaChat)
+    assert fault.words in f"{model.health.words}; {model.keeper.sightings.words}"
+    switch = house.chat.last_switch
+    assert switch is not None
+    assert (switch.from_provider, switch.to_provider) == ("ollama", "second")
+
+
+async def is_back(house: House) -> None:
+    """Ollama answers again, without being asked to read what every prompt begins with."""
+    await house.until(lambda: house.primed)
+    answer = await answered(house)
+    assert (answer.provider, answer.stats.switch_reason) == ("ollama", "")
+    assert house.ollama.counts.generations[-1].cached_tokens >= PREFIX_TOKENS
+    assert house.chat.models[0].health.state == "warm"
+
+
+# What passes, if the timer sees to it.
+
+
+LOAD_SECONDS = 0.5
+"""Longer than the patience, so that a cold model is never waited for."""
+
+
+async def kill_runner(house: House) -> None:
+    """Kill the model's process, which Ollama does not notice; if nobody had it loaded, somebody has now."""
+    if house.ollama.runner is None:
+        await house.other_client()
+    house.ollama.kill_runner()
+
+
+async def restart(house: House) -> None:
+    """Restart Ollama: nothing is loaded."""
+    await house.ollama.stop()
+    await house.ollama.start()
+
+
+async def unload(house: House) -> None:
+    """Another client lets the model go."""
+    await house.other_client(keep_alive=0)
+
+
+async def let_expire(house: House) -> None:
+    """Another client has the model stay for five seconds only."""
+    await house.other_client(keep_alive="5s")
+
+
+async def change_context(house: House) -> None:
+    """Another client needs another context length, for which Ollama loads the model anew."""
+    await house.other_client(OTHERS_QUESTION, options={"num_ctx": 2048})
+
+
+async def evict(house: House) -> None:
+    """Another client needs another model, and there is room for one."""
+    house.ollama.models["other"] = "other"
+    await house.other_client(OTHERS_QUESTION, model="other")
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A fault that is over once the model is loaded again."""
+
+    name: str
+    break_: Act
+    seen: str
+    """What the timer calls it."""
+
+    spares_answers: bool = True
+    """Whether an answer that has begun is completed."""
+
+
+PASSING = [
+    Passing("runner killed", kill_runner, "runner-died", spares_answers=False),
+    Passing("restarted empty", restart, "not-loaded", spares_answers=False),
+    Passing("unloaded by another client", unload, "not-loaded"),
+    Passing("keep-alive of another client", let_expire, "foreign-keep-alive"),
+    Passing("context of another client", change_context, "other-context"),
+    Passing("evicted by another model", evict, "not-loaded"),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
+def test_a_fault_that_passes(fault: Passing) -> None:
+    """Somebody answers meanwhile, and the model is loaded and primed again without anybody's help."""
+
+    async def scenario(house: House, moment: Moment) -> None:
+        await meet(house, fault, moment)
+        await answered(house)
+        await is_back(house)
+        assert house.ollama.counts.aborted_loads == 0
+
+    at_each_moment(scenario, load_seconds=LOAD_SECONDS, max_loaded_models=1)
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
+def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
+    """What is wrong has a name, and is set right, while nobody speaks."""
+
+    async def scenario() -> None:
+        async with built(load_seconds=LOAD_SECONDS, max_loaded_models=1) as house:
+            house.look_after()
+            await house.until(lambda: house.primed and house.ollama.counts.pings > 1)
+            seen = house.keeper["seen"].get(fault.seen, 0)
+            await fault.break_(house)
+            await house.until(lambda: house.keeper["seen"].get(fault.seen, 0) > seen and house.primed)
+            assert (await answered(house)).provider == "ollama"
+            assert house.second_asked == 0
+
+    run(scenario())
+
+
+# What is no fault, and what is everybody's.
+
+
+def test_a_slow_answer_is_no_fault() -> None:
+    """Who has begun to speak is heard out, however slowly the words come."""
+
+    async def scenario() -> None:
+        async with built() as house:
+            house.look_after()
+            await house.until(lambda: house.primed)
+            house.ollama.words = script("Paris", ",", " says", " Ollama", ".")
+            house.ollama.seconds_per_token = PATIENCE_SECONDS + 0.05
+            assert (await answered(house)).provider == "ollama"
+            assert house.second_asked == 0
+            assert house.chat.models[0].health.up
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_load_goes_on_though_the_question_has_moved_on(watched: bool) -> None:
+    """The first question meets a cold model and goes elsewhere; the model is there for the next one."""
+
+    async def scenario() -> None:
+        async with built(load_seconds=1.0) as house:
+            if watched:
+                house.look_after()
+            assert (await answered(house)).provider == "second"
+            await house.until(lambda: house.ollama.runner is not None)
+            counts = house.ollama.counts
+            assert (counts.loads, counts.aborted_loads) == (1, 0)
+            if not watched:
+                house.look_after()
+            await is_back(house)
+            assert (counts.loads, counts.aborted_loads) == (1, 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fault", LASTING[:4], ids=lambda fault: fault.name)
+def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) -> None:
+    """One error tells what is the matter with everybody, and the next question does not wait long for nothing."""
+
+    async def scenario() -> None:
+        async with built() as house:
+            house.look_after()
+            await house.until(lambda: house.primed)
+            await fault.break_(house)
+            await house.second.stop()
+            for _ in range(2):
+                async with asyncio.timeout(2 + MARGIN_SECONDS):
+                    with pytest.raises(ChatUnavailable) as caught:
+                        await answered(house)
+                assert str(caught.value).startswith("nobody answers: ")
+                assert "ollama: " in str(caught.value)
+                assert "second: " in str(caught.value)
+            await fault.mend(house)
+            await is_back(house)
+
+    run(scenario())
+
+
+def test_each_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often the timer looks, an administrator reads of it once, and once that it is over."""
+    caplog.set_level(logging.INFO, logger="satellite")
+
+    async def scenario() -> None:
+        async with built() as house:
+            house.look_after()
+            await house.until(lambda: house.primed)
+            await stop(house)
+            await house.until(lambda: bool(house.keeper["state"] == "unreachable"))
+            looks = house.keeper["cost"]["requests_per_hour"]["look"]
+            await house.until(lambda: bool(house.keeper["cost"]["requests_per_hour"]["look"] > 1.3 * looks))
+            await start(house)
+            await is_back(house)
+
+    run(scenario())
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if "Ollama" in record.getMessage()]
+    assert [level for level, _ in told] == ["WARNING"]
+    assert "cannot be reached" in told[0][1]
