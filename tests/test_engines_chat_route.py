@@ -233,6 +233,26 @@ def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
     run(scenario, first_token_seconds=5)
 
 
+def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is as if it were not configured, unless there is nobody else: then what is missing is told."""
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+
+    async def scenario(house: House) -> None:
+        settings, deadlines = Chat(), Deadlines()
+        hosted = OpenAICompatible(type="openai", name="groq", url="https://api.groq.com/openai/v1", model="m")
+        keyless = OpenAIChat(hosted, settings, deadlines, KeepAlive())
+        route = RouteChat([keyless, *house.chat.models], settings, deadlines)
+        assert await answered(route) == "ollama: Paris, says Ollama."
+        assert route.details["answering"] == "ollama"
+        assert route.switches == 0
+        with pytest.raises(ChatUnavailable, match="groq: .*no key"):
+            await answered(RouteChat([keyless], settings, deadlines))
+        await keyless.close()
+
+    run(scenario)
+    assert "answers now instead" not in caplog.text
+
+
 def test_closing_the_answer_closes_the_provider() -> None:
     """Whoever leaves stops the server that was answering, and starts no other."""
 

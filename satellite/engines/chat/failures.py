@@ -20,7 +20,7 @@ def failure(server: str, status: int, reason: str, *, retry_after_seconds: float
     if len(reason) > _LONGEST_REASON:
         reason = reason[:_LONGEST_REASON] + "…"
     message = f"{server} answered {status}: {reason}"
-    if status == 429:
+    if status == 429 or (status == 503 and retry_after_seconds is not None):
         return RateLimited(message, retry_after_seconds=retry_after_seconds)
     if status in (401, 403):
         return ChatRejected(message, kind="refused")

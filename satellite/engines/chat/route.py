@@ -50,7 +50,7 @@ class RouteChat:
         self.switches = 0
         self._patience_seconds = chat.hedge_seconds or chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds * _USABLE
-        self._answering = models[0].provider
+        self._answering = next((model for model in models if not _is_absent(model.health)), models[0]).provider
 
     @property
     def health(self) -> Health:
@@ -134,7 +134,7 @@ class RouteChat:
         down = {
             model.provider: health.words
             for model, health in states
-            if model not in up and not (health.forbidden and health.state == "no-key")
+            if model not in up and not (up and _is_absent(health))
         }
         for model in self.models:
             if model.provider in down:
@@ -159,6 +159,11 @@ class RouteChat:
         told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
         kind = failures[-1][1].code.removeprefix("chat-") if failures else "not-ready"
         return ChatUnavailable(f"nobody answers: {told}", kind=kind)
+
+
+def _is_absent(health: Health) -> bool:
+    """Tell whether a provider was never meant to be asked: there is no key for it."""
+    return health.forbidden and health.state == "no-key"
 
 
 def _described(model: ChatModel) -> dict[str, Any]:
