@@ -96,6 +96,21 @@ def test_what_nobody_heard_is_not_remembered() -> None:
     assert len(memory.beginning("one")) == 1
 
 
+def test_the_last_answer_is_known_to_be_repeated() -> None:
+    """Whole, also if it was cut off before a word of it was heard, and where nothing else is remembered."""
+    for memory in (dialogue(), dialogue(history_tokens=0)):
+        question = Question("Hello", "one")
+        assert memory.last_answer(question) is None
+        converse(memory, "Hello", "Good day.")
+        assert memory.last_answer(question) == "Good day."
+        memory.remember(question, memory.prompt(question), "", "A long story.")
+        assert memory.last_answer(question) == "A long story."
+        assert memory.last_answer(Question("Hello", "two")) is None
+        assert memory.last_answer(Question("Hello")) is None
+        assert "A long story." not in [message.content for message in memory.beginning("one")]
+    assert len(memory.beginning("one")) == 1
+
+
 def test_the_oldest_turns_go_whole_and_several_at_once() -> None:
     """Within the budget whatever is said, always beginning with a question, and not at every turn."""
     memory = dialogue(history_tokens=400)

@@ -17,9 +17,18 @@ def feed(endpoint: Endpoint, seconds: float, is_speech: bool) -> EndpointState:
     return state
 
 
+def feed_until_it_ends(endpoint: Endpoint) -> float:
+    """Feed silence until the command ends, and return how much it took, seconds."""
+    before = endpoint.seconds
+    while endpoint.state is EndpointState.SPEAKING:
+        endpoint.feed(WINDOW, False)
+    assert endpoint.state is EndpointState.ENDED
+    return endpoint.seconds - before
+
+
 def test_silence_after_speech_ends_the_command() -> None:
     """The command ends once the silence is long enough, not before."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.7))
+    endpoint = Endpoint(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
     assert feed(endpoint, 1.0, False) is EndpointState.WAITING
     assert feed(endpoint, 1.0, True) is EndpointState.SPEAKING
     assert feed(endpoint, 0.6, False) is EndpointState.SPEAKING
@@ -27,9 +36,52 @@ def test_silence_after_speech_ends_the_command() -> None:
     assert endpoint.last_speech_at == pytest.approx(2.0, abs=2 * WINDOW)
 
 
+def test_who_has_hardly_begun_is_waited_for_longer() -> None:
+    """The silence that is needed shrinks with what was said, from one setting to the other, and no further."""
+    settings = EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5)
+    needed = []
+    for spoken_seconds in (0.1, 0.6, 1.0, 1.5, 4.0):
+        endpoint = Endpoint(settings)
+        feed(endpoint, 1.0, False)
+        feed(endpoint, spoken_seconds, True)
+        needed.append(feed_until_it_ends(endpoint))
+    assert needed == sorted(needed, reverse=True)
+    assert needed[0] == pytest.approx(0.87, abs=WINDOW)
+    assert needed[1] == pytest.approx(0.72, abs=WINDOW)
+    assert needed[-2:] == pytest.approx([0.5, 0.5], abs=WINDOW)
+
+
+@pytest.mark.parametrize(("pause_seconds", "needed_seconds"), [(0.1, 0.5), (0.45, 0.62), (0.7, 0.85), (0.85, 0.9)])
+def test_who_has_paused_may_pause_again_as_long(pause_seconds: float, needed_seconds: float) -> None:
+    """After a pause a little more silence is needed than that; never more than at first. A consonant is no pause."""
+    endpoint = Endpoint(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
+    feed(endpoint, 0.1, True)
+    assert feed(endpoint, pause_seconds, False) is EndpointState.SPEAKING
+    feed(endpoint, 2.0, True)
+    assert feed_until_it_ends(endpoint) == pytest.approx(needed_seconds, abs=1.5 * WINDOW)
+
+
+def test_silence_before_the_command_is_no_pause_in_it() -> None:
+    """Nor is speech that was too short to begin one part of what was said."""
+    endpoint = Endpoint(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
+    for _ in range(20):
+        feed(endpoint, 2 * WINDOW, True)
+        feed(endpoint, 0.1, False)
+    feed(endpoint, 0.7, False)
+    feed(endpoint, 0.1, True)
+    assert feed_until_it_ends(endpoint) == pytest.approx(0.87, abs=WINDOW)
+
+
+def test_a_short_least_silence_needs_no_longer_first_one() -> None:
+    """A first silence below the least one is what counts: the settings cannot contradict each other."""
+    endpoint = Endpoint(EndpointSettings(silence_seconds=0.3, least_silence_seconds=0.5))
+    feed(endpoint, 2.0, True)
+    assert feed_until_it_ends(endpoint) == pytest.approx(0.3, abs=WINDOW)
+
+
 def test_a_pause_does_not_end_it() -> None:
     """Speech that goes on resets the silence."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.7))
+    endpoint = Endpoint(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
     feed(endpoint, 1.0, True)
     feed(endpoint, 0.5, False)
     feed(endpoint, 0.1, True)
@@ -42,6 +94,13 @@ def test_nobody_speaks() -> None:
     assert feed(endpoint, 4.9, False) is EndpointState.WAITING
     assert feed(endpoint, 0.2, False) is EndpointState.NO_SPEECH
     assert feed(endpoint, 1.0, True) is EndpointState.NO_SPEECH
+
+
+def test_who_begins_at_the_last_moment_is_heard() -> None:
+    """The wait does not end in the middle of a first syllable."""
+    endpoint = Endpoint(EndpointSettings(no_speech_seconds=5))
+    feed(endpoint, 4.97, False)
+    assert feed(endpoint, 0.2, True) is EndpointState.SPEAKING
 
 
 def test_a_click_is_no_speech() -> None:
@@ -60,11 +119,17 @@ def test_endless_speech_is_capped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "silence"), [(None, 0.7), ("default", 0.7), ("relaxed", 1.25), ("aggressive", 0.25), ("odd", 0.7)]
+    ("sensitivity", "factor"),
+    [(None, 1), ("default", 1), ("relaxed", 1.25 / 0.7), ("aggressive", 0.25 / 0.7), ("odd", 1)],
 )
-def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, silence: float) -> None:
-    """Home Assistant's three sensitivities wait as long as its own."""
-    assert EndpointSettings().scaled(sensitivity).silence_seconds == pytest.approx(silence)
+def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, factor: float) -> None:
+    """Home Assistant's three sensitivities stand to each other as its own do; the deadlines stay."""
+    usual = EndpointSettings()
+    scaled = usual.scaled(sensitivity)
+    assert scaled.silence_seconds == pytest.approx(usual.silence_seconds * factor)
+    assert scaled.least_silence_seconds == pytest.approx(usual.least_silence_seconds * factor)
+    assert scaled.no_speech_seconds == usual.no_speech_seconds
+    assert scaled.max_command_seconds == usual.max_command_seconds
 
 
 @given(st.lists(st.booleans(), max_size=1000))

@@ -53,6 +53,22 @@ def test_a_lossy_inbox_drops_the_oldest() -> None:
     asyncio.run(scenario())
 
 
+def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
+    """However long a command may be: an engine that cannot keep up hears what is new."""
+
+    async def scenario() -> None:
+        inbox = AudioInbox(max_seconds=20)
+        for _ in range(8):
+            await inbox.put(SECOND)
+        assert inbox.queued_seconds == 8
+        inbox.lossy = True
+        await inbox.put(SECOND)
+        assert inbox.queued_seconds == 5
+        assert inbox.dropped_seconds == 4
+
+    asyncio.run(scenario())
+
+
 def test_a_waiting_sender_is_freed() -> None:
     """The end of the audio, or of the need for it, lets a waiting sender go."""
 

@@ -20,7 +20,7 @@ _LONGEST_NAME = 200
 
 
 async def answer(session: Session, text: str, context: dict[str, Any] | None, language: str | None) -> None:
-    """Send the chat model's answer to `text` as it comes, and whole in `handled`; `not-handled` for no text.
+    """Send the answer to `text` as it comes, and whole in `handled`, empty for silence; `not-handled` for no text.
 
     What was said before is known by the `conversation_id` of the context, else by its `satellite_id` or `device_id`.
     The context is returned as it came, with the provider that answered and what it took. After a failure the stream
@@ -38,7 +38,7 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
     try:
         whole = provider = ""
         stats: ChatStats | None = None
-        async with aclosing(session.stages.chat(prompt)) as deltas:
+        async with aclosing(session.stages.answer(question, prompt)) as deltas:
             async for delta in deltas:
                 if not started:
                     started = True

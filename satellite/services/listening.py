@@ -38,9 +38,7 @@ class CommandListener:
         vad = await self._session.stages.engines.vad.get(config.deadlines.load_seconds)
         endpoint = None
         if config.stt.own_endpoint:
-            settings = EndpointSettings(
-                config.endpoint.silence_seconds, config.endpoint.no_speech_seconds, config.endpoint.max_command_seconds
-            )
+            settings = EndpointSettings(**config.endpoint.model_dump())
             endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)))
         self._answered = False
         self._session.stages.expect()

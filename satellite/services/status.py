@@ -2,19 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from satellite import __version__
 from satellite.engines.slot import Engines
 from satellite.gpu import gpus
+from satellite.turn.responder import Responder
 
 
 class Status:
     """Tells how the daemon is, at any moment since it began."""
 
-    def __init__(self, engines: Engines, rooms: Callable[[], list[dict[str, Any]]]) -> None:
-        """Tell of `engines` and of what `rooms` returns."""
+    def __init__(
+        self, engines: Engines, rooms: Callable[[], list[dict[str, Any]]], responders: Sequence[Responder] = ()
+    ) -> None:
+        """Tell of `engines`, of what `rooms` returns, and of `responders`."""
         self.ready = False
         """Whether every stage has been warmed up, or has failed."""
 
@@ -23,6 +26,7 @@ class Status:
 
         self._engines = engines
         self._rooms = rooms
+        self._responders = responders
         self._began = time.monotonic()
 
     async def described(self) -> dict[str, Any]:
@@ -32,13 +36,15 @@ class Status:
             "version": __version__,
             "uptime_seconds": round(time.monotonic() - self._began, 1),
             "ready": self.ready,
-            "stages": self._stages(),
+            "stages": self.stages(),
             "rooms": self._rooms(),
+            "responders": [{"responder": one.name, **one.details} for one in self._responders],
             "chat": {**chat.details, "words": chat.health.words},
             "gpus": await asyncio.to_thread(gpus),
         }
 
-    def _stages(self) -> list[dict[str, Any]]:
+    def stages(self) -> list[dict[str, Any]]:
+        """Return the state of each stage, and the device that it really runs on, where it tells."""
         stages = []
         for slot in self._engines.slots:
             if slot.failure is not None:
@@ -50,5 +56,8 @@ class Status:
             else:
                 words = self.cold.get(slot.name, "")
                 state = "cold" if words else "ready"
-            stages.append({"stage": slot.name, "state": state, "words": words})
+            told = {"stage": slot.name, "state": state, "words": words}
+            if device := getattr(slot.engine, "device", None):
+                told["device"] = device
+            stages.append(told)
         return stages

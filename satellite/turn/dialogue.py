@@ -44,6 +44,9 @@ class Question:
 @dataclass(slots=True)
 class _Conversation:
     messages: list[Message] = field(default_factory=list)
+    answer: str = ""
+    """The last one, whole, also where nothing else is remembered."""
+
     used_at: float = 0.0
 
 
@@ -78,19 +81,27 @@ class Dialogue:
         beginning = self.beginning(question.conversation, question.persona)
         return [*beginning, Message("user", question.text, self._moment(question))]
 
-    def remember(self, question: Question, prompt: list[Message], answer: str) -> None:
-        """Add a turn: the question as it was sent, and what of the answer was spoken."""
-        if question.conversation is None or not answer or not self._budget_tokens:
+    def remember(self, question: Question, prompt: list[Message], answer: str, whole: str = "") -> None:
+        """Add a turn: the question as it was sent, and what of the answer was heard; `whole` is all of it."""
+        if question.conversation is None or not (answer or whole):
             return
-        turns = [*self._recalled(question.conversation), prompt[-1], Message("assistant", answer)]
+        turns = list(self._recalled(question.conversation))
+        if answer:
+            turns += [prompt[-1], Message("assistant", answer)]
         if conversation_tokens(turns) > self._budget_tokens:
             # Half goes at once: each time that something goes, the model has to read the rest again.
             while turns and conversation_tokens(turns) > self._budget_tokens // 2:
                 del turns[:2]
-        self._conversations[question.conversation] = _Conversation(turns, self._clock())
+        self._conversations[question.conversation] = _Conversation(turns, whole or answer, self._clock())
         self._conversations.move_to_end(question.conversation)
         while len(self._conversations) > _CONVERSATIONS:
             self._conversations.popitem(last=False)
+
+    def last_answer(self, question: Question) -> str | None:
+        """Return what was said last in the conversation of a question, by whomever."""
+        self._expire()
+        found = self._conversations.get(question.conversation) if question.conversation else None
+        return found.answer if found else None
 
     def forget(self, conversation: str) -> None:
         """Forget a conversation, if there is one."""

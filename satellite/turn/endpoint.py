@@ -6,12 +6,22 @@ from enum import StrEnum
 _ONSET_SECONDS = 0.09
 """Speech that must come together before a command counts as begun: three 32 ms windows, so no click starts one."""
 
+_SETTLED_SECONDS = 1.33
+"""Speech after which a command is as likely to be complete as it will ever be: half of all commands are this short."""
+
+_PAUSE_SECONDS = 0.2
+"""Least silence within a command that is a pause of the speaker, not the closure of a consonant."""
+
+_PAUSE_MARGIN_SECONDS = 0.15
+"""How much longer than the longest one so far the next pause of the same speaker may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
     """All in seconds."""
 
-    silence_seconds: float = 0.7
+    silence_seconds: float = 0.9
+    least_silence_seconds: float = 0.5
     no_speech_seconds: float = 5.0
     max_command_seconds: float = 15.0
 
@@ -21,7 +31,34 @@ class EndpointSettings:
         The ratios are Home Assistant's: 1.25 s and 0.25 s against 0.7 s (`assist_pipeline/vad.py`, 2026.11).
         """
         factor = {"relaxed": 1.25 / 0.7, "aggressive": 0.25 / 0.7}.get(sensitivity or "", 1.0)
-        return EndpointSettings(self.silence_seconds * factor, self.no_speech_seconds, self.max_command_seconds)
+        return EndpointSettings(
+            self.silence_seconds * factor,
+            self.least_silence_seconds * factor,
+            self.no_speech_seconds,
+            self.max_command_seconds,
+        )
+
+
+@dataclass(slots=True)
+class Heard:
+    """What is known of a command while it is spoken: what its words mean would be known here as well."""
+
+    spoken_seconds: float = 0.0
+    longest_pause_seconds: float = 0.0
+
+
+def silence_needed(settings: EndpointSettings, heard: Heard) -> float:
+    """Return how long the silence must be that ends the command, seconds.
+
+    Who has hardly begun will go on, so it is longest at first; who has paused before will pause again as long. It is
+    never longer than `silence_seconds`.
+    """
+    longest = settings.silence_seconds
+    least = min(settings.least_silence_seconds, longest)
+    needed = longest - (longest - least) * min(1.0, heard.spoken_seconds / _SETTLED_SECONDS)
+    if heard.longest_pause_seconds:
+        needed = max(needed, min(longest, heard.longest_pause_seconds + _PAUSE_MARGIN_SECONDS))
+    return needed
 
 
 class EndpointState(StrEnum):
@@ -48,6 +85,7 @@ class Endpoint:
         self.last_speech_at = 0.0
         """Where in the audio the latest speech ended."""
 
+        self._heard = Heard()
         self._speech_in_row = 0.0
         self._silence_in_row = 0.0
 
@@ -56,17 +94,27 @@ class Endpoint:
         if self.state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
             return self.state
         self.seconds += seconds
-        self._speech_in_row = self._speech_in_row + seconds if is_speech else 0.0
-        self._silence_in_row = 0.0 if is_speech else self._silence_in_row + seconds
         if is_speech:
-            self.last_speech_at = self.seconds
+            self._take_speech(seconds)
+        else:
+            self._speech_in_row = 0.0
+            self._silence_in_row += seconds
         if self.state is EndpointState.WAITING:
             if self._speech_in_row >= _ONSET_SECONDS:
                 self.state = EndpointState.SPEAKING
-            elif self.seconds >= self._settings.no_speech_seconds:
+                self._heard = Heard(spoken_seconds=self._speech_in_row)
+            elif self.seconds >= self._settings.no_speech_seconds and not is_speech:
                 self.state = EndpointState.NO_SPEECH
-        elif self._silence_in_row >= self._settings.silence_seconds:
+        elif self._silence_in_row >= silence_needed(self._settings, self._heard):
             self.state = EndpointState.ENDED
         if self.state is EndpointState.SPEAKING and self.seconds >= self._settings.max_command_seconds:
             self.state = EndpointState.ENDED
         return self.state
+
+    def _take_speech(self, seconds: float) -> None:
+        if self._silence_in_row >= _PAUSE_SECONDS:
+            self._heard.longest_pause_seconds = max(self._heard.longest_pause_seconds, self._silence_in_row)
+        self._silence_in_row = 0.0
+        self._speech_in_row += seconds
+        self._heard.spoken_seconds += seconds
+        self.last_speech_at = self.seconds

@@ -3,19 +3,27 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 from satellite.audio import BYTES_PER_SECOND
+
+_LOSSY_SECONDS = 5.0
+"""Most that waits while `lossy`: an engine that cannot keep up must not hear the past, nor fifty rooms hold it."""
 
 
 class AudioInbox:
     """Canonical audio in, the same audio out.
 
-    Full, it drops the oldest while `lossy` (nobody needs it: waiting for a wake word, answering); otherwise `put`
-    waits, so that no word of a command is lost and the sender is held back.
+    Full, it drops the oldest while `lossy` (nobody needs it: waiting for a wake word, answering), and then five
+    seconds are enough; otherwise `put` waits, so that no word of a command is lost and the sender is held back.
     """
+
+    dropped_in_all_seconds: ClassVar[float] = 0.0
+    """What all inboxes together have dropped, for the metrics."""
 
     def __init__(self, max_seconds: float = 5.0) -> None:
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
+        self._lossy_bytes = int(min(max_seconds, _LOSSY_SECONDS) * BYTES_PER_SECOND)
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._ended = False
@@ -28,6 +36,11 @@ class AudioInbox:
     def ended(self) -> bool:
         """True when no more audio will come."""
         return self._ended
+
+    @property
+    def queued_seconds(self) -> float:
+        """How much audio waits."""
+        return self._bytes / BYTES_PER_SECOND
 
     @property
     def lossy(self) -> bool:
@@ -50,6 +63,7 @@ class AudioInbox:
             oldest = self._chunks.popleft()
             self._bytes -= len(oldest)
             self.dropped_seconds += len(oldest) / BYTES_PER_SECOND
+            AudioInbox.dropped_in_all_seconds += len(oldest) / BYTES_PER_SECOND
         self._chunks.append(pcm)
         self._bytes += len(pcm)
         self._changed.set()
@@ -62,7 +76,7 @@ class AudioInbox:
             self._changed.set()
 
     def _overfull(self, pcm: bytes) -> bool:
-        return self._bytes + len(pcm) > self._max_bytes
+        return self._bytes + len(pcm) > (self._lossy_bytes if self._lossy else self._max_bytes)
 
     def end(self) -> None:
         """The audio is over; what is queued is still delivered."""

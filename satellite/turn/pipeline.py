@@ -35,6 +35,13 @@ from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)
 
+_LEVELS = {
+    "wake-not-detected": logging.DEBUG,
+    "stt-no-speech": logging.INFO,
+    "stt-no-text-recognized": logging.INFO,
+}
+"""How loud the log is where nothing is wrong: people speak who do not mean the daemon."""
+
 _ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
 
 
@@ -54,7 +61,10 @@ class RunRequest:
     """What a run shall do."""
 
     room: str
-    """Who the run is for, in events and logs, and whose conversation it goes on with."""
+    """Who the run is for, in events and logs."""
+
+    conversation: str | None = None
+    """The conversation that it goes on with; None for the room's own."""
 
     named_room: str | None = None
     """The room as a person calls it, which the chat model is told."""
@@ -155,10 +165,8 @@ class Run:
         if not request.includes(Stage.STT) and not text.strip():
             raise STAGE_ERRORS[request.start]("there is no text to begin with", kind="empty")
         if request.includes(Stage.CHAT):
-            conversation = f"room {request.room}"
-            await self._answer(
-                Question(text, conversation, request.named_room, language, request.persona, place=request.room)
-            )
+            name = request.conversation or f"room {request.room}"
+            await self._answer(Question(text, name, request.named_room, language, request.persona, place=request.room))
         elif request.start is Stage.TTS:
             await self._speak(once(text))
 
@@ -203,6 +211,7 @@ class Run:
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         settings = EndpointSettings(
             config.endpoint.silence_seconds,
+            config.endpoint.least_silence_seconds,
             self._request.no_speech_seconds or config.endpoint.no_speech_seconds,
             config.endpoint.max_command_seconds,
         ).scaled(self._request.vad_sensitivity)
@@ -216,15 +225,16 @@ class Run:
         # Audio that stops coming must end the command as well: the clock is the second bound.
         limit_seconds = config.endpoint.max_command_seconds + config.endpoint.no_speech_seconds
         try:
-            async with asyncio.timeout(limit_seconds):
-                await self._fill(recorder, audio)
+            async with asyncio.timeout(limit_seconds), asyncio.timeout(config.endpoint.no_speech_seconds) as gap:
+                await self._fill(recorder, audio, gap)
         except TimeoutError as late:
             raise SpeechToTextError("no more audio came", kind="stream-failed") from late
         return recorder
 
-    async def _fill(self, recorder: Recorder, audio: AudioInbox) -> None:
+    async def _fill(self, recorder: Recorder, audio: AudioInbox, gap: asyncio.Timeout) -> None:
         speaking = False
         async for pcm in _preceded(self._leftover, audio):
+            gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
             state = await recorder.feed(pcm)
             if state is EndpointState.NO_SPEECH:
                 raise SpeechToTextError("nobody spoke", kind="no-speech")
@@ -234,18 +244,18 @@ class Run:
             if state is EndpointState.ENDED:
                 break
         if speaking:
-            await self._emit(RunEventType.STT_VAD_END)
+            await self._emit(RunEventType.STT_VAD_END, silence_seconds=round(recorder.silence_seconds, 3))
 
     async def _answer(self, question: Question) -> None:
-        """Ask the chat model; remember what the room has heard of the answer, however the run ends."""
+        """Have the question answered; remember what the room has heard of the answer, however the run ends."""
         self._stage = Stage.CHAT
-        await self._emit(RunEventType.CHAT_START)
+        await self._emit(RunEventType.CHAT_START, text=question.text)
         dialogue = self._stages.dialogue
         prompt = dialogue.prompt(question)
         speaks = self._request.includes(Stage.TTS)
         complete = False
         try:
-            async with aclosing(self._deltas(prompt)) as deltas:
+            async with aclosing(self._deltas(question, prompt)) as deltas:
                 if speaks:
                     await self._speak(deltas)
                 else:
@@ -253,17 +263,17 @@ class Run:
                         pass
             complete = True
         finally:
-            dialogue.remember(question, prompt, self._whole if complete or not speaks else self._heard())
+            dialogue.remember(question, prompt, self._whole if complete or not speaks else self._heard(), self._whole)
 
     def _heard(self) -> str:
         """Return what has been heard of an answer that was broken off."""
         heard_seconds = float("inf") if self._heard_seconds is None else self._heard_seconds()
         return " ".join(text for text, end_seconds in self._spoken if end_seconds <= heard_seconds)
 
-    async def _deltas(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
-        """Yield the chat model's answer, with the run's events around it."""
+    async def _deltas(self, question: Question, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
+        """Yield the answer, with the run's events around it."""
         last: ChatDelta | None = None
-        async with aclosing(self._stages.chat(prompt)) as deltas:
+        async with aclosing(self._stages.answer(question, prompt)) as deltas:
             async for delta in deltas:
                 self._whole += delta.text
                 last = delta
@@ -288,7 +298,7 @@ class Run:
         try:
             async with aclosing(ahead(pieces, size=1)) as sound:
                 async for piece in sound:
-                    await self._send(speaker, piece.pcm)
+                    await self._send(speaker, piece.pcm, piece.seconds)
                     self._spoken.append((piece.text, self._sent_seconds(speaker)))
         except ChatError as error:
             failure = error
@@ -303,9 +313,9 @@ class Run:
     def _sent_seconds(self, speaker: Speaker) -> float:
         return self._sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
 
-    async def _send(self, speaker: Speaker, pcm: bytes) -> None:
+    async def _send(self, speaker: Speaker, pcm: bytes, synthesis_seconds: float = 0.0) -> None:
         if not self._sent_bytes:
-            await self._start_speaking(speaker)
+            await self._start_speaking(speaker, synthesis_seconds)
         await self._emit_to_room(Speech(speaker.format, pcm))
         self._sent_bytes += len(pcm)
 
@@ -320,14 +330,17 @@ class Run:
             _LOGGER.warning("run %s in %s: [%s] %s", self._request.run_id, self._request.room, error.code, error)
             return b""
 
-    async def _start_speaking(self, speaker: Speaker) -> None:
+    async def _start_speaking(self, speaker: Speaker, synthesis_seconds: float = 0.0) -> None:
         self._stage = Stage.TTS
-        await self._emit(RunEventType.TTS_START, voice=speaker.voice.name, rate=speaker.format.rate)
+        told = {"voice": speaker.voice.name, "rate": speaker.format.rate}
+        await self._emit(RunEventType.TTS_START, **told, synthesis_seconds=round(synthesis_seconds, 3))
 
     async def _fail(self, error: SatelliteError) -> bool:
         request = self._request
         stage = error.stage if isinstance(error, StageError) else self._stage
-        _LOGGER.warning("run %s in %s: [%s] %s", request.run_id, request.room, error.code, error)
+        level = _LEVELS.get(error.code, logging.WARNING)
+        fields = {"run": request.run_id, "room": request.room, "stage": stage.value, "code": error.code}
+        _LOGGER.log(level, "run %s in %s: [%s] %s", request.run_id, request.room, error.code, error, extra=fields)
         await self._emit(RunEventType.ERROR, stage=stage, code=error.code, text=str(error))
         await self._emit(RunEventType.RUN_END)
         return False

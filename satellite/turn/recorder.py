@@ -4,8 +4,11 @@ from satellite.audio import BYTES_PER_SECOND
 from satellite.engines import Vad
 from satellite.turn.endpoint import Endpoint, EndpointState
 
-_WAKE_WORD_TAIL_SECONDS = 0.5
-"""A detection comes up to 0.2 s before the wake word's own end; speech this soon after it may still be the word."""
+_WAKE_WORD_TAIL_SECONDS = 0.25
+"""Speech that ends so soon after a detection is the end of the wake word itself.
+
+Most detections come 0.1 to 0.45 s behind the word, some in its last syllable; "stop" lasts 0.35 s.
+"""
 
 
 class Recorder:
@@ -37,6 +40,11 @@ class Recorder:
         """True when no more audio is taken."""
         return len(self.pcm) >= self._max_bytes
 
+    @property
+    def silence_seconds(self) -> float:
+        """How much silence stands behind the last speech, as far as there is an endpoint."""
+        return 0.0 if self._endpoint is None else self._endpoint.seconds - self._endpoint.last_speech_at
+
     async def feed(self, pcm: bytes) -> EndpointState:
         """Take `pcm` and return where the command is; `ENDED` also when the recording is full."""
         room = self._max_bytes - len(self.pcm)
@@ -53,12 +61,21 @@ class Recorder:
         self.heard_speech = self.heard_speech or is_speech
         if self._tail_left > 0:
             self._tail_left -= self._window_seconds
-            if is_speech:
+            if is_speech and self._tail_left > 0:
                 return EndpointState.WAITING
-            self._drop_tail()
+            if is_speech:
+                self._keep_tail()
+            else:
+                self._drop_tail()
         if self._endpoint is None:
             return EndpointState.SPEAKING if self.heard_speech else EndpointState.WAITING
         return self._endpoint.feed(self._window_seconds, is_speech)
+
+    def _keep_tail(self) -> None:
+        """Whoever spoke has gone on: all of it is the command."""
+        if self._endpoint is not None:
+            for _ in self.speech[:-1]:
+                self._endpoint.feed(self._window_seconds, is_speech=True)
 
     def _drop_tail(self) -> None:
         """The wake word has ended in silence: what was recorded until now is not part of the command."""

@@ -20,7 +20,13 @@ class Reply:
 class Responder(Protocol):
     """Answers what it understands, at once and without guessing."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return what logs, answers and the status call it."""
+
+    @property
+    def deadline_seconds(self) -> float:
+        """Return how long `respond` may take."""
 
     async def respond(self, question: Question) -> Reply | None:
         """Return the answer, None for a question that is not for this one, or when it cannot be answered in time."""

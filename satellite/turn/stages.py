@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
@@ -12,13 +13,17 @@ from satellite.engines.slot import Engines
 from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
 from satellite.turn.clauses import ClauseSplitter, is_finished
-from satellite.turn.dialogue import Dialogue
+from satellite.turn.dialogue import Dialogue, Question
 from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
+from satellite.turn.responder import Reply, Responder
 
 _LOGGER = logging.getLogger(__name__)
 
 _CACHED_PHRASES = 16
+
+_GRACE_SECONDS = 0.25
+"""How much later than its own deadline a responder is given up."""
 
 
 @contextmanager
@@ -36,6 +41,8 @@ class SpokenPiece:
 
     text: str
     pcm: bytes
+    seconds: float = 0.0
+    """How long it took to make the sound."""
 
 
 class Stages:
@@ -45,7 +52,19 @@ class Stages:
         self.engines = engines
         self.config = config
         self.dialogue = Dialogue(config.chat, engines.chat.engine.context_tokens)
+        self.responders: Sequence[Responder] = ()
+        """Who is asked before the chat model, in this order."""
+
+        self.means_stop: Callable[[str, str | None], Awaitable[bool]] = _never
+        """Tells whether words, in a language, say no more than that an answer shall stop."""
+
+        self._broken: set[str] = set()
         self._phrases: dict[tuple[str, Phrase], bytes] = {}
+
+    def configure(self, config: Config) -> None:
+        """Work by `config` from now on, as far as it does not concern the engines."""
+        self.config = config
+        self._phrases.clear()
 
     async def wake_engine(self, program: str | None = None) -> WakeWordEngine:
         """Return the loaded engine called `program`, or the default one."""
@@ -68,6 +87,42 @@ class Stages:
         """Get the chat model ready for a question that is about to be spoken."""
         known = self.dialogue.beginning(conversation, persona) if conversation else []
         self.engines.chat.engine.prepare(known)
+
+    async def answer(self, question: Question, prompt: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the first responder's answer, whole, else that of the chat model to the `prompt`, as `chat` does.
+
+        The answer of a responder may be empty: then there is nothing to say, and nothing is wrong.
+        """
+        began = time.monotonic()
+        for responder in self.responders:
+            reply = await self._asked(responder, question)
+            if reply is not None:
+                seconds = time.monotonic() - began
+                _LOGGER.info("chat: %s answered in %.0f ms", reply.provider, 1000 * seconds)
+                limit = self.config.chat.max_characters
+                stats = ChatStats(first_token_seconds=seconds, truncated=len(reply.text) > limit)
+                yield ChatDelta(reply.text[:limit], reply.provider, stats)
+                return
+        async with aclosing(self.chat(prompt)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _asked(self, responder: Responder, question: Question) -> Reply | None:
+        """Return what a responder says; None also when it is broken, or too slow, which is told once."""
+        name = responder.name
+        try:
+            async with asyncio.timeout(responder.deadline_seconds + _GRACE_SECONDS):
+                reply = await responder.respond(question)
+        except Exception as error:  # whatever breaks it must not cost the answer
+            level = logging.DEBUG if name in self._broken else logging.WARNING
+            self._broken.add(name)
+            if isinstance(error, TimeoutError):
+                _LOGGER.log(level, "chat: %s is too slow, and passed over", name)
+            else:
+                _LOGGER.log(level, "chat: %s is broken, and passed over", name, exc_info=error)
+            return None
+        self._broken.discard(name)
+        return reply
 
     async def chat(self, prompt: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer to a prompt of `dialogue`. Raises `ChatError`, also for an answer without a word.
@@ -133,9 +188,11 @@ class Stages:
 
     async def _piece(self, speaker: Speaker, text: str) -> SpokenPiece:
         seconds = self.config.deadlines.tts_seconds
+        began = time.monotonic()
         with _translate_timeout(Stage.TTS, seconds):
             async with asyncio.timeout(seconds):
-                return SpokenPiece(text, await speaker.speak(text))
+                pcm = await speaker.speak(text)
+        return SpokenPiece(text, pcm, time.monotonic() - began)
 
     async def phrase(self, occasion: Phrase, speaker: Speaker) -> bytes:
         """Return what is said on `occasion`, in the speaker's language and format; at once if it was said before."""
@@ -152,3 +209,7 @@ class Stages:
 async def once(text: str) -> AsyncGenerator[str, None]:
     """Yield a whole text as the stream that `Stages.speak` takes."""
     yield text
+
+
+async def _never(_text: str, _language: str | None) -> bool:
+    return False

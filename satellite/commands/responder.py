@@ -1,0 +1,205 @@
+"""Answers commands without a model: timers, the time, the date, never mind, stop, and repeat."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from satellite.commands.answers import Answers
+from satellite.commands.clockwork import Clockwork
+from satellite.commands.finding import Miss, Wanted, find_all, find_here, find_one
+from satellite.commands.grammar import Command, Grammars, Intent
+from satellite.commands.timer import Timer, TimerState
+from satellite.commands.timers import TimerRefused
+from satellite.commands.words import refusal
+from satellite.turn.dialogue import Question
+from satellite.turn.responder import Reply
+
+_SILENT = ""
+_NO_TIMERS_THERE = "no_timer_support"
+
+
+class CommandResponder:
+    """Understands by grammar, strictly: what is not wholly a command is left to others."""
+
+    name = "commands"
+
+    deadline_seconds = 1.0
+    """Enough for the first question in a language, whose grammar has to be compiled first."""
+
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        *,
+        language: str | None = None,
+        rooms: Mapping[str, str] | None = None,
+        last_answer: Callable[[Question], str | None] = lambda _: None,
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        """Set and end the timers of `clockwork`; `rooms` are the names of rooms with the places that they are.
+
+        `language` is that of questions which do not say theirs, and is loaded first. `last_answer` returns what was
+        said last in the conversation of a question, by whomever.
+        """
+        self.clockwork = clockwork
+        self._language = language or "en"
+        self.rooms = rooms or {}
+        """The names of rooms with the places that they are; may be replaced."""
+
+        self._last_answer = last_answer
+        self._now = now
+        self._grammars = Grammars()
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return how many timers there are, and which languages are understood at the moment."""
+        timers = self.clockwork.timers.all()
+        states = {state.value: sum(timer.state is state for timer in timers) for state in TimerState}
+        told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+        return {
+            "state": "ready",
+            "up": True,
+            "words": f"timers: {told}" if told else "no timers",
+            "timers": states,
+            "languages": self._grammars.languages,
+        }
+
+    async def respond(self, question: Question) -> Reply | None:
+        """Return the answer to a command, None for whatever else was said."""
+        language = question.language or self._language
+        grammar = await self._grammars.get(language)
+        if grammar is None:
+            return None
+        await self.clockwork.open()
+        command = await asyncio.to_thread(grammar.understand, question.text, self.rooms)
+        if command is None:
+            return None
+        text = self._answered(command, question, Answers(grammar), language)
+        return None if text is None else Reply(text, self.name)
+
+    async def means_stop(self, text: str, language: str | None) -> bool:
+        """Return whether `text` says no more than that an answer shall stop."""
+        grammar = await self._grammars.get(language or self._language)
+        if grammar is None:
+            return False
+        command = await asyncio.to_thread(grammar.understand, text, self.rooms)
+        return command is not None and command.intent in (Intent.STOP, Intent.NEVERMIND)
+
+    async def watch(self) -> None:
+        """Load the usual language, and let timers end on time, until cancelled."""
+        self._grammars.load(self._language)
+        await self.clockwork.watch()
+
+    async def close(self) -> None:
+        """Write down what timers there are; may be called twice."""
+        await self._grammars.close()
+        await self.clockwork.close()
+
+    def _answered(self, command: Command, question: Question, answers: Answers, language: str) -> str | None:
+        """Do what a command says, and return what to say; None for what is a command in another situation only."""
+        match command.intent:
+            case Intent.CURRENT_TIME:
+                return answers.time(self._now())
+            case Intent.CURRENT_DATE:
+                return answers.date(self._now())
+            case Intent.NEVERMIND:
+                self.clockwork.timers.silence(question.place)
+                return _SILENT
+            case Intent.STOP:
+                # What rings in another room is heard here as well.
+                _ = self.clockwork.timers.silence(question.place) or self.clockwork.timers.silence()
+                return _SILENT
+            case Intent.DISMISS:
+                return _SILENT if self.clockwork.timers.silence(question.place) else None
+            case Intent.REPEAT:
+                return self._last_answer(question)
+            case Intent.START_TIMER:
+                return self._started(command, question, answers, language)
+            case Intent.CANCEL_ALL_TIMERS:
+                return self._cancelled(command, question, answers)
+            case Intent.TIMER_STATUS:
+                return self._status(command, question, answers)
+            case _:
+                return self._changed(command, question, answers, language)
+
+    def _started(self, command: Command, question: Question, answers: Answers, language: str) -> str:
+        """Set a timer, to ring in the room that was named, or here; where nothing of ours could ring, there is none."""
+        wanted = command.wanted
+        place = question.place if wanted.place is None else wanted.place
+        if place not in self.rooms.values():
+            return answers.error(_NO_TIMERS_THERE)
+        try:
+            timer = self.clockwork.timers.start(
+                command.duration,
+                place=place,
+                name=wanted.name,
+                room=question.room if wanted.place is None else wanted.room,
+                language=language,
+            )
+        except TimerRefused as error:
+            return refusal(error.limit, language) or answers.error("handle_error")
+        return answers.started(timer)
+
+    def _cancelled(self, command: Command, question: Question, answers: Answers) -> str:
+        """Cancel the timers of the house, or of one room."""
+        timers = self.clockwork.timers
+        silenced = timers.silence(question.place) if command.wanted.room is None else []
+        found = find_all(timers.pending(), command.wanted)
+        for timer in found:
+            timers.cancel(timer)
+        if silenced and not found:
+            return _SILENT
+        return answers.cancelled(len(found), command.wanted.room)
+
+    def _status(self, command: Command, question: Question, answers: Answers) -> str | None:
+        timers = self.clockwork.timers
+        found = find_here(timers.pending(), command.wanted, question.place)
+        if not found and not command.about_timers:
+            return None
+        if not found and not command.wanted.anything and timers.pending():
+            return answers.error(Miss.NOT_FOUND)
+        return answers.status([(timer, timers.left(timer)) for timer in found], here=question.place)
+
+    def _changed(self, command: Command, question: Question, answers: Answers, language: str) -> str | None:
+        """Cancel, pause, resume, extend or shorten one timer."""
+        timers = self.clockwork.timers
+        if command.intent in (Intent.CANCEL_TIMER, Intent.PAUSE_TIMER) and self._hushed(command.wanted, question.place):
+            return _SILENT
+        found = find_one(self._candidates(command.intent), command.wanted, question.place)
+        if isinstance(found, Miss):
+            nobodys = found is Miss.NOT_FOUND and not command.about_timers
+            return None if nobodys else answers.error(found)
+        match command.intent:
+            case Intent.CANCEL_TIMER:
+                timers.cancel(found)
+            case Intent.PAUSE_TIMER:
+                timers.pause(found)
+            case Intent.UNPAUSE_TIMER:
+                timers.resume(found)
+            case _:
+                return self._moved(command, found, answers, language)
+        return answers.done(command.intent)
+
+    def _candidates(self, intent: Intent) -> list[Timer]:
+        state = {Intent.PAUSE_TIMER: TimerState.RUNNING, Intent.UNPAUSE_TIMER: TimerState.PAUSED}.get(intent)
+        return [timer for timer in self.clockwork.timers.pending() if state in (None, timer.state)]
+
+    def _hushed(self, wanted: Wanted, place: str) -> bool:
+        """End the ringing here, else anywhere, if that is the timer that is meant; returns whether it was."""
+        timers = self.clockwork.timers
+        for where in (place, None):
+            if find_all(timers.ringing(where), wanted):
+                timers.silence(where)
+                return True
+            if find_all(timers.pending(), wanted):
+                return False
+        return False
+
+    def _moved(self, command: Command, timer: Timer, answers: Answers, language: str) -> str:
+        """Extend or shorten a timer."""
+        seconds = command.duration.total_seconds
+        try:
+            timer = self.clockwork.timers.add(timer, seconds if command.intent is Intent.INCREASE_TIMER else -seconds)
+        except TimerRefused as error:
+            return refusal(error.limit, language) or answers.error("handle_error")
+        return answers.changed(command.intent, command.duration, timer, self.clockwork.timers.left(timer))

@@ -1,0 +1,252 @@
+"""Home Assistant as a responder: asked first, given up soon, never asked twice."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from satellite.config import HomeAssistant
+from satellite.engines.chat.breaker import Breaker, BreakerState
+from satellite.errors import ChatError, ChatUnavailable
+from satellite.home_assistant.access import find_token
+from satellite.home_assistant.answer import Answer, what_to_say
+from satellite.home_assistant.api import Api, Departure
+from satellite.turn.dialogue import Question
+from satellite.turn.responder import Reply
+
+_LOGGER = logging.getLogger(__name__)
+
+_CONVERSATIONS = 256
+"""Conversations whose name there is remembered; the one unused longest goes. Home Assistant forgets after 300 s."""
+
+_LONGEST_CHARACTERS = 500
+"""What is longer is no command, and would keep Home Assistant busy for seconds."""
+
+_LATE_SECONDS = 30.0
+"""How long a request may go on that nobody waits for any more."""
+
+_LOOK_AGAIN_SECONDS = 1.0
+_REFUSED_SECONDS = 6 * 3600.0
+"""When a refused token is tried again: Home Assistant counts, reports to its users, and may ban for ever."""
+
+_TOUCH_SECONDS = 30.0
+"""How long without a sign of life is looked at."""
+
+
+class HomeAssistantResponder:
+    """A `Responder`. Whatever goes wrong, `respond` answers None within the deadline, and says so in log and status.
+
+    A request that has left is never repeated, nor hung up on: Home Assistant would stop halfway through an action.
+    """
+
+    name = "home_assistant"
+
+    def __init__(
+        self,
+        settings: HomeAssistant,
+        *,
+        interval_seconds: float = 0.5,
+        touch_seconds: float = _TOUCH_SECONDS,
+        late_seconds: float = _LATE_SECONDS,
+        breaker: Breaker | None = None,
+    ) -> None:
+        """Raises `ConfigError` for a token or a certificate that cannot be used; `settings.url` must be set."""
+        self.deadline_seconds = settings.deadline_seconds
+        self._token = find_token(settings)
+        self._api = Api(settings, self._token)
+        self._interval_seconds = interval_seconds
+        self._touch_seconds = touch_seconds
+        self._late_seconds = late_seconds
+        self._breaker = breaker or Breaker()
+        self._poked = asyncio.Event()
+        self._contact_at = 0.0
+        self._version: str | None = None
+        self._refused = False
+        self._warned: set[str] = set()
+        self._requests: set[asyncio.Task[Answer | ChatError]] = set()
+        self._under_way: list[str] = []
+        self._conversations: OrderedDict[str, str] = OrderedDict()
+        self._answered = self._not_understood = self._failed = 0
+
+    async def respond(self, question: Question) -> Reply | None:
+        """Ask, once; None for what is not understood, and if there is no answer by the deadline."""
+        if not self._token.value or not self._breaker.up or self._comes_from_us(question):
+            return None
+        if len(question.text) > _LONGEST_CHARACTERS:
+            return None
+        departure = Departure()
+        request = asyncio.create_task(self._ask(question, departure), name="home_assistant question")
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
+        try:
+            await asyncio.wait([request], timeout=self.deadline_seconds)
+        finally:
+            if not request.done():
+                self._leave(request, question, departure)
+        outcome = request.result() if request.done() and not request.cancelled() else self._late()
+        if isinstance(outcome, ChatError):
+            self._failed += 1
+            self._note_failure(outcome)
+            self._poked.set()
+            return None
+        self._note_answer(question, outcome)
+        said = what_to_say(outcome, question.text, question.language)
+        if said is None:
+            self._not_understood += 1
+            return None
+        self._answered += 1
+        return Reply(said, self.name)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return its state for the status."""
+        return {
+            "state": self._state,
+            "up": bool(self._token.value) and self._breaker.up,
+            "words": self._words,
+            "answered": self._answered,
+            "not_understood": self._not_understood,
+            "failed": self._failed,
+        }
+
+    async def watch(self) -> None:
+        """Tell whether it is there; then look whether it is back while it is not, and rarely while it is."""
+        if not self._token.value:
+            _LOGGER.warning("home_assistant: %s", self._words)
+            return
+        if self._api.leaves_house:
+            _LOGGER.warning("home_assistant: %s is outside this house, and receives what people say", self._api.server)
+        await self._look()
+        if self._breaker.up:
+            _LOGGER.info("home_assistant: %s", self._words)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._poked.wait()
+            self._poked.clear()
+            silent = time.monotonic() - self._contact_at >= self._touch_seconds
+            if self._breaker.due or (self._breaker.up and silent):
+                await self._look()
+
+    async def close(self) -> None:
+        """Hang up; may be called twice."""
+        requests = list(self._requests)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await self._api.close()
+
+    @property
+    def _state(self) -> str:
+        if not self._token.value:
+            return "no-token"
+        if self._breaker.state is not BreakerState.CLOSED:
+            return "refused" if self._refused else str(self._breaker.state)
+        return "untried" if self._version is None and not self._contact_at else "ready"
+
+    @property
+    def _words(self) -> str:
+        if not self._token.value:
+            return f"{self._api.server} is not asked: no token was found ({self._token.source})"
+        if self._breaker.state is BreakerState.HALF_OPEN:
+            return f"{self._api.server} is back; the next question tells if it answers; before: {self._breaker.reason}"
+        if self._breaker.state is BreakerState.OPEN:
+            return self._breaker.reason
+        if self._state == "untried":
+            return f"{self._api.server} has not been asked yet"
+        return f"{self._api.server} answers" + (f" (version {self._version})" if self._version else "")
+
+    async def _ask(self, question: Question, departure: Departure) -> Answer | ChatError:
+        """Return what came of asking; an error is returned, for perhaps nobody is there any more to catch it."""
+        conversation = self._conversation_of(question)
+        self._under_way.append(conversation)
+        try:
+            async with asyncio.timeout(self.deadline_seconds + self._late_seconds):
+                return await self._api.converse(question.text, question.language, conversation, departure)
+        except TimeoutError:
+            return self._late()
+        except ChatError as error:
+            return error
+        finally:
+            self._under_way.remove(conversation)
+
+    def _late(self) -> ChatError:
+        silence = f"{self._api.server} gave no answer within {self.deadline_seconds:g} s"
+        return ChatUnavailable(silence, kind="timeout")
+
+    def _leave(self, request: asyncio.Task[Answer | ChatError], question: Question, departure: Departure) -> None:
+        """Go without the answer; what has not left by now must not: the light would turn on when nobody expects it."""
+        departure.barred = True
+
+        def came(done: asyncio.Task[Answer | ChatError]) -> None:
+            if not done.cancelled() and isinstance(answer := done.result(), Answer):
+                _LOGGER.debug("home_assistant: the answer came too late: %r", answer.speech)
+                self._remember(question, answer)
+                self._breaker.excuse()  # it is slow, but there
+                self._poked.set()
+
+        request.add_done_callback(came)
+
+    async def _look(self) -> None:
+        """See how it is, and note it."""
+        was_up = self._breaker.up
+        try:
+            self._version = await self._api.look()
+        except ChatError as error:
+            self._note_failure(error, looked=True)
+            return
+        self._contact_at = time.monotonic()
+        self._refused = False
+        if was_up:
+            self._warned &= {"circle"}
+            return
+        self._breaker.probed(None)
+        if "back" not in self._warned:
+            _LOGGER.info("home_assistant: %s is back", self._api.server)
+            self._warned.add("back")
+
+    def _note_failure(self, error: ChatError, *, looked: bool = False) -> None:
+        self._contact_at = time.monotonic()
+        self._refused = error.code == "chat-refused"
+        if self._refused:
+            self._breaker.rest(_REFUSED_SECONDS, str(error))
+        elif looked:
+            self._breaker.rest(_LOOK_AGAIN_SECONDS, str(error))
+        else:
+            self._breaker.failed(error)
+        kind = "refused" if self._refused else "down"
+        level = logging.DEBUG if kind in self._warned else logging.WARNING
+        self._warned.add(kind)
+        _LOGGER.log(level, "home_assistant: %s; the chat model answers alone", error)
+
+    def _note_answer(self, question: Question, answer: Answer) -> None:
+        self._contact_at = time.monotonic()
+        self._refused = False
+        self._warned &= {"circle"}
+        self._breaker.succeeded()
+        self._remember(question, answer)
+
+    def _conversation_of(self, question: Question) -> str:
+        """Return the conversation's name there; Home Assistant keeps one that is not of its own making."""
+        known = self._conversations.get(question.conversation) if question.conversation else None
+        return known or uuid4().hex
+
+    def _remember(self, question: Question, answer: Answer) -> None:
+        if question.conversation and answer.conversation:
+            self._conversations[question.conversation] = answer.conversation
+            self._conversations.move_to_end(question.conversation)
+            while len(self._conversations) > _CONVERSATIONS:
+                self._conversations.popitem(last=False)
+
+    def _comes_from_us(self, question: Question) -> bool:
+        """Tell whether Home Assistant passes on what it is just being asked: its agent is this daemon."""
+        if question.conversation is None or question.conversation.rpartition(" ")[2] not in self._under_way:
+            return False
+        if "circle" not in self._warned:
+            self._warned.add("circle")
+            remedy = "set home_assistant.agent_id to conversation.home_assistant"
+            _LOGGER.warning("home_assistant: %s asks this daemon itself; %s", self._api.server, remedy)
+        return True

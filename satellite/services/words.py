@@ -1,0 +1,33 @@
+"""The daemon's state in one line, for `systemctl status`."""
+
+from typing import Any
+
+from satellite.engines.slot import Engines
+
+
+def in_one_line(engines: Engines, rooms: list[dict[str, Any]], *, ready: bool) -> str:
+    """Return such as `ready · 4 rooms · ollama phi3:mini warm · stt cpu`."""
+    failed = list(dict.fromkeys(slot.stage.value for slot in engines.slots if slot.failure is not None))
+    loading = list(dict.fromkeys(s.stage.value for s in engines.slots if not s.settled and not s.on_demand))
+    parts = ["ready" if ready else f"loading {', '.join(loading)}" if loading else "warming up"]
+    if failed:
+        parts[0] += f", without {', '.join(failed)}"
+    if rooms:
+        parts.append(_rooms(rooms))
+    if "chat" not in failed:
+        parts.append(_chat(engines.chat.engine.details))
+    if engines.transcriber.ready:
+        parts.append(f"stt {engines.transcriber.engine.device.split()[0]}")
+    return " · ".join(part for part in parts if part)
+
+
+def _rooms(rooms: list[dict[str, Any]]) -> str:
+    connected = sum(room["state"] == "connected" for room in rooms)
+    plural = "room" if len(rooms) == 1 else "rooms"
+    return f"{len(rooms)} {plural}" if connected == len(rooms) else f"{connected} of {len(rooms)} {plural}"
+
+
+def _chat(details: dict[str, Any]) -> str:
+    """Return who answers, and how that is."""
+    one = next((one for one in details["providers"] if one["provider"] == details["answering"]), None)
+    return "" if one is None else f"{one['provider']} {one['model']} {one['state']}"

@@ -1,0 +1,98 @@
+"""A house: the stand-in for Home Assistant, and the responder that asks it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from satellite.bench.stand_ins.home_assistant import HomeAssistantServer
+from satellite.config import HomeAssistant
+from satellite.engines.chat.breaker import Breaker
+from satellite.home_assistant import HomeAssistantResponder
+from satellite.turn.dialogue import Question
+
+TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"
+KITCHEN = "turn on the kitchen light"
+
+Scenario = Callable[[HomeAssistantServer, HomeAssistantResponder], Awaitable[None]]
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def asking(
+    server: HomeAssistantServer,
+    *,
+    breaker: Breaker | None = None,
+    touch: float = 60,
+    late: float = 30,
+    **settings: Any,
+) -> HomeAssistantResponder:
+    """Return a responder that asks `server`, and looks after it often."""
+    known = {"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings}
+    return HomeAssistantResponder(
+        HomeAssistant(**known), interval_seconds=0.02, touch_seconds=touch, late_seconds=late, breaker=breaker
+    )
+
+
+def run(scenario: Scenario, *, server: HomeAssistantServer | None = None, **settings: Any) -> None:
+    """Run `scenario` in a house."""
+
+    async def main() -> None:
+        house = server or HomeAssistantServer(token=TOKEN)
+        async with asyncio.timeout(20), house:
+            responder = asking(house, **settings)
+            try:
+                await scenario(house, responder)
+            finally:
+                await responder.close()
+                await responder.close()
+
+    asyncio.run(main())
+
+
+async def said(responder: HomeAssistantResponder, text: str = KITCHEN, conversation: str | None = None) -> str | None:
+    """Return what is said to `text`; None where the chat model shall answer."""
+    reply = await responder.respond(Question(text, conversation, language="en"))
+    assert reply is None or reply.provider == "home_assistant"
+    return None if reply is None else reply.text
+
+
+@asynccontextmanager
+async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
+    """Look after the responder meanwhile."""
+    watch = asyncio.create_task(responder.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def state(responder: HomeAssistantResponder) -> str:
+    """Return the word for its state."""
+    return str(responder.details["state"])
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the responder has told people, with the severity in front."""
+    records = [record for record in caplog.records if record.name.startswith("satellite.home_assistant")]
+    return [f"{record.levelname} {record.getMessage()}" for record in records if record.levelno > logging.DEBUG]

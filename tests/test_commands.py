@@ -1,0 +1,248 @@
+"""Commands answered without a model: what is said to them, in which room, and what is left to others."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+
+from satellite.commands.clockwork import Clockwork
+from satellite.commands.responder import CommandResponder
+from satellite.commands.timer import TimerState
+from satellite.turn.dialogue import Question
+
+ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
+NOW = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
+
+
+class House:
+    """A house with two rooms, whose clock is set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1000.0
+        self.last_answer: str | None = None
+        self.clockwork = Clockwork(folder, clock=lambda: self.now)
+        self.timers = self.clockwork.timers
+        self.responder = CommandResponder(
+            self.clockwork, rooms=ROOMS, last_answer=lambda _: self.last_answer, now=lambda: NOW
+        )
+
+    async def said(self, text: str, place: str = "kitchen", language: str | None = "en") -> str | None:
+        """Return what is answered; None where another shall answer."""
+        reply = await self.responder.respond(Question(text, f"room {place}", place, language, place=place))
+        assert reply is None or reply.provider == "commands"
+        return None if reply is None else reply.text
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.timers.tick()
+
+
+def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
+    """Run `scenario` in a house."""
+
+    async def main() -> None:
+        house = House(folder)
+        async with asyncio.timeout(30):
+            await scenario(house)
+        await house.responder.close()
+        await house.responder.close()
+
+    asyncio.run(main())
+
+
+def test_the_life_of_a_timer(tmp_path: Path) -> None:
+    """Set, looked at, paused, resumed, extended, shortened, cancelled."""
+
+    async def scenario(house: House) -> None:
+        assert await house.said("Set a pizza timer for ten minutes.") == "Timer set for 10 minutes named pizza"
+        house.later(61)
+        assert await house.said("How long left on the pizza timer?") == "9 minutes left."
+        assert await house.said("Pause the pizza timer.") == "Timer paused"
+        house.later(1000)
+        assert house.timers.left(house.timers.all()[0]) == 539
+        assert await house.said("Resume the timer.") == "Timer resumed"
+        assert "15 minutes" in str(await house.said("Add six minutes to the timer."))
+        assert "5 minutes" in str(await house.said("Take 10 minutes off the pizza timer."))
+        assert await house.said("Cancel the timer.") == "Timer cancelled"
+        assert house.timers.all() == []
+        assert await house.said("How long left on the timer?") == "No timers."
+
+    run(scenario, tmp_path)
+
+
+def test_several_timers_at_once_are_told_apart(tmp_path: Path) -> None:
+    """By name, by length, by number, by room, and here before elsewhere; in doubt none is touched."""
+
+    async def scenario(house: House) -> None:
+        for text in ("Set a pizza timer for 10 minutes", "Set a 5 minute timer", "Set a timer for 3 minutes"):
+            await house.said(text)
+        await house.said("Set a timer for 7 minutes", "bedroom")
+        assert await house.said("Cancel the timer.") == "Sorry, I am unable to target multiple timers"
+        assert await house.said("Cancel the pasta timer.") == "Sorry, I couldn't find that timer"
+        assert len(house.timers.all()) == 4
+        await house.said("Cancel the timer.", "bedroom")
+        await house.said("Cancel the 5 minute timer.")
+        await house.said("Cancel my second timer")
+        assert [timer.name for timer in house.timers.all()] == ["pizza"]
+        await house.said("Set a timer for 20 minutes", "bedroom")
+        assert await house.said("How much time is left?", "bedroom") == "20 minutes left."
+        assert await house.said("How much time is left on the timers?", "") == (
+            "2 running timers. 10 minutes left on 10 minute pizza timer."
+        )
+
+    run(scenario, tmp_path)
+
+
+def test_a_timer_for_another_room(tmp_path: Path) -> None:
+    """It rings there; the room may have two names."""
+
+    async def scenario(house: House) -> None:
+        await house.said("Set a timer for 5 minutes in the bedroom.")
+        await house.said("Set a timer for 6 minutes in parents.")
+        await house.said("Set a timer for 7 minutes.")
+        assert [timer.place for timer in house.timers.all()] == ["bedroom", "bedroom", "kitchen"]
+        assert await house.said("Cancel all timers.") is not None
+        assert house.timers.all() == []
+
+    run(scenario, tmp_path)
+
+
+def test_where_nothing_could_ring_there_is_no_timer(tmp_path: Path) -> None:
+    """A client that is no room of ours is refused, as by Home Assistant, rather than told what is not true."""
+
+    async def scenario(house: House) -> None:
+        refused = "Sorry, timers are not supported on this device"
+        assert await house.said("Set a timer for 5 minutes.", "") == refused
+        assert await house.said("Set a timer for 5 minutes.", "127.0.0.1:4321") == refused
+        assert house.timers.all() == []
+        assert "5 minutes" in str(await house.said("Set a timer for 5 minutes in the kitchen.", ""))
+        assert await house.said("How long left on the timer?", "") == "5 minutes left."
+        assert await house.said("Cancel the timer.", "") == "Timer cancelled"
+
+    run(scenario, tmp_path)
+
+
+def test_what_rings_is_silenced(tmp_path: Path) -> None:
+    """By "stop", by "stop the timer", by thanks; in another room by what can mean nothing else there."""
+
+    async def scenario(house: House) -> None:
+        for text, place in (
+            ("Stop.", "kitchen"),
+            ("Stop the timer.", "kitchen"),
+            ("Thank you.", "kitchen"),
+            ("Never mind.", "kitchen"),
+            ("Cancel all timers.", "kitchen"),
+            ("Stop!", "bedroom"),
+            ("Stop the timer.", "bedroom"),
+        ):
+            await house.said("Set a timer for one minute.")
+            house.later(60)
+            assert [timer.state for timer in house.timers.all()] == [TimerState.RINGING]
+            assert await house.said(text, place) == "", text
+            assert house.timers.all() == [], text
+        await house.said("Set a timer for one minute.")
+        house.later(60)
+        assert await house.said("Thank you.", "bedroom") is None
+        await house.said("Set a tea timer for two minutes.", "bedroom")
+        assert await house.said("Stop the timer.", "bedroom") == "Timer cancelled"
+        assert len(house.timers.ringing("kitchen")) == 1
+
+    run(scenario, tmp_path)
+
+
+def test_what_is_said_to_somebody_who_speaks(tmp_path: Path) -> None:
+    """Stop and never mind are answered by silence; thanks, when nothing rings, by somebody else."""
+
+    async def scenario(house: House) -> None:
+        assert await house.said("Stop.") == ""
+        assert await house.said("Never mind.") == ""
+        assert await house.said("Thank you.") is None
+
+    run(scenario, tmp_path)
+
+
+def test_time_and_date(tmp_path: Path) -> None:
+    """In the language of the question."""
+
+    async def scenario(house: House) -> None:
+        assert await house.said("What time is it?") == "5:05 PM"
+        assert await house.said("What is the date?") == "Monday, November 23rd, 2026"
+        assert await house.said("Wie spät ist es?", language="de") == "Es ist 17:05"
+        assert "23" in str(await house.said("Quelle est la date d'aujourd'hui ?", language="fr"))
+        assert await house.said("What time is it?", language=None) == "5:05 PM"
+
+    run(scenario, tmp_path)
+
+
+def test_the_last_answer_is_repeated(tmp_path: Path) -> None:
+    """Whoever gave it; without one, somebody else may know what is meant."""
+
+    async def scenario(house: House) -> None:
+        assert await house.said("Say that again.") is None
+        house.last_answer = "Paris."
+        assert await house.said("Say that again.") == "Paris."
+
+    run(scenario, tmp_path)
+
+
+def test_other_languages(tmp_path: Path) -> None:
+    """German and French, and a language without a grammar."""
+
+    async def scenario(house: House) -> None:
+        told = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
+        assert "10 Minuten" in str(told)
+        assert "Pizza" in str(told)
+        told = await house.said("Combien de temps reste-t-il sur le minuteur ?", language="fr")
+        assert "10 minutes" in str(told)
+        assert await house.said("Brich den Timer ab.", language="de") is not None
+        assert house.timers.all() == []
+        assert await house.said("Set a timer for 5 minutes.", language="tlh") is None
+
+    run(scenario, tmp_path)
+
+
+def test_what_is_no_command_is_left_to_others(tmp_path: Path) -> None:
+    """Also what would be one if there were a timer."""
+
+    async def scenario(house: House) -> None:
+        for text in ("What time does the sun rise?", "Stop the war.", "How much time is left?", "5 more minutes.", ""):
+            assert await house.said(text) is None, text
+        assert await house.said("Wie lange dauert der Film?", language="de") is None
+        assert house.timers.all() == []
+
+    run(scenario, tmp_path)
+
+
+def test_what_cannot_be_a_timer(tmp_path: Path) -> None:
+    """Too long, and too many."""
+
+    async def scenario(house: House) -> None:
+        assert await house.said("Set a timer for 30 hours.") == "A timer can run for a day at most."
+        await house.said("Set a timer for 20 hours.")
+        assert await house.said("Add ten hours to the timer.") == "A timer can run for a day at most."
+        for _ in range(49):
+            await house.said("Set a timer for 5 minutes.")
+        assert await house.said("Set a timer for 5 minutes.") == "There are too many timers already."
+
+    run(scenario, tmp_path)
+
+
+def test_the_status_tells_of_timers_and_languages(tmp_path: Path) -> None:
+    """Fit for JSON."""
+
+    async def scenario(house: House) -> None:
+        assert house.responder.details["words"] == "no timers"
+        await house.said("Set a timer for 5 minutes.")
+        await house.said("Set a timer for 1 minute.")
+        await house.said("Pause the 5 minute timer.")
+        house.later(60)
+        assert house.responder.details == {
+            "state": "ready",
+            "up": True,
+            "words": "timers: 1 paused, 1 ringing",
+            "timers": {"running": 0, "paused": 1, "ringing": 1, "missed": 0},
+            "languages": ["en"],
+        }
+
+    run(scenario, tmp_path)

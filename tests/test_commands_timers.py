@@ -1,0 +1,432 @@
+"""Timers: what they do by the clock, that they survive a restart and a clock that is set, and who is told."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from satellite.commands.clockwork import Clockwork
+from satellite.commands.events import wyoming_event
+from satellite.commands.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
+from satellite.commands.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
+from satellite.commands.words import ended, refusal
+
+FIVE = Duration(minutes=5)
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class House:
+    """Timers by a clock that is set, and what was told of them."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.told: list[TimerEvent] = []
+        self.timers = Timers(self.clock, self.told.append)
+
+    def later(self, seconds: float) -> list[TimerEventKind]:
+        """Let time pass; return what was told meanwhile."""
+        before = len(self.told)
+        end = self.clock.now + seconds
+        while (next_at := self.timers.next_at()) is not None and next_at <= end:
+            self.clock.now = max(self.clock.now, next_at)
+            self.timers.tick()
+        self.clock.now = end
+        return [event.kind for event in self.told[before:]]
+
+
+def states(timers: Timers) -> list[TimerState]:
+    """Return what the timers do."""
+    return [timer.state for timer in timers.all()]
+
+
+# By the clock.
+
+
+def test_a_timer_rings_until_it_is_silenced() -> None:
+    """Not before its time; in its own place only."""
+    house = House()
+    house.timers.start(FIVE, place="kitchen")
+    assert house.later(299) == []
+    assert house.later(1) == [TimerEventKind.FINISHED]
+    assert house.timers.silence("bedroom") == []
+    assert len(house.timers.silence("kitchen")) == 1
+    assert house.told[-1].kind is TimerEventKind.SILENCED
+    assert house.timers.all() == []
+
+
+def test_a_timer_that_nobody_stops_ends_by_itself() -> None:
+    """Once somebody could hear it."""
+    house = House()
+    timer = house.timers.start(FIVE, place="kitchen")
+    house.later(300)
+    house.timers.heard([timer])
+    assert house.later(RING_SECONDS) == [TimerEventKind.SILENCED]
+    assert house.timers.all() == []
+
+
+def test_a_timer_that_nobody_could_hear_is_missed_and_told_until_it_was_heard() -> None:
+    """Whoever begins to listen there hears of it; a day later nobody does."""
+    house = House()
+    timer = house.timers.start(FIVE, place="kitchen")
+    assert house.later(300 + RING_SECONDS) == [TimerEventKind.FINISHED, TimerEventKind.MISSED]
+    assert house.timers.owed("bedroom") == []
+    assert [event.kind for event in house.timers.owed("kitchen")] == [TimerEventKind.MISSED]
+    assert len(house.timers.owed(None)) == 1
+    house.timers.heard([timer])
+    assert house.timers.owed("kitchen") == []
+    house.timers.start(FIVE, place="kitchen")
+    house.later(300 + MISSED_SECONDS)
+    assert house.timers.all() == []
+
+
+def test_pausing_extending_and_shortening() -> None:
+    """A paused timer has all the time in the world; shortened beyond its end, a timer rings."""
+    house = House()
+    timer = house.timers.start(FIVE, place="kitchen")
+    house.later(100)
+    timer = house.timers.pause(timer)
+    house.later(1000)
+    assert house.timers.left(timer) == 200
+    timer = house.timers.add(timer, 60)
+    timer = house.timers.resume(timer)
+    assert house.timers.left(timer) == 260
+    timer = house.timers.add(timer, -100)
+    assert house.later(159) == []
+    assert house.later(1) == [TimerEventKind.FINISHED]
+    other = house.timers.start(FIVE, place="bedroom")
+    house.timers.add(other, -600)
+    assert house.later(0) == [TimerEventKind.FINISHED]
+
+
+def test_several_at_once_ring_in_the_order_of_their_ends() -> None:
+    """Each in its place."""
+    house = House()
+    house.timers.start(Duration(minutes=2), place="kitchen", name="second")
+    house.timers.start(Duration(minutes=1), place="bedroom", name="first")
+    house.later(120)
+    assert [event.timer.name for event in house.told[2:]] == ["first", "second"]
+    assert [timer.name for timer in house.timers.ringing("kitchen")] == ["second"]
+    assert len(house.timers.silence()) == 2
+
+
+def test_limits() -> None:
+    """A day, and a number, and no timer of nothing."""
+    house = House()
+    for length in (Duration(), Duration(hours=24, seconds=1)):
+        with pytest.raises(TimerRefused, match="too_long"):
+            house.timers.start(length, place="kitchen")
+    timer = house.timers.start(Duration(hours=24), place="kitchen")
+    with pytest.raises(TimerRefused, match="too_long") as refused:
+        house.timers.add(timer, 1)
+    assert refusal(refused.value.limit, "de") == "Ein Timer kann höchstens einen Tag laufen."
+    assert refusal(refused.value.limit, "xx") is None
+    for _ in range(MOST - 1):
+        house.timers.start(FIVE, place="kitchen")
+    with pytest.raises(TimerRefused, match="too_many"):
+        house.timers.start(FIVE, place="kitchen")
+
+
+def test_what_satellites_are_sent() -> None:
+    """Home Assistant's events, field by field."""
+    house = House()
+    timer = house.timers.start(Duration(hours=1, minutes=30), place="kitchen", name="roast")
+    house.later(60)
+    timer = house.timers.pause(timer)
+    timer = house.timers.resume(timer)
+    house.timers.cancel(timer)
+    other = house.timers.start(Duration(seconds=1), place="kitchen")
+    house.later(1)
+    house.timers.silence("kitchen")
+    sent = [event.event() for told in house.told if (event := wyoming_event(told)) is not None]
+    lasting = {"id": timer.id, "total_seconds": 5400, "name": "roast", "start_hours": 1, "start_minutes": 30}
+    assert [(event.type, {k: v for k, v in event.data.items() if v is not None}) for event in sent] == [
+        ("timer-started", lasting),
+        ("timer-updated", {"id": timer.id, "is_active": False, "total_seconds": 5340}),
+        ("timer-updated", {"id": timer.id, "is_active": True, "total_seconds": 5340}),
+        ("timer-cancelled", {"id": timer.id}),
+        ("timer-started", {"id": other.id, "total_seconds": 1, "start_seconds": 1}),
+        ("timer-finished", {"id": other.id}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "late", "words"),
+    [
+        ("en", "pizza", False, "Your pizza timer is done."),
+        ("en", None, True, "A timer ended a while ago."),
+        ("de-AT", None, False, "Der Timer ist abgelaufen."),
+        ("pl", None, True, "Minutnik zakończył odliczanie."),
+        ("xx", "pizza", False, "pizza"),
+        ("xx", None, False, ""),
+    ],
+)
+def test_what_is_said_of_a_timer_that_has_ended(language: str, name: str | None, late: bool, words: str) -> None:
+    """In the language that it was set in, if there are words for it."""
+    assert ended(Timer("1", "kitchen", FIVE, 0.0, 300, name, None, language), late=late) == words
+
+
+# Across restarts.
+
+
+class Machine:
+    """A machine whose clocks are set: `steady` counts, `wall` can be wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.steady = Clock(50.0)
+        self.wall = Clock(1_000_000.0)
+
+    def boot(self) -> Clockwork:
+        """Start anew: the steady clock begins again somewhere."""
+        return Clockwork(self.folder, clock=self.steady, wall=self.wall, longest_sleep_seconds=0.005)
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.steady.now += seconds
+        self.wall.now += seconds
+
+
+def run(scenario: Callable[[Machine], Awaitable[None]], folder: Path) -> None:
+    """Run `scenario` on a machine."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await scenario(Machine(folder))
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+class Running:
+    """A clockwork that is watched meanwhile."""
+
+    def __init__(self, clockwork: Clockwork) -> None:
+        self.clockwork = clockwork
+
+    async def __aenter__(self) -> Timers:
+        await self.clockwork.open()
+        self._task = asyncio.create_task(self.clockwork.watch())
+        return self.clockwork.timers
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.clockwork.close()
+        await self.clockwork.close()
+
+
+def test_timers_survive_a_restart(tmp_path: Path) -> None:
+    """With all that belongs to them; the time in between has passed for those that run, and not for those paused."""
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as timers:
+            timers.start(FIVE, place="kitchen", name="Küchlein", room="Kitchen", language="de")
+            timers.pause(timers.start(FIVE, place="bedroom"))
+        machine.later(100)
+        machine.steady.now = 7.0
+        async with Running(machine.boot()) as timers:
+            first, second = timers.all()
+            assert (first.name, first.room, first.language, first.place) == ("Küchlein", "Kitchen", "de", "kitchen")
+            assert [timers.left(timer) for timer in (first, second)] == [200, 300]
+            machine.later(200)
+            await until(lambda: bool(timers.ringing("kitchen")))
+        assert json.loads((tmp_path / "timers.json").read_text())["version"] == 1
+
+    run(scenario, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("off_seconds", "state"),
+    [
+        (301, TimerState.RINGING),
+        (300 + LATE_SECONDS - 1, TimerState.RINGING),
+        (300 + LATE_SECONDS, TimerState.MISSED),
+        (300 + MISSED_SECONDS, None),
+    ],
+)
+def test_a_restart_during_which_a_timer_ended(tmp_path: Path, off_seconds: float, state: TimerState | None) -> None:
+    """It rings at once and says that it is late; one that is much too late is told of, and one of yesterday is not."""
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as timers:
+            timers.start(FIVE, place="kitchen")
+        machine.later(off_seconds)
+        async with Running(machine.boot()) as timers:
+            if state is None:
+                await until(lambda: not timers.all())
+            else:
+                await until(lambda: states(timers) == [state])
+                assert timers.late(timers.all()[0]) == (off_seconds > 300 + RING_SECONDS)
+
+    run(scenario, tmp_path)
+
+
+def test_a_timer_that_rang_rings_again_after_a_restart(tmp_path: Path) -> None:
+    """Nobody stopped it."""
+
+    async def scenario(machine: Machine) -> None:
+        for restart in (False, True):
+            async with Running(machine.boot()) as timers:
+                if not restart:
+                    timers.start(FIVE, place="kitchen")
+                    machine.later(300)
+                await until(lambda timers=timers: states(timers) == [TimerState.RINGING])  # type: ignore[misc]
+
+    run(scenario, tmp_path)
+
+
+def test_a_power_cut_loses_nothing_that_is_older_than_a_moment(tmp_path: Path) -> None:
+    """What happens is written at once, not at the end."""
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as timers:
+            timer = timers.start(FIVE, place="kitchen")
+            await until(lambda: timer.id in _text(tmp_path))
+            timers.cancel(timer)
+            await until(lambda: timer.id not in _text(tmp_path))
+
+    run(scenario, tmp_path)
+
+
+def _text(folder: Path) -> str:
+    file = folder / "timers.json"
+    return file.read_text() if file.exists() else ""
+
+
+def test_a_wall_clock_that_is_set_changes_no_timer(tmp_path: Path) -> None:
+    """Neither forwards nor backwards, nor in the file."""
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as timers:
+            timer = timers.start(FIVE, place="kitchen")
+            machine.later(100)
+            for jump in (-86_400, 3600):
+                machine.wall.now += jump
+                await asyncio.sleep(0.03)
+                assert timers.left(timer) == 200
+        machine.later(50)
+        async with Running(machine.boot()) as timers:
+            assert timers.left(timers.all()[0]) == 150
+
+    run(scenario, tmp_path)
+
+
+def test_a_machine_that_learns_the_time_only_after_the_start(tmp_path: Path) -> None:
+    """What was read from the file is set right once the clock is; what was set since then is right already."""
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as timers:
+            timers.start(FIVE, place="kitchen")
+        machine.later(100)
+        right = machine.wall.now
+        machine.wall.now = 0.0
+        async with Running(machine.boot()) as timers:
+            new = timers.start(Duration(minutes=1), place="kitchen")
+            machine.wall.now = right
+            await until(lambda: timers.left(timers.all()[0]) == 200)
+            assert timers.left(new) == 60
+
+    run(scenario, tmp_path)
+
+
+def test_a_second_daemon_leaves_the_file_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its timers work, and it says that they are not kept."""
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as first:
+            kept = first.start(FIVE, place="kitchen")
+            async with Running(machine.boot()) as second:
+                second.start(FIVE, place="kitchen")
+            await until(lambda: kept.id in _text(tmp_path))
+        assert len(json.loads(_text(tmp_path))["timers"]) == 1
+        assert "another process keeps its timers" in caplog.text
+
+    run(scenario, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"version": 2, "timers": []}', '{"version": 1, "timers": [{"id": 1}]}', "\x00", "[]", "null"]
+)
+def test_a_file_that_cannot_be_read_is_put_aside(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is lost, and the timers of today are kept."""
+
+    async def scenario(machine: Machine) -> None:
+        (tmp_path / "timers.json").write_text(text)
+        async with Running(machine.boot()) as timers:
+            assert timers.all() == []
+            timer = timers.start(FIVE, place="kitchen")
+            await until(lambda: timer.id in _text(tmp_path))
+        assert (tmp_path / "timers-unreadable-1.json").read_text() == text
+        assert "timers-unreadable-1.json" in caplog.text
+
+    run(scenario, tmp_path)
+
+
+def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The timers go on; without a place at all as well."""
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+
+    async def scenario(machine: Machine) -> None:
+        async with Running(machine.boot()) as timers:
+            timers.start(FIVE, place="kitchen")
+            machine.later(300)
+            await until(lambda: bool(timers.ringing("kitchen")))
+
+    run(scenario, blocked / "below")
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "will not survive a restart" in warnings[0].getMessage()
+
+
+# Who is told.
+
+
+def test_a_room_hears_of_its_own_timers_first_of_those_that_ring(tmp_path: Path) -> None:
+    """Whoever listens to all hears of all."""
+
+    async def scenario(machine: Machine) -> None:
+        clockwork = machine.boot()
+        clockwork.timers.start(Duration(seconds=1), place="kitchen")
+        machine.later(1)
+        clockwork.timers.tick()
+        with clockwork.subscribe("kitchen") as kitchen, clockwork.subscribe(None) as everything:
+            clockwork.timers.start(FIVE, place="bedroom")
+            clockwork.timers.start(FIVE, place="kitchen")
+            heard = [(await anext(aiter(kitchen))).kind for _ in range(2)]
+            assert heard == [TimerEventKind.FINISHED, TimerEventKind.STARTED]
+            assert [(await anext(aiter(everything))).timer.place for _ in range(3)] == ["kitchen", "bedroom", "kitchen"]
+
+    run(scenario, tmp_path)
+
+
+def test_a_listener_that_falls_behind_is_dropped(tmp_path: Path) -> None:
+    """Nobody waits for it."""
+
+    async def scenario(machine: Machine) -> None:
+        clockwork = machine.boot()
+        with clockwork.subscribe("kitchen", size=2) as slow:
+            for _ in range(3):
+                clockwork.timers.start(FIVE, place="kitchen")
+            assert slow.overflowed
+            assert len([event async for event in slow]) == 1
+
+    run(scenario, tmp_path)

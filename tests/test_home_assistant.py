@@ -1,0 +1,318 @@
+"""Home Assistant is asked first: what it does and says, what it leaves to the chat model, and how it is asked."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from satellite.bench.stand_ins.home_assistant import BUILT_IN, HomeAssistantServer
+from satellite.config import Config, HomeAssistant
+from satellite.home_assistant import HomeAssistantResponder
+from satellite.home_assistant.answer import Answer, parsed, what_to_say
+from satellite.home_assistant.orders import is_order
+from satellite.turn.dialogue import Question
+from satellite.turn.responder import Responder
+from tests.home import KITCHEN, TOKEN, asking, run, said
+
+# What Home Assistant 2024.3.3 really sent; 2026.2 adds `continue_conversation` and a name for the conversation.
+REAL_DONE = {
+    "response": {
+        "speech": {"plain": {"speech": "Turned on the light", "extra_data": None}},
+        "card": {},
+        "language": "en",
+        "response_type": "action_done",
+        "data": {
+            "targets": [],
+            "success": [{"name": "Kitchen Lights", "type": "entity", "id": "light.kitchen_lights"}],
+            "failed": [],
+        },
+    },
+    "conversation_id": None,
+}
+REAL_UNKNOWN_DEVICE = {
+    "response": {
+        "speech": {"plain": {"speech": "Sorry, I am not aware of any device called moon", "extra_data": None}},
+        "card": {},
+        "language": "en",
+        "response_type": "error",
+        "data": {"code": "no_valid_targets"},
+    },
+    "conversation_id": None,
+}
+
+
+def test_it_is_a_responder() -> None:
+    """What the daemon asks first is any `Responder`."""
+    responder: Responder = asking(HomeAssistantServer())
+    assert responder.name == "home_assistant"
+    assert set(responder.details) == {"state", "up", "words", "answered", "not_understood", "failed"}
+
+
+def test_a_request_is_what_the_api_asks_for() -> None:
+    """Token, words, agent and language are where Home Assistant looks for them."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home) == "Turned on the light"
+        [asked] = house.exchanges
+        assert (asked.method, asked.path) == ("POST", "/api/conversation/process")
+        assert asked.headers["authorization"] == f"Bearer {TOKEN}"
+        assert asked.headers["content-type"] == "application/json"
+        assert asked.body.pop("conversation_id")
+        assert asked.body == {"text": KITCHEN, "agent_id": BUILT_IN, "language": "en"}
+        await home.respond(Question("hello"))
+        assert "language" not in house.exchanges[-1].body
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Turn on the kitchen light.", "Turned on the light"),
+        ("What is the temperature in the living room?", "21.5 °C"),
+        ("Good night.", ""),
+        ("Turn on the bathroom fan.", "The bathroom fan did not respond"),
+        ("Run the broken script.", "An unexpected error occurred"),
+        ("Turn on the moon.", "Sorry, I am not aware of any device called moon"),
+        ("What is the capital of France?", None),
+        ("What is the temperature in the attic?", None),
+        ("Why is the sky blue?", None),
+    ],
+)
+def test_what_is_said(text: str, answer: str | None) -> None:
+    """Deeds, answers and failures are told, silence included; questions about the world go to the chat model."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home, text) == answer
+        counted = home.details
+        assert (counted["answered"], counted["not_understood"]) == ((0, 1) if answer is None else (1, 0))
+        assert counted["failed"] == 0
+        assert counted["state"] == "ready"
+
+    run(scenario)
+
+
+def test_an_action_is_done_once() -> None:
+    """One order is one action."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        await asyncio.gather(said(home), said(home, "turn off the bedroom light"))
+        assert house.executed == {"light.kitchen on": 1, "light.bedroom off": 1}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("document", "answer"),
+    [
+        (REAL_DONE, Answer("Turned on the light", None, None)),
+        (REAL_UNKNOWN_DEVICE, Answer("Sorry, I am not aware of any device called moon", "no_valid_targets", None)),
+        ({"response": {"response_type": "query_answer"}, "conversation_id": "a"}, Answer("", None, "a")),
+        ({"response": {"response_type": "action_done", "speech": {"plain": None}}}, Answer("", None, None)),
+        ({"response": {"response_type": "error", "data": None}}, Answer("", "unknown", None)),
+        ({"response": {"response_type": "poem"}}, None),
+        ({"response": []}, None),
+        ({"message": "API running."}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_what_an_answer_means(document: Any, answer: Answer | None) -> None:
+    """Every part that may be missing may be missing; what is no answer is none."""
+    assert parsed(document) == answer
+
+
+def test_ssml_is_said_without_its_tags() -> None:
+    """A script of the house may answer in SSML alone."""
+    speech = {"ssml": {"speech": "<speak>Tom &amp; Jerry<break time='1s'/> are home</speak>", "extra_data": None}}
+    assert parsed({"response": {"response_type": "action_done", "speech": speech}}) == Answer(
+        "Tom & Jerry are home", None, None
+    )
+
+
+def test_a_failure_without_words_is_no_answer() -> None:
+    """Silence would sound as if it had worked; a code of the future is not understood."""
+    assert what_to_say(Answer("", "failed_to_handle", None), KITCHEN, "en") is None
+    assert what_to_say(Answer("Something", "new_code", None), KITCHEN, "en") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "order"),
+    [
+        ("Turn on the moon.", "en", True),
+        ("Could you please turn on the moon?", "en_GB", True),
+        ("Please, dim the cellar", "en", True),
+        ("Tell me a joke.", "en", False),
+        ("Set the mood", "en", True),
+        ("Opening times of the museum?", "en", False),
+        ("What is the moon?", "en", False),
+        ("Schalte das Licht im Keller ein.", "de", True),
+        ("Mach das Licht an", "de-DE", True),
+        ("Wie alt ist der Mond?", "de", False),
+        ("Éteins la lune", "fr", True),
+        ("Enciende la luna", "es", True),
+        ("Spegni la luna", "it", True),
+        ("Zet de maan aan", "nl", True),
+        ("Desliga a lua", "pt", True),
+        ("Sammuta kuu", "fi", False),
+        ("Éteins la lune", None, True),
+        ("How far is the moon?", None, False),
+    ],
+)
+def test_an_order_is_told_from_a_question(text: str, language: str | None, order: bool) -> None:
+    """By its first words, in the languages that are known."""
+    assert is_order(text, language) is order
+
+
+def test_a_conversation_goes_on() -> None:
+    """What was done before is known to an agent that understands a follow-up, each conversation by itself."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.follows_up = True
+        assert await said(home, KITCHEN, "room kitchen")
+        assert await said(home, "And the bedroom light?", "room bedroom") is None
+        assert await said(home, "And the bedroom light?", "room kitchen") == "Turned on the light"
+        names = [exchange.body["conversation_id"] for exchange in house.exchanges]
+        assert names[0] == names[2] != names[1]
+
+    run(scenario)
+
+
+def test_a_question_without_a_conversation_begins_one() -> None:
+    """Nobody is taken for somebody else."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.follows_up = True
+        await said(home)
+        assert await said(home, "And the bedroom light?") is None
+
+    run(scenario)
+
+
+def test_the_name_that_home_assistant_gives_is_used() -> None:
+    """It replaces names that it does not know any more, as after a restart; no name at all changes nothing."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        given: list[str | None] = ["01ARZ3NDEKTSV4RRFFQ69G5FAV", None, "x"]
+
+        async def asked() -> str:
+            await said(home, KITCHEN, "room kitchen")
+            return str(house.exchanges[-1].body["conversation_id"])
+
+        house.conversation_names = given
+        first = await asked()
+        assert len(first) == 32
+        assert await asked() == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        assert await asked() == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        assert await asked() == "x"
+
+    run(scenario)
+
+
+def test_old_conversations_are_forgotten() -> None:
+    """The names of the last 256 are remembered."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        for number in [*range(257), 256, 0]:
+            await said(home, "hello", f"conversation {number}")
+        names = [exchange.body["conversation_id"] for exchange in house.exchanges]
+        assert names[257] == names[256]
+        assert names[258] != names[0]
+
+    run(scenario)
+
+
+def test_a_long_text_is_no_command() -> None:
+    """Home Assistant would think about it for seconds."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home, "turn on the kitchen light " * 20) is None
+        assert not house.exchanges
+        assert home.details["up"]
+
+    run(scenario)
+
+
+def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """Where Home Assistant's agent is this daemon, the chat model answers, and the remedy is told, once."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async def wyoming(text: str, conversation: str, language: str) -> dict[str, Any]:
+            asked = await home.respond(Question(text, f"conversation {conversation}", language=language))
+            assert asked is None
+            return {"speech": {"plain": {"speech": "The chat model says"}}, "response_type": "action_done", "data": {}}
+
+        house.agents["conversation.satellite"] = wyoming
+        for _ in range(2):
+            assert await said(home, "why?", "room kitchen") == "The chat model says"
+        assert house.sentences == 2
+
+    run(scenario, agent_id="conversation.satellite")
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "asks this daemon itself; set home_assistant.agent_id" in warning
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/api", "/api/"])
+def test_the_address_may_be_written_in_any_way(ending: str) -> None:
+    """A slash or the API's own path at the end changes nothing."""
+    house = HomeAssistantServer(token=TOKEN)
+
+    async def main() -> None:
+        async with house:
+            home = asking(house, url=f"{house.url}{ending}")
+            assert await said(home)
+            await home.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["ftp://house", "house:8123", "http://me:secret@house", "http://"])
+def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
+    """A mistake is told when the configuration is read."""
+    with pytest.raises(ValidationError):
+        HomeAssistant(url=url)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    """It is off by default, and each setting has its docstring."""
+    assert Config().home_assistant.url is None
+    assert all(field.description for field in HomeAssistant.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "token", "content", "status", "answer"),
+    [
+        ("GET", "/api/", TOKEN, b"", 200, '{"message": "API running."}'),
+        ("GET", "/api/", "wrong", b"", 401, "401: Unauthorized"),
+        ("GET", "/api/nothing", TOKEN, b"", 404, "404: Not Found"),
+        ("GET", "/api/conversation/process", TOKEN, b"", 405, "405: Method Not Allowed"),
+        ("POST", "/api/conversation/process", TOKEN, b"{", 400, '{"message": "Invalid JSON."}'),
+        ("POST", "/api/conversation/process", TOKEN, b"{}", 400, "required key not provided @ data['text']"),
+        ("POST", "/api/conversation/process", TOKEN, b"[]", 400, "expected a dictionary"),
+        ("POST", "/api/conversation/process", TOKEN, b'{"txt": ""}', 400, "extra keys not allowed @ data['txt']"),
+        (
+            "POST",
+            "/api/conversation/process",
+            TOKEN,
+            b'{"text": "x", "conversation_id": null}',
+            400,
+            "Message format incorrect: expected str for dictionary value @ data['conversation_id']",
+        ),
+        ("POST", "/api/conversation/process", TOKEN, b'{"text": "x", "agent_id": "a"}', 400, "invalid agent ID"),
+    ],
+)
+def test_the_stand_in_refuses_as_home_assistant_does(
+    method: str, path: str, token: str, content: bytes, status: int, answer: str
+) -> None:
+    """Status and words are those that a real one was seen to send."""
+
+    async def main() -> None:
+        async with HomeAssistantServer(token=TOKEN) as house, httpx.AsyncClient(base_url=house.url) as client:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            response = await client.request(method, path, headers=headers, content=content)
+            assert response.status_code == status
+            assert answer in response.text
+
+    asyncio.run(main())

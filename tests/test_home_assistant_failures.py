@@ -1,0 +1,344 @@
+"""Home Assistant fails, hangs, restarts: the chat model answers, nothing is done twice, and everybody is told once."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from satellite.bench.stand_ins.home_assistant import Fault, HomeAssistantServer
+from satellite.config import HomeAssistant
+from satellite.engines.chat.breaker import Breaker
+from satellite.errors import ChatError
+from satellite.home_assistant import HomeAssistantResponder
+from satellite.home_assistant.access import find_token
+from satellite.home_assistant.api import Api, Departure
+from tests.home import TOKEN, Clock, asking, run, said, state, told, until, watched
+
+WITHOUT_AN_ACTION = [fault for fault in Fault if fault not in (Fault.SLOW, Fault.CUT)]
+
+
+@pytest.fixture(autouse=True)
+def info(caplog: pytest.LogCaptureFixture) -> None:
+    """What people read is kept."""
+    caplog.set_level(logging.INFO)
+
+
+@pytest.mark.parametrize("fault", WITHOUT_AN_ACTION)
+def test_whatever_goes_wrong_the_chat_model_answers(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+    """One request, no second one until it is back, one warning."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults = [fault]
+        assert await said(home) is None
+        assert await said(home) is None
+        assert len(house.exchanges) == 1
+        assert not house.executed
+        details = home.details
+        assert (details["state"], details["up"], details["failed"]) == ("open", False, 1)
+        assert details["words"].startswith(f"Home Assistant at {house.url} ")
+        [warning] = told(caplog)
+        assert warning == f"WARNING home_assistant: {details['words']}; the chat model answers alone"
+
+    run(scenario, deadline_seconds=0.3 if fault is Fault.HANG else 5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault.CRASH, "answered 500: 500 Internal Server Error Server got itself in trouble"),
+        (Fault.STOPPING, "answered 503: it is starting or stopping"),
+        (Fault.NOT_LOADED, "answered 404: it is starting or stopping"),
+        (Fault.HANG, "gave no answer within 0.3 s"),
+        (Fault.GARBAGE, "is there a login page in front of it?"),
+        (Fault.STRANGE, "answers as no Home Assistant does"),
+        (Fault.LOGIN_PAGE, "is there a login page in front of it?"),
+        (Fault.REDIRECT, "is there a login page in front of it?"),
+        (Fault.FLOOD, "the answer is too long"),
+        (Fault.CUT, "broke off"),
+    ],
+)
+def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
+    """In words of which an administrator can make something."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults = [fault]
+        assert await said(home) is None
+        assert words in home.details["words"]
+
+    run(scenario, deadline_seconds=0.3 if fault is Fault.HANG else 5)
+
+
+def test_an_agent_that_is_not_there_is_named() -> None:
+    """The setting to correct is in the words."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home) is None
+        words = home.details["words"]
+        assert "answered 400: Message format incorrect: invalid agent ID" in words
+        assert "(agent_id is conversation.nobody)" in words
+
+    run(scenario, agent_id="conversation.nobody")
+
+
+def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
+    """The light may have been turned on already: the order is not sent a second time."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        await said(home, "hello")
+        house.faults = [Fault.CUT]
+        assert await said(home) is None
+        await asyncio.sleep(0.05)
+        assert house.executed == {"light.kitchen on": 1}
+        assert len(house.exchanges) == 2
+
+    run(scenario)
+
+
+def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
+    """Nobody waits longer, but nobody hangs up either, for that would stop Home Assistant halfway."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults, house.slow_seconds = [Fault.SLOW], 1.0
+        began = time.monotonic()
+        assert await said(home) is None
+        assert 0.1 <= time.monotonic() - began < 0.8
+        assert not house.executed
+        await until(lambda: bool(house.executed))
+        await asyncio.sleep(0.05)
+        assert house.executed == {"light.kitchen on": 1}
+        assert len(house.exchanges) == 1
+
+    run(scenario, deadline_seconds=0.1)
+
+
+def test_who_is_late_is_asked_again_at_once() -> None:
+    """A slow answer, however late, shows that somebody is there: no waiting for the breaker's next try."""
+    clock = Clock()
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            for _ in range(3):
+                house.faults, house.slow_seconds = [Fault.SLOW], 0.6
+                assert await said(home) is None
+                await until(lambda: state(home) == "half-open")
+            assert await said(home) == "Turned on the light"
+        assert clock.now == 1000.0
+        assert home.details["failed"] == 3
+
+    run(scenario, deadline_seconds=0.3, breaker=Breaker(now=clock))
+
+
+def test_who_stops_listening_does_not_stop_the_action() -> None:
+    """A cancelled run leaves nothing half done."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults, house.slow_seconds = [Fault.SLOW], 0.2
+        asked = asyncio.create_task(said(home))
+        await house.asked.wait()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await until(lambda: bool(house.executed))
+        assert house.executed == {"light.kitchen on": 1}
+
+    run(scenario)
+
+
+def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
+    """A connection that is made too late is not used: the light must not turn on when nobody expects it."""
+    sent = bytearray()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent.extend(await reader.read())  # never answers, so that the TLS handshake does not end
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(connected, "127.0.0.1")
+        async with asyncio.timeout(10), server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            home = asking(HomeAssistantServer(), url=url, trust="any", deadline_seconds=0.2)
+            assert await said(home) is None
+            await until(lambda: bool(sent))  # it has hung up
+            assert sent[0] == 0x16  # a handshake, and nothing behind it
+            await home.close()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_barred_is_not_sent() -> None:
+    """Not even where the connection stands already."""
+
+    async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
+        settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
+        api = Api(settings, find_token(settings))
+        await api.look()
+        with pytest.raises(ChatError, match="nobody waits"):
+            await api.converse("turn on the kitchen light", None, "x", Departure(barred=True))
+        await asyncio.sleep(0.05)
+        assert [exchange.path for exchange in house.exchanges] == ["/api/config"]
+        await api.close()
+
+    run(scenario)
+
+
+def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
+    """A server that hangs for ever does not gather connections."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults = [Fault.HANG]
+        assert await said(home) is None
+        assert not house.abandoned.is_set()
+        await house.abandoned.wait()
+
+    run(scenario, deadline_seconds=0.2, late=0.4)
+
+
+def test_closing_gives_up_every_request() -> None:
+    """Whoever is still waiting gets no answer, and no request outlives the daemon."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults = [Fault.HANG]
+        asked = asyncio.create_task(said(home))
+        await house.asked.wait()
+        await home.close()
+        assert await asked is None
+        await house.abandoned.wait()
+
+    run(scenario)
+
+
+def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Closed, open, half-open with the first look that succeeds, and closed with the next answer."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            house.fault = Fault.CRASH
+            assert await said(home) is None
+            assert state(home) == "open"
+            house.fault = None
+            await until(lambda: state(home) == "half-open")
+            assert home.details["up"]
+            assert "is back; the next question tells" in home.details["words"]
+            assert await said(home) == "Turned on the light"
+            assert state(home) == "ready"
+        assert house.executed == {"light.kitchen on": 1}
+
+    run(scenario)
+    assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
+    assert "is back" in told(caplog)[-1]
+
+
+def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+    """Gone, then without its API, then without its devices, then there: asked only once it is ready."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            assert await said(home, conversation="room kitchen")
+            await house.stop()
+            assert await said(home, conversation="room kitchen") is None
+            assert "cannot be reached" in home.details["words"]
+            house.fault = Fault.NOT_LOADED
+            await house.start()
+            await until(lambda: "404" in home.details["words"])
+            house.fault, house.state = None, "NOT_RUNNING"
+            await until(lambda: str(home.details["words"]).endswith(" is starting or stopping"))
+            assert not home.details["up"]
+            house.state = "RUNNING"
+            await until(lambda: home.details["up"])
+            assert await said(home, conversation="room kitchen") == "Turned on the light"
+        assert house.executed == {"light.kitchen on": 2}
+
+    run(scenario)
+    assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
+
+
+def test_without_the_conversation_integration_the_remedy_is_told() -> None:
+    """Home Assistant may run without it."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.components = ["api"]
+        async with watched(home):
+            await until(lambda: state(home) == "open")
+            assert "add `conversation:`" in home.details["words"]
+            house.components = ["api", "conversation"]
+            await until(lambda: home.details["up"])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
+def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is silent, or another one, is not taken for Home Assistant."""
+    monkeypatch.setattr("satellite.home_assistant.api._LOOK_SECONDS", 0.1)
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.fault = fault
+        async with watched(home):
+            await until(lambda: state(home) == "open")
+            expected = "is silent" if fault is Fault.HANG else "as no Home Assistant does"
+            assert expected in home.details["words"]
+
+    run(scenario)
+
+
+def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    """One line, with its version."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert state(home) == "untried"
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            await asyncio.sleep(0.1)
+        assert told(caplog) == [f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.2.3)"]
+        assert len(house.exchanges) == 1
+
+    run(scenario)
+
+
+def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    """One line, however often it is looked for."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        await house.stop()
+        async with watched(home):
+            await until(lambda: state(home) == "open")
+            await asyncio.sleep(0.1)
+        [line] = told(caplog)
+        assert line.startswith("WARNING home_assistant:")
+        assert "cannot be reached" in line
+
+    run(scenario)
+
+
+def test_a_silent_death_is_found_before_the_next_question() -> None:
+    """It is looked at now and then while nobody asks anything, and seldom otherwise."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: len(house.exchanges) >= 3)
+            await house.stop()
+            await until(lambda: not home.details["up"])
+
+    run(scenario, touch=0.05)
+
+
+def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:
+    """Only an answer forgets the failures."""
+    clock = Clock()
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.faults = [Fault.CRASH] * 3
+        async with watched(home):
+            for hold in (0.0, 1.0, 2.0):
+                assert await said(home) is None
+                if hold:
+                    await asyncio.sleep(0.1)
+                    assert state(home) == "open"
+                    clock.now += hold
+                await until(lambda: state(home) == "half-open")
+            assert await said(home)
+
+    run(scenario, breaker=Breaker(now=clock))

@@ -1,0 +1,257 @@
+"""Home Assistant's token and its address: where the token comes from, who sees it, and over what it travels."""
+
+import asyncio
+import logging
+import shutil
+import ssl
+import subprocess
+import traceback
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from satellite.bench.stand_ins.home_assistant import Fault, HomeAssistantServer
+from satellite.config import Config, HomeAssistant
+from satellite.configfile import parse
+from satellite.engines.chat.breaker import Breaker
+from satellite.errors import ChatError, ConfigError
+from satellite.home_assistant import HomeAssistantResponder
+from satellite.home_assistant.access import find_token
+from satellite.home_assistant.api import Api, Departure
+from tests.home import TOKEN, Clock, asking, run, said, state, told, until, watched
+
+
+@pytest.fixture(autouse=True)
+def nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment holds no token."""
+    monkeypatch.delenv("HOME_ASSISTANT_TOKEN", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+
+def test_a_token_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In systemd's credentials, the environment, the configuration, or a file of its own; the last comes first."""
+    (tmp_path / "home_assistant.token").write_text("of-the-credential\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    found = [find_token(HomeAssistant())]
+    monkeypatch.setenv("HOME_ASSISTANT_TOKEN", " of-the-environment ")
+    found.append(find_token(HomeAssistant()))
+    found.append(find_token(HomeAssistant(token=SecretStr("of-the-configuration"))))
+    file = tmp_path / "token"
+    file.write_text("of-the-file\n")
+    found.append(find_token(HomeAssistant(token=SecretStr("x"), token_file=file)))
+    assert [(token.value, token.source) for token in found] == [
+        ("of-the-credential", "the credential home_assistant.token"),
+        ("of-the-environment", "$HOME_ASSISTANT_TOKEN"),
+        ("of-the-configuration", "home_assistant.token"),
+        ("of-the-file", str(file)),
+    ]
+    assert "of-the" not in repr([token.value and token for token in found]).replace(str(file), "")
+
+
+def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """The start tells it once, with the places to put one."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home) is None
+        await home.watch()
+        assert (state(home), home.details["up"]) == ("no-token", False)
+        assert not house.exchanges
+
+    run(scenario, token=None)
+    [line] = told(caplog)
+    assert "neither token_file, token, $HOME_ASSISTANT_TOKEN nor a credential home_assistant.token" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"abc\ndef", b"abc def", b"\xff\xfe", "abcdéf".encode()])
+def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
+    """The message names the file, never what is in it."""
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=str(file)) as caught:
+        find_token(HomeAssistant(token_file=file))
+    assert caught.value.__context__ is None
+    assert not any(part in str(caught.value) for part in ("abc", "def"))
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """It is a mistake of the configuration."""
+    with pytest.raises(ConfigError, match="absent cannot be read: No such file"):
+        find_token(HomeAssistant(token_file=tmp_path / "absent"))
+
+
+def test_the_configuration_does_not_show_it() -> None:
+    """Neither printed nor exported, nor in a message about a mistake beside it."""
+    config = parse(f"home_assistant: {{url: 'http://house:8123', token: {TOKEN}}}")
+    assert find_token(config.home_assistant).value == TOKEN
+    assert TOKEN not in f"{config!r} {config} {config.model_dump()} {config.model_dump_json()}"
+    for written in (f"[{TOKEN}]", f"{{{TOKEN}: 1}}", "1234567", "yes"):
+        parsed = parse(f"home_assistant:\n  token: {written}").home_assistant.token
+        assert isinstance(parsed, SecretStr)
+    with pytest.raises(ConfigError) as caught:
+        parse(f"home_assistant:\n  token: {TOKEN}\n  tokn: {TOKEN}\n  deadline_seconds: soon")
+    assert TOKEN not in str(caught.value)
+    assert Config() == parse("")
+
+
+@pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault is not Fault.SLOW)])
+def test_nobody_sees_it(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
+    """No log of whatever library, no message, repr or status has it, not even when the server quotes it."""
+    caplog.set_level(logging.DEBUG)
+    house = HomeAssistantServer(token=TOKEN if fault else f"{TOKEN}2")
+    house.repeats_token = True
+    house.fault = fault
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            assert await said(home) is None
+            await until(lambda: not home.details["up"])
+        assert TOKEN not in f"{home!r} {vars(home)!r} {home.details} {vars(home._api)!r}"
+
+    run(scenario, server=house, deadline_seconds=0.3)
+    assert any(record.name.startswith("httpcore") for record in caplog.records)
+    assert TOKEN not in caplog.text
+    assert all(TOKEN not in repr(record.args) for record in caplog.records)
+
+
+@pytest.mark.parametrize("fault", [Fault.CRASH, Fault.GARBAGE, Fault.FLOOD, Fault.CUT])
+def test_an_error_carries_nothing(fault: Fault) -> None:
+    """No library's error, with its request and headers, hangs behind ours."""
+
+    async def main() -> None:
+        async with asyncio.timeout(10), HomeAssistantServer(token=TOKEN) as house:
+            house.repeats_token = True
+            house.fault = fault
+            settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
+            api = Api(settings, find_token(settings))
+            with pytest.raises(ChatError) as caught:
+                await api.converse("hello", None, "x", Departure())
+            assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+            assert TOKEN not in "".join(traceback.format_exception(caught.value))
+            await api.close()
+
+    asyncio.run(main())
+
+
+def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """Home Assistant counts refusals and bans for ever: it hears of the token again after hours."""
+    clock = Clock()
+    house = HomeAssistantServer(token="another")
+    house.login_attempts_threshold = 3
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: state(home) == "refused")
+            clock.now += 5 * 3600
+            assert await said(home) is None
+            await asyncio.sleep(0.2)
+            assert len(house.exchanges) == 1
+            clock.now += 3600
+            await until(lambda: len(house.exchanges) == 2)
+            house.token = TOKEN
+            await asyncio.sleep(0.1)
+            clock.now += 6 * 3600
+            await until(lambda: state(home) == "half-open")
+            assert await said(home)
+
+    run(scenario, server=house, breaker=Breaker(now=clock))
+    warnings = [line for line in told(caplog) if line.startswith("WARNING")]
+    assert len(warnings) == 1
+    assert "it refuses the token from home_assistant.token; make a long-lived access token" in warnings[0]
+
+
+def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -> None:
+    """A token that was withdrawn meanwhile is as bad as one that never was good."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            house.token = "another"
+            assert await said(home) is None
+            await asyncio.sleep(0.1)
+            assert state(home) == "refused"
+            assert house.refused == 1
+
+    run(scenario)
+
+
+def test_a_ban_is_told() -> None:
+    """The remedy is another one than for a wrong token."""
+    house = HomeAssistantServer(token=TOKEN)
+    house.login_attempts_threshold = 0
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home) is None
+        assert "answered 403: it may have banned this machine, see ip_bans.yaml" in home.details["words"]
+        assert state(home) == "refused"
+
+    run(scenario, server=house)
+
+
+def test_a_proxy_has_no_way_into_the_house(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Home Assistant at home is asked directly."""
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await said(home)
+
+    run(scenario)
+
+
+def test_a_house_elsewhere_is_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What people say leaves this house then, by its proxy if it has one."""
+
+    async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
+        monkeypatch.setenv("HTTP_PROXY", house.url)  # it stands in for the proxy, too
+        home = asking(house, url="http://my.house.example.com")
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            assert await said(home)
+        await home.close()
+
+    run(scenario)
+    assert "http://my.house.example.com is outside this house" in told(caplog)[0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
+    """One that nobody has signed is accepted if it is named, or if any is; the error tells the setting."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    names = ["-subj", "/CN=house", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inner_reader, inner_writer = await asyncio.open_connection(house.host, house.port)
+            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+
+        server = await asyncio.start_server(relay, "127.0.0.1", ssl=context)
+        async with server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            for trust in (certificate, "any", "system"):
+                home = asking(house, url=url, trust=trust)
+                assert (await said(home) is None) == (trust == "system")
+                if trust == "system":
+                    assert "home_assistant.trust" in home.details["words"]
+                await home.close()
+
+    run(scenario)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        asking(HomeAssistantServer(), url="https://house", trust=key)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        asking(HomeAssistantServer(), url="https://house", trust=tmp_path / "absent")
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await reader.read(65536):
+            writer.write(piece)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()

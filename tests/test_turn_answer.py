@@ -1,0 +1,219 @@
+"""Who answers a question: those who are asked before the chat model, in their order, and none of them at any price."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from satellite.config import Config
+from satellite.engines import ChatDelta, Message
+from satellite.engines.slot import Engines, Slot
+from satellite.engines.stats import ChatStats
+from satellite.errors import ChatError, Stage
+from satellite.turn.dialogue import Question
+from satellite.turn.responder import Reply
+from satellite.turn.stages import Stages
+
+QUESTION = Question("What is the capital of France?")
+PARIS = ["Paris ", "is the capital."]
+
+
+class Model:
+    """A chat model that knows one answer."""
+
+    provider = "model"
+    context_tokens = None
+    asked = 0
+
+    async def stream(self, conversation: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+        """Answer."""
+        self.asked += 1
+        for text in PARIS:
+            yield ChatDelta(text, self.provider)
+        yield ChatDelta("", self.provider, ChatStats())
+
+
+class Responder:
+    """Does what it is told to."""
+
+    def __init__(self, name: str, does: Callable[[], Awaitable[str | None]], deadline_seconds: float = 10) -> None:
+        self.name = name
+        self.deadline_seconds = deadline_seconds
+        self.does = does
+        self.details: dict[str, Any] = {}
+        self.asked = 0
+
+    async def respond(self, question: Question) -> Reply | None:
+        """Answer, or not."""
+        self.asked += 1
+        text = await self.does()
+        return None if text is None else Reply(text, self.name)
+
+    async def watch(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+
+async def nothing() -> str | None:
+    """Understand nothing."""
+    return None
+
+
+async def bonjour() -> str | None:
+    """Answer."""
+    return "Bonjour."
+
+
+async def breaks() -> str | None:
+    """Fail as nobody expects."""
+    raise KeyError("oh")
+
+
+async def hangs() -> str | None:
+    """Never answer."""
+    await asyncio.Event().wait()
+    return None
+
+
+async def stages(*responders: Responder, **chat: Any) -> tuple[Stages, Model]:
+    """Return stages with a chat model and those who are asked before."""
+    model = Model()
+    slot: Slot[Any] = Slot(Stage.CHAT, model)
+    await slot.load(lambda: asyncio.sleep(0))
+    config = Config.model_validate({"chat": chat})
+    made = Stages(Engines(chat=slot, wake=(), vad=slot, transcriber=slot, synthesizer=slot), config)
+    made.responders = responders
+    return made, model
+
+
+async def answered(made: Stages) -> list[ChatDelta]:
+    """Return the answer, piece by piece."""
+    async with asyncio.timeout(20), aclosing(made.answer(QUESTION, made.dialogue.prompt(QUESTION))) as deltas:
+        return [delta async for delta in deltas]
+
+
+def whole(deltas: list[ChatDelta]) -> tuple[str, str]:
+    """Return who answered, and what."""
+    return deltas[-1].provider, "".join(delta.text for delta in deltas)
+
+
+MODELS = ("model", "".join(PARIS))
+
+
+def test_the_first_who_understands_answers() -> None:
+    """Whole, with what it took; nobody behind it is asked."""
+
+    async def scenario() -> None:
+        first, second, third = Responder("a", nothing), Responder("b", bonjour), Responder("c", bonjour)
+        made, model = await stages(first, second, third)
+        deltas = await answered(made)
+        assert whole(deltas) == ("b", "Bonjour.")
+        assert len(deltas) == 1
+        assert deltas[0].stats is not None
+        assert "first_token_ms" in deltas[0].stats.described()
+        assert (first.asked, second.asked, third.asked, model.asked) == (1, 1, 0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_understands_goes_to_the_chat_model() -> None:
+    """As if there were nobody else."""
+
+    async def scenario() -> None:
+        for responders in ((), (Responder("a", nothing),)):
+            made, _ = await stages(*responders)
+            assert whole(await answered(made)) == MODELS
+
+    asyncio.run(scenario())
+
+
+def test_silence_is_an_answer() -> None:
+    """Not the mistake that an empty answer of the chat model is."""
+
+    async def silent() -> str | None:
+        return ""
+
+    async def scenario() -> None:
+        made, model = await stages(Responder("a", silent))
+        assert whole(await answered(made)) == ("a", "")
+        assert model.asked == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", [breaks, hangs])
+def test_whoever_is_broken_is_passed_over(
+    fault: Callable[[], Awaitable[str | None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next answers, in time; the log tells it once, and again after it was well."""
+
+    def warnings() -> int:
+        return len([record for record in caplog.records if record.levelno >= logging.WARNING])
+
+    async def scenario() -> None:
+        broken = Responder("a", fault, deadline_seconds=0.01)
+        made, _ = await stages(broken, Responder("b", nothing))
+        for _ in range(3):
+            assert whole(await answered(made)) == MODELS
+        assert warnings() == 1
+        broken.does = bonjour
+        assert whole(await answered(made)) == ("a", "Bonjour.")
+        broken.does = fault
+        assert whole(await answered(made)) == MODELS
+        assert warnings() == 2
+
+    asyncio.run(scenario())
+
+
+def test_whoever_hangs_up_is_not_waited_for() -> None:
+    """Cancelling ends the question; it is no fault of who was asked."""
+
+    async def scenario() -> None:
+        made, model = await stages(Responder("a", hangs))
+        asking = asyncio.create_task(answered(made))
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert model.asked == 0
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_without_an_end_is_cut() -> None:
+    """As the chat model's is."""
+
+    async def endless() -> str | None:
+        return "word " * 1000
+
+    async def scenario() -> None:
+        made, _ = await stages(Responder("a", endless), max_characters=100)
+        deltas = await answered(made)
+        assert len(deltas[0].text) == 100
+        assert deltas[0].stats is not None
+        assert deltas[0].stats.truncated
+
+    asyncio.run(scenario())
+
+
+def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
+    """Timers work without one."""
+
+    async def scenario() -> None:
+        made, _ = await stages(Responder("a", bonjour))
+
+        async def missing() -> None:
+            raise ChatError("there is none")
+
+        await made.engines.chat.load(missing)
+        assert whole(await answered(made)) == ("a", "Bonjour.")
+        made.responders = ()
+        with pytest.raises(ChatError):
+            await answered(made)
+
+    asyncio.run(scenario())

@@ -1,0 +1,100 @@
+"""A command's recording: what of it is kept, and when it is over."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from satellite.audio import RATE
+from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.turn.recorder import Recorder
+
+WINDOW_SAMPLES = 512
+
+
+class LoudnessVad:
+    """Takes for speech what is loud."""
+
+    window_seconds = WINDOW_SAMPLES / RATE
+
+    def stream(self) -> "LoudnessVad":
+        """Give out itself: it remembers nothing."""
+        return self
+
+    async def feed(self, pcm: bytes) -> list[float]:
+        """Return 1 for each loud window of `pcm`, which is a whole number of them."""
+        windows = np.frombuffer(pcm, np.int16).reshape(-1, WINDOW_SAMPLES)
+        return (np.abs(windows).max(axis=1) > 1000).astype(float).tolist()  # type: ignore[no-any-return]
+
+
+def sound(windows: int, level: int) -> bytes:
+    """Return sound of so many windows."""
+    return np.full(windows * WINDOW_SAMPLES, level, np.int16).tobytes()
+
+
+def speech(windows: int) -> bytes:
+    """Return what is taken for speech."""
+    return sound(windows, 5000)
+
+
+def silence(windows: int) -> bytes:
+    """Return what is not."""
+    return sound(windows, 0)
+
+
+def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[Recorder, EndpointState]:
+    """Record window by window until it is over."""
+    endpoint = Endpoint(EndpointSettings())
+    recorder = Recorder(
+        LoudnessVad(), threshold=0.5, max_seconds=15, endpoint=endpoint, after_wake_word=after_wake_word
+    )
+    pcm = b"".join(parts)
+
+    async def record() -> EndpointState:
+        state = EndpointState.WAITING
+        for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
+            state = await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
+            if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+                break
+        return state
+
+    return recorder, asyncio.run(record())
+
+
+def test_the_end_of_the_wake_word_is_no_command() -> None:
+    """It is dropped, and the command that follows after a pause is recorded alone."""
+    recorder, state = recorded(speech(5), silence(40), speech(40), silence(60))
+    assert state is EndpointState.ENDED
+    assert np.frombuffer(recorder.pcm, np.int16)[0] == 0
+    assert sum(recorder.speech) == 40
+
+
+def test_a_wake_word_alone_is_nobody_speaking() -> None:
+    """Its end begins no command."""
+    recorder, state = recorded(speech(5), silence(200))
+    assert state is EndpointState.NO_SPEECH
+    assert not recorder.heard_speech
+
+
+@pytest.mark.parametrize("windows", [9, 11, 60])
+def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> None:
+    """Even one as short as "stop": it is heard from its first window on, and ends by silence."""
+    recorder, state = recorded(speech(windows), silence(60))
+    assert state is EndpointState.ENDED
+    assert sum(recorder.speech) == windows
+    assert recorder.pcm[: len(speech(windows))] == speech(windows)
+
+
+def test_without_a_wake_word_nothing_is_dropped() -> None:
+    """What is short may be all of it."""
+    recorder, state = recorded(speech(5), silence(60), after_wake_word=False)
+    assert state is EndpointState.ENDED
+    assert sum(recorder.speech) == 5
+
+
+def test_a_recording_is_never_longer_than_its_limit() -> None:
+    """Nor is what is kept of it."""
+    recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=1.024)
+    assert asyncio.run(recorder.feed(speech(60))) is EndpointState.ENDED
+    assert recorder.full
+    assert bytes(recorder.pcm) == speech(32)
