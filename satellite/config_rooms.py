@@ -7,14 +7,11 @@ from pydantic import Field
 from satellite.config_base import Seconds, Settings
 
 
-class Room(Settings):
-    """A Wyoming satellite that the daemon dials."""
+class Place(Settings):
+    """How the daemon talks in a room."""
 
     name: str = Field(min_length=1, max_length=64)
     """What people call the room; the chat model is told it."""
-
-    uri: str = Field(pattern=r"^tcp://.+:\d+$")
-    """Where the satellite listens, such as tcp://192.168.1.20:10700."""
 
     area: str | None = None
     """Home Assistant's name of the area, where it is another one."""
@@ -33,6 +30,13 @@ class Room(Settings):
 
     follow_up: Literal["questions", "always", "never"] = "questions"
     """Listen again without the wake word: after an answer that asks something, after each, or never."""
+
+
+class Room(Place):
+    """A Wyoming satellite that the daemon dials."""
+
+    uri: str = Field(pattern=r"^tcp://.+:\d+$")
+    """Where the satellite listens, such as tcp://192.168.1.20:10700."""
 
 
 class Hub(Settings):

@@ -6,11 +6,11 @@ import numpy as np
 
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
-from satellite.rooms.hub import Hub
 from satellite.turn.stages import Stages, once
 
 if TYPE_CHECKING:
     from satellite.audio import AudioFormat
+    from satellite.rooms.hub import Hub
 
 _TONES_HERTZ = (659.3, 880.0)
 """E5 and A5: a rising fourth calls without alarming."""
@@ -22,7 +22,7 @@ _GAIN = 0.2
 class Announcer:
     """Speaks a text once and plays it in every room that is meant, behind a chime."""
 
-    def __init__(self, hub: Hub, stages: Stages) -> None:
+    def __init__(self, hub: "Hub", stages: Stages) -> None:
         self._hub = hub
         self._stages = stages
 
@@ -32,7 +32,7 @@ class Announcer:
         Raises `SatelliteError` for rooms that do not exist and for a text without a word.
         """
         text, names = data.get("text") or "", data.get("rooms") or []
-        known = [link.room.name for link in self._hub.links]
+        known = [link.room.name for link in self._hub.all]
         if unknown := [name for name in names if name not in known]:
             raise SatelliteError(f"there is no room {unknown[0]!r}; there are: {', '.join(known)}", code="unknown-room")
         if not known:

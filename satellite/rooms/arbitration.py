@@ -20,7 +20,7 @@ class Arbiter:
     """
 
     def __init__(self, window_seconds: float, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._window_seconds = window_seconds
+        self.window_seconds = window_seconds
         self._now = now
         self._contests: dict[str, _Contest] = {}
 
@@ -31,7 +31,7 @@ class Arbiter:
         """
         now = self._now()
         contest = self._contests.get(wake_word)
-        if contest is not None and contest.room != room and now - contest.began_at <= self._window_seconds:
+        if contest is not None and contest.room != room and now - contest.began_at <= self.window_seconds:
             if quality_db <= contest.quality_db:
                 return False
             contest.lose()

@@ -7,8 +7,9 @@ ends, the satellite is told by `transcript` or `error`, since it streams until t
 
 import asyncio
 import logging
+import math
 import time
-from enum import Enum, auto
+from collections.abc import Callable
 from typing import Any
 
 from wyoming.asr import Transcript
@@ -18,32 +19,31 @@ from wyoming.event import Event
 from wyoming.pipeline import RunPipeline
 from wyoming.wake import Detection
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, seconds_of
-from satellite.config_rooms import Hub, Room
+from satellite.audio import AudioFormat
+from satellite.config_rooms import Hub, Place
 from satellite.engines import VoiceChoice
 from satellite.errors import Stage
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.loudness import Loudness
-from satellite.rooms.playback import Playback
+from satellite.rooms.ear import Ear
+from satellite.rooms.endings import NOBODY_CALLED, NOBODY_SPOKE, End, rest_seconds, wants_more
+from satellite.rooms.interruption import Interrupter
+from satellite.rooms.playback import Peer, Playback
 from satellite.services.room import STAGES, room_events
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run, RunRequest, Speech
 from satellite.turn.stages import Stages
-from satellite.wire.connection import Connection
 
 _LOGGER = logging.getLogger(__name__)
 
 _INBOX_SECONDS = 20.0
 """More than the longest command, so that the connection's reader never waits for a run."""
 
-_FIRST_REST_SECONDS = 0.5
-_LONGEST_REST_SECONDS = 30.0
-"""Rest between runs that fail one after the other: a broken stage must not spin."""
+_STILL_SECONDS = 1.0
+"""How long after a run a satellite may go on streaming before it is reminded."""
 
-_ASKS = ("?", "？", "؟")
-_QUIET_ENDS = ("stt-no-speech", "stt-no-text-recognized")
-"""How a run ends when nobody said anything: no fault of a stage."""
+_STOP_SECONDS = 0.5
+"""How long after `audio-stop` a satellite may still go on."""
 
 _DOING = {
     RunEventType.WAKE_WORD_START: "waiting for the wake word",
@@ -53,54 +53,59 @@ _DOING = {
 }
 
 
-class _End(Enum):
-    """How a run came to its end."""
-
-    DONE = auto()
-    FAILED = auto()
-    CALLED = auto()
-    """The wake word was said in its middle."""
-
-    LOST = auto()
-    """Another room hears better."""
-
-
 class Conversation:
     """The runs of one satellite while it is connected."""
 
     def __init__(
-        self, connection: Connection, stages: Stages, bus: EventBus, room: Room, hub: Hub, arbiter: Arbiter
+        self,
+        connection: Peer,
+        stages: Stages,
+        bus: EventBus,
+        room: Place,
+        hub: Hub,
+        arbiter: Arbiter,
+        drop_sound: Callable[[], object] = lambda: None,
     ) -> None:
+        """Prepare to talk in `room`; `drop_sound` takes back what its speaker has not played, where that can be."""
         self.room = room
         self.doing = "idle"
         """What the room is doing, for the status."""
+
+        self.on_call: Callable[[], None] = _nothing
+        """Called when somebody calls whom nobody is speaking with."""
 
         self._connection = connection
         self._stages = stages
         self._bus = bus
         self._hub = hub
         self._arbiter = arbiter
-        self._playback = Playback(connection.send, hub.lead_seconds)
-        self._loudness = Loudness()
-        self._converter: Converter | None = None
+        self._playback = Playback(connection.send, hub.lead_seconds, drop_sound)
+        self._ear = Ear()
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._task: asyncio.Task[None] | None = None
         self._run: asyncio.Task[bool] | None = None
-        self._called = self._follows = self._told = False
+        self._follows = self._told = self._streams_for_wake = False
+        self._interrupted: End | None = None
         self._failed_with = ""
+        self._ended_at = math.inf
+        self._again: Stage | None = None
+        """The end of the runs that a satellite wants which goes on streaming and asks only once."""
+
+        self._last_heard = b""
         self._detected: str | None = None
         self._listens_until = float("-inf")
         self._answering = asyncio.Event()
         self._unengaged = asyncio.Event()
         self._unengaged.set()
         self._announcing = asyncio.Lock()
+        self._audio_end: asyncio.Handle = asyncio.get_running_loop().call_soon(_nothing)
 
     async def take(self, event: Event) -> None:
         """Handle what the satellite says."""
         if AudioChunk.is_type(event.type):
             await self._audio(AudioChunk.from_event(event))
         elif event.type == "audio-stop":
-            self._inbox.end()
+            self._stopped()
         elif RunPipeline.is_type(event.type):
             await self._requested(event)
         elif Detection.is_type(event.type):
@@ -110,17 +115,22 @@ class Conversation:
 
     async def close(self) -> None:
         """End whatever is under way; may be called twice."""
+        self._audio_end.cancel()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     async def announce(self, source: AudioFormat, pcm: bytes) -> None:
-        """Play `pcm` once nobody is speaking with the room; returns when it has been heard."""
+        """Play `pcm` once nobody is speaking with the room; returns when it has been heard. Cancelling silences it."""
         await self._unengaged.wait()
         async with self._announcing:
-            await self._playback.play(source, pcm)
-            await self._playback.finish()
+            try:
+                await self._playback.play(source, pcm)
+                await self._playback.finish()
+            except asyncio.CancelledError:
+                await self._playback.silence()
+                raise
 
     # What the satellite wants.
 
@@ -134,25 +144,55 @@ class Conversation:
             return
         if wanted := event.data.get("snd_format"):
             self._playback.format = AudioFormat(wanted["rate"], wanted["width"], wanted["channels"])
-        if start is Stage.WAKE and time.monotonic() < self._listens_until:
-            start = Stage.STT  # it streams again because somebody speaks: the answer to what was asked
-            self._follows = True
+        self._streams_for_wake = start is Stage.WAKE
+        if start is Stage.WAKE and not self._unengaged.is_set():
+            self._audio_end.cancel()  # it goes on, amid a command or an answer: only the wake word may interrupt
+            self._ear.goes_on()
+            return
         await self._begin(start, end, restart=bool(request.restart_on_end))
 
+    def _stopped(self) -> None:
+        """The satellite's audio is over, unless it asks at once for another run.
+
+        One that streams when somebody speaks does so after five seconds, in the middle of a command
+        (wyoming-satellite 1.4.1, `vad.wake_word_timeout`).
+        """
+        self._audio_end.cancel()
+        grace = _STOP_SECONDS if self._streams_for_wake else 0.0
+        self._audio_end = asyncio.get_running_loop().call_later(grace, self._end_audio)
+
+    def _end_audio(self) -> None:
+        if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
+            self._inbox.end()
+
     async def _audio(self, chunk: AudioChunk) -> None:
-        source = AudioFormat(chunk.rate, chunk.width, chunk.channels)
-        if self._converter is None or self._converter.source != source:
-            self._converter = Converter(source)
-        pcm = self._converter.convert(chunk.audio)
-        self._loudness.feed(pcm)
+        pcm = self._ear.hear(chunk)
         if self._task is None and self._detected is not None:
             await self._begin(Stage.STT, Stage.TTS, restart=False)  # some satellites ask for no run
         if self._task is not None:
             await self._inbox.put(pcm)
+        elif time.monotonic() - self._ended_at > _STILL_SECONDS:
+            await self._still_heard()
+
+    async def _still_heard(self) -> None:
+        """Audio comes though no run is under way: the next one begins, or the microphone is closed once more.
+
+        wyoming-satellite 1.0.0 asks once for all runs, and closes its microphone at a `transcript` only.
+        """
+        self._ended_at = time.monotonic()
+        if self._again is not None:
+            await self._begin(Stage.WAKE, self._again, restart=False)
+        else:
+            await self._connection.send(Transcript(text=""))
 
     async def _begin(self, start: Stage, end: Stage, *, restart: bool) -> None:
         """Begin a conversation, in place of one that is under way."""
+        if start is Stage.STT and self._unengaged.is_set():
+            self.on_call()
         await self.close()
+        if start is Stage.WAKE and time.monotonic() < self._listens_until:
+            start = Stage.STT  # it streams again because somebody speaks: the answer to what was asked
+            self._follows = True
         detected, self._detected = self._detected, None
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._listens_until = float("-inf")
@@ -164,7 +204,7 @@ class Conversation:
 
     def _claim(self, wake_word: str) -> bool:
         """Return whether this room is the one that answers."""
-        return self._arbiter.claim(self.room.name, wake_word, self._loudness.speech_to_noise_db, self._lose)
+        return self._arbiter.claim(self.room.name, wake_word, self._ear.speech_to_noise_db, self._lose)
 
     def _lose(self) -> None:
         """Another room hears the same call better."""
@@ -181,25 +221,29 @@ class Conversation:
     # The chain of runs.
 
     async def _converse(self, start: Stage, end: Stage, *, restart: bool) -> None:
-        stage, rest, outcome = start, 0.0, _End.DONE
+        stage, rest, outcome = start, 0.0, End.DONE
         try:
             while True:
-                run = self._next_run(stage, end, called=outcome is _End.CALLED)
+                run = self._next_run(stage, end, called=outcome is End.CALLED)
                 outcome = await self._outcome(run)
-                self._follows = outcome is _End.DONE and self._wants_more(run.answer)
-                if outcome is _End.CALLED:
+                self._follows = outcome is End.DONE and wants_more(run.answer, self.room.follow_up)
+                if outcome is End.CALLED:
                     stage = Stage.STT
                     continue
                 await self._tell_end()
                 if not restart or self._inbox.ended:
                     break
-                rest = self._rest(rest, outcome)
+                rest = rest_seconds(outcome, self._failed_with, rest)
                 stage = Stage.STT if self._follows else start
+                if stage is Stage.WAKE and outcome is not End.STOPPED:
+                    self._inbox.unread(self._last_heard)
                 await asyncio.sleep(rest)
             if self._follows and start is not Stage.STT:
                 self._listens_until = time.monotonic() + self._hub.follow_up_seconds
         finally:
             self._follows = False
+            self._again = end if start is Stage.WAKE and not restart and not self._inbox.ended else None
+            self._ended_at = time.monotonic()
             self.doing = "idle"
             self._unengaged.set()
             if self._task is asyncio.current_task():
@@ -221,56 +265,46 @@ class Conversation:
         )
         return Run(self._stages, self._bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
 
-    async def _outcome(self, run: Run) -> _End:
-        self._told = self._called = False
+    async def _outcome(self, run: Run) -> End:
+        self._told = False
+        self._interrupted = None
         self._failed_with = ""
         self._answering.clear()
+        interrupter = Interrupter(self._stages, self.room, self._inbox)
         self._run = asyncio.create_task(run.execute(self._inbox), name=f"run {self.room.name}")
-        watch = asyncio.create_task(self._watch(self._run), name=f"barge-in {self.room.name}")
+        watch = asyncio.create_task(self._watch(self._run, interrupter), name=f"barge-in {self.room.name}")
         try:
             await asyncio.wait([self._run])
         finally:
             self._run.cancel()
             watch.cancel()
             await asyncio.gather(self._run, watch, return_exceptions=True)
-        await self._playback.silence()
+        await self._silence()
+        self._last_heard = interrupter.last_heard
         if self._run.cancelled():
-            return _End.CALLED if self._called else _End.LOST
-        return _End.DONE if self._run.result() else _End.FAILED
+            return self._interrupted or End.LOST
+        return End.DONE if self._run.result() else End.FAILED
 
-    async def _watch(self, run: asyncio.Task[bool]) -> None:
-        """Listen for the wake word while the answer is made and heard; it ends the run."""
+    async def _watch(self, run: asyncio.Task[bool], interrupter: Interrupter) -> None:
+        """End the run when somebody speaks up while the answer is made and heard."""
         await self._answering.wait()
-        engine = await self._stages.wake_engine()
-        stream = await engine.stream(self.room.wake_words)
-        fed_seconds = 0.0
-        try:
-            async for pcm in self._inbox:
-                fed_seconds += seconds_of(pcm)
-                for detection in await stream.feed(pcm):
-                    after = int(BYTES_PER_SECOND * max(0.0, fed_seconds - detection.seconds))
-                    self._inbox.unread(pcm[len(pcm) - after // 2 * 2 :] if after else b"")
-                    self._called = True
-                    run.cancel()
-                    await self._playback.silence()
-                    await self._connection.send(Detection(name=detection.name))
-                    return
-        finally:
-            stream.close()
+        interruption = await interrupter.wait()
+        self._interrupted = End.CALLED if interruption.wake_word else End.STOPPED
+        run.cancel()
+        await self._playback.silence()
+        if interruption.wake_word:  # whom somebody interrupts is meant, however badly it hears amid its own sound
+            self._arbiter.claim(self.room.name, interruption.wake_word, math.inf, self._lose)
+            await self._connection.send(Detection(name=interruption.wake_word))
 
-    def _wants_more(self, answer: str) -> bool:
-        follow_up = self.room.follow_up
-        return follow_up == "always" or (follow_up == "questions" and answer.rstrip(" \"'”’)»").endswith(_ASKS))
+    async def _silence(self) -> None:
+        """End the sound of a run that is over, but not an announcement."""
+        if not self._announcing.locked():
+            await self._playback.silence()
 
     async def _tell_end(self) -> None:
         """Make sure that the satellite knows: it streams until it does."""
         if not self._told:
             await self._connection.send(Transcript(text=""))
-
-    def _rest(self, before: float, outcome: _End) -> float:
-        if outcome is not _End.FAILED or self._failed_with in _QUIET_ENDS:
-            return 0.0
-        return min(max(_FIRST_REST_SECONDS, 2 * before), _LONGEST_REST_SECONDS)
 
     async def _emit(self, step: RunEvent | Speech) -> None:
         """Do in the room what a step of a run means there."""
@@ -292,8 +326,11 @@ class Conversation:
                 await self._playback.finish()
             case RunEventType.ERROR:
                 self._failed_with = step.data["code"]
-                await self._playback.silence()
-                if self._follows and self._failed_with in _QUIET_ENDS:
+                await self._silence()
+                if self._failed_with == NOBODY_CALLED:
+                    self._told = True  # it was the satellite that has ended its audio
+                    return
+                if self._follows and self._failed_with in NOBODY_SPOKE:
                     return  # nobody went on: that is no error in the room
         events = room_events(step)
         if events:
@@ -302,6 +339,11 @@ class Conversation:
 
     async def _heard_wake_word(self, data: dict[str, Any]) -> None:
         self._unengaged.clear()
+        self.on_call()
         if not self._claim(data["name"]):
             self._lose()
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is sent
+
+
+def _nothing() -> None:
+    """Stand for a timer that was never set, and for somebody who listens."""

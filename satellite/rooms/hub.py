@@ -1,11 +1,12 @@
 """All rooms of the house."""
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 from satellite.audio import AudioFormat
+from satellite.commands.clockwork import Clockwork
 from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.config_rooms import Place, Room
 from satellite.errors import SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
@@ -13,28 +14,81 @@ from satellite.rooms.link import RoomLink
 from satellite.turn.stages import Stages
 
 
+class Link(Protocol):
+    """A room, however it is reached."""
+
+    @property
+    def room(self) -> Place:
+        """Return what is configured for it."""
+
+    async def run(self) -> None:
+        """Keep it going until cancelled."""
+
+    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
+        """Play `pcm` in the room. Raises `SatelliteError` when that cannot be."""
+
+    def described(self) -> dict[str, Any]:
+        """Return its state, fit for JSON."""
+
+
 class Hub:
     """Keeps every configured satellite connected; one that is broken hurts no other."""
 
-    def __init__(self, rooms: tuple[Room, ...], settings: HubSettings, stages: Stages, bus: EventBus) -> None:
-        arbiter = Arbiter(settings.arbitration_seconds)
-        self.links = [RoomLink(room, settings, stages, bus, arbiter) for room in rooms]
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(
+        self,
+        rooms: tuple[Room, ...],
+        settings: HubSettings,
+        stages: Stages,
+        bus: EventBus,
+        clockwork: Clockwork | None = None,
+    ) -> None:
+        """Prepare to drive `rooms`, in which the timers of `clockwork` ring."""
+        self._settings = settings
+        self._stages = stages
+        self._bus = bus
+        self._clockwork = clockwork
+        self.arbiter = Arbiter(settings.arbitration_seconds)
+        self.links = [self._link(room) for room in rooms]
+        self.others: list[Link] = []
+        """Rooms that are reached in another way; to be filled before the start."""
+
+        self._tasks: dict[Link, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Begin to dial all rooms."""
-        self._tasks = [asyncio.create_task(link.run(), name=f"link {link.room.name}") for link in self.links]
+        for link in self.all:
+            self._begin(link)
+
+    async def apply(self, rooms: tuple[Room, ...], settings: HubSettings) -> None:
+        """Drive `rooms` from now on: one that is the same stays connected, the others are let go, and dialled.
+
+        `settings` hold for a room from its next connection on.
+        """
+        self._settings = settings
+        self.arbiter.window_seconds = settings.arbitration_seconds
+        kept = {link.room: link for link in self.links if link.room in rooms}
+        gone = [link for link in self.links if link.room not in kept]
+        for link in kept.values():
+            link.hub = settings
+        self.links = [kept.get(room) or self._link(room) for room in rooms]
+        await self._end([self._tasks.pop(link) for link in gone])  # first: a new room may be a satellite of an old one
+        for link in self.links:
+            if link not in self._tasks:
+                self._begin(link)
+
+    @property
+    def all(self) -> list[Link]:
+        """Return every room."""
+        return [*self.links, *self.others]
 
     async def stop(self) -> None:
         """Let all rooms go; may be called twice."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks, self._tasks = self._tasks, {}
+        await self._end(list(tasks.values()))
 
     async def announce(self, names: list[str], source: AudioFormat, pcm: bytes) -> dict[str, str]:
         """Play `pcm` in the rooms called `names`, all if there are none; return why it was not heard, by room."""
-        wanted = [link for link in self.links if not names or link.room.name in names]
+        wanted = [link for link in self.all if not names or link.room.name in names]
         results = await asyncio.gather(*(link.announce(source, pcm) for link in wanted), return_exceptions=True)
         failed: dict[str, str] = {}
         for link, result in zip(wanted, results, strict=True):
@@ -46,4 +100,15 @@ class Hub:
 
     def described(self) -> list[dict[str, Any]]:
         """Return the state of every room, fit for JSON."""
-        return [link.described() for link in self.links]
+        return [link.described() for link in self.all]
+
+    def _link(self, room: Room) -> RoomLink:
+        return RoomLink(room, self._settings, self._stages, self._bus, self.arbiter, self._clockwork)
+
+    def _begin(self, link: Link) -> None:
+        self._tasks[link] = asyncio.create_task(link.run(), name=f"link {link.room.name}")
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

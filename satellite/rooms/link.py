@@ -13,12 +13,14 @@ from wyoming.ping import Ping, Pong
 from wyoming.satellite import PauseSatellite, RunSatellite
 
 from satellite.audio import AudioFormat
+from satellite.commands.clockwork import Clockwork
 from satellite.config_rooms import Hub, Room
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.backoff import Backoff
 from satellite.rooms.conversation import Conversation
+from satellite.rooms.ringing import Ringing
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts, dial
 
@@ -31,6 +33,8 @@ _DEAD_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 _GOODBYE_SECONDS = 1.0
+_FORGETFUL_SECONDS = 60.0
+"""How long a satellite may take to notice that it has lost us, and turn us away as a second server."""
 
 
 class LinkState(StrEnum):
@@ -49,17 +53,32 @@ class LinkState(StrEnum):
 class RoomLink:
     """One room: `run` it for as long as the daemon serves."""
 
-    def __init__(self, room: Room, hub: Hub, stages: Stages, bus: EventBus, arbiter: Arbiter) -> None:
+    def __init__(
+        self,
+        room: Room,
+        hub: Hub,
+        stages: Stages,
+        bus: EventBus,
+        arbiter: Arbiter,
+        clockwork: Clockwork | None = None,
+    ) -> None:
+        """Prepare to drive a room; the timers of `clockwork` that belong there ring there."""
         self.room = room
         self.state = LinkState.CONNECTING
         self.words = f"{room.name} is being dialled"
         self.since = time.monotonic()
         self.reconnections = 0
-        self._hub = hub
+        self.hub = hub
+        """Settings for the next connection."""
+
         self._stages = stages
         self._bus = bus
         self._arbiter = arbiter
+        self._clockwork = clockwork
+        self._ringing: asyncio.Task[None] | None = None
         self._conversation: Conversation | None = None
+        self._heartbeat: Ping | Describe = Ping()
+        self._ours_until = float("-inf")
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
 
     async def run(self) -> None:
@@ -99,17 +118,22 @@ class RoomLink:
         try:
             connection = await dial(self.room.uri, Timeouts(idle_seconds=_DEAD_SECONDS))
         except DaemonUnreachable as error:
-            self._become(LinkState.OFF, f"{self.room.name} does not answer: {error}; is it switched on?")
+            self._become(LinkState.OFF, f"{self.room.name}: {error}; is it switched on?")
             raise
-        conversation = Conversation(connection, self._stages, self._bus, self.room, self._hub, self._arbiter)
+        conversation = Conversation(connection, self._stages, self._bus, self.room, self.hub, self._arbiter)
         pings = asyncio.create_task(self._ping(connection), name=f"ping {self.room.name}")
         try:
             await self._serve(connection, conversation)
         finally:
-            pings.cancel()
-            self._conversation = None
+            tasks = [pings, *([self._ringing] if self._ringing else [])]
+            for task in tasks:
+                task.cancel()
+            if self._conversation is not None:
+                self._ours_until = time.monotonic()
+                self.reconnections += 1
+            self._conversation = self._ringing = None
             await conversation.close()
-            await asyncio.gather(pings, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(ConnectionError, ProtocolError, TimeoutError):
                 async with asyncio.timeout(_GOODBYE_SECONDS):
                     await connection.send(PauseSatellite())
@@ -122,15 +146,17 @@ class RoomLink:
             async for event in connection:
                 if event.type == "info" and not described:
                     described = True
-                    if not self._is_satellite(Info.from_event(event)):
+                    info = Info.from_event(event)
+                    if not self._is_satellite(info):
                         return
-                    await connection.send(RunSatellite(), Ping())
+                    self._heartbeat = _heartbeat(info)
+                    await connection.send(RunSatellite(), self._heartbeat)
                 elif event.type == "ping":
                     await connection.send(Pong(text=Ping.from_event(event).text))
-                elif event.type != "info":
+                elif event.type != "info" or isinstance(self._heartbeat, Describe):
                     if not claimed:
                         claimed = True
-                        self._welcome(conversation)
+                        self._welcome(connection, conversation)
                     await self._take(conversation, event)
         except ProtocolError as error:
             if claimed or not described or error.code != "protocol-timeout":
@@ -151,7 +177,7 @@ class RoomLink:
             while True:
                 await asyncio.sleep(_PING_SECONDS)
                 if self.state is LinkState.CONNECTED:
-                    await connection.send(Ping())
+                    await connection.send(self._heartbeat)
 
     def _is_satellite(self, info: Info) -> bool:
         if info.satellite is None:
@@ -159,16 +185,21 @@ class RoomLink:
             return False
         return True
 
-    def _welcome(self, conversation: Conversation) -> None:
+    def _welcome(self, connection: Connection, conversation: Conversation) -> None:
         self._conversation = conversation
+        if self._clockwork is not None:
+            ringing = Ringing(self._clockwork, self._stages, self.room, connection.send, conversation.announce)
+            conversation.on_call = ringing.hush
+            self._ringing = asyncio.create_task(ringing.run(), name=f"timers {self.room.name}")
         self._backoff.reset()
         self._become(LinkState.CONNECTED, f"{self.room.name} is connected")
 
     def _note_end(self, *, described: bool, claimed: bool) -> None:
         """Tell what the end of a connection means: who describes himself, but takes no orders, has another master."""
         if claimed:
-            self.reconnections += 1
             self._become(LinkState.OFF, f"{self.room.name} has hung up; it is dialled again")
+        elif described and time.monotonic() - self._ours_until < _FORGETFUL_SECONDS:
+            self._become(LinkState.OFF, f"{self.room.name} clings to the connection that was lost; it is dialled again")
         elif described:
             self._become(
                 LinkState.HELD,
@@ -185,3 +216,8 @@ class RoomLink:
             self.since = time.monotonic()
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
             _LOGGER.log(level, "room %s", words)
+
+
+def _heartbeat(info: Info) -> Ping | Describe:
+    """Return what a satellite that lives answers; wyoming-satellite 1.0 tells no version and knows no `ping`."""
+    return Ping() if info.satellite is not None and info.satellite.version is not None else Describe()

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import numpy as np
 import soxr
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.event import Event, Eventable
 
 from satellite.audio import AudioFormat
 
@@ -18,15 +20,27 @@ _PLAYED_SECONDS = 2.0
 Send = Callable[..., Awaitable[None]]
 
 
+class Peer(Protocol):
+    """Where the events of a room go: a satellite's connection, or the host's own speaker."""
+
+    async def send(self, *events: Event | Eventable) -> None:
+        """Hand events on."""
+
+    def abort(self) -> None:
+        """End it: it cannot go on."""
+
+
 class Playback:
     """The speaker of one room; one answer or announcement at a time."""
 
-    def __init__(self, send: Send, lead_seconds: float) -> None:
+    def __init__(self, send: Send, lead_seconds: float, drop: Callable[[], object] = lambda: None) -> None:
+        """Send sound by `send`; `drop` takes back what was sent and has not been heard, where that can be."""
         self.format: AudioFormat | None = None
         """What the speaker wants; None takes whatever a voice gives."""
 
         self._send: Callable[..., Awaitable[None]] = send
         self._lead_seconds = lead_seconds
+        self._drop = drop
         self._began_at = 0.0
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
@@ -64,6 +78,7 @@ class Playback:
 
     async def silence(self) -> None:
         """End the sound now: what was not sent never will be."""
+        self._drop()
         if self._source is not None:
             self._source = None
             await self._send(AudioStop())

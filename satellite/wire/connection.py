@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -159,6 +160,13 @@ def _peer_name(writer: asyncio.StreamWriter) -> str:
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "local socket"
 
 
+def _reason(error: Exception) -> str:
+    """Return why a connection failed, without the numbers and addresses that asyncio adds."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
 async def dial(uri: str, timeouts: Timeouts | None = None, *, connect_seconds: float = 5.0) -> Connection:
     """Connect to `tcp://host:port` or `unix:///path`; raises `DaemonUnreachable`."""
     try:
@@ -171,5 +179,5 @@ async def dial(uri: str, timeouts: Timeouts | None = None, *, connect_seconds: f
             else:
                 raise DaemonUnreachable(f"{uri} is no address; expected tcp://host:port or unix:///path")
     except (OSError, ValueError) as error:
-        raise DaemonUnreachable(f"nothing answers at {uri}: {error or type(error).__name__}") from error
+        raise DaemonUnreachable(f"nothing answers at {uri}: {_reason(error)}") from error
     return Connection(reader, writer, timeouts or Timeouts(idle_seconds=60.0))

@@ -1,0 +1,135 @@
+"""Who speaks up while the daemon answers: somebody who calls again, or says that it shall stop."""
+
+import asyncio
+from dataclasses import dataclass
+
+from satellite.audio import BYTES_PER_SECOND, seconds_of
+from satellite.config_rooms import Place
+from satellite.engines import Vad
+from satellite.errors import StageError
+from satellite.turn.inbox import AudioInbox
+from satellite.turn.recorder import Recorder
+from satellite.turn.stages import Stages
+
+_CALL_BYTES = BYTES_PER_SECOND * 3 // 2
+"""What is heard again after an answer, in case a wake word was being said when it ended."""
+
+_LEAST_WORD_SECONDS = 0.12
+_LONGEST_WORD_SECONDS = 1.2
+"""How long somebody speaks who says no more than "stop"; an answer that comes back from the speaker is longer."""
+
+_WORD_END_SECONDS = 0.2
+_WORD_BYTES = int((_LONGEST_WORD_SECONDS + 1) * BYTES_PER_SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """What somebody said; the answer ends."""
+
+    wake_word: str | None
+    """None when it shall only stop."""
+
+
+class Interrupter:
+    """Listens to the room while an answer is made and heard."""
+
+    def __init__(self, stages: Stages, room: Place, inbox: AudioInbox) -> None:
+        self.last_heard = b""
+        """The end of what was listened to."""
+
+        self._stages = stages
+        self._room = room
+        self._inbox = inbox
+        self._words: asyncio.Queue[bytes] = asyncio.Queue(1)
+
+    async def wait(self) -> Interruption:
+        """Return the interruption. What was said behind a wake word is put back into the inbox."""
+        ways = [
+            asyncio.create_task(self._wake_word(), name="wake word amid an answer"),
+            asyncio.create_task(self._stop(), name="stop amid an answer"),
+        ]
+        try:
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            return next(way for way in ways if way in done).result()
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _wake_word(self) -> Interruption:
+        engine = await self._stages.wake_engine()
+        vad = await self._stages.engines.vad.get(self._stages.config.deadlines.load_seconds)
+        words = _Words(vad, self._stages.config.vad.threshold)
+        stream = await engine.stream(self._room.wake_words)
+        fed_seconds = 0.0
+        try:
+            async for pcm in self._inbox:
+                fed_seconds += seconds_of(pcm)
+                self.last_heard = (self.last_heard + pcm)[-_CALL_BYTES:]
+                for detection in await stream.feed(pcm):
+                    after = int(BYTES_PER_SECOND * max(0.0, fed_seconds - detection.seconds)) // 2 * 2
+                    self._inbox.unread(pcm[max(0, len(pcm) - after) :] if after else b"")
+                    return Interruption(detection.name)
+                word = await words.feed(pcm)
+                if word and not self._words.full():
+                    self._words.put_nowait(word)
+        finally:
+            stream.close()
+        return await asyncio.Future()  # no more audio: nobody will interrupt
+
+    async def _stop(self) -> Interruption:
+        while True:
+            word = await self._words.get()
+            recorder = Recorder(
+                self._stages.engines.vad.engine,
+                threshold=self._stages.config.vad.threshold,
+                max_seconds=seconds_of(word),
+            )
+            await recorder.feed(word)
+            try:
+                heard = await self._stages.transcribe(recorder, self._room.language)
+            except StageError:  # the answer goes on, and whoever speaks next is understood perhaps
+                continue
+            if await self._stages.means_stop(heard.text, heard.language or self._room.language):
+                return Interruption(None)
+
+
+class _Words:
+    """Cuts out what somebody says in a word or two."""
+
+    def __init__(self, vad: Vad, threshold: float) -> None:
+        self._stream = vad.stream()
+        self._window_bytes = int(vad.window_seconds * BYTES_PER_SECOND)
+        self._threshold = threshold
+        self._pending = bytearray()
+        self._pcm = bytearray()
+        self._spoken_seconds = self._silence_seconds = 0.0
+
+    async def feed(self, pcm: bytes) -> bytes:
+        """Return the latest words that ended in `pcm`, with a little silence around them; empty when none did."""
+        self._pending += pcm
+        found = b""
+        for probability in await self._stream.feed(pcm):
+            window = bytes(self._pending[: self._window_bytes])
+            del self._pending[: self._window_bytes]
+            found = self._advance(window, probability >= self._threshold) or found
+        return found
+
+    def _advance(self, window: bytes, is_speech: bool) -> bytes:
+        self._pcm += window
+        del self._pcm[:-_WORD_BYTES]
+        if is_speech:
+            self._spoken_seconds += self._silence_seconds + seconds_of(window)
+            self._silence_seconds = 0.0
+        elif self._spoken_seconds:
+            self._silence_seconds += seconds_of(window)
+            if self._silence_seconds >= _WORD_END_SECONDS:
+                return self._taken()
+        return b""
+
+    def _taken(self) -> bytes:
+        found = _LEAST_WORD_SECONDS <= self._spoken_seconds <= _LONGEST_WORD_SECONDS
+        pcm = bytes(self._pcm) if found else b""
+        self._pcm.clear()
+        self._spoken_seconds = self._silence_seconds = 0.0
+        return pcm

@@ -1,0 +1,261 @@
+"""The host's own room: its microphone and its speaker, with the same conversation as a satellite that is dialled.
+
+To the conversation the room is a satellite that streams all the time; what would go over the network stays here.
+While somebody else drives the room, a `Guest` takes the conversation's place.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from wyoming.audio import AudioChunk
+from wyoming.event import Event, Eventable
+from wyoming.pipeline import PipelineStage, RunPipeline
+
+from satellite.audio import CANONICAL, AudioFormat, seconds_of
+from satellite.commands.clockwork import Clockwork
+from satellite.config import Config
+from satellite.errors import SatelliteError
+from satellite.events import EventBus
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.backoff import Backoff
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.link import LinkState
+from satellite.rooms.microphones import microphone, silence
+from satellite.rooms.ringing import Ringing
+from satellite.rooms.speaker import SoundEvents, Speaker
+from satellite.rooms.speakers import sink
+from satellite.turn.stages import Stages
+
+_LOGGER = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 5.0
+"""Somebody who has plugged the microphone in again does not want to wait for longer."""
+
+_STEADY_SECONDS = 5.0
+"""A microphone that was heard for so long is tried again soon."""
+
+
+class Guest(Protocol):
+    """Who drives the room in the place of its own conversation."""
+
+    async def heard(self, pcm: bytes) -> None:
+        """Take what the room hears; never raises."""
+
+
+class LocalRoom:
+    """The host's own room: `run` it for as long as the daemon serves."""
+
+    def __init__(
+        self, config: Config, stages: Stages, bus: EventBus, arbiter: Arbiter, clockwork: Clockwork | None = None
+    ) -> None:
+        """Prepare the room of `config.microphone`; the timers of `clockwork` that belong there ring there."""
+        self.room = config.host_room
+        self.state = LinkState.CONNECTING
+        self.words = f"{self.room.name} is being opened"
+        self.since = time.monotonic()
+        self.reconnections = 0
+        self.speaker = Speaker(sink(config.speaker), config.speaker.words) if config.speaker.given else None
+        self._stages = stages
+        self._bus = bus
+        self._arbiter = arbiter
+        self._ringing: Ringing | None = None
+        if clockwork is not None and self.speaker is not None:
+            self._ringing = Ringing(clockwork, stages, self.room, _nobody, self.announce)
+        self._listen = microphone(config.microphone)
+        self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+        self._conversation: Conversation | None = None
+        self.guest: Guest | None = None
+        self._guest_words = ""
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen and talk until cancelled."""
+        while True:
+            try:
+                await self._live()
+            except* Exception:  # the room's boundary: whatever broke it, the daemon goes on
+                _LOGGER.exception("room %s: an unexpected failure", self.room.name)
+                self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
+            await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
+
+    async def _live(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear(), name="microphone")
+            tasks.create_task(self._converse(), name=f"conversations {self.room.name}")
+            if self.speaker is not None:
+                tasks.create_task(self.speaker.run(), name="speaker")
+            if self._ringing is not None:
+                tasks.create_task(self._ringing.run(), name=f"timers {self.room.name}")
+
+    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
+        """Play `pcm`; returns when it has been heard. Raises `SatelliteError` when there is nothing to play it with."""
+        if self.speaker is None:
+            raise SatelliteError(f"{self.room.name} has no speaker", code="room-unreachable")
+        if self._conversation is not None:
+            await self._conversation.announce(source, pcm)
+        else:
+            await self.play(source, pcm)
+        if self.speaker.trouble:
+            raise SatelliteError(self.speaker.trouble, code="room-unreachable")
+
+    async def play(self, source: AudioFormat, pcm: bytes) -> None:
+        """Play `pcm` after what is being heard, in no conversation; returns when it has been heard, or dropped."""
+        if self.speaker is None:
+            return
+        utterance = self.speaker.begin(source)
+        self.speaker.feed(utterance, pcm)
+        utterance.end()
+        try:
+            await utterance.over.wait()
+        except asyncio.CancelledError:
+            utterance.drop()
+            raise
+
+    def lend(self, guest: Guest, words: str) -> None:
+        """Let `guest` drive the room from now on; `words` say who that is."""
+        self.guest, self._guest_words = guest, words
+        self._changed.set()
+        _LOGGER.info("room %s is driven by %s", self.room.name, words)
+
+    def take_back(self, guest: Guest) -> None:
+        """Drive the room by its own conversation again, if `guest` has it."""
+        if self.guest is guest:
+            self.guest = None
+            self._changed.set()
+            _LOGGER.info("room %s is its own again", self.room.name)
+
+    def hush(self) -> None:
+        """Somebody calls: a timer that rings has done its duty."""
+        if self._ringing is not None:
+            self._ringing.hush()
+
+    def described(self) -> dict[str, Any]:
+        """Return the room's state, fit for JSON."""
+        words = self.words
+        if self.speaker is not None and self.speaker.trouble:
+            words += f"; {self.speaker.trouble}"
+        own = self._conversation.doing if self._conversation else ""
+        return {
+            "room": self.room.name,
+            "uri": "local",
+            "area": self.room.area,
+            "state": self.state,
+            "words": words,
+            "doing": f"driven by {self._guest_words}" if self.guest else own,
+            "since_seconds": round(time.monotonic() - self.since, 1),
+            "reconnections": self.reconnections,
+        }
+
+    # The microphone.
+
+    async def _hear(self) -> None:
+        """Hand on what the microphone hears; where there is none for a while, silence."""
+        while True:
+            try:
+                await self._hear_once()
+                self._become(LinkState.CONNECTED, f"{self.room.name}: the recording is over")
+                rest = float("inf")
+            except (SatelliteError, OSError) as error:
+                self._become(LinkState.OFF, f"{self.room.name} hears nothing: {error}")
+                rest = self._backoff.next()
+            async with aclosing(silence(rest)) as blocks:
+                async for pcm in blocks:
+                    await self._hand_on(pcm)
+
+    async def _hear_once(self) -> None:
+        heard_seconds = 0.0
+        async with aclosing(self._listen()) as blocks:
+            async for pcm in blocks:
+                if self.state is not LinkState.CONNECTED:
+                    self.reconnections += self.state is LinkState.OFF
+                    self._become(LinkState.CONNECTED, f"{self.room.name} hears")
+                heard_seconds += seconds_of(pcm)
+                if heard_seconds >= _STEADY_SECONDS:
+                    self._backoff.reset()
+                await self._hand_on(pcm)
+
+    async def _hand_on(self, pcm: bytes) -> None:
+        if self.guest is not None:
+            await self.guest.heard(pcm)
+        elif self._conversation is not None:
+            chunk = AudioChunk(CANONICAL.rate, CANONICAL.width, CANONICAL.channels, pcm)
+            await self._conversation.take(chunk.event())
+
+    # The conversations.
+
+    async def _converse(self) -> None:
+        """Hold conversations while no guest drives the room."""
+        while True:
+            self._changed.clear()
+            if self.guest is None:
+                await self._own()
+            else:
+                await self._changed.wait()
+
+    async def _own(self) -> None:
+        """Hold conversations until a guest comes, or one breaks."""
+        peer = _Peer(self.speaker)
+        conversation = Conversation(
+            peer, self._stages, self._bus, self.room, self._stages.config.hub, self._arbiter, peer.sound.drop
+        )
+        peer.heard = conversation.take
+        tasks = [
+            asyncio.create_task(self._changed.wait(), name="guest"),
+            asyncio.create_task(peer.broken.wait(), name="broken"),
+        ]
+        conversation.on_call = self.hush
+        end = PipelineStage.TTS if self.speaker is not None else PipelineStage.HANDLE
+        try:
+            await conversation.take(RunPipeline(PipelineStage.WAKE, end, restart_on_end=True).event())
+            self._conversation = conversation
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._conversation = None
+            peer.sound.drop()
+            for task in tasks:  # before anything is awaited: the room may end in the middle of this
+                task.cancel()
+            await conversation.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            peer.sound.drop()
+        if peer.broken.is_set():
+            await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
+
+    def _become(self, state: LinkState, words: str) -> None:
+        """Come into a state; told once."""
+        known = state is self.state
+        self.state, self.words = state, words
+        if not known:
+            self.since = time.monotonic()
+            level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
+            _LOGGER.log(level, "room %s", words)
+
+
+class _Peer:
+    """Stands for the connection to a satellite: takes what would be sent to it, and plays what is sound of that."""
+
+    def __init__(self, speaker: Speaker | None) -> None:
+        self.sound = SoundEvents(speaker, self._played)
+        self.heard: Callable[[Event], Awaitable[None]] | None = None
+        self.broken = asyncio.Event()
+
+    async def send(self, *events: Event | Eventable) -> None:
+        """Play what is sound."""
+        for event in events:
+            self.sound.take(event if isinstance(event, Event) else event.event())
+
+    def abort(self) -> None:
+        """The conversation cannot go on."""
+        self.broken.set()
+
+    async def _played(self) -> None:
+        if self.heard is not None:
+            await self.heard(Event("played"))
+
+
+async def _nobody(*events: Event | Eventable) -> None:
+    """Stand for a satellite that would be told of the timers."""

@@ -1,0 +1,142 @@
+"""The host's microphone: a device, or a file, a pipe or a program that stands for one."""
+
+import asyncio
+import os
+import stat
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+from satellite.audio import BYTES_PER_SECOND, RATE, AudioFormat, Converter, read_wav, seconds_of
+from satellite.config_local import Sound
+from satellite.errors import SatelliteError
+from satellite.microphone import ended, listen
+
+_BLOCK_BYTES = 1024
+"""32 ms."""
+
+_STALL_SECONDS = 2.0
+"""What gives nothing for so long is taken for gone, as a device is."""
+
+_SLACK_SECONDS = 0.1
+"""How much of a delay is caught up with; more is simply late."""
+
+Listen = Callable[[], AsyncGenerator[bytes, None]]
+
+
+class Pace:
+    """Lets time pass as sound does, but for a lead."""
+
+    def __init__(self, lead_seconds: float = 0.0) -> None:
+        self._lead_seconds = lead_seconds
+        self._due: float | None = None
+
+    async def elapse(self, seconds: float) -> None:
+        """Return `seconds` after the last time, at once if it is later than that."""
+        now = asyncio.get_running_loop().time()
+        self._due = (now if self._due is None else max(self._due, now - _SLACK_SECONDS)) + seconds
+        await asyncio.sleep(max(0.0, self._due - self._lead_seconds - now))
+
+
+def microphone(settings: Sound) -> Listen:
+    """Return what yields canonical audio in real time.
+
+    It raises `SatelliteError` or `OSError` when there is none, or when it has gone; it ends only where no more will
+    ever come: at the end of a recording.
+    """
+    if settings.device is not None:
+        name = settings.device
+        return lambda: listen(name)
+    if settings.command:
+        return lambda: _program(settings)
+    return lambda: _file(settings)
+
+
+async def _file(settings: Sound) -> AsyncGenerator[bytes, None]:
+    path = settings.file
+    assert path is not None
+    if stat.S_ISFIFO((await asyncio.to_thread(path.stat)).st_mode):
+        sound = _pipe(path, settings)
+    else:
+        sound = _recording(await asyncio.to_thread(_read, path, settings))
+    async with aclosing(sound):
+        async for pcm in sound:
+            yield pcm
+
+
+def _read(path: Path, settings: Sound) -> bytes:
+    if path.suffix.lower() != ".wav":
+        converter = Converter(_layout(settings))
+        return converter.convert(path.read_bytes()) + converter.flush()
+    try:
+        return read_wav(path)
+    except (EOFError, ValueError) as error:
+        raise SatelliteError(f"{path} is no WAV file: {error}", code="no-microphone") from error
+
+
+async def _recording(pcm: bytes) -> AsyncGenerator[bytes, None]:
+    pace = Pace()
+    for at in range(0, len(pcm), _BLOCK_BYTES):
+        block = pcm[at : at + _BLOCK_BYTES]
+        await pace.elapse(seconds_of(block))
+        yield block
+
+
+async def _pipe(path: Path, settings: Sound) -> AsyncGenerator[bytes, None]:
+    """Yield what somebody writes into a named pipe."""
+    reader = asyncio.StreamReader()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # returns at once, whether or not anybody writes
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        async with aclosing(_raw(reader, settings)) as sound:
+            async for pcm in sound:
+                yield pcm
+    finally:
+        transport.close()
+
+
+async def _program(settings: Sound) -> AsyncGenerator[bytes, None]:
+    """Yield what a program writes."""
+    process = await asyncio.create_subprocess_exec(*settings.command, stdin=DEVNULL, stdout=PIPE)
+    assert process.stdout is not None
+    try:
+        async with aclosing(_raw(process.stdout, settings)) as sound:
+            async for pcm in sound:
+                yield pcm
+    finally:
+        await ended(process)
+
+
+async def _raw(reader: asyncio.StreamReader, settings: Sound) -> AsyncGenerator[bytes, None]:
+    """Yield raw audio, no faster than it is heard."""
+    converter = Converter(_layout(settings))
+    pace = Pace()
+    while True:
+        try:
+            async with asyncio.timeout(_STALL_SECONDS):
+                data = await reader.read(_BLOCK_BYTES)
+        except TimeoutError:
+            data = b""
+        if not data:
+            raise SatelliteError(f"the microphone {settings.words} gives no sound", code="microphone-gone")
+        pcm = converter.convert(data)
+        await pace.elapse(seconds_of(pcm))
+        yield pcm
+
+
+def _layout(settings: Sound) -> AudioFormat:
+    return AudioFormat(settings.rate or RATE)
+
+
+async def silence(seconds: float) -> AsyncGenerator[bytes, None]:
+    """Yield what a room sounds like in which nobody speaks, in real time."""
+    pace = Pace()
+    left = seconds
+    while left > 0:
+        block = bytes(BYTES_PER_SECOND // 10)
+        await pace.elapse(seconds_of(block))
+        left -= seconds_of(block)
+        yield block

@@ -1,0 +1,119 @@
+"""The timers of one room: its satellite is told of them, and the room rings for those that have ended."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from satellite.audio import AudioFormat
+from satellite.commands.clockwork import Clockwork
+from satellite.commands.events import wyoming_event
+from satellite.commands.timer import TimerEventKind
+from satellite.commands.words import ended
+from satellite.config_rooms import Place
+from satellite.engines import VoiceChoice
+from satellite.errors import ProtocolError, SatelliteError
+from satellite.rooms.announcing import chime
+from satellite.turn.stages import Stages, once
+
+_LOGGER = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 2.0
+"""Between one ring and the next; for how long it rings at most, the timers know."""
+
+_AGAIN_SECONDS = 5.0
+"""When it is tried again after it could not be heard."""
+
+_CHIMES = 2
+_PLAIN = AudioFormat(22050, 2, 1)
+"""The format of a chime without words."""
+
+
+class Ringing:
+    """Tells and rings while a satellite is connected; until it has rung once, a timer waits for the next connection."""
+
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        stages: Stages,
+        room: Place,
+        send: Callable[..., Awaitable[None]],
+        announce: Callable[[AudioFormat, bytes], Awaitable[None]],
+    ) -> None:
+        """Tell by `send`; ring by `announce`, which returns once it has been heard, and falls silent if cancelled."""
+        self._clockwork = clockwork
+        self._stages = stages
+        self._room = room
+        self._send = send
+        self._announce = announce
+        self._ring: asyncio.Task[None] | None = None
+        self._words: str | None = None
+        self._sound = (_PLAIN, b"")
+
+    async def run(self) -> None:
+        """Follow the timers of the room until cancelled, or the connection breaks."""
+        try:
+            while True:
+                await self._follow()
+        except (ConnectionError, ProtocolError):
+            return
+        finally:
+            if (ring := self._stop()) is not None:
+                await asyncio.gather(ring, return_exceptions=True)
+
+    def hush(self) -> None:
+        """Somebody called: what rings, or is being told, has done its duty."""
+        self._clockwork.timers.heard(self._clockwork.timers.missed(self._room.name))
+        self._clockwork.timers.silence(self._room.name)
+        self._stop()
+
+    async def _follow(self) -> None:
+        """Hand on events; ends when there were too many at once, to begin anew with what is the case by then."""
+        with self._clockwork.subscribe(self._room.name) as events:
+            async for event in events:
+                if (told := wyoming_event(event)) is not None:
+                    await self._send(told)
+                match event.kind:
+                    case TimerEventKind.FINISHED | TimerEventKind.MISSED:
+                        if self._ring is None or self._ring.done():
+                            self._ring = asyncio.create_task(self._rings(), name=f"ring {self._room.name}")
+                    case TimerEventKind.SILENCED if not self._clockwork.timers.owed(self._room.name):
+                        self._stop()
+
+    def _stop(self) -> asyncio.Task[None] | None:
+        """Fall silent; return the task that has to end."""
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            ring.cancel()
+        return ring
+
+    async def _rings(self) -> None:
+        timers = self._clockwork.timers
+        self._words = None
+        while owed := [event.timer for event in timers.owed(self._room.name)]:
+            words = " ".join(ended(timer, late=timers.late(timer)) for timer in owed)
+            sound = await self._sound_of(words)
+            try:
+                await self._announce(*sound)
+                timers.heard(owed)
+                pause = _PAUSE_SECONDS
+            except (SatelliteError, ConnectionError) as error:
+                _LOGGER.debug("room %s: a timer could not ring: %s", self._room.name, error)
+                pause = _AGAIN_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _sound_of(self, words: str) -> tuple[AudioFormat, bytes]:
+        """Return chimes and words; the chimes alone where nothing can be spoken."""
+        if words == self._words:
+            return self._sound
+        format_, spoken = _PLAIN, b""
+        try:
+            speaker = await self._stages.speaker(VoiceChoice(self._room.voice, self._room.language))
+            format_ = speaker.format
+            async with aclosing(self._stages.speak(once(words), speaker)) as pieces:
+                async for piece in pieces:
+                    spoken += piece.pcm
+        except SatelliteError as error:
+            _LOGGER.warning("room %s: a timer rings without words: [%s] %s", self._room.name, error.code, error)
+        self._words, self._sound = words, (format_, chime(format_) * _CHIMES + spoken)
+        return self._sound

@@ -1,0 +1,243 @@
+"""The host's speaker: one utterance after the other, each told of when it has been heard, all of it dropped at once."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from wyoming.audio import AudioChunk, AudioStart
+from wyoming.event import Event
+
+from satellite.audio import CANONICAL, WIDTH, AudioFormat, Converter
+from satellite.errors import SatelliteError
+from satellite.rooms.playback import Fitter
+from satellite.rooms.speakers import Sink
+
+_LOGGER = logging.getLogger(__name__)
+
+_FRAME_SECONDS = 0.02
+"""How finely sound is handed on: it can be silenced between two frames."""
+
+_MOST_BYTES = 16 * 1024 * 1024
+"""Sound that may wait, some six minutes of a voice: Home Assistant sends all of an answer at once. More is dropped."""
+
+_MOST_UTTERANCES = 32
+
+
+class Utterance:
+    """Sound from its start to its stop."""
+
+    def __init__(self, layout: AudioFormat, played: Callable[[], Awaitable[None]] | None, owner: object) -> None:
+        self.format = layout
+        self.owner = owner
+        self.played = played
+        """Called once it has been heard, or cannot be; not if it was dropped."""
+
+        self.dropped = False
+        self.over = asyncio.Event()
+        """It has been heard, or never will be."""
+
+        self.ended = asyncio.Event()
+        self.waiting_bytes = 0
+        self._chunks: deque[bytes] = deque()
+        self._news = asyncio.Event()
+
+    def feed(self, pcm: bytes) -> None:
+        """Add sound."""
+        if not self.dropped and not self.over.is_set():
+            self._chunks.append(pcm)
+            self.waiting_bytes += len(pcm)
+            self._news.set()
+
+    def end(self) -> None:
+        """There is no more sound."""
+        self.ended.set()
+        self._news.set()
+
+    def drop(self) -> None:
+        """Be silent."""
+        self.dropped = True
+        self._chunks.clear()
+        self.waiting_bytes = 0
+        self.over.set()
+
+    async def next(self) -> bytes | None:
+        """Return more sound, None at its end."""
+        while not self._chunks:
+            if self.ended.is_set():
+                return None
+            self._news.clear()
+            await self._news.wait()
+        pcm = self._chunks.popleft()
+        self.waiting_bytes -= len(pcm)
+        return pcm
+
+
+class Speaker:
+    """Plays what it is given; `run` it for as long as the room is there."""
+
+    def __init__(self, sink: Sink, words: str) -> None:
+        self._sink = sink
+        self._words = words
+        self.trouble = ""
+        """Why nothing is heard; empty while all is well, or nothing was tried."""
+
+        self._queue: deque[Utterance] = deque()
+        self._current: Utterance | None = None
+        self._playing: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    def begin(
+        self, layout: AudioFormat, played: Callable[[], Awaitable[None]] | None = None, owner: object = None
+    ) -> Utterance:
+        """Begin an utterance, which is heard after those before it."""
+        utterance = Utterance(layout, played, owner)
+        if len(self._queue) >= _MOST_UTTERANCES:
+            utterance.drop()
+        else:
+            self._queue.append(utterance)
+            self._news.set()
+        return utterance
+
+    def feed(self, utterance: Utterance, pcm: bytes) -> None:
+        """Add to an utterance, unless too much waits already."""
+        waiting = [*self._queue, *([self._current] if self._current else [])]
+        if sum(one.waiting_bytes for one in waiting) + len(pcm) <= _MOST_BYTES:
+            utterance.feed(pcm)
+
+    def drop(self, owner: object = None) -> bool:
+        """Silence, now, the utterances of `owner`, or all; return whether there were any."""
+        waiting = [*self._queue, *([self._current] if self._current else [])]
+        dropped = [one for one in waiting if owner in (None, one.owner)]
+        for utterance in dropped:
+            utterance.drop()
+        self._queue = deque(one for one in self._queue if not one.dropped)
+        if self._playing is not None and self._current in dropped:
+            self._sink.silence()
+            self._playing.cancel()
+        return bool(dropped)
+
+    async def run(self) -> None:
+        """Play until cancelled; a sink that fails costs its utterance, and is tried anew with the next one."""
+        try:
+            while True:
+                while not self._queue:
+                    self._news.clear()
+                    await self._news.wait()
+                self._current = self._queue.popleft()
+                await self._finish(self._current)
+                self._current = None
+        finally:
+            self.drop()
+            if self._playing is not None:
+                self._playing.cancel()
+                await asyncio.gather(self._playing, return_exceptions=True)
+            await self._sink.release()
+
+    async def _finish(self, utterance: Utterance) -> None:
+        self._playing = asyncio.create_task(self._play(utterance), name="utterance")
+        await asyncio.wait([self._playing])
+        task, self._playing = self._playing, None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+            await self._either(utterance.ended, utterance.over)
+        utterance.over.set()
+        if not utterance.dropped and utterance.played is not None:
+            await utterance.played()
+
+    async def _play(self, utterance: Utterance) -> None:
+        try:
+            taken = await self._sink.open(utterance.format)
+            adapter = _Adapter(utterance.format, taken)
+            frame_bytes = int(taken.rate * _FRAME_SECONDS) * taken.frame_bytes
+            while (pcm := await utterance.next()) is not None:
+                await self._write(adapter.fit(pcm), frame_bytes)
+            await self._write(adapter.flush(), frame_bytes)
+            await self._sink.finish()
+            if self.trouble:
+                _LOGGER.info("the speaker %s is back", self._words)
+            self.trouble = ""
+        finally:
+            await self._sink.close()
+
+    async def _write(self, pcm: bytes, frame_bytes: int) -> None:
+        for at in range(0, len(pcm), frame_bytes):
+            await self._sink.write(pcm[at : at + frame_bytes])
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, SatelliteError | OSError):
+            _LOGGER.error("the speaker %s: an unexpected failure", self._words, exc_info=error)
+        elif not self.trouble:
+            _LOGGER.warning("nothing is heard: %s", error)
+        self.trouble = str(error)
+
+    async def _either(self, *events: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+class SoundEvents:
+    """Plays Wyoming's audio events on a speaker, and tells when each utterance of theirs has been heard."""
+
+    def __init__(self, speaker: Speaker | None, played: Callable[[], Awaitable[None]]) -> None:
+        self._speaker = speaker
+        self._played = played
+        self._utterance: Utterance | None = None
+
+    def take(self, event: Event) -> None:
+        """Take an event; all but `audio-start`, `audio-chunk` and `audio-stop` are ignored."""
+        if self._speaker is None:
+            return
+        match event.type:
+            case "audio-start":
+                self._end()
+                start = AudioStart.from_event(event)
+                self._begin(self._speaker, AudioFormat(start.rate, start.width, start.channels))
+            case "audio-chunk":
+                chunk = AudioChunk.from_event(event)
+                utterance = self._utterance or self._begin(
+                    self._speaker, AudioFormat(chunk.rate, chunk.width, chunk.channels)
+                )
+                self._speaker.feed(utterance, chunk.audio)
+            case "audio-stop":
+                self._end()
+
+    def drop(self) -> bool:
+        """Silence what came by these events; what still comes of the present utterance is not heard either."""
+        return self._speaker is not None and self._speaker.drop(self)
+
+    def _begin(self, speaker: Speaker, layout: AudioFormat) -> Utterance:
+        self._utterance = speaker.begin(layout, self._played, self)
+        return self._utterance
+
+    def _end(self) -> None:
+        utterance, self._utterance = self._utterance, None
+        if utterance is not None:
+            utterance.end()
+
+
+class _Adapter:
+    """Turns sound of any format into what a sink takes."""
+
+    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        plain = (source.width, source.channels) == (WIDTH, 1)
+        self._converter = None if plain else Converter(source)
+        self._fitter = Fitter(source if plain else CANONICAL, target)
+        self._odd = b""
+
+    def fit(self, pcm: bytes) -> bytes:
+        """Return the next of the sound."""
+        if self._converter is not None:
+            return self._fitter.fit(self._converter.convert(pcm))
+        pcm = self._odd + pcm
+        self._odd = pcm[len(pcm) // WIDTH * WIDTH :]
+        return self._fitter.fit(pcm[: len(pcm) // WIDTH * WIDTH])
+
+    def flush(self) -> bytes:
+        """Return what was held back."""
+        rest = self._fitter.fit(self._converter.flush()) if self._converter is not None else b""
+        return rest + self._fitter.flush()

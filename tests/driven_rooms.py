@@ -1,0 +1,76 @@
+"""What tests of rooms share: things said, satellites that are driven, what was heard."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
+from satellite.bench.stand_ins.satellite import ScriptedSatellite
+from satellite.config_rooms import Hub as HubSettings
+from satellite.config_rooms import Room
+from satellite.rooms.hub import Hub
+from satellite.rooms.link import LinkState
+from satellite.turn.recorder import Recorder
+from satellite.wire import client
+from tests.running_daemon import DATA, RunningDaemon
+
+NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
+PAUSE = bytes(BYTES_PER_SECOND // 2)
+QUIETLY = bytes(2 * BYTES_PER_SECOND)
+
+
+def spoken(daemon: RunningDaemon, text: str) -> bytes:
+    """Return `text` as a person in a room says it, and silence."""
+    heard = asyncio.run(client.say(daemon.uri, text))
+    assert heard.format is not None
+    converter = Converter(heard.format)
+    return converter.convert(bytes(heard.pcm)) + converter.flush() + QUIETLY
+
+
+@asynccontextmanager
+async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **settings: Any) -> AsyncIterator[Hub]:
+    """Drive `satellites`, each a room of its name."""
+    configured = tuple(Room(name=one.name, uri=one.uri, **settings) for one in satellites)
+    hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+    hub.start()
+    try:
+        for link in hub.links:
+            await until(lambda link=link: link.state is not LinkState.CONNECTING)  # type: ignore[misc]
+        yield hub
+    finally:
+        await hub.stop()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def understood(daemon: RunningDaemon, satellite: ScriptedSatellite) -> str:
+    """Return the words of the last thing that was heard in a room."""
+    utterance = satellite.speaker.utterances[-1]
+    return await transcribed(daemon, utterance.formats[0], bytes(utterance.pcm))
+
+
+async def transcribed(daemon: RunningDaemon, sound: AudioFormat, pcm: bytes) -> str:
+    """Return the words in `pcm`."""
+    converter = Converter(sound)
+    canonical = converter.convert(pcm) + converter.flush()
+    stages = daemon.daemon._stages
+    recorder = Recorder(stages.engines.vad.engine, threshold=0.5, max_seconds=30)
+    await recorder.feed(canonical)
+    return (await stages.transcribe(recorder)).text
+
+
+def run(daemon: RunningDaemon, scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run `scenario` where the daemon runs, and see that it leaves nothing behind."""
+    daemon.call(_bounded(scenario))
+    daemon.settle()
+
+
+async def _bounded(scenario: Callable[[], Awaitable[None]]) -> None:
+    async with asyncio.timeout(55):
+        await scenario()

@@ -1,0 +1,65 @@
+"""Conversations with the real wyoming-satellite, the newest one on the package index, in its three modes."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from satellite.audio import AudioFormat
+from satellite.bench.server import free_port
+from satellite.config_rooms import Hub as HubSettings
+from satellite.config_rooms import Room
+from satellite.rooms.hub import Hub
+from satellite.rooms.link import LinkState
+from tests.driven_rooms import NABU, PAUSE, spoken, transcribed, until
+from tests.peer import wyoming_satellite
+from tests.running_daemon import RunningDaemon
+
+pytestmark = pytest.mark.models
+
+SPEAKER = AudioFormat(22_050)
+
+
+@pytest.mark.parametrize("mode", ["always", "wake", "vad"])
+def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: Path, mode: str) -> None:
+    """It is asked twice, and both answers come out of its speaker."""
+    port = free_port()
+    options = {
+        "always": (),
+        "wake": ("--wake-uri", daemon.uri, "--wake-word-name", "okay_nabu"),
+        "vad": ("--vad",),
+    }[mode]
+    question = NABU + PAUSE + spoken(daemon, "What is the capital of France?")
+
+    async def scenario() -> None:
+        room = Room(name=f"peer {mode}", uri=f"tcp://127.0.0.1:{port}")
+        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+        hub.start()
+        try:
+            await until(lambda: hub.links[0].state is LinkState.CONNECTED, 30)
+            for _ in range(2):
+                await asyncio.sleep(1)
+                assert "Paris" in await answer()
+                await until(quiet(hub))
+        finally:
+            await hub.stop()
+
+    async def answer() -> str:
+        """Ask, and return what the speaker plays then."""
+        heard = tmp_path / "heard.raw"
+        before = heard.stat().st_size if heard.exists() else 0
+        (tmp_path / "say.raw").write_bytes(question)
+        await until(lambda: heard.exists() and heard.stat().st_size > before, 30)
+        size = -1
+        while size != heard.stat().st_size:
+            size = heard.stat().st_size
+            await asyncio.sleep(2)
+        return await transcribed(daemon, SPEAKER, heard.read_bytes()[before:])
+
+    def quiet(hub: Hub) -> Callable[[], bool]:
+        return lambda: hub.links[0].described()["doing"] in ("idle", "waiting for the wake word")
+
+    with wyoming_satellite(tmp_path, port, *options):
+        daemon.call(asyncio.wait_for(scenario(), 55))
+    daemon.settle()

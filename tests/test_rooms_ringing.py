@@ -1,0 +1,243 @@
+"""How a room rings: with words, without them where there are none, again and again, and never in vain."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from wyoming.event import Eventable
+
+from satellite.audio import AudioFormat
+from satellite.commands.clockwork import Clockwork
+from satellite.commands.timer import Duration
+from satellite.commands.timers import LATE_SECONDS
+from satellite.config_rooms import Room
+from satellite.engines import VoiceChoice
+from satellite.errors import SatelliteError, TextToSpeechError
+from satellite.rooms.announcing import chime
+from satellite.rooms.ringing import Ringing
+from satellite.turn.stages import SpokenPiece
+
+VOICE = AudioFormat(16_000)
+CHIMES = chime(VOICE) * 2
+
+
+class Voice:
+    """Stages whose speech is the text itself, or cannot speak at all."""
+
+    format = VOICE
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    async def speaker(self, choice: VoiceChoice) -> "Voice":
+        """Return the voice."""
+        if self.broken:
+            raise TextToSpeechError("no voice")
+        return self
+
+    async def speak(self, texts: AsyncIterator[str], speaker: "Voice") -> AsyncGenerator[SpokenPiece, None]:
+        """Yield every text."""
+        async for text in texts:
+            yield SpokenPiece(text, text.encode())
+
+
+class House:
+    """A room whose speaker takes what it is given at once, until it is blocked or breaks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1000.0
+        self.voice = Voice()
+        self.clockwork = Clockwork(folder, clock=lambda: self.now)
+        self.timers = self.clockwork.timers
+        self.sent: list[str] = []
+        self.sounds: list[bytes] = []
+        self.finished = 0
+        self.free = asyncio.Event()
+        self.free.set()
+        self.lost = False
+        self.trouble: SatelliteError | None = None
+
+    def ringing(self) -> Ringing:
+        """Return what a new connection of the satellite has."""
+        stages: Any = self.voice
+        return Ringing(self.clockwork, stages, Room(name="kitchen", uri="tcp://127.0.0.1:1"), self.send, self.announce)
+
+    async def send(self, event: Eventable) -> None:
+        """Take an event."""
+        if self.lost:
+            raise ConnectionError("gone")
+        self.sent.append(event.event().type)
+
+    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
+        """Take a sound."""
+        if self.lost:
+            raise ConnectionError("gone")
+        trouble, self.trouble = self.trouble, None
+        if trouble is not None:
+            raise trouble
+        assert source.width == 2
+        self.sounds.append(pcm)
+        await self.free.wait()
+        self.finished += 1
+
+    def rings_in(self, seconds: int, name: str | None = None) -> None:
+        """Set a timer, and let it end."""
+        self.timers.start(Duration(seconds=seconds), place="kitchen", name=name, language="en")
+        self.later(seconds)
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.timers.tick()
+
+    def said(self) -> list[str]:
+        """Return the words behind the chimes."""
+        assert all(sound.startswith(CHIMES) for sound in self.sounds)
+        return [sound.removeprefix(CHIMES).decode() for sound in self.sounds]
+
+
+def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
+    """Run `scenario` in a house."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await scenario(House(folder))
+
+    asyncio.run(main())
+
+
+class Connected:
+    """A satellite that is connected meanwhile."""
+
+    def __init__(self, house: House) -> None:
+        self.ringing = house.ringing()
+
+    async def __aenter__(self) -> Ringing:
+        self.task = asyncio.create_task(self.ringing.run())
+        await asyncio.sleep(0)
+        return self.ringing
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+def test_it_rings_again_until_nothing_rings(tmp_path: Path) -> None:
+    """With what rings by then."""
+
+    async def scenario(house: House) -> None:
+        async with Connected(house):
+            house.rings_in(60, "pizza")
+            await until(lambda: house.finished == 1)
+            house.rings_in(1)
+            await until(lambda: house.finished == 2)
+            assert house.said() == ["Your pizza timer is done.", "Your pizza timer is done. Your timer is done."]
+            house.timers.silence("kitchen")
+            await asyncio.sleep(0.05)
+            house.rings_in(60, "tea")
+            await until(lambda: house.finished == 3)
+            assert house.said()[-1] == "Your tea timer is done."
+            assert house.sent == ["timer-started", "timer-finished"] * 3
+
+    run(scenario, tmp_path)
+
+
+def test_whoever_calls_silences_it_and_nothing_that_comes_after(tmp_path: Path) -> None:
+    """In the middle of its sound; the next timer rings, be it at once."""
+
+    async def scenario(house: House) -> None:
+        async with Connected(house) as ringing:
+            house.free.clear()
+            house.rings_in(60)
+            await until(lambda: len(house.sounds) == 1)
+            ringing.hush()
+            assert house.timers.all() == []
+            house.rings_in(60, "tea")
+            await until(lambda: len(house.sounds) == 2)
+            assert house.finished == 0
+            house.free.set()
+            await until(lambda: house.finished == 1)
+
+    run(scenario, tmp_path)
+
+
+def test_a_voice_that_fails_leaves_the_chimes(tmp_path: Path) -> None:
+    """A timer is never silent."""
+
+    async def scenario(house: House) -> None:
+        house.voice.broken = True
+        async with Connected(house):
+            house.rings_in(60)
+            await until(lambda: house.finished == 1)
+            assert house.sounds == [chime(AudioFormat(22_050)) * 2]
+
+    run(scenario, tmp_path)
+
+
+def test_what_could_not_be_heard_to_its_end_rings_again(tmp_path: Path) -> None:
+    """On the next connection, whether the last one broke in its middle or before."""
+
+    async def scenario(house: House) -> None:
+        house.free.clear()
+        async with Connected(house):
+            house.rings_in(60)
+            await until(lambda: len(house.sounds) == 1)
+        house.lost = True
+        async with Connected(house) as _:
+            await asyncio.sleep(0.01)
+        house.lost = False
+        house.free.set()
+        async with Connected(house):
+            await until(lambda: house.finished == 1)
+            assert house.sent == ["timer-started", "timer-finished", "timer-finished"]
+
+    run(scenario, tmp_path)
+
+
+def test_a_speaker_that_is_unplugged_is_tried_again(tmp_path: Path) -> None:
+    """What could not be heard goes on waiting."""
+
+    async def scenario(house: House) -> None:
+        house.trouble = SatelliteError("no speaker", code="room-unreachable")
+        async with Connected(house):
+            house.rings_in(60)
+            await until(lambda: house.trouble is None)
+            await until(lambda: house.finished == 1)
+
+    run(scenario, tmp_path)
+
+
+def test_a_missed_timer_is_told_once(tmp_path: Path) -> None:
+    """As one that ended a while ago."""
+
+    async def scenario(house: House) -> None:
+        house.timers.start(Duration(seconds=60), place="kitchen", name="pizza", language="en")
+        house.later(60 + LATE_SECONDS)
+        for _ in range(2):
+            async with Connected(house):
+                await until(lambda: not house.timers.all())
+        assert house.said() == ["Your pizza timer ended a while ago."]
+        assert house.sent == []
+
+    run(scenario, tmp_path)
+
+
+def test_too_many_events_at_once_lose_no_ring(tmp_path: Path) -> None:
+    """It begins anew with what is the case by then."""
+
+    async def scenario(house: House) -> None:
+        async with Connected(house):
+            for _ in range(100):
+                timer = house.timers.start(Duration(seconds=60), place="kitchen")
+                house.timers.cancel(timer)
+            house.rings_in(60)
+            await until(lambda: house.finished == 1)
+
+    run(scenario, tmp_path)
