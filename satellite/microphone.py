@@ -1,43 +1,73 @@
-"""This machine's microphone as canonical audio, by PortAudio (the `mic` extra)."""
+"""This machine's microphone as canonical audio, by PortAudio (the `mic` extra), in a process of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
-from satellite.audio import RATE
+from satellite import portaudio
+from satellite.audio import RATE, AudioFormat, Converter
 from satellite.errors import SatelliteError
 
-_BLOCK_SAMPLES = 512
-_QUEUED_BLOCKS = 64
-"""About two seconds; when nobody takes them, the newest are dropped."""
+_READ_BYTES = 4096
+
+_OPEN_SECONDS = 5.0
+_STALL_SECONDS = 2.0
+"""A device that gives nothing for so long has gone."""
 
 
-async def listen() -> AsyncIterator[bytes]:
-    """Yield audio as it is recorded. Raises `SatelliteError` (no-microphone), which says what is missing."""
+async def listen(name: str = "default") -> AsyncGenerator[bytes, None]:
+    """Yield audio as it is recorded. Raises `SatelliteError`: when there is none, saying why, and when it has gone.
+
+    What nobody takes fills two pipes, a few seconds; after that the device drops what it records.
+    """
+    process = await started("input", name)
     try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not
-        raise SatelliteError(
-            "no microphone can be used: it needs the Python package sounddevice and PortAudio "
-            f"(on Debian or Ubuntu: sudo apt install libportaudio2): {error}",
-            code="no-microphone",
-        ) from error
-    loop = asyncio.get_running_loop()
-    blocks: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED_BLOCKS)
-
-    def take(block: bytes) -> None:
-        with suppress(asyncio.QueueFull):
-            blocks.put_nowait(block)
-
-    def callback(data: object, *_: object) -> None:
-        loop.call_soon_threadsafe(take, bytes(data))  # type: ignore[call-overload]  # a CFFI buffer
-
-    try:
-        stream = sounddevice.RawInputStream(
-            samplerate=RATE, blocksize=_BLOCK_SAMPLES, channels=1, dtype="int16", callback=callback
-        )
-    except sounddevice.PortAudioError as error:
-        raise SatelliteError(f"no microphone can be used: {error}", code="no-microphone") from error
-    with stream:
+        layout = await opened(process, RATE)
+        converter = Converter(layout)
+        assert process.stdout is not None
         while True:
-            yield await blocks.get()
+            try:
+                async with asyncio.timeout(_STALL_SECONDS):
+                    data = await process.stdout.read(_READ_BYTES)
+            except TimeoutError:
+                data = b""
+            if not data:
+                raise SatelliteError(f"the microphone {name!r} gives no sound", code="microphone-gone")
+            yield converter.convert(data)
+    finally:
+        await ended(process)
+
+
+async def started(direction: str, name: str) -> Process:
+    """Return a process that is ready to open a device."""
+    # What the libraries below PortAudio print is for nobody.
+    return await asyncio.create_subprocess_exec(
+        *portaudio.child(direction, name), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+    )
+
+
+async def opened(process: Process, rate: int) -> AudioFormat:
+    """Let a process open its device, at `rate` if it can be, and return the format. Raises `SatelliteError`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_OPEN_SECONDS):
+            process.stdin.write(f"{rate}\n".encode())
+            line = (await process.stdout.readline()).decode()
+    except (TimeoutError, ConnectionError):
+        line = ""
+    match line.split(maxsplit=2):
+        case ["ok", own_rate, channels]:
+            return AudioFormat(int(own_rate), 2, int(channels))
+        case ["error", code, words]:
+            raise SatelliteError(words.strip(), code=code)
+        case _:
+            raise SatelliteError("a sound device does not open", code="no-sound-device")
+
+
+async def ended(process: Process) -> None:
+    """End a process wherever it is."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

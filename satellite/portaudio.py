@@ -1,0 +1,180 @@
+"""This machine's sound devices, by PortAudio (the `mic` extra).
+
+A device is used by a process of its own, `python -m satellite.portaudio`: PortAudio knows only the devices of when it
+was started, and a call about one that was unplugged may never return. A process that hangs is killed, and the next one
+sees what is there by then.
+"""
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from satellite.errors import SatelliteError
+
+_BLOCK_SECONDS = 0.02
+_QUEUED_BLOCKS = 100
+_AHEAD_SECONDS = 0.06
+"""Sound that waits for the device, so that it never waits for us."""
+
+
+def library() -> Any:
+    """Return the module `sounddevice`. Raises `SatelliteError` (no-portaudio), which says what is missing."""
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not
+        raise SatelliteError(
+            "no sound device can be used: it needs the Python package sounddevice (pip install 'satellite-voice[mic]') "
+            f"and PortAudio (on Debian or Ubuntu: sudo apt install libportaudio2): {error}",
+            code="no-portaudio",
+        ) from error
+    return sounddevice
+
+
+def devices() -> dict[str, list[dict[str, Any]]]:
+    """Return `microphones` and `speakers`, fit for JSON. Raises `SatelliteError` (no-portaudio)."""
+    sounddevice = library()
+    default = list(sounddevice.default.device)
+    found: dict[str, list[dict[str, Any]]] = {"microphones": [], "speakers": []}
+    for device in sounddevice.query_devices():
+        for side, (kind, direction) in enumerate((("microphones", "input"), ("speakers", "output"))):
+            if channels := device[f"max_{direction}_channels"]:
+                found[kind].append(
+                    {
+                        "number": device["index"],
+                        "name": device["name"],
+                        "host_api": sounddevice.query_hostapis(device["hostapi"])["name"],
+                        "rate": round(device["default_samplerate"]),
+                        "channels": channels,
+                        "default": device["index"] == default[side],
+                    }
+                )
+    return found
+
+
+def child(direction: str, name: str) -> list[str]:
+    """Return the command of a process that uses the device called `name`; `direction` is `input` or `output`.
+
+    It reads a line with the rate that is wanted, and answers by a line: `ok RATE CHANNELS`, else `error CODE WORDS`.
+    Then it writes, or reads, 16-bit audio in that format. At the end of its input a speaker plays what it has, and
+    ends with status 0.
+    """
+    return [sys.executable, "-m", "satellite.portaudio", direction, name]
+
+
+def main() -> int:
+    """Be the child."""
+    direction, name = sys.argv[1:]
+    try:
+        sounddevice = library()
+        wanted = int(sys.stdin.buffer.readline() or b"0")
+        if not wanted:
+            return 0  # nobody needs it any more
+        device: Microphone | Speaker = Microphone() if direction == "input" else Speaker()
+        stream = _opened(sounddevice, direction, name, wanted, device.callback)
+    except SatelliteError as error:
+        _tell(f"error {error.code} {error}")
+        return 1
+    _tell(f"ok {round(stream.samplerate)} {stream.channels}")
+    device.run(stream)
+    return 0
+
+
+class Microphone:
+    """Blocks on their way from PortAudio's thread to standard output; when they are too many, the oldest go."""
+
+    def __init__(self) -> None:
+        self._blocks: queue.Queue[bytes] = queue.Queue(_QUEUED_BLOCKS)
+
+    def callback(self, data: Any, *_: object) -> None:
+        """Take a block, in PortAudio's thread."""
+        if self._blocks.full():
+            with suppress(queue.Empty):
+                self._blocks.get_nowait()
+        with suppress(queue.Full):
+            self._blocks.put_nowait(bytes(data))
+
+    def run(self, stream: Any) -> None:
+        """Write what is recorded, until nobody reads it."""
+        while True:
+            sys.stdout.buffer.write(self._blocks.get())
+            sys.stdout.buffer.flush()
+
+
+class Speaker:
+    """Sound on its way from standard input to PortAudio's thread."""
+
+    def __init__(self) -> None:
+        self._sound = bytearray()
+        self._taken = threading.Condition()
+
+    def callback(self, out: Any, *_: object) -> None:
+        """Fill a block, in PortAudio's thread."""
+        with self._taken:
+            piece = bytes(self._sound[: len(out)])
+            del self._sound[: len(out)]
+            self._taken.notify()
+        out[:] = piece + bytes(len(out) - len(piece))
+
+    def run(self, stream: Any) -> None:
+        """Play what comes; returns when all of it has been heard."""
+        frame_bytes = 2 * stream.channels
+        ahead_bytes = round(_AHEAD_SECONDS * stream.samplerate) * frame_bytes
+        block_bytes = round(_BLOCK_SECONDS * stream.samplerate) * frame_bytes
+        while data := sys.stdin.buffer.read(block_bytes):
+            with self._taken:
+                self._sound += data[: len(data) // frame_bytes * frame_bytes]
+                self._taken.wait_for(lambda: len(self._sound) <= ahead_bytes)
+        with self._taken:
+            self._taken.wait_for(lambda: not self._sound)
+        time.sleep(stream.latency + _BLOCK_SECONDS)
+
+
+def _opened(sounddevice: Any, direction: str, name: str, wanted: int, callback: Callable[..., None]) -> Any:
+    """Start a device, in its own rate and channels if it refuses one channel at the `wanted` rate."""
+    kind = sounddevice.RawInputStream if direction == "input" else sounddevice.RawOutputStream
+    device: Any = int(name) if name.isdigit() else None if name == "default" else name
+    reason = ""
+    try:
+        found = sounddevice.query_devices(device, direction)
+        own = round(found["default_samplerate"])
+        for rate, channels in ((wanted, 1), (own, 1), (own, 2)):
+            try:
+                # By callback, since reading and writing corrupt memory where PortAudio 19.6 uses JACK.
+                stream = kind(
+                    device=found["index"],
+                    samplerate=rate,
+                    channels=channels,
+                    dtype="int16",
+                    blocksize=round(_BLOCK_SECONDS * rate),
+                    callback=callback,
+                )
+                stream.start()
+            except sounddevice.PortAudioError as error:
+                reason = reason or str(error)
+            else:
+                return stream
+    except (sounddevice.PortAudioError, ValueError) as error:
+        reason = "there is none" if name == "default" else str(error)
+    what = "microphone" if direction == "input" else "speaker"
+    raise SatelliteError(
+        f"the {what} {name!r} cannot be used: {reason.splitlines()[0]}; `satellite rooms devices` lists those that can",
+        code=f"no-{what}",
+    )
+
+
+def _tell(line: str) -> None:
+    sys.stdout.buffer.write(f"{line}\n".encode())
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        status = main()
+    except (BrokenPipeError, KeyboardInterrupt):  # whom it serves has gone
+        status = 1
+    os._exit(status)  # closing a device may take long, or for ever; the system does it at once

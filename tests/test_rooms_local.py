@@ -1,0 +1,253 @@
+"""The host's own room: whole conversations through files and pipes, and devices that come and go."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
+from satellite.config_local import Sound
+from satellite.configfile import parse
+from satellite.errors import ConfigError, SatelliteError
+from satellite.events import RunEventType
+from satellite.rooms.link import LinkState
+from satellite.rooms.microphones import microphone
+from satellite.rooms.speaker import Speaker
+from satellite.rooms.speakers import sink
+from tests.host_room import (
+    NABU,
+    PAUSE,
+    QUIETLY,
+    Mouth,
+    configured,
+    living,
+    run,
+    sound_seconds,
+    spoken,
+    understood,
+    until,
+)
+from tests.running_daemon import RunningDaemon
+
+VOICE = AudioFormat(22_050)
+SECOND = bytes(2 * 22_050)
+
+
+@pytest.fixture(scope="module")
+def question(daemon: RunningDaemon) -> bytes:
+    """“What is the capital of France?”, spoken, and silence."""
+    return spoken(daemon, "What is the capital of France?")
+
+
+@pytest.mark.models
+def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+    """From a recording at the microphone to a recording of the speaker; then the room goes on, and hears silence."""
+    heard, said = tmp_path / "heard.wav", tmp_path / "said.wav"
+    write_wav(heard, QUIETLY + NABU + PAUSE + question, CANONICAL)
+
+    async def scenario() -> None:
+        config = configured({"file": heard}, {"file": said}, host_room={"name": "study", "area": "Study"})
+        async with living(daemon, config) as room:
+            await until(lambda: room.described()["doing"] == "speaking", 40)
+            await until(lambda: room.described()["doing"] == "waiting for the wake word")
+            assert "Paris" in await understood(daemon, read_wav(said))
+            described = room.described()
+            assert (described["room"], described["area"], described["state"]) == ("study", "Study", "connected")
+            assert described["words"] == "study: the recording is over"
+
+    run(daemon, scenario)
+
+
+@pytest.mark.models
+def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+    """What was sent and not yet heard is dropped, and the next command is understood."""
+    said = tmp_path / "said.wav"
+    story = spoken(daemon, "Tell me a long story about a dragon.")
+
+    async def scenario() -> None:
+        async with Mouth(tmp_path / "mouth") as mouth:
+            config = configured({"file": mouth.path}, {"file": said}, host_room={"follow_up": "never"})
+            async with living(daemon, config) as room:
+                await until(lambda: room.state is LinkState.CONNECTED)
+                await mouth.say(QUIETLY + NABU + PAUSE + story)
+                await until(lambda: sound_seconds(said) > 0.3, 30)
+                saying = asyncio.create_task(mouth.say(NABU))
+                await until(lambda: room.described()["doing"] == "listening")
+                silent = sound_seconds(said)
+                await saying
+                await mouth.say(PAUSE)
+                assert sound_seconds(said) - silent < 0.15
+                await mouth.say(question)
+                await until(lambda: sound_seconds(said) > silent + 0.5, 30)
+                await until(lambda: room.described()["doing"] == "waiting for the wake word", 30)
+                assert "Paris" in await understood(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
+
+    run(daemon, scenario)
+
+
+@pytest.mark.models
+def test_a_microphone_comes_back(
+    daemon: RunningDaemon, question: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unplugged amid a command, that command ends; plugged in again, it is understood. Each is told once."""
+
+    async def scenario() -> None:
+        with daemon.daemon.bus.subscribe() as events:
+            async with Mouth(tmp_path / "mouth") as mouth, living(daemon, configured({"file": mouth.path})) as room:
+                await until(lambda: room.state is LinkState.CONNECTED)
+                await mouth.say(QUIETLY + NABU + question[:BYTES_PER_SECOND])
+                mouth.plugged = False
+                await until(lambda: room.state is LinkState.OFF)
+                assert "gives no sound" in room.words
+                await until(lambda: room.described()["doing"] == "waiting for the wake word")
+                mouth.plugged = True
+                await until(lambda: room.state is LinkState.CONNECTED)
+                await mouth.say(QUIETLY + NABU + PAUSE + question)
+                async for event in events:
+                    if event.type is RunEventType.STT_END and event.data["text"] == "What is the capital of France?":
+                        break
+                assert room.reconnections == 1
+
+    caplog.set_level("INFO")
+    run(daemon, scenario)
+    told = [record.message for record in caplog.records if "host hears" in record.message]
+    assert [message.split(":")[0] for message in told] == [f"room host hears{how}" for how in ("", " nothing", "")]
+
+
+@pytest.mark.models
+def test_without_a_microphone_the_room_is_off(daemon: RunningDaemon, tmp_path: Path) -> None:
+    """It says why, and goes on trying; there is nothing to announce with either."""
+
+    async def scenario() -> None:
+        heard = tmp_path / "heard.wav"
+        async with living(daemon, configured({"file": heard})) as room:
+            await until(lambda: room.state is LinkState.OFF)
+            assert str(heard) in room.words
+            with pytest.raises(SatelliteError, match="no speaker"):
+                await room.announce(VOICE, SECOND)
+            write_wav(heard, QUIETLY, CANONICAL)
+            await until(lambda: room.state is LinkState.CONNECTED)
+
+    run(daemon, scenario)
+
+
+@pytest.mark.models
+def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_path: Path) -> None:
+    """It returns after the last sample; a speaker that cannot be had is told, and used again once it can."""
+
+    async def scenario() -> None:
+        pipe = tmp_path / "speaker"
+        os.mkfifo(pipe)
+        write_wav(tmp_path / "quiet.wav", QUIETLY, CANONICAL)
+        async with living(daemon, configured({"file": tmp_path / "quiet.wav"}, {"file": pipe})) as room:
+            await until(lambda: room.state is LinkState.CONNECTED)
+            with pytest.raises(SatelliteError):
+                await room.announce(VOICE, SECOND)
+            assert room.described()["words"].endswith(room.speaker.trouble)  # type: ignore[union-attr]
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            began = time.monotonic()
+            await room.announce(VOICE, SECOND)
+            assert time.monotonic() - began >= 1
+            assert os.read(reader, 100_000) == SECOND
+            os.close(reader)
+
+    run(daemon, scenario)
+
+
+def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
+    """What waits behind what is heard is never heard, nor what comes of it later."""
+
+    async def scenario() -> None:
+        said = tmp_path / "said.wav"
+        played: list[str] = []
+
+        async def note() -> None:
+            played.append("played")
+
+        speaker = Speaker(sink(Sound(file=said)), "said.wav")
+        task = asyncio.create_task(speaker.run())
+        utterance, behind = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
+        speaker.feed(utterance, SECOND)
+        speaker.feed(behind, SECOND)
+        await until(lambda: sound_seconds(said) > 0.2)
+        assert speaker.drop()
+        heard = sound_seconds(said)
+        speaker.feed(utterance, SECOND)
+        await asyncio.wait_for(utterance.over.wait(), 1)
+        await asyncio.wait_for(behind.over.wait(), 1)
+        last = speaker.begin(AudioFormat(16_000, 4, 2), note)
+        speaker.feed(last, bytes(8 * 1600))
+        last.end()
+        await last.over.wait()
+        await until(lambda: played == ["played"])
+        assert sound_seconds(said) - heard == pytest.approx(0.1, abs=0.05)
+        assert not speaker.drop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_programs_stand_for_devices(tmp_path: Path) -> None:
+    """Their raw audio is heard in real time; one that fails is named."""
+
+    async def scenario() -> None:
+        raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
+        raw.write_bytes(bytes(range(256)) * 100)
+        began = time.monotonic()
+        pcm = b""
+        with pytest.raises(SatelliteError, match="cat gives no sound"):
+            async for block in microphone(Sound(command=("cat", str(raw))))():
+                pcm += block
+        assert pcm == raw.read_bytes()
+        assert time.monotonic() - began > 0.6
+        speaker = Speaker(sink(Sound(command=("sh", "-c", f"cat > {said}"))), "sh")
+        broken = Speaker(sink(Sound(command=("sh", "-c", "cat > /dev/null; exit 3"))), "sh")
+        tasks = [asyncio.create_task(one.run()) for one in (speaker, broken)]
+        for one in (speaker, broken):
+            utterance = one.begin(VOICE)
+            one.feed(utterance, SECOND)
+            utterance.end()
+            await utterance.over.wait()
+        assert said.read_bytes() == SECOND
+        assert speaker.trouble == ""
+        assert "ended with status 3" in broken.trouble
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+@pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
+def test_without_portaudio_the_remedy_is_told(command: str) -> None:
+    """No traceback: what to install."""
+    code = "import sys; sys.modules['sounddevice'] = None; from satellite.__main__ import main; sys.exit(main())"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: [no-portaudio]")
+    assert "satellite-voice[mic]" in result.stderr
+    assert "libportaudio2" in result.stderr
+
+
+def test_a_device_is_named_in_short() -> None:
+    """A name or a number alone is a device's; whatever else is wrong is told."""
+    config = parse("microphone: USB\nspeaker: 3")
+    assert (config.microphone.device, config.speaker.device) == ("USB", "3")
+    assert parse("microphone:").microphone.given is False
+    with pytest.raises(ConfigError, match=r"c.yaml:1: microphone: .*one of device, file and command"):
+        parse("microphone: {device: USB, file: x.wav}", name="c.yaml")
+    with pytest.raises(ConfigError, match=r"c.yaml:2: microphone.fiel: unknown key; did you mean 'file'"):
+        parse("microphone:\n  fiel: x.wav", name="c.yaml")
+    with pytest.raises(ConfigError, match=r"c.yaml:2: home_assistant_satellite.enabled: there is no microphone"):
+        parse("home_assistant_satellite:\n  enabled: true", name="c.yaml")
+    with pytest.raises(ConfigError, match=r"port 10600 is also wyoming\.port"):
+        parse("microphone: USB\nhome_assistant_satellite: {enabled: true, port: 10600}")
+    with pytest.raises(ConfigError, match="'host' is another room's name already"):
+        parse("microphone: USB\nrooms: [{name: host, uri: 'tcp://a:1'}]")
