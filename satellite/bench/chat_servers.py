@@ -90,11 +90,12 @@ class Daemons:
         settings = {"chat": dict(chat), "keepalive": {"enabled": keeps_warm}}
         command = own.daemon(self.folder, self.models, self.threads, handle_port=handle_port, settings=settings)
         async with started(replace(command, name=name)) as server:
-            await _ready(server)
+            await ready(server)
             yield ChatDaemon(replace(server, port=handle_port), server.port)
 
 
-async def _ready(server: Server) -> None:
+async def ready(server: Server) -> None:
+    """Wait until the daemon is ready; raises `SatelliteError` when it is not in time, or has no chat model."""
     deadline = time.monotonic() + _READY_SECONDS
     while not (state := await status(server.port))["ready"]:
         if time.monotonic() > deadline:

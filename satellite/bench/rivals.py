@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,20 +31,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "satellite" / "bench"
 
 
-def environment(folder: Path) -> Path:
-    """Return the Python of the environment in `folder`, made first unless it is there.
+def environment(folder: Path, name: str = "official", requirements: Sequence[str] = REQUIREMENTS) -> Path:
+    """Return the Python of an environment in `folder` with the `requirements`, made first unless it is there.
 
     Raises `SatelliteError` with the code `bench-rivals` when pip cannot install them.
     """
-    home = folder / f"official-{sys.version_info.major}.{sys.version_info.minor}"
+    home = folder / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = home / "bin" / "python"
     stamp = home / "installed.json"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{home.name}.lock"):
-        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != list(REQUIREMENTS):
+        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != list(requirements):
             _call([sys.executable, "-m", "venv", "--clear", str(home)])
-            _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS])
-            stamp.write_text(json.dumps(REQUIREMENTS), encoding="utf-8")
+            _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements])
+            stamp.write_text(json.dumps(list(requirements)), encoding="utf-8")
     return python
 
 

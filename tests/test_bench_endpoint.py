@@ -1,0 +1,152 @@
+"""The endpoint part of the benchmark: splicing, Home Assistant's rules, figures, tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satellite.__main__ import main
+from satellite.audio import RATE, Samples
+from satellite.bench import endpoint_report, marks, microvad, synthetic
+from satellite.bench.corpus import Clip
+from satellite.bench.endpoint import EndpointFigures, EndpointResult, Found, ends_at
+from satellite.bench.splicing import Spliced, room_tone, speech_bounds, spliced
+from satellite.models import demo
+from satellite.models.store import Store
+from satellite.turn.endpoint import Endpoint, EndpointSettings
+
+QUIET, LOUD = 20, 3000
+
+
+def noise(seconds: float, level: float) -> Samples:
+    """Return noise, the same each time."""
+    return np.random.default_rng(5).normal(0, level, int(seconds * RATE)).astype(np.int16)
+
+
+def clip(*parts: tuple[float, float]) -> Clip:
+    """Return a clip of parts of so many seconds and such a level."""
+    return Clip("clip", "two words", np.concatenate([noise(*part) for part in parts]).tobytes())
+
+
+TWO_WORDS = clip((0.3, QUIET), (0.6, LOUD), (0.05, QUIET), (0.6, LOUD), (0.4, QUIET))
+FOUR_WORDS = clip((0.3, QUIET), *((0.4, LOUD), (0.05, QUIET)) * 4, (0.4, QUIET))
+
+
+def test_speech_is_what_stands_out_of_the_room() -> None:
+    """Its bounds are found within two frames, and a click is no speech."""
+    begin, end = speech_bounds(np.frombuffer(TWO_WORDS.pcm, np.int16))
+    assert begin == pytest.approx(0.3, abs=0.02)
+    assert end == pytest.approx(1.55, abs=0.02)
+    clicks = np.frombuffer(TWO_WORDS.pcm, np.int16).copy()
+    clicks[-RATE // 10 :][:80] = 20_000
+    assert speech_bounds(clicks)[1] == pytest.approx(1.55, abs=0.02)
+
+
+def test_a_pause_is_put_between_two_words() -> None:
+    """The speech ends later by as much, the rest of the recording is untouched, and the pause sounds like the room."""
+    found = spliced(TWO_WORDS, lambda _: [0.3, 0.9], np.random.default_rng(1))
+    assert [one.pauses_ms for one in found] == [(), (300,), (500,), (800,)]
+    plain = np.frombuffer(TWO_WORDS.pcm, np.int16)
+    for one in found:
+        pause_seconds = sum(one.pauses_ms) / 1000
+        assert one.speech_end_seconds == pytest.approx(1.55 + pause_seconds, abs=0.02)
+        samples = np.frombuffer(one.pcm, np.int16)
+        assert len(samples) == len(plain) + int((pause_seconds + 2.5) * RATE)
+        assert (samples[: int(0.88 * RATE)] == plain[: int(0.88 * RATE)]).all()
+        silence = samples[int(0.95 * RATE) : int((0.9 + pause_seconds) * RATE)]
+        assert not len(silence) or np.abs(silence).max() < 8 * QUIET
+
+
+def test_two_pauses_stand_between_different_words() -> None:
+    """And a clip of one word has no place for any."""
+    found = spliced(FOUR_WORDS, lambda _: [0.3, 0.72, 1.17, 1.62], np.random.default_rng(1))
+    assert found[-1].pauses_ms == (500, 500)
+    assert found[-1].speech_end_seconds == pytest.approx(found[0].speech_end_seconds + 1.0)
+    assert [one.pauses_ms for one in spliced(TWO_WORDS, lambda _: [0.3], np.random.default_rng(1))] == [()]
+
+
+def test_room_tone_is_as_loud_as_the_quietest_part() -> None:
+    """Whatever else is in the recording."""
+    tone = room_tone(np.frombuffer(TWO_WORDS.pcm, np.int16), RATE, np.random.default_rng(2)).astype(np.float64)
+    assert np.sqrt(np.mean(tone**2)) == pytest.approx(QUIET, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("windows", "ended"),
+    [
+        ([(1.0, 1.0), (0.0, 2.0)], 1.7),  # 0.7 s of silence
+        ([(-1.0, 0.5), (1.0, 1.0), (0.0, 2.0)], 2.2),  # microVAD has nothing to say at first
+        ([(1.0, 0.4), (0.0, 2.0)], 1.1),  # a command lasts a second at least, from its first 0.3 s on
+        ([(0.3, 1.0), (0.0, 2.0)], 1.0),  # a lower threshold before the command than in it
+        ([(1.0, 1.0), (0.0, 0.4), (1.0, 0.5), (0.0, 2.0)], 2.2),  # pauses add up
+        ([(1.0, 1.0), (0.0, 0.4), (1.0, 1.5), (0.0, 2.0)], 3.6),  # until a second of speech
+        ([(1.0, 0.2), (0.0, 5.0)], None),
+    ],
+)
+def test_home_assistants_rules(windows: list[tuple[float, float]], ended: float | None) -> None:
+    """When Home Assistant takes a command for complete."""
+    speech = [probability for probability, seconds in windows for _ in range(round(seconds * 100))]
+    found = microvad.ends_at(speech, 0.7)
+    assert found == (None if ended is None else pytest.approx(ended, abs=0.021))
+
+
+def test_our_own_end_is_the_state_machines() -> None:
+    """Windows are fed until it ends; nobody speaking is no end."""
+    settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
+    assert ends_at(Endpoint(settings), 0.1, [1.0] * 10 + [0.1] * 20) == pytest.approx(1.5)
+    assert ends_at(Endpoint(settings), 0.1, [0.1] * 90) is None
+    assert ends_at(Endpoint(settings), 0.1, [1.0] * 10) is None
+
+
+def figures(finder: str, ends: list[float | None], *, default: bool = True) -> EndpointFigures:
+    """Return what was found in recordings whose speech ends after 2 s, the second half with a pause of 500 ms."""
+    half = len(ends) // 2
+    recordings = [Spliced("x", (500,) if number >= half else (), b"", 2.0) for number in range(len(ends))]
+    return EndpointFigures(finder, "as usual", tuple(map(Found, recordings, ends)), default)
+
+
+def test_a_command_is_cut_where_the_end_comes_too_early_or_never() -> None:
+    """Only those that are not cut lose time."""
+    found = figures("satellite", [2.5, 2.7, 1.9, None])
+    assert found.cut(()) == (0, 2)
+    assert found.cut((500,)) == (2, 2)
+    assert found.cut_percent((), (500,)) == 50
+    lost = found.lost_ms(())
+    assert lost is not None
+    assert lost.median == pytest.approx(600)
+    assert found.lost_ms((500,)) is None
+
+
+def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
+    """The tables and JSON hold cuts and times, the marks judge the defaults of both."""
+    ours = figures("satellite", [2.5, 2.7, 2.6, 1.0])
+    tried = figures("satellite", [2.1, 2.1, 1.0, 1.0], default=False)
+    result = EndpointResult("a corpus", 2, [tried, ours, figures("Home Assistant", [3.2, 3.2, 3.2, 3.2])])
+    cut, lost = endpoint_report.tables(result)
+    assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)")
+    assert lost.rows[1] == ("satellite", "as usual (default)", "600", "690", "700", "600", "600")
+    assert json.loads(json.dumps(result.described()))["figures"][1]["cut"]["500 ms"] == {"cut": 1, "of": 2}
+    early, late = marks.endpoint_verdicts(result)
+    assert (early.ours, early.reached) == (25, False)
+    assert (late.ours, late.limit) == pytest.approx((600, 1200))
+    assert late.reached
+
+
+@pytest.mark.models
+def test_the_end_of_commands_is_measured(
+    models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the arguments to the output, without a rival."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    voice = Store(models_directory).file(demo.JOE, ".onnx")
+    synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
+    options = ["endpoint", "--no-rivals", "--json", "--corpus", str(tmp_path / "clips")]
+    assert main(["--config", str(config), "bench", *options]) == 0
+    result = json.loads(capsys.readouterr().out)["endpoint"]
+    (default,) = [found for found in result["figures"] if found["default"]]
+    assert default["cut"]["none"] == {"cut": 0, "of": 2}
+    assert default["cut"]["300 ms"]["of"] == 2
+    assert 200 < default["lost_ms"]["none"]["median"] < 1200
