@@ -1,0 +1,247 @@
+"""Stages elsewhere: speech to text and text to speech by one or several Wyoming servers, asked in place of a model.
+
+Nothing here elects or shards: the least busy server that is known to answer is asked, and the next one if it fails
+before it has answered. Every request has a connection of its own, as Home Assistant's have.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from wyoming.info import Describe, Info
+
+from satellite.audio import RATE, AudioFormat
+from satellite.config import Stt
+from satellite.engines import Transcription, Voice, VoiceChoice
+from satellite.engines.vad import WINDOW_SAMPLES
+from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError
+from satellite.wire import client
+
+_LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_DESCRIBE_SECONDS = 3.0
+_LOOK_UP_SECONDS = 10.0
+_LOOK_DOWN_SECONDS = 1.0
+"""How often a server that answers, and one that does not, is looked at."""
+
+
+@dataclass(slots=True)
+class _Host:
+    uri: str
+    trouble: str = "not asked yet"
+    """Why it is not worth asking; empty while it answers."""
+
+    asked: int = 0
+    """Requests under way."""
+
+    looked_at: float = float("-inf")
+    info: Info = field(default_factory=Info)
+
+
+class Hosts:
+    """The servers of one stage."""
+
+    def __init__(self, stage: Stage, uris: Sequence[str], seconds: float) -> None:
+        """Ask the servers at `uris`; all of them together may take `seconds` for one request."""
+        self._stage = stage
+        self._hosts = [_Host(uri) for uri in uris]
+        self._seconds = seconds / len(self._hosts)
+
+    @property
+    def words(self) -> str:
+        """How each server is, for an administrator."""
+        return "; ".join(f"{host.uri} {host.trouble or 'answers'}" for host in self._hosts)
+
+    @property
+    def info(self) -> Info:
+        """What the first server that answers has told of itself."""
+        return next((host.info for host in self._hosts if not host.trouble), self._hosts[0].info)
+
+    async def load(self) -> None:
+        """Look at all of them; one that does not answer yet may come later."""
+        await asyncio.gather(*(self._look(host) for host in self._hosts))
+
+    async def watch(self) -> None:
+        """Look at them again and again until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_DOWN_SECONDS)
+            now = time.monotonic()
+            due = [host for host in self._hosts if host.trouble or now - host.looked_at >= _LOOK_UP_SECONDS]
+            await asyncio.gather(*(self._look(host) for host in due))
+
+    async def first(self, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Return what `ask` makes of the address of the first server that does not fail.
+
+        Servers in trouble come last. Raises a `StageError` that names each one's reason.
+        """
+        order = sorted(self._hosts, key=lambda host: (bool(host.trouble), host.asked))
+        reasons: list[str] = []
+        refusal = ""
+        for host in order:
+            host.asked += 1
+            try:
+                async with asyncio.timeout(self._seconds):
+                    found = await ask(host.uri)
+            except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
+                reason = _reason(error, self._seconds)
+                reasons.append(f"{host.uri} {reason}")
+                if type(error) is SatelliteError:  # it lives, and has said why it will not do this
+                    refusal = refusal or error.code
+                else:
+                    self._note(host, reason)
+            else:
+                self._note(host, "")
+                return found
+            finally:
+                host.asked -= 1
+        kind = refusal.removeprefix(f"{self._stage}-") if refusal.startswith(f"{self._stage}-") else "failed"
+        raise STAGE_ERRORS[self._stage](f"no server answers: {'; '.join(reasons)}", kind=kind)
+
+    async def _look(self, host: _Host) -> None:
+        host.looked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
+                host.info = await _described(host.uri)
+            if not (host.info.asr if self._stage is Stage.STT else host.info.tts):
+                raise SatelliteError(f"offers no {self._stage}")
+        except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
+            self._note(host, _reason(error, _DESCRIBE_SECONDS))
+        else:
+            self._note(host, "")
+
+    def _note(self, host: _Host, trouble: str) -> None:
+        """Note how a server is; told when that changes."""
+        if bool(trouble) is not bool(host.trouble):
+            _LOGGER.log(
+                logging.WARNING if trouble else logging.INFO, "%s: %s %s", self._stage, host.uri, trouble or "answers"
+            )
+        host.trouble = trouble
+
+
+class RemoteTranscriber:
+    """A `Transcriber` on other machines."""
+
+    def __init__(self, hosts: Hosts, settings: Stt) -> None:
+        """Ask `hosts`."""
+        self.model = "remote"
+        self._hosts = hosts
+        self._settings = settings
+
+    @property
+    def device(self) -> str:
+        """Where it runs, and how the servers are."""
+        return self._hosts.words
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """The languages of the first server that answers."""
+        return [
+            language for program in self._hosts.info.asr for model in program.models for language in model.languages
+        ]
+
+    async def transcribe(
+        self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
+    ) -> Transcription:
+        """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
+        wanted = language or self._settings.language
+        spoken_seconds = sum(probability >= 0.5 for probability in speech) * WINDOW_SAMPLES / RATE
+        if not spoken_seconds or spoken_seconds < self._settings.min_speech_seconds:
+            return Transcription("", wanted or "")
+        heard = await self._hosts.first(lambda uri: client.transcribe(uri, pcm, wanted))
+        return Transcription(heard.transcript.strip(), wanted or "")
+
+
+class RemoteSynthesizer:
+    """A `Synthesizer` on other machines."""
+
+    def __init__(self, hosts: Hosts, *, voice: str | None) -> None:
+        """Ask `hosts`, for `voice` where a caller names none; None is the first that they have."""
+        self._hosts = hosts
+        self._voice = voice
+        self._formats: dict[tuple[str, str | None], AudioFormat] = {}
+
+    @property
+    def device(self) -> str:
+        """Where it runs, and how the servers are."""
+        return self._hosts.words
+
+    @property
+    def voices(self) -> Sequence[Voice]:
+        """The voices of the first server that answers, the default first."""
+        found = [
+            Voice(
+                voice.name,
+                tuple(voice.languages),
+                tuple(speaker.name for speaker in voice.speakers or ()),
+                voice.description or voice.name,
+            )
+            for program in self._hosts.info.tts
+            for voice in program.voices
+            if voice.installed
+        ]
+        return sorted(found, key=lambda voice: voice.name != self._voice)
+
+    async def speaker(self, choice: VoiceChoice) -> "RemoteSpeaker":
+        """Return the voice that `choice` means; the first time it has to say something, which tells its format."""
+        voice = self._chosen(choice)
+        key = (voice.name, choice.speaker)
+        if key not in self._formats:
+            heard = await self._hosts.first(lambda uri: client.say(uri, "Yes.", voice.name, choice.speaker))
+            if heard.format is None:
+                raise TextToSpeechError(f"voice {voice.name!r} is silent", kind="failed")
+            self._formats[key] = heard.format
+        return RemoteSpeaker(self._hosts, voice, self._formats[key], choice.speaker)
+
+    def _chosen(self, choice: VoiceChoice) -> Voice:
+        voices = self.voices
+        if not voices:
+            raise TextToSpeechError(f"no server answers: {self._hosts.words}", kind="not-ready")
+        if choice.name is not None:
+            found = next((voice for voice in voices if voice.name == choice.name), None)
+            if found is None:
+                known = ", ".join(voice.name for voice in voices[:8])
+                raise TextToSpeechError(f"unknown voice {choice.name!r}; expected one of {known}", kind="unknown-voice")
+            return found
+        code = (choice.language or "").replace("-", "_").partition("_")[0].lower()
+        speaks = (voice for voice in voices if any(one.partition("_")[0].lower() == code for one in voice.languages))
+        return next(speaks, voices[0]) if code else voices[0]
+
+
+class RemoteSpeaker:
+    """A `Speaker` on other machines."""
+
+    def __init__(self, hosts: Hosts, voice: Voice, format_: AudioFormat, speaker: str | None) -> None:
+        self.voice = voice
+        self.format = format_
+        self._hosts = hosts
+        self._speaker = speaker
+
+    async def speak(self, text: str) -> bytes:
+        """Return `text` as PCM in `format`; see `Speaker`. Raises `TextToSpeechError`."""
+        return await self._hosts.first(lambda uri: self._said(uri, text))
+
+    async def _said(self, uri: str, text: str) -> bytes:
+        heard = await client.say(uri, text, self.voice.name, self._speaker)
+        if heard.pcm and heard.format != self.format:
+            raise SatelliteError(f"has {self.voice.name} in another format: {heard.format}")
+        return bytes(heard.pcm)
+
+
+async def _described(uri: str) -> Info:
+    async with client.connected(uri) as connection:
+        await connection.send(Describe())
+        async for event in connection:
+            if Info.is_type(event.type):
+                return Info.from_event(event)
+    raise SatelliteError("hung up")
+
+
+def _reason(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"was silent for {seconds:g} s"
+    return str(error) or type(error).__name__

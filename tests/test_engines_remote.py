@@ -1,0 +1,167 @@
+"""Stages on other machines: a real daemon, reached through pieces of network that fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from wyoming.pipeline import PipelineStage
+
+from satellite.audio import read_wav
+from satellite.config import Stt
+from satellite.configfile import parse
+from satellite.engines import VoiceChoice
+from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
+from satellite.wire import client
+from tests.driven_rooms import until
+from tests.relay import Relay
+from tests.running_daemon import DATA, RunningDaemon
+
+pytestmark = pytest.mark.models
+
+NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
+SPEECH = [1.0] * (len(NABU) // 1024)
+
+
+@asynccontextmanager
+async def two(daemon: RunningDaemon, stage: Stage, seconds: float = 20) -> AsyncIterator[tuple[Hosts, Relay, Relay]]:
+    """Reach the daemon by two ways, and look after both."""
+    async with Relay(daemon.port()) as first, Relay(daemon.port()) as second:
+        hosts = Hosts(stage, [f"tcp://127.0.0.1:{relay.port}" for relay in (first, second)], seconds)
+        await hosts.load()
+        watch = asyncio.create_task(hosts.watch())
+        try:
+            yield hosts, first, second
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run `scenario`, for a while at most."""
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def transcriber(hosts: Hosts) -> RemoteTranscriber:
+    """Return speech to text by `hosts`."""
+    return RemoteTranscriber(hosts, Stt(language="en"))
+
+
+def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
+    """By the first server, and by the next one when that is gone; nothing is asked about silence."""
+
+    async def scenario() -> None:
+        async with two(daemon, Stage.STT) as (hosts, first, second):
+            stt = transcriber(hosts)
+            assert stt.languages == ["en"]
+            heard = (await stt.transcribe(NABU, speech=SPEECH)).text
+            assert "nab" in heard.lower()
+            asked = (first.connections, second.connections)
+            assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == ""
+            assert (first.connections, second.connections) == asked
+            await first.close()
+            assert (await stt.transcribe(NABU, speech=SPEECH)).text == heard
+            assert f":{first.port} nothing answers" in hosts.words
+            assert hosts.words.endswith(f":{second.port} answers")
+            await first.open()
+            await until(lambda: "nothing answers" not in hosts.words)
+
+    run(scenario)
+
+
+def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDaemon) -> None:
+    """And is not asked again before it answers."""
+
+    async def scenario() -> None:
+        async with two(daemon, Stage.STT, seconds=10) as (hosts, first, second):
+            stt = transcriber(hosts)
+            first.cut()
+            assert (await stt.transcribe(NABU, speech=SPEECH)).text
+            assert "was silent" in hosts.words
+            served = second.connections
+            assert (await stt.transcribe(NABU, speech=SPEECH)).text
+            assert second.connections > served
+
+    run(scenario)
+
+
+def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> None:
+    """With its reason; and they may come later."""
+
+    async def scenario() -> None:
+        async with two(daemon, Stage.STT) as (hosts, first, second):
+            await first.close()
+            await second.close()
+            with pytest.raises(SpeechToTextError, match=rf":{first.port} .*:{second.port} "):
+                await transcriber(hosts).transcribe(NABU, speech=SPEECH)
+            late = Hosts(Stage.STT, [f"tcp://127.0.0.1:{first.port}"], 20)
+            await late.load()
+            assert "nothing answers" in late.words
+            await first.open()
+            assert (await transcriber(late).transcribe(NABU, speech=SPEECH)).text
+
+    run(scenario)
+
+
+def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
+    """What all servers refuse is refused with their code, and they stay in use."""
+
+    async def scenario() -> None:
+        async with two(daemon, Stage.STT) as (hosts, _first, _second):
+            with pytest.raises(SpeechToTextError) as failure:
+                await transcriber(hosts).transcribe(NABU, speech=SPEECH, language="xx")
+            assert failure.value.code == "stt-unsupported-language"
+            assert hosts.words.count("answers") == 2
+
+    run(scenario)
+
+
+def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
+    """In the voices that are there, sentence by sentence, by whichever server lives."""
+
+    async def scenario() -> None:
+        async with two(daemon, Stage.TTS) as (hosts, first, _second):
+            tts = RemoteSynthesizer(hosts, voice=None)
+            assert [voice.name for voice in tts.voices] == ["en_US-joe-medium"]
+            speaker = await tts.speaker(VoiceChoice(language="en-GB"))
+            assert speaker.format.rate == 22_050
+            spoken = await speaker.speak("Dinner is ready.")
+            assert len(spoken) > 22_050
+            await first.close()
+            assert await speaker.speak("Dinner is ready.") == spoken
+            with pytest.raises(TextToSpeechError) as failure:
+                await tts.speaker(VoiceChoice("nobody"))
+            assert failure.value.code == "tts-unknown-voice"
+
+    run(scenario)
+
+
+def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) -> None:
+    """It answers, but offers something else."""
+
+    async def scenario() -> None:
+        hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{daemon.port('tts_port')}"], 1)
+        await hosts.load()
+        assert hosts.words.endswith("offers no stt")
+
+    run(scenario)
+
+
+def test_a_daemon_without_models_of_its_own(daemon: RunningDaemon, models_directory: Path, question: bytes) -> None:
+    """It hears and speaks by another one, and its status tells how that is."""
+    config = parse(
+        f"models: {{directory: {models_directory}}}\nwyoming: {{host: 127.0.0.1}}\nzeroconf: {{enabled: false}}\n"
+        "http: {enabled: false}\ncommands: {enabled: false}\n"
+        f"stt: {{uri: '{daemon.uri}'}}\ntts: {{uri: ['{daemon.uri}']}}\n"
+    )
+    with RunningDaemon(config) as front:
+        asked = client.converse(front.uri, client.recording(question, realtime=False), start=PipelineStage.ASR)
+        heard = asyncio.run(asyncio.wait_for(asked, 60))
+        assert heard.transcript == "What is the capital of France?"
+        assert heard.audio_seconds > 0.5
+        stages = {stage["stage"]: stage for stage in asyncio.run(client.status(front.uri))["stages"]}
+        assert stages["stt"]["device"] == f"{daemon.uri} answers"
+        assert stages["tts"]["state"] == "ready"
