@@ -25,10 +25,24 @@ class _StateCollector(Collector):
         yield _gauge("ready", "Whether every stage has been warmed up.", [({}, state["ready"])])
         stages = [({"stage": stage["stage"]}, stage["state"] == "ready") for stage in state["stages"]]
         yield _gauge("stage_ready", "Whether a stage is loaded and warm.", stages)
+        rooms = [({"room": room["room"]}, room.get("state") == "connected") for room in state.get("rooms", [])]
+        yield _gauge("room_connected", "Whether a room is connected.", rooms)
+        waiting = [({"queue": name}, count) for name, count in state.get("queues", {}).items()]
+        yield _gauge("queue_fill", "Calls that wait or run.", waiting)
+        dropped: _Samples = [({}, state["dropped_audio_seconds"])] if "dropped_audio_seconds" in state else []
+        yield _counter("dropped_audio_seconds", "Sound that nobody could hear in time.", dropped)
+        yield from _responders(state.get("responders", []))
         yield from _chat(state["chat"])
         for name, unit in (("watts", "Power"), ("load", "Load, 0 to 1"), ("memory_used_bytes", "Memory in use")):
             told = [({"gpu": str(n)}, gpu[name]) for n, gpu in enumerate(state["gpus"]) if name in gpu]
             yield _gauge(f"gpu_{name}", f"{unit} of a GPU.", told)
+
+
+def _responders(responders: list[dict[str, Any]]) -> Iterator[Metric]:
+    ups = [({"responder": one["responder"]}, one["up"]) for one in responders]
+    yield _gauge("responder_up", "Whether it is worth asking before the chat model.", ups)
+    timers = [({"state": s}, count) for one in responders for s, count in one.get("timers", {}).items()]
+    yield _gauge("timers", "Timers of the house.", timers)
 
 
 def _chat(chat: dict[str, Any]) -> Iterator[Metric]:

@@ -40,3 +40,16 @@ ensure_environment() {
         fail "the packages could not be installed; see the message of pip above"
     printf '%s' "$wanted" >"$stamp"
 }
+
+# Make sure that there is a browser for the tests of the dashboard; install it where we may.
+ensure_chromium() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" >/dev/null && return
+    done
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        printf 'installing chromium, for the tests of the dashboard\n' >&2
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null &&
+            command -v chromium >/dev/null && return
+    fi
+    fail "the tests of the dashboard need Chromium; on Debian or Ubuntu: sudo apt install chromium"
+}

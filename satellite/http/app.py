@@ -1,0 +1,74 @@
+"""The application: every endpoint, behind the guard."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse
+from starlette.types import ASGIApp
+
+from satellite import __version__
+from satellite.config_http_token import Token
+from satellite.http import chat, health, house, openai_api, problems, speech, websocket
+from satellite.http.admission import Admission
+from satellite.http.context import Context
+from satellite.http.guard import Guard
+
+PAGES = Path(__file__).parent / "pages"
+
+_DESCRIPTION = """A home's voice: ask by text or by voice, let it speak, see how it is.
+
+Errors are problem details (RFC 9457); their `code` is stable. Loopback needs no token by default; with one, send
+`Authorization: Bearer TOKEN`."""
+
+
+def build(context: Context, token: Token) -> ASGIApp:
+    """Return the application. Takes some tenths of a second of CPU time."""
+    app = FastAPI(
+        title="satellite",
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,  # its page loads scripts from another host
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for part in (chat, speech, house, openai_api, health, websocket):
+        app.include_router(part.routes(context))
+    _describe(app)
+
+    if (PAGES / "index.html").exists():
+        app.mount("/static", StaticFiles(directory=PAGES), name="static")
+
+        @app.get("/", include_in_schema=False)
+        async def page() -> FileResponse:
+            return FileResponse(PAGES / "index.html", headers={"Cache-Control": "no-cache"})
+
+    settings = context.settings
+    guarded: ASGIApp = Guard(app, settings, Admission(settings, token), context.rate, context.work)
+    if settings.cors_origins:
+        guarded = CORSMiddleware(
+            guarded,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["RateLimit-Remaining", "Retry-After", "Satellite-Heard", "Satellite-Conversation-Id"],
+        )
+    return guarded
+
+
+def _describe(app: FastAPI) -> None:
+    """Complete the API's description by what FastAPI cannot know."""
+    described = app.openapi()
+    components: dict[str, Any] = described.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = problems.Problem.model_json_schema()
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    described["security"] = [{}, {"token": []}]
+    for path in described["paths"].values():
+        for operation in path.values():
+            # Its own shape of what is invalid is never sent: ours is.
+            operation.get("responses", {}).get("422", {}).get("content", {}).pop("application/json", None)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)

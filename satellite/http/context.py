@@ -1,0 +1,151 @@
+"""What the endpoints share: the daemon's parts, and how a run is made for a client."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from satellite.config import Config
+from satellite.config_http import Http
+from satellite.engines import VoiceChoice
+from satellite.errors import SatelliteError, Stage
+from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.http.limits import RateLimit, Work
+from satellite.models.store import Store
+from satellite.run_metrics import RunMetrics
+from satellite.runs import Recorder
+from satellite.services.status import Status
+from satellite.turn.inbox import AudioInbox
+from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.turn.stages import Stages
+
+_STEPS = 8
+"""Steps of a run that may wait for the client before the run waits."""
+
+Step = RunEvent | Speech
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The daemon's parts that the endpoints use."""
+
+    settings: Http
+    stages: Stages
+    bus: EventBus
+    status: Status
+    store: Store
+    announce: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+    rooms: Callable[[], list[dict[str, Any]]]
+    queues: Callable[[], dict[str, int]]
+    """How many calls wait for each engine or run."""
+
+    runs: Recorder
+    metrics: RunMetrics
+    rate: RateLimit
+    work: Work
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is now: parts of it change while the daemon runs."""
+        return self.stages.config
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run."""
+
+    heard: str = ""
+    language: str = ""
+    said: str = ""
+    provider: str | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    _asked: float = 0.0
+
+    def note(self, step: Step) -> None:
+        """Take what a step tells. Raises the run's error as `SatelliteError`."""
+        if isinstance(step, Speech):
+            return
+        data = step.data
+        match step.type:
+            case RunEventType.STT_VAD_END:
+                self._asked = step.at
+            case RunEventType.STT_END:
+                self.heard, self.language = data["text"], data["language"]
+                self._mark("stt", step.at - (self._asked or self.began))
+            case RunEventType.CHAT_START:
+                self._asked = step.at
+            case RunEventType.CHAT_DELTA if "first_token" not in self.timings_ms:
+                self._mark("first_token", step.at - self._asked)
+            case RunEventType.CHAT_END:
+                self.said, self.provider = data["text"], data["provider"]
+                self._mark("chat", step.at - self._asked)
+            case RunEventType.TTS_START:
+                self._mark("first_audio", step.at - (self._asked or self.began))
+            case RunEventType.RUN_END:
+                self._mark("total", step.at - self.began)
+            case RunEventType.ERROR:
+                raise SatelliteError(data["text"], code=data["code"])
+
+    def _mark(self, name: str, seconds: float) -> None:
+        self.timings_ms[name] = round(1000 * seconds, 1)
+
+
+async def perform(context: Context, request: RunRequest, audio: AudioInbox | None = None) -> AsyncGenerator[Step, None]:
+    """Yield the steps of a run, to its end; closing the generator cancels it."""
+    steps: asyncio.Queue[Step] = asyncio.Queue(_STEPS)
+    run = Run(context.stages, context.bus, request, steps.put)
+    task = asyncio.create_task(run.execute(audio or AudioInbox()), name=f"run {request.room}")
+    try:
+        while True:
+            step = await steps.get()
+            yield step
+            if isinstance(step, RunEvent) and step.type is RunEventType.RUN_END:
+                return
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def finish(
+    context: Context, request: RunRequest, audio: AudioInbox | None = None
+) -> tuple[Outcome, list[Speech]]:
+    """Return what came of a whole run, and its sound. Raises its error."""
+    outcome = Outcome()
+    sound: list[Speech] = []
+    async with aclosing(perform(context, request, audio)) as steps:
+        async for step in steps:
+            outcome.note(step)
+            if isinstance(step, Speech):
+                sound.append(step)
+    return outcome, sound
+
+
+def new_conversation() -> str:
+    """Return a name that nobody can guess: who knows it goes on with the conversation."""
+    return uuid.uuid4().hex
+
+
+def run_request(
+    client: str,
+    conversation_id: str | None,
+    *,
+    start: Stage,
+    end: Stage,
+    text: str = "",
+    language: str | None = None,
+    voice: VoiceChoice | None = None,
+) -> RunRequest:
+    """Return what to run for a client."""
+    return RunRequest(
+        room=f"http {client}",
+        conversation=f"conversation {conversation_id}" if conversation_id else None,
+        start=start,
+        end=end,
+        text=text,
+        language=language,
+        voice=voice or VoiceChoice(language=language),
+    )

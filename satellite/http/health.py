@@ -1,0 +1,49 @@
+"""`/healthz`, `/readyz` and `/metrics`: for those who watch over the machine."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import PlainTextResponse, Response
+
+from satellite import metrics
+from satellite.http.context import Context
+from satellite.http.problems import HttpError, responses
+from satellite.turn.inbox import AudioInbox
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the endpoints."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", summary="Is it alive?", responses=responses())
+    async def healthz() -> dict[str, bool]:
+        """Return at once, as long as the daemon lives."""
+        return {"alive": True}
+
+    @router.get("/readyz", summary="Is it ready?", responses=responses())
+    async def readyz() -> dict[str, Any]:
+        """Return the stages once every one is ready; until then 503, with the stages that are not, and why."""
+        stages = context.status.stages()
+        lacking = [stage for stage in stages if stage["state"] not in ("ready", "idle")]
+        if lacking or not context.status.ready:
+            told = "; ".join(f"{stage['stage']}: {stage['words'] or stage['state']}" for stage in lacking)
+            raise HttpError(told or "the stages are being warmed up", code="not-ready")
+        return {"ready": True, "stages": stages}
+
+    @router.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/plain": {}}}, **responses()},
+    )
+    async def metrics_() -> Response:
+        """Return the daemon's state and the times of its runs in Prometheus' text format."""
+        state = await context.status.described() | {
+            "queues": context.queues(),
+            "dropped_audio_seconds": AudioInbox.dropped_in_all_seconds,
+        }
+        return Response(metrics.exposition(state) + context.metrics.exposition(), media_type=_METRICS_TYPE)
+
+    return router

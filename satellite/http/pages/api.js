@@ -1,0 +1,88 @@
+// Talking to the daemon: the token, requests, server-sent events in an answer.
+
+const KEY = "satellite-token";
+
+/** The token of this tab; empty without one. */
+export const token = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
+};
+
+/** What the daemon refused, in its words. `status` is 0 when it could not be reached. */
+export class Problem extends Error {
+  constructor(words, status = 0, code = "") {
+    super(words);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** Return the address of `path`, with the token where no header can be sent. */
+export function address(path, scheme = "") {
+  const url = new URL(path, document.baseURI);
+  if (scheme) url.protocol = url.protocol === "https:" ? `${scheme}s:` : `${scheme}:`;
+  if (token.get()) url.searchParams.set("token", token.get());
+  return url.href;
+}
+
+/** Request `path` and return the response. Throws a `Problem`; one with status 401 also asks for a new token. */
+export async function request(path, { body, accept = "application/json", signal } = {}) {
+  const headers = { Accept: accept };
+  if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(new URL(path, document.baseURI), {
+      method: body === undefined ? "GET" : "POST",
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The daemon cannot be reached.");
+  }
+  if (response.ok) return response;
+  if (response.status === 401) document.dispatchEvent(new CustomEvent("sign-in-needed"));
+  throw await problemOf(response);
+}
+
+/** Return what `path` answers, as an object. */
+export const json = async (path, options) => (await request(path, options)).json();
+
+/** Yield `{event, data}` of a response that is an event stream. */
+export async function* eventsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const event = parsed(block);
+        if (event) yield event;
+      }
+    }
+  } finally {
+    await reader.cancel().catch(() => {}); // it may have ended by itself
+  }
+}
+
+function parsed(block) {
+  let event = "message";
+  const data = [];
+  for (const line of block.split("\n")) {
+    if (line.startsWith("event:")) event = line.slice(6).trim();
+    else if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
+  }
+  return data.length ? { event, data: JSON.parse(data.join("\n")) } : null;
+}
+
+async function problemOf(response) {
+  const told = await response.json().catch(() => ({})); // a proxy in between may answer with anything
+  const words = told.detail || told.title || `The daemon answered with ${response.status}.`;
+  return new Problem(words, response.status, told.code ?? "");
+}

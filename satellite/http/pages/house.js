@@ -1,0 +1,231 @@
+// The house at a glance: rooms, who answers, engines, graphics cards.
+
+import { byId, element, fillEntry, keep, makeEntry, say, show, tone } from "./dom.js";
+import { capital, counted, gib, moment, roughly, span, stateWords, toneOf, unstopped } from "./words.js";
+
+const STAGES = {
+  wake: "Wake word",
+  openwakeword: "Wake word, openWakeWord",
+  microwakeword: "Wake word, microWakeWord",
+  vad: "Voice activity",
+  stt: "Speech to text",
+  chat: "Chat model",
+  tts: "Text to speech",
+};
+
+const DOING = {
+  "": "Connected",
+  idle: "Idle",
+  "waiting for the wake word": "Waiting for its wake word",
+  listening: "Listening",
+  thinking: "Thinking",
+  speaking: "Speaking",
+};
+const BUSY = ["listening", "thinking", "speaking"];
+
+/** Show what `/status` says. */
+export function showStatus(status) {
+  showOverall(status);
+  showRooms(status.rooms);
+  showProviders(status.chat);
+  showResponders(status.responders ?? []);
+  keep(byId("engines"), status.stages, (stage) => stage.stage, makeEntry, fillEngine);
+  showGpus(status.gpus);
+}
+
+/** Show the tiles above everything; `waits` are the last waits for an answer, in milliseconds. */
+export function showGlance(status, waits) {
+  const sorted = [...waits].sort((one, other) => one - other);
+  const answering = status.chat.providers.find((one) => one.provider === status.chat.answering);
+  const connected = status.rooms.filter((room) => room.state === "connected");
+  const gpu = status.gpus[0];
+  const tiles = [
+    {
+      name: "Answers begin after",
+      value: sorted.length ? span(sorted[Math.floor((sorted.length - 1) / 2)]) : "–",
+      words: sorted.length ? `median of the last ${counted(sorted.length, "answer")}` : "nothing was asked yet",
+    },
+    {
+      name: "Who answers",
+      value: answering?.provider ?? "nobody",
+      words: answering ? `${answering.model} · ${answering.leaves_house ? "outside this house" : stateWords(answering.state)}` : "no provider is configured",
+    },
+    {
+      name: "Rooms",
+      value: status.rooms.length ? `${connected.length} of ${status.rooms.length}` : "none",
+      words: roomWords(status.rooms, connected),
+    },
+    {
+      name: gpu?.name ?? "Graphics card",
+      value: gpu ? (gpu.load === undefined ? "–" : `${Math.round(gpu.load * 100)} %`) : "none",
+      words: gpu ? memoryWords(gpu) : "everything runs on the CPU",
+    },
+  ];
+  keep(byId("glance"), tiles, (tile) => tiles.indexOf(tile), makeTile, fillTile);
+}
+
+function roomWords(rooms, connected) {
+  const busy = connected.find((room) => BUSY.includes(room.doing));
+  const missing = rooms.find((room) => room.state !== "connected");
+  if (busy) return `${busy.room} is ${busy.doing}`;
+  if (missing) return `${missing.room} is ${stateWords(missing.state)}`;
+  return rooms.length ? "all quiet" : "none is configured";
+}
+
+function showOverall(status) {
+  const failed = status.stages.filter((stage) => stage.state === "failed");
+  const loading = status.stages.filter((stage) => stage.state === "loading");
+  const pill = byId("overall");
+  if (failed.length) say(pill, `${failed.map((stage) => stageName(stage)).join(", ")} failed`);
+  else if (status.ready) say(pill, "Ready");
+  else say(pill, loading.length ? `Loading ${loading.map((stage) => stageName(stage).toLowerCase()).join(", ")}` : "Starting");
+  tone(pill, failed.length ? "bad" : status.ready ? "good" : "wait");
+  say(byId("about"), `up ${roughly(status.uptime_seconds)} · version ${status.version}`);
+}
+
+function showRooms(rooms) {
+  const connected = rooms.filter((room) => room.state === "connected").length;
+  say(byId("rooms-count"), rooms.length ? `${connected} of ${rooms.length} connected` : "");
+  if (rooms.length) {
+    keep(byId("rooms"), rooms, (room) => `room ${room.room}`, makeEntry, fillRoom);
+    return;
+  }
+  keep(byId("rooms"), [0], () => "empty", makeNoRooms, () => {});
+}
+
+function makeNoRooms() {
+  return element(
+    "li",
+    { class: "empty" },
+    element("p", { class: "empty-title" }, "No rooms yet"),
+    element("p", {}, "Find the satellites in your network with ", element("code", {}, "satellite rooms"),
+      ", and name them in the configuration under ", element("code", {}, "rooms:"), "."),
+  );
+}
+
+function fillRoom(entry, room) {
+  const isHere = room.state === "connected";
+  const doing = DOING[room.doing] ?? capital(room.doing);
+  const unusual = isHere && !/is connected$/.test(room.words ?? "");
+  fillEntry(entry, {
+    title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
+    pill: isHere ? doing : stateWords(room.state),
+    pillTone: !isHere ? toneOf(room.state) : BUSY.includes(room.doing) ? "busy" : "good",
+    words: isHere ? (unusual ? capital(room.words ?? "") : "") : `${capital(room.words ?? "")} (for ${roughly(room.since_seconds)})`,
+  });
+}
+
+function showProviders(chat) {
+  say(byId("switches"), chat.switches ? counted(chat.switches, "switch").replace("switchs", "switches") : "never switched");
+  const last = chat.last_switch;
+  const notice = byId("last-switch");
+  if (last) say(notice, `${moment(last.at)}: ${last.to} took over from ${last.from}. ${capital(unstopped(last.reason))}.`);
+  show(notice, Boolean(last));
+  tone(notice, last && chat.answering !== chat.providers[0]?.provider ? "wait" : "calm");
+  keep(byId("providers"), chat.providers, (one) => one.provider, makeProvider, (node, one) => fillProvider(node, one, chat));
+}
+
+function makeProvider() {
+  const entry = makeEntry();
+  entry.append(element("p", { class: "row-words quiet" }), element("p", { class: "row-words quiet" }));
+  return entry;
+}
+
+function fillProvider(entry, one, chat) {
+  const answers = one.provider === chat.answering;
+  fillEntry(entry, {
+    title: `${one.provider} · ${one.model}`,
+    pill: stateWords(one.state),
+    pillTone: toneOf(one.state),
+    lead: answers ? "Answers now" : "",
+    words: `${capital(unstopped(one.words))}, for ${roughly(one.since_seconds)}.`,
+  });
+  const [, , , outside, keepalive] = entry.children;
+  const sent = one.sent_outside ?? 0;
+  say(outside, one.leaves_house ? `Outside this house: ${counted(sent, "question")} sent there.` : "");
+  show(outside, one.leaves_house);
+  say(keepalive, one.keepalive ? keepaliveWords(one.keepalive) : "");
+  show(keepalive, Boolean(one.keepalive));
+}
+
+function keepaliveWords(keepalive) {
+  const told = [`Kept warm: ${keepalive.when}`];
+  if (keepalive.gpu_share !== null) told.push(`${Math.round(keepalive.gpu_share * 100)} % on the GPU`);
+  if (keepalive.context_tokens) told.push(`context ${keepalive.context_tokens}`);
+  if (keepalive.load_seconds !== null) told.push(`loaded in ${span(keepalive.load_seconds * 1000)}`);
+  const cost = keepalive.cost;
+  told.push(`an hour costs ${cost.cpu_seconds_per_hour} s of CPU here and ${cost.server_seconds_per_hour} s of the server`);
+  return `${told.join(" · ")}.`;
+}
+
+function showResponders(responders) {
+  show(byId("responders-title"), responders.length > 0);
+  const title = (one) => capital(one.responder.replaceAll("_", " ")).replace("Home assistant", "Home Assistant");
+  keep(byId("responders"), responders, (one) => one.responder, makeEntry, (node, one) =>
+    fillEntry(node, {
+      title: title(one), pill: one.up ? "ready" : stateWords(one.state), pillTone: one.up ? "good" : toneOf(one.state),
+      words: capital(one.words),
+    }));
+}
+
+const stageName = (stage) => STAGES[stage.stage] ?? capital(stage.stage);
+
+function fillEngine(entry, stage) {
+  const runs = [stage.model, stage.device && deviceWords(stage.device)].filter(Boolean);
+  fillEntry(entry, {
+    title: stageName(stage),
+    pill: stage.state === "idle" ? "on demand" : stateWords(stage.state),
+    pillTone: stage.state === "idle" ? "calm" : toneOf(stage.state),
+    lead: runs.join(" · "),
+    words: stage.state === "idle" ? capital(stage.words) : stage.words,
+  });
+}
+
+function deviceWords(device) {
+  const [where, ...how] = String(device).split(" ");
+  const name = where.startsWith("cuda") ? "on the GPU" : where === "cpu" ? "on the CPU" : device;
+  return how.length && name !== device ? `${name}, ${how.join(" ")}` : name;
+}
+
+function showGpus(gpus) {
+  const entries = gpus.length ? gpus.map((gpu, index) => ({ ...gpu, index })) : [{ index: "none" }];
+  keep(byId("gpus"), entries, (gpu) => gpu.index, makeGpu, fillGpu);
+}
+
+function makeGpu(gpu) {
+  if (gpu.index === "none") return element("li", { class: "empty small" }, "No graphics card was found; everything runs on the CPU.");
+  const bar = (name) => element("div", { class: "gauge" }, element("span"), element("meter", { min: 0, max: 1, title: name, ariaLabel: name }), element("span"));
+  return element("li", { class: "row" }, element("p", { class: "row-title" }), bar("Busy"), bar("Memory"));
+}
+
+function fillGpu(node, gpu) {
+  if (gpu.index === "none") return;
+  const [name, load, memory] = node.children;
+  say(name, `${gpu.name ?? "Graphics card"}${gpu.watts === undefined ? "" : ` · ${Math.round(gpu.watts)} W`}`);
+  fillGauge(load, "Busy", gpu.load, gpu.load === undefined ? "" : `${Math.round(gpu.load * 100)} %`);
+  const share = gpu.memory_total_bytes ? gpu.memory_used_bytes / gpu.memory_total_bytes : undefined;
+  fillGauge(memory, "Memory", share, memoryWords(gpu, ""));
+}
+
+function fillGauge(gauge, name, share, words) {
+  const [label, meter, value] = gauge.children;
+  show(gauge, share !== undefined);
+  say(label, name);
+  meter.value = share ?? 0;
+  say(value, words);
+}
+
+function memoryWords(gpu) {
+  if (gpu.memory_used_bytes === undefined) return "it does not tell its memory";
+  return `${gib(gpu.memory_used_bytes)} of ${gib(gpu.memory_total_bytes)} GiB`;
+}
+
+function makeTile() {
+  return element("div", { class: "tile" }, element("dt"), element("dd", { class: "tile-value" }), element("dd", { class: "quiet" }));
+}
+
+function fillTile(node, tile) {
+  say(node.children[0], tile.name);
+  say(node.children[1], tile.value);
+  say(node.children[2], tile.words);
+}

@@ -1,0 +1,51 @@
+// What was said, by people and by the daemon.
+
+import { announce, byId, element, say, show } from "./dom.js";
+
+/** Return a new entry; `who` is "you" or "house". */
+export function addEntry(who, text = "") {
+  show(byId("log-empty"), false);
+  show(byId("forget"), true);
+  const entry = element(
+    "article",
+    { class: `said ${who}` },
+    element("span", { class: "sr-only" }, who === "you" ? "You: " : "Satellite: "),
+    element("p", { class: "said-text" }),
+    element("p", { class: "said-note quiet" }),
+  );
+  byId("log").append(entry);
+  fillEntry(entry, text);
+  return entry;
+}
+
+/** Set the text of an entry; `note` is small print below it. */
+export function fillEntry(entry, text, note = "") {
+  const log = byId("log");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+  const [, words, noted] = entry.children;
+  say(words, text);
+  entry.classList.toggle("waiting", text === "");
+  say(noted, note);
+  show(noted, note !== "");
+  if (atEnd || entry === log.lastElementChild) log.scrollTop = log.scrollHeight;
+}
+
+/** An answer is complete: it is read aloud by screen readers once, not word by word. */
+export function complete(entry, text, note = "") {
+  fillEntry(entry, text, note);
+  announce(`Satellite: ${text}`);
+}
+
+/** Tell in the log what went wrong. */
+export function fail(entry, words) {
+  entry.classList.add("failed");
+  fillEntry(entry, words);
+  announce(words);
+}
+
+/** Remove everything. */
+export function clear() {
+  for (const entry of document.querySelectorAll("#log .said")) entry.remove();
+  show(byId("log-empty"), true);
+  show(byId("forget"), false);
+}

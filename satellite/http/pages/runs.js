@@ -1,0 +1,162 @@
+// The last runs, newest first, each with where its time went.
+
+import { byId, element, keep, say, show } from "./dom.js";
+import { Axis, elapsed, fillAxis, fillWaterfall, makeWaterfall, sentence, STAGES, waited } from "./waterfall.js";
+import { clock, moment, span } from "./words.js";
+
+const KEPT = 100;
+const PAGE = 10;
+const REDRAW_MS = 100;
+
+export class Runs {
+  #runs = [];
+  #shown = PAGE;
+  #mode = "wait";
+  #timer = 0;
+
+  /** `changed()` is called whenever a run has begun or ended. */
+  constructor(changed) {
+    this.changed = changed;
+    byId("runs-more").addEventListener("click", () => {
+      this.#shown += PAGE;
+      this.draw();
+    });
+    for (const radio of document.querySelectorAll("input[name=axis]")) {
+      radio.addEventListener("change", () => {
+        this.#mode = radio.value;
+        this.draw();
+      });
+    }
+    keep(byId("legend"), Object.entries(STAGES), ([name]) => name, makeLegend, () => {});
+    byId("legend").append(element("li", {}, element("span", { class: "first-sound key" }), "First sound, or word"));
+  }
+
+  /** Forget what is known and show `runs`. */
+  replace(runs) {
+    this.#runs = runs.map((run) => ({ ...run, zero: zeroOf(run) }));
+    this.draw();
+    this.changed();
+  }
+
+  /** Take in what is new of one run. */
+  take(run) {
+    const index = this.#runs.findIndex((known) => known.id === run.id);
+    const zero = zeroOf(run, this.#runs[index]?.zero);
+    if (index >= 0) this.#runs[index] = { ...run, zero };
+    else this.#runs.unshift({ ...run, zero });
+    this.#runs.sort((one, other) => Date.parse(other.began) - Date.parse(one.began));
+    this.#runs.length = Math.min(this.#runs.length, KEPT);
+    this.draw();
+    if (index < 0 || run.total_ms !== null) this.changed();
+  }
+
+  /** Return how long people waited in the last runs that gave an answer, spoken ones if there are, milliseconds. */
+  get waits() {
+    const answered = this.#runs.filter((run) => run.outcome === "done" && waited(run) !== null);
+    const spoken = answered.filter((run) => run.marks.first_audio_ms !== undefined);
+    return (spoken.length ? spoken : answered).slice(0, 20).map(waited);
+  }
+
+  /** Draw everything; while a run goes on, again and again. */
+  draw() {
+    clearTimeout(this.#timer);
+    const runs = this.#runs.slice(0, this.#shown);
+    const axis = new Axis(runs, this.#mode);
+    show(byId("runs-empty"), runs.length === 0);
+    show(byId("axis"), runs.length > 0);
+    show(byId("legend"), runs.length > 0);
+    show(byId("runs-more"), this.#runs.length > this.#shown);
+    fillAxis(byId("axis"), byId("runs"), axis);
+    keep(byId("runs"), runs, (run) => run.id, makeRun, (node, run) => fillRun(node, run, axis));
+    if (runs.some((run) => run.total_ms === null)) this.#timer = setTimeout(() => this.draw(), REDRAW_MS);
+  }
+}
+
+/** Return when, on this page's clock, a run began: the earliest that what was told of it allows. */
+function zeroOf(run, known = Infinity) {
+  const times = [0, ...run.stages.flatMap((stage) => [stage.start_ms, stage.end_ms ?? 0]), ...Object.values(run.marks ?? {})];
+  return Math.min(known, performance.now() - Math.max(...times));
+}
+
+function makeLegend([name, words]) {
+  const key = element("span", { class: "stage key" });
+  key.dataset.stage = name;
+  return element("li", {}, key, words);
+}
+
+function makeRun() {
+  const summary = element(
+    "summary",
+    {},
+    element("span", { class: "run-when" }, element("span"), element("span", { class: "quiet" })),
+    element("span", { class: "run-heard" }),
+    makeWaterfall(),
+    element("span", { class: "run-figure" }, element("b"), element("span", { class: "quiet" })),
+    element("span", { class: "sr-only" }),
+  );
+  return element("li", { class: "run" }, element("details", {}, summary, element("div", { class: "run-more" })));
+}
+
+function fillRun(node, run, axis) {
+  const [summary, more] = node.firstElementChild.children;
+  const [when, heard, track, figure, spoken] = summary.children;
+  node.dataset.outcome = run.outcome;
+  say(when.children[0], clock(run.began));
+  say(when.children[1], run.room.replace(/^http /, "HTTP "));
+  say(heard, run.heard || unheard(run));
+  heard.classList.toggle("quiet", !run.heard);
+  fillWaterfall(track, run, axis);
+  const [value, words] = figureOf(run, axis.mode);
+  say(figure.children[0], value);
+  say(figure.children[1], words);
+  if (run.total_ms !== null) say(spoken, sentence(run));
+  fillMore(more, run);
+}
+
+/** Return what to say of a run of which nothing was heard. */
+function unheard(run) {
+  if (run.outcome === "running") return "…";
+  if (run.outcome === "cancelled" && !run.said) return "Broken off";
+  return run.error?.stage === "stt" ? "Nothing was understood" : (run.said ? `Answer: ${run.said}` : "Words are not kept");
+}
+
+function figureOf(run, mode) {
+  if (run.outcome === "error") return [run.error?.code ?? "failed", "failed"];
+  const wait = waited(run);
+  if (mode === "wait" && wait !== null) {
+    return [span(wait), run.marks.first_audio_ms === undefined ? "to the first word" : "to the first sound"];
+  }
+  if (run.outcome === "running") return [span(elapsed(run)), "so far"];
+  return [span(run.total_ms), run.outcome === "cancelled" ? "cancelled" : "in all"];
+}
+
+function fillMore(more, run) {
+  const facts = [
+    ["Heard", run.heard],
+    ["Said", run.said],
+    ["Answered by", run.provider ?? ""],
+    ["Why not the first provider", run.switch_reason ?? ""],
+    ["Began", moment(run.began)],
+    ["What went wrong", run.error ? `${run.error.text} (${run.error.code})` : ""],
+  ].filter(([, words]) => words);
+  const stages = run.stages.map((stage) => [
+    STAGES[stage.name] ?? stage.name,
+    span(stage.start_ms),
+    stage.end_ms === null ? "goes on" : span(stage.end_ms - stage.start_ms),
+  ]);
+  if (more.children.length === 0) {
+    more.append(element("dl", { class: "facts" }), makeTable(), element("p", { class: "quiet run-id" }));
+  }
+  const [list, table, id] = more.children;
+  keep(list, facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd")), (node, [, words]) =>
+    say(node.children[1], words));
+  const makeRow = () => element("tr", {}, element("th", { scope: "row" }), element("td"), element("td"));
+  keep(table.tBodies[0], stages, (cells) => stages.indexOf(cells), makeRow, (node, cells) =>
+    cells.forEach((words, index) => say(node.children[index], words)));
+  say(id, `Run ${run.id}${run.total_ms === null ? "" : `, ${span(run.total_ms)} in all`}`);
+}
+
+function makeTable() {
+  const head = element("tr", {}, ...["Stage", "Began at", "Took"].map((name) => element("th", { scope: "col" }, name)));
+  return element("table", {}, element("caption", { class: "sr-only" }, "Stages of this run"), element("thead", {}, head), element("tbody"));
+}

@@ -1,0 +1,29 @@
+// Asking for the token, where the daemon wants one.
+
+import { request, token } from "./api.js";
+import { byId, say } from "./dom.js";
+
+/** Ask for a token whenever a request is refused for want of one; `done()` is called once one is accepted. */
+export function offerSignIn(done) {
+  const dialog = byId("sign-in");
+  document.addEventListener("sign-in-needed", () => {
+    if (!dialog.open) dialog.showModal();
+  });
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  byId("sign-in-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    say(byId("sign-in-error"), "");
+    token.set(byId("token").value.trim());
+    try {
+      await request("status");
+    } catch (problem) {
+      token.set("");
+      say(byId("sign-in-error"), problem.status === 401 ? "This token is not the right one." : problem.message);
+      byId("token").select();
+      return;
+    }
+    byId("token").value = "";
+    dialog.close();
+    done();
+  });
+}

@@ -1,0 +1,264 @@
+// Asking by voice: the microphone's sound over a WebSocket, the answer's sound back.
+
+import { address } from "./api.js";
+import { announce, byId, element, say, show } from "./dom.js";
+import { addEntry, complete, fail, fillEntry } from "./log.js";
+import { explained, Microphone, obstacle, onPermission } from "./microphone.js";
+import { Player } from "./player.js";
+import { capital } from "./words.js";
+
+const USUAL_RATE = 22050;
+const CONNECT_MS = 8000;
+/** What a WebSocket that does not get rid of its data may hold before sound is dropped: 4 s. */
+const BACKLOG_BYTES = 128000;
+
+/** What the button does, and what is told, in each state. */
+const STATES = {
+  idle: { label: "Talk", words: "Ready" },
+  opening: { label: "Cancel", words: "Opening the microphone…" },
+  listening: { label: "Done", words: "Listening. Speak now" },
+  thinking: { label: "Cancel", words: "Thinking…" },
+  speaking: { label: "Interrupt", words: "Answering" },
+};
+
+export class Talk {
+  #state = "idle";
+  #socket = null;
+  #microphone = null;
+  #player = new Player(
+    () => this.#end(),
+    (error) => this.#break(`The answer cannot be played: ${error.message}`),
+  );
+  #question = null;
+  #answer = null;
+  #attempt = 0;
+  #runOver = true;
+  #soundOver = true;
+  #awaited = false;
+
+  /** `conversation` is `{id}`, shared with what is typed. */
+  constructor(conversation) {
+    this.conversation = conversation;
+    byId("talk").addEventListener("click", () => this.#press());
+    addEventListener("keydown", (event) => event.key === "Escape" && this.#state !== "idle" && this.#stop());
+    addEventListener("pagehide", () => this.reset());
+    onPermission(() => this.#tellObstacle());
+    this.#tellObstacle();
+  }
+
+  /** Hang up; the next question begins a connection of its own. */
+  reset() {
+    this.#attempt++;
+    this.#player.clear();
+    this.#microphone?.close();
+    this.#microphone = null;
+    this.#socket?.close();
+    this.#socket = null;
+    this.#become("idle");
+  }
+
+  #press() {
+    if (this.#state === "idle") this.#begin();
+    else if (this.#state === "listening") {
+      this.#send({ type: "end" });
+      this.#become("thinking");
+    } else if (this.#state === "speaking") {
+      this.#player.clear();
+      this.#listen();
+    } else this.#stop();
+  }
+
+  /** Open what is needed, and listen. */
+  async #begin() {
+    const attempt = ++this.#attempt;
+    this.#become("opening");
+    this.#player.prepare(USUAL_RATE);
+    try {
+      const forbidden = await obstacle();
+      if (forbidden) return this.#refuse(forbidden);
+      const [socket, microphone] = await Promise.allSettled([this.#connected(), this.#opened(attempt)]);
+      if (attempt !== this.#attempt) return;
+      if (microphone.reason) return this.#refuse(explained(microphone.reason));
+      if (socket.reason) throw socket.reason;
+      show(byId("mic-notice"), false);
+      this.#listen();
+    } catch (error) {
+      this.#break(error.message);
+    }
+  }
+
+  /** Open the microphone, and let it go at once if that is no longer wanted. */
+  async #opened(attempt) {
+    const microphone = await Microphone.open((pcm, level) => this.#heard(pcm, level));
+    if (attempt === this.#attempt) this.#microphone = microphone;
+    else microphone.close();
+  }
+
+  #listen() {
+    this.#expect();
+    this.#send({ type: "listen" });
+    this.#become("listening");
+  }
+
+  /** Another run is about to begin: what still comes of the one before is not meant. */
+  #expect() {
+    this.#awaited = true;
+    this.#runOver = this.#soundOver = false;
+    this.#question = this.#answer = null;
+  }
+
+  /** Give up the question or its answer. */
+  #stop() {
+    this.#send({ type: "cancel" });
+    this.#attempt++;
+    this.#finish();
+  }
+
+  #finish() {
+    this.#player.clear();
+    this.#microphone?.close();
+    this.#microphone = null;
+    if (this.#question && !this.#question.textContent.trim()) this.#question.remove();
+    this.#become("idle");
+  }
+
+  /** The run is over and its sound has been played. */
+  #end() {
+    this.#soundOver = true;
+    if (this.#runOver && this.#state !== "idle") this.#finish();
+  }
+
+  #break(words) {
+    fail(this.#answer ?? addEntry("house"), words);
+    this.#answer = null;
+    this.reset();
+  }
+
+  #heard(pcm, level) {
+    byId("talk").style.setProperty("--level", this.#state === "listening" ? level.toFixed(2) : 0);
+    const wanted = this.#state === "listening" || (this.#state === "speaking" && byId("barge").checked);
+    if (wanted && this.#socket?.readyState === WebSocket.OPEN && this.#socket.bufferedAmount < BACKLOG_BYTES) this.#socket.send(pcm);
+  }
+
+  #send(message) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  /** Return once the daemon is ready to listen. */
+  async #connected() {
+    if (this.#socket?.readyState === WebSocket.OPEN) return;
+    this.#socket?.close();
+    const socket = new WebSocket(address("ws", "ws"));
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    await new Promise((resolve, reject) => {
+      const failed = () => reject(new Error("The daemon cannot be reached."));
+      const late = setTimeout(failed, CONNECT_MS);
+      socket.onopen = () => {
+        this.#send({ type: "hello", speak: true, ...(this.conversation.id ? { conversation_id: this.conversation.id } : {}) });
+        clearTimeout(late);
+        resolve();
+      };
+      socket.onerror = failed;
+      socket.onclose = failed;
+    });
+    socket.onmessage = ({ data }) => this.#take(data);
+    socket.onerror = null;
+    socket.onclose = () => {
+      if (socket !== this.#socket) return;
+      this.#socket = null;
+      if (this.#state !== "idle") this.#break("The connection to the daemon was lost. Press Talk to try again.");
+    };
+  }
+
+  #take(data) {
+    if (data instanceof ArrayBuffer) {
+      if (this.#state === "thinking" || this.#state === "speaking") this.#player.play(data);
+      return;
+    }
+    const event = JSON.parse(data);
+    if (event.type === "ready") this.conversation.id = event.conversation_id ?? this.conversation.id;
+    else if (this.#state !== "idle") this.#step(event);
+  }
+
+  #step(event) {
+    switch (event.type) {
+      case "run-start":
+        this.#expect();
+        this.#awaited = false;
+        break;
+      case "stt-start":
+        if (this.#state !== "opening") this.#become("listening");
+        break;
+      case "stt-vad-end":
+        this.#become("thinking");
+        break;
+      case "stt-end":
+        this.#question = event.text ? addEntry("you", event.text) : null;
+        this.#become("thinking");
+        break;
+      case "chat-delta":
+        this.#answer ??= addEntry("house");
+        fillEntry(this.#answer, this.#answer.children[1].textContent + event.text);
+        break;
+      case "chat-end":
+        this.#answer ??= addEntry("house");
+        complete(this.#answer, event.text, event.provider ?? "");
+        break;
+      case "tts-start":
+        this.#player.prepare(event.rate);
+        this.#become("speaking");
+        break;
+      case "tts-end":
+        this.#player.end();
+        break;
+      case "cancelled":
+        this.#player.clear();
+        this.#expect();
+        break;
+      case "error":
+        fail(this.#answer ?? addEntry("house"), capital(event.text));
+        this.#over();
+        break;
+      case "run-end":
+        if (!this.#awaited) this.#over();
+        break;
+    }
+  }
+
+  /** Nothing more comes of this run; what it has said may still be playing. */
+  #over() {
+    this.#runOver = true;
+    if (this.#soundOver || this.#state !== "speaking") this.#finish();
+  }
+
+  #become(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    const button = byId("talk");
+    button.dataset.state = state;
+    if (state !== "listening") button.style.setProperty("--level", 0);
+    say(byId("talk-label"), STATES[state].label);
+    say(byId("talk-state"), STATES[state].words);
+    // While the answer is heard, a screen reader would talk over it.
+    if (state !== "speaking") announce(STATES[state].words);
+  }
+
+  #refuse(why) {
+    this.reset();
+    this.#tell(why);
+    announce(`${why.title} ${why.steps[0]}`);
+  }
+
+  async #tellObstacle() {
+    const why = await obstacle();
+    if (why) this.#tell(why);
+    else show(byId("mic-notice"), false);
+  }
+
+  #tell({ title, steps, after }) {
+    const list = element("ul", {}, ...steps.map((step) => element("li", {}, step)));
+    byId("mic-notice").replaceChildren(element("p", {}, element("strong", {}, title)), list, ...(after ? [element("p", {}, after)] : []));
+    show(byId("mic-notice"), true);
+  }
+}

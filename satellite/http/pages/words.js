@@ -1,0 +1,63 @@
+// Figures and names as people read them.
+
+/** Return milliseconds as "85 ms" or "1.24 s". */
+export function span(ms) {
+  if (ms === null || ms === undefined || Number.isNaN(ms)) return "–";
+  if (Math.abs(ms) < 1000) return `${Math.round(ms)} ms`;
+  if (Math.abs(ms) < 60000) return `${(ms / 1000).toFixed(ms < 9995 ? 2 : 1)} s`;
+  return `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`;
+}
+
+/** Return seconds in the one unit that matters. */
+export function roughly(seconds) {
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  }
+  return `${Math.floor(seconds)} s`;
+}
+
+/** Return bytes in GiB. */
+export const gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
+
+/** Return a time of today as clock, of another day with its date. */
+export function moment(iso) {
+  const at = new Date(iso);
+  if (Number.isNaN(at.getTime())) return "";
+  const clock = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  if (at.toDateString() === new Date().toDateString()) return clock;
+  return `${at.toLocaleDateString([], { day: "numeric", month: "short" })}, ${clock}`;
+}
+
+/** Return the minute of a time of today, of another day with its date. */
+export function clock(iso) {
+  const at = new Date(iso);
+  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (at.toDateString() === new Date().toDateString()) return time;
+  return `${at.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+}
+
+/** Return `count` with its noun. */
+export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
+/** Return `text` with a capital in front, unless it begins with a name such as of a model. */
+export const capital = (text) => (/^[a-z]+([ ,;.]|$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text);
+
+/** Return `text` for the end of a sentence that goes on: without its full stop. */
+export const unstopped = (text) => text.replace(/[.\s]+$/, "");
+
+const GOOD = ["ready", "warm", "closed", "connected", "released", "other-name", "on-cpu"];
+const WAIT = [
+  "loading", "cold", "untried", "connecting", "unknown", "half-open", "idle", "partly-on-cpu", "foreign-keep-alive",
+  "not-loaded", "no-key", "other-context",
+];
+
+/** Return the tone of a state's name as the daemon tells it. */
+export function toneOf(state) {
+  if (GOOD.includes(state)) return "good";
+  return WAIT.includes(state) ? "wait" : "bad";
+}
+
+const PLAIN = { open: "down", "half-open": "trying again", closed: "ready", "on-cpu": "on the CPU", "partly-on-cpu": "partly on the CPU" };
+
+/** Return a state's name as words. */
+export const stateWords = (state) => PLAIN[state] ?? String(state).replaceAll("-", " ");

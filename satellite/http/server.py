@@ -1,0 +1,116 @@
+"""The HTTP server in the daemon: listens, serves beside everything else on the same event loop, and stops."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from satellite.config_http import Http
+from satellite.errors import ConfigError
+
+_LOGGER = logging.getLogger(__name__)
+
+_STOP_SECONDS = 2
+"""How long requests under way may take to end when the server stops."""
+
+_FIRST_REQUEST_SECONDS = 10.0
+"""How long a new connection may take to ask for something."""
+
+_LONGEST_MESSAGE_BYTES = 256 * 1024
+
+
+class HttpServer:
+    """Serves an application on one port."""
+
+    def __init__(self, settings: Http) -> None:
+        self._settings = settings
+        self._server: _Server | None = None
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def listen(self, port: int) -> int:
+        """Take `port` (0 for any) and return it; raises `ConfigError` when it cannot be had."""
+        host = self._settings.host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # With the protocol named, asyncio switches Nagle's algorithm off, which costs an answer 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(1024)
+        except OSError as error:
+            listening.close()
+            raise ConfigError(f"http: cannot listen at {host}:{port}: {error.strerror or error}") from error
+        listening.setblocking(False)
+        self._socket = listening
+        return int(listening.getsockname()[1])
+
+    async def start(self, build: Callable[[], ASGIApp]) -> None:
+        """Serve what `build`, which takes a while, returns; clients that have come meanwhile are answered then."""
+        assert self._socket is not None
+        app = await asyncio.to_thread(build)
+        # Its lines hold whole addresses, tokens included; what breaks in a request, the guard has told already.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        config = uvicorn.Config(
+            app,
+            http=_protocol(self._settings.max_connections),
+            ws="websockets-sansio",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws_max_size=_LONGEST_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # sound does not shrink, and words would come later
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        self._server = _Server(config)
+        self._task = asyncio.create_task(self._server.serve([self._socket]), name="http")
+
+    async def stop(self) -> None:
+        """End every request and listen no longer; may be called twice."""
+        server, self._server = self._server, None
+        if server is not None and self._task is not None:
+            server.should_exit = True
+            for task in list(server.server_state.tasks):
+                task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the daemon."""
+        yield
+
+
+def _protocol(max_connections: int) -> type[H11Protocol]:
+    """Return uvicorn's HTTP with bounds on connections, and with a way for the application to cut one off."""
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+            self.app_state = {**self.app_state, "abort": transport.abort}
+            super().connection_made(transport)
+            if len(self.connections) > max_connections:
+                _LOGGER.debug("more than %d connections: one is closed", max_connections)
+                transport.abort()
+                return
+            self.loop.call_later(_FIRST_REQUEST_SECONDS, self._expect_request)
+
+        def _expect_request(self) -> None:
+            if self.cycle is None and self in self.connections:
+                self.transport.abort()
+
+    return Protocol

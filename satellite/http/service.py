@@ -1,0 +1,96 @@
+"""HTTP as a part of the daemon: takes its port at once, and serves as soon as its libraries are loaded."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from satellite.config import Config
+from satellite.config_http_token import find_token
+from satellite.engines.worker import Worker
+from satellite.errors import ConfigError
+from satellite.events import EventBus
+from satellite.models.store import Store
+from satellite.rooms.announcing import Announcer
+from satellite.rooms.hub import Hub
+from satellite.run_metrics import RunMetrics
+from satellite.runs import Recorder
+from satellite.services.status import Status
+from satellite.turn.stages import Stages
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from satellite.http.server import HttpServer
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class HttpService:
+    """The HTTP server of a daemon with these parts."""
+
+    def __init__(
+        self,
+        config: Config,
+        stages: Stages,
+        bus: EventBus,
+        status: Status,
+        store: Store,
+        hub: Hub,
+        workers: Mapping[str, Worker],
+    ) -> None:
+        self.runs = Recorder(bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self._metrics = RunMetrics()
+        self.runs.on_change(self._metrics.note)
+        self._config = config
+        self._stages = stages
+        self._bus = bus
+        self._status = status
+        self._store = store
+        self._hub = hub
+        self._workers = workers
+        self._server: HttpServer | None = None
+
+    async def start(self, port: int) -> int:
+        """Serve on `port` (0 for any) and return it. Raises `ConfigError` when it cannot be had, or must not."""
+        settings = self._config.http
+        token = find_token(settings)
+        if not token.value and not settings.is_local:
+            raise ConfigError(f"http.host: {settings.host} can be reached from other machines, and there is no token")
+        # Loading FastAPI takes some tenths of a second, in which others are to be answered.
+        server_module = await asyncio.to_thread(import_module, "satellite.http.server")
+        server: HttpServer = server_module.HttpServer(settings)
+        self._server = server
+        taken = server.listen(port)
+        self.runs.start()
+        await server.start(lambda: self._app(token))
+        _LOGGER.info("http: listening at %s:%d", settings.host, taken)
+        return taken
+
+    async def stop(self) -> None:
+        """Serve no longer; may be called twice."""
+        if self._server is not None:
+            await self._server.stop()
+        await self.runs.stop()
+
+    def _app(self, token: Any) -> "ASGIApp":
+        from satellite.http.app import build
+        from satellite.http.context import Context
+        from satellite.http.limits import RateLimit, Work
+
+        context = Context(
+            settings=self._config.http,
+            stages=self._stages,
+            bus=self._bus,
+            status=self._status,
+            store=self._store,
+            announce=Announcer(self._hub, self._stages).announce,
+            rooms=self._hub.described,
+            queues=lambda: {name: worker.pending for name, worker in self._workers.items()},
+            runs=self.runs,
+            metrics=self._metrics,
+            rate=RateLimit(self._config.http.requests_per_minute),
+            work=Work(self._config.http.max_concurrent),
+        )
+        return build(context, token)

@@ -1,0 +1,34 @@
+"""Responses that come while they are made."""
+
+import json
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.sse import format_sse_event
+from starlette.responses import StreamingResponse
+from starlette.types import Send
+
+EVENT_STREAM = "text/event-stream"
+
+EVENT_SCHEMA: dict[str, Any] = {
+    "itemSchema": {
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+        "required": ["data"],
+    }
+}
+"""How the description of an endpoint describes such a stream."""
+
+
+class Streamed(StreamingResponse):
+    """A response whose generator is closed however it ends, and the work behind it with it."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send everything; Starlette itself leaves a generator that was not used up to the garbage collector."""
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]  # always an asynchronous generator here
+            await super().stream_response(send)
+
+
+def sse(event: str | None, data: Any) -> bytes:
+    """Return a server-sent event."""
+    return format_sse_event(event=event, data_str=json.dumps(data))

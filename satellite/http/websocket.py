@@ -1,0 +1,62 @@
+"""`/ws`: a conversation by text or voice, its steps as JSON and its sound as PCM, as they come."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from satellite.http.context import Context
+from satellite.http.talk import Talk
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the endpoint."""
+    router = APIRouter()
+
+    @router.websocket("/ws")
+    async def websocket(socket: WebSocket) -> None:
+        await socket.accept()
+        address = socket.client.host if socket.client else "unknown"
+        talk = Talk(context, address)
+        tasks = [
+            asyncio.create_task(_send(socket, talk), name=f"send to {address}"),
+            asyncio.create_task(_read(socket, talk), name=f"read from {address}"),
+            asyncio.create_task(talk.outbox.overflow(), name=f"watch {address}"),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await talk.close()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        if talk.outbox.overflowed:
+            _LOGGER.info("%s does not read, and is cut off", address)
+            socket.scope.get("state", {}).get("abort", lambda: None)()
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, ConnectionError | WebSocketDisconnect):
+                raise result
+
+    return router
+
+
+async def _send(socket: WebSocket, talk: Talk) -> None:
+    async for frame in talk.outbox:
+        if isinstance(frame, str):
+            await socket.send_text(frame)
+        else:
+            await socket.send_bytes(frame)
+
+
+async def _read(socket: WebSocket, talk: Talk) -> None:
+    with suppress(ConnectionError):
+        talk.greet()
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if (sound := message.get("bytes")) is not None:
+                await talk.hear(sound)
+            else:
+                await talk.take(message.get("text") or "")

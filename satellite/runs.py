@@ -1,0 +1,224 @@
+"""The recent runs of all rooms and clients: what each heard and said, and where its time went."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from satellite.events import EventBus, RunEvent, RunEventType
+
+_LOGGER = logging.getLogger(__name__)
+
+_UNREAD = 4096
+"""Events between two turns of the event loop; a thousand rooms do not make as many."""
+
+_LONGEST_TEXT = 20_000
+"""Characters of what was heard or said that are remembered."""
+
+_BEGINS = {
+    RunEventType.STT_START: "listen",
+    RunEventType.STT_VAD_END: "stt",
+    RunEventType.CHAT_START: "chat",
+    RunEventType.TTS_START: "tts",
+}
+_ENDS = {
+    RunEventType.STT_VAD_END: "listen",
+    RunEventType.STT_END: "stt",
+    RunEventType.CHAT_END: "chat",
+    RunEventType.TTS_END: "tts",
+}
+
+
+@dataclass(slots=True)
+class Span:
+    """When a stage of a run worked, seconds since the run began."""
+
+    name: str
+    start: float
+    end: float | None = None
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One run: a waterfall, and what came of it."""
+
+    id: str
+    room: str
+    began_at: float
+    """`time.monotonic()`."""
+
+    began: datetime
+    outcome: str = "running"
+    """`running`, `done`, `error` or `cancelled`."""
+
+    total: float | None = None
+    error: dict[str, str] | None = None
+    wake_word: str = ""
+    heard: str = ""
+    said: str = ""
+    provider: str | None = None
+    switch_reason: str = ""
+    spans: list[Span] = field(default_factory=list)
+    marks: dict[str, float] = field(default_factory=dict)
+    """Moments, in seconds since the run began: `speech_end`, `first_token`, `first_audio`."""
+
+    def described(self) -> dict[str, Any]:
+        """Return it fit for JSON; times in milliseconds."""
+        return {
+            "id": self.id,
+            "room": self.room,
+            "began": self.began.isoformat(timespec="milliseconds"),
+            "total_ms": _ms(self.total),
+            "outcome": self.outcome,
+            "error": self.error,
+            "heard": self.heard,
+            "said": self.said,
+            "provider": self.provider,
+            "switch_reason": self.switch_reason,
+            "stages": [
+                {"name": span.name, "start_ms": _ms(span.start), "end_ms": _ms(span.end)} for span in self.spans
+            ],
+            "marks": {f"{name}_ms": _ms(seconds) for name, seconds in self.marks.items()},
+        }
+
+    def seconds(self, stage: str) -> float | None:
+        """Return how long a stage took; None for one that did not end."""
+        spans = [span.end - span.start for span in self.spans if span.name == stage and span.end is not None]
+        return sum(spans) if spans else None
+
+
+class Recorder:
+    """Follows the event bus and remembers the latest runs; a run that only waits for a wake word is none yet."""
+
+    def __init__(self, bus: EventBus, *, kept: int, transcripts: bool) -> None:
+        """Remember `kept` runs, with what was heard and said if `transcripts`."""
+        self._bus = bus
+        self._kept = kept
+        self._transcripts = transcripts
+        self._runs: OrderedDict[str, RunRecord] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+        self._watchers: list[Callable[[RunRecord], None]] = []
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(self._follow(), name="record runs")
+
+    async def stop(self) -> None:
+        """Follow no longer; may be called twice."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def on_change(self, watcher: Callable[[RunRecord], None]) -> Callable[[], None]:
+        """Call `watcher`, which must not block, when a run begins, changes or ends; return how to end that."""
+        self._watchers.append(watcher)
+
+        def forget() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return forget
+
+    def latest(self, limit: int) -> list[RunRecord]:
+        """Return the latest runs, the newest first."""
+        return list(reversed(self._runs.values()))[:limit]
+
+    async def _follow(self) -> None:
+        while True:
+            with self._bus.subscribe(_UNREAD) as events:
+                async for event in events:
+                    self._note(event)
+            _LOGGER.warning("more happened at once than could be recorded; some runs are missing")
+            for run in self._runs.values():
+                if run.outcome == "running":
+                    run.outcome = "cancelled"
+
+    def _note(self, event: RunEvent) -> None:
+        run = self._runs.get(event.run_id)
+        if run is None:
+            if event.type in (RunEventType.WAKE_WORD_END, RunEventType.RUN_START) and not _waits(event):
+                self._began(event)
+            return
+        if run.outcome != "running":
+            return
+        if self._take(run, event):
+            self._tell(run)
+
+    def _began(self, event: RunEvent) -> None:
+        run = RunRecord(event.run_id, event.room, event.at, _wall_clock(event.at))
+        if event.type is RunEventType.WAKE_WORD_END:
+            run.wake_word = event.data["name"]
+            run.spans.append(Span("wake", 0.0, 0.0))
+        self._runs[run.id] = run
+        while len(self._runs) > self._kept:
+            self._runs.popitem(last=False)
+        self._tell(run)
+
+    def _take(self, run: RunRecord, event: RunEvent) -> bool:
+        """Note what an event means, and return whether that is worth telling."""
+        at = event.at - run.began_at
+        for span in run.spans:
+            if span.name == _ENDS.get(event.type) and span.end is None:
+                span.end = at
+        if event.type in _BEGINS:
+            # The first sound is told once it is there; what it took to make is part of the stage.
+            run.spans.append(Span(_BEGINS[event.type], max(0.0, at - event.data.get("synthesis_seconds", 0.0))))
+        match event.type:
+            case RunEventType.STT_VAD_END:
+                run.marks["speech_end"] = max(0.0, at - event.data.get("silence_seconds", 0.0))
+            case RunEventType.STT_END if self._transcripts:
+                run.heard = event.data["text"][:_LONGEST_TEXT]
+            case RunEventType.CHAT_START if self._transcripts:
+                run.heard = event.data.get("text", "")[:_LONGEST_TEXT]
+            case RunEventType.CHAT_DELTA:
+                if self._transcripts:
+                    run.said = (run.said + event.data["text"])[:_LONGEST_TEXT]
+                return _first(run, "first_token", at)
+            case RunEventType.CHAT_END:
+                run.said = event.data["text"][:_LONGEST_TEXT] if self._transcripts else ""
+                run.provider = event.data["provider"]
+                run.switch_reason = event.data.get("switch_reason", "")
+            case RunEventType.TTS_START:
+                _first(run, "first_audio", at)
+            case RunEventType.ERROR:
+                run.error = {name: str(event.data[name]) for name in ("stage", "code", "text")}
+            case RunEventType.RUN_END:
+                self._ended(run, at, cancelled=bool(event.data.get("cancelled")))
+        return True
+
+    def _ended(self, run: RunRecord, at: float, *, cancelled: bool) -> None:
+        run.total = at
+        run.outcome = "cancelled" if cancelled else "error" if run.error else "done"
+        for span in run.spans:
+            if span.end is None:
+                span.end = at
+
+    def _tell(self, run: RunRecord) -> None:
+        for watcher in list(self._watchers):
+            watcher(run)
+
+
+def _waits(event: RunEvent) -> bool:
+    """Whether a run begins with waiting for a wake word."""
+    return event.type is RunEventType.RUN_START and event.data.get("start") == "wake"
+
+
+def _first(run: RunRecord, mark: str, at: float) -> bool:
+    """Note a moment unless it has been before; return whether it is the first."""
+    if mark in run.marks:
+        return False
+    run.marks[mark] = at
+    return True
+
+
+def _wall_clock(at: float) -> datetime:
+    return datetime.now(UTC).astimezone() - timedelta(seconds=time.monotonic() - at)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 1)

@@ -1,0 +1,44 @@
+"""What the tests of the HTTP server share: a client of the one daemon, and daemons with settings of their own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from satellite.config_http import Http
+from satellite.http.service import HttpService
+from satellite.services.status import Status
+from tests.running_daemon import RunningDaemon
+
+
+def client(daemon: RunningDaemon, **more: Any) -> httpx.Client:
+    """Return a client of the daemon's HTTP server."""
+    return httpx.Client(base_url=f"http://127.0.0.1:{daemon.port('http')}", timeout=60, **more)
+
+
+@contextmanager
+def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any) -> Iterator[httpx.Client]:
+    """Serve the daemon's parts once more, with settings, and perhaps a state, of its own."""
+    parts = daemon.daemon
+    config = parts.config.model_copy(update={"http": Http.model_validate(settings)})
+    service = HttpService(
+        config, parts._stages, parts.bus, status or parts._status, parts.store, parts.hub, parts._workers
+    )
+    port = daemon.call(service.start(0))
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as one:
+            yield one
+    finally:
+        daemon.call(service.stop())
+
+
+def problem(response: httpx.Response) -> dict[str, Any]:
+    """Return the body of an error, which has the one shape."""
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == response.status_code
+    assert body["type"] == f"urn:satellite:error:{body['code']}"
+    assert body["title"]
+    assert body["detail"]
+    return body

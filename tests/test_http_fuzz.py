@@ -1,0 +1,102 @@
+"""The API keeps what its description says, whatever is sent: fuzzed from that description."""
+
+import http
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import CheckFunction
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi import checks
+
+from tests.http_daemon import client
+from tests.running_daemon import RunningDaemon
+
+pytestmark = pytest.mark.models
+
+_EXAMPLES = {schemathesis.GenerationMode.POSITIVE: 3, schemathesis.GenerationMode.NEGATIVE: 25}
+"""Of what is wrong more, since the model has not to answer it."""
+
+_ENDLESS = "/events"
+
+CHECKS: list[CheckFunction] = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def described(daemon: RunningDaemon) -> Iterator[dict[str, Any]]:
+    """The API's description of itself."""
+    with client(daemon) as one:
+        yield one.get("/openapi.json").json()
+
+
+def test_the_description_is_complete(described: dict[str, Any]) -> None:
+    """Every endpoint says what it is, what it answers, and how it fails; there are examples."""
+    assert {
+        "/chat",
+        "/stt",
+        "/tts",
+        "/converse",
+        "/announce",
+        "/rooms",
+        "/status",
+        "/runs",
+        "/models",
+        "/events",
+    } <= set(described["paths"])
+    assert {"/v1/chat/completions", "/v1/audio/transcriptions", "/v1/audio/speech", "/v1/models"} <= set(
+        described["paths"]
+    )
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"], path
+            assert operation["description"], path
+            assert "application/problem+json" in operation["responses"]["503"]["content"], path
+            assert method == "get" or operation["requestBody"], path
+    examples = [name for name, schema in described["components"]["schemas"].items() if "examples" in str(schema)]
+    assert len(examples) > 10
+
+
+@pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
+def test_nothing_breaks_it(described: dict[str, Any], daemon: RunningDaemon, mode: schemathesis.GenerationMode) -> None:
+    """No 500, whether a request is as described or not; and every answer is as described."""
+    schema = schemathesis.openapi.from_dict(described)
+    base = f"http://127.0.0.1:{daemon.port('http')}"
+    seen: set[tuple[str, int]] = set()
+
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
+        operation = found.ok()
+        if operation.path == _ENDLESS:
+            continue
+
+        @hypothesis.settings(
+            max_examples=_EXAMPLES[mode],
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+        def fuzz(case: schemathesis.Case[Any]) -> None:
+            response = case.call(base_url=base, timeout=60)
+            assert response.status_code != http.HTTPStatus.INTERNAL_SERVER_ERROR, response.text
+            case.validate_response(response, checks=CHECKS)
+            seen.add((case.operation.path, response.status_code))
+
+        with suppress(Unsatisfiable):  # an operation without parameters cannot be called wrongly
+            fuzz()
+    assert (("/status", 200) in seen) is (mode is schemathesis.GenerationMode.POSITIVE)
+    assert (("/chat", 422) in seen) is (mode is schemathesis.GenerationMode.NEGATIVE)
+    with httpx.Client(base_url=base) as one:
+        assert one.get("/healthz").status_code == 200

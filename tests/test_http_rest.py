@@ -1,0 +1,301 @@
+"""REST: every endpoint on real engines, and the shape of its errors."""
+
+import base64
+import io
+import json
+import re
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pytest
+
+from satellite.audio import CANONICAL
+from satellite.http.encoding import wav
+from satellite.http.problems import status_of
+from satellite.services.status import Status
+from tests.http_daemon import client, problem, serving
+from tests.running_daemon import RunningDaemon
+
+pytestmark = pytest.mark.models
+
+GRAFANA = Path(__file__).parent.parent / "docs" / "grafana.json"
+QUESTION = "What is the capital of France?"
+JSON = {"Content-Type": "application/json"}
+RAW = {"Content-Type": "audio/pcm"}
+FORMS = ["audio/wav", "audio/ogg", "audio/mpeg"]
+
+
+@pytest.fixture(scope="module")
+def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
+    """A client of the daemon."""
+    with client(daemon) as one:
+        yield one
+
+
+def words(text: str) -> str:
+    """Return `text` without case and marks."""
+    return "".join(character for character in text.lower() if character.isalnum() or character == " ")
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    """Return the server-sent events of a stream."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines())
+        found.append((fields.get("event", ""), json.loads(fields["data"])))
+    return found
+
+
+def test_chat_answers(http: httpx.Client) -> None:
+    """Text in, text out, with who answered and where the time went."""
+    answer = http.post("/chat", json={"text": QUESTION, "conversation_id": "t1"}).json()
+    assert answer["text"]
+    assert answer["conversation_id"] == "t1"
+    assert answer["provider"] == "local"
+    assert 0 < answer["timings_ms"]["first_token"] <= answer["timings_ms"]["chat"] <= answer["timings_ms"]["total"]
+
+
+def test_chat_streams(http: httpx.Client) -> None:
+    """As server-sent events: the pieces make up the object that ends the stream."""
+    response = http.post("/chat", json={"text": QUESTION}, headers={"Accept": "text/event-stream"})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *deltas, (last, done) = events(response.text)
+    assert last == "done"
+    assert {kind for kind, _ in deltas} == {"delta"}
+    assert len(deltas) > 1
+    assert "".join(data["text"] for _, data in deltas).strip() == done["text"]
+    assert done["provider"] == "local"
+
+
+def test_a_conversation_goes_on(http: httpx.Client) -> None:
+    """What was said before is known by its name."""
+    first = http.post("/chat", json={"text": "Set a timer for ten minutes."}).json()
+    again = http.post("/chat", json={"text": "Repeat that.", "conversation_id": first["conversation_id"]}).json()
+    assert again["provider"] == "commands"
+    assert again["text"] == first["text"]
+    http.post("/chat", json={"text": "Cancel the timer."})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_speech_is_the_same_in_every_form(http: httpx.Client, form: str) -> None:
+    """Each form of the sound is understood by /stt as the same words."""
+    spoken = http.post("/tts", json={"text": QUESTION}, headers={"Accept": form})
+    assert spoken.status_code == 200
+    assert spoken.headers["content-type"] == form
+    heard = http.post("/stt", content=spoken.content, headers={"Content-Type": form}).json()
+    assert words(heard["text"]) == words(QUESTION)
+    assert 1 < heard["audio_seconds"] < 4
+
+
+def test_raw_speech(http: httpx.Client) -> None:
+    """Raw PCM says its rate, and /stt takes it with that."""
+    spoken = http.post("/tts", json={"text": QUESTION}, headers={"Accept": "audio/pcm"})
+    rate = int(spoken.headers["satellite-sample-rate"])
+    kind = f"audio/pcm; rate={rate}"
+    heard = http.post("/stt", content=spoken.content, headers={"Content-Type": kind}).json()
+    assert words(heard["text"]) == words(QUESTION)
+
+
+def test_speech_in_json(http: httpx.Client) -> None:
+    """The whole sound as a WAV file in base64."""
+    body = http.post("/tts", json={"text": QUESTION}, headers={"Accept": "application/json"}).json()
+    with wave.open(io.BytesIO(base64.b64decode(body["audio"]["base64"]))) as file:
+        assert file.getframerate() == body["audio"]["rate"]
+        assert file.getnframes() / file.getframerate() == pytest.approx(body["audio"]["seconds"], abs=0.01)
+    assert body["voice"] == "en_US-joe-medium"
+
+
+def test_speech_starts_with_the_first_clause(http: httpx.Client) -> None:
+    """The beginning comes while the rest is still being made."""
+    text = "First of all, hello. " + "This sentence is here to be spoken at some length, again and again. " * 8
+    with http.stream("POST", "/tts", json={"text": text}, headers={"Accept": "audio/pcm"}) as response:
+        sizes = [len(part) for part in response.iter_raw()]
+    assert len(sizes) > 5
+    assert sizes[0] < sum(sizes) / 5
+
+
+def test_converse(http: httpx.Client, question: bytes) -> None:
+    """A spoken question gets a spoken answer; as sound, headers tell what was heard."""
+    recording = wav(question, CANONICAL)
+    answer = http.post("/converse", content=recording, headers={"Accept": "application/json"}).json()
+    assert words(answer["heard"]) == words(QUESTION)
+    assert answer["text"]
+    assert answer["audio"]["seconds"] > 0.3
+    sound = http.post("/converse?conversation_id=voice", files={"file": recording}, headers={"Accept": "audio/wav"})
+    assert words(unquote(sound.headers["satellite-heard"])) == words(QUESTION)
+    assert sound.headers["satellite-conversation-id"] == "voice"
+    heard = http.post("/stt", content=sound.content).json()
+    assert heard["text"]
+
+
+def test_runs_are_waterfalls(http: httpx.Client, question: bytes) -> None:
+    """The newest run comes first, and its stages lie within it in their order."""
+    http.post("/converse", content=wav(question, CANONICAL), headers={"Accept": "application/json"})
+    run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
+    assert run["outcome"] == "done"
+    assert words(run["heard"]) == words(QUESTION)
+    assert run["said"]
+    assert run["provider"] == "local"
+    assert [stage["name"] for stage in run["stages"]] == ["listen", "stt", "chat", "tts"]
+    for stage in run["stages"]:
+        assert 0 <= stage["start_ms"] <= stage["end_ms"] <= run["total_ms"]
+    marks = run["marks"]
+    assert marks["speech_end_ms"] <= marks["first_token_ms"] <= marks["first_audio_ms"] <= run["total_ms"]
+
+
+def test_the_house(http: httpx.Client) -> None:
+    """Status, rooms and models, as the command line tells them."""
+    state = http.get("/status").json()
+    assert state["ready"]
+    assert {stage["stage"]: stage.get("device") for stage in state["stages"]}["stt"].startswith("c")
+    assert http.get("/rooms").json() == {"rooms": state["rooms"]}
+    models = http.get("/models").json()
+    assert {"name": "tiny.en", "languages": ["en"], "installed": True, "in_use": True, "speakers": []} in models["stt"]
+    assert any(one["in_use"] and one["installed"] for one in models["tts"])
+    assert any(not one["installed"] for one in models["tts"])
+    assert any(one["name"] == "okay_nabu" and one["in_use"] for one in models["wake"])
+    assert [one["name"] for one in models["chat"] if one["in_use"]] == ["smollm2-135m-instruct"]
+
+
+def test_health(http: httpx.Client) -> None:
+    """Alive, ready, and counted."""
+    assert http.get("/healthz").json() == {"alive": True}
+    assert http.get("/readyz").json()["ready"] is True
+    http.post("/chat", json={"text": QUESTION})
+    text = http.get("/metrics").text
+    assert "satellite_ready 1.0" in text
+    assert 'satellite_runs_total{outcome="done"}' in text
+    assert 'satellite_stage_seconds_bucket{le="0.05",stage="chat"}' in text
+    assert 'satellite_queue_fill{queue="stt"} 0.0' in text
+    assert "satellite_dropped_audio_seconds_total" in text
+
+
+def test_a_client_that_leaves_ends_the_work(http: httpx.Client, daemon: RunningDaemon) -> None:
+    """Nobody would hear the answer: the run is cancelled, and its place is free."""
+    with client(daemon) as impatient, pytest.raises(httpx.ReadTimeout):
+        whole = {"Accept": "application/json"}
+        impatient.post("/tts", json={"text": "This is a long sentence. " * 400}, headers=whole, timeout=0.3)
+    daemon.settle()
+    assert http.get("/runs", params={"limit": 1}).json()["runs"][0]["outcome"] == "cancelled"
+
+
+def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:
+    """Which stage, and why; it is alive all the same."""
+    status = Status(daemon.daemon.engines, list)
+    with serving(daemon, status) as starting:
+        body = problem(starting.get("/readyz"))
+        assert (body["status"], body["code"]) == (503, "not-ready")
+        assert body["detail"] == "the stages are being warmed up"
+        status.ready = True
+        status.cold = {"tts": "the voice does not speak"}
+        assert problem(starting.get("/readyz"))["detail"] == "tts: the voice does not speak"
+        assert starting.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("chat-unreachable", 503),
+        ("chat-rate-limited", 503),
+        ("chat-refused", 502),
+        ("chat-failed", 502),
+        ("chat-empty", 502),
+        ("chat-timeout", 504),
+        ("stt-busy", 503),
+        ("stt-failed", 500),
+        ("tts-not-ready", 503),
+        ("tts-unknown-voice", 422),
+        ("chat-too-long", 413),
+        ("internal-error", 500),
+    ],
+)
+def test_every_kind_of_error_has_its_status(code: str, status: int) -> None:
+    """What the client did wrong is 4xx, what is wrong here is 5xx."""
+    assert status_of(code) == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "status", "code"),
+    [
+        ("GET", "/nowhere", {}, 404, "http-not-found"),
+        ("GET", "/chat", {}, 405, "http-method-not-allowed"),
+        ("POST", "/chat", {"json": {}}, 422, "http-invalid"),
+        ("POST", "/chat", {"json": {"text": " "}}, 422, "http-invalid"),
+        ("POST", "/chat", {"json": {"text": "x", "more": 1}}, 422, "http-invalid"),
+        ("POST", "/chat", {"content": b"{", "headers": JSON}, 422, "http-invalid"),
+        ("POST", "/chat", {"content": b'{"text": "\\ud800"}', "headers": JSON}, 422, "http-invalid"),
+        ("POST", "/chat", {"json": {"text": "x" * 20_001}}, 413, "chat-too-long"),
+        ("POST", "/chat", {"json": {"text": "x"}, "headers": {"Accept": "image/png"}}, 406, "http-not-acceptable"),
+        ("POST", "/stt", {}, 422, "http-invalid"),
+        ("POST", "/stt", {"content": b"no sound"}, 415, "audio-unreadable"),
+        ("POST", "/stt", {"files": {"other": b"x"}}, 422, "http-invalid"),
+        ("POST", "/stt?language=fr", {"content": wav(bytes(64_000), CANONICAL)}, 422, "stt-unsupported-language"),
+        ("POST", "/stt", {"content": bytes(2_000_000), "headers": RAW}, 413, "audio-too-long"),
+        ("POST", "/stt", {"content": wav(bytes(2_000_000), CANONICAL)}, 413, "audio-too-long"),
+        ("POST", "/stt", {"content": b"1", "headers": {"Content-Type": "audio/pcm; rate=1"}}, 400, "protocol-error"),
+        ("POST", "/stt", {"content": bytes(20_000_001)}, 413, "http-body-too-large"),
+        ("POST", "/tts", {"json": {"text": "..."}}, 422, "tts-empty"),
+        ("POST", "/tts", {"json": {"text": "x", "voice": "nobody"}}, 422, "tts-unknown-voice"),
+        ("POST", "/tts", {"json": {"text": "x"}, "headers": {"Accept": "audio/midi"}}, 406, "http-not-acceptable"),
+        ("POST", "/converse", {"content": wav(bytes(320_000), CANONICAL)}, 422, "stt-no-speech"),
+        ("POST", "/announce", {"json": {"text": "x", "rooms": ["cellar"]}}, 422, "unknown-room"),
+        ("GET", "/runs?limit=none", {}, 422, "http-invalid"),
+        ("POST", "/v1/chat/completions", {"json": {"messages": []}}, 422, "http-invalid"),
+    ],
+)  # fmt: skip
+def test_errors_have_one_shape(
+    http: httpx.Client, method: str, path: str, more: dict[str, Any], status: int, code: str
+) -> None:
+    """Whatever is wrong: problem details with a stable code, and nothing of what was sent in it."""
+    body = problem(http.request(method, path, **more))
+    assert (body["status"], body["code"]) == (status, code)
+
+
+def test_a_playlist_opens_no_files(http: httpx.Client) -> None:
+    """What FFmpeg would follow to other files is no sound."""
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+    assert problem(http.post("/stt", content=playlist))["code"] == "audio-unreadable"
+
+
+def test_answers_are_safe_in_a_browser(http: httpx.Client) -> None:
+    """The page may load nothing from elsewhere, and nobody may frame it."""
+    for path in ("/", "/status", "/nowhere"):
+        headers = http.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'self'; connect-src 'self'")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+
+
+def test_what_happens_is_told_as_it_happens(http: httpx.Client, daemon: RunningDaemon) -> None:
+    """The state at once, then a run when it begins and when it ends."""
+    kinds: list[str] = []
+    outcomes: list[str] = []
+    with client(daemon) as other, other.stream("GET", "/events") as stream:
+        kind = ""
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+                kinds.append(kind)
+            elif line.startswith("data: "):
+                data = json.loads(line.removeprefix("data: "))
+                if kind == "status" and len(kinds) == 1:
+                    assert data["version"]
+                    assert http.post("/chat", json={"text": "What time is it?"}).status_code == 200
+                elif kind == "run":
+                    outcomes.append(data["outcome"])
+                    if data["outcome"] == "done":
+                        break
+    assert kinds[0] == "status"
+    assert outcomes[0] == "running"
+
+
+def test_the_dashboard_for_grafana_asks_for_what_there_is(http: httpx.Client) -> None:
+    """Every metric that it draws is exposed."""
+    text = http.get("/metrics").text
+    drawn = {name.removesuffix("_bucket") for name in re.findall(r"satellite_[a-z_]+", GRAFANA.read_text())}
+    assert len(drawn) > 10
+    assert not {name for name in drawn if f"# TYPE {name} " not in text}

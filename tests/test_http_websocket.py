@@ -1,0 +1,294 @@
+"""`/ws`: text and voice, barge-in, and clients that are slow, wrong or gone."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from satellite.audio import BYTES_PER_SECOND
+from satellite.http.outbox import Outbox
+from tests.http_daemon import client
+from tests.running_daemon import RunningDaemon
+
+pytestmark = [pytest.mark.models, pytest.mark.anyio]
+
+CHUNK = BYTES_PER_SECOND // 25
+LONG = "Tell me a long story about a ship, please. Do not stop before it has come to its end."
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Tests are coroutines on asyncio."""
+    return "asyncio"
+
+
+class Peer:
+    """A client of `/ws`."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self.sound = bytearray()
+
+    async def say(self, type_: str, **data: Any) -> None:
+        """Send an event."""
+        await self._connection.send(json.dumps({"type": type_, **data}))
+
+    async def stream(self, pcm: bytes, *, paced: bool = False) -> None:
+        """Send sound, as a microphone gives it or at once."""
+        for at in range(0, len(pcm), CHUNK):
+            await self._connection.send(pcm[at : at + CHUNK])
+            if paced:
+                await asyncio.sleep(CHUNK / BYTES_PER_SECOND)
+
+    async def event(self) -> dict[str, Any]:
+        """Return the next event, and keep the sound before it."""
+        async with asyncio.timeout(30):
+            while isinstance(message := await self._connection.recv(), bytes):
+                self.sound += message
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+    async def until(self, type_: str) -> list[dict[str, Any]]:
+        """Return all events up to one of `type_`."""
+        events = [await self.event()]
+        while events[-1]["type"] != type_:
+            events.append(await self.event())
+        return events
+
+
+@asynccontextmanager
+async def peer(daemon: RunningDaemon, **more: Any) -> AsyncIterator[Peer]:
+    """Connect, and wait until the server is ready."""
+    async with connect(f"ws://127.0.0.1:{daemon.port('http')}/ws", max_size=None, **more) as connection:
+        one = Peer(connection)
+        ready = await one.event()
+        assert ready["type"] == "ready"
+        assert ready["conversation_id"]
+        yield one
+
+
+def types(events: list[dict[str, Any]]) -> list[str]:
+    """Return what events are called, the same ones in a row once."""
+    names = [event["type"] for event in events]
+    return [name for at, name in enumerate(names) if at == 0 or names[at - 1] != name]
+
+
+async def test_text_is_answered_in_words_and_sound(daemon: RunningDaemon) -> None:
+    """The words come one by one, then sound at the rate that was told, then the end of it."""
+    async with peer(daemon) as one:
+        await one.say("text", text="What is the capital of France?")
+        events = await one.until("run-end")
+    names = types(events)
+    assert names[:3] == ["run-start", "chat-start", "chat-delta"]
+    assert names[-2:] == ["tts-end", "run-end"]
+    by_type = {event["type"]: event for event in events}
+    text = "".join(event["text"] for event in events if event["type"] == "chat-delta")
+    assert by_type["chat-end"]["text"] == text.strip()
+    assert by_type["chat-end"]["provider"] == "local"
+    sound_seconds = len(one.sound) / 2 / by_type["tts-start"]["rate"]
+    assert sound_seconds == pytest.approx(by_type["tts-end"]["audio_seconds"], abs=0.01)
+    assert len({event["run_id"] for event in events}) == 1
+
+
+async def test_a_client_that_wants_no_sound(daemon: RunningDaemon) -> None:
+    """`hello` says how the conversation shall be, and is answered."""
+    async with peer(daemon) as one:
+        await one.say("hello", conversation_id="quiet", language="en", speak=False)
+        ready = await one.event()
+        assert (ready["conversation_id"], ready["language"], ready["speak"]) == ("quiet", "en", False)
+        await one.say("text", text="What is the capital of France?")
+        events = await one.until("run-end")
+    assert "tts-start" not in types(events)
+    assert not one.sound
+
+
+async def test_speech_is_endpointed_here(daemon: RunningDaemon, question: bytes) -> None:
+    """The server finds the end of the command, though the client never says it; its answer can be understood."""
+    async with peer(daemon) as one:
+        await one.say("listen")
+        await one.stream(question)
+        events = await one.until("run-end")
+    names = types(events)
+    assert names[:5] == ["run-start", "stt-start", "stt-vad-start", "stt-vad-end", "stt-end"]
+    by_type = {event["type"]: event for event in events}
+    assert "capital of france" in by_type["stt-end"]["text"].lower()
+    heard = await asyncio.to_thread(understood, daemon, bytes(one.sound), by_type["tts-start"]["rate"])
+    assert heard
+
+
+def understood(daemon: RunningDaemon, pcm: bytes, rate: int) -> str:
+    """Return the words in an answer."""
+    with client(daemon) as http:
+        kind = {"Content-Type": f"audio/pcm; rate={rate}"}
+        return str(http.post("/stt", content=pcm, headers=kind).json()["text"])
+
+
+async def test_sound_at_another_rate_and_its_end(daemon: RunningDaemon, question: bytes) -> None:
+    """A microphone's own rate is taken; `end` ends the command without silence behind it."""
+    import numpy as np
+
+    speech = np.frombuffer(question, np.int16)[: -2 * BYTES_PER_SECOND // 2]
+    async with peer(daemon) as one:
+        await one.say("listen", rate=48_000)
+        await one.stream(np.repeat(speech, 3).tobytes())
+        await one.say("end")
+        events = await one.until("run-end")
+    by_type = {event["type"]: event for event in events}
+    assert "capital of france" in by_type["stt-end"]["text"].lower()
+
+
+async def test_silence_is_an_error_and_the_connection_goes_on(daemon: RunningDaemon) -> None:
+    """Nobody spoke; then somebody types."""
+    async with peer(daemon) as one:
+        await one.say("listen")
+        await one.stream(bytes(6 * BYTES_PER_SECOND))
+        events = await one.until("run-end")
+        assert events[-2]["code"] == "stt-no-speech"
+        await one.say("text", text="What time is it?")
+        assert (await one.until("chat-end"))[-1]["provider"] == "commands"
+
+
+async def test_cancel(daemon: RunningDaemon) -> None:
+    """`cancel` ends the answer; what had not been sent of its sound is not sent."""
+    async with peer(daemon) as one:
+        await one.say("text", text=LONG)
+        await one.until("chat-delta")
+        await one.say("cancel")
+        await one.until("cancelled")
+        before = len(one.sound)
+        await one.say("hello")
+        await one.until("ready")
+        assert len(one.sound) == before
+
+
+async def test_speaking_up_ends_the_answer(daemon: RunningDaemon, question: bytes) -> None:
+    """Who speaks while the answer is heard silences it, and what they say is the next command."""
+    async with peer(daemon) as one:
+        await one.say("text", text=LONG)
+        await one.until("tts-start")
+        streaming = asyncio.create_task(one.stream(bytes(BYTES_PER_SECOND // 2) + question, paced=True))
+        events = await one.until("cancelled")
+        events = await one.until("stt-end")
+        assert "capital" in events[-1]["text"].lower()
+        await one.until("run-end")
+        await streaming
+
+
+async def test_silence_does_not_end_the_answer(daemon: RunningDaemon) -> None:
+    """A microphone that stays open is no interruption."""
+    async with peer(daemon) as one:
+        await one.say("text", text="What is the capital of France?")
+        await one.until("chat-start")
+        await one.stream(bytes(2 * BYTES_PER_SECOND))
+        assert "cancelled" not in types(await one.until("run-end"))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "{",
+        "[]",
+        '"text"',
+        '{"type": "sing"}',
+        '{"type": "text"}',
+        '{"type": "text", "text": " "}',
+        '{"type": "text", "text": 5}',
+        '{"type": "text", "text": "\\ud800"}',
+        '{"type": "listen", "rate": 1}',
+        '{"type": "hello", "conversation_id": "\\u0000"}',
+        '{"type": "hello", "language": "<b>"}',
+    ],
+)
+async def test_a_wrong_frame_costs_an_error(daemon: RunningDaemon, frame: str) -> None:
+    """It is told, and the connection goes on."""
+    async with peer(daemon) as one:
+        await one._connection.send(frame)
+        error = await one.event()
+        assert (error["type"], error["code"]) == ("error", "protocol-error")
+        await one.say("hello")
+        assert (await one.event())["type"] == "ready"
+
+
+async def test_a_text_that_is_too_long(daemon: RunningDaemon) -> None:
+    """Longer than a question may be, and longer than a frame may be."""
+    async with peer(daemon) as one:
+        await one.say("text", text="x" * 20_001)
+        assert (await one.event())["code"] == "chat-too-long"
+        with pytest.raises(ConnectionClosed) as closed:
+            await one.say("text", text="x" * 300_000)
+            await one.event()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+
+
+async def test_a_client_that_leaves_amid_its_answer(daemon: RunningDaemon) -> None:
+    """Its run ends with it, and nothing stays behind."""
+    async with peer(daemon) as one:
+        await one.say("text", text=LONG)
+        await one.until("chat-delta")
+        one._connection.transport.abort()
+    await asyncio.to_thread(daemon.settle)
+    with client(daemon) as http:
+        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
+    assert run["outcome"] == "cancelled"
+
+
+async def test_a_client_that_leaves_while_it_speaks(daemon: RunningDaemon, question: bytes) -> None:
+    """Half a command is nobody's."""
+    async with peer(daemon) as one:
+        await one.say("listen")
+        await one.stream(question[:BYTES_PER_SECOND])
+        one._connection.transport.abort()
+    await asyncio.to_thread(daemon.settle)
+
+
+async def test_many_questions_on_one_connection(daemon: RunningDaemon) -> None:
+    """Each new question ends the answer to the one before."""
+    async with peer(daemon) as one:
+        for number in range(5):
+            await one.say("text", text=f"Say the number {number}.")
+        cancelled = 0
+        while cancelled < 4:
+            cancelled += (await one.event())["type"] == "cancelled"
+        assert (await one.until("run-end"))[-1]["type"] == "run-end"
+
+
+async def test_an_outbox_that_nobody_empties_is_full() -> None:
+    """Past its bound it takes nothing more, and says so; sound can be taken back."""
+    outbox = Outbox(max_bytes=10, max_frames=3)
+    outbox.put("text")
+    outbox.put(b"sound!")
+    outbox.drop_sound()
+    outbox.put(b"sound!")
+    with pytest.raises(ConnectionResetError):
+        outbox.put(b"!")
+    async with asyncio.timeout(5):
+        await outbox.overflow()
+    assert [frame async for frame in outbox] == []
+
+
+async def test_a_client_that_does_not_read_is_cut_off(daemon: RunningDaemon) -> None:
+    """It asks again and again and never reads: the server lets it go, and answers others meanwhile."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", daemon.port("http")))
+    raw.setblocking(False)
+    async with asyncio.timeout(60):
+        async with connect(
+            f"ws://127.0.0.1:{daemon.port('http')}/ws", sock=raw, max_queue=1, ping_interval=None, compression=None
+        ) as connection:
+            connection.transport.pause_reading()
+            with pytest.raises((ConnectionClosed, ConnectionError)):
+                while True:
+                    await connection.send(json.dumps({"type": "hello", "conversation_id": "x" * 200}))
+            connection.transport.abort()
+    async with peer(daemon) as other:
+        await other.say("text", text="What time is it?")
+        assert (await other.until("chat-end"))[-1]["text"]

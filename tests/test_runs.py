@@ -1,0 +1,198 @@
+"""The recent runs: what the event bus tells, as a waterfall and as metrics."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.run_metrics import RunMetrics
+from satellite.runs import Recorder, RunRecord
+
+COMMAND: list[tuple[str, float, dict[str, Any]]] = [
+    ("run-start", 0.0, {"start": "wake", "end": "tts"}),
+    ("wake_word-start", 0.0, {}),
+    ("wake_word-end", 100.0, {"name": "okay_nabu", "seconds": 99.9}),
+    ("stt-start", 100.0, {}),
+    ("stt-vad-start", 100.4, {}),
+    ("stt-vad-end", 102.5, {"silence_seconds": 0.5}),
+    ("stt-end", 102.7, {"text": "what is the time", "language": "en"}),
+    ("chat-start", 102.7, {"text": "what is the time"}),
+    ("chat-delta", 102.8, {"text": "It is "}),
+    ("chat-delta", 102.9, {"text": "noon."}),
+    ("chat-end", 103.0, {"text": "It is noon.", "provider": "ollama", "switch_reason": "groq: no key"}),
+    ("tts-start", 103.1, {"voice": "joe", "rate": 22050, "synthesis_seconds": 0.15}),
+    ("tts-end", 103.4, {"audio_seconds": 1.0}),
+    ("run-end", 103.5, {}),
+]
+
+FAILURE = ("error", 104.0, {"stage": "chat", "code": "chat-timeout", "text": "late"})
+
+
+@asynccontextmanager
+async def recorded(bus: EventBus, **settings: Any) -> AsyncIterator[Recorder]:
+    """Follow `bus`."""
+    recorder = Recorder(bus, **({"kept": 10, "transcripts": True} | settings))
+    recorder.start()
+    await asyncio.sleep(0)
+    try:
+        yield recorder
+    finally:
+        await recorder.stop()
+
+
+async def happen(bus: EventBus, events: list[tuple[str, float, dict[str, Any]]], run_id: str = "run") -> None:
+    """Publish `events`, and let those who follow see them."""
+    for type_, at, data in events:
+        bus.publish(RunEvent(RunEventType(type_), run_id, "kitchen", data, at))
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_a_command_is_a_waterfall() -> None:
+    """It begins with the wake word; every stage has its place, and what was heard and said is with it."""
+
+    async def scenario() -> None:
+        bus = EventBus()
+        async with recorded(bus) as recorder:
+            await happen(bus, COMMAND)
+            (run,) = recorder.latest(10)
+        told = run.described()
+        assert told["total_ms"] == 3500
+        assert told["outcome"] == "done"
+        assert (told["heard"], told["said"]) == ("what is the time", "It is noon.")
+        assert (told["provider"], told["switch_reason"]) == ("ollama", "groq: no key")
+        assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
+            ("wake", 0, 0),
+            ("listen", 0, 2500),
+            ("stt", 2500, 2700),
+            ("chat", 2700, 3000),
+            ("tts", 2950, 3400),
+        ]
+        assert told["marks"] == {"speech_end_ms": 2000, "first_token_ms": 2800, "first_audio_ms": 3100}
+
+    asyncio.run(scenario())
+
+
+def test_waiting_for_a_wake_word_is_no_run() -> None:
+    """A room that listens all day is not listed."""
+
+    async def scenario() -> None:
+        bus = EventBus()
+        async with recorded(bus) as recorder:
+            await happen(bus, COMMAND[:2])
+            await happen(bus, [("run-end", 5.0, {"cancelled": True})])
+            assert recorder.latest(10) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("ending", "outcome"),
+    [
+        ([], "running"),
+        ([("run-end", 104.0, {"cancelled": True})], "cancelled"),
+        (
+            [("error", 104.0, {"stage": "chat", "code": "chat-timeout", "text": "late"}), ("run-end", 104.0, {})],
+            "error",
+        ),
+    ],
+)
+def test_how_a_run_ends(ending: list[tuple[str, float, dict[str, Any]]], outcome: str) -> None:
+    """Its last stage ends with it; an error is told."""
+
+    async def scenario() -> None:
+        bus = EventBus()
+        async with recorded(bus) as recorder:
+            await happen(bus, COMMAND[:9])
+            await happen(bus, ending)
+            (run,) = recorder.latest(10)
+        told = run.described()
+        assert told["outcome"] == outcome
+        assert told["said"] == "It is "
+        assert told["stages"][-1] == {"name": "chat", "start_ms": 2700, "end_ms": 4000 if ending else None}
+        assert (told["error"] is not None) is (outcome == "error")
+
+    asyncio.run(scenario())
+
+
+def test_watchers_are_told_of_changes_alone() -> None:
+    """Not of every word."""
+
+    async def scenario() -> list[int]:
+        bus = EventBus()
+        told: list[int] = []
+        async with recorded(bus) as recorder:
+            forget = recorder.on_change(lambda run: told.append(len(run.said)))
+            await happen(bus, COMMAND)
+            await happen(bus, [("chat-delta", 104.0, {"text": "more"})])
+            forget()
+            forget()
+            await happen(bus, COMMAND, "another")
+        return told
+
+    told = asyncio.run(scenario())
+    assert told == sorted(told)
+    assert told.count(6) == 1  # the first word, and not the second
+    assert len(told) == len(COMMAND) - 3
+
+
+def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None:
+    """The newest first."""
+
+    async def scenario() -> list[RunRecord]:
+        bus = EventBus()
+        async with recorded(bus, kept=2, transcripts=False) as recorder:
+            for name in ("one", "two", "three"):
+                await happen(bus, COMMAND, name)
+            assert [run.id for run in recorder.latest(1)] == ["three"]
+            return recorder.latest(10)
+
+    runs = asyncio.run(scenario())
+    assert [run.id for run in runs] == ["three", "two"]
+    assert not any(run.heard or run.said for run in runs)
+
+
+def test_more_than_can_be_followed_ends_no_recording() -> None:
+    """A burst loses its runs; those after it are recorded."""
+
+    async def scenario() -> None:
+        bus = EventBus()
+        async with recorded(bus) as recorder:
+            await happen(bus, COMMAND[:9], "before")
+            await happen(bus, [("chat-delta", 103.0, {"text": "x"})] * 5000, "before")
+            await happen(bus, COMMAND, "after")
+            runs = {run.id: run.outcome for run in recorder.latest(10)}
+        assert runs == {"before": "cancelled", "after": "done"}
+
+    asyncio.run(scenario())
+
+
+def test_the_metrics_of_runs() -> None:
+    """How they ended, how long their stages took, and how long a person waited."""
+
+    async def scenario() -> str:
+        bus = EventBus()
+        metrics = RunMetrics()
+        async with recorded(bus) as recorder:
+            recorder.on_change(metrics.note)
+            await happen(bus, COMMAND)
+            await happen(bus, [*COMMAND[:9], FAILURE, ("run-end", 104.0, {})], "failed")
+        return metrics.exposition()
+
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(asyncio.run(scenario()))
+        for sample in family.samples
+    }
+    assert samples["satellite_runs_total", "done"] == 1
+    assert samples["satellite_runs_total", "error"] == 1
+    assert samples["satellite_errors_total", "chat-timeout"] == 1
+    assert samples["satellite_wake_detections_total", "okay_nabu"] == 2
+    assert samples["satellite_voice_to_voice_seconds_sum",] == pytest.approx(1.1)
+    assert samples["satellite_first_token_seconds_count",] == 2
+    assert samples["satellite_stage_seconds_sum", "stt"] == pytest.approx(0.4)
+    assert samples["satellite_stage_seconds_count", "tts"] == 1
