@@ -1,13 +1,78 @@
-"""Logging for a terminal or a pipe: one line a record, severity and logger first, no colours in files."""
+"""Logging: plain lines on a terminal or a pipe; under systemd, records with fields in the journal.
+
+The fields are given as `extra` where something is logged: `room`, `run`, `stage`, `code`, `ms`. In the journal they
+are SATELLITE_ROOM and so on: `journalctl -u satellite SATELLITE_ROOM=kitchen`.
+"""
 
 import logging
+import os
+import sys
+from collections.abc import Callable
+
+_FIELDS = ("room", "run", "stage", "code", "ms")
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+_NOISY = ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock")
 
 
 def set_up(level: str) -> None:
-    """Log at `level` (debug, info, warning, error) and above to standard error."""
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True
-    )
-    if level != "debug":
-        for noisy in ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+    """Log at `level` (debug, info, warning, error) and above, to the journal or else to standard error."""
+    send = _journal()
+    handler = logging.StreamHandler() if send is None else JournalHandler(send)
+    if send is None:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log at `level` and above from now on; libraries speak up only at debug."""
+    logging.getLogger().setLevel(level.upper())
+    for noisy in _NOISY:
+        logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
+
+
+class JournalHandler(logging.Handler):
+    """Hands records to the journal, with their fields and the right priority."""
+
+    def __init__(self, send: Callable[..., object]) -> None:
+        """Write by `send`, which takes the fields by name."""
+        super().__init__()
+        self._send = send
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; a failure is told on standard error and costs nothing else."""
+        fields = {
+            f"SATELLITE_{name.upper()}": str(value)
+            for name in _FIELDS
+            if (value := getattr(record, name, None)) is not None
+        }
+        try:
+            self._send(
+                MESSAGE=self.format(record),
+                PRIORITY=_PRIORITIES.get(record.levelno, 6),
+                SYSLOG_IDENTIFIER="satellite",
+                LOGGER=record.name,
+                CODE_FILE=record.pathname,
+                CODE_LINE=record.lineno,
+                CODE_FUNC=record.funcName,
+                **fields,
+            )
+        except (OSError, ValueError, TypeError):
+            self.handleError(record)
+
+
+def _journal() -> Callable[..., object] | None:
+    """Return how to write to the journal, None when standard error does not lead there."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        error = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return None
+    if (device, inode) != (str(error.st_dev), str(error.st_ino)):
+        return None
+    try:
+        from cysystemd.journal import send
+    except ImportError:
+        return None
+    return send  # type: ignore[no-any-return]  # it ships no types

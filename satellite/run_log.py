@@ -1,0 +1,36 @@
+"""A line in the log for each run that has ended: where its time went, never what was said."""
+
+import logging
+
+from satellite.events import EventBus
+from satellite.runs import Recorder, RunRecord
+
+_LOGGER = logging.getLogger(__name__)
+
+_STAGES = ("stt", "chat", "tts")
+_UNDER_WAY = 256
+"""Runs at once of which the latest are followed."""
+
+
+def log_runs(bus: EventBus) -> Recorder:
+    """Return what logs the runs on `bus`; it is to be started and stopped."""
+    recorder = Recorder(bus, kept=_UNDER_WAY, transcripts=False)
+    recorder.on_change(_note)
+    return recorder
+
+
+def _note(run: RunRecord) -> None:
+    if run.outcome == "running":
+        return
+    told = [f"{stage} {1000 * seconds:.0f}" for stage in _STAGES if (seconds := run.seconds(stage)) is not None]
+    milliseconds = round(1000 * (run.total or 0.0))
+    code = run.error["code"] if run.error else None
+    _LOGGER.info(
+        "run %s in %s: %s in %d ms%s",
+        run.id,
+        run.room,
+        f"[{code}]" if code else run.outcome,
+        milliseconds,
+        f" ({', '.join(told)})" if told else "",
+        extra={"run": run.id, "room": run.room, "code": code, "ms": milliseconds},
+    )

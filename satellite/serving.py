@@ -1,0 +1,114 @@
+"""The daemon as a process: signals, systemd, and the configuration that is read again on SIGHUP."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from satellite import configfile, logs
+from satellite.config import Config
+from satellite.daemon import Daemon
+from satellite.errors import ConfigError
+from satellite.run_log import log_runs
+from satellite.supervision import Supervisor
+
+_LOGGER = logging.getLogger(__name__)
+
+_STOP_SECONDS = 10.0
+"""How long a polite stop may take before the process ends anyway."""
+
+
+async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit status; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_exit, stop, number)
+    daemon = Daemon(config)
+    reloader = Reloader(daemon, path, verbose=verbose)
+    loop.add_signal_handler(signal.SIGHUP, reloader.wanted.set)
+    deadlines = config.deadlines
+    wedged_seconds = max(deadlines.load_seconds, deadlines.stt_seconds, deadlines.tts_seconds)
+    supervisor = Supervisor(lambda: daemon.words + reloader.words, daemon.threads, wedged_seconds)
+    runs = log_runs(daemon.bus)
+    await daemon.__aenter__()
+    runs.start()
+    tasks = [
+        asyncio.create_task(supervisor.run(), name="supervise"),
+        asyncio.create_task(_tell_ready(daemon, supervisor), name="ready"),
+        asyncio.create_task(reloader.run(supervisor.reloading, supervisor.ready), name="reload"),
+    ]
+    await stop.wait()
+    _LOGGER.info("stopping")
+    supervisor.stopping()
+    try:
+        async with asyncio.timeout(_STOP_SECONDS):
+            await _end(tasks)
+            await runs.stop()
+            await daemon.__aexit__(None, None, None)
+    except TimeoutError:
+        _LOGGER.error("stopping took longer than %g s; leaving anyway", _STOP_SECONDS)
+        return 1
+    _LOGGER.info("stopped")
+    return 0
+
+
+class Reloader:
+    """Reads the configuration again when `wanted` is set; one that cannot be used leaves everything as it was."""
+
+    def __init__(self, daemon: Daemon, path: Path | None, *, verbose: bool = False) -> None:
+        """Follow the file at `path`; with `verbose` its `log_level` counts for nothing."""
+        self.wanted = asyncio.Event()
+        self.words = ""
+        """What is to be told of the last attempt beside the daemon's state."""
+
+        self._daemon = daemon
+        self._path = path
+        self._verbose = verbose
+
+    async def run(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        """Read whenever it is wanted, until cancelled; `begin` and `end` are called around it."""
+        await self._daemon.ready()
+        while True:
+            await self.wanted.wait()
+            self.wanted.clear()
+            begin()
+            await self.reload()
+            end()
+
+    async def reload(self) -> None:
+        """Read the configuration and take what can be had without a restart; never raises what is wrong with it."""
+        try:
+            config = await asyncio.to_thread(configfile.load, self._path)
+            left = await self._daemon.apply(config)
+        except ConfigError as error:
+            self.words = f" · configuration refused: {str(error).splitlines()[0]}"
+            _LOGGER.error("the configuration is refused, the old one stays: %s", error, extra={"code": error.code})
+            return
+        if not self._verbose:
+            logs.set_level(self._daemon.config.log_level)
+        self.words = f" · needs a restart: {', '.join(left)}" if left else ""
+        if left:
+            _LOGGER.warning("the configuration is taken, but needs a restart for: %s", ", ".join(left))
+        else:
+            _LOGGER.info("the configuration is taken")
+
+
+async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:
+    await daemon.ready()
+    supervisor.ready()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop_or_exit(stop: asyncio.Event, number: int) -> None:
+    if stop.is_set():
+        _LOGGER.warning("second signal: leaving at once")
+        os._exit(128 + number)
+    stop.set()

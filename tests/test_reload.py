@@ -1,0 +1,105 @@
+"""Reading the configuration again: what can be had at once, what needs a restart, what is refused."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from satellite.bench.stand_ins.satellite import ScriptedSatellite
+from satellite.config import Config, Room
+from satellite.config_rooms import Hub as HubSettings
+from satellite.configfile import parse
+from satellite.daemon import Daemon
+from satellite.errors import ConfigError
+from satellite.reload import merge
+from satellite.rooms.link import LinkState
+from satellite.serving import Reloader
+from tests.driven_rooms import rooms, run, until
+from tests.running_daemon import RunningDaemon
+
+
+@pytest.fixture
+def _level() -> Iterator[None]:
+    """Leave the level of the log as it was."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
+def test_what_the_engines_do_not_know_is_taken_at_once() -> None:
+    """And every other difference is named."""
+    wanted = parse(
+        "log_level: debug\nvad: {threshold: 0.7}\nphrases: {unavailable: Sorry.}\nstt: {beam_size: 5}\n"
+        "deadlines: {tts_seconds: 3, chat_first_token_seconds: 4}\nchat: {temperature: 1}\n"
+    )
+    merged, left = merge(Config(), wanted)
+    assert (merged.log_level, merged.vad.threshold, merged.phrases.unavailable) == ("debug", 0.7, "Sorry.")
+    assert merged.deadlines.tts_seconds == 3
+    assert merged.deadlines.chat_first_token_seconds == Config().deadlines.chat_first_token_seconds
+    assert merged.stt.beam_size == 1
+    assert sorted(left) == ["chat.temperature", "deadlines.chat_first_token_seconds", "stt.beam_size"]
+
+
+def test_what_is_the_same_needs_nothing() -> None:
+    """Reading the same file again is no change."""
+    assert merge(Config(), Config()) == (Config(), [])
+
+
+def test_half_of_a_change_is_refused() -> None:
+    """A room that takes the name of the host's own is no room until that has another name."""
+    running = parse("microphone: USB\nhost_room: {name: study}")
+    wanted = parse("microphone: USB\nhost_room: {name: office}\nrooms: [{name: study, uri: 'tcp://192.0.2.1:10700'}]\n")
+    with pytest.raises(ConfigError, match=r"rooms\.0\.name.*another room.*host_room\.name"):
+        merge(running, wanted)
+
+
+@pytest.mark.models
+def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
+    """One that goes is let go, one that comes is dialled, and the third does not notice."""
+
+    async def scenario() -> None:
+        async with (
+            ScriptedSatellite(name="stays", mode="wake") as stays,
+            ScriptedSatellite(name="goes", mode="wake") as goes,
+            ScriptedSatellite(name="comes", mode="wake") as comes,
+            rooms(daemon, stays, goes) as hub,
+        ):
+            link = hub.links[0]
+            wanted = (Room(name="comes", uri=comes.uri), Room(name="stays", uri=stays.uri))
+            await hub.apply(wanted, HubSettings(follow_up_seconds=1))
+            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+            assert [one.room.name for one in hub.links] == ["comes", "stays"]
+            assert hub.links[1] is link
+            assert (link.state, link.reconnections) == (LinkState.CONNECTED, 0)
+            assert link.hub.follow_up_seconds == 1
+            await goes.until("pause-satellite")
+
+    run(daemon, scenario)
+
+
+@pytest.mark.usefixtures("_level")
+def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The reason is in the log and in the status until a better file comes."""
+    file = tmp_path / "config.yaml"
+
+    async def scenario() -> None:
+        daemon = Daemon(Config())
+        reloader = Reloader(daemon, file)
+        file.write_text("log_level: loud\n")
+        await reloader.reload()
+        assert reloader.words.startswith(f" · configuration refused: {file}:1: log_level:")
+        assert daemon.config == Config()
+        file.write_text("log_level: warning\nstt: {beam_size: 2}\n")
+        await reloader.reload()
+        assert reloader.words == " · needs a restart: stt.beam_size"
+        assert daemon.config.log_level == "warning"
+        file.write_text("log_level: warning\n")
+        await reloader.reload()
+        assert reloader.words == ""
+        await daemon.__aexit__()
+
+    asyncio.run(scenario())
+    assert "the configuration is refused, the old one stays" in caplog.text
+    assert logging.getLogger().level == logging.WARNING
