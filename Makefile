@@ -1,5 +1,5 @@
 # The scripts do the work, for machines without make.
-.PHONY: demo test test-fast check format bench
+.PHONY: demo test test-fast test-system check format bench
 
 demo:       ## hear a question answered
 	@scripts/demo $(ARGS)
@@ -7,7 +7,7 @@ demo:       ## hear a question answered
 test:       ## all tests, on the real models
 	@scripts/test $(ARGS)
 
-test-fast:  ## the tests that need no models
+test-fast:  ## the tests that need neither models nor minutes
 	@scripts/test-fast $(ARGS)
 
 check:      ## format, lint, types, shell
@@ -18,3 +18,6 @@ format:     ## format the code
 
 bench:      ## measure beside the official servers
 	@scripts/bench $(ARGS)
+
+test-system: ## the service on a real systemd (needs root)
+	@scripts/test-system $(ARGS)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -18,11 +17,6 @@ from satellite import __version__, configfile, logs
 from satellite.config import Config
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.wire import client
-
-_LOGGER = logging.getLogger("satellite")
-
-_STOP_SECONDS = 10.0
-"""How long a polite stop may take before the process ends anyway."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=lambda args: _foreground(args, _status(args)))
 
     command = commands.add_parser("rooms", help="the satellites that a running daemon drives, and those in the network")
-    command.add_argument("action", nargs="?", choices=("list", "discover"), default="list")
+    command.add_argument("action", nargs="?", choices=("list", "discover", "devices"), default="list")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     _add_uri(command)
     command.set_defaults(command=lambda args: _foreground(args, _rooms(args)))
@@ -109,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("models", help="list, fetch and find models")
     models.add_arguments(command)
-    command.set_defaults(command=lambda args: models.run(args, _load(args).models.directory))
+    command.set_defaults(command=lambda args: models.run(args, _load(args)))
 
     command = commands.add_parser("bench", help="measure, beside the official servers")
     bench.add_arguments(command)
@@ -131,42 +125,15 @@ def _foreground(args: argparse.Namespace, command: Coroutine[Any, Any, int]) -> 
 
 
 def _run(args: argparse.Namespace) -> int:
+    from satellite import serving
+
     config = _load(args)
     logs.set_up("debug" if args.verbose else config.log_level)
     # An engine's thread cannot be interrupted in the middle of a computation: leave without waiting for it.
-    status = asyncio.run(_serve(config))
+    status = asyncio.run(serving.serve(config, args.config, verbose=args.verbose))
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)
-
-
-async def _serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
-    from satellite.daemon import Daemon
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_or_exit, stop, number)
-    daemon = Daemon(config)
-    await daemon.__aenter__()
-    await stop.wait()
-    _LOGGER.info("stopping")
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await daemon.__aexit__(None, None, None)
-    except TimeoutError:
-        _LOGGER.error("stopping took longer than %g s; leaving anyway", _STOP_SECONDS)
-        return 1
-    _LOGGER.info("stopped")
-    return 0
-
-
-def _stop_or_exit(stop: asyncio.Event, number: int) -> None:
-    if stop.is_set():
-        _LOGGER.warning("second signal: leaving at once")
-        os._exit(128 + number)
-    stop.set()
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -251,6 +218,8 @@ async def _rooms(args: argparse.Namespace) -> int:
     from satellite import status_page
     from satellite.wire.discovery import discover
 
+    if args.action == "devices":
+        return await _devices(args)
     if args.action == "discover":
         found = await discover()
     else:
@@ -259,6 +228,18 @@ async def _rooms(args: argparse.Namespace) -> int:
         print(json.dumps({"rooms": found}, ensure_ascii=False))
     else:
         status_page.show_rooms(found)
+    return 0
+
+
+async def _devices(args: argparse.Namespace) -> int:
+    """Show this machine's microphones and speakers; needs no running daemon."""
+    from satellite import portaudio, status_page
+
+    found = await asyncio.to_thread(portaudio.devices)
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        status_page.show_devices(found)
     return 0
 
 

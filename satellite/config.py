@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from satellite.config_base import Device, Port, Probability, Seconds, Settings
+from satellite.config_base import Addresses, Device, Port, Probability, Seconds, Settings
 from satellite.config_chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
 from satellite.config_home import HomeAssistant
+from satellite.config_http import Http
+from satellite.config_local import HomeAssistantSatellite, HostRoom, Sound
 from satellite.config_rooms import Hub, Room
 
 __all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Room", "Settings"]
@@ -123,6 +125,9 @@ class Vad(Settings):
 class Stt(Settings):
     """Speech to text (Whisper)."""
 
+    uri: Addresses = ()
+    """Wyoming servers that are asked instead of a model here, one or a list; the next one when one fails."""
+
     model: str = "tiny.en"
     """Name in the catalogue, a CTranslate2 repository of the hub (org/name), or a folder."""
 
@@ -162,8 +167,11 @@ class Stt(Settings):
 class Endpoint(Settings):
     """When a voice command begins and ends."""
 
-    silence_seconds: float = Field(0.7, ge=0.1, le=5)
-    """Silence that ends a command, seconds; a client's vad_sensitivity scales it."""
+    silence_seconds: float = Field(0.9, ge=0.1, le=5)
+    """Silence that ends a command of hardly a word, and the longest pause in any, seconds."""
+
+    least_silence_seconds: float = Field(0.5, ge=0.1, le=5)
+    """Silence that ends a command of more than a second without a pause; a client's vad_sensitivity scales both."""
 
     no_speech_seconds: Seconds = 5.0
     """Without speech for this long the run ends, seconds."""
@@ -174,6 +182,9 @@ class Endpoint(Settings):
 
 class Tts(Settings):
     """Text to speech (Piper)."""
+
+    uri: Addresses = ()
+    """Wyoming servers that are asked instead of a voice here, one or a list; the next one when one fails."""
 
     voice: str = "en_US-joe-medium"
     """Default voice: name in the catalogue, or path of an .onnx file."""
@@ -201,6 +212,16 @@ class Tts(Settings):
 
     max_loaded_voices: int = Field(3, ge=1, le=64)
     """Voices in memory at once; the one unused longest goes."""
+
+
+class Commands(Settings):
+    """What is understood by grammar, without a model: timers, the time, the date, stop, repeat."""
+
+    enabled: bool = True
+    """Understand commands before anything else is asked."""
+
+    state_directory: Path | None = None
+    """Where timers are kept; null is /var/lib/satellite, or the user's state folder without it."""
 
 
 class Deadlines(Settings):
@@ -242,6 +263,7 @@ class Config(Settings):
     home_assistant: HomeAssistant = HomeAssistant()
     chat: Chat = Chat()
     keepalive: KeepAlive = KeepAlive()
+    commands: Commands = Commands()
     phrases: Phrases = Phrases()
     deadlines: Deadlines = Deadlines()
 
@@ -249,6 +271,11 @@ class Config(Settings):
     """Wyoming satellites that the daemon dials and holds conversations with."""
 
     hub: Hub = Hub()
+    microphone: Sound = Sound()
+    speaker: Sound = Sound()
+    host_room: HostRoom = HostRoom()
+    home_assistant_satellite: HomeAssistantSatellite = HomeAssistantSatellite()
+    http: Http = Http()
 
 
 def nearest(name: str, known: set[str] | list[str]) -> str:

@@ -80,7 +80,9 @@ class Chat(Settings):
     hedge_seconds: Seconds | None = None
     """Ask the next provider already after this long, first to speak wins; null waits as long as the setting above."""
 
-    system_prompt: str = "You are the voice of the house. Answer in one short sentence."
+    system_prompt: str = (
+        "You are the voice of the house. Answer in one short sentence. You cannot switch anything on or off."
+    )
     """What the model is told first."""
 
     tell: tuple[Literal["time", "room", "language"], ...] = ("time", "room", "language")

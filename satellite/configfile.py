@@ -20,6 +20,7 @@ from satellite.config import (
     custom_wake_words,
     nearest,
 )
+from satellite.config_http_token import find_token
 from satellite.errors import ConfigError, ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind
@@ -79,17 +80,34 @@ def parse(text: str, *, name: str = "config") -> Config:
 
 def check(config: Config) -> Iterator[tuple[Path_, str]]:
     """Yield what types alone cannot tell: clashing ports, names that do not exist, bad networks."""
-    yield from _port_clashes(config.wyoming)
+    yield from _port_clashes(config)
     yield from _bad_networks(config.wyoming)
     yield from _unknown_models(config)
     yield from _unknown_language(config)
     yield from _unknown_wake_words(config.wake)
     yield from _rooms_twice(config)
+    yield from _host_room(config)
+    yield from _open_http(config)
+
+
+def _open_http(config: Config) -> Iterator[tuple[Path_, str]]:
+    if not config.http.enabled:
+        return
+    try:
+        token = find_token(config.http)
+    except ConfigError as error:
+        yield ("http", "token" if config.http.token_file is None else "token_file"), str(error)
+        return
+    if not token.value and not config.http.is_local:
+        yield (
+            ("http", "host"),
+            f"{config.http.host} can be reached from other machines, and there is no token ({token.source})",
+        )
 
 
 def _rooms_twice(config: Config) -> Iterator[tuple[Path_, str]]:
     for key in ("name", "uri"):
-        seen: set[str] = set()
+        seen: set[str] = {config.host_room.name} if key == "name" and config.microphone.given else set()
         for index, room in enumerate(config.rooms):
             value = getattr(room, key)
             if value in seen:
@@ -97,15 +115,29 @@ def _rooms_twice(config: Config) -> Iterator[tuple[Path_, str]]:
             seen.add(value)
 
 
-def _port_clashes(wyoming: Wyoming) -> Iterator[tuple[Path_, str]]:
+def _host_room(config: Config) -> Iterator[tuple[Path_, str]]:
+    if config.speaker.given and not config.microphone.given:
+        yield ("speaker",), "the host's own room needs a microphone as well; expected microphone to be given"
+    if config.home_assistant_satellite.enabled and not config.microphone.given:
+        yield ("home_assistant_satellite", "enabled"), "there is no microphone; expected microphone to be given"
+
+
+def _port_clashes(config: Config) -> Iterator[tuple[Path_, str]]:
     taken: dict[int, str] = {}
-    for key in ("port", "wake_port", "stt_port", "tts_port", "handle_port"):
-        port = getattr(wyoming, key)
+    ports: list[tuple[str, str, int | None]] = [
+        ("wyoming", key, getattr(config.wyoming, key))
+        for key in ("port", "wake_port", "stt_port", "tts_port", "handle_port")
+    ]
+    if config.home_assistant_satellite.enabled:
+        ports.append(("home_assistant_satellite", "port", config.home_assistant_satellite.port))
+    if config.http.enabled:
+        ports.append(("http", "port", config.http.port))
+    for section, key, port in ports:
         if port is None:
             continue
         if port in taken:
-            yield ("wyoming", key), f"port {port} is also wyoming.{taken[port]}; expected a port of its own"
-        taken.setdefault(port, key)
+            yield (section, key), f"port {port} is also {taken[port]}; expected a port of its own"
+        taken.setdefault(port, f"{section}.{key}")
 
 
 def _bad_networks(wyoming: Wyoming) -> Iterator[tuple[Path_, str]]:
@@ -117,10 +149,11 @@ def _bad_networks(wyoming: Wyoming) -> Iterator[tuple[Path_, str]]:
 
 
 def _unknown_models(config: Config) -> Iterator[tuple[Path_, str]]:
-    named: list[tuple[Path_, Kind, str]] = [
-        (("stt", "model"), Kind.STT, config.stt.model),
-        (("tts", "voice"), Kind.TTS, config.tts.voice),
-    ]
+    named: list[tuple[Path_, Kind, str]] = []
+    if not config.stt.uri:
+        named.append((("stt", "model"), Kind.STT, config.stt.model))
+    if not config.tts.uri:
+        named.append((("tts", "voice"), Kind.TTS, config.tts.voice))
     named += [
         (("chat", "providers", index, "model"), Kind.CHAT, provider.model)
         for index, provider in enumerate(config.chat.providers)
@@ -135,6 +168,8 @@ def _unknown_models(config: Config) -> Iterator[tuple[Path_, str]]:
 
 def _unknown_language(config: Config) -> Iterator[tuple[Path_, str]]:
     language = config.stt.language
+    if config.stt.uri:
+        return  # the servers know
     try:
         languages = catalogue.find(Kind.STT, config.stt.model).languages
     except ModelError:

@@ -7,25 +7,33 @@ which cancels their runs -> close the engines. Only this module knows concrete e
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from satellite.config import Config, Local, Ollama, OpenAICompatible
+from satellite.commands.clockwork import Clockwork
+from satellite.config import Config, Local, Ollama, OpenAICompatible, Tts
 from satellite.engines import ChatModel, WakeWordEngine
+from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.voices import VoiceFolder
 from satellite.engines.worker import Worker
 from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.events import EventBus
+from satellite.http.service import HttpService
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.process import allow_many_connections, return_freed_memory
+from satellite.reload import merge
+from satellite.responders import build_responders, tell_of_rooms, watch_over
 from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
+from satellite.rooms.local import LocalRoom
+from satellite.rooms.served import SatelliteService
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
+from satellite.services.words import in_one_line
 from satellite.turn.stages import Stages
 from satellite.turn.warmup import warm_up
 from satellite.wire.connection import Connection, Timeouts
@@ -62,19 +70,32 @@ class Daemon:
             "stt": Worker(Stage.STT),
             "tts": Worker(Stage.TTS, queue_size=64),
         }
-        self._voices = VoiceFolder(self.store, catalogue.find(Kind.TTS, config.tts.voice))
+        voice = Tts().voice if config.tts.uri else config.tts.voice
+        self._voices = VoiceFolder(self.store, catalogue.find(Kind.TTS, voice))
         self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
+        self._hosts: list[Hosts] = []
         self.engines = self._build()
         self._stages = Stages(self.engines, config)
-        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus)
-        self._status = Status(self.engines, self.hub.described)
+        self.clockwork = Clockwork(config.commands.state_directory) if config.commands.enabled else None
+        """The timers of the house, if it may have any."""
+
+        self._stages.responders = build_responders(config, self.clockwork, self._stages)
+        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, self.clockwork)
+        self.host: LocalRoom | None = None
+        """The host's own room, if it has a microphone."""
+
+        if config.microphone.given:
+            self.host = LocalRoom(config, self._stages, self.bus, self.hub.arbiter, self.clockwork)
+            self.hub.others.append(self.host)
+        self._status = Status(self.engines, self.hub.described, self._stages.responders)
         wyoming = config.wyoming
         self._server = Server(
             Admission(wyoming.allow),
             Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
             max_connections=wyoming.max_connections,
         )
-        self._announcement: Announcement | None = None
+        self._http = HttpService(config, self._stages, self.bus, self._status, self.store, self.hub, self._workers)
+        self._announcements: list[Announcement] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()
 
@@ -86,22 +107,27 @@ class Daemon:
             asyncio.create_task(self._refresh(), name="refresh"),
             asyncio.create_task(self._trim(), name="trim"),
             asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
+            *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._hosts),
+            *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
         ]
         for _ in range(2):
             await asyncio.sleep(0)  # the loads' first steps start threads and a process: before anybody waits for us
         try:
             await self._listen()
+            await self._announce()
+            self.hub.start()
+            if self.config.http.enabled:
+                self.ports["http"] = await self._http.start(0 if self._free_ports else self.config.http.port)
         except ConfigError:
             await self.__aexit__()
             raise
-        await self._announce()
-        self.hub.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop in the reverse order of the start."""
-        if self._announcement is not None:
-            await self._announcement.stop()
+        await self._http.stop()
+        for announcement in self._announcements:
+            await announcement.stop()
         await self.hub.stop()
         await self._server.close()
         for task in self._tasks:
@@ -110,6 +136,8 @@ class Daemon:
         for slot in self.engines.slots:
             await slot.close()
         await self.engines.chat.engine.close()
+        for responder in self._stages.responders:
+            await responder.close()
         for worker in self._workers.values():
             worker.close()
 
@@ -117,6 +145,27 @@ class Daemon:
         """Wait until every engine is loaded and warmed up, or has failed to load; return the failures."""
         await self._loaded.wait()
         return [slot.failure for slot in self.engines.slots if slot.failure is not None]
+
+    @property
+    def words(self) -> str:
+        """How it is, in one line."""
+        return in_one_line(self.engines, self.hub.described(), ready=self._status.ready)
+
+    @property
+    def threads(self) -> Mapping[str, Worker]:
+        """The engines' threads by name, for whoever watches whether one hangs."""
+        return self._workers
+
+    async def apply(self, config: Config) -> list[str]:
+        """Take what of `config` can be had without a restart, and return the keys that need one.
+
+        Rooms that did not change stay connected. Raises `ConfigError` when it cannot be used; all is as before then.
+        """
+        self.config, left = merge(self.config, config)
+        self._stages.configure(self.config)
+        tell_of_rooms(self._stages.responders, self.config)
+        await self.hub.apply(self.config.rooms, self.config.hub)
+        return left
 
     async def _listen(self) -> None:
         wyoming = self.config.wyoming
@@ -131,6 +180,10 @@ class Daemon:
             if port is not None:
                 wanted = 0 if self._free_ports else port
                 self.ports[name] = await self._server.listen(wyoming.host, wanted, self._handler(stages))
+        if self.host is not None and self.config.home_assistant_satellite.enabled:
+            wanted = 0 if self._free_ports else self.config.home_assistant_satellite.port
+            service = SatelliteService(self.host, self._stages, self.config)
+            self.ports["satellite_port"] = await self._server.listen(wyoming.host, wanted, service.serve)
         listening = ", ".join(f"{name.removesuffix('_port')} {port}" for name, port in self.ports.items())
         _LOGGER.info("listening at %s: %s", wyoming.host, listening)
 
@@ -148,9 +201,12 @@ class Daemon:
         if not settings.enabled:
             return
         addresses = [settings.address] if settings.address else own_addresses(self.config.wyoming.host)
-        name = settings.name or default_name(self.config.wyoming.port)
-        self._announcement = Announcement(name, self.ports["port"], addresses)
-        await self._announcement.start()
+        names = {"port": settings.name or default_name(self.config.wyoming.port)}
+        names["satellite_port"] = default_name(self.config.home_assistant_satellite.port)
+        for port, name in names.items():
+            if port in self.ports:
+                self._announcements.append(Announcement(name, self.ports[port], addresses))
+                await self._announcements[-1].start()
 
     def _build(self) -> Engines:
         """Make every engine, unloaded, each in its slot."""
@@ -197,7 +253,14 @@ class Daemon:
         vad = SileroVad(worker)
         return self._slot(Stage.STT, vad, lambda: worker.run(vad.load), name="vad")
 
+    def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float) -> Hosts:
+        self._hosts.append(Hosts(stage, uris, seconds))
+        return self._hosts[-1]
+
     def _build_transcriber(self) -> Slot[Any]:
+        if uris := self.config.stt.uri:
+            hosts = self._elsewhere(Stage.STT, uris, self.config.deadlines.stt_seconds)
+            return self._slot(Stage.STT, RemoteTranscriber(hosts, self.config.stt), hosts.load)
         from satellite.engines.stt import WhisperTranscriber
 
         worker = self._workers["stt"]
@@ -206,6 +269,9 @@ class Daemon:
         return self._slot(Stage.STT, transcriber, lambda: worker.run(lambda: transcriber.load(self.store.path(spec))))
 
     def _build_synthesizer(self) -> Slot[Any]:
+        if uris := self.config.tts.uri:
+            hosts = self._elsewhere(Stage.TTS, uris, self.config.deadlines.tts_seconds)
+            return self._slot(Stage.TTS, RemoteSynthesizer(hosts, voice=self.config.tts.voice), hosts.load)
         from satellite.engines.tts import PiperSynthesizer
 
         worker = self._workers["tts"]

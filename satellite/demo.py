@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -112,9 +113,13 @@ class _started:
     """The daemon on its own ports, or on free ones where another program has them."""
 
     def __init__(self, config: Config, console: Console, *, announce: bool) -> None:
-        self._config = config.model_copy(
-            update={"zeroconf": config.zeroconf.model_copy(update={"enabled": announce and config.zeroconf.enabled})}
-        )
+        self._folder = tempfile.TemporaryDirectory(prefix="satellite-demo-")
+        # A demo that is over in a moment is not found in the network, and leaves the daemon's timers alone.
+        passing = {
+            "zeroconf": config.zeroconf.model_copy(update={"enabled": False}),
+            "commands": config.commands.model_copy(update={"state_directory": Path(self._folder.name)}),
+        }
+        self._config = config if announce else config.model_copy(update=passing)
         self._console = console
 
     async def __aenter__(self) -> Daemon:
@@ -128,6 +133,7 @@ class _started:
 
     async def __aexit__(self, *details: object) -> None:
         await self._daemon.__aexit__(*details)
+        self._folder.cleanup()
 
 
 async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console: Console) -> dict[str, Any]:

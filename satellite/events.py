@@ -33,8 +33,9 @@ class RunEventType(StrEnum):
 class RunEvent:
     """One step of one run.
 
-    `at` is `time.monotonic()` in seconds. `data` by type: wake_word-end {name}; stt-end {text, language};
-    chat-delta {text}; chat-end {text, provider, and `ChatStats.described()`}; tts-start {voice, rate};
+    `at` is `time.monotonic()` in seconds. `data` by type: wake_word-end {name}; stt-vad-end {silence_seconds};
+    stt-end {text, language}; chat-start {text}; chat-delta {text};
+    chat-end {text, provider, and `ChatStats.described()`}; tts-start {voice, rate, synthesis_seconds};
     tts-end {audio_seconds}; error {stage, code, text}.
     """
 

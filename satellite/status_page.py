@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 _GOOD = {"ready", "warm", "idle", "closed", "half-open", "on-cpu", "other-name", "released", "connected", "found"}
-_UNSURE = {"connecting", "loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
+_UNSURE = {"untried", "connecting", "loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
 
 
 def show(state: dict[str, Any], console: Console | None = None) -> None:
@@ -16,6 +16,8 @@ def show(state: dict[str, Any], console: Console | None = None) -> None:
     ready = Text("ready", "green") if state["ready"] else Text("not ready yet", "yellow")
     console.print("satellite", state["version"], "·", ready, f"· up {_duration(state['uptime_seconds'])}")
     console.print(_stages(state["stages"]))
+    if state.get("responders"):
+        console.print(_responders(state["responders"]))
     chat = state["chat"]
     console.print(_providers(chat))
     if switch := chat["last_switch"]:
@@ -43,10 +45,33 @@ def show_rooms(rooms: list[dict[str, Any]], console: Console | None = None) -> N
     console.print(table)
 
 
+def show_devices(devices: dict[str, list[dict[str, Any]]], console: Console | None = None) -> None:
+    """Print the machine's microphones and speakers, as `portaudio.devices` returned them."""
+    console = console or Console()
+    for kind, found in devices.items():
+        if not found:
+            console.print(f"no {kind}")
+            continue
+        table = Table("number", kind, "by", "rate", "channels", "", box=None, pad_edge=False)
+        for one in found:
+            default = "default" if one["default"] else ""
+            table.add_row(
+                str(one["number"]), Text(one["name"]), one["host_api"], str(one["rate"]), str(one["channels"]), default
+            )
+        console.print(table)
+
+
 def _stages(stages: list[dict[str, Any]]) -> Table:
     table = Table("stage", "state", "", box=None, pad_edge=False)
     for stage in stages:
         table.add_row(stage["stage"], _coloured(stage["state"]), Text(stage["words"]))
+    return table
+
+
+def _responders(responders: list[dict[str, Any]]) -> Table:
+    table = Table("asked first", "state", "", box=None, pad_edge=False)
+    for one in responders:
+        table.add_row(one["responder"], _coloured(one["state"]), Text(one["words"]))
     return table
 
 

@@ -8,7 +8,16 @@ import pytest
 from satellite.configfile import parse
 from satellite.models import catalogue
 from satellite.models.store import Store
+from tests.driven_rooms import spoken
 from tests.running_daemon import RunningDaemon
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the timers of daemons in tests away from those of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SATELLITE_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +34,13 @@ def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
     """A daemon with the demo models and the embedded defaults, but for a voice that always sounds the same."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-        "tts: {noise_scale: 0, noise_w_scale: 0}"
+        "tts: {noise_scale: 0, noise_w_scale: 0}\nhttp: {requests_per_minute: 100000}"
     )
     with RunningDaemon(config) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def question(daemon: RunningDaemon) -> bytes:
+    """“What is the capital of France?”, spoken, and silence."""
+    return spoken(daemon, "What is the capital of France?")

@@ -38,7 +38,7 @@ def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path
     """Write a configuration with one port."""
     file = folder / "config.yaml"
     file.write_text(
-        f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\n"
+        f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n"
         f"wyoming:\n  host: 127.0.0.1\n  port: {port}\n"
         "  wake_port: null\n  stt_port: null\n  tts_port: null\n  handle_port: null\n" + more
     )

@@ -245,7 +245,7 @@ def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: p
         assert await answered(route) == "ollama: Paris, says Ollama."
         assert route.details["answering"] == "ollama"
         assert route.switches == 0
-        with pytest.raises(ChatUnavailable, match="groq: .*no key"):
+        with pytest.raises(ChatUnavailable, match=r"groq: .*no key"):
             await answered(RouteChat([keyless], settings, deadlines))
         await keyless.close()
 

@@ -28,6 +28,8 @@ from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
 from tests.relay import Relay
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 0.3
 GAP_SECONDS = 0.6
 MARGIN_SECONDS = 10.0

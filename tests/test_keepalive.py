@@ -16,6 +16,8 @@ from satellite.engines.chat.residency import Residency
 from tests.keeping import SYSTEM, House, keep, kind_of
 from tests.stand_in_client import until
 
+pytestmark = pytest.mark.slow
+
 QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 HISTORY = [SYSTEM, Message("user", "Hello! " * 30), Message("assistant", "Good morning! " * 30)]
 

@@ -18,6 +18,8 @@ from satellite.errors import ChatError, ChatUnavailable
 from tests.keeping import SYSTEM, House, keep
 from tests.stand_in_client import until
 
+pytestmark = pytest.mark.slow
+
 MODEL = {"model": "smollm2"}
 DECADE = timedelta(days=3650)
 
@@ -128,8 +130,9 @@ def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixtur
         await house.warm()
         for times in (1, 2, 3):
             await house.other.chat(**MODEL, keep_alive="10m", options={"num_ctx": 4096})
-            await house.ticks(4)
-            assert await house.other.left() > DECADE
+            while await house.other.left() < DECADE:  # the test has a time limit
+                await house.ticks(1)
+            await house.ticks(2)  # and it has been seen that all is well
             assert house.seen[Residency.FOREIGN_KEEP_ALIVE] == times
         assert house.server.counts.loads == 1
         assert told(caplog, "another client had set smollm2 to be unloaded") == ["WARNING"]

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "satellite"
 
 # Lowest first; a module may import from its own layer and from those before it.
 LAYERS = [
-    ["satellite", "satellite.errors", "satellite.logs", "satellite.process", "satellite.gpu"],
+    ["satellite", "satellite.errors", "satellite.logs", "satellite.process", "satellite.gpu", "satellite.supervision"],
     ["satellite.models.spec", "satellite.models.demo", "satellite.models.catalogue", "satellite.models"],
     [
         "satellite.audio",
@@ -20,18 +20,20 @@ LAYERS = [
         "satellite.config_base",
         "satellite.config_chat",
         "satellite.config_home",
+        "satellite.config_http",
+        "satellite.config_http_token",
+        "satellite.config_local",
         "satellite.config_rooms",
         "satellite.configfile",
     ],
     ["satellite.models.", "satellite.events"],
-    ["satellite.engines", "satellite.wire", "satellite.microphone"],
+    ["satellite.engines", "satellite.wire", "satellite.microphone", "satellite.portaudio"],
     ["satellite.turn"],
-    ["satellite.commands"],
-    ["satellite.home_assistant"],
-    ["satellite.services"],
-    ["satellite.rooms"],
+    ["satellite.commands", "satellite.home_assistant"],
+    ["satellite.services", "satellite.metrics", "satellite.runs", "satellite.run_metrics"],
+    ["satellite.rooms", "satellite.http", "satellite.reload", "satellite.responders", "satellite.run_log"],
     ["satellite.daemon"],
-    ["satellite.demo", "satellite.bench", "satellite.status_page", "satellite.metrics"],
+    ["satellite.demo", "satellite.bench", "satellite.status_page", "satellite.serving", "satellite.doctor"],
     ["satellite.__main__"],
 ]
 CONCRETE = ("vad", "stt", "tts", "voices", "openwakeword", "microwakeword", "llamacpp", "chat")
@@ -39,6 +41,8 @@ KNOWING = (
     "satellite.daemon",
     "satellite.bench.stand_ins.__main__",
     "satellite.bench.chat_bare",
+    "satellite.bench.endpoint",
+    "satellite.bench.rooms_again",
     "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
     "satellite.home_assistant.responder",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from satellite.config import Config, Models
 from satellite.models import catalogue, commands
 from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
@@ -32,7 +33,7 @@ def models(tmp_path: Path) -> Run:
     def run(*words: str) -> int:
         parser = argparse.ArgumentParser()
         commands.add_arguments(parser)
-        return commands.run(parser.parse_args(words), tmp_path)
+        return commands.run(parser.parse_args(words), Config(models=Models(directory=tmp_path)))
 
     return run
 

@@ -59,6 +59,21 @@ STATE: dict[str, Any] = {
             },
         ],
     },
+    "responders": [
+        {
+            "responder": "commands",
+            "state": "ready",
+            "up": True,
+            "words": "timers: 2 running",
+            "timers": {"running": 2, "ringing": 0},
+        },
+        {
+            "responder": "home_assistant",
+            "state": "open",
+            "up": False,
+            "words": "Home Assistant [::1] cannot be reached",
+        },
+    ],
     "gpus": [{"name": "RTX 4090", "watts": 21.4, "load": 0.5, "memory_used_bytes": 2**30, "memory_total_bytes": 2**34}],
 }
 
@@ -77,6 +92,8 @@ def test_the_page_says_who_answers_and_why() -> None:
     assert "voice x is missing; run: satellite models pull x" in page
     assert "Ollama at [::1] cannot be reached; is it running?" in page
     assert "→ groq" in page
+    assert "timers: 2 running" in page
+    assert "Home Assistant [::1] cannot be reached" in page
     assert "outside this house; 4 questions sent" in page
     assert "last switch: 2026-11-23T22:05:00+00:00 from ollama to groq: no word [after]" in page
     assert "an hour costs 20 s of this machine's CPU and 30 s of the server's time (7200 looks)" in page
@@ -100,6 +117,8 @@ def test_the_metrics_are_what_prometheus_reads() -> None:
     }
     assert samples["satellite_ready",] == 1
     assert samples["satellite_stage_ready", "tts"] == 0
+    assert samples["satellite_responder_up", "home_assistant"] == 0
+    assert samples["satellite_timers", "running"] == 2
     assert samples["satellite_chat_provider_up", "ollama"] == 0
     assert samples["satellite_chat_provider_state", "ollama", "unreachable"] == 1
     assert samples["satellite_keepalive_seen_total", "ollama", "warm"] == 2

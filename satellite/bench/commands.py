@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from satellite.bench.report import Report
     from satellite.bench.runner import Runner
 
-_PARTS = ("stt", "tts", "memory", "chat")
+_PARTS = ("stt", "tts", "memory", "chat", "endpoint", "rooms", "http")
 
 _LONGEST_IDLE_SECONDS = 86_400.0
 
@@ -31,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats", type=_count, metavar="N", help="how often each is measured (default: a clip 3, a reply 10 times)"
     )
     _add_chat_arguments(parser)
+    parser.add_argument_group("rooms").add_argument(
+        "--rooms",
+        type=_count,
+        nargs="+",
+        default=(1, 10, 50),
+        metavar="N",
+        help="how many rooms stream at once, from few to many (default: 1 10 50)",
+    )
     parser.add_argument("--no-rivals", action="store_true", help="measure our daemon alone")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="also write the result as Markdown")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -87,6 +95,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from satellite import configfile
     from satellite.bench.chat_run import ChatPlan
     from satellite.bench.rivals import cache_folder
+    from satellite.bench.rooms_run import RoomsPlan
     from satellite.bench.runner import Plan, Runner
     from satellite.demo import pull_demo_models
     from satellite.models.store import Store
@@ -95,7 +104,8 @@ def _runner(args: argparse.Namespace) -> "Runner":
     store = Store(configfile.load(args.config).models.directory)
     pull_demo_models(store, console)
     chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
-    plan = Plan(args.parts or _PARTS, args.corpus, args.realtime, args.repeats, not args.no_rivals, chat)
+    rooms = RoomsPlan(args.rooms)
+    plan = Plan(args.parts or _PARTS, args.corpus, args.realtime, args.repeats, not args.no_rivals, chat, rooms)
     return Runner(plan, store, cache_folder(), console)
 
 

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from satellite.bench import microvad
 from satellite.bench.chat_run import ChatResult
+from satellite.bench.endpoint import OURS, EndpointFigures, EndpointResult
+from satellite.bench.http import HttpResult
 from satellite.bench.memory import MemoryResult
+from satellite.bench.rooms import RoomsResult
 from satellite.bench.stats import Compared
 from satellite.bench.stt import SttResult
 from satellite.bench.tts import TtsFigures, TtsResult
@@ -20,6 +24,13 @@ _OVERHEAD_MEDIAN_MS = 5.0
 _OVERHEAD_P95_MS = 15.0
 _SWITCH_MS = 20.0
 _KEEP_ALIVE_PERCENT = 1.0
+
+_CUT_PERCENT = 3.0
+_ROOM_CPU_PERCENT = 3.0
+_ROOM_MIB = 2.0
+_BARGE_IN_MS = 150.0
+_DESCRIBE_MS = 50.0
+_HTTP_MS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,46 @@ def _overhead_verdicts(result: ChatResult) -> Iterator[tuple[Verdict, float]]:
             mark = f"Chat, words of {overhead.words}: {figure} beside a bare call"
             yield Verdict(f"{mark}, p50", more.median, _OVERHEAD_MEDIAN_MS, "ms"), abs(noise.median)
             yield Verdict(f"{mark}, p95", more.p95, _OVERHEAD_P95_MS, "ms"), noise.p95
+
+
+def endpoint_verdicts(result: EndpointResult) -> Iterator[Verdict]:
+    """Yield the marks of the end of a command, at the settings that both sides have unless they are told."""
+    ours, theirs = (_default_of(result, finder) for finder in (OURS, microvad.NAME))
+    if ours is None:
+        return
+    short = ((300,), (500,))
+    mark = f"Endpoint: cut too early, no pause or one of 300 or 500 ms, at most {_CUT_PERCENT:g} %"
+    yield Verdict(mark, ours.cut_percent((), *short), _CUT_PERCENT, "%")
+    lost = ours.lost_ms(())
+    if theirs and lost and (their_lost := theirs.lost_ms(())):
+        yield Verdict("Endpoint: time lost, median below Home Assistant's", lost.median, their_lost.median, "ms")
+
+
+def _default_of(result: EndpointResult, finder: str) -> EndpointFigures | None:
+    return next((found for found in result.figures if found.default and found.finder == finder), None)
+
+
+def rooms_verdicts(result: RoomsResult) -> Iterator[Verdict]:
+    """Yield the marks of the rooms, as far as they were measured."""
+    most = max(result.rest, key=lambda rest: rest.rooms, default=None)
+    if most and (cost := result.cost_of_a_room(most)):
+        yield Verdict(f"Rooms: CPU a room, {most.rooms} streaming", cost[0], _ROOM_CPU_PERCENT, "% of a core")
+        yield Verdict(f"Rooms: memory a room, {most.rooms} streaming", cost[1], _ROOM_MIB, "MiB")
+    if result.barge_in:
+        to_silence = result.barge_in.after_decision_ms
+        yield Verdict("Rooms: wake word to silence, median at most", to_silence.median, _BARGE_IN_MS, "ms")
+    if result.describe_ms and result.streaming:
+        mark = f"Rooms: describe while {result.streaming} stream, p95"
+        yield Verdict(mark, result.describe_ms.ours.p95, _DESCRIBE_MS, "ms")
+
+
+def http_verdicts(result: HttpResult) -> Iterator[Verdict]:
+    """Yield the marks of HTTP."""
+    yield Verdict("HTTP: /chat over the run's own time, median at most", result.chat_ms.median, _HTTP_MS, "ms")
+    first = result.first_token_ms
+    yield Verdict("HTTP: first word over the model's own time, median at most", first.median, _HTTP_MS, "ms")
+    busy = result.describe_talking_ms
+    yield Verdict("HTTP: describe while others talk over WebSockets, p95", busy.p95, _DESCRIBE_MS, "ms")
 
 
 def _median(mark: str, figure: Compared) -> Iterator[Verdict]:

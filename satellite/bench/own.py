@@ -44,6 +44,7 @@ def daemon(
         | dict.fromkeys(("wake_port", "stt_port", "tts_port"))
         | {"handle_port": handle_port},
         "zeroconf": {"enabled": False},
+        "http": {"enabled": False},
         "models": {"directory": str(models)},
         "stt": {
             "model": demo.TINY_EN.name,

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.bench import chat_report, marks, rivals
+from satellite.bench import chat_report, endpoint_report, http_report, marks, rivals, rooms_report
 from satellite.bench.chat_run import ChatResult
+from satellite.bench.endpoint import EndpointResult
+from satellite.bench.http import HttpResult
 from satellite.bench.machine import Machine
 from satellite.bench.marks import Verdict
 from satellite.bench.memory import Memory, MemoryResult
+from satellite.bench.rooms import RoomsResult
 from satellite.bench.stats import Compared, Summary
 from satellite.bench.stt import SttResult
 from satellite.bench.tts import TtsFigures, TtsResult
@@ -34,6 +37,9 @@ class Report:
     tts: list[TtsResult] = field(default_factory=list)
     memory: MemoryResult | None = None
     chat: ChatResult | None = None
+    endpoint: EndpointResult | None = None
+    rooms: RoomsResult | None = None
+    http: HttpResult | None = None
     problems: list[str] = field(default_factory=list)
     """What could not be measured at all."""
 
@@ -42,7 +48,8 @@ class Report:
         """Everything that went wrong, single requests too."""
         of_stt = [failure for stt in self.stt for failure in stt.failures]
         of_tts = [failure for tts in self.tts for failure in tts.failures]
-        return [*self.problems, *of_stt, *of_tts, *(self.chat.failures if self.chat else ())]
+        of_chat = self.chat.failures if self.chat else ()
+        return [*self.problems, *of_stt, *of_tts, *of_chat, *(self.rooms.problems if self.rooms else ())]
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -51,6 +58,9 @@ class Report:
         found += [verdict for tts in self.tts for verdict in marks.tts_verdicts(tts)]
         found += marks.memory_verdicts(self.memory) if self.memory else ()
         found += marks.chat_verdicts(self.chat) if self.chat else ()
+        found += marks.endpoint_verdicts(self.endpoint) if self.endpoint else ()
+        found += marks.rooms_verdicts(self.rooms) if self.rooms else ()
+        found += marks.http_verdicts(self.http) if self.http else ()
         return found
 
     @property
@@ -70,6 +80,9 @@ class Report:
             "tts": [result.described() for result in self.tts],
             "memory": self.memory.described() if self.memory else None,
             "chat": self.chat.described() if self.chat else None,
+            "endpoint": self.endpoint.described() if self.endpoint else None,
+            "rooms": self.rooms.described() if self.rooms else None,
+            "http": self.http.described() if self.http else None,
             "verdicts": [verdict.described() for verdict in self.verdicts],
             "unjudged": self.unjudged,
             "failures": self.failures,
@@ -96,7 +109,15 @@ def markdown(report: Report, *, mismatches: bool = False) -> str:
     if report.memory:
         lines += ["", "## Memory", "", *_memory_table(report.memory)]
     if report.chat:
-        lines += ["", *_chat_section(report.chat)]
+        lines += ["", *_section("Chat", f"Server: {report.chat.server}.", chat_report.tables(report.chat))]
+    if report.endpoint:
+        found = report.endpoint
+        corpus = f"Corpus: {found.corpus}; {found.clips} clips, with pauses spliced in between two words."
+        lines += ["", *_section("Endpoint", corpus, endpoint_report.tables(found))]
+    if report.rooms:
+        lines += ["", *_section("Rooms", _ROOMS, rooms_report.tables(report.rooms))]
+    if report.http:
+        lines += ["", *_section("HTTP", _HTTP, http_report.tables(report.http))]
     if report.failures:
         lines += ["", "## Could not be measured", "", *(f"- {failure}" for failure in report.failures)]
     return "\n".join(lines) + "\n"
@@ -205,11 +226,15 @@ def _memory_row(name: str, first: Memory | None, worked: Memory) -> Row:
     return name, *at_first, f"{worked.pss:.0f}", f"{worked.rss:.0f}", f"{worked.peak:.0f}"
 
 
-def _chat_section(chat: ChatResult) -> Iterator[str]:
-    yield "## Chat"
+_HTTP = "Clients in another process on the same machine, each with a connection that is kept."
+_ROOMS = "Satellites that stream all the time, in another process on the same machine."
+
+
+def _section(title: str, words: str, tables: Iterable[chat_report.Table]) -> Iterator[str]:
+    yield f"## {title}"
     yield ""
-    yield f"Server: {chat.server}."
-    for shown in chat_report.tables(chat):
+    yield words
+    for shown in tables:
         yield from ("", f"### {shown.title}", "", *table(shown.heads, shown.rows))
 
 

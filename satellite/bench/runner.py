@@ -10,19 +10,23 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from wyoming.asr import Transcript
 
-from satellite.bench import machine, memory, own, rivals, stt, synthetic, tts
+from satellite.bench import endpoint, http, machine, memory, microvad, own, rivals, stt, synthetic, tts
 from satellite.bench.chat_run import ChatBench, ChatPlan
 from satellite.bench.chat_servers import Daemons
 from satellite.bench.contest import Pair
 from satellite.bench.corpus import Corpus, read_corpus
 from satellite.bench.report import Report
+from satellite.bench.rooms import RoomsResult
+from satellite.bench.rooms_house import Home
+from satellite.bench.rooms_run import RoomsBench, RoomsPlan, cached_sounds
 from satellite.bench.server import Server, connected, receive, started
 from satellite.config import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo
 from satellite.models.store import Store
 
-PARTS = ("stt", "tts", "memory", "chat")
+PARTS = ("stt", "tts", "memory", "chat", "endpoint", "rooms", "http")
+_BESIDE_RIVALS = ("stt", "tts", "memory")
 
 _STT_REPEATS = 3
 _TTS_REPEATS = 10
@@ -48,11 +52,12 @@ class Plan:
     """Measure the official servers too."""
 
     chat: ChatPlan = field(default_factory=ChatPlan)
+    rooms: RoomsPlan = field(default_factory=RoomsPlan)
 
     @property
     def beside_rivals(self) -> bool:
         """Whether anything is measured for which there are official servers."""
-        return any(part != "chat" for part in self.parts)
+        return any(part in _BESIDE_RIVALS for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Runner:
         """Return what was found; raises `SatelliteError` when nothing could be measured."""
         beside_rivals = self._plan.beside_rivals
         python = await asyncio.to_thread(self._official) if self._plan.rivals and beside_rivals else None
-        corpus = await asyncio.to_thread(self._corpus) if beside_rivals else None
+        corpus = await asyncio.to_thread(self._corpus) if beside_rivals or "endpoint" in self._plan.parts else None
         report = Report(
             began=machine.now(),
             machine=machine.this_machine(),
@@ -91,12 +96,22 @@ class Runner:
             their_versions=rivals.versions(python) if python else {},
         )
         with TemporaryDirectory(prefix="satellite-bench-") as folder:
-            if corpus:
+            if corpus and beside_rivals:
                 async with self._running(python, Path(folder)) as servers:
                     first = await self._first_memory(servers, corpus)
                     await self._measure(servers, corpus, first, Path(folder), report)
             if "chat" in self._plan.parts:
                 await self._measure_chat(Path(folder), report)
+            if corpus and "endpoint" in self._plan.parts:
+                with _noted(report):
+                    report.endpoint = await self._measure_endpoint(corpus, report)
+            if "rooms" in self._plan.parts:
+                with _noted(report):
+                    report.rooms = await self._measure_rooms(Path(folder))
+            if "http" in self._plan.parts:
+                with _noted(report), self._console.status("http"):
+                    models = self._store.directory
+                    report.http = await http.measure(Path(folder), models, self._threads, repeats=self._plan.repeats)
         report.load_at_end = machine.load()
         return report
 
@@ -188,6 +203,26 @@ class Runner:
                 self._plan.chat, daemons, gguf, repeats=self._plan.repeats, on_status=lambda text: status.update(text)
             )
             report.chat = await bench.measure()
+
+    async def _measure_endpoint(self, corpus: Corpus, report: Report) -> endpoint.EndpointResult:
+        rival: Path | None = None
+        with self._console.status("endpoint") as status:
+            if self._plan.rivals:
+                status.update("endpoint: installing microVAD (once)")
+                with _noted(report):
+                    rival = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
+            model = self._store.path(demo.TINY_EN)
+            words = await asyncio.to_thread(endpoint.whisper_word_starts, model, self._threads)
+            return await endpoint.measure(
+                corpus, words, rival, on_progress=lambda what: status.update(f"endpoint: {what}")
+            )
+
+    async def _measure_rooms(self, folder: Path) -> RoomsResult:
+        with self._console.status("rooms") as status:
+            sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
+            home = Home(folder, self._store.directory, self._threads)
+            bench = RoomsBench(self._plan.rooms, home, sounds, repeats=self._plan.repeats, on_status=status.update)
+            return await bench.measure()
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -94,6 +94,8 @@ class Transcriber(Protocol):
 
     model: str
     languages: Sequence[str]
+    device: str
+    """Where it runs: `cpu` or `cuda`, with the kind of arithmetic."""
 
     async def transcribe(
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()

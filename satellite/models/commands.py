@@ -3,15 +3,18 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from satellite.config import Config
 from satellite.errors import ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind, ModelSpec
 from satellite.models.demo import MICROWAKEWORD
 from satellite.models.files import megabytes
 from satellite.models.store import Store, default_directory
+from satellite.models.wanted import wanted_models
 
 _MANY_LANGUAGES = 7
 
@@ -29,20 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     pulling = actions.add_parser("pull", parents=[shared], help="fetch models")
-    pulling.add_argument("names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, or `demo`")
+    pulling.add_argument(
+        "names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, `demo`, or `configured`"
+    )
 
     where = actions.add_parser("path", parents=[shared], help="print the folder of a model that is here")
     where.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")
 
 
-def run(arguments: argparse.Namespace, directory: Path | None = None) -> int:
+def run(arguments: argparse.Namespace, config: Config) -> int:
     """Do what `arguments` ask and return the exit status: 0, 1 for an error, 2 for an unknown name.
 
-    `directory` is the configured folder; `--directory` wins over it.
+    `--directory` wins over the configured folder.
     """
-    store = Store(arguments.directory or directory or default_directory())
+    store = Store(arguments.directory or config.models.directory or default_directory())
     actions = {"list": _list, "pull": _pull, "path": _path}
     try:
+        if arguments.models_action == "pull":
+            arguments.specs = [spec for name in arguments.names for spec in _named(name, config)]
         actions[arguments.models_action](store, arguments)
     except ModelError as error:
         print(f"error: [{error.code}] {error}", file=sys.stderr)
@@ -63,15 +70,19 @@ def _list(store: Store, arguments: argparse.Namespace) -> None:
         _print_table(store, specs)
 
 
+def _named(name: str, config: Config) -> Sequence[ModelSpec]:
+    """Return what `name` stands for; raises `ModelError` for a name that does not exist."""
+    if name == "demo":
+        return catalogue.DEMO
+    return wanted_models(config) if name == "configured" else [catalogue.lookup(name)]
+
+
 def _pull(store: Store, arguments: argparse.Namespace) -> None:
     from satellite.models.progress import TerminalProgress
 
-    specs: list[ModelSpec] = []
-    for name in arguments.names:  # all names are looked up before the first byte is fetched
-        specs += catalogue.DEMO if name == "demo" else [catalogue.lookup(name)]
     results = []
     with TerminalProgress() as progress:
-        for spec in specs:
+        for spec in arguments.specs:  # all names were looked up before the first byte is fetched
             was_here = store.present(spec)
             folder = store.pull(spec, progress)
             results.append({"model": spec.reference, "path": str(folder), "fetched": not was_here})

@@ -1,0 +1,421 @@
+"""A house without a hurry for a model: commands, timers that ring in their room, and Home Assistant before the chat.
+
+It takes a minute, for what is said and what rings in the rooms takes as long as it does.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from wyoming.asr import Transcript
+from wyoming.event import Event
+
+from satellite.audio import BYTES_PER_SECOND, Converter, read_wav
+from satellite.bench.stand_ins.home_assistant import Fault, HomeAssistantServer
+from satellite.bench.stand_ins.satellite import ScriptedSatellite
+from satellite.commands.timer import Duration, Timer
+from satellite.configfile import parse
+from satellite.metrics import exposition
+from satellite.turn.recorder import Recorder
+from satellite.wire import client as our_client
+from tests.running_daemon import DATA, RunningDaemon
+from tests.wyoming_client import connect
+
+pytestmark = pytest.mark.models
+
+T = TypeVar("T")
+
+NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
+WHAT_TIME = read_wav(DATA / "commands" / "what_time_is_it.wav")
+PAUSE = bytes(BYTES_PER_SECOND // 2)
+QUIETLY = bytes(3 * BYTES_PER_SECOND // 2)
+DEADLINE_SECONDS = 0.5
+
+
+class World:
+    """Home Assistant and two satellites, in a thread of their own, and the daemon that knows them."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.home = HomeAssistantServer(token="secret")
+        self.kitchen = ScriptedSatellite(mode="wake", name="kitchen", refractory_seconds=0)
+        self.bedroom = ScriptedSatellite(mode="always", name="bedroom")
+        self.daemon: RunningDaemon
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="world")
+
+    def __enter__(self) -> "World":
+        self._thread.start()
+        for one in (self.home, self.kitchen, self.bedroom):
+            self.call(one.__aenter__())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in (self.home, self.kitchen, self.bedroom):
+            self.call(one.__aexit__())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return what `coroutine` returns where the satellites live."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    def spoken(self, text: str) -> bytes:
+        """Return a command as somebody says it, and the silence around it."""
+        heard = asyncio.run(our_client.say(self.daemon.uri, text))
+        assert heard.format is not None
+        converter = Converter(heard.format)
+        return PAUSE + converter.convert(bytes(heard.pcm)) + converter.flush() + QUIETLY
+
+    async def said(self, pcm: bytes) -> dict[str, Any]:
+        """Say a command in the kitchen; return what was answered, and by whom."""
+        self.forget()
+        await self.kitchen.wake()
+        await self.kitchen.say(pcm)
+        answered = (await self.kitchen.until("handled", "error", seconds=20)).data
+        if answered.get("text"):
+            await self.kitchen.until("audio-stop", seconds=20)
+        return answered
+
+    def forget(self) -> None:
+        """Wait from now on for events that are yet to come."""
+        for room in (self.kitchen, self.bedroom):
+            room._unseen.clear()
+
+    async def heard(self, room: ScriptedSatellite) -> str:
+        """Return the words of the last sound in a room."""
+        return await asyncio.to_thread(self._understood, room)
+
+    def _understood(self, room: ScriptedSatellite) -> str:
+        utterance = room.speaker.utterances[-1]
+        converter = Converter(utterance.formats[0])
+        pcm = converter.convert(bytes(utterance.pcm)) + converter.flush()
+        return self.daemon.call(self._transcribed(pcm))
+
+    async def _transcribed(self, pcm: bytes) -> str:
+        stages = self.daemon.daemon._stages
+        recorder = Recorder(stages.engines.vad.engine, threshold=0.5, max_seconds=30)
+        await recorder.feed(pcm)
+        return (await stages.transcribe(recorder)).text
+
+    def timers(self) -> list[Timer]:
+        """Return the timers of the house."""
+
+        async def read() -> list[Timer]:
+            assert self.daemon.daemon.clockwork is not None
+            return self.daemon.daemon.clockwork.timers.all()
+
+        return self.daemon.call(read())
+
+    def start_timer(self, seconds: int, place: str, **details: str) -> None:
+        """Set a timer."""
+
+        async def start() -> None:
+            assert self.daemon.daemon.clockwork is not None
+            self.daemon.daemon.clockwork.timers.start(Duration(seconds=seconds), place=place, **details)
+
+        self.daemon.call(start())
+
+    def silence(self) -> None:
+        """Let nothing ring, and no timer run."""
+
+        async def end() -> None:
+            assert self.daemon.daemon.clockwork is not None
+            timers = self.daemon.daemon.clockwork.timers
+            timers.silence()
+            for timer in timers.pending():
+                timers.cancel(timer)
+            timers.heard(timers.missed(None))
+
+        self.daemon.call(end())
+
+    async def status(self) -> dict[str, Any]:
+        """Return the daemon's state."""
+        return await our_client.status(self.daemon.uri)
+
+    async def responder(self, name: str) -> dict[str, Any]:
+        """Return what the status tells of who is asked first."""
+        told = await self.status()
+        return next(one for one in told["responders"] if one["responder"] == name)
+
+
+@pytest.fixture(scope="module")
+def house(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A daemon with two rooms and Home Assistant."""
+    with World(tmp_path_factory.mktemp("timers")) as world:
+        config = parse(
+            f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
+            f"tts: {{noise_scale: 0, noise_w_scale: 0}}\nendpoint: {{no_speech_seconds: 2.5}}\n"
+            f"commands: {{state_directory: {world.state}}}\n"
+            f"home_assistant: {{url: '{world.home.url}', token: secret, deadline_seconds: {DEADLINE_SECONDS}}}\n"
+            f"rooms:\n  - {{name: kitchen, uri: '{world.kitchen.uri}'}}\n"
+            f"  - {{name: bedroom, uri: '{world.bedroom.uri}', area: Parents}}\n"
+        )
+        with RunningDaemon(config) as world.daemon:
+            world.call(until(lambda: world.kitchen.claimed and world.bedroom.claimed))
+            yield world
+
+
+@pytest.fixture
+def world(house: World) -> Iterator[World]:
+    """The house, in which nothing rings, nothing was said before, and Home Assistant is well."""
+    house.forget()
+    house.daemon.daemon._stages.dialogue.forget("room kitchen")
+    yield house
+    house.silence()
+    house.home.fault, house.home.faults = None, []
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def asking(world: World) -> AsyncIterator[Callable[..., Coroutine[Any, Any, Event]]]:
+    """Let a client ask that is no room."""
+    async with connect(world.daemon.port()) as client:
+
+        async def asked(text: str, context: dict[str, Any] | None = None) -> Event:
+            await client.send(Transcript(text=text, language="en", context=context))
+            return next(e for e in await client.until("handled-stop", "error") if e.type in ("handled", "error"))
+
+        yield asked
+
+
+# Timers in a room.
+
+
+def test_a_spoken_timer_rings_until_somebody_calls(world: World) -> None:
+    """It is confirmed, sent to the satellite as a timer, rings again and again, and the wake word ends it."""
+    command = world.spoken("Set a timer for three seconds.")
+
+    async def scenario() -> None:
+        before = len(world.kitchen.speaker.utterances)
+        answered = await world.said(command)
+        assert answered["context"]["provider"] == "commands"
+        assert answered["text"] == "Timer set for 3 seconds"
+        assert "3 seconds" in await world.heard(world.kitchen)
+        started = await world.kitchen.until("timer-started")
+        assert started.data["total_seconds"] == 3
+        finished = await world.kitchen.until("timer-finished")
+        assert finished.data["id"] == started.data["id"]
+        assert finished.at - started.at > 2.9
+        await world.kitchen.until("audio-stop", seconds=20)
+        assert "timer is done" in (await world.heard(world.kitchen)).lower()
+        await until(lambda: len(world.kitchen.speaker.utterances) == before + 3)  # again
+        await world.kitchen.wake()
+        await world.kitchen.until("audio-stop", seconds=2)
+        await until(lambda: not world.timers())
+        assert (await world.kitchen.until("error", seconds=20)).data["code"] == "stt-no-speech"
+        assert len(world.kitchen.speaker.utterances) == before + 3
+        assert not world.bedroom.timers
+
+    world.call(scenario())
+
+
+def test_the_wake_word_ends_the_ringing_in_a_room_that_streams(world: World) -> None:
+    """The daemon hears it itself, amid its own chime."""
+    never_mind = world.spoken("Never mind.")
+
+    async def scenario() -> None:
+        await asyncio.to_thread(world.start_timer, 1, "bedroom", name="tea")
+        await world.bedroom.until("audio-start", seconds=20)
+        await world.bedroom.say(NABU)
+        await world.bedroom.until("detection")
+        await until(lambda: not world.timers())
+        await world.bedroom.say(never_mind)
+        assert (await world.bedroom.until("handled", "error", seconds=20)).data["text"] == ""
+        await world.bedroom.until("detect")
+
+    world.call(scenario())
+
+
+def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
+    """It rings behind the answer, not in its middle."""
+    question = world.spoken("What is the capital of France?")
+
+    async def scenario() -> None:
+        before = len(world.kitchen.speaker.utterances)
+        await world.kitchen.wake()
+        asyncio.get_running_loop().call_later(0.5, world.start_timer, 1, "kitchen")
+        await world.kitchen.say(question)
+        await world.kitchen.until("timer-finished")
+        await until(lambda: len(world.kitchen.speaker.utterances) == before + 2)
+        assert world.kitchen.speaker.utterances[before].stopped_at is not None
+        await world.kitchen.until("audio-stop")
+        await world.kitchen.until("audio-stop", seconds=20)
+        assert "timer" in (await world.heard(world.kitchen)).lower()
+
+    world.call(scenario())
+
+
+def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World) -> None:
+    """And not elsewhere."""
+
+    async def scenario() -> None:
+        await world.kitchen.stop()
+        await until(lambda: not world.kitchen.claimed)
+        before = len(world.bedroom.speaker.utterances)
+        await asyncio.to_thread(world.start_timer, 1, "kitchen", name="pizza")
+        await until(lambda: [timer.state for timer in world.timers()] == ["ringing"])
+        await world.kitchen.start()
+        await world.kitchen.until("timer-finished", seconds=40)
+        await world.kitchen.until("audio-stop", seconds=20)
+        assert "pizza timer is done" in (await world.heard(world.kitchen)).lower()
+        await asyncio.to_thread(world.silence)
+        assert len(world.bedroom.speaker.utterances) == before
+
+    world.call(scenario())
+
+
+def test_stop_in_one_room_silences_another(world: World) -> None:
+    """In the middle of its sound."""
+
+    async def scenario() -> None:
+        await asyncio.to_thread(world.start_timer, 1, "bedroom")
+        await world.bedroom.until("audio-start", seconds=20)
+        async with asking(world) as asked:
+            assert (await asked("Stop.")).data["text"] == ""
+        await world.bedroom.until("audio-stop", seconds=2)
+        await asyncio.to_thread(world.timers)
+
+    world.call(scenario())
+
+
+# What is answered, by whom.
+
+
+def test_never_mind_ends_the_run_politely(world: World) -> None:
+    """The satellite gets its transcript, and silence, and no error."""
+    never_mind = world.spoken("Never mind.")
+
+    async def scenario() -> None:
+        before = len(world.kitchen.speaker.utterances)
+        answered = await world.said(never_mind)
+        assert (answered["text"], answered["context"]["provider"]) == ("", "commands")
+        assert not world.kitchen.streaming
+        told = {room["room"]: room for room in (await world.status())["rooms"]}
+        assert told["kitchen"]["state"] == "connected"
+        await asyncio.sleep(0.3)
+        assert len(world.kitchen.speaker.utterances) == before
+
+    world.call(scenario())
+
+
+def test_an_answer_is_repeated_in_its_room(world: World) -> None:
+    """Whoever gave it."""
+    again = world.spoken("Say that again.")
+
+    async def scenario() -> None:
+        first = await world.said(WHAT_TIME + QUIETLY)
+        assert first["context"]["provider"] == "commands"
+        second = await world.said(again)
+        assert second["text"] == first["text"]
+        assert second["context"]["provider"] == "commands"
+
+    world.call(scenario())
+
+
+def test_what_the_house_can_do_is_asked_of_home_assistant(world: World) -> None:
+    """Once, and its answer is spoken."""
+    command = world.spoken("Turn on the kitchen light.")
+
+    async def scenario() -> None:
+        answered = await world.said(command)
+        assert answered["context"]["provider"] == "home_assistant"
+        assert answered["text"] == "Turned on the light"
+        assert "light" in (await world.heard(world.kitchen)).lower()
+        assert world.home.executed["light.kitchen on"] == 1
+
+    world.call(scenario())
+
+
+def test_what_nobody_else_understands_goes_to_the_chat_model(world: World) -> None:
+    """In the room, spoken."""
+    question = world.spoken("What is the capital of France?")
+
+    async def scenario() -> None:
+        sentences = world.home.sentences
+        answered = await world.said(question)
+        assert answered["context"]["provider"] == "local"
+        assert "Paris" in answered["text"]
+        assert world.home.sentences == sentences + 1
+
+    world.call(scenario())
+
+
+def test_the_conversation_service_answers_alike(world: World) -> None:
+    """Commands, Home Assistant, the chat model; a client that is no room gets no timer, nor a lie about one."""
+
+    async def scenario() -> None:
+        async with asking(world) as asked:
+            context = {"conversation_id": "typed", "theirs": 1}
+            answered = await asked("What time is it?", context)
+            assert answered.data["context"].items() >= {**context, "provider": "commands"}.items()
+            assert (await asked("Say that again.", context)).data["text"] == answered.data["text"]
+            assert (await asked("Never mind.")).data["text"] == ""
+            assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
+            assert (await asked("What time does the sun rise?")).data["context"]["provider"] == "local"
+            refused = await asked("Set a timer for 5 minutes.")
+            assert refused.data["text"] == "Sorry, timers are not supported on this device"
+            assert await asyncio.to_thread(world.timers) == []
+            await asked("Set a timer for 5 minutes in the parents.")
+            assert [timer.place for timer in await asyncio.to_thread(world.timers)] == ["bedroom"]
+        assert (await world.bedroom.until("timer-started")).data["total_seconds"] == 300
+
+    world.call(scenario())
+
+
+def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world: World) -> None:
+    """The chat model answers, the status tells why, and when Home Assistant is back it is asked again."""
+
+    async def scenario() -> None:
+        async with asking(world) as asked:
+            world.home.faults = [Fault.HANG]
+            began = time.monotonic()
+            answered = await asked("Turn on the bedroom light.")
+            assert answered.data["context"]["provider"] == "local"
+            assert time.monotonic() - began > DEADLINE_SECONDS
+            await _becomes(world, up=True)
+            await world.home.stop()
+            assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "local"
+            await _becomes(world, up=False)
+            assert "cannot be reached" in (await world.responder("home_assistant"))["words"]
+            await asked("Turn on the bedroom light.")
+            await world.home.start()
+            await _becomes(world, up=True)
+            assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
+
+    world.call(scenario())
+
+
+async def _becomes(world: World, *, up: bool) -> None:
+    async with asyncio.timeout(20):
+        while (await world.responder("home_assistant"))["up"] != up:
+            await asyncio.sleep(0.05)
+
+
+def test_the_status_and_the_metrics_tell_of_both(world: World) -> None:
+    """Timers by their states, and Home Assistant's version."""
+
+    async def scenario() -> None:
+        await asyncio.to_thread(world.start_timer, 300, "kitchen")
+        told = await world.responder("commands")
+        assert told["words"] == "timers: 1 running"
+        await until((world.state / "timers.json").exists)
+        assert "en" in told["languages"]
+        assert (await world.responder("home_assistant"))["state"] == "ready"
+        metrics = exposition(await world.status())
+        assert 'satellite_responder_up{responder="home_assistant"} 1.0' in metrics
+        assert 'satellite_timers{state="running"} 1.0' in metrics
+
+    world.call(scenario())
