@@ -26,7 +26,8 @@ from satellite.configfile import parse
 from satellite.errors import Stage
 from satellite.events import RunEvent
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.turn.pipeline import Run
+from satellite.turn.request import RunRequest, Speech
 from satellite.wire import client as our_client
 from tests.running_daemon import DATA, RunningDaemon
 from tests.running_ollama import Ollama

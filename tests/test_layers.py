@@ -32,13 +32,13 @@ LAYERS = [
     ["satellite.commands", "satellite.home_assistant"],
     ["satellite.services", "satellite.metrics", "satellite.runs", "satellite.run_metrics"],
     ["satellite.rooms", "satellite.http", "satellite.reload", "satellite.responders", "satellite.run_log"],
-    ["satellite.daemon"],
+    ["satellite.daemon", "satellite.assembly"],
     ["satellite.demo", "satellite.bench", "satellite.status_page", "satellite.serving", "satellite.doctor"],
     ["satellite.__main__"],
 ]
 CONCRETE = ("vad", "stt", "tts", "voices", "openwakeword", "microwakeword", "llamacpp", "chat")
 KNOWING = (
-    "satellite.daemon",
+    "satellite.assembly",
     "satellite.bench.stand_ins.__main__",
     "satellite.bench.chat_bare",
     "satellite.bench.endpoint",

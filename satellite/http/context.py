@@ -19,7 +19,8 @@ from satellite.run_metrics import RunMetrics
 from satellite.runs import Recorder
 from satellite.services.status import Status
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.turn.pipeline import Run
+from satellite.turn.request import RunRequest, Speech
 from satellite.turn.stages import Stages
 
 _STEPS = 8

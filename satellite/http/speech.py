@@ -23,7 +23,7 @@ from satellite.http.recordings import BODY, received, transcribed
 from satellite.http.schemas import ConversationId, Language, SpeechRequest, SpokenAnswer, SpokenSound, Transcript
 from satellite.http.streaming import Streamed
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import RunRequest, Speech
+from satellite.turn.request import RunRequest, Speech
 
 _FORMS = (*BY_MEDIA_TYPE, "application/json")
 

@@ -17,7 +17,8 @@ from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
 from satellite.http.outbox import Outbox
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.turn.pipeline import Run
+from satellite.turn.request import RunRequest, Speech
 
 _FRAME_BYTES = 32 * 1024
 """Sound a frame: an event can slip between two."""

@@ -31,7 +31,8 @@ from satellite.rooms.interruption import Interrupter
 from satellite.rooms.playback import Peer, Playback
 from satellite.services.room import STAGES, room_events
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.turn.pipeline import Run
+from satellite.turn.request import RunRequest, Speech
 from satellite.turn.stages import Stages
 
 _LOGGER = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from satellite.errors import ProtocolError, Stage
 from satellite.events import RunEvent, RunEventType
 from satellite.services.speaking import audio_chunks
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run, RunRequest, Speech
+from satellite.turn.pipeline import Run
+from satellite.turn.request import RunRequest, Speech
 
 if TYPE_CHECKING:
     from satellite.services.session import Session

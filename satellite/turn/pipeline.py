@@ -9,11 +9,10 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.audio import AudioFormat, seconds_of
-from satellite.engines import ChatDelta, Message, Speaker, Transcription, VoiceChoice
+from satellite.audio import seconds_of
+from satellite.engines import ChatDelta, Message, Speaker, Transcription
 from satellite.errors import (
     STAGE_ERRORS,
     ChatError,
@@ -23,7 +22,7 @@ from satellite.errors import (
     StageError,
     WakeWordError,
 )
-from satellite.events import EventBus, RunEvent, RunEventType, new_run_id
+from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.ahead import ahead
 from satellite.turn.clauses import finished, is_finished
 from satellite.turn.dialogue import Question
@@ -31,6 +30,7 @@ from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.phrases import Phrase
 from satellite.turn.recorder import Recorder
+from satellite.turn.request import RunRequest, Speech
 from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,58 +42,7 @@ _LEVELS = {
 }
 """How loud the log is where nothing is wrong: people speak who do not mean the daemon."""
 
-_ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """Some of the answer's sound."""
-
-    format: AudioFormat
-    pcm: bytes
-
-
 Emit = Callable[[RunEvent | Speech], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What a run shall do."""
-
-    room: str
-    """Who the run is for, in events and logs."""
-
-    conversation: str | None = None
-    """The conversation that it goes on with; None for the room's own."""
-
-    named_room: str | None = None
-    """The room as a person calls it, which the chat model is told."""
-
-    start: Stage = Stage.WAKE
-    end: Stage = Stage.TTS
-    wake_words: tuple[str, ...] | None = None
-    """Words to listen for; None for the configured ones."""
-
-    text: str = ""
-    """The voice command when the run starts at chat, the words to speak when it starts at tts."""
-
-    language: str | None = None
-    persona: str | None = None
-    """What the chat model is told first; None for the usual system prompt."""
-
-    no_speech_seconds: float | None = None
-    """How long to wait for somebody to speak; None for the configured time."""
-
-    voice: VoiceChoice = field(default_factory=VoiceChoice)
-    after_wake_word: bool = False
-    """Whether the audio of a run that starts at stt begins with the end of a wake word."""
-
-    vad_sensitivity: str | None = None
-    run_id: str = field(default_factory=new_run_id)
-
-    def includes(self, stage: Stage) -> bool:
-        """Return whether `stage` lies between the start and the end."""
-        return _ORDER.index(self.start) <= _ORDER.index(stage) <= _ORDER.index(self.end)
 
 
 class Run:

@@ -1,0 +1,203 @@
+"""All engines that a configuration asks for, each in its slot, with the threads that they run in.
+
+Only this module knows concrete engines. What is heavy is imported where it is built or loaded.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from satellite.config import Config, Local, Ollama, OpenAICompatible, Tts
+from satellite.engines import ChatModel, WakeWordEngine
+from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.slot import Engines, Slot
+from satellite.engines.vad import SileroVad
+from satellite.engines.voices import VoiceFolder
+from satellite.engines.worker import Worker
+from satellite.errors import SatelliteError, Stage
+from satellite.models import catalogue
+from satellite.models.spec import Kind
+from satellite.models.store import Store
+from satellite.process import return_freed_memory
+
+_LOGGER = logging.getLogger(__name__)
+
+_STREAM_QUEUE = 4096
+"""Waiting calls of engines that are fed chunk by chunk; each stream has at most one."""
+
+_REFRESH_SECONDS = 3.0
+"""How often folders of voices and wake words are looked at."""
+
+_TRIM_SECONDS = 2.0
+"""How long nothing must have been done before freed memory goes back to the system: the next work pays for it again."""
+
+
+class Assembly:
+    """The engines. Nothing is loaded before `load`."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        """Make what `config` asks for, of the models in `store`."""
+        self._config = config
+        self._store = store
+        self.workers = {
+            "wake": Worker(Stage.WAKE, queue_size=_STREAM_QUEUE),
+            "vad": Worker(Stage.STT, name="vad", queue_size=_STREAM_QUEUE),
+            "stt": Worker(Stage.STT),
+            "tts": Worker(Stage.TTS, queue_size=64),
+        }
+        """The engines' threads."""
+
+        self.hosts: list[Hosts] = []
+        """Servers that are asked instead of an engine here."""
+
+        voice = Tts().voice if config.tts.uri else config.tts.voice
+        self._voices = VoiceFolder(store, catalogue.find(Kind.TTS, voice))
+        self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
+        self.engines = Engines(
+            chat=self._build_chat(),  # first: starting its process delays the loop less before other threads are busy
+            wake=self._build_wake(),
+            vad=self._build_vad(),
+            transcriber=self._build_transcriber(),
+            synthesizer=self._build_synthesizer(),
+        )
+
+    async def load(self) -> None:
+        """Load all side by side; each slot notes what came of it."""
+        await asyncio.gather(*(slot.load(load) for slot, load in self._loads))
+
+    async def close(self) -> None:
+        """Release all; may be called twice."""
+        for slot in self.engines.slots:
+            await slot.close()
+        await self.engines.chat.engine.close()
+        for worker in self.workers.values():
+            worker.close()
+
+    async def trim(self) -> None:
+        """Return the memory of work that is done, once nothing is under way; until cancelled."""
+        heavy = [self.workers["stt"], self.workers["tts"]]
+        seen = returned = 0
+        while True:
+            await asyncio.sleep(_TRIM_SECONDS)
+            before, seen = seen, sum(worker.completed for worker in heavy)
+            if seen == before != returned and not any(worker.pending for worker in heavy):
+                returned = seen
+                await asyncio.to_thread(return_freed_memory)
+
+    async def refresh(self) -> None:
+        """Follow what administrators put into the folders of voices and wake words, until cancelled."""
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            await asyncio.to_thread(self._voices.scan)
+            for slot in self.engines.wake:
+                if slot.ready:
+                    await slot.engine.refresh()
+
+    def _slot(self, stage: Stage, engine: Any, load: Callable[[], Awaitable[None]], *, name: str = "") -> Slot[Any]:
+        slot: Slot[Any] = Slot(stage, engine, name=name)
+        self._loads.append((slot, load))
+        return slot
+
+    def _build_wake(self) -> tuple[Slot[Any], ...]:
+        from satellite.engines.microwakeword import MicroWakeWordEngine
+        from satellite.engines.openwakeword import OpenWakeWordEngine
+
+        worker = self.workers["wake"]
+        spec = catalogue.find(Kind.WAKE, "openwakeword")
+        open_ = OpenWakeWordEngine(self._config.wake, self._store.directory / "wake" / "openwakeword", worker)
+        micro = MicroWakeWordEngine(self._config.wake, worker)
+
+        async def load_open() -> None:
+            self._store.path(spec)  # the clear error when it is missing
+            await worker.run(open_.load)
+
+        loads: dict[WakeWordEngine, Callable[[], Awaitable[None]]] = {micro: lambda: worker.run(micro.load)}
+        if self._config.wake.engine == open_.program or self._store.present(spec):
+            loads[open_] = load_open
+        first, *others = sorted(loads, key=lambda engine: engine.program != self._config.wake.engine)
+        slots = [self._slot(Stage.WAKE, first, loads[first], name=first.program)]
+        for engine in others:
+            if self._config.wake.custom_directory is None:
+                slots.append(Slot(Stage.WAKE, engine, name=engine.program, load=loads[engine]))
+            else:  # only a loaded engine knows the words in the folder
+                slots.append(self._slot(Stage.WAKE, engine, loads[engine], name=engine.program))
+        return tuple(slots)
+
+    def _build_vad(self) -> Slot[Any]:
+        worker = self.workers["vad"]
+        vad = SileroVad(worker)
+        return self._slot(Stage.STT, vad, lambda: worker.run(vad.load), name="vad")
+
+    def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float) -> Hosts:
+        self.hosts.append(Hosts(stage, uris, seconds))
+        return self.hosts[-1]
+
+    def _build_transcriber(self) -> Slot[Any]:
+        if uris := self._config.stt.uri:
+            hosts = self._elsewhere(Stage.STT, uris, self._config.deadlines.stt_seconds)
+            return self._slot(Stage.STT, RemoteTranscriber(hosts, self._config.stt), hosts.load)
+        from satellite.engines.stt import WhisperTranscriber
+
+        worker = self.workers["stt"]
+        spec = catalogue.find(Kind.STT, self._config.stt.model)
+        transcriber = WhisperTranscriber(self._config.stt, spec, worker)
+        return self._slot(Stage.STT, transcriber, lambda: worker.run(lambda: transcriber.load(self._store.path(spec))))
+
+    def _build_synthesizer(self) -> Slot[Any]:
+        if uris := self._config.tts.uri:
+            hosts = self._elsewhere(Stage.TTS, uris, self._config.deadlines.tts_seconds)
+            return self._slot(Stage.TTS, RemoteSynthesizer(hosts, voice=self._config.tts.voice), hosts.load)
+        from satellite.engines.tts import PiperSynthesizer
+
+        worker = self.workers["tts"]
+        synthesizer = PiperSynthesizer(self._config.tts, self._voices.files, worker)
+
+        async def load() -> None:
+            await worker.run(self._voices.require_default)
+            await worker.run(synthesizer.load)
+
+        return self._slot(Stage.TTS, synthesizer, load)
+
+    def _build_chat(self) -> Slot[Any]:
+        from satellite.engines.chat.route import RouteChat
+
+        config = self._config
+        models: list[ChatModel] = []
+        loads: list[Callable[[], Awaitable[None]]] = []
+        for provider in config.chat.providers:
+            match provider:
+                case Ollama():
+                    from satellite.engines.chat.ollama import OllamaChat
+
+                    models.append(OllamaChat(provider, config.chat, config.deadlines, config.keepalive))
+                case OpenAICompatible():
+                    from satellite.engines.chat.openai import OpenAIChat
+
+                    models.append(OpenAIChat(provider, config.chat, config.deadlines, config.keepalive))
+                case Local():
+                    model, load = self._build_local(provider)
+                    models.append(model)
+                    loads.append(load)
+
+        async def load_all() -> None:
+            for load in loads:
+                try:
+                    await load()
+                except SatelliteError as error:
+                    if len(models) == 1:
+                        raise
+                    _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
+
+        return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines), load_all)
+
+    def _build_local(self, provider: Local) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
+        from satellite.engines.llamacpp import LlamaCppChat
+
+        spec = catalogue.find(Kind.CHAT, provider.model)
+        model = LlamaCppChat(provider, self._config.chat, load_seconds=self._config.deadlines.load_seconds)
+
+        async def load() -> None:
+            await model.load(self._store.file(spec, ".gguf"))
+
+        return model, load
