@@ -176,7 +176,7 @@ def rooms_verdicts(result: RoomsResult) -> Iterator[Verdict]:
         yield Verdict(f"Rooms: memory a room, {most.rooms} streaming", cost[1], _ROOM_MIB, "MiB")
     if result.barge_in:
         to_silence = result.barge_in.after_decision_ms
-        yield Verdict("Rooms: wake word to silence, median at most", to_silence.median, _BARGE_IN_MS, "ms")
+        yield Verdict("Rooms: wake word to silence, p95", to_silence.p95, _BARGE_IN_MS, "ms")
     if result.describe_ms and result.streaming:
         mark = f"Rooms: describe while {result.streaming} stream, p95"
         yield Verdict(mark, result.describe_ms.ours.p95, _DESCRIBE_MS, "ms")

@@ -190,12 +190,20 @@ async def detections(
 async def barge_in(
     house: House, sounds: Sounds, heard_at: HeardAt, *, repeats: int, on_progress: Callable[[int, int], None]
 ) -> BargeIn:
-    """Call in the middle of answers; `heard_at` tells when the wake word can have been known."""
+    """Call in the middle of answers; `heard_at` tells when the wake word can have been known.
+
+    An answer that is too short to be interrupted is left out; raises `SatelliteError` when all are.
+    """
     done: list[dict[str, Any]] = []
     decided: list[float] = []
     for number in range(repeats):
         on_progress(number, repeats)
-        (one,) = await house.do(sounds.request("interrupt", [0], [_LONG_ANSWER]))
+        try:
+            (one,) = await house.do(sounds.request("interrupt", [0], [_LONG_ANSWER]))
+        except SatelliteError:
+            if number == repeats - 1 and not done:
+                raise
+            continue
         done.append(one)
         decided.append(await heard_at([base64.b64decode(sound) for sound in one["sound"]], one["sent_at"]))
     return BargeIn(

@@ -96,12 +96,12 @@ class RoomsBench:
             self._result.streaming = count
 
     async def _with_rooms(self, house: House, count: int, *, first: bool, last: bool) -> None:
-        if first or last:
-            with self._noted():
-                await self._detections(house, count)
         if first:
             with self._noted():
                 await self._barge_in(house)
+        if first or last:
+            with self._noted():
+                await self._detections(house, count)
         if count > 1 and not self._result.answers_ms:
             with self._noted():
                 await self._answers(house, min(_TOGETHER, count))

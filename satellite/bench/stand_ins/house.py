@@ -24,6 +24,7 @@ from satellite.bench.stand_ins.satellite import ScriptedSatellite
 
 _SOUND_SECONDS = 60.0
 _SAME_MOMENT_SECONDS = 0.5
+_NO_SOUND = "the model said nothing"
 _PAUSE = bytes(BYTES_PER_SECOND)
 """Behind the wake word: some are recognised only half a second after their end."""
 
@@ -94,10 +95,12 @@ async def ask(room: Room, wake_word: bytes, question: bytes) -> dict[str, Any]:
         "failed": outcome.type == "error",
     }
     if not told["failed"]:
-        first = await room.until("audio-chunk", "error", seconds=_SOUND_SECONDS)
-        if first.type == "error":
-            told |= {"failed": True, "text": first.data.get("text", "")}
+        first = await room.until("audio-chunk", "error", "detect", seconds=_SOUND_SECONDS)
+        if first.type != "audio-chunk":
+            told |= {"failed": True, "text": first.data.get("text", _NO_SOUND)}
         told["sound_at"] = first.at
+        if first.type == "detect":
+            return told
     await room.until("detect", seconds=_SOUND_SECONDS)
     return told
 
@@ -106,9 +109,9 @@ async def interrupt(room: Room, wake_word: bytes, question: bytes) -> dict[str, 
     """Ask, and call again in the middle of the answer."""
     room.forget()
     await room.said(wake_word + _PAUSE + question)
-    begun = await room.until("audio-start", "error", seconds=_SOUND_SECONDS)
-    if begun.type == "error":
-        raise ValueError(f"no answer to interrupt: {begun.data.get('text')}")
+    begun = await room.until("audio-start", "error", "detect", seconds=_SOUND_SECONDS)
+    if begun.type != "audio-start":
+        raise ValueError(f"no answer to interrupt: {begun.data.get('text', _NO_SOUND)}")
     await asyncio.sleep(0.2)
     stopped = asyncio.create_task(room.until("audio-stop", seconds=_SOUND_SECONDS))
     await room.until("detection")
