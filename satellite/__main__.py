@@ -85,8 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object")
     form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
+    form.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C")
     _add_uri(command)
     command.set_defaults(command=lambda args: _foreground(args, _status(args)))
+
+    command = commands.add_parser("doctor", help="what is wrong, and the command that mends it")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_uri(command)
+    command.set_defaults(command=_doctor)
 
     command = commands.add_parser("rooms", help="the satellites that a running daemon drives, and those in the network")
     command.add_argument("action", nargs="?", choices=("list", "discover", "devices"), default="list")
@@ -199,7 +205,17 @@ async def _say(args: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from satellite import doctor
+
+    return _foreground(args, doctor.run(args))
+
+
 async def _status(args: argparse.Namespace) -> int:
+    if args.watch:
+        from satellite import status_page
+
+        await status_page.watch(lambda: client.status(args.uri))
     state = await client.status(args.uri)
     if args.json:
         print(json.dumps(state, ensure_ascii=False))

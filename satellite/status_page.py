@@ -1,10 +1,17 @@
 """The daemon's state as a page in a terminal."""
 
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from satellite.errors import SatelliteError
+
+_WATCH_SECONDS = 1.0
 
 _GOOD = {"ready", "warm", "idle", "closed", "half-open", "on-cpu", "other-name", "released", "connected", "found"}
 _UNSURE = {"untried", "connecting", "loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
@@ -30,6 +37,20 @@ def show(state: dict[str, Any], console: Console | None = None) -> None:
         show_rooms(state["rooms"], console)
     for gpu in state["gpus"]:
         console.print(Text(_gpu(gpu)))
+
+
+async def watch(ask: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    """Show what `ask` returns, again and again, in place, until cancelled; also that nobody answers."""
+    console = Console()
+    with console.screen() as screen:
+        while True:
+            page = Console(width=console.width, record=True, file=io.StringIO(), force_terminal=True)
+            try:
+                show(await ask(), page)
+            except SatelliteError as error:
+                page.print(Text(f"[{error.code}] {error}", "red"))
+            screen.update(Text.from_ansi(page.export_text(styles=True)))
+            await asyncio.sleep(_WATCH_SECONDS)
 
 
 def show_rooms(rooms: list[dict[str, Any]], console: Console | None = None) -> None:

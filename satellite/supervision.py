@@ -47,6 +47,7 @@ class Supervisor:
 
     def ready(self) -> None:
         """Tell that the daemon serves."""
+        self._tell_words()
         self._notify("READY", None)
 
     def stopping(self) -> None:
@@ -63,15 +64,18 @@ class Supervisor:
         fed_at = time.monotonic()
         interval = min(_STATUS_SECONDS, self._watchdog_seconds * _WATCHDOG_SHARE)
         while True:
-            words = self._words()
-            if words != self._told:
-                self._told = words
-                self._notify("STATUS", words)
+            self._tell_words()
             now = time.monotonic()
             if now - fed_at >= self._watchdog_seconds * _WATCHDOG_SHARE and not self._wedged(now):
                 fed_at = now
                 self._notify("WATCHDOG", None)
             await asyncio.sleep(interval)
+
+    def _tell_words(self) -> None:
+        words = self._words()
+        if words != self._told:
+            self._told = words
+            self._notify("STATUS", words)
 
     def _wedged(self, now: float) -> bool:
         """Tell whether an engine hangs; told once an engine."""

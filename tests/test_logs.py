@@ -1,9 +1,14 @@
-"""What the journal gets of a record."""
+"""What the journal gets of a record, and the log of a run."""
 
+import asyncio
 import logging
 from typing import Any
 
+import pytest
+
+from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.logs import JournalHandler
+from satellite.run_log import log_runs
 
 
 def test_a_record_has_its_fields_and_priority() -> None:
@@ -40,3 +45,33 @@ def test_a_failing_journal_breaks_nothing(capsys: Any) -> None:
 
     JournalHandler(refuse).handle(logging.makeLogRecord({"msg": "hello", "levelno": logging.INFO}))
     assert "no journal" in capsys.readouterr().err
+
+
+def test_a_run_is_one_line_without_what_was_said(caplog: pytest.LogCaptureFixture) -> None:
+    """With its fields, and the time of each stage."""
+    caplog.set_level(logging.INFO, "satellite.run_log")
+
+    async def scenario() -> None:
+        bus = EventBus()
+        recorder = log_runs(bus)
+        recorder.start()
+        await asyncio.sleep(0)
+        for at, kind, data in (
+            (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),
+            (11.0, RunEventType.STT_VAD_END, {"silence_seconds": 0.5}),
+            (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en"}),
+            (11.2, RunEventType.CHAT_START, {}),
+            (11.5, RunEventType.CHAT_END, {"text": "another secret", "provider": "local"}),
+            (11.6, RunEventType.RUN_END, {}),
+        ):
+            bus.publish(RunEvent(kind, "r1", "kitchen", data, at))
+        async with asyncio.timeout(5):
+            while not caplog.records:
+                await asyncio.sleep(0.01)
+        await recorder.stop()
+
+    asyncio.run(scenario())
+    (record,) = caplog.records
+    assert record.getMessage() == "run r1 in kitchen: done in 1600 ms (stt 200, chat 300)"
+    assert (vars(record)["run"], vars(record)["room"], vars(record)["ms"]) == ("r1", "kitchen", 1600)
+    assert "secret" not in caplog.text

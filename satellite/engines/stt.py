@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from satellite.audio import RATE, to_float
 from satellite.config import Stt, cpu_threads
 from satellite.engines import Transcription
+from satellite.engines.cuda import load_cublas
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
@@ -98,7 +99,7 @@ class WhisperTranscriber:
         """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
         import ctranslate2
 
-        device = _device(self._settings.device, ctranslate2.get_cuda_device_count())
+        device = _device(self._settings.device, ctranslate2.get_cuda_device_count(), load_cublas)
         compute_type = self._settings.compute_type
         if compute_type == "default":
             compute_type = "float16" if device == "cuda" else "int8"
@@ -249,12 +250,19 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTES = _byte_alphabet()
 
 
-def _device(wanted: str, cuda_devices: int) -> str:
-    if wanted == "cuda" and not cuda_devices:
-        raise SpeechToTextError("stt.device is cuda, but CTranslate2 sees no CUDA device", kind="not-ready")
-    if wanted == "auto":
-        _LOGGER.info("speech to text runs on the %s", "GPU" if cuda_devices else "CPU: no CUDA device was found")
-    return "cuda" if cuda_devices and wanted != "cpu" else "cpu"
+def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | None]) -> str:
+    """Return `cuda` or `cpu`; `load_libraries` loads what CUDA needs, and returns what is missing."""
+    if wanted == "cpu":
+        return "cpu"
+    missing = load_libraries() if cuda_devices else "CTranslate2 sees no CUDA device"
+    if missing is None:
+        return "cuda"
+    if wanted == "cuda":
+        raise SpeechToTextError(f"stt.device is cuda, but {missing}", kind="not-ready")
+    _LOGGER.log(
+        logging.WARNING if cuda_devices else logging.INFO, "speech to text runs on the CPU, not on a GPU: %s", missing
+    )
+    return "cpu"
 
 
 def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]:

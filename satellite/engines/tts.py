@@ -16,6 +16,7 @@ import numpy as np
 from satellite.audio import AudioFormat
 from satellite.config import Tts, cpu_threads, nearest
 from satellite.engines import Voice, VoiceChoice
+from satellite.engines.cuda import load_for_onnxruntime
 from satellite.engines.worker import Worker
 from satellite.errors import TextToSpeechError
 
@@ -152,6 +153,8 @@ class PiperSynthesizer:
         self.device = "cuda" if used.startswith("CUDA") else "cpu"
         if self._settings.device == "cuda" and self.device != "cuda":
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
+        if len(self._providers) > 1 and self.device != "cuda":
+            _LOGGER.warning("text to speech runs on the CPU though there is a GPU: ONNX Runtime could not use it")
         self._loaded[voice.name] = (voice, piper)
         while len(self._loaded) > self._settings.max_loaded_voices:
             gone, _ = self._loaded.popitem(last=False)
@@ -191,6 +194,7 @@ def _providers(device: str) -> list[Any]:
         _LOGGER.info("text to speech runs on the %s", "GPU" if available else "CPU: no CUDA was found")
     if device == "cpu" or not available:
         return ["CPUExecutionProvider"]
+    load_for_onnxruntime()
     return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
 
 

@@ -17,7 +17,8 @@ def in_one_line(engines: Engines, rooms: list[dict[str, Any]], *, ready: bool) -
     if "chat" not in failed:
         parts.append(_chat(engines.chat.engine.details))
     if engines.transcriber.ready:
-        parts.append(f"stt {engines.transcriber.engine.device.split()[0]}")
+        device = engines.transcriber.engine.device.partition(" ")[0]
+        parts.append(f"stt {device if device in ('cpu', 'cuda') else 'remote'}")
     return " · ".join(part for part in parts if part)
 
 

@@ -1,0 +1,174 @@
+"""Checks of this machine: packages, models, GPU, disk, clock, ports, and the service's unit."""
+
+import asyncio
+import contextlib
+import re
+import shutil
+import socket
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from satellite.config import Config
+from satellite.doctor.finding import Finding, State
+from satellite.errors import ModelError
+from satellite.gpu import gpus
+from satellite.models.store import Store
+from satellite.models.wanted import wanted_models
+
+_LEAST_FREE_BYTES = 1_000_000_000
+_HIGHEST_EXPOSURE = 1.5
+_MODEL_SHARE = 1.3
+"""Memory of a GPU that a model takes, of the size of its file."""
+
+_OPENINGS = Path("/etc/systemd/system/satellite.service.d")
+_PULL = "sudo -u satellite satellite models pull configured"
+
+
+async def _packages(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    if len(found) == 1:
+        return [Finding("packages", State.GOOD, found[0])]
+    remedy = "pip uninstall -y onnxruntime onnxruntime-gpu; pip install --no-deps onnxruntime (or onnxruntime-gpu)"
+    return [Finding("packages", State.BAD, " and ".join(found) or "no onnxruntime; there must be exactly one", remedy)]
+
+
+async def _models(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    store = Store(config.models.directory)
+    findings = []
+    for spec in wanted_models(config):
+        try:
+            await asyncio.to_thread(store.verify, spec)
+            findings.append(Finding(f"model {spec.reference}", State.GOOD, "is here, and sound"))
+        except ModelError as error:
+            findings.append(Finding(f"model {spec.reference}", State.BAD, str(error), _PULL))
+    return findings
+
+
+async def _gpu(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    found = await asyncio.to_thread(gpus)
+    demanded = [name for name in ("stt", "tts") if getattr(config, name).device == "cuda"]
+    findings = [_memory(config, gpu) for gpu in found]
+    if demanded and not found:
+        seen = f"{', '.join(demanded)} shall run on CUDA, and the driver knows no GPU"
+        findings.append(Finding("gpu", State.BAD, seen, "nvidia-smi; then install.sh --gpu cuda, or device: cpu"))
+    elif not found:
+        findings.append(Finding("gpu", State.GOOD, "none, and none is wanted"))
+    for stage in (state or {}).get("stages", []):
+        if found and str(stage.get("device", "")).startswith("cpu"):
+            wanted = stage["stage"] in demanded
+            findings.append(
+                Finding(
+                    f"gpu: {stage['stage']}",
+                    State.BAD if wanted else State.NOTE,
+                    "runs on the CPU though there is a GPU",
+                    "install.sh --upgrade --gpu cuda; journalctl -u satellite",
+                )
+            )
+    return findings
+
+
+def _memory(config: Config, gpu: dict[str, Any]) -> Finding:
+    name = f"gpu {gpu.get('name', '')}".strip()
+    if "memory_total_bytes" not in gpu:
+        return Finding(name, State.NOTE, "does not tell its memory")
+    specs = [spec for spec in wanted_models(config) if spec.kind.value in ("stt", "tts")]
+    need = _MODEL_SHARE * sum(spec.size_bytes or 0 for spec in specs)
+    free = gpu["memory_total_bytes"] - gpu["memory_used_bytes"]
+    seen = f"{free / 1e9:.1f} GB of {gpu['memory_total_bytes'] / 1e9:.1f} GB are free; our models need {need / 1e9:.1f}"
+    if gpu["memory_total_bytes"] < need:
+        return Finding(name, State.BAD, seen, "a smaller stt.model, or device: cpu for one stage")
+    return Finding(name, State.GOOD, seen)
+
+
+async def _disk(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    folder = Store(config.models.directory).directory
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    seen = f"{free / 1e9:.1f} GB are free at {folder}"
+    if free < _LEAST_FREE_BYTES:
+        return [Finding("disk", State.BAD, seen, f"du -xh {folder} | sort -h | tail")]
+    return [Finding("disk", State.GOOD, seen)]
+
+
+async def _clock(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    answer = await _output("timedatectl", "show", "--property", "NTPSynchronized", "--value")
+    if answer == "yes":
+        return [Finding("clock", State.GOOD, "is kept by the network")]
+    if answer == "no":
+        seen = "is not kept by the network: the time that is told, and timers, may be wrong"
+        return [Finding("clock", State.NOTE, seen, "sudo timedatectl set-ntp true")]
+    return [Finding("clock", State.NOTE, "cannot be checked here")]
+
+
+async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    if state is not None:
+        return []  # the daemon has them
+    wyoming = config.wyoming
+    wanted = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
+    taken = [port for port in wanted if port is not None and not _free(wyoming.host, port)]
+    if not taken:
+        return [Finding("ports", State.GOOD, "are free for the daemon")]
+    listed = ", ".join(map(str, taken))
+    return [
+        Finding(
+            "ports", State.BAD, f"somebody else has {listed}", f"ss -ltnp | grep -E ':({'|'.join(map(str, taken))}) '"
+        )
+    ]
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+async def _unit(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    if not await _output("systemctl", "cat", "satellite.service"):
+        return [Finding("unit", State.NOTE, "there is no service of systemd here", "sudo ./install.sh")]
+    findings = []
+    if await _output("systemctl", "is-enabled", "satellite.service") != "enabled":
+        remedy = "sudo systemctl enable satellite"
+        findings.append(Finding("unit", State.BAD, "is not started with the machine", remedy))
+    restarts = await _output("systemctl", "show", "--property", "NRestarts", "--value", "satellite.service")
+    if restarts not in ("", "0"):
+        seen = f"has been restarted {restarts} times after a failure"
+        findings.append(Finding("unit", State.NOTE, seen, "journalctl -u satellite -p warning"))
+    told = await _output("systemd-analyze", "security", "--no-pager", "satellite.service")
+    if score := re.search(r"exposure level for \S+ ([\d.]+)", told):
+        good = float(score[1]) <= _HIGHEST_EXPOSURE or _OPENINGS.is_dir()  # noqa: ASYNC240  # nobody waits for us here
+        remedy = "" if good else "sudo ./install.sh --upgrade; systemd-analyze security satellite"
+        seen = f"exposure {score[1]}, of 10"
+        findings.append(Finding("unit", State.GOOD if good else State.NOTE, seen, remedy))
+    return findings
+
+
+async def _output(*command: str) -> str:
+    """Return what a program prints, nothing where there is no such program."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError:
+        return ""
+    return (await process.communicate())[0].decode(errors="replace").strip()
+
+
+CHECKS = {
+    "packages": _packages,
+    "models": _models,
+    "gpu": _gpu,
+    "disk": _disk,
+    "clock": _clock,
+    "ports": _ports,
+    "unit": _unit,
+}

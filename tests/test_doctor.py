@@ -1,0 +1,81 @@
+"""What `satellite doctor` says of things that are wrong, each with its remedy."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from satellite import status_page
+from satellite.__main__ import main
+from satellite.errors import DaemonUnreachable
+from tests.running_daemon import RunningDaemon
+
+
+def findings(capsys: pytest.CaptureFixture[str], file: Path, uri: str) -> dict[str, dict[str, str]]:
+    """Return what is found, by what was checked."""
+    status = main(["--config", str(file), "doctor", "--json", "--uri", uri])
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] == (status == 0)
+    return {one["what"]: one for one in report["checks"]}
+
+
+def test_each_trouble_has_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No daemon, no models, a port that somebody else has, no Ollama, no GPU where one is demanded."""
+    file = tmp_path / "config.yaml"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        file.write_text(
+            f"models: {{directory: {tmp_path}}}\nwyoming: {{host: 127.0.0.1, port: {port}, "
+            "wake_port: null, stt_port: null, tts_port: null, handle_port: null}\nstt: {device: cuda}\n"
+            "chat: {providers: [{type: ollama, model: 'phi3:mini', url: 'http://127.0.0.1:9'}]}\n"
+        )
+        found = findings(capsys, file, "tcp://127.0.0.1:9")
+    assert found["configuration"]["state"] == "good"
+    assert "systemctl start satellite" in found["daemon"]["remedy"]
+    assert "models pull configured" in found["model stt/tiny.en"]["remedy"]
+    assert str(port) in found["ports"]["seen"]
+    assert "ss -ltnp" in found["ports"]["remedy"]
+    assert found["ollama at http://127.0.0.1:9"]["remedy"] == "systemctl start ollama"
+    assert all(one["remedy"] for one in found.values() if one["state"] == "bad")
+
+
+def test_a_wrong_configuration_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mistake is named, and the rest is checked."""
+    file = tmp_path / "config.yaml"
+    file.write_text("stt: {modle: tiny.en}\n")
+    found = findings(capsys, file, "tcp://127.0.0.1:9")
+    assert "did you mean 'model'" in found["configuration"]["seen"]
+    assert {"daemon", "packages", "disk"} <= found.keys()
+
+
+@pytest.mark.models
+def test_what_works_is_good(daemon: RunningDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The stages are run to see that."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"models: {{directory: {daemon.daemon.store.directory}}}\n")
+    found = findings(capsys, file, daemon.uri)
+    assert found["stage stt"]["state"] == "good"
+    assert "cpu" in found["stage stt"]["seen"]
+    assert found["speech"]["state"] == "good"
+    assert "understood in" in found["speech"]["seen"]
+    assert found["chat local"]["state"] == "good"
+
+
+async def _refuse() -> dict[str, object]:
+    raise DaemonUnreachable("nobody answers")
+
+
+def test_watching_goes_on_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    """It shows that nobody answers, until it is ended."""
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await status_page.watch(_refuse)
+
+    asyncio.run(scenario())
+    assert "nobody answers" in capsys.readouterr().out
