@@ -7,8 +7,9 @@ import pytest
 from satellite.config import OpenAICompatible
 from satellite.engines.chat.address import is_at_home, shown
 from satellite.engines.chat.failures import failure
-from satellite.engines.chat.key import ApiKey, find_key
+from satellite.engines.chat.key import find_key
 from satellite.errors import ConfigError
+from satellite.secret import Secret
 
 
 def settings(name: str = "groq", file: Path | None = None) -> OpenAICompatible:
@@ -30,10 +31,10 @@ def test_the_file_comes_before_the_environment_and_that_before_the_credential(
     (tmp_path / "groq.key").write_text("from-systemd\n")
     (tmp_path / "file").write_text("  from-file \n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert find_key(settings()) == ApiKey("from-systemd", "the credential groq.key")
+    assert find_key(settings()) == Secret("from-systemd", "the credential groq.key", "key")
     monkeypatch.setenv("GROQ_API_KEY", "from-environment")
-    assert find_key(settings()) == ApiKey("from-environment", "$GROQ_API_KEY")
-    assert find_key(settings(file=tmp_path / "file")) == ApiKey("from-file", str(tmp_path / "file"))
+    assert find_key(settings()) == Secret("from-environment", "$GROQ_API_KEY", "key")
+    assert find_key(settings(file=tmp_path / "file")) == Secret("from-file", str(tmp_path / "file"), "key")
 
 
 def test_a_provider_of_another_name_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,10 +68,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_key_hides_itself() -> None:
     """It is in no repr, and comes out of any text."""
-    key = ApiKey("gsk_x", "$GROQ_API_KEY")
+    key = Secret("gsk_x", "$GROQ_API_KEY", "key")
     assert "gsk_x" not in repr(key)
     assert key.scrub("Bearer gsk_x!") == "Bearer [key]!"
-    assert ApiKey("", "nowhere").scrub("abc") == "abc"
+    assert Secret("", "nowhere", "key").scrub("abc") == "abc"
 
 
 @pytest.mark.parametrize(

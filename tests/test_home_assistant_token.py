@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import shutil
 import ssl
-import subprocess
 import traceback
 from pathlib import Path
 
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from satellite.bench.stand_ins.home_assistant import Fault, HomeAssistantServer
@@ -214,15 +213,14 @@ def test_a_house_elsewhere_is_announced(monkeypatch: pytest.MonkeyPatch, caplog:
     assert "http://my.house.example.com is outside this house" in told(caplog)[0]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
-    """One that nobody has signed is accepted if it is named, or if any is; the error tells the setting."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    names = ["-subj", "/CN=house", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*command, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    """One of an authority that nobody knows is accepted if that is named, or if any is; the error tells the setting."""
+    authority, certificate, key = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    issued.configure_cert(context)
 
     async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -25,6 +25,7 @@ LAYERS = [
         "satellite.config_local",
         "satellite.config_rooms",
         "satellite.configfile",
+        "satellite.secret",
     ],
     ["satellite.models.", "satellite.events"],
     ["satellite.engines", "satellite.wire", "satellite.microphone", "satellite.portaudio"],

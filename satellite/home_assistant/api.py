@@ -12,8 +12,8 @@ import httpx
 from satellite.config import HomeAssistant
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError
-from satellite.home_assistant.access import Token
 from satellite.home_assistant.answer import Answer, parsed
+from satellite.secret import Secret
 
 _CONNECT_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
@@ -35,7 +35,7 @@ class Departure:
 class Api:
     """Raises `ChatError`; the token is in no message, log, repr or traceback."""
 
-    def __init__(self, settings: HomeAssistant, token: Token) -> None:
+    def __init__(self, settings: HomeAssistant, token: Secret) -> None:
         """Raises `ConfigError` where the certificate to trust cannot be read."""
         assert settings.url is not None
         url = shown(settings.url).removesuffix("/api")

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from satellite.config_http import Http
-from satellite.config_http_token import Token
 from satellite.http.problems import HttpError
+from satellite.secret import Secret
 
 OPEN_PATHS = ("/", "/healthz")
 """What needs no token: it tells nothing. The page itself asks for the token."""
@@ -23,7 +23,7 @@ _TOKEN_IN_ADDRESS = ("/ws", "/events")
 class Admission:
     """Decides about requests by their headers alone."""
 
-    def __init__(self, settings: Http, token: Token) -> None:
+    def __init__(self, settings: Http, token: Secret) -> None:
         own = socket.gethostname().lower()
         self._names = {"localhost", own, f"{own.split('.')[0]}.local", *map(str.lower, settings.allowed_hosts)}
         self._origins = {origin.rstrip("/").lower() for origin in settings.cors_origins}

@@ -10,11 +10,11 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
 from satellite import __version__
-from satellite.config_http_token import Token
 from satellite.http import chat, health, house, openai_api, problems, speech, websocket
 from satellite.http.admission import Admission
 from satellite.http.context import Context
 from satellite.http.guard import Guard
+from satellite.secret import Secret
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -24,7 +24,7 @@ Errors are problem details (RFC 9457); their `code` is stable. Loopback needs no
 `Authorization: Bearer TOKEN`."""
 
 
-def build(context: Context, token: Token) -> ASGIApp:
+def build(context: Context, token: Secret) -> ASGIApp:
     """Return the application. Takes some tenths of a second of CPU time."""
     app = FastAPI(
         title="satellite",

@@ -112,7 +112,7 @@ def test_the_journal_has_fields(machine: Machine) -> None:
 def test_a_good_configuration_is_taken_without_a_restart(machine: Machine) -> None:
     """A new room is dialled, and what needs a restart is named."""
     before = pid(machine)
-    machine.run(f"cp {CONFIG} /root/config.yaml")
+    machine.run(f"cp {CONFIG} /srv/config.yaml")
     room = "rooms: [{name: attic, uri: 'tcp://127.0.0.1:10799'}]"
     machine.run(f'echo "{room}" >>{CONFIG}; echo "stt: {{beam_size: 2}}" >>{CONFIG}; systemctl reload satellite')
     machine.until("systemctl show -P StatusText satellite | grep -q 'needs a restart: stt.beam_size'")
@@ -129,7 +129,7 @@ def test_a_bad_configuration_is_refused(machine: Machine) -> None:
     machine.until("systemctl show -P StatusText satellite | grep -q 'configuration refused: .*log_level'")
     machine.run("journalctl -u satellite -p err -o cat | grep -q 'refused, the old one stays.*log_level'")
     assert [room["room"] for room in status(machine)["rooms"]] == ["attic"]
-    machine.run(f"cp /root/config.yaml {CONFIG} && systemctl reload satellite")
+    machine.run(f"cp /srv/config.yaml {CONFIG} && systemctl reload satellite")
     machine.until("! systemctl show -P StatusText satellite | grep -q configuration")
     assert status(machine)["rooms"] == []
     assert pid(machine) == before
@@ -159,9 +159,9 @@ def test_an_upgrade_that_fails_is_taken_back(machine: Machine) -> None:
     before = machine.run(
         "readlink /opt/satellite/current; ls /opt/satellite/releases; cat /etc/systemd/system/satellite.service"
     )
-    machine.run("cp -r /media/satellite /root/broken && echo 'raise SystemExit(3)' >>/root/broken/satellite/serving.py")
-    machine.run("sed -i 's/^Description=.*/Description=broken/' /root/broken/systemd/satellite.service")
-    broken = INSTALL.replace("/media/satellite", "/root/broken")
+    machine.run("cp -r /media/satellite /srv/broken && echo 'raise SystemExit(3)' >>/srv/broken/satellite/serving.py")
+    machine.run("sed -i 's/^Description=.*/Description=broken/' /srv/broken/systemd/satellite.service")
+    broken = INSTALL.replace("/media/satellite", "/srv/broken")
     assert "--upgrade" in machine.run(broken, check=False).stderr
     result = machine.run(f"{broken} --upgrade", check=False, seconds=300)
     assert result.returncode == 1
@@ -175,11 +175,11 @@ def test_an_upgrade_that_fails_is_taken_back(machine: Machine) -> None:
 
 def test_an_upgrade(machine: Machine) -> None:
     """The new version answers; configuration and models stay."""
-    machine.run("cp -r /media/satellite /root/newer")
-    machine.run("sed -i 's/^__version__ = .*/__version__ = \"99.0\"/' /root/newer/satellite/__init__.py")
-    machine.run(f"{INSTALL.replace('/media/satellite', '/root/newer')} --upgrade", seconds=300)
+    machine.run("cp -r /media/satellite /srv/newer")
+    machine.run("sed -i 's/^__version__ = .*/__version__ = \"99.0\"/' /srv/newer/satellite/__init__.py")
+    machine.run(f"{INSTALL.replace('/media/satellite', '/srv/newer')} --upgrade", seconds=300)
     assert status(machine)["version"] == "99.0"
-    machine.run(f"cmp {CONFIG} /root/config.yaml")
+    machine.run(f"cmp {CONFIG} /srv/config.yaml")
 
 
 def test_it_is_gone_without_a_trace(machine: Machine) -> None:
