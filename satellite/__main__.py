@@ -22,6 +22,8 @@ from satellite.wire import client
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 for a failure, 2 for a wrong configuration or usage."""
     args = _parser().parse_args(arguments)
+    if "uri" in args and args.uri is None:
+        args.uri = _own_uri(args)
     try:
         return int(args.command(args))
     except ConfigError as error:
@@ -118,7 +120,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_uri(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--uri", default=client.DEFAULT_URI, help="the daemon's address (default: %(default)s)")
+    parser.add_argument("--uri", help=f"the daemon's address (default: as configured, else {client.DEFAULT_URI})")
+
+
+def _own_uri(args: argparse.Namespace) -> str:
+    """Return where the configured daemon listens; the usual address where the configuration cannot be read."""
+    try:
+        wyoming = configfile.load(args.config).wyoming
+    except ConfigError:
+        return client.DEFAULT_URI
+    host = "127.0.0.1" if wyoming.host in ("0.0.0.0", "::") else wyoming.host
+    return f"tcp://[{host}]:{wyoming.port}" if ":" in host else f"tcp://{host}:{wyoming.port}"
 
 
 def _load(args: argparse.Namespace) -> Config:

@@ -65,6 +65,14 @@ def test_what_works_is_good(daemon: RunningDaemon, tmp_path: Path, capsys: pytes
     assert found["chat local"]["state"] == "good"
 
 
+@pytest.mark.models
+def test_the_daemon_of_the_configuration_is_asked(daemon: RunningDaemon, tmp_path: Path) -> None:
+    """Every command finds it by itself, wherever it listens."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"wyoming: {{host: '::', port: {daemon.port()}}}\n")
+    assert main(["--config", str(file), "status", "--json"]) == 0
+
+
 async def _refuse() -> dict[str, object]:
     raise DaemonUnreachable("nobody answers")
 
