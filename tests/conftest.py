@@ -1,5 +1,6 @@
 """Shared fixtures: where the models are, and one real daemon for all tests that talk to one."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,16 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SATELLITE_STATE", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Leave no trace of commands that set up logging."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

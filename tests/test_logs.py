@@ -16,6 +16,7 @@ def test_a_record_has_its_fields_and_priority() -> None:
     sent: list[dict[str, Any]] = []
     handler = JournalHandler(lambda **fields: sent.append(fields))
     logger = logging.getLogger("satellite.test_logs")
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         logger.warning(
