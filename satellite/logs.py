@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 _FIELDS = ("room", "run", "stage", "code", "ms")
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-_NOISY = ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock")
+NOISY = ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock")
+"""Libraries that are heard only at debug."""
 
 
 def set_up(level: str) -> None:
@@ -27,7 +28,7 @@ def set_up(level: str) -> None:
 def set_level(level: str) -> None:
     """Log at `level` and above from now on; libraries speak up only at debug."""
     logging.getLogger().setLevel(level.upper())
-    for noisy in _NOISY:
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from satellite import logs
 from satellite.configfile import parse
 from satellite.models import catalogue
 from satellite.models.store import Store
@@ -25,10 +26,12 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_logging() -> Iterator[None]:
     """Leave no trace of commands that set up logging."""
     root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
+    handlers = list(root.handlers)
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, logs.NOISY))}
     yield
-    root.setLevel(level)
     root.handlers[:] = handlers
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
