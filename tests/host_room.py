@@ -4,19 +4,19 @@ import asyncio
 import os
 import wave
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
+from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, Converter, read_wav
 from satellite.config import Config
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.local import LocalRoom
-from satellite.turn.recorder import Recorder
 from satellite.wire import client
+from tests.driven_rooms import transcribed
 from tests.running_daemon import DATA, RunningDaemon
 
 NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
@@ -125,23 +125,6 @@ def sound_seconds(path: Path) -> float:
         return float(wav.getnframes() / wav.getframerate())
 
 
-async def understood(daemon: RunningDaemon, pcm: bytes, source: AudioFormat | None = None) -> str:
+async def understood(daemon: RunningDaemon, pcm: bytes, source: AudioFormat = CANONICAL) -> str:
     """Return the words in `pcm`, which is canonical if no format is given."""
-    if source is not None:
-        converter = Converter(source)
-        pcm = converter.convert(pcm) + converter.flush()
-    stages = daemon.daemon._stages
-    recorder = Recorder(stages.engines.vad.engine, threshold=0.5, max_seconds=30)
-    await recorder.feed(pcm)
-    return (await stages.transcribe(recorder)).text
-
-
-def run(daemon: RunningDaemon, scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run `scenario` where the daemon runs, and see that it leaves nothing behind."""
-    daemon.call(_bounded(scenario))
-    daemon.settle()
-
-
-async def _bounded(scenario: Callable[[], Awaitable[None]]) -> None:
-    async with asyncio.timeout(55):
-        await scenario()
+    return await transcribed(daemon, source, pcm)

@@ -25,6 +25,7 @@ from satellite.wire import client
 from satellite.wire.connection import Timeouts
 from satellite.wire.server import Admission, Server
 from tests.assist_satellite import Assist
+from tests.driven_rooms import run
 from tests.host_room import (
     NABU,
     PAUSE,
@@ -32,7 +33,6 @@ from tests.host_room import (
     Mouth,
     configured,
     living,
-    run,
     sound_seconds,
     spoken,
     understood,

@@ -18,6 +18,7 @@ from satellite.rooms.link import LinkState
 from satellite.rooms.microphones import microphone
 from satellite.rooms.speaker import Speaker
 from satellite.rooms.speakers import sink
+from tests.driven_rooms import run
 from tests.host_room import (
     NABU,
     PAUSE,
@@ -25,7 +26,6 @@ from tests.host_room import (
     Mouth,
     configured,
     living,
-    run,
     sound_seconds,
     spoken,
     understood,
