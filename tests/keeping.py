@@ -91,6 +91,7 @@ def keep(
     settings: KeepAlive | None = None,
     num_ctx: int = 4096,
     first_token_seconds: float = 1.5,
+    kind: type[OllamaServer] = OllamaServer,
     **server: Any,
 ) -> None:
     """Run `scenario` in a house whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
@@ -98,7 +99,7 @@ def keep(
     async def main() -> None:
         async with (
             asyncio.timeout(30),
-            OllamaServer(words or script("Paris", " it", " is."), **server) as ollama,
+            kind(words or script("Paris", " it", " is."), **server) as ollama,
             httpx.AsyncClient(base_url=ollama.url, timeout=20) as http,
         ):
             chat = OllamaChat(

@@ -2,20 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from satellite.bench.stand_ins.ollama import Fault
+from satellite.bench.stand_ins.http import Exchange
+from satellite.bench.stand_ins.ollama import Fault, OllamaServer
 from satellite.config import Chat, KeepAlive, Ollama
 from satellite.engines import Message
 from satellite.engines.chat.keepalive import Keeper
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.residency import Loaded, Residency
 from satellite.errors import ChatError, ChatUnavailable
-from tests.keeping import SYSTEM, House, keep
+from tests.keeping import SYSTEM, House, keep, kind_of
 from tests.stand_in_client import until
 
 pytestmark = pytest.mark.slow
@@ -172,6 +173,34 @@ def test_another_clients_context_is_set_right(when: str, load_seconds: float, ca
             await loaded_by_others(house)
 
     keep(scenario, before=before, load_seconds=load_seconds)
+
+
+class InterruptedServer(OllamaServer):
+    """An Ollama that another client makes use of between a ping and the look behind it."""
+
+    interruption: Callable[[], Awaitable[None]] | None = None
+
+    async def answer(self, exchange: Exchange) -> None:
+        is_look = exchange.path == "/api/ps"
+        if is_look and self.interruption is not None and kind_of(self.exchanges[-2]) == "ping":
+            interruption, self.interruption = self.interruption, None
+            await interruption()
+        await super().answer(exchange)
+
+
+def test_another_clients_context_right_behind_a_ping_is_not_the_models_own() -> None:
+    """What is listed then was not our load: it is set right as at any other time."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        assert isinstance(house.server, InterruptedServer)
+        house.server.interruption = lambda: house.other.ask(**MODEL, keep_alive=-1, options={"num_ctx": 2048})
+        await until(lambda: Residency.OTHER_CONTEXT in house.seen)
+        await house.becomes(Residency.WARM)
+        assert [model["context_length"] for model in await house.other.ps()] == [4096]
+        assert await house.is_primed()
+
+    keep(scenario, kind=InterruptedServer)
 
 
 @pytest.mark.parametrize("loaded_before", [True, False])

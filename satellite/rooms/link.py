@@ -68,6 +68,8 @@ class RoomLink:
         self.words = f"{room.name} is being dialled"
         self.since = time.monotonic()
         self.reconnections = 0
+        """How often the satellite was connected anew."""
+
         self.hub = hub
         """Settings for the next connection."""
 
@@ -130,7 +132,6 @@ class RoomLink:
                 task.cancel()
             if self._conversation is not None:
                 self._ours_until = time.monotonic()
-                self.reconnections += 1
             self._conversation = self._ringing = None
             await conversation.close()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -187,6 +188,7 @@ class RoomLink:
 
     def _welcome(self, connection: Connection, conversation: Conversation) -> None:
         self._conversation = conversation
+        self.reconnections += self._ours_until > float("-inf")
         if self._clockwork is not None:
             ringing = Ringing(self._clockwork, self._stages, self.room, connection.send, conversation.announce)
             conversation.on_call = ringing.hush

@@ -52,6 +52,8 @@ class Resident:
         self._alias: str | None = None
         self._is_unlisted = False
         self._context_tokens: int | None = None
+        """What the model has when it is loaded as we want it: less than was asked for where it allows no more."""
+
         self._had_others_context = False
         self._keep_alive_is_ignored = False
 
@@ -203,9 +205,24 @@ class Resident:
             self._alias = likely_alias(loaded, self._api.context_tokens)
         entry = find(loaded, self._api.model, self._alias)
         self._is_unlisted = entry is None and (guess or self._is_unlisted)
+        if entry is not None and not self._has_our_context(entry):
+            entry = await self._listed_again(entry)
         self._context_tokens = None if entry is None else entry.context_tokens
         self._keep_alive_is_ignored = Residency.FOREIGN_KEEP_ALIVE in self._find(entry)
         return entry
+
+    async def _listed_again(self, entry: Loaded) -> Loaded | None:
+        """Return the model as it is listed behind one more request, with a context that we did not ask for.
+
+        It is the most that the model allows if it is the same again: else another client had loaded it between our
+        request and the look.
+        """
+        seconds = await self._load()
+        now = find(await self.look(), self._api.model, self._alias)
+        if now is not None and now.context_tokens != entry.context_tokens:
+            self._note_load(seconds)
+            self._sightings.passed(Residency.OTHER_CONTEXT, "")
+        return now
 
     def _find(self, entry: Loaded | None) -> list[Residency]:
         """Note and return what is not as it should be, the worst first."""
