@@ -168,10 +168,19 @@ class Endpoint(Settings):
     """When a voice command begins and ends."""
 
     silence_seconds: float = Field(0.9, ge=0.1, le=5)
-    """Silence that ends a command of hardly a word, and the longest pause in any, seconds."""
+    """Silence that ends a command which lacks something, and the longest pause in any, seconds."""
 
     least_silence_seconds: float = Field(0.5, ge=0.1, le=5)
-    """Silence that ends a command of more than a second without a pause; a client's vad_sensitivity scales both."""
+    """Silence that ends a command of more than a second whose words are not known yet, seconds."""
+
+    sentence_silence_seconds: float = Field(0.75, ge=0.1, le=5)
+    """Silence that ends a sentence which may go on, such as "turn on the lights" with "in the kitchen", seconds."""
+
+    complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)
+    """Silence that ends a command whose words leave nothing open; a client's vad_sensitivity scales all four."""
+
+    provisional_silence_seconds: float = Field(0.1, ge=0.03, le=5)
+    """Silence after which the answer is prepared, in case the command is over; nothing of it leaves before that."""
 
     no_speech_seconds: Seconds = 5.0
     """Without speech for this long the run ends, seconds."""

@@ -238,6 +238,8 @@ async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
     """Print the run as it happens and note its times."""
     async for event in events:
         at = clock.note(event.type, event.at)
+        if event.type is RunEventType.STT_END:
+            clock.note("stt-begin", event.at - event.data["seconds"])
         if event.type in _STORY:
             console.print(f"[dim]{at / 1000:7.2f} s[/]  {_sentence(event)}", highlight=False)
 
@@ -251,7 +253,7 @@ def _outcome(heard: client.Heard, clock: _Clock, output: Path) -> dict[str, Any]
     spans = {
         "voice_to_voice": ("speech-end", "first-sound"),
         "endpoint": ("speech-end", RunEventType.STT_VAD_END),
-        "stt": (RunEventType.STT_VAD_END, RunEventType.STT_END),
+        "stt": ("stt-begin", RunEventType.STT_END),
         "chat_first_token": (RunEventType.CHAT_START, RunEventType.CHAT_DELTA),
         "chat": (RunEventType.CHAT_START, RunEventType.CHAT_END),
         "tts_first_sound": (RunEventType.CHAT_DELTA, RunEventType.TTS_START),

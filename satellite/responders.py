@@ -24,6 +24,7 @@ def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages
             clockwork, language=config.stt.language, rooms=_rooms(config), last_answer=stages.dialogue.last_answer
         )
         stages.means_stop = commands.means_stop
+        stages.is_command = commands.is_command
         responders.append(commands)
     if config.home_assistant.url is not None:
         from satellite.home_assistant import HomeAssistantResponder

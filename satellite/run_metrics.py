@@ -32,6 +32,16 @@ class RunMetrics:
             buckets=_SECONDS,
         )
 
+        self._after_commit = Histogram(
+            "satellite_after_command_seconds",
+            "From the known end of a command to the first sound of the answer: what could not be done before.",
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._guesses = Counter(
+            "satellite_guesses", "Pauses that were taken for the end of a command.", ["outcome"], registry=registry
+        )
+
     def note(self, run: RunRecord) -> None:
         """Count `run` if it has ended."""
         if run.outcome == "running":
@@ -50,6 +60,10 @@ class RunMetrics:
             self._first_token.observe(marks["first_token"] - chat.start)
         if "speech_end" in marks and "first_audio" in marks:
             self._voice_to_voice.observe(marks["first_audio"] - marks["speech_end"])
+            self._after_commit.observe(marks["first_audio"] - marks["command_end"])
+        if run.guesses:
+            self._guesses.labels("right").inc()
+            self._guesses.labels("dropped").inc(run.guesses - 1)
 
     def exposition(self) -> str:
         """Return the counts in Prometheus' text format."""

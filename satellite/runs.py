@@ -22,7 +22,7 @@ _LONGEST_TEXT = 20_000
 
 _BEGINS = {
     RunEventType.STT_START: "listen",
-    RunEventType.STT_VAD_END: "stt",
+    RunEventType.STT_END: "stt",
     RunEventType.CHAT_START: "chat",
     RunEventType.TTS_START: "tts",
 }
@@ -64,8 +64,11 @@ class RunRecord:
     provider: str | None = None
     switch_reason: str = ""
     spans: list[Span] = field(default_factory=list)
+    guesses: int = 0
+    """Pauses that were taken for the end of the command, the true one included."""
+
     marks: dict[str, float] = field(default_factory=dict)
-    """Moments, in seconds since the run began: `speech_end`, `first_token`, `first_audio`."""
+    """Moments, in seconds since the run began: `speech_end`, `command_end`, `first_token`, `first_audio`."""
 
     def described(self) -> dict[str, Any]:
         """Return it fit for JSON; times in milliseconds."""
@@ -162,15 +165,18 @@ class Recorder:
     def _take(self, run: RunRecord, event: RunEvent) -> bool:
         """Note what an event means, and return whether that is worth telling."""
         at = event.at - run.began_at
+        if event.type in _BEGINS:
+            # A text and the first sound are told once they are there; what they took is part of the stage.
+            took = event.data.get("seconds", event.data.get("synthesis_seconds", 0.0))
+            run.spans.append(Span(_BEGINS[event.type], max(0.0, at - took)))
         for span in run.spans:
             if span.name == _ENDS.get(event.type) and span.end is None:
                 span.end = at
-        if event.type in _BEGINS:
-            # The first sound is told once it is there; what it took to make is part of the stage.
-            run.spans.append(Span(_BEGINS[event.type], max(0.0, at - event.data.get("synthesis_seconds", 0.0))))
         match event.type:
             case RunEventType.STT_VAD_END:
                 run.marks["speech_end"] = max(0.0, at - event.data.get("silence_seconds", 0.0))
+                run.marks["command_end"] = at
+                run.guesses = event.data.get("guesses", 0)
             case RunEventType.STT_END if self._transcripts:
                 run.heard = event.data["text"][:_LONGEST_TEXT]
             case RunEventType.CHAT_START if self._transcripts:
@@ -184,7 +190,7 @@ class Recorder:
                 run.provider = event.data["provider"]
                 run.switch_reason = event.data.get("switch_reason", "")
             case RunEventType.TTS_START:
-                _first(run, "first_audio", at)
+                _first(run, "first_audio", max(at, run.marks.get("command_end", at)))
             case RunEventType.ERROR:
                 run.error = {name: str(event.data[name]) for name in ("stage", "code", "text")}
             case RunEventType.RUN_END:

@@ -62,7 +62,7 @@ class Assist:
             await self.send(PauseSatellite())
             await self._client.disconnect()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until something holds."""
         try:
             async with asyncio.timeout(seconds):

@@ -42,7 +42,7 @@ async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **setting
         await hub.stop()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -72,5 +72,5 @@ def run(daemon: RunningDaemon, scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _bounded(scenario: Callable[[], Awaitable[None]]) -> None:
-    async with asyncio.timeout(55):
+    async with asyncio.timeout(200):
         await scenario()

@@ -51,7 +51,7 @@ def run(scenario: Scenario, *, server: HomeAssistantServer | None = None, **sett
 
     async def main() -> None:
         house = server or HomeAssistantServer(token=TOKEN)
-        async with asyncio.timeout(20), house:
+        async with asyncio.timeout(60), house:
             responder = asking(house, **settings)
             try:
                 await scenario(house, responder)

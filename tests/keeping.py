@@ -98,7 +98,7 @@ def keep(
 
     async def main() -> None:
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(90),
             kind(words or script("Paris", " it", " is."), **server) as ollama,
             httpx.AsyncClient(base_url=ollama.url, timeout=20) as http,
         ):

@@ -41,7 +41,7 @@ class RunningDaemon:
 
     def __enter__(self) -> "RunningDaemon":
         self._thread.start()
-        self._up.wait(120)
+        self._up.wait(240)
         assert self._thread.is_alive()
         return self
 
@@ -49,13 +49,13 @@ class RunningDaemon:
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(90)
         assert not self._thread.is_alive()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what `coroutine` returns on the daemon's own loop."""
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(240)
 
     def settle(self) -> None:
         """Wait until no connection, no engine call and no task but the daemon's own is left."""
@@ -65,7 +65,7 @@ class RunningDaemon:
         chat: Any = self.daemon.engines.chat.engine
         local = [model for model in chat.models if model.provider == "local"]
         busy: list[Any] = [*self.daemon._workers.values(), *local]
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(150):
             while self.daemon._server.connections or any(engine.pending for engine in busy):
                 await asyncio.sleep(0.01)
             while len(names := [task.get_name() for task in asyncio.all_tasks()]) > self._own_tasks + 1:

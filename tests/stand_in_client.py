@@ -63,7 +63,7 @@ def run(scenario: Scenario, words: Words = PARIS, **settings: Any) -> None:
 
     async def main() -> None:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             OllamaServer(words, **{"models": dict(MODELS), **settings}) as server,
             httpx.AsyncClient(base_url=server.url, timeout=10) as http,
         ):

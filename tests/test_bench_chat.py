@@ -68,7 +68,7 @@ def run(scenario: Callable[[Server, list[str]], Awaitable[None]], reply: Reply =
     """Run `scenario` with a conversation service."""
 
     async def run_it() -> None:
-        async with asyncio.timeout(20), handling(reply) as (server, asked):
+        async with asyncio.timeout(60), handling(reply) as (server, asked):
             await scenario(server, asked)
 
     asyncio.run(run_it())
@@ -164,7 +164,7 @@ def bare_run(scenario: Callable[[Bare, OllamaServer], Awaitable[None]], *words: 
 
     async def run_it() -> None:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             OllamaServer(script(*words)) as server,
             Bare(chat_servers.asking_ollama(server.url)) as bare,
         ):

@@ -43,7 +43,7 @@ def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
 
     async def main() -> None:
         house = House(folder)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await scenario(house)
         await house.responder.close()
         await house.responder.close()

@@ -203,7 +203,7 @@ def run(scenario: Callable[[Machine], Awaitable[None]], folder: Path) -> None:
     """Run `scenario` on a machine."""
 
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await scenario(Machine(folder))
 
     asyncio.run(main())

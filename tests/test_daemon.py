@@ -109,7 +109,7 @@ def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: Path) 
             await speaking.send(Synthesize(text="This is a long sentence to speak. " * 100))
             await speaking.until("audio-chunk")
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 assert await idle.reader.read() == b""
 
     with running(configuration(tmp_path, models_directory, port)) as process:

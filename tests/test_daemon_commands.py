@@ -172,7 +172,7 @@ def world(house: World) -> Iterator[World]:
     house.home.fault, house.home.faults = None, []
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -399,7 +399,7 @@ def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world:
 
 
 async def _becomes(world: World, *, up: bool) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await world.responder("home_assistant"))["up"] != up:
             await asyncio.sleep(0.05)
 

@@ -30,7 +30,7 @@ def run(scenario: Callable[[OllamaServer, OllamaChat], Awaitable[None]], **setti
     """Run `scenario` with an Ollama that always answers "Paris." and a model of these settings."""
 
     async def main() -> None:
-        async with asyncio.timeout(20), OllamaServer(script("Paris.")) as server:
+        async with asyncio.timeout(60), OllamaServer(script("Paris.")) as server:
             options = {"url": server.url, "model": "smollm2", **settings}
             model = OllamaChat(Ollama(type="ollama", **options), Chat(max_tokens=50), Deadlines())
             try:

@@ -46,7 +46,7 @@ def run(server: OpenAIServer, scenario: Callable[[OpenAIChat], Awaitable[None]],
     """Run `scenario` with a model that talks to `server`."""
 
     async def main() -> None:
-        async with asyncio.timeout(20), server:
+        async with asyncio.timeout(60), server:
             model = connected(server, **settings)
             try:
                 await scenario(model)

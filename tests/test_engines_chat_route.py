@@ -44,7 +44,7 @@ def run(
     async def main() -> None:
         ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
         groq.key = key
-        async with asyncio.timeout(20), ollama, groq:
+        async with asyncio.timeout(60), ollama, groq:
             chat_settings = Chat(**{"first_token_seconds": 0.2, **settings})
             models = providers(ollama, groq, chat_settings)
             chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))

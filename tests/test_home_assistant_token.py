@@ -118,7 +118,7 @@ def test_an_error_carries_nothing(fault: Fault) -> None:
     """No library's error, with its request and headers, hangs behind ours."""
 
     async def main() -> None:
-        async with asyncio.timeout(10), HomeAssistantServer(token=TOKEN) as house:
+        async with asyncio.timeout(60), HomeAssistantServer(token=TOKEN) as house:
             house.repeats_token = True
             house.fault = fault
             settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))

@@ -44,7 +44,7 @@ async def still_serving(daemon: RunningDaemon) -> None:
 
 async def gone(client: Client) -> None:
     """Wait until the daemon has closed the connection."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         try:
             while await client.reader.read(65536):
                 pass

@@ -48,7 +48,7 @@ class Peer:
 
     async def event(self) -> dict[str, Any]:
         """Return the next event, and keep the sound before it."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while isinstance(message := await self._connection.recv(), bytes):
                 self.sound += message
         found: dict[str, Any] = json.loads(message)
@@ -280,7 +280,7 @@ async def test_a_client_that_does_not_read_is_cut_off(daemon: RunningDaemon) -> 
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", daemon.port("http")))
     raw.setblocking(False)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async with connect(
             f"ws://127.0.0.1:{daemon.port('http')}/ws", sock=raw, max_queue=1, ping_interval=None, compression=None
         ) as connection:

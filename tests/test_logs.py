@@ -60,7 +60,7 @@ def test_a_run_is_one_line_without_what_was_said(caplog: pytest.LogCaptureFixtur
         for at, kind, data in (
             (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),
             (11.0, RunEventType.STT_VAD_END, {"silence_seconds": 0.5}),
-            (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en"}),
+            (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en", "seconds": 0.2}),
             (11.2, RunEventType.CHAT_START, {}),
             (11.5, RunEventType.CHAT_END, {"text": "another secret", "provider": "local"}),
             (11.6, RunEventType.RUN_END, {}),

@@ -28,7 +28,7 @@ def test_a_satellite_with_its_own_wake_word(daemon: RunningDaemon, question: byt
             await satellite.say(question)
             assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
             assert not satellite.streaming
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
             assert "Paris" in await understood(daemon, satellite)
             await until(lambda: hub.links[0].described()["doing"] == "idle")
 
@@ -44,7 +44,7 @@ def test_a_satellite_that_streams_all_the_time(daemon: RunningDaemon, question: 
                 await satellite.say(NABU + PAUSE + question)
                 await satellite.until("detection")
                 assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-                await satellite.until("audio-stop", seconds=20)
+                await satellite.until("audio-stop")
                 assert "Paris" in await understood(daemon, satellite)
                 await satellite.until("detect")
 
@@ -60,7 +60,7 @@ def test_a_satellite_that_streams_when_somebody_speaks(daemon: RunningDaemon, qu
             await satellite.until("detection")
             assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
             assert not satellite.streaming
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
 
     run(daemon, scenario)
 
@@ -73,7 +73,7 @@ def test_a_command_longer_than_the_satellite_cares_to_stream(daemon: RunningDaem
             await satellite.say(NABU + PAUSE + question)
             await satellite.until("detection")
             assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
             assert "Paris" in await understood(daemon, satellite)
 
     run(daemon, scenario)
@@ -116,7 +116,7 @@ def test_a_satellite_that_only_says_that_it_was_called(daemon: RunningDaemon, qu
             await satellite.wake()
             await satellite.say(question)
             assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
 
     run(daemon, scenario)
 
@@ -131,7 +131,7 @@ def test_any_microphone_and_any_speaker(daemon: RunningDaemon, question: bytes, 
             await satellite.wake()
             await satellite.say(question)
             assert "capital of France" in (await satellite.until("transcript", "error")).data["text"]
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
             assert satellite.speaker.utterances[-1].formats == [sound]
             assert "Paris" in await understood(daemon, satellite)
 
@@ -146,7 +146,7 @@ def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: byte
         async with ScriptedSatellite(mode="always", name="parlour") as satellite, rooms(daemon, satellite) as hub:
             await satellite.say(NABU + PAUSE + story)
             await satellite.until("detection")
-            await satellite.until("audio-start", seconds=20)
+            await satellite.until("audio-start")
             await satellite.say(NABU)
             stopped = await satellite.until("audio-stop")
             again = await satellite.until("detection")
@@ -156,7 +156,7 @@ def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: byte
             await satellite.say(PAUSE + question)
             await satellite.until("transcript")
             assert (await satellite.until("transcript", "error")).data.get("text") == "What is the capital of France?"
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
             assert "Paris" in await understood(daemon, satellite)
             assert hub.links[0].state is LinkState.CONNECTED
 
@@ -170,7 +170,7 @@ def test_a_word_silences_the_answer(daemon: RunningDaemon) -> None:
     async def scenario() -> None:
         async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite):
             await satellite.say(NABU + PAUSE + story)
-            await satellite.until("audio-start", seconds=30)
+            await satellite.until("audio-start")
             await satellite.say(spoken_already + PAUSE)
             assert satellite.speaker.playing
             await satellite.say(stop)
@@ -189,14 +189,14 @@ def test_it_listens_again_without_the_wake_word(daemon: RunningDaemon, question:
     async def scenario() -> None:
         async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite, follow_up="always"):
             await satellite.say(NABU + PAUSE + question)
-            await satellite.until("audio-stop", seconds=30)
+            await satellite.until("audio-stop")
             await satellite.until("transcribe")
             await satellite.until("transcribe")
             await satellite.say(question)
             await satellite.until("transcript")
             assert (await satellite.until("transcript", "error")).data.get("text") == "What is the capital of France?"
-            await satellite.until("audio-stop", seconds=20)
-            assert (await satellite.until("transcript", "error", seconds=20)).data == {"text": ""}
+            await satellite.until("audio-stop")
+            assert (await satellite.until("transcript", "error")).data == {"text": ""}
 
     run(daemon, scenario)
 
@@ -219,7 +219,7 @@ def test_a_microphone_that_sends_nothing_is_closed(daemon: RunningDaemon) -> Non
     async def scenario() -> None:
         async with ScriptedSatellite(mode="wake", silent_microphone=True) as satellite, rooms(daemon, satellite):
             await satellite.wake()
-            assert (await satellite.until("transcript", "error", seconds=30)).type == "error"
+            assert (await satellite.until("transcript", "error")).type == "error"
 
     run(daemon, scenario)
 
@@ -311,7 +311,7 @@ def test_one_room_answers(daemon: RunningDaemon, question: bytes) -> None:
             faint = (np.frombuffer(NABU, np.int16) // 6).astype(np.int16).tobytes()
             await asyncio.sleep(3)  # the noise of the rooms has to be known
             await asyncio.gather(near.say(NABU + PAUSE + question), far.say(faint + PAUSE + question))
-            await near.until("audio-stop", seconds=30)
+            await near.until("audio-stop")
             assert not far.speaker.utterances
             assert "Paris" in await understood(daemon, near)
 

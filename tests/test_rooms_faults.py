@@ -39,12 +39,12 @@ def test_a_satellite_that_never_plays_holds_nobody_up(daemon: RunningDaemon, que
             satellite.never_plays = True
             await satellite.wake()
             await satellite.say(question)
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
             await until(lambda: hub.links[0].described()["doing"] == "idle", 15)
             satellite.never_plays = False
             await satellite.wake()
             await satellite.say(question)
-            await satellite.until("audio-stop", seconds=20)
+            await satellite.until("audio-stop")
 
     run(daemon, scenario)
 
@@ -57,7 +57,7 @@ def test_a_failing_stage_closes_the_microphone(daemon: RunningDaemon, question: 
             await satellite.wake()
             await satellite.say(question)
             assert (await satellite.until("transcript")).data["text"] == "What is the capital of France?"
-            assert (await satellite.until("error", seconds=20)).data["code"].startswith("tts-")
+            assert (await satellite.until("error")).data["code"].startswith("tts-")
             assert not satellite.streaming
 
     run(daemon, scenario)
@@ -72,7 +72,7 @@ def test_a_microphone_that_does_not_close_is_told_again(daemon: RunningDaemon, q
             await satellite.wake()
             await satellite.say(question)
             await satellite.until("transcript")
-            await satellite.until("error", seconds=20)
+            await satellite.until("error")
             for _ in range(2):
                 assert (await satellite.until("transcript")).data["text"] == ""
             satellite.never_stops_streaming = False
@@ -108,7 +108,7 @@ def test_a_room_that_is_off_holds_up_nobody(daemon: RunningDaemon, question: byt
             async with rooms(daemon, off, on) as hub:
                 await on.wake()
                 await on.say(question)
-                await on.until("audio-stop", seconds=20)
+                await on.until("audio-stop")
                 assert [link.state for link in hub.links] == [LinkState.OFF, LinkState.CONNECTED]
 
     run(daemon, scenario)

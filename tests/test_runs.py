@@ -18,8 +18,8 @@ COMMAND: list[tuple[str, float, dict[str, Any]]] = [
     ("wake_word-end", 100.0, {"name": "okay_nabu", "seconds": 99.9}),
     ("stt-start", 100.0, {}),
     ("stt-vad-start", 100.4, {}),
-    ("stt-vad-end", 102.5, {"silence_seconds": 0.5}),
-    ("stt-end", 102.7, {"text": "what is the time", "language": "en"}),
+    ("stt-vad-end", 102.5, {"silence_seconds": 0.5, "guesses": 2}),
+    ("stt-end", 102.7, {"text": "what is the time", "language": "en", "seconds": 0.2}),
     ("chat-start", 102.7, {"text": "what is the time"}),
     ("chat-delta", 102.8, {"text": "It is "}),
     ("chat-delta", 102.9, {"text": "noon."}),
@@ -72,7 +72,12 @@ def test_a_command_is_a_waterfall() -> None:
             ("chat", 2700, 3000),
             ("tts", 2950, 3400),
         ]
-        assert told["marks"] == {"speech_end_ms": 2000, "first_token_ms": 2800, "first_audio_ms": 3100}
+        assert told["marks"] == {
+            "speech_end_ms": 2000,
+            "command_end_ms": 2500,
+            "first_token_ms": 2800,
+            "first_audio_ms": 3100,
+        }
 
     asyncio.run(scenario())
 
@@ -196,3 +201,34 @@ def test_the_metrics_of_runs() -> None:
     assert samples["satellite_first_token_seconds_count",] == 2
     assert samples["satellite_stage_seconds_sum", "stt"] == pytest.approx(0.4)
     assert samples["satellite_stage_seconds_count", "tts"] == 1
+    assert samples["satellite_after_command_seconds_sum",] == pytest.approx(0.6)
+    assert samples["satellite_guesses_total", "right"] == 2
+    assert samples["satellite_guesses_total", "dropped"] == 2
+
+
+def test_what_was_made_before_the_end_of_the_command_was_known() -> None:
+    """Its place is where it was made; its sound leaves when the command is over."""
+
+    async def scenario() -> None:
+        bus = EventBus()
+        async with recorded(bus) as recorder:
+            earlier = {
+                "stt-end": 102.3,
+                "chat-start": 102.3,
+                "chat-delta": 102.35,
+                "chat-end": 102.38,
+                "tts-start": 102.45,
+            }
+            await happen(bus, [(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
+            (run,) = recorder.latest(10)
+        told = run.described()
+        assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
+            ("wake", 0, 0),
+            ("listen", 0, 2500),
+            ("stt", 2100, 2300),
+            ("chat", 2300, 2380),
+            ("tts", 2300, 3400),
+        ]
+        assert told["marks"]["first_audio_ms"] == told["marks"]["command_end_ms"] == 2500
+
+    asyncio.run(scenario())

@@ -46,6 +46,10 @@ class Responder:
         self.details: dict[str, Any] = {}
         self.asked = 0
 
+    async def concerns(self, question: Question) -> bool:
+        """Tell that only asking can tell."""
+        return True
+
     async def respond(self, question: Question) -> Reply | None:
         """Answer, or not."""
         self.asked += 1

@@ -8,7 +8,7 @@ from typing import Any
 from satellite.commands.answers import Answers
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.finding import Miss, Wanted, find_all, find_here, find_one
-from satellite.commands.grammar import Command, Grammars, Intent
+from satellite.commands.grammar import Command, Grammar, Grammars, Intent
 from satellite.commands.timer import Timer, TimerState
 from satellite.commands.timers import TimerRefused
 from satellite.commands.words import refusal
@@ -17,6 +17,19 @@ from satellite.turn.responder import Reply
 
 _SILENT = ""
 _NO_TIMERS_THERE = "no_timer_support"
+
+_WITHOUT_MORE = frozenset(
+    {
+        Intent.CURRENT_TIME,
+        Intent.CURRENT_DATE,
+        Intent.NEVERMIND,
+        Intent.STOP,
+        Intent.REPEAT,
+        Intent.DISMISS,
+        Intent.CANCEL_ALL_TIMERS,
+    }
+)
+"""Commands behind whose words there is nothing left to tell."""
 
 
 class CommandResponder:
@@ -64,26 +77,37 @@ class CommandResponder:
             "languages": self._grammars.languages,
         }
 
+    async def concerns(self, question: Question) -> bool:
+        """Return whether the question is a command."""
+        return await self._understood(question.text, question.language) is not None
+
     async def respond(self, question: Question) -> Reply | None:
         """Return the answer to a command, None for whatever else was said."""
-        language = question.language or self._language
-        grammar = await self._grammars.get(language)
-        if grammar is None:
+        understood = await self._understood(question.text, question.language)
+        if understood is None:
             return None
+        command, grammar = understood
         await self.clockwork.open()
-        command = await asyncio.to_thread(grammar.understand, question.text, self.rooms)
-        if command is None:
-            return None
+        language = question.language or self._language
         text = self._answered(command, question, Answers(grammar), language)
         return None if text is None else Reply(text, self.name)
 
     async def means_stop(self, text: str, language: str | None) -> bool:
         """Return whether `text` says no more than that an answer shall stop."""
+        understood = await self._understood(text, language)
+        return understood is not None and understood[0].intent in (Intent.STOP, Intent.NEVERMIND)
+
+    async def is_command(self, text: str, language: str | None) -> bool:
+        """Return whether `text` is a command that does not go on; one with a duration or a name may."""
+        understood = await self._understood(text, language)
+        return understood is not None and understood[0].intent in _WITHOUT_MORE
+
+    async def _understood(self, text: str, language: str | None) -> tuple[Command, Grammar] | None:
         grammar = await self._grammars.get(language or self._language)
         if grammar is None:
-            return False
+            return None
         command = await asyncio.to_thread(grammar.understand, text, self.rooms)
-        return command is not None and command.intent in (Intent.STOP, Intent.NEVERMIND)
+        return None if command is None else (command, grammar)
 
     async def watch(self) -> None:
         """Load the usual language, and let timers end on time, until cancelled."""

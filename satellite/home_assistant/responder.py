@@ -71,11 +71,15 @@ class HomeAssistantResponder:
         self._conversations: OrderedDict[str, str] = OrderedDict()
         self._answered = self._not_understood = self._failed = 0
 
+    async def concerns(self, question: Question) -> bool:
+        """Return whether it would be asked: what it understands, only asking can tell."""
+        if not self._token.value or not self._breaker.up or self._comes_from_us(question):
+            return False
+        return len(question.text) <= _LONGEST_CHARACTERS
+
     async def respond(self, question: Question) -> Reply | None:
         """Ask, once; None for what is not understood, and if there is no answer by the deadline."""
-        if not self._token.value or not self._breaker.up or self._comes_from_us(question):
-            return None
-        if len(question.text) > _LONGEST_CHARACTERS:
+        if not await self.concerns(question):
             return None
         departure = Departure()
         request = asyncio.create_task(self._ask(question, departure), name="home_assistant question")

@@ -65,6 +65,7 @@ class Outcome:
     timings_ms: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     _asked: float = 0.0
+    _command_end: float = 0.0
 
     def note(self, step: Step) -> None:
         """Take what a step tells. Raises the run's error as `SatelliteError`."""
@@ -73,10 +74,10 @@ class Outcome:
         data = step.data
         match step.type:
             case RunEventType.STT_VAD_END:
-                self._asked = step.at
+                self._command_end = step.at
             case RunEventType.STT_END:
                 self.heard, self.language = data["text"], data["language"]
-                self._mark("stt", step.at - (self._asked or self.began))
+                self._mark("stt", data["seconds"])
             case RunEventType.CHAT_START:
                 self._asked = step.at
             case RunEventType.CHAT_DELTA if "first_token" not in self.timings_ms:
@@ -85,7 +86,8 @@ class Outcome:
                 self.said, self.provider = data["text"], data["provider"]
                 self._mark("chat", step.at - self._asked)
             case RunEventType.TTS_START:
-                self._mark("first_audio", step.at - (self._asked or self.began))
+                # The sound of an answer that was made before its question was known to be over waits until it is.
+                self._mark("first_audio", max(0.0, step.at - (self._command_end or self._asked or self.began)))
             case RunEventType.RUN_END:
                 self._mark("total", step.at - self.began)
             case RunEventType.ERROR:

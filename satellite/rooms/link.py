@@ -127,18 +127,24 @@ class RoomLink:
         try:
             await self._serve(connection, conversation)
         finally:
-            tasks = [pings, *([self._ringing] if self._ringing else [])]
-            for task in tasks:
-                task.cancel()
-            if self._conversation is not None:
-                self._ours_until = time.monotonic()
-            self._conversation = self._ringing = None
-            await conversation.close()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(ConnectionError, ProtocolError, TimeoutError):
-                async with asyncio.timeout(_GOODBYE_SECONDS):
-                    await connection.send(PauseSatellite())
-            await connection.close()
+            try:
+                await self._let_go(connection, conversation, pings)
+            finally:
+                connection.abort()  # also when that is cut short
+
+    async def _let_go(self, connection: Connection, conversation: Conversation, pings: asyncio.Task[None]) -> None:
+        tasks = [pings, *([self._ringing] if self._ringing else [])]
+        for task in tasks:
+            task.cancel()
+        if self._conversation is not None:
+            self._ours_until = time.monotonic()
+        self._conversation = self._ringing = None
+        await conversation.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(ConnectionError, ProtocolError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await connection.send(PauseSatellite())
+        await connection.close()
 
     async def _serve(self, connection: Connection, conversation: Conversation) -> None:
         described = claimed = False

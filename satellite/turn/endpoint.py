@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from satellite.turn.completeness import Completeness
+
 _ONSET_SECONDS = 0.09
 """Speech that must come together before a command counts as begun: three 32 ms windows, so no click starts one."""
 
@@ -22,6 +24,9 @@ class EndpointSettings:
 
     silence_seconds: float = 0.9
     least_silence_seconds: float = 0.5
+    sentence_silence_seconds: float = 0.75
+    complete_silence_seconds: float = 0.3
+    provisional_silence_seconds: float = 0.1
     no_speech_seconds: float = 5.0
     max_command_seconds: float = 15.0
 
@@ -34,6 +39,9 @@ class EndpointSettings:
         return EndpointSettings(
             self.silence_seconds * factor,
             self.least_silence_seconds * factor,
+            self.sentence_silence_seconds * factor,
+            self.complete_silence_seconds * factor,
+            self.provisional_silence_seconds,
             self.no_speech_seconds,
             self.max_command_seconds,
         )
@@ -41,21 +49,30 @@ class EndpointSettings:
 
 @dataclass(slots=True)
 class Heard:
-    """What is known of a command while it is spoken: what its words mean would be known here as well."""
+    """What is known of a command while it is spoken."""
 
     spoken_seconds: float = 0.0
     longest_pause_seconds: float = 0.0
+    words: Completeness = Completeness.UNKNOWN
 
 
 def silence_needed(settings: EndpointSettings, heard: Heard) -> float:
     """Return how long the silence must be that ends the command, seconds.
 
-    Who has hardly begun will go on, so it is longest at first; who has paused before will pause again as long. It is
-    never longer than `silence_seconds`.
+    The words tell most. Without them, who has hardly begun will go on, so it is longest at first. Who has paused before
+    will pause again as long. It is never longer than `silence_seconds`.
     """
     longest = settings.silence_seconds
-    least = min(settings.least_silence_seconds, longest)
-    needed = longest - (longest - least) * min(1.0, heard.spoken_seconds / _SETTLED_SECONDS)
+    match heard.words:
+        case Completeness.COMPLETE:
+            return min(settings.complete_silence_seconds, longest)
+        case Completeness.INCOMPLETE:
+            return longest
+        case Completeness.SENTENCE:
+            needed = min(settings.sentence_silence_seconds, longest)
+        case Completeness.UNKNOWN:
+            least = min(settings.least_silence_seconds, longest)
+            needed = longest - (longest - least) * min(1.0, heard.spoken_seconds / _SETTLED_SECONDS)
     if heard.longest_pause_seconds:
         needed = max(needed, min(longest, heard.longest_pause_seconds + _PAUSE_MARGIN_SECONDS))
     return needed
@@ -89,6 +106,17 @@ class Endpoint:
         self._speech_in_row = 0.0
         self._silence_in_row = 0.0
 
+    @property
+    def pauses(self) -> bool:
+        """Whether it is silent amid the command, longer than between two syllables: that may be the end."""
+        is_silent = self._silence_in_row >= self._settings.provisional_silence_seconds
+        return self.state is EndpointState.SPEAKING and is_silent
+
+    def note(self, words: Completeness) -> None:
+        """Take what the words up to here say of the end, which may be now; it holds until there is more speech."""
+        self._heard.words = words
+        self._end_if_silent()
+
     def feed(self, seconds: float, is_speech: bool) -> EndpointState:
         """Advance by a window of `seconds` and return the state; ended states are final."""
         if self.state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
@@ -105,16 +133,21 @@ class Endpoint:
                 self._heard = Heard(spoken_seconds=self._speech_in_row)
             elif self.seconds >= self._settings.no_speech_seconds and not is_speech:
                 self.state = EndpointState.NO_SPEECH
-        elif self._silence_in_row >= silence_needed(self._settings, self._heard):
-            self.state = EndpointState.ENDED
+        self._end_if_silent()
         if self.state is EndpointState.SPEAKING and self.seconds >= self._settings.max_command_seconds:
             self.state = EndpointState.ENDED
         return self.state
+
+    def _end_if_silent(self) -> None:
+        needed = silence_needed(self._settings, self._heard)
+        if self.state is EndpointState.SPEAKING and self._silence_in_row >= needed:
+            self.state = EndpointState.ENDED
 
     def _take_speech(self, seconds: float) -> None:
         if self._silence_in_row >= _PAUSE_SECONDS:
             self._heard.longest_pause_seconds = max(self._heard.longest_pause_seconds, self._silence_in_row)
         self._silence_in_row = 0.0
+        self._heard.words = Completeness.UNKNOWN
         self._speech_in_row += seconds
         self._heard.spoken_seconds += seconds
         self.last_speech_at = self.seconds

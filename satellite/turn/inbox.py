@@ -27,7 +27,7 @@ class AudioInbox:
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._ended = False
-        self._lossy = False
+        self._lossy = self._nudged = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self.dropped_seconds = 0.0
@@ -78,6 +78,11 @@ class AudioInbox:
     def _overfull(self, pcm: bytes) -> bool:
         return self._bytes + len(pcm) > (self._lossy_bytes if self._lossy else self._max_bytes)
 
+    def nudge(self) -> None:
+        """Have whoever reads look again, by an empty piece of audio, should none be there."""
+        self._nudged = True
+        self._changed.set()
+
     def end(self) -> None:
         """The audio is over; what is queued is still delivered."""
         self._ended = True
@@ -87,7 +92,8 @@ class AudioInbox:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield audio in order until `end`."""
         while True:
-            if self._chunks:
+            if self._chunks or self._nudged:
+                self._nudged = False
                 pcm = b"".join(self._chunks)
                 self._chunks.clear()
                 self._bytes = 0

@@ -1,5 +1,8 @@
 """One run, in reading order: wake word -> speech to text -> chat model -> text to speech.
 
+The end of a command costs most of the time, so the work does not wait for it: at each pause the rest of the run begins
+behind a closed gate (`guess.py`), and leaves at once when the endpoint says that the command is over.
+
 A run's only output is `emit`: events for every step, `Speech` for the sound of the answer. Awaiting `emit` is the
 back-pressure: while the listener does not take the sound, no more is synthesised. Cancelling `Run.execute` at any
 point ends the run: every stage is a coroutine or a closed generator, nothing outlives it.
@@ -7,31 +10,24 @@ point ends the run: every stage is a coroutine or a closed generator, nothing ou
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from satellite.audio import seconds_of
-from satellite.engines import ChatDelta, Message, Speaker, Transcription
-from satellite.errors import (
-    STAGE_ERRORS,
-    ChatError,
-    SatelliteError,
-    SpeechToTextError,
-    Stage,
-    StageError,
-    WakeWordError,
-)
+from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.turn.ahead import ahead
-from satellite.turn.clauses import finished, is_finished
+from satellite.turn.answer import Answer
 from satellite.turn.dialogue import Question
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.turn.gate import Gate
+from satellite.turn.guess import Guess
 from satellite.turn.inbox import AudioInbox
-from satellite.turn.phrases import Phrase
 from satellite.turn.recorder import Recorder
-from satellite.turn.request import RunRequest, Speech
-from satellite.turn.stages import Stages, once
+from satellite.turn.request import Emit, RunRequest, Speech
+from satellite.turn.stages import Stages
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,8 +37,6 @@ _LEVELS = {
     "stt-no-text-recognized": logging.INFO,
 }
 """How loud the log is where nothing is wrong: people speak who do not mean the daemon."""
-
-Emit = Callable[[RunEvent | Speech], Awaitable[None]]
 
 
 class Run:
@@ -65,19 +59,14 @@ class Run:
         self._emit_to_room = emit
         self._stage = request.start
         self._leftover = b""
-        self._whole = ""
-        """The chat model's answer so far."""
-
-        self._spoken: list[tuple[str, float]] = []
-        """The pieces of it whose sound the room has got, and where in the sound each ends, seconds."""
-
-        self._truncated = False
-        self._sent_bytes = 0
+        self._guess: Guess | None = None
+        self._dropped: list[Guess] = []
+        self._answer: Answer | None = None
 
     @property
     def answer(self) -> str:
         """What the chat model has answered so far."""
-        return self._whole
+        return "" if self._answer is None else self._answer.text
 
     async def execute(self, audio: AudioInbox) -> bool:
         """Run to the end and return whether it succeeded.
@@ -105,19 +94,20 @@ class Run:
 
     async def _stages_in_order(self, audio: AudioInbox) -> None:
         request = self._request
-        text, language = request.text, request.language
         if request.includes(Stage.WAKE):
             await self._wake(audio)
         if request.includes(Stage.STT):
-            transcription = await self._speech_to_text(audio)
-            text, language = transcription.text, transcription.language or language
-        if not request.includes(Stage.STT) and not text.strip():
+            await self._command(audio)
+            return
+        if not request.text.strip():
             raise STAGE_ERRORS[request.start]("there is no text to begin with", kind="empty")
-        if request.includes(Stage.CHAT):
-            name = request.conversation or f"room {request.room}"
-            await self._answer(Question(text, name, request.named_room, language, request.persona, place=request.room))
-        elif request.start is Stage.TTS:
-            await self._speak(once(text))
+        gate = Gate(self._deliver)
+        await gate.open()
+        answer = self._new_answer(gate)
+        if request.start is Stage.TTS:
+            await answer.say(request.text)
+        else:
+            await answer.to(self._question(request.text, request.language))
 
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
@@ -143,42 +133,46 @@ class Run:
             stream.close()
         raise WakeWordError("the audio ended before a wake word was heard", kind="not-detected")
 
-    async def _speech_to_text(self, audio: AudioInbox) -> Transcription:
+    async def _command(self, audio: AudioInbox) -> None:
+        """Record a command, and answer it: what was guessed at the pause that proves to be its end, or anew."""
         self._stage = Stage.STT
         await self._emit(RunEventType.STT_START)
-        recorder = await self._record(audio)
-        audio.lossy = True  # what comes from now on is not part of the command
-        transcription = await self._stages.transcribe(recorder, self._request.language)
-        await self._emit(RunEventType.STT_END, text=transcription.text, language=transcription.language)
-        if not transcription.text:
-            raise SpeechToTextError("no words were understood", kind="no-text-recognized")
-        return transcription
+        recorder = await self._recorder()
+        try:
+            await self._record(recorder, audio)
+            audio.lossy = True  # what comes from now on is not part of the command
+            self._drop_if_stale(recorder)
+            guess = self._guess = self._guess or self._guessed(recorder, audio)
+            await guess.commit()
+        finally:
+            self._drop_guess()
+            for dropped in self._dropped:
+                await dropped.ended()
 
-    async def _record(self, audio: AudioInbox) -> Recorder:
-        """Return the command's recording; it ends by silence, by its cap, or with the audio."""
+    async def _recorder(self) -> Recorder:
         config = self._stages.config
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
-        settings = EndpointSettings(
-            config.endpoint.silence_seconds,
-            config.endpoint.least_silence_seconds,
-            self._request.no_speech_seconds or config.endpoint.no_speech_seconds,
-            config.endpoint.max_command_seconds,
-        ).scaled(self._request.vad_sensitivity)
-        recorder = Recorder(
+        settings = EndpointSettings(**config.endpoint.model_dump()).scaled(self._request.vad_sensitivity)
+        if self._request.no_speech_seconds:
+            settings = replace(settings, no_speech_seconds=self._request.no_speech_seconds)
+        return Recorder(
             vad,
             threshold=config.vad.threshold,
             max_seconds=config.endpoint.max_command_seconds,
             endpoint=Endpoint(settings),
             after_wake_word=self._request.start is Stage.WAKE or self._request.after_wake_word,
         )
+
+    async def _record(self, recorder: Recorder, audio: AudioInbox) -> None:
+        """Record the command; it ends by silence, by its cap, or with the audio."""
+        endpoint = self._stages.config.endpoint
         # Audio that stops coming must end the command as well: the clock is the second bound.
-        limit_seconds = config.endpoint.max_command_seconds + config.endpoint.no_speech_seconds
+        limit_seconds = endpoint.max_command_seconds + endpoint.no_speech_seconds
         try:
-            async with asyncio.timeout(limit_seconds), asyncio.timeout(config.endpoint.no_speech_seconds) as gap:
+            async with asyncio.timeout(limit_seconds), asyncio.timeout(endpoint.no_speech_seconds) as gap:
                 await self._fill(recorder, audio, gap)
         except TimeoutError as late:
             raise SpeechToTextError("no more audio came", kind="stream-failed") from late
-        return recorder
 
     async def _fill(self, recorder: Recorder, audio: AudioInbox, gap: asyncio.Timeout) -> None:
         speaking = False
@@ -192,101 +186,66 @@ class Run:
                 await self._emit(RunEventType.STT_VAD_START)
             if state is EndpointState.ENDED:
                 break
+            self._drop_if_stale(recorder)
+            if self._guess is None and recorder.pauses:
+                self._guess = self._guessed(recorder, audio)
         if speaking:
-            await self._emit(RunEventType.STT_VAD_END, silence_seconds=round(recorder.silence_seconds, 3))
+            silence_seconds = round(recorder.silence_seconds, 3)
+            await self._emit(RunEventType.STT_VAD_END, silence_seconds=silence_seconds, guesses=self._guesses)
 
-    async def _answer(self, question: Question) -> None:
-        """Have the question answered; remember what the room has heard of the answer, however the run ends."""
-        self._stage = Stage.CHAT
-        await self._emit(RunEventType.CHAT_START, text=question.text)
-        dialogue = self._stages.dialogue
-        prompt = dialogue.prompt(question)
-        speaks = self._request.includes(Stage.TTS)
-        complete = False
-        try:
-            async with aclosing(self._deltas(question, prompt)) as deltas:
-                if speaks:
-                    await self._speak(deltas)
-                else:
-                    async for _ in deltas:
-                        pass
-            complete = True
-        finally:
-            dialogue.remember(question, prompt, self._whole if complete or not speaks else self._heard(), self._whole)
+    # What the command may have been.
 
-    def _heard(self) -> str:
-        """Return what has been heard of an answer that was broken off."""
-        heard_seconds = float("inf") if self._heard_seconds is None else self._heard_seconds()
-        return " ".join(text for text, end_seconds in self._spoken if end_seconds <= heard_seconds)
+    @property
+    def _guesses(self) -> int:
+        """How many pauses were taken for the end."""
+        return len(self._dropped) + (self._guess is not None)
 
-    async def _deltas(self, question: Question, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
-        """Yield the answer, with the run's events around it."""
-        last: ChatDelta | None = None
-        async with aclosing(self._stages.answer(question, prompt)) as deltas:
-            async for delta in deltas:
-                self._whole += delta.text
-                last = delta
-                self._truncated = delta.stats is not None and delta.stats.truncated
-                if delta.text:
-                    await self._emit(RunEventType.CHAT_DELTA, text=delta.text)
-                    yield delta.text
-        assert last is not None
-        self._whole = finished(self._whole) if self._truncated else self._whole.strip()
-        described = last.stats.described() if last.stats else {}
-        await self._emit(RunEventType.CHAT_END, text=self._whole, provider=last.provider, **described)
+    def _guessed(self, recorder: Recorder, audio: AudioInbox) -> Guess:
+        """Begin to answer what is recorded so far."""
+        return Guess(recorder.last_speech_at, self._deliver, partial(self._understand, recorder, audio))
 
-    async def _speak(self, texts: AsyncGenerator[str, None]) -> None:
-        """Speak `texts`; while one piece is on its way to the room, the next is synthesised.
+    def _drop_if_stale(self, recorder: Recorder) -> None:
+        if self._guess is not None and self._guess.last_speech_at != recorder.last_speech_at:
+            self._drop_guess()
 
-        Text without a word that can be spoken is sound without length, so that the room knows that it is over. Where
-        words are missing because the chat model failed, an apology takes their place.
-        """
-        speaker = await self._stages.speaker(self._request.voice)
-        failure: ChatError | None = None
-        pieces = self._stages.speak(texts, speaker, truncated=lambda: self._truncated)
-        try:
-            async with aclosing(ahead(pieces, size=1)) as sound:
-                async for piece in sound:
-                    await self._send(speaker, piece.pcm, piece.seconds)
-                    self._spoken.append((piece.text, self._sent_seconds(speaker)))
-        except ChatError as error:
-            failure = error
-            if apology := await self._apology(speaker):
-                await self._send(speaker, apology)
-        if not self._sent_bytes:
-            await self._start_speaking(speaker)
-        await self._emit(RunEventType.TTS_END, audio_seconds=self._sent_seconds(speaker))
-        if failure is not None:
-            raise failure
+    def _drop_guess(self) -> None:
+        guess, self._guess = self._guess, None
+        if guess is not None:
+            guess.drop()
+            self._dropped.append(guess)
 
-    def _sent_seconds(self, speaker: Speaker) -> float:
-        return self._sent_bytes / (speaker.format.rate * speaker.format.frame_bytes)
+    async def _understand(self, recorder: Recorder, audio: AudioInbox, guess: Guess) -> None:
+        """Transcribe what is recorded, tell the endpoint what the words say of the end, and answer them."""
+        began = time.monotonic()
+        heard = await self._stages.transcribe(recorder, self._request.language)
+        text, language = heard.text, heard.language or self._request.language
+        seconds = round(time.monotonic() - began, 3)
+        await self._tell(guess.gate, RunEventType.STT_END, text=text, language=heard.language, seconds=seconds)
+        words = await self._stages.completeness(text, language)
+        if guess is self._guess and not guess.gate.is_open:
+            recorder.note(words)
+            audio.nudge()
+        if not text:
+            raise SpeechToTextError("no words were understood", kind="no-text-recognized")
+        if self._request.includes(Stage.CHAT):
+            await guess.worth_going_on(words)
+            await self._new_answer(guess.gate).to(self._question(text, language))
 
-    async def _send(self, speaker: Speaker, pcm: bytes, synthesis_seconds: float = 0.0) -> None:
-        if not self._sent_bytes:
-            await self._start_speaking(speaker, synthesis_seconds)
-        await self._emit_to_room(Speech(speaker.format, pcm))
-        self._sent_bytes += len(pcm)
+    def _new_answer(self, gate: Gate) -> Answer:
+        tell = partial(self._tell, gate)
+        self._answer = Answer(self._stages, self._request, gate, tell, heard_seconds=self._heard_seconds)
+        return self._answer
 
-    async def _apology(self, speaker: Speaker) -> bytes:
-        """Return the sound of an apology, empty when no word is missing, or it cannot be spoken either."""
-        if is_finished(self._whole):
-            return b""
-        occasion = Phrase.INTERRUPTED if self._spoken else Phrase.UNAVAILABLE
-        try:
-            return await self._stages.phrase(occasion, speaker)
-        except StageError as error:
-            _LOGGER.warning("run %s in %s: [%s] %s", self._request.run_id, self._request.room, error.code, error)
-            return b""
+    def _question(self, text: str, language: str | None) -> Question:
+        request = self._request
+        name = request.conversation or f"room {request.room}"
+        return Question(text, name, request.named_room, language, request.persona, place=request.room)
 
-    async def _start_speaking(self, speaker: Speaker, synthesis_seconds: float = 0.0) -> None:
-        self._stage = Stage.TTS
-        told = {"voice": speaker.voice.name, "rate": speaker.format.rate}
-        await self._emit(RunEventType.TTS_START, **told, synthesis_seconds=round(synthesis_seconds, 3))
+    # What is told.
 
     async def _fail(self, error: SatelliteError) -> bool:
         request = self._request
-        stage = error.stage if isinstance(error, StageError) else self._stage
+        stage = error.stage if isinstance(error, StageError) else self._answer.stage if self._answer else self._stage
         level = _LEVELS.get(error.code, logging.WARNING)
         fields = {"run": request.run_id, "room": request.room, "stage": stage.value, "code": error.code}
         _LOGGER.log(level, "run %s in %s: [%s] %s", request.run_id, request.room, error.code, error, extra=fields)
@@ -295,12 +254,22 @@ class Run:
         return False
 
     async def _emit(self, type_: RunEventType, **data: Any) -> None:
-        await self._emit_to_room(self._publish(type_, **data))
+        await self._deliver(self._event(type_, **data))
 
-    def _publish(self, type_: RunEventType, **data: Any) -> RunEvent:
-        event = RunEvent(type_, self._request.run_id, self._request.room, data)
-        self._bus.publish(event)
-        return event
+    async def _tell(self, gate: Gate, type_: RunEventType, **data: Any) -> None:
+        """Tell of a step that is not to be known before the gate is open; its time is that of the work."""
+        await gate.emit(self._event(type_, **data))
+
+    async def _deliver(self, step: RunEvent | Speech) -> None:
+        if isinstance(step, RunEvent):
+            self._bus.publish(step)
+        await self._emit_to_room(step)
+
+    def _publish(self, type_: RunEventType, **data: Any) -> None:
+        self._bus.publish(self._event(type_, **data))
+
+    def _event(self, type_: RunEventType, **data: Any) -> RunEvent:
+        return RunEvent(type_, self._request.run_id, self._request.room, data)
 
 
 async def _preceded(first: bytes, audio: AudioInbox) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from satellite.audio import BYTES_PER_SECOND
 from satellite.engines import Vad
+from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointState
 
 _WAKE_WORD_TAIL_SECONDS = 0.25
@@ -44,6 +45,21 @@ class Recorder:
     def silence_seconds(self) -> float:
         """How much silence stands behind the last speech, as far as there is an endpoint."""
         return 0.0 if self._endpoint is None else self._endpoint.seconds - self._endpoint.last_speech_at
+
+    @property
+    def last_speech_at(self) -> float:
+        """Where in the audio the latest speech ended, as far as there is an endpoint: whoever speaks on moves it."""
+        return 0.0 if self._endpoint is None else self._endpoint.last_speech_at
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the command may be over: work may begin in case it is."""
+        return self._endpoint is not None and self._endpoint.pauses
+
+    def note(self, words: Completeness) -> None:
+        """Let the endpoint know what the words up to here say of the command's end."""
+        if self._endpoint is not None:
+            self._endpoint.note(words)
 
     async def feed(self, pcm: bytes) -> EndpointState:
         """Take `pcm` and return where the command is; `ENDED` also when the recording is full."""

@@ -1,11 +1,12 @@
 """What a run is asked for, and the sound that it gives."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from satellite.audio import AudioFormat
 from satellite.engines import VoiceChoice
 from satellite.errors import Stage
-from satellite.events import new_run_id
+from satellite.events import RunEvent, new_run_id
 
 _ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
 
@@ -16,6 +17,15 @@ class Speech:
 
     format: AudioFormat
     pcm: bytes
+
+    @property
+    def seconds(self) -> float:
+        """How long it is heard."""
+        return len(self.pcm) / (self.format.rate * self.format.frame_bytes)
+
+
+Emit = Callable[[RunEvent | Speech], Awaitable[None]]
+"""Takes the steps of a run and the sound of its answer, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ class Responder(Protocol):
     def deadline_seconds(self) -> float:
         """Return how long `respond` may take."""
 
+    async def concerns(self, question: Question) -> bool:
+        """Return whether it may answer, without doing anything; True where only asking can tell."""
+
     async def respond(self, question: Question) -> Reply | None:
         """Return the answer, None for a question that is not for this one, or when it cannot be answered in time."""
 

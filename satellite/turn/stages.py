@@ -13,7 +13,9 @@ from satellite.engines.slot import Engines
 from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
 from satellite.turn.clauses import ClauseSplitter, is_finished
+from satellite.turn.completeness import Completeness, completeness
 from satellite.turn.dialogue import Dialogue, Question
+from satellite.turn.gate import Gate
 from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
 from satellite.turn.responder import Reply, Responder
@@ -58,6 +60,9 @@ class Stages:
         self.means_stop: Callable[[str, str | None], Awaitable[bool]] = _never
         """Tells whether words, in a language, say no more than that an answer shall stop."""
 
+        self.is_command: Callable[[str, str | None], Awaitable[bool]] = _never
+        """Tells whether words, in a language, are a command that is understood without a model and does not go on."""
+
         self._broken: set[str] = set()
         self._phrases: dict[tuple[str, Phrase], bytes] = {}
 
@@ -74,27 +79,37 @@ class Stages:
     async def transcribe(
         self, recorder: Recorder, language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
-        """Return what was said in the recording."""
+        """Return what was said in the recording until now."""
+        pcm, speech = bytes(recorder.pcm), tuple(recorder.speech)
         transcriber = await self.engines.transcriber.get(self.config.deadlines.load_seconds)
         seconds = self.config.deadlines.stt_seconds
         with _translate_timeout(Stage.STT, seconds):
             async with asyncio.timeout(seconds):
-                return await transcriber.transcribe(
-                    bytes(recorder.pcm), speech=recorder.speech, language=language, vocabulary=vocabulary
-                )
+                return await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
+
+    async def completeness(self, text: str, language: str | None) -> Completeness:
+        """Return what the words of a command say of its end."""
+        return completeness(text, language, is_command=await self.is_command(text, language))
 
     def expect(self, conversation: str | None = None, persona: str | None = None) -> None:
         """Get the chat model ready for a question that is about to be spoken."""
         known = self.dialogue.beginning(conversation, persona) if conversation else []
         self.engines.chat.engine.prepare(known)
 
-    async def answer(self, question: Question, prompt: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def answer(
+        self, question: Question, prompt: Sequence[Message], gate: Gate | None = None
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the first responder's answer, whole, else that of the chat model to the `prompt`, as `chat` does.
 
-        The answer of a responder may be empty: then there is nothing to say, and nothing is wrong.
+        The answer of a responder may be empty: then there is nothing to say, and nothing is wrong. A responder acts:
+        behind a closed `gate` one that may be concerned is asked only once that is open.
         """
-        began = time.monotonic()
         for responder in self.responders:
+            if gate is not None and not gate.is_open:
+                if not await self._concerns(responder, question):
+                    continue
+                await gate.opened()
+            began = time.monotonic()
             reply = await self._asked(responder, question)
             if reply is not None:
                 seconds = time.monotonic() - began
@@ -106,6 +121,15 @@ class Stages:
         async with aclosing(self.chat(prompt)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def _concerns(self, responder: Responder, question: Question) -> bool:
+        """Return whether a responder may answer; True also when it is broken or slow, which asking it will tell."""
+        try:
+            async with asyncio.timeout(responder.deadline_seconds):
+                return await responder.concerns(question)
+        except Exception:  # whatever breaks it must not cost the answer
+            _LOGGER.debug("chat: %s does not say whether it is concerned", responder.name, exc_info=True)
+            return True
 
     async def _asked(self, responder: Responder, question: Question) -> Reply | None:
         """Return what a responder says; None also when it is broken, or too slow, which is told once."""

@@ -1,0 +1,46 @@
+"""The rest of a run, begun in case the command is over: nothing of it leaves unless it is.
+
+Speech that goes on makes the guess stale: it is dropped, with whatever it has found.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from satellite.turn.completeness import Completeness
+from satellite.turn.gate import Gate
+from satellite.turn.request import Emit
+
+_UNFINISHED_SECONDS = 0.3
+"""How long words that lack something are left alone before the chat model is asked: most go on by then."""
+
+
+class Guess:
+    """Work on what was said up to `last_speech_at`; whoever makes it commits or drops it, and awaits its end."""
+
+    def __init__(self, last_speech_at: float, emit: Emit, work: Callable[["Guess"], Coroutine[Any, Any, None]]) -> None:
+        """Begin `work`, whose steps and sound go through the guess's gate."""
+        self.last_speech_at = last_speech_at
+        self.gate = Gate(emit)
+        self._task = asyncio.create_task(work(self), name="guess")
+
+    async def worth_going_on(self, words: Completeness) -> None:
+        """Wait until it is worth asking a chat model for these words: at once, unless more has to come."""
+        if words is Completeness.INCOMPLETE:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UNFINISHED_SECONDS):
+                    await self.gate.opened()
+
+    async def commit(self) -> None:
+        """Let out what there is, and whatever comes; returns, or raises, as the work does."""
+        await self.gate.open()
+        await self._task
+
+    def drop(self) -> None:
+        """End the work; may be called twice, and after its end."""
+        self._task.cancel()
+
+    async def ended(self) -> None:
+        """Wait for the end of the work, whatever it is."""
+        await asyncio.gather(self._task, return_exceptions=True)
