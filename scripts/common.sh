@@ -41,6 +41,11 @@ ensure_environment() {
     printf '%s' "$wanted" >"$stamp"
 }
 
+# Run the tests, some files at a time; those that take longest come early, so they stay in order.
+run_tests() {
+    exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+}
+
 # Make sure that there is a browser for the tests of the dashboard; install it where we may.
 ensure_chromium() {
     for name in chromium chromium-browser google-chrome google-chrome-stable; do

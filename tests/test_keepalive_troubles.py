@@ -194,7 +194,11 @@ def test_another_clients_context_right_behind_a_ping_is_not_the_models_own() -> 
     async def scenario(house: House) -> None:
         await house.warm()
         assert isinstance(house.server, InterruptedServer)
-        house.server.interruption = lambda: house.other.ask(**MODEL, keep_alive=-1, options={"num_ctx": 2048})
+
+        async def interrupt() -> None:
+            await house.other.ask(**MODEL, keep_alive=-1, options={"num_ctx": 2048})
+
+        house.server.interruption = interrupt
         await until(lambda: Residency.OTHER_CONTEXT in house.seen)
         await house.becomes(Residency.WARM)
         assert [model["context_length"] for model in await house.other.ps()] == [4096]
