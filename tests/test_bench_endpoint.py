@@ -10,10 +10,11 @@ from satellite.__main__ import main
 from satellite.audio import RATE, Samples
 from satellite.bench import endpoint_report, marks, microvad, synthetic
 from satellite.bench.corpus import Clip
-from satellite.bench.endpoint import EndpointFigures, EndpointResult, Found, ends_at
+from satellite.bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
 from satellite.bench.splicing import Spliced, room_tone, speech_bounds, spliced
 from satellite.models import demo
 from satellite.models.store import Store
+from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointSettings
 
 QUIET, LOUD = 20, 3000
@@ -94,9 +95,20 @@ def test_home_assistants_rules(windows: list[tuple[float, float]], ended: float 
 def test_our_own_end_is_the_state_machines() -> None:
     """Windows are fed until it ends; nobody speaking is no end."""
     settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
-    assert ends_at(Endpoint(settings), 0.1, [1.0] * 10 + [0.1] * 20) == pytest.approx(1.5)
-    assert ends_at(Endpoint(settings), 0.1, [0.1] * 90) is None
-    assert ends_at(Endpoint(settings), 0.1, [1.0] * 10) is None
+    assert ends_at(Endpoint(settings), Heard(0.1, [1.0] * 10 + [0.1] * 20, {})) == pytest.approx(1.5)
+    assert ends_at(Endpoint(settings), Heard(0.1, [0.1] * 90, {})) is None
+    assert ends_at(Endpoint(settings), Heard(0.1, [1.0] * 10, {})) is None
+
+
+@pytest.mark.parametrize(("late", "ended"), [(0.0, 1.2), (0.15, 1.4), (0.35, 1.6)])
+def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> None:
+    """Those of a pause that has proven not to be the end do not count."""
+    settings = EndpointSettings(silence_seconds=0.6, least_silence_seconds=0.6, complete_silence_seconds=0.2)
+    words = {11: Completeness.COMPLETE}
+    heard = Heard(0.1, [1.0] * 10 + [0.1] * 20, words, late)
+    assert ends_at(Endpoint(settings), heard) == pytest.approx(ended)
+    interrupted = Heard(0.1, [1.0] * 10 + [0.1] * 2 + [1.0] * 8 + [0.1] * 20, words, 0.25)
+    assert ends_at(Endpoint(settings), interrupted) == pytest.approx(2.6)
 
 
 def figures(finder: str, ends: list[float | None], *, default: bool = True) -> EndpointFigures:

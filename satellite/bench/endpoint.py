@@ -1,25 +1,34 @@
 """The end of a command: how often it comes too early, and how long after the last of the speech it comes.
 
 Nothing is played: the detectors of speech see every recording at once, and all times are those of the audio. What
-computing and the network take comes on top, for all alike.
+computing and the network take comes on top, for all alike; only the words of a pause are known as late as here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from satellite.audio import to_float
+from satellite.audio import RATE, to_float
 from satellite.bench import microvad
 from satellite.bench.corpus import Corpus
 from satellite.bench.splicing import Spliced, WordStarts, spliced
 from satellite.bench.stats import Summary, summarise
+from satellite.commands.grammar import Grammar
 from satellite.config import Endpoint as EndpointConfig
+from satellite.config import Stt
+from satellite.engines.stt import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SatelliteError, Stage
+from satellite.models.spec import ModelSpec
+from satellite.turn.completeness import Completeness, completeness
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 
 OURS = "satellite"
@@ -28,11 +37,27 @@ _SEED = 20_26
 _THRESHOLD = 0.5
 """Of speech, the configuration's default."""
 
-_ADAPTIVE = ((0.5, 0.3), (0.7, 0.4), (0.9, 0.5), (1.1, 0.6), (1.3, 0.7))
-"""Silence in seconds that is needed at first and at least: a curve, the configuration's default on it."""
+_SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
+"""Silence in seconds behind a sentence that may go on: a curve, the configuration's default on it."""
 
-_FIXED = (0.3, 0.5, 0.6, 0.7, 0.9)
-"""The same without adapting to anything."""
+_FIXED = (0.3, 0.5, 0.7, 0.9)
+"""The same whatever is said, and however."""
+
+Understand = Callable[[bytes, Sequence[float]], Awaitable[Completeness]]
+"""Tells of canonical PCM and its probabilities of speech what the words say of the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the VAD hears in a recording, and what the words are worth at each pause."""
+
+    window_seconds: float
+    speech: Sequence[float]
+    words: Mapping[int, Completeness]
+    """By the window at which the pause was taken for the end."""
+
+    words_seconds: float = 0.0
+    """How much later they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +147,31 @@ def label(pauses_ms: Sequence[int]) -> str:
 
 
 async def measure(
-    corpus: Corpus, word_starts: WordStarts, rival: Path | None, *, on_progress: Callable[[str], None]
+    corpus: Corpus,
+    word_starts: WordStarts,
+    understand: Understand,
+    rival: Path | None,
+    *,
+    on_progress: Callable[[str], None],
 ) -> EndpointResult:
     """Find the ends; `rival` is a Python that has microVAD, None leaves Home Assistant's way out."""
-    import asyncio
-
     chance = np.random.default_rng(_SEED)
     recordings: list[Spliced] = []
     for number, clip in enumerate(corpus.clips, 1):
         on_progress(f"words of {number} of {len(corpus.clips)} clips")
         recordings += await asyncio.to_thread(spliced, clip, word_starts, chance)
-    on_progress("detecting speech")
-    ours = await _speech(recordings)
+    ours = await _heard(recordings, understand, on_progress)
     result = EndpointResult(corpus.name, len(corpus.clips))
-    default = EndpointConfig()
-    for first, least in _ADAPTIVE:
-        is_default = (first, least) == (default.silence_seconds, default.least_silence_seconds)
-        result.figures.append(_ours(recordings, ours, first, least, default=is_default))
-    result.figures += [_ours(recordings, ours, silence, silence) for silence in _FIXED]
+    default = EndpointSettings(**EndpointConfig().model_dump())
+    for seconds in _SENTENCES:
+        settings = replace(default, sentence_silence_seconds=seconds)
+        name = f"by the words, {seconds:g} s behind a sentence"
+        result.figures.append(_ours(recordings, ours, name, settings, default=settings == default))
+    deaf = [replace(heard, words={}) for heard in ours]
+    result.figures.append(_ours(recordings, deaf, "without the words", default))
+    for seconds in _FIXED:
+        settings = replace(default, silence_seconds=seconds, least_silence_seconds=seconds)
+        result.figures.append(_ours(recordings, deaf, f"always {seconds:g} s", settings))
     if rival is not None:
         on_progress("detecting speech with microVAD")
         theirs = await asyncio.to_thread(microvad.probabilities, rival, [one.pcm for one in recordings])
@@ -151,40 +183,94 @@ async def measure(
     return result
 
 
-async def _speech(recordings: Sequence[Spliced]) -> list[tuple[float, list[float]]]:
-    """Return the length of a window and the probability of speech in each, by our own detector."""
+async def _heard(
+    recordings: Sequence[Spliced], understand: Understand, on_progress: Callable[[str], None]
+) -> list[Heard]:
+    """Return what our own detector hears in each recording, and the words at its pauses, as a run asks for them."""
     worker = Worker(Stage.STT, name="vad")
+    heard: list[Heard] = []
+    took: list[float] = []
     try:
         vad = SileroVad(worker)
         await worker.run(vad.load)
-        return [(vad.window_seconds, await vad.stream().feed(one.pcm)) for one in recordings]
+        for number, one in enumerate(recordings, 1):
+            on_progress(f"words at pauses, {number} of {len(recordings)} recordings")
+            speech = await vad.stream().feed(one.pcm)
+            words: dict[int, Completeness] = {}
+            for window in _pauses(vad.window_seconds, speech):
+                began = time.monotonic()
+                pcm = one.pcm[: 2 * int((window + 1) * vad.window_seconds * RATE)]
+                words[window] = await understand(pcm, speech[: window + 1])
+                took.append(time.monotonic() - began)
+            heard.append(Heard(vad.window_seconds, speech, words))
     finally:
         worker.close()
+    return [replace(one, words_seconds=median(took) if took else 0.0) for one in heard]
+
+
+def _pauses(window_seconds: float, speech: Sequence[float]) -> list[int]:
+    """Return the windows at which a run begins to guess: each pause once, as far as the command can go on."""
+    endless = replace(EndpointSettings(**EndpointConfig().model_dump()), max_command_seconds=math.inf)
+    endpoint = Endpoint(endless)
+    endpoint.note(Completeness.INCOMPLETE)
+    found: list[int] = []
+    last_speech_at = -1.0
+    for window, probability in enumerate(speech):
+        if endpoint.feed(window_seconds, probability >= _THRESHOLD) is EndpointState.ENDED:
+            break
+        endpoint.note(Completeness.INCOMPLETE)
+        if endpoint.pauses and endpoint.last_speech_at != last_speech_at:
+            last_speech_at = endpoint.last_speech_at
+            found.append(window)
+    return found
 
 
 def _ours(
     recordings: Sequence[Spliced],
-    speech: Sequence[tuple[float, list[float]]],
-    first: float,
-    least: float,
+    heard: Sequence[Heard],
+    name: str,
+    settings: EndpointSettings,
     *,
     default: bool = False,
 ) -> EndpointFigures:
-    settings = EndpointSettings(silence_seconds=first, least_silence_seconds=least)
-    ends = [ends_at(Endpoint(settings), window_seconds, windows) for window_seconds, windows in speech]
-    setting = f"{first:g} s at first, {least:g} s at least" if first != least else f"always {first:g} s"
-    return EndpointFigures(OURS, setting, tuple(map(Found, recordings, ends)), default)
+    ends = [ends_at(Endpoint(settings), one) for one in heard]
+    return EndpointFigures(OURS, name, tuple(map(Found, recordings, ends)), default)
 
 
-def ends_at(endpoint: Endpoint, window_seconds: float, speech: Iterable[float]) -> float | None:
+def ends_at(endpoint: Endpoint, heard: Heard) -> float | None:
     """Return where `endpoint` ends the command, seconds; None when it does not."""
-    for probability in speech:
-        match endpoint.feed(window_seconds, probability >= _THRESHOLD):
+    late = math.ceil(heard.words_seconds / heard.window_seconds)
+    known = {window + late: (window, words) for window, words in heard.words.items()}
+    last_speech = -1
+    for window, probability in enumerate(heard.speech):
+        is_speech = probability >= _THRESHOLD
+        last_speech = window if is_speech else last_speech
+        state = endpoint.feed(heard.window_seconds, is_speech)
+        asked, words = known.get(window, (-1, Completeness.UNKNOWN))
+        if asked > last_speech:
+            endpoint.note(words)
+            state = endpoint.state
+        match state:
             case EndpointState.ENDED:
                 return endpoint.seconds
             case EndpointState.NO_SPEECH:
                 return None
     return None
+
+
+def our_understanding(folder: Path, spec: ModelSpec, threads: int) -> Understand:
+    """Return what asks our own speech to text, and the grammar of commands. Blocks while it loads."""
+    worker = Worker(Stage.STT)
+    transcriber = WhisperTranscriber(Stt(threads=threads), spec, worker)
+    transcriber.load(folder)
+    grammar = Grammar("en")
+
+    async def understand(pcm: bytes, speech: Sequence[float]) -> Completeness:
+        text = (await transcriber.transcribe(pcm, speech=speech)).text
+        command = await asyncio.to_thread(grammar.understand, text)
+        return completeness(text, "en", is_command=command is not None and command.is_closed)
+
+    return understand
 
 
 def whisper_word_starts(model: Path, threads: int) -> WordStarts:

@@ -213,8 +213,9 @@ class Runner:
                     rival = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
             model = self._store.path(demo.TINY_EN)
             words = await asyncio.to_thread(endpoint.whisper_word_starts, model, self._threads)
+            understand = await asyncio.to_thread(endpoint.our_understanding, model, demo.TINY_EN, self._threads)
             return await endpoint.measure(
-                corpus, words, rival, on_progress=lambda what: status.update(f"endpoint: {what}")
+                corpus, words, understand, rival, on_progress=lambda what: status.update(f"endpoint: {what}")
             )
 
     async def _measure_rooms(self, folder: Path) -> RoomsResult:

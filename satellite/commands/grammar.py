@@ -53,6 +53,19 @@ class Intent(StrEnum):
     """Means something only while a timer rings, such as "thank you"."""
 
 
+_CLOSED = frozenset(
+    {
+        Intent.CURRENT_TIME,
+        Intent.CURRENT_DATE,
+        Intent.NEVERMIND,
+        Intent.STOP,
+        Intent.REPEAT,
+        Intent.DISMISS,
+        Intent.CANCEL_ALL_TIMERS,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """What an utterance says, all of it."""
@@ -66,6 +79,11 @@ class Command:
 
     about_timers: bool
     """Whether a timer is spoken of in so many words; without, it depends on whether there is one."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing left to tell; where there is a duration or a name there may be more of it."""
+        return self.intent in _CLOSED
 
 
 class _Numbers(RangeSlotList):

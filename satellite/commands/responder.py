@@ -18,19 +18,6 @@ from satellite.turn.responder import Reply
 _SILENT = ""
 _NO_TIMERS_THERE = "no_timer_support"
 
-_WITHOUT_MORE = frozenset(
-    {
-        Intent.CURRENT_TIME,
-        Intent.CURRENT_DATE,
-        Intent.NEVERMIND,
-        Intent.STOP,
-        Intent.REPEAT,
-        Intent.DISMISS,
-        Intent.CANCEL_ALL_TIMERS,
-    }
-)
-"""Commands behind whose words there is nothing left to tell."""
-
 
 class CommandResponder:
     """Understands by grammar, strictly: what is not wholly a command is left to others."""
@@ -98,9 +85,9 @@ class CommandResponder:
         return understood is not None and understood[0].intent in (Intent.STOP, Intent.NEVERMIND)
 
     async def is_command(self, text: str, language: str | None) -> bool:
-        """Return whether `text` is a command that does not go on; one with a duration or a name may."""
+        """Return whether `text` is a command that does not go on."""
         understood = await self._understood(text, language)
-        return understood is not None and understood[0].intent in _WITHOUT_MORE
+        return understood is not None and understood[0].is_closed
 
     async def _understood(self, text: str, language: str | None) -> tuple[Command, Grammar] | None:
         grammar = await self._grammars.get(language or self._language)
