@@ -151,7 +151,7 @@ class Assembly:
         from satellite.engines.tts import PiperSynthesizer
 
         worker = self.workers["tts"]
-        synthesizer = PiperSynthesizer(self._config.tts, self._voices.files, worker)
+        synthesizer = PiperSynthesizer(self._config.tts, self._voices.files, self._store.directory / ".parts", worker)
 
         async def load() -> None:
             await worker.run(self._voices.require_default)

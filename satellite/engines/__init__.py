@@ -195,9 +195,14 @@ class Speaker(Protocol):
 
     voice: Voice
     format: AudioFormat
+    identity: str
+    """What says whether the same text is the same sound: the voice's files and its speaker."""
 
-    async def speak(self, text: str) -> bytes:
-        """Return `text` as PCM in `format`, at the voice's one constant gain."""
+    def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        """Yield `text` as PCM in `format`, as it is made, at the voice's one constant gain; nothing without a sound.
+
+        It is made as fast as it is taken, and never much slower than it is heard. Closing the generator stops the work.
+        """
 
 
 class Synthesizer(Protocol):

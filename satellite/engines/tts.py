@@ -5,9 +5,8 @@ pieces of one answer jump in level. Here a voice's gain is measured once, when i
 """
 
 import logging
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,15 @@ from satellite.audio import AudioFormat
 from satellite.config import Tts, cpu_threads, nearest
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.cuda import load_for_onnxruntime
+from satellite.engines.piper import CALIBRATION, PiperVoice
+from satellite.engines.vits.network import Samples
+from satellite.engines.vits.onset import Onset
+from satellite.engines.vits.pace import Timeline
 from satellite.engines.worker import Worker
 from satellite.errors import TextToSpeechError
 
 _LOGGER = logging.getLogger(__name__)
 
-_CALIBRATION = "The quick brown fox jumps over the lazy dog. One, two, three, four, five."
 _PEAK = 0.8
 """Where the calibration text's peak is put; the rest is headroom for louder sentences."""
 
@@ -35,9 +37,10 @@ VoiceFiles = Callable[[], Sequence[tuple[Voice, Path]]]
 class PiperSpeaker:
     """One loaded voice with one speaker."""
 
-    def __init__(self, voice: Voice, piper: Any, settings: Tts, speaker_id: int | None, worker: Worker) -> None:
+    def __init__(self, voice: Voice, piper: PiperVoice, settings: Tts, speaker_id: int | None, worker: Worker) -> None:
         self.voice = voice
         self.format = AudioFormat(rate=piper.config.sample_rate)
+        self.identity = f"{piper.digest}/{speaker_id}"
         self.gain = 1.0
         """Factor on the network's samples; the same for every text of a voice."""
 
@@ -46,55 +49,52 @@ class PiperSpeaker:
         self._speaker_id = speaker_id
         self._worker = worker
 
-    async def speak(self, text: str) -> bytes:
-        """Return `text` as PCM in `format`; empty for text without a sound. Raises `TextToSpeechError`."""
-        stop = threading.Event()
-        try:
-            return await self._worker.run(self._speak, text, stop)
-        finally:
-            stop.set()  # the caller has its audio, or no longer wants it
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        """Yield `text` as PCM in `format`, window by window; see `Speaker`. Raises `TextToSpeechError`.
+
+        Every window is a call of its own in the engine's thread: whoever leaves stops the work after the present one,
+        and those who speak at the same time take turns.
+        """
+        sound = self._sound(text)
+        while (pcm := await self._worker.run(next, sound, None)) is not None:
+            if pcm:
+                yield pcm
 
     def measured_gain(self) -> float:
         """Return the gain that suits the voice; blocking. It warms the voice up as well."""
-        samples = np.concatenate([*self._sentences(_CALIBRATION, threading.Event()), np.zeros(1, np.float32)])
-        peak = float(np.max(np.abs(samples)))
+        peak = max(
+            (float(np.max(np.abs(samples))) for samples, _ in self._windows(CALIBRATION) if len(samples)), default=0.0
+        )
         return _PEAK / peak * self._settings.volume if peak > _SILENT else self._settings.volume
 
-    def _speak(self, text: str, stop: threading.Event) -> bytes:
-        pcm = bytearray()
-        for samples in self._sentences(text, stop):
-            pcm += (np.clip(samples * self.gain, -1.0, 1.0) * 32767).astype(np.int16).tobytes()
-        return bytes(pcm)
+    def _sound(self, text: str) -> Iterator[bytes]:
+        onset = Onset(self.format.rate, self._settings.volume)
+        for samples, timeline in self._windows(text):
+            heard = onset.trim(np.clip(samples * self.gain, -1.0, 1.0))
+            if len(heard):
+                timeline.add(len(heard) / self.format.rate)
+            yield (heard * 32767).astype(np.int16).tobytes()
 
-    def _sentences(self, text: str, stop: threading.Event) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-        from piper import SynthesisConfig
-
-        config = SynthesisConfig(
-            speaker_id=self._speaker_id,
-            length_scale=self._settings.length_scale,
-            noise_scale=self._settings.noise_scale,
-            noise_w_scale=self._settings.noise_w_scale,
-            normalize_audio=False,
-        )
-        spoken = []
-        for chunk in self._piper.synthesize(text, config):
-            spoken.append(np.asarray(chunk.audio_float_array, np.float32))
-            if stop.is_set():
-                break
-        return spoken
+    def _windows(self, text: str) -> Iterator[tuple[Samples, Timeline]]:
+        timeline = Timeline()
+        for feed in self._piper.feeds(text, self._settings, self._speaker_id):
+            for samples in self._piper.windows(feed, timeline):
+                yield samples, timeline
 
 
 class PiperSynthesizer:
     """A `Synthesizer`. At most `max_loaded_voices` are in memory; the one unused longest goes."""
 
-    def __init__(self, settings: Tts, files: VoiceFiles, worker: Worker) -> None:
+    def __init__(self, settings: Tts, files: VoiceFiles, parts: Path, worker: Worker) -> None:
+        """Speak with the voices in `files`, whose parts are kept in the folder `parts`."""
         self.device = "not loaded"
         """Where the voices really run: `cpu` or `cuda`."""
 
         self._settings = settings
         self._files = files
+        self._parts = parts
         self._worker = worker
-        self._loaded: OrderedDict[str, tuple[Voice, Any]] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Voice, PiperVoice]] = OrderedDict()
         self._gains: dict[str, float] = {}
         self._providers: list[Any] = []
 
@@ -144,13 +144,12 @@ class PiperSynthesizer:
             return _for_language(choice.language, files)
         return files[0]
 
-    def _load(self, voice: Voice, file: Path) -> Any:
+    def _load(self, voice: Voice, file: Path) -> PiperVoice:
         if voice.name in self._loaded:
             self._loaded.move_to_end(voice.name)
             return self._loaded[voice.name][1]
-        piper = _load_piper(file, self._providers, cpu_threads(self._settings.threads))
-        used = piper.session.get_providers()[0]
-        self.device = "cuda" if used.startswith("CUDA") else "cpu"
+        piper = PiperVoice(file, self._parts, self._providers, cpu_threads(self._settings.threads))
+        self.device = piper.device
         if self._settings.device == "cuda" and self.device != "cuda":
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
         if len(self._providers) > 1 and self.device != "cuda":
@@ -160,27 +159,6 @@ class PiperSynthesizer:
             gone, _ = self._loaded.popitem(last=False)
             _LOGGER.info("unloaded voice %s, unused longest", gone)
         return piper
-
-
-def _load_piper(file: Path, providers: list[Any], threads: int) -> Any:
-    """Load a voice as `PiperVoice.load` does, with our number of threads and without an arena."""
-    import json
-
-    import onnxruntime
-    from piper import PiperVoice
-    from piper.config import PiperConfig
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # The arena keeps the peak of the longest sentence for ever (200 MB) and saves a tenth of the time.
-    options.enable_cpu_mem_arena = False
-    try:
-        config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
-        session = onnxruntime.InferenceSession(str(file), options, providers)
-    except Exception as error:  # onnxruntime raises classes of its own, and bad JSON a dozen others
-        raise TextToSpeechError(f"voice {file.stem} cannot be loaded: {error}", kind="not-ready") from error
-    return PiperVoice(config=config, session=session, download_dir=file.parent)
 
 
 def _providers(device: str) -> list[Any]:
@@ -212,7 +190,7 @@ def _for_language(language: str, files: Sequence[tuple[Voice, Path]]) -> tuple[V
     return files[0]
 
 
-def _speaker_id(voice: Voice, piper: Any, wanted: str | None) -> int | None:
+def _speaker_id(voice: Voice, piper: PiperVoice, wanted: str | None) -> int | None:
     names: dict[str, int] = piper.config.speaker_id_map
     if wanted is None or not names:
         return None
