@@ -222,6 +222,9 @@ class Tts(Settings):
     max_loaded_voices: int = Field(3, ge=1, le=64)
     """Voices in memory at once; the one unused longest goes."""
 
+    reply_cache_mib: float = Field(4.0, ge=0, le=1024)
+    """Memory for short replies that are said again and again, which then sound at once, MiB; 0 keeps none."""
+
 
 class Commands(Settings):
     """What is understood by grammar, without a model: timers, the time, the date, stop, repeat."""

@@ -84,7 +84,7 @@ class Assist:
     async def say(self, text: str) -> None:
         """Stream an answer, or an announcement, as fast as it is made."""
         speaker = await self._stages.speaker(VoiceChoice())
-        pcm = await speaker.speak(text)
+        pcm = b"".join([pcm async for pcm in speaker.speak(text)])
         await self.stream(speaker.format, pcm)
 
     async def stream(self, layout: AudioFormat, pcm: bytes) -> None:

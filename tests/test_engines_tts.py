@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,16 @@ pytestmark = pytest.mark.models
 class Mouth:
     """A synthesizer over some voices."""
 
-    def __init__(self, files: list[tuple[Voice, Path]], settings: Tts) -> None:
+    def __init__(self, files: list[tuple[Voice, Path]], settings: Tts, parts: Path) -> None:
         self.worker = Worker(Stage.TTS)
-        self.piper = PiperSynthesizer(settings, lambda: files, self.worker)
+        self.piper = PiperSynthesizer(settings, lambda: files, parts, self.worker)
 
     def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
         """Return `text` as PCM."""
 
         async def scenario() -> bytes:
             speaker = await self.piper.speaker(choice or VoiceChoice())
-            return b"".join([await speaker.speak(piece) for piece in pieces(text)])
+            return b"".join([pcm for piece in pieces(text) async for pcm in speaker.speak(piece)])
 
         return asyncio.run(scenario())
 
@@ -60,7 +61,9 @@ def mouth(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """Three voices, of which two fit into memory."""
     voices: dict[str, dict[str, object]] = {"en_US-joe-medium": {}, "en_GB-jim-medium": {}, "fr_FR-jean-medium": {}}
     mouth = Mouth(
-        copies(models_directory, tmp_path_factory.mktemp("voices"), voices), Tts(max_loaded_voices=2, threads=2)
+        copies(models_directory, tmp_path_factory.mktemp("voices"), voices),
+        Tts(max_loaded_voices=2, threads=2),
+        models_directory / ".parts",
     )
     mouth.piper.load()
     yield mouth
@@ -128,7 +131,7 @@ def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -> None
         folder = tmp_path / str(volume)
         folder.mkdir()
         settings = Tts(volume=volume, noise_scale=0, noise_w_scale=0, threads=2)
-        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings)
+        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
         levels.append(peak(mouth.say("Hello there.")))
         mouth.worker.close()
     assert levels[1] == pytest.approx(levels[0] / 2, rel=0.02)
@@ -141,7 +144,7 @@ def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> N
         folder = tmp_path / str(scale)
         folder.mkdir()
         settings = Tts(length_scale=scale, noise_scale=0, noise_w_scale=0, threads=2)
-        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings)
+        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
         lengths.append(len(mouth.say("Hello there, how are you?")))
         mouth.worker.close()
     assert lengths[1] > 1.5 * lengths[0]
@@ -182,21 +185,47 @@ def test_few_voices_stay_in_memory(mouth: Mouth) -> None:
     assert list(mouth.piper._loaded) == ["fr_FR-jean-medium", "en_US-joe-medium"]
 
 
-def test_cancelling_stops_a_long_piece(mouth: Mouth) -> None:
-    """A caller that leaves does not keep the engine busy with the rest of its text."""
+def test_leaving_stops_the_work(mouth: Mouth) -> None:
+    """A caller that leaves, between two windows or amid one, does not keep the engine busy with the rest."""
+    story = "This is a sentence of some length. " * 60
 
     async def scenario() -> None:
         speaker = await mouth.piper.speaker(VoiceChoice())
-        speaking = asyncio.create_task(speaker.speak("This is a sentence of some length. " * 60))
+        async with aclosing(speaker.speak(story)) as sound:
+            assert await anext(sound)
+        left_at = mouth.worker.completed
+        speaking = asyncio.create_task(anext(speaker.speak(story)))
         while mouth.worker.busy_since is None:
             await asyncio.sleep(0.001)
         speaking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await speaking
         async with asyncio.timeout(60):
-            assert await speaker.speak("Next.")
+            windows = [pcm async for pcm in speaker.speak("Next.")]
+        assert windows
+        assert mouth.worker.completed <= left_at + 1 + len(windows) + 2
+        assert mouth.worker.pending == 0
 
     asyncio.run(scenario())
+
+
+def test_those_who_speak_at_once_take_turns(mouth: Mouth) -> None:
+    """A short text does not wait for a long one to be over."""
+
+    async def scenario() -> list[str]:
+        speaker = await mouth.piper.speaker(VoiceChoice())
+        ended: list[str] = []
+
+        async def say(text: str) -> None:
+            async for _ in speaker.speak(text):
+                pass
+            ended.append(text)
+
+        story = "This is a sentence of some length. " * 20
+        await asyncio.gather(say(story), say("Yes."))
+        return ended
+
+    assert asyncio.run(scenario())[0] == "Yes."
 
 
 def test_installed_voices_are_found(models_directory: Path) -> None:

@@ -7,7 +7,8 @@ before it has answered. Every request has a connection of its own, as Home Assis
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ from satellite.wire import client
 _LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_Sound = AsyncGenerator[tuple[AudioFormat | None, bytes], None]
 
 _DESCRIBE_SECONDS = 3.0
 _LOOK_UP_SECONDS = 10.0
@@ -218,18 +221,41 @@ class RemoteSpeaker:
     def __init__(self, hosts: Hosts, voice: Voice, format_: AudioFormat, speaker: str | None) -> None:
         self.voice = voice
         self.format = format_
+        self.identity = f"{voice.name}/{speaker}"
         self._hosts = hosts
         self._speaker = speaker
 
-    async def speak(self, text: str) -> bytes:
-        """Return `text` as PCM in `format`; see `Speaker`. Raises `TextToSpeechError`."""
-        return await self._hosts.first(lambda uri: self._said(uri, text))
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        """Yield `text` as PCM in `format`; see `Speaker`. Raises `TextToSpeechError`.
 
-    async def _said(self, uri: str, text: str) -> bytes:
-        heard = await client.say(uri, text, self.voice.name, self._speaker)
-        if heard.pcm and heard.format != self.format:
-            raise SatelliteError(f"has {self.voice.name} in another format: {heard.format}")
-        return bytes(heard.pcm)
+        Another server is asked only as long as nothing has been heard.
+        """
+        sound, pcm = await self._hosts.first(lambda uri: self._begun(uri, text))
+        async with aclosing(sound):
+            while pcm is not None:
+                if pcm:
+                    yield pcm
+                try:
+                    pcm = await self._next(sound)
+                except Exception as error:  # the engine seam: a server may send anything
+                    raise TextToSpeechError(f"the sound broke off: {error}", kind="failed") from error
+
+    async def _begun(self, uri: str, text: str) -> tuple[_Sound, bytes | None]:
+        """Ask a server; return its sound and the first of it that is not empty, None where there is none."""
+        sound = client.sound(uri, text, self.voice.name, self._speaker)
+        try:
+            while (pcm := await self._next(sound)) == b"":
+                pass
+        except BaseException:
+            await sound.aclose()
+            raise
+        return sound, pcm
+
+    async def _next(self, sound: _Sound) -> bytes | None:
+        format_, pcm = await anext(sound, (None, None))
+        if pcm and format_ != self.format:
+            raise SatelliteError(f"has {self.voice.name} in another format: {format_}")
+        return pcm
 
 
 async def _described(uri: str) -> Info:

@@ -18,6 +18,9 @@ from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)
 
+_PIECES_AHEAD = 4
+"""How much sound may be ready before the room takes it: some windows of a sentence, a second or two."""
+
 
 class Tell(Protocol):
     """Has a step of the run leave, or wait behind the gate, with the time that it is now."""
@@ -116,10 +119,12 @@ class Answer:
         failure: ChatError | None = None
         pieces = self._stages.speak(texts, speaker, truncated=lambda: self._truncated)
         try:
-            async with aclosing(ahead(pieces, size=1)) as sound:
+            async with aclosing(ahead(pieces, size=_PIECES_AHEAD)) as sound:
                 async for piece in sound:
-                    await self._send(speaker, piece.pcm, piece.seconds)
-                    self._spoken.append((piece.text, self._sent_seconds))
+                    if piece.pcm:
+                        await self._send(speaker, piece.pcm, piece.seconds)
+                    if piece.text:
+                        self._spoken.append((piece.text, self._sent_seconds))
         except ChatError as error:
             failure = error
             if apology := await self._apology(speaker):

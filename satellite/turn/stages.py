@@ -19,6 +19,7 @@ from satellite.turn.gate import Gate
 from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
 from satellite.turn.responder import Reply, Responder
+from satellite.turn.sounds import SoundCache
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,10 +40,14 @@ def _translate_timeout(stage: Stage, seconds: float) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class SpokenPiece:
-    """A piece of text and its sound, in the speaker's format."""
+    """Some of the sound of an answer, in the speaker's format, as soon as it is made."""
 
     text: str
+    """The clause or sentence that ends here; empty while more of its sound is to come."""
+
     pcm: bytes
+    """May be empty where a text ends."""
+
     seconds: float = 0.0
     """How long it took to make the sound."""
 
@@ -65,11 +70,13 @@ class Stages:
 
         self._broken: set[str] = set()
         self._phrases: dict[tuple[str, Phrase], bytes] = {}
+        self._sounds = SoundCache(_cache_bytes(config))
 
     def configure(self, config: Config) -> None:
         """Work by `config` from now on, as far as it does not concern the engines."""
         self.config = config
         self._phrases.clear()
+        self._sounds = SoundCache(_cache_bytes(config))
 
     async def wake_engine(self, program: str | None = None) -> WakeWordEngine:
         """Return the loaded engine called `program`, or the default one."""
@@ -190,7 +197,7 @@ class Stages:
     async def speak(
         self, texts: AsyncIterator[str], speaker: Speaker, *, truncated: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[SpokenPiece, None]:
-        """Yield `texts` as sound, a clause at first, then sentence by sentence.
+        """Yield `texts` as sound, a clause at first, then sentence by sentence, each as it is made.
 
         A last sentence without an end is not spoken if the chat model broke off, nor, if others were, if it was cut.
         """
@@ -199,31 +206,48 @@ class Stages:
         broke: ChatError | None = None
         try:
             async for text in texts:
-                for piece in splitter.feed(text):
-                    yield await self._piece(speaker, piece)
+                for clause in splitter.feed(text):
+                    async with aclosing(self._spoken(speaker, clause)) as pieces:
+                        async for piece in pieces:
+                            yield piece
                     spoke = True
         except ChatError as error:
             broke = error
-        for piece in splitter.flush():
-            if is_finished(piece) or not (broke or (spoke and truncated())):
-                yield await self._piece(speaker, piece)
+        for clause in splitter.flush():
+            if is_finished(clause) or not (broke or (spoke and truncated())):
+                async with aclosing(self._spoken(speaker, clause)) as pieces:
+                    async for piece in pieces:
+                        yield piece
         if broke is not None:
             raise broke
 
-    async def _piece(self, speaker: Speaker, text: str) -> SpokenPiece:
+    async def _spoken(self, speaker: Speaker, text: str) -> AsyncGenerator[SpokenPiece, None]:
+        """Yield the sound of `text`, as it is made or as it is remembered; with the last of it, the text."""
+        known = self._sounds.get(speaker.identity, text)
+        if known is not None:
+            yield SpokenPiece(text, known)
+            return
         seconds = self.config.deadlines.tts_seconds
-        began = time.monotonic()
-        with _translate_timeout(Stage.TTS, seconds):
-            async with asyncio.timeout(seconds):
-                pcm = await speaker.speak(text)
-        return SpokenPiece(text, pcm, time.monotonic() - began)
+        whole = bytearray()
+        async with aclosing(speaker.speak(text)) as sound:
+            while True:
+                began = time.monotonic()
+                with _translate_timeout(Stage.TTS, seconds):
+                    async with asyncio.timeout(seconds):
+                        pcm = await anext(sound, None)
+                if pcm is None:
+                    break
+                whole += pcm
+                yield SpokenPiece("", pcm, time.monotonic() - began)
+        self._sounds.offer(speaker.identity, text, bytes(whole))
+        yield SpokenPiece(text, b"")
 
     async def phrase(self, occasion: Phrase, speaker: Speaker) -> bytes:
         """Return what is said on `occasion`, in the speaker's language and format; at once if it was said before."""
         key = (speaker.voice.name, occasion)
         if key not in self._phrases:
             text = phrase(self.config.phrases, occasion, next(iter(speaker.voice.languages), None))
-            pcm = (await self._piece(speaker, text)).pcm
+            pcm = b"".join([piece.pcm async for piece in self._spoken(speaker, text)])
             if len(self._phrases) >= _CACHED_PHRASES:
                 del self._phrases[next(iter(self._phrases))]
             self._phrases[key] = pcm
@@ -237,3 +261,7 @@ async def once(text: str) -> AsyncGenerator[str, None]:
 
 async def _never(_text: str, _language: str | None) -> bool:
     return False
+
+
+def _cache_bytes(config: Config) -> int:
+    return round(config.tts.reply_cache_mib * 2**20)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,10 +133,28 @@ async def transcribe(uri: str, pcm: bytes, language: str | None = None) -> Heard
 
 async def say(uri: str, text: str, voice: str | None = None, speaker: str | None = None) -> Heard:
     """Return `text` as sound."""
+    heard = Heard()
+    async with aclosing(sound(uri, text, voice, speaker)) as pieces:
+        async for heard.format, pcm in pieces:
+            heard.pcm += pcm
+    return heard
+
+
+async def sound(
+    uri: str, text: str, voice: str | None = None, speaker: str | None = None
+) -> AsyncGenerator[tuple[AudioFormat | None, bytes], None]:
+    """Yield `text` as sound, piece by piece as it comes, each with its format; a piece may be empty."""
     choice = SynthesizeVoice(name=voice, speaker=speaker) if voice else None
+    heard = Heard()
     async with connected(uri) as connection:
         await connection.send(Synthesize(text=text, voice=choice))
-        return await _until(connection, Heard(), "audio-stop")
+        async for event in connection:
+            over = heard.take(event)
+            yield heard.format, bytes(heard.pcm)
+            if over:
+                return
+            heard.pcm.clear()
+    raise DaemonUnreachable("the daemon closed the connection before it had answered")
 
 
 async def detects(uri: str, pcm: bytes) -> bool:

@@ -82,7 +82,7 @@ class Pace:
     def next(self, frames_left: int, left_seconds: float) -> int:
         """Return how long the next window shall be: as long as can be made while `left_seconds` are heard.
 
-        Where none is made in time, it is the shortest that is heard for longer than it takes, so that time is won again.
+        Where none is made in time, it is the shortest that is heard for longer than it takes: so time is won again.
         """
         in_time = [size for size in _SIZES if _SAFETY * self.cost_seconds(size) <= left_seconds]
         if not in_time:

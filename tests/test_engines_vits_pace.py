@@ -1,0 +1,138 @@
+"""Windows that are there before they are needed, and no silence before the first word."""
+
+import numpy as np
+import pytest
+
+from satellite.engines.vits.onset import Onset
+from satellite.engines.vits.pace import Pace, Timeline
+
+FRAME_SECONDS = 256 / 22_050
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 50.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def played(pace: Pace, frames: int, lead_frames: int, slower: float = 1.0) -> tuple[float, float, list[int]]:
+    """Make a sentence by `pace` on a host `slower` than it thinks; return first sound, silence amid it, and windows."""
+    clock = Clock()
+    timeline = Timeline(clock)
+    first_seconds = stalled_seconds = 0.0
+    sizes: list[int] = []
+    held = pace.held(frames)
+    at = 0
+    while at < frames:
+        size = min(held - at, 64) if at < held else pace.next(frames - at, timeline.left_seconds)
+        left_seconds, cost_seconds = timeline.left_seconds, slower * pace.cost_seconds(size)
+        clock.seconds += cost_seconds
+        at += size
+        if timeline.begun:
+            stalled_seconds += max(0.0, cost_seconds - left_seconds)
+            timeline.add(size * FRAME_SECONDS)
+        elif at >= held:
+            first_seconds = clock.seconds - 50
+            timeline.add((at - lead_frames) * FRAME_SECONDS)
+        sizes.append(size)
+    return first_seconds, stalled_seconds, sizes
+
+
+@pytest.mark.parametrize("frames", [3, 60, 400, 2000])
+@pytest.mark.parametrize(
+    ("fixed_seconds", "frame_seconds"), [(0.001, 0.0001), (0.014, 0.0006), (0.1, 0.004), (0.3, 0.009), (0.2, 0.03)]
+)
+def test_the_sound_never_runs_out(frames: int, fixed_seconds: float, frame_seconds: float) -> None:
+    """On a fast host, on one that is hardly fast enough, and on one that makes sound slower than it is heard."""
+    pace = Pace(fixed_seconds, frame_seconds, FRAME_SECONDS, 4)
+    first_seconds, stalled_seconds, sizes = played(pace, frames, 4)
+    assert stalled_seconds == 0
+    assert sum(sizes) == frames
+    assert first_seconds <= sum(pace.cost_seconds(size) for size in sizes) + 1e-6
+
+
+def test_the_first_sound_does_not_wait_for_the_rest() -> None:
+    """On a usual host it takes the same time whatever the length, and windows grow."""
+    pace = Pace(0.014, 0.0006, FRAME_SECONDS, 4)
+    short, long = played(pace, 60, 4), played(pace, 2000, 4)
+    assert short[0] == long[0] == pytest.approx(pace.cost_seconds(12))
+    assert long[2][:3] == [12, 32, 128]
+
+
+def test_a_host_half_as_fast_as_measured_keeps_up() -> None:
+    """Other work may cost half of the time."""
+    pace = Pace(0.014, 0.0006, FRAME_SECONDS, 4)
+    assert played(pace, 1000, 4, slower=1.9)[1] == 0
+
+
+def test_a_slow_host_is_believed_at_once_and_a_fast_one_slowly() -> None:
+    """One window tells; several have to tell the contrary."""
+    pace = Pace(0.01, 0.001, FRAME_SECONDS, 0)
+    usual = pace.cost_seconds(32)
+    pace.note(32, 4 * usual)
+    assert pace.cost_seconds(32) == pytest.approx(4 * usual)
+    assert pace.held(1000) > 8
+    pace.note(32, usual)
+    assert pace.cost_seconds(32) > 3 * usual
+    for _ in range(60):
+        pace.note(32, usual / 2)
+    assert pace.cost_seconds(32) == pytest.approx(usual, rel=0.01)
+
+
+def test_costs_are_told_by_two_windows() -> None:
+    """What both have, and what a frame adds."""
+    pace = Pace.measured({64: 0.074, 16: 0.026}, FRAME_SECONDS, 0)
+    assert pace.cost_seconds(0) == pytest.approx(0.010)
+    assert pace.cost_seconds(100) == pytest.approx(0.110)
+
+
+def test_a_timeline_counts_what_is_left() -> None:
+    """And after it has run out, sound begins anew."""
+    clock = Clock()
+    timeline = Timeline(clock)
+    assert not timeline.begun
+    timeline.add(0.5)
+    clock.seconds += 0.2
+    assert timeline.begun
+    assert timeline.left_seconds == pytest.approx(0.3)
+    timeline.add(1.0)
+    assert timeline.left_seconds == pytest.approx(1.3)
+    clock.seconds += 5
+    assert timeline.left_seconds == 0
+    timeline.add(0.1)
+    assert timeline.left_seconds == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("piece", [50, 256, 5000])
+def test_leading_silence_is_left_out(piece: int) -> None:
+    """But for a few milliseconds, without a click, and nothing behind the first sound is touched."""
+    noise = np.random.default_rng(1).uniform(-1, 1, 22_050).astype(np.float32)
+    spoken = np.concatenate(
+        (noise[:3000] * 1e-3, noise[3000:9000] * 0.5, np.zeros(3000, np.float32), noise[:2000] * 0.5)
+    )
+    onset = Onset(22_050)
+    heard = np.concatenate([onset.trim(spoken[at : at + piece]) for at in range(0, len(spoken), piece)])
+    kept = len(heard) - (len(spoken) - 3000)
+    assert 0 <= kept <= 0.006 * 22_050
+    assert heard[kept:].tolist() == spoken[3000:].tolist()
+    assert heard[0] == 0
+
+
+def test_sound_that_begins_at_once_is_not_touched() -> None:
+    """There is nothing to cut."""
+    tone = np.sin(np.arange(1, 2000)).astype(np.float32)
+    assert Onset(16_000).trim(tone).tolist() == tone.tolist()
+
+
+def test_softness_that_is_wanted_is_no_silence() -> None:
+    """At a hundredth of the volume, a hundredth is loud; and a long silence is meant."""
+    soft = 0.003 * np.sin(np.arange(2000)).astype(np.float32)
+    assert len(Onset(16_000).trim(soft)) == 0
+    assert len(Onset(16_000, volume=0.01).trim(soft)) == 2000
+    onset = Onset(16_000)
+    pieces = [onset.trim(np.zeros(8_000, np.float32)) for _ in range(4)]
+    assert [len(one) > 0 for one in pieces] == [False, False, True, True]

@@ -1,0 +1,79 @@
+"""Replies that are said again and again."""
+
+from contextlib import aclosing
+
+import pytest
+
+from satellite.configfile import parse
+from satellite.engines import VoiceChoice
+from satellite.turn.sounds import SoundCache
+from satellite.turn.stages import SpokenPiece, Stages, once
+from tests.running_daemon import RunningDaemon
+
+
+def test_what_is_said_twice_is_kept() -> None:
+    """The first time tells nothing; another voice is another sound."""
+    sounds = SoundCache(8000)
+    sounds.offer("joe", "Timer set.", b"ab" * 100)
+    assert sounds.get("joe", "Timer set.") is None
+    sounds.offer("joe", "Timer set.", b"cd" * 100)
+    assert sounds.get("joe", "Timer set.") == b"cd" * 100
+    assert sounds.get("jane", "Timer set.") is None
+
+
+def test_the_memory_is_bounded() -> None:
+    """The one unused longest goes, long ones and silence are never kept, and nothing at all without memory."""
+    sounds = SoundCache(8000)
+    for text in "abcdefghij":
+        for _ in range(2):
+            sounds.offer("joe", text, bytes(1000))
+        sounds.get("joe", "a")
+    assert sounds.held_bytes == 8000
+    assert [text for text in "abcdefghij" if sounds.get("joe", text)] == list("adefghij")
+    for text, sound in (("long", bytes(1001)), ("silent", b"")):
+        for _ in range(3):
+            sounds.offer("joe", text, sound)
+        assert sounds.get("joe", text) is None
+    none = SoundCache(0)
+    for _ in range(3):
+        none.offer("joe", "a", b"ab")
+    assert none.held_bytes == 0
+
+
+def test_thousands_of_texts_said_once_push_nothing_out() -> None:
+    """Answers of a chat model are such texts; how many of them are remembered is bounded too."""
+    sounds = SoundCache(8000)
+    for _ in range(2):
+        sounds.offer("joe", "Timer set.", b"ab")
+    for number in range(5000):
+        sounds.offer("joe", f"answer {number}", b"ab")
+    assert sounds.get("joe", "Timer set.") == b"ab"
+    assert len(sounds._once) <= 512
+    sounds.offer("joe", "answer 0", b"ab")
+    assert sounds.get("joe", "answer 0") is None
+
+
+@pytest.mark.models
+def test_a_reply_said_again_costs_the_engine_nothing(daemon: RunningDaemon) -> None:
+    """From the third time on; new settings forget it."""
+    text = "Timer set for ten minutes."
+
+    async def scenario() -> None:
+        stages = Stages(daemon.daemon.engines, parse(""))
+        speaker = await stages.speaker(VoiceChoice())
+
+        async def said() -> list[SpokenPiece]:
+            async with aclosing(stages.speak(once(text), speaker)) as pieces:
+                return [piece async for piece in pieces]
+
+        first = await said()
+        assert len(first) > 2
+        assert [piece.text for piece in first] == [""] * (len(first) - 1) + [text]
+        await said()
+        (third,) = await said()
+        assert third.text == text
+        assert len(third.pcm) > 22_050
+        stages.configure(stages.config)
+        assert len(await said()) > 2
+
+    daemon.call(scenario())
