@@ -50,7 +50,7 @@ def feed(ids: list[int], speaker: int = 0) -> Feed:
 def in_parts(model: bytes, long: Feed, short: Feed) -> Network:
     """Cut and measure a model."""
     parts = split(model)
-    return measured(session(parts.front), session(parts.flow), session(parts.decoder), long, short)
+    return measured(session(parts.front), session(parts.flow), session(parts.decoder), parts, long, short)
 
 
 def difference(model: bytes, network: Network, text: Feed, sizes: list[int]) -> float:

@@ -113,6 +113,8 @@ class PiperVoice:
         options.inter_op_num_threads = 1
         # The arena keeps its peak for ever and saves a tenth of the time.
         options.enable_cpu_mem_arena = False
+        # A thread that spins while it waits for work takes the core from the other parts, and from the other engines.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(str(file), options, self._providers)
         self.device = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
         return session

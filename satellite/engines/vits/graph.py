@@ -9,9 +9,11 @@ Text-to-Speech" (Kim, Kong and Son, 2021), section 2: z_p is where noise is adde
 begins with the convolution ahead of its first transposed one. No name of a node means anything here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from satellite.engines.vits.reach import needs, reach
 
 
 class CannotSplit(Exception):
@@ -29,10 +31,9 @@ class Parts:
     front: bytes
     flow: bytes
     decoder: bytes
-
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the parts with their names."""
-        return ((name, getattr(self, name)) for name in self.__slots__)
+    flow_reach: tuple[int, int]
+    decoder_reach: tuple[int, int]
+    """How many frames before and behind a frame its value depends on."""
 
 
 def split(model: bytes) -> Parts:
@@ -73,6 +74,8 @@ class _Graph:
             self._part([value.name for value in self._model.graph.input], [prior, *crossing]),
             self._part([prior, *to_flow], [start]),
             self._part([start, *to_decoder], [output]),
+            self._reach(prior, start),
+            self._reach(start, output),
         )
 
     def _prior(self) -> str:
@@ -103,7 +106,7 @@ class _Graph:
     def _crossing(self, part: set[str], start: str, behind_prior: set[str]) -> list[str]:
         """Return what a part needs besides `start` and constants, which must all come from the front end."""
         nodes = [node for node in self._nodes if part.intersection(node.output) and start not in node.output]
-        needed = dict.fromkeys(name for node in nodes for name in _needs(node) if name in self._varying)
+        needed = dict.fromkeys(name for node in nodes for name in needs(node) if name in self._varying)
         crossing = [name for name in needed if name not in part and name != start]
         if behind_prior.intersection(crossing):
             raise CannotSplit("its flow and its decoder meet at more than one place")
@@ -113,28 +116,41 @@ class _Graph:
         """Return all that depends on `names`, and they themselves."""
         reached = set(names)
         for node in self._nodes:
-            if not reached.isdisjoint(_needs(node)):
+            if not reached.isdisjoint(needs(node)):
                 reached.update(node.output)
         return reached
+
+    def _reach(self, begin: str, end: str) -> tuple[int, int]:
+        """Return how far a value of `end` depends on those of `begin` beside it."""
+        kernels = {one.name: one.dims[-1] for one in self._model.graph.initializer if one.dims}
+        try:
+            return reach(self._between([begin], [end])[0], kernels, begin)
+        except KeyError as error:
+            raise CannotSplit(f"the size of its kernel {error} is unknown") from error
 
     def _part(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
         """Return the nodes between `inputs` and `outputs`, with the constants that they need, as a model."""
         from onnx import helper
 
-        wanted, nodes = set(outputs) - set(inputs), []
-        for node in reversed(self._nodes):
-            if wanted.intersection(node.output):
-                nodes.append(node)
-                wanted.update(name for name in _needs(node) if name not in inputs)
+        nodes, wanted = self._between(inputs, outputs)
         graph = helper.make_graph(
-            nodes[::-1],
+            nodes,
             "part",
-            [self._value(name) for name in inputs if name in wanted or any(name in _needs(node) for node in nodes)],
+            [self._value(name) for name in inputs if name in wanted],
             [self._value(name) for name in outputs],
             [constant for constant in self._model.graph.initializer if constant.name in wanted],
         )
         model = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
         return bytes(model.SerializeToString())
+
+    def _between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
+        """Return the nodes that make `outputs` of `inputs` and constants, and all names that they use."""
+        wanted, nodes = set(outputs), []
+        for node in reversed(self._nodes):
+            if (wanted - set(inputs)).intersection(node.output):
+                nodes.append(node)
+                wanted.update(needs(node))
+        return nodes[::-1], wanted
 
     def _value(self, name: str) -> Any:
         """Return the declaration of `name`: its type, its shape left open."""
@@ -148,14 +164,3 @@ class _Graph:
             if value.name == name and value.type.tensor_type.elem_type:
                 return helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None)
         raise CannotSplit(f"the type of {name} is unknown")
-
-
-def _needs(node: Any) -> list[str]:
-    """Return the names that `node` uses, those that its branches take from outside included."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            made = {output for inner in graph.node for output in inner.output} | {one.name for one in graph.initializer}
-            names += [name for inner in graph.node for name in _needs(inner) if name not in made]
-            names += [value.name for value in graph.output if value.name not in made]
-    return names

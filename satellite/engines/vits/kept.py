@@ -18,7 +18,7 @@ from satellite.engines.vits.network import Feed, Network, Shape, measured
 
 _LOGGER = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 """Of how voices are cut and measured; parts of another one are made anew."""
 
 _DESCRIPTION = "parts.json"
@@ -85,8 +85,10 @@ def _shape(home: Path) -> Shape | None:
 
 def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[Network, dict[str, str]]:
     """Cut and measure the voice; return it with the hashes of the files in `folder`."""
+    parts = split(voice.read_bytes())
     hashes = {}
-    for name, model in split(voice.read_bytes()).items():
+    for name in _NAMES:
+        model = getattr(parts, name)
         with (folder / f"{name}.onnx").open("wb") as output:
             output.write(model)
             output.flush()
@@ -94,7 +96,7 @@ def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[Ne
         hashes[name] = hashlib.sha256(model).hexdigest()
     try:
         front, flow, decoder = (session(folder / f"{name}.onnx") for name in _NAMES)
-        return measured(front, flow, decoder, *feeds()), hashes
+        return measured(front, flow, decoder, parts, *feeds()), hashes
     except CannotSplit:
         raise
     except Exception as error:  # ONNX Runtime raises classes of its own, and a graph may be anything

@@ -1,12 +1,12 @@
 """A voice's network run in parts: the front end once a sentence, flow and decoder over windows of its frames."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from satellite.engines.vits.graph import CannotSplit
+from satellite.engines.vits.graph import CannotSplit, Parts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -15,15 +15,11 @@ Samples = np.ndarray[Any, np.dtype[np.float32]]
 Feed = Mapping[str, Array]
 """The inputs of a voice by name: ids of phonemes, their number, scales, the speaker."""
 
-_TOLERANCE = 1e-4
-"""Where a missing neighbour counts as unheard, of full scale; a tenth of what windows may differ by in the end."""
-
 _MOST_DIFFERENCE = 1e-3
-_SPARE_FRAMES = 2
-_PROBE_FRAMES = 160
-"""As many frames of a spoken text as are looked at: convolutions are the same everywhere."""
+"""Between windows and the whole, of full scale."""
 
-_LEAST_PROBE_FRAMES = 80
+_PROBE_FRAMES = 160
+_FEW_FRAMES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +32,10 @@ class Shape:
     framed: tuple[str, ...]
     """Those outputs of the front end that have a value for every frame, along the last axis."""
 
-    flow_left: int = 0
-    flow_right: int = 0
-    decoder_left: int = 0
-    decoder_right: int = 0
+    flow_left: int
+    flow_right: int
+    decoder_left: int
+    decoder_right: int
     """Frames that a window needs beside it."""
 
     def described(self) -> dict[str, Any]:
@@ -121,29 +117,26 @@ class Sentence:
         return self._z[..., : last - first]
 
 
-def measured(front: Any, flow: Any, decoder: Any, long: Feed, short: Feed) -> Network:
-    """Return the network with its shape found out, by two texts of which `long` is a sentence of two seconds or more.
+def measured(front: Any, flow: Any, decoder: Any, parts: Parts, long: Feed, short: Feed) -> Network:
+    """Return the network of sessions of `parts`, tried by two texts of which `long` is a sentence of some seconds.
 
-    Raises `CannotSplit` where frames depend on too many others, or windows give another sound than the whole.
+    Raises `CannotSplit` where windows give another sound than the whole.
     """
-    network = Network(front, flow, decoder, Shape(0, ()))
-    network.shape = _framing(network, long, short)
+    network = Network(front, flow, decoder, Shape(0, (), *parts.flow_reach, *parts.decoder_reach))
+    network.shape = _framed(network, long, short)
     latent = network.latent(long)
     frames = min(_PROBE_FRAMES, network.sentence(long).frames)
-    if frames < _LEAST_PROBE_FRAMES:
-        raise CannotSplit(f"the text to measure it by has no more than {frames} frames")
     latent = {name: value[..., :frames] if name in network.shape.framed else value for name, value in latent.items()}
-    network.shape = _margins(network, latent, frames)
     whole = network.decode(latent, network.flow(latent, 0, frames), 0, frames)
     sentence = Sentence(network, latent)
-    windows = [sentence.samples(at, min(at + 16, frames)) for at in range(0, frames, 16)]
+    windows = [sentence.samples(at, min(at + 32, frames)) for at in range(0, frames, 32)]
     difference = float(np.max(np.abs(np.concatenate(windows) - whole)))
     if not difference <= _MOST_DIFFERENCE:
         raise CannotSplit(f"its windows differ from the whole by {difference:.1g}")
     return network
 
 
-def _framing(network: Network, long: Feed, short: Feed) -> Shape:
+def _framed(network: Network, long: Feed, short: Feed) -> Shape:
     """Return which values go along with the frames, and how many samples a frame has."""
     latents = [network.latent(feed) for feed in (long, short)]
     counts = [next(iter(latent.values())).shape[-1] for latent in latents]
@@ -154,35 +147,10 @@ def _framing(network: Network, long: Feed, short: Feed) -> Shape:
         for name in latents[0]
         if all(latent[name].ndim and latent[name].shape[-1] == n for latent, n in zip(latents, counts, strict=True))
     )
-    probe = Network(network._front, network._flow, network._decoder, Shape(0, framed))
-    frames = min(counts[0], _LEAST_PROBE_FRAMES)
-    samples = probe.decode(latents[0], probe.flow(latents[0], 0, frames), 0, frames)
+    network.shape = replace(network.shape, framed=framed)
+    frames = min(counts[0], _FEW_FRAMES)
+    samples = network.decode(latents[0], network.flow(latents[0], 0, frames), 0, frames)
     hop, rest = divmod(len(samples), frames)
     if rest or not hop:
         raise CannotSplit(f"{frames} frames have {len(samples)} samples")
-    return Shape(hop, framed)
-
-
-def _margins(network: Network, latent: Mapping[str, Array], frames: int) -> Shape:
-    """Return the shape with margins: cut at some places, and look how far from the cut the sound differs."""
-    shape = network.shape
-    z = network.flow(latent, 0, frames)
-    whole = network.decode(latent, z, 0, frames)
-    found = {"flow_left": 0, "flow_right": 0, "decoder_left": 0, "decoder_right": 0}
-    for cut in (2 * frames // 5, 3 * frames // 5):
-        behind = network.decode(latent, z[..., cut:], cut, frames)
-        ahead = network.decode(latent, z[..., :cut], 0, cut)
-        flow_behind = network.decode(latent, network.flow(latent, cut, frames), cut, frames)
-        flow_ahead = network.decode(latent, network.flow(latent, 0, cut), 0, cut)
-        for name, differences in {
-            "decoder_left": behind - whole[cut * shape.hop :],
-            "decoder_right": (ahead - whole[: cut * shape.hop])[::-1],
-            "flow_left": flow_behind - behind,
-            "flow_right": (flow_ahead - ahead)[::-1],
-        }.items():
-            heard = np.flatnonzero(~(np.abs(differences) <= _TOLERANCE))
-            reach = int(heard[-1]) // shape.hop + 1 if len(heard) else 0
-            found[name] = max(found[name], reach + _SPARE_FRAMES)
-    if max(found.values()) > frames // 3:
-        raise CannotSplit(f"a frame depends on more than {frames // 3} beside it")
-    return Shape(shape.hop, shape.framed, **found)
+    return replace(network.shape, hop=hop)
