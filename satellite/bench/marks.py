@@ -16,6 +16,7 @@ from satellite.bench.tts import TtsFigures, TtsResult
 
 _STT_P95_FACTOR = 0.5
 _WER_POINTS = 0.5
+_AUDIBLE_FACTOR = 1 / 3
 _LEAST_SOUND = 0.9
 """Of theirs: two readings of a text differ by a few hundredths, a text half read by more."""
 
@@ -98,7 +99,12 @@ def tts_verdicts(result: TtsResult) -> Iterator[Verdict]:
     yield from _median(
         f"TTS, {form}: first audio, median not above theirs in any length (worst: {label})", worst.first_audio_ms
     )
-    yield from _median(f"TTS, {form}: first audible sound, median not above theirs", overall.first_audible_ms)
+    audible = overall.first_audible_ms
+    if audible.theirs:
+        for figure in ("median", "p95"):
+            limit = getattr(audible.theirs, figure) * _AUDIBLE_FACTOR
+            mark = f"TTS, {form}: first audible sound, {figure} at most a third of theirs"
+            yield Verdict(mark, getattr(audible.ours, figure), limit, "ms")
     yield from _median(f"TTS, {form}: gaps in the sound, median not above theirs", overall.stall_ms)
     sound = overall.audio_ms
     if sound.theirs:

@@ -35,7 +35,8 @@ def daemon(
 ) -> Command:
     """Return how the daemon is started; its configuration is written into `folder`, `settings` in place of its own.
 
-    Without `chat` its chat model is an Ollama that does not exist: what is left is the rest of the daemon.
+    It remembers no replies: the same ones are asked for again and again. Without `chat` its chat model is an Ollama
+    that does not exist: what is left is the rest of the daemon.
     """
     port = free_port()
     config: dict[str, Any] = {
@@ -53,7 +54,7 @@ def daemon(
             "beam_size": 1,
             "threads": threads,
         },
-        "tts": {"voice": demo.JOE.name, "device": "cpu", "threads": threads},
+        "tts": {"voice": demo.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
     }
     if not chat:
         nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}
