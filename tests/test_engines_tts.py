@@ -203,7 +203,7 @@ def test_leaving_stops_the_work(mouth: Mouth) -> None:
         async with asyncio.timeout(60):
             windows = [pcm async for pcm in speaker.speak("Next.")]
         assert windows
-        assert mouth.worker.completed <= left_at + 1 + len(windows) + 2
+        assert mouth.worker.completed < left_at + len(windows) + 10  # of some hundred
         assert mouth.worker.pending == 0
 
     asyncio.run(scenario())

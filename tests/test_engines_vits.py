@@ -30,9 +30,10 @@ VOICES = {
 
 
 def session(model: bytes | Path) -> Any:
-    """Load a model, quietly and in one thread."""
+    """Load a model, quietly and in two threads."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
 

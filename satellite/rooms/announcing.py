@@ -1,11 +1,14 @@
 """Saying something in rooms that nobody has asked for."""
 
+import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
+from satellite.rooms.playback import Making
 from satellite.turn.stages import Stages, once
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ _GAIN = 0.2
 
 
 class Announcer:
-    """Speaks a text once and plays it in every room that is meant, behind a chime."""
+    """Speaks a text once and plays it in every room that is meant, behind a chime, while it is being made."""
 
     def __init__(self, hub: "Hub", stages: Stages) -> None:
         self._hub = hub
@@ -40,10 +43,19 @@ class Announcer:
                 "there are no rooms; name them in the configuration, under rooms:", code="unknown-room"
             )
         speaker = await self._stages.speaker(VoiceChoice())
-        spoken = b"".join([piece.pcm async for piece in self._stages.speak(once(str(text)), speaker)])
-        if not spoken:
-            raise TextToSpeechError("there is nothing to say", kind="empty")
-        return {"failed": await self._hub.announce(names, speaker.format, chime(speaker.format) + spoken)}
+        making = Making()
+        async with aclosing(self._stages.speak(once(str(text)), speaker)) as pieces:
+            sound = (piece.pcm async for piece in pieces if piece.pcm)
+            first = await anext(sound, None)
+            if first is None:
+                raise TextToSpeechError("there is nothing to say", kind="empty")
+            filling = asyncio.create_task(making.fill(sound), name="make an announcement")
+            try:
+                failed = await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
+            finally:
+                filling.cancel()
+                await asyncio.gather(filling, return_exceptions=True)
+        return {"failed": failed}
 
 
 def chime(format_: "AudioFormat") -> bytes:

@@ -22,13 +22,13 @@ from wyoming.wake import Detection
 from satellite.audio import AudioFormat
 from satellite.config_rooms import Hub, Place
 from satellite.engines import VoiceChoice
-from satellite.errors import Stage
+from satellite.errors import Stage, TextToSpeechError
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.ear import Ear
 from satellite.rooms.endings import NOBODY_CALLED, NOBODY_SPOKE, End, rest_seconds, wants_more
 from satellite.rooms.interruption import Interrupter
-from satellite.rooms.playback import Peer, Playback
+from satellite.rooms.playback import Making, Peer, Playback
 from satellite.services.room import STAGES, room_events
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
@@ -122,14 +122,14 @@ class Conversation:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
-        """Play `pcm` once nobody is speaking with the room; returns when it has been heard. Cancelling silences it."""
+    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
+        """Play `pcm`, and `more`, once nobody speaks with the room, to the end; cancelling or failing silences it."""
         await self._unengaged.wait()
         async with self._announcing:
             try:
-                await self._playback.play(source, pcm)
+                await self._playback.play(source, pcm, more)
                 await self._playback.finish()
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, TextToSpeechError):
                 await self._playback.silence()
                 raise
 

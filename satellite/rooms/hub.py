@@ -11,6 +11,7 @@ from satellite.errors import SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.link import RoomLink
+from satellite.rooms.playback import Making
 from satellite.turn.stages import Stages
 
 
@@ -24,8 +25,8 @@ class Link(Protocol):
     async def run(self) -> None:
         """Keep it going until cancelled."""
 
-    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
-        """Play `pcm` in the room. Raises `SatelliteError` when that cannot be."""
+    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
+        """Play `pcm` in the room, and `more` behind it. Raises `SatelliteError` when that cannot be."""
 
     def described(self) -> dict[str, Any]:
         """Return its state, fit for JSON."""
@@ -86,10 +87,12 @@ class Hub:
         tasks, self._tasks = self._tasks, {}
         await self._end(list(tasks.values()))
 
-    async def announce(self, names: list[str], source: AudioFormat, pcm: bytes) -> dict[str, str]:
-        """Play `pcm` in the rooms called `names`, all if there are none; return why it was not heard, by room."""
+    async def announce(
+        self, names: list[str], source: AudioFormat, pcm: bytes, more: Making | None = None
+    ) -> dict[str, str]:
+        """Play `pcm`, and `more`, in the rooms called `names`, all if none; return why it was not heard, by room."""
         wanted = [link for link in self.all if not names or link.room.name in names]
-        results = await asyncio.gather(*(link.announce(source, pcm) for link in wanted), return_exceptions=True)
+        results = await asyncio.gather(*(link.announce(source, pcm, more) for link in wanted), return_exceptions=True)
         failed: dict[str, str] = {}
         for link, result in zip(wanted, results, strict=True):
             if isinstance(result, (SatelliteError, ConnectionError)):

@@ -20,6 +20,7 @@ from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.backoff import Backoff
 from satellite.rooms.conversation import Conversation
+from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts, dial
@@ -96,11 +97,11 @@ class RoomLink:
                 self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
             await asyncio.sleep(self._backoff.next())
 
-    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
-        """Play `pcm` in the room. Raises `DaemonUnreachable` when it is not connected."""
+    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
+        """Play `pcm` in the room, and `more` behind it. Raises `DaemonUnreachable` when it is not connected."""
         if self._conversation is None:
             raise DaemonUnreachable(self.words, code="room-unreachable")
-        await self._conversation.announce(source, pcm)
+        await self._conversation.announce(source, pcm, more)
 
     def described(self) -> dict[str, Any]:
         """Return the room's state, fit for JSON."""

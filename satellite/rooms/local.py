@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol
 
 from wyoming.audio import AudioChunk
@@ -18,15 +19,16 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from satellite.audio import CANONICAL, AudioFormat, seconds_of
 from satellite.commands.clockwork import Clockwork
 from satellite.config import Config
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.backoff import Backoff
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.link import LinkState
 from satellite.rooms.microphones import microphone, silence
+from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
-from satellite.rooms.speaker import SoundEvents, Speaker
+from satellite.rooms.speaker import SoundEvents, Speaker, Utterance
 from satellite.rooms.speakers import sink
 from satellite.turn.stages import Stages
 
@@ -92,29 +94,35 @@ class LocalRoom:
             if self._ringing is not None:
                 tasks.create_task(self._ringing.run(), name=f"timers {self.room.name}")
 
-    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
-        """Play `pcm`; returns when it has been heard. Raises `SatelliteError` when there is nothing to play it with."""
+    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
+        """Play `pcm`, and `more`; returns when it has been heard. Raises `SatelliteError` where nothing can play it."""
         if self.speaker is None:
             raise SatelliteError(f"{self.room.name} has no speaker", code="room-unreachable")
         if self._conversation is not None:
-            await self._conversation.announce(source, pcm)
+            await self._conversation.announce(source, pcm, more)
         else:
-            await self.play(source, pcm)
+            await self.play(source, pcm, more)
         if self.speaker.trouble:
             raise SatelliteError(self.speaker.trouble, code="room-unreachable")
 
-    async def play(self, source: AudioFormat, pcm: bytes) -> None:
+    async def play(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
         """Play `pcm` after what is being heard, in no conversation; returns when it has been heard, or dropped."""
         if self.speaker is None:
             return
         utterance = self.speaker.begin(source)
         self.speaker.feed(utterance, pcm)
-        utterance.end()
         try:
+            if more is not None:
+                await more.to(partial(self._feed, utterance))
+            utterance.end()
             await utterance.over.wait()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TextToSpeechError):
             utterance.drop()
             raise
+
+    async def _feed(self, utterance: Utterance, pcm: bytes) -> None:
+        if self.speaker is not None:
+            self.speaker.feed(utterance, pcm)
 
     def lend(self, guest: Guest, words: str) -> None:
         """Let `guest` drive the room from now on; `words` say who that is."""

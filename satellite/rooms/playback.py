@@ -1,7 +1,7 @@
 """Sound on its way to a room, no faster than it is heard but for a small lead, so that it can be stopped."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 
 from satellite.audio import AudioFormat
+from satellite.errors import SatelliteError
 
 _CHUNK_BYTES = 2304
 """Audio an event, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
@@ -28,6 +29,44 @@ class Peer(Protocol):
 
     def abort(self) -> None:
         """End it: it cannot go on."""
+
+
+class Making:
+    """Takes sound piece by piece; every room hears it from its beginning, as fast as it plays or as it is made."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._over = False
+        self._failure: SatelliteError | None = None
+        self._grown = asyncio.Event()
+
+    async def fill(self, sound: AsyncIterator[bytes]) -> None:
+        """Take all of `sound`; what breaks it is raised in the rooms, behind what was made."""
+        try:
+            async for pcm in sound:
+                self._pieces.append(pcm)
+                self._tell()
+        except SatelliteError as error:
+            self._failure = error
+        finally:
+            self._over = True
+            self._tell()
+
+    async def to(self, play: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand the sound to `play` from its beginning to its end."""
+        at = 0
+        while at < len(self._pieces) or not self._over:
+            if at < len(self._pieces):
+                await play(self._pieces[at])
+                at += 1
+            else:
+                await self._grown.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _tell(self) -> None:
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
 
 
 class Playback:
@@ -58,12 +97,14 @@ class Playback:
             return 0.0
         return min(self._sent_seconds, asyncio.get_running_loop().time() - self._began_at)
 
-    async def play(self, source: AudioFormat, pcm: bytes) -> None:
-        """Send `pcm`; returns when all but the lead of it has been heard."""
+    async def play(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
+        """Send `pcm`, and `more` behind it; returns when all but the lead of it has been heard."""
         if self._source is None:
             await self._start(source)
         assert self._fitter is not None
         await self._pace(self._fitter.fit(pcm))
+        if more is not None:
+            await more.to(lambda piece: self.play(source, piece))
 
     async def finish(self) -> None:
         """End the sound and wait until it has been heard, or should have been."""

@@ -1,0 +1,91 @@
+"""What is spoken in windows is understood as well as what is spoken as a whole."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satellite.audio import AudioFormat, Converter
+from satellite.config import Stt, Tts
+from satellite.engines import Voice, VoiceChoice
+from satellite.engines.piper import PiperVoice
+from satellite.engines.stt import WhisperTranscriber
+from satellite.engines.tts import PiperSynthesizer
+from satellite.engines.vits.network import Samples, Sentence
+from satellite.engines.worker import Worker
+from satellite.errors import Stage
+from satellite.models.demo import JOE, TINY_EN
+from satellite.models.store import Store
+from tests.test_engines_vits import session
+from tests.vits_graphs import with_outputs
+
+pytestmark = pytest.mark.models
+
+SENTENCES = (
+    "The kitchen window is still open, and it is raining.",
+    "Would you like me to turn down the heating in the living room this evening?",
+    "The washing machine is done, the front door is locked, and dinner will be ready in a few minutes.",
+)
+
+
+@pytest.fixture(scope="module")
+def whisper(models_directory: Path) -> Iterator[WhisperTranscriber]:
+    """The demo model."""
+    worker = Worker(Stage.STT)
+    loaded = WhisperTranscriber(Stt(threads=2), TINY_EN, worker)
+    loaded.load(Store(models_directory).path(TINY_EN))
+    yield loaded
+    worker.close()
+
+
+def words(whisper: WhisperTranscriber, pcm: bytes, rate: int) -> list[str]:
+    """Return what is understood of 16-bit mono sound."""
+    converter = Converter(AudioFormat(rate))
+    canonical = converter.convert(pcm) + converter.flush()
+    heard = asyncio.run(whisper.transcribe(canonical, speech=[1.0] * (len(canonical) // 1024)))
+    return re.findall(r"[a-z']+", heard.text.lower())
+
+
+def loud(samples: Samples) -> bytes:
+    """Return samples as PCM, at a usual level."""
+    return bytes((np.clip(samples * (0.8 / np.abs(samples).max()), -1, 1) * 32767).astype(np.int16).tobytes())
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_windows_are_understood_as_the_whole_is(models_directory: Path, whisper: WhisperTranscriber, text: str) -> None:
+    """The same noise, once by the unsplit graph and once in windows: the same words, and but for one those that were said."""
+    file = Store(models_directory).file(JOE, ".onnx")
+    piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
+    assert piper._network is not None
+    names = piper._network._front_outputs
+    (feed,) = piper.feeds(text, Tts(noise_scale=0.3, noise_w_scale=0), None)
+    whole, *latent = session(with_outputs(file.read_bytes(), names)).run(None, dict(feed))
+    sentence = Sentence(piper._network, dict(zip(names, latent, strict=True)))
+    windows = [sentence.samples(at, min(at + 16, sentence.frames)) for at in range(0, sentence.frames, 16)]
+    heard = [words(whisper, loud(samples), 22_050) for samples in (whole.reshape(-1), np.concatenate(windows))]
+    assert heard[0] == heard[1]
+    assert len(set(re.findall(r"[a-z']+", text.lower())).difference(heard[0])) <= 1
+
+
+def test_what_is_spoken_is_understood(models_directory: Path, whisper: WhisperTranscriber) -> None:
+    """From text to sound as it is sent: beginning trimmed, gain applied, several sentences in one stream."""
+    file = Store(models_directory).file(JOE, ".onnx")
+    worker = Worker(Stage.TTS)
+    files = [(Voice("joe", ("en_US",), (), ""), file)]
+    settings = Tts(noise_scale=0, noise_w_scale=0, threads=2)
+    piper = PiperSynthesizer(settings, lambda: files, models_directory / ".parts", worker)
+    piper.load()
+    text = " ".join(SENTENCES)
+
+    async def spoken() -> list[bytes]:
+        speaker = await piper.speaker(VoiceChoice())
+        return [pcm async for pcm in speaker.speak(text)]
+
+    windows = asyncio.run(spoken())
+    assert len(windows) > 3
+    assert np.abs(np.frombuffer(windows[0], np.int16)[: round(0.02 * 22_050)]).max() > 100
+    assert words(whisper, b"".join(windows), 22_050) == re.findall(r"[a-z']+", text.lower())
+    worker.close()
