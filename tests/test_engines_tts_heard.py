@@ -56,7 +56,7 @@ def loud(samples: Samples) -> bytes:
 
 @pytest.mark.parametrize("text", SENTENCES)
 def test_windows_are_understood_as_the_whole_is(models_directory: Path, whisper: WhisperTranscriber, text: str) -> None:
-    """The same noise, once by the unsplit graph and once in windows: the same words, and but for one those that were said."""
+    """The same noise, once by the unsplit graph and once in windows: the same words, all but one of them as said."""
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
     assert piper._network is not None

@@ -252,7 +252,10 @@ class RemoteSpeaker:
         return sound, pcm
 
     async def _next(self, sound: _Sound) -> bytes | None:
-        format_, pcm = await anext(sound, (None, None))
+        try:
+            format_, pcm = await anext(sound)
+        except StopAsyncIteration:  # CPython 3.11 fails with a tuple as the default of anext
+            return None
         if pcm and format_ != self.format:
             raise SatelliteError(f"has {self.voice.name} in another format: {format_}")
         return pcm
