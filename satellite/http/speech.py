@@ -28,7 +28,7 @@ from satellite.turn.request import RunRequest, Speech
 _FORMS = (*BY_MEDIA_TYPE, "application/json")
 
 _SOUND: dict[str, Any] = {
-    "description": "The sound, streamed from the first clause on; in JSON whole, as a WAV file",
+    "description": "The sound, streamed from inside the first sentence on; in JSON whole, as a WAV file",
     "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in BY_MEDIA_TYPE},
 }
 
