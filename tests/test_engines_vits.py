@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,27 @@ def test_the_hop_is_found_out() -> None:
         if "hop" in name or "several" in name
     }
     assert hops == {"several speakers": 256, "low quality, hop 128": 128, "hop 300": 300}
+
+
+def test_what_a_window_needs_beside_it_is_told_by_the_kernels() -> None:
+    """Two kernels of five see four frames; with fewer frames, the windows sound otherwise."""
+    model = VOICES["one speaker"]
+    parts = split(model)
+    assert parts.flow_reach == (4, 4)
+    assert parts.decoder_reach == (5, 5)
+    ids = list(range(60))
+    network = in_parts(model, feed(ids), feed(ids[:30]))
+    for lacking in ({"flow_left": 0}, {"flow_right": 0}, {"decoder_left": 0}, {"decoder_right": 0}):
+        network.shape = replace(in_parts(model, feed(ids), feed(ids[:30])).shape, **lacking)  # type: ignore[arg-type]  # numbers
+        assert difference(model, network, feed(ids), [16]) > 1e-3
+
+
+@pytest.mark.models
+def test_a_real_flow_and_decoder_see_as_far_as_their_paper_says(models_directory: Path) -> None:
+    """Four couplings of four kernels of five, and HiFi-GAN's."""
+    parts = split(Store(models_directory).file(JOE, ".onnx").read_bytes())
+    assert parts.flow_reach == (32, 32)
+    assert parts.decoder_reach == (12, 12)
 
 
 def test_each_speaker_has_a_voice_of_his_own() -> None:
