@@ -98,6 +98,14 @@ def test_tts_is_judged_by_its_worst_length_too() -> None:
     assert verdicts[worst] == "missed by 20.0 ms (20 %)"
 
 
+def test_the_first_audible_sound_must_come_in_a_third_of_the_time() -> None:
+    """In the median and in the 95th percentile."""
+    marked = "TTS, whole text: first audible sound, {} at most a third of theirs"
+    for ours, text in ((33.0, "reached"), (50.0, "missed by 16.7 ms (50 %)")):
+        verdicts = _texts(list(marks.tts_verdicts(_tts(ours=ours, theirs=100.0))))
+        assert {verdicts[marked.format(figure)] for figure in ("median", "p95")} == {text}
+
+
 def test_saying_less_is_a_missed_mark() -> None:
     """Nobody wins by leaving out a part of the text."""
     result = _tts()
@@ -135,7 +143,7 @@ def test_the_json_is_complete() -> None:
     assert described["stt"][0]["word_errors"]["theirs"] == {"errors": 5, "words": 100, "percent": 5.0}
     assert described["tts"][0]["by_reply"]["1 s"]["first_audio_ms"]["ours"]["median"] == 20.0
     assert described["memory"] is None
-    assert len(described["verdicts"]) == 9
+    assert len(described["verdicts"]) == 10
     assert described["failures"] == []
 
 
