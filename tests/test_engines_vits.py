@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,8 @@ def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "are damaged, and are made anew" in caplog.text
     assert (home / "flow.onnx").stat().st_mtime_ns != made_at
     write(file, VOICES["hop 300"], CONFIG)
+    (parts / ".new-abandoned").mkdir()
+    os.utime(parts / ".new-abandoned", (0, 0))
     assert len(sound(loaded(file, parts))) > 1
     assert [one.name for one in parts.iterdir()] == [digest_of(file)]
 

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ _VERSION = 2
 """Of how voices are cut and measured; parts of another one are made anew."""
 
 _DESCRIPTION = "parts.json"
+_UNFINISHED = ".new-"
+_ABANDONED_SECONDS = 3600.0
+"""After this long nobody is at work on unfinished parts any more: whoever was has been killed."""
+
 _NAMES = ("front", "flow", "decoder")
 
 Session = Callable[[Path], Any]
@@ -44,7 +49,7 @@ def network(voice: Path, digest: str, folder: Path, session: Session, feeds: Fee
         return Network(front, flow, decoder, shape)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     except OSError as error:
         _LOGGER.warning("voice %s is cut anew at every start: %s cannot be written: %s", voice.stem, folder, error)
         new = Path(tempfile.mkdtemp(prefix="satellite-voice-"))
@@ -118,6 +123,9 @@ def _keep(new: Path, home: Path, voice: Path, found: Network, hashes: dict[str, 
         for other in home.parent.glob(f"*/{_DESCRIPTION}"):
             if other.parent != home and _is_stale(other, voice):
                 shutil.rmtree(other.parent, ignore_errors=True)
+        for left in home.parent.glob(f"{_UNFINISHED}*"):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     except OSError as error:  # another process was faster, or the disk is full
         _LOGGER.warning("the parts of voice %s could not be kept: %s", voice.stem, error)
 
