@@ -179,7 +179,7 @@ class Endpoint(Settings):
     complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)
     """Silence that ends a command whose words leave nothing open; a client's vad_sensitivity scales all four."""
 
-    provisional_silence_seconds: float = Field(0.1, ge=0.03, le=5)
+    provisional_silence_seconds: float = Field(0.06, ge=0.03, le=5)
     """Silence after which the answer is prepared, in case the command is over; nothing of it leaves before that."""
 
     no_speech_seconds: Seconds = 5.0

@@ -48,6 +48,7 @@ class Engine:
     context_tokens = None
     voice = Voice("joe", ("en",), (), "")
     format = FORMAT
+    identity = "joe"
 
     async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **_: Any) -> Transcription:
         """Take a while."""
@@ -71,10 +72,10 @@ class Engine:
         """Have one voice."""
         return self
 
-    async def speak(self, text: str) -> bytes:
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """Take a while, and be heard for a second."""
         await asyncio.sleep(TTS_SECONDS)
-        return bytes(2 * RATE)
+        yield bytes(2 * RATE)
 
     def prepare(self, messages: Sequence[Message]) -> None:
         """Nothing to do."""

@@ -26,7 +26,7 @@ class EndpointSettings:
     least_silence_seconds: float = 0.5
     sentence_silence_seconds: float = 0.75
     complete_silence_seconds: float = 0.3
-    provisional_silence_seconds: float = 0.1
+    provisional_silence_seconds: float = 0.06
     no_speech_seconds: float = 5.0
     max_command_seconds: float = 15.0
 
