@@ -209,7 +209,7 @@ def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
     """The first sound leaves when the work that began at the pause is done."""
     engine = Engine({0: LIGHTS}, stt_seconds=0.5)
     told = run_virtually(converse(engine, speech(40)))
-    began_at = told.speech_ended_at + 4 * WINDOW_SECONDS  # the first window at which it is silent for 0.1 s
+    began_at = told.speech_ended_at + 2 * WINDOW_SECONDS  # the shortest pause that may be the end
     assert told.at(Speech) - began_at <= 0.5 + CHAT_SECONDS + TTS_SECONDS + ORCHESTRATION_SECONDS
 
 
@@ -217,7 +217,7 @@ def test_the_words_end_the_command_between_two_windows() -> None:
     """They may come when it is silent for long enough already: nobody waits for more audio then."""
     engine = Engine({0: LIGHTS}, stt_seconds=0.25)
     told = run_virtually(converse(engine, speech(40)))
-    began_at = told.speech_ended_at + 4 * WINDOW_SECONDS
+    began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
     assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(0.25, abs=ORCHESTRATION_SECONDS)
 
 
