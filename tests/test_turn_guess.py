@@ -215,10 +215,10 @@ def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
 
 def test_the_words_end_the_command_between_two_windows() -> None:
     """They may come when it is silent for long enough already: nobody waits for more audio then."""
-    engine = Engine({0: LIGHTS}, stt_seconds=0.25)
+    engine = Engine({0: LIGHTS}, stt_seconds=0.3)
     told = run_virtually(converse(engine, speech(40)))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
-    assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(0.25, abs=ORCHESTRATION_SECONDS)
+    assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(0.3, abs=ORCHESTRATION_SECONDS)
 
 
 @pytest.mark.parametrize(
