@@ -44,6 +44,8 @@ KNOWING = (
     "satellite.bench.chat_bare",
     "satellite.bench.endpoint",
     "satellite.bench.rooms_again",
+    "satellite.bench.voice_run",  # the chat providers' greeting
+    "satellite.bench.wake_streams",
     "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
     "satellite.home_assistant.responder",
 )

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -50,21 +51,31 @@ class Bare:
         """Return the answer; the first word is the first that is not blank, as the daemon sends it."""
         began = time.monotonic()
         first_word_ms: float | None = None
-        words, done = "", False
+        words = ""
+        async with aclosing(self.deltas(text)) as deltas:
+            async for delta in deltas:
+                words += delta
+                if first_word_ms is None and words.strip():
+                    first_word_ms = (time.monotonic() - began) * 1000
+        complete_ms = (time.monotonic() - began) * 1000
+        if first_word_ms is None:
+            raise SatelliteError(f"{self._api.server} gave no answer", code="bench-request")
+        return Answered(first_word_ms, complete_ms, words.strip())
+
+    async def deltas(self, text: str) -> AsyncGenerator[str, None]:
+        """Yield the answer piece by piece; raises `SatelliteError` where it is not whole."""
         request = self._api.request(self._dialogue.prompt(Question(text))) | {"stream": True}
+        done = False
         async with self._client.stream("POST", "/api/chat", json=request) as response:
             async for line in response.aiter_lines():
                 part = json.loads(line)
                 if "error" in part:
                     raise SatelliteError(f"{self._api.server}: {part['error']}", code="bench-request")
-                words += part["message"].get("content", "")
                 done = done or part["done"]
-                if first_word_ms is None and words.strip():
-                    first_word_ms = (time.monotonic() - began) * 1000
-        complete_ms = (time.monotonic() - began) * 1000
-        if first_word_ms is None or not done:
+                if delta := part["message"].get("content", ""):
+                    yield delta
+        if not done:
             raise SatelliteError(f"{self._api.server} gave no whole answer", code="bench-request")
-        return Answered(first_word_ms, complete_ms, words.strip())
 
 
 @dataclass(frozen=True, slots=True)

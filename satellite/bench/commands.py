@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from satellite.bench.report import Report
     from satellite.bench.runner import Runner
 
-_PARTS = ("stt", "tts", "memory", "chat", "endpoint", "rooms", "http")
+_PARTS = ("voice", "stt", "tts", "wake", "memory", "chat", "endpoint", "rooms", "http")
 
 _LONGEST_IDLE_SECONDS = 86_400.0
 
@@ -30,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=_count, metavar="N", help="how often each is measured (default: a clip 3, a reply 10 times)"
     )
+    voice = parser.add_argument_group("voice")
+    voice.add_argument(
+        "--limit",
+        type=_count,
+        metavar="N",
+        help="how many recordings are played (default: all of a folder, 20 of the synthetic ones)",
+    )
+    voice.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw where the time goes")
     _add_chat_arguments(parser)
     parser.add_argument_group("rooms").add_argument(
         "--rooms",
@@ -97,6 +105,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from satellite.bench.rivals import cache_folder
     from satellite.bench.rooms_run import RoomsPlan
     from satellite.bench.runner import Plan, Runner
+    from satellite.bench.voice_run import VoicePlan
     from satellite.demo import pull_demo_models
     from satellite.models.store import Store
 
@@ -104,8 +113,16 @@ def _runner(args: argparse.Namespace) -> "Runner":
     store = Store(configfile.load(args.config).models.directory)
     pull_demo_models(store, console)
     chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
-    rooms = RoomsPlan(args.rooms)
-    plan = Plan(args.parts or _PARTS, args.corpus, args.realtime, args.repeats, not args.no_rivals, chat, rooms)
+    plan = Plan(
+        args.parts or _PARTS,
+        args.corpus,
+        args.realtime,
+        args.repeats,
+        rivals=not args.no_rivals,
+        chat=chat,
+        rooms=RoomsPlan(args.rooms),
+        voice=VoicePlan(args.limit),
+    )
     return Runner(plan, store, cache_folder(), console)
 
 
@@ -119,12 +136,23 @@ async def _interruptible(runner: "Runner") -> "Report":
 
 
 def _show(report: "Report", args: argparse.Namespace) -> None:
+    from satellite.bench import voice_report
     from satellite.bench.report import markdown
 
     text = markdown(report, mismatches=args.mismatches)
     if args.output:
-        try:
-            args.output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise SatelliteError(f"{args.output} cannot be written: {error}", code="bad-output") from error
-    print(json.dumps(report.described(), ensure_ascii=False) if args.json else text, end="\n" if args.json else "")
+        _write(args.output, text)
+    if args.picture and report.voice:
+        _write(args.picture, voice_report.svg(report.voice))
+    if not args.json:
+        print(text, end="")
+        return
+    described = report.described_voice() if list(args.parts) == ["voice"] else report.described()
+    print(json.dumps(described, ensure_ascii=False))
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SatelliteError(f"{file} cannot be written: {error}", code="bad-output") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.bench import chat_report, endpoint_report, http_report, marks, rivals, rooms_report
+from satellite.bench import chat_report, endpoint_report, http_report, marks, rivals, rooms_report, voice_report
 from satellite.bench.chat_run import ChatResult
 from satellite.bench.endpoint import EndpointResult
 from satellite.bench.http import HttpResult
@@ -15,6 +15,8 @@ from satellite.bench.rooms import RoomsResult
 from satellite.bench.stats import Compared, Summary
 from satellite.bench.stt import SttResult
 from satellite.bench.tts import TtsFigures, TtsResult
+from satellite.bench.voice import VoiceResult
+from satellite.bench.wake import WakeResult
 from satellite.bench.words import WordErrors
 
 Row = Sequence[str]
@@ -33,6 +35,8 @@ class Report:
     our_versions: dict[str, str]
     their_versions: dict[str, str]
     load_at_end: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    voice: VoiceResult | None = None
+    wake: WakeResult | None = None
     stt: list[SttResult] = field(default_factory=list)
     tts: list[TtsResult] = field(default_factory=list)
     memory: MemoryResult | None = None
@@ -49,13 +53,17 @@ class Report:
         of_stt = [failure for stt in self.stt for failure in stt.failures]
         of_tts = [failure for tts in self.tts for failure in tts.failures]
         of_chat = self.chat.failures if self.chat else ()
-        return [*self.problems, *of_stt, *of_tts, *of_chat, *(self.rooms.problems if self.rooms else ())]
+        of_voice = self.voice.failures if self.voice else ()
+        of_rooms = self.rooms.problems if self.rooms else ()
+        return [*self.problems, *of_voice, *of_stt, *of_tts, *of_chat, *of_rooms]
 
     @property
     def verdicts(self) -> list[Verdict]:
         """Every mark that could be judged."""
-        found = [verdict for stt in self.stt for verdict in marks.stt_verdicts(stt)]
+        found = list(marks.voice_verdicts(self.voice)) if self.voice else []
+        found += [verdict for stt in self.stt for verdict in marks.stt_verdicts(stt)]
         found += [verdict for tts in self.tts for verdict in marks.tts_verdicts(tts)]
+        found += marks.wake_verdicts(self.wake) if self.wake else ()
         found += marks.memory_verdicts(self.memory) if self.memory else ()
         found += marks.chat_verdicts(self.chat) if self.chat else ()
         found += marks.endpoint_verdicts(self.endpoint) if self.endpoint else ()
@@ -71,11 +79,9 @@ class Report:
     def described(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
-            "began": self.began,
-            "machine": self.machine.described(),
-            "threads": self.threads,
-            "load_average": {"start": _loads(self.load_at_start), "end": _loads(self.load_at_end)},
-            "versions": {"ours": self.our_versions, "theirs": self.their_versions},
+            **self._circumstances(),
+            "voice": self.voice.described() if self.voice else None,
+            "wake": self.wake.described() if self.wake else None,
             "stt": [result.described() for result in self.stt],
             "tts": [result.described() for result in self.tts],
             "memory": self.memory.described() if self.memory else None,
@@ -86,6 +92,23 @@ class Report:
             "verdicts": [verdict.described() for verdict in self.verdicts],
             "unjudged": self.unjudged,
             "failures": self.failures,
+        }
+
+    def described_voice(self) -> dict[str, Any]:
+        """Return voice to voice alone for JSON: both sides, and the machine with all that was around."""
+        voice = self.voice.described() if self.voice else {"satellite": None, "rival": None}
+        circumstances = self._circumstances()
+        machine = circumstances.pop("machine") | circumstances
+        verdicts = [verdict.described() for verdict in self.verdicts]
+        return voice | {"machine": machine, "verdicts": verdicts, "failures": self.failures}
+
+    def _circumstances(self) -> dict[str, Any]:
+        return {
+            "began": self.began,
+            "machine": self.machine.described(),
+            "threads": self.threads,
+            "load_average": {"start": _loads(self.load_at_start), "end": _loads(self.load_at_end)},
+            "versions": {"ours": self.our_versions, "theirs": self.their_versions},
         }
 
 
@@ -100,6 +123,10 @@ def markdown(report: Report, *, mismatches: bool = False) -> str:
         lines += ["", "## Marks", "", *_verdict_table(report.verdicts)]
     if report.unjudged:
         lines += ["", "Too much noise to judge:", "", *(f"- {mark}" for mark in report.unjudged)]
+    if report.voice:
+        lines += ["", *_voice_section(report.voice)]
+    if report.wake:
+        lines += ["", *_section("Wake word", _WAKE, voice_report.wake_tables(report.wake))]
     for stt in report.stt:
         lines += ["", *_stt_section(stt)]
         if mismatches:
@@ -139,6 +166,15 @@ def _head(report: Report) -> Iterator[str]:
 def _verdict_table(verdicts: Sequence[Verdict]) -> Iterator[str]:
     rows = [(v.mark, f"{v.ours:.1f}", f"{v.limit:.1f}", v.unit, v.text) for v in verdicts]
     return table(("mark", "ours", "limit", "unit", "verdict"), rows)
+
+
+def _voice_section(voice: VoiceResult) -> Iterator[str]:
+    words = f"Corpus: {voice.corpus}. satellite: a room of the daemon's."
+    if voice.theirs:
+        words += f" rival: {voice_report.RIVAL}."
+    yield from _section("Voice to voice", words, voice_report.tables(voice))
+    if drawn := voice_report.waterfall(voice):
+        yield from ("", "The command in the middle:", "", "```", *drawn, "```")
 
 
 def _stt_section(stt: SttResult) -> Iterator[str]:
@@ -227,6 +263,7 @@ def _memory_row(name: str, first: Memory | None, worked: Memory) -> Row:
 
 
 _HTTP = "Clients in another process on the same machine, each with a connection that is kept."
+_WAKE = "One process an engine, streams in turn, CPU time of the whole process."
 _ROOMS = "Satellites that stream all the time, in another process on the same machine."
 
 

@@ -49,7 +49,7 @@ def environment(folder: Path, name: str = "official", requirements: Sequence[str
 
 
 def _call(arguments: list[str]) -> str:
-    done = subprocess.run(arguments, capture_output=True, text=True, env=_environment(offline=False), check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment_of(offline=False), check=False)
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).splitlines()[-8:])
         raise SatelliteError(
@@ -95,10 +95,10 @@ def _command(name: str, python: Path, port: int, options: dict[str, str]) -> Com
     module = name.replace("-", "_")
     words = [word for option in options.items() for word in option]
     arguments = [str(python), "-m", module, *words, "--local-files-only"]
-    return Command(name, port, arguments, _environment(offline=True))
+    return Command(name, port, arguments, environment_of(offline=True))
 
 
-def _environment(*, offline: bool) -> dict[str, str]:
-    """Return our environment without what would reach into theirs."""
+def environment_of(*, offline: bool) -> dict[str, str]:
+    """Return our environment variables without those that would reach into theirs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_MEDDLING)}
     return kept | {"HF_HUB_OFFLINE": "1"} if offline else kept

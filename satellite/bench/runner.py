@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from wyoming.asr import Transcript
 
-from satellite.bench import endpoint, http, machine, memory, microvad, own, rivals, stt, synthetic, tts
+from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.bench import endpoint, http, machine, memory, microvad, own, rivals, stt, synthetic, tts, wake
 from satellite.bench.chat_run import ChatBench, ChatPlan
 from satellite.bench.chat_servers import Daemons
 from satellite.bench.contest import Pair
@@ -20,16 +21,23 @@ from satellite.bench.rooms import RoomsResult
 from satellite.bench.rooms_house import Home
 from satellite.bench.rooms_run import RoomsBench, RoomsPlan, cached_sounds
 from satellite.bench.server import Server, connected, receive, started
+from satellite.bench.voice import VoiceResult
+from satellite.bench.voice_run import RivalPythons, VoiceBench, VoicePlan
+from satellite.bench.wake import WakeResult
 from satellite.config import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo
 from satellite.models.store import Store
 
-PARTS = ("stt", "tts", "memory", "chat", "endpoint", "rooms", "http")
+PARTS = ("voice", "stt", "tts", "wake", "memory", "chat", "endpoint", "rooms", "http")
 _BESIDE_RIVALS = ("stt", "tts", "memory")
+"""Parts that share a daemon, and the official servers beside it."""
+
+_OVER_A_CORPUS = ("voice", *_BESIDE_RIVALS, "endpoint")
 
 _STT_REPEATS = 3
 _TTS_REPEATS = 10
+_WAKE_REPEATS = 3
 _WORK_ROUNDS = 3
 _QUESTION = "What is the capital of France?"
 
@@ -53,11 +61,11 @@ class Plan:
 
     chat: ChatPlan = field(default_factory=ChatPlan)
     rooms: RoomsPlan = field(default_factory=RoomsPlan)
+    voice: VoicePlan = field(default_factory=VoicePlan)
 
-    @property
-    def beside_rivals(self) -> bool:
-        """Whether anything is measured for which there are official servers."""
-        return any(part in _BESIDE_RIVALS for part in self.parts)
+    def any_of(self, *parts: str) -> bool:
+        """Whether any of some parts is measured."""
+        return any(part in parts for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +92,10 @@ class Runner:
 
     async def run(self) -> Report:
         """Return what was found; raises `SatelliteError` when nothing could be measured."""
-        beside_rivals = self._plan.beside_rivals
-        python = await asyncio.to_thread(self._official) if self._plan.rivals and beside_rivals else None
-        corpus = await asyncio.to_thread(self._corpus) if beside_rivals or "endpoint" in self._plan.parts else None
+        plan = self._plan
+        official = plan.rivals and plan.any_of("voice", *_BESIDE_RIVALS)
+        python = await asyncio.to_thread(self._official) if official else None
+        corpus = await asyncio.to_thread(self._corpus) if plan.any_of(*_OVER_A_CORPUS) else None
         report = Report(
             began=machine.now(),
             machine=machine.this_machine(),
@@ -96,24 +105,34 @@ class Runner:
             their_versions=rivals.versions(python) if python else {},
         )
         with TemporaryDirectory(prefix="satellite-bench-") as folder:
-            if corpus and beside_rivals:
-                async with self._running(python, Path(folder)) as servers:
-                    first = await self._first_memory(servers, corpus)
-                    await self._measure(servers, corpus, first, Path(folder), report)
-            if "chat" in self._plan.parts:
-                await self._measure_chat(Path(folder), report)
-            if corpus and "endpoint" in self._plan.parts:
-                with _noted(report):
-                    report.endpoint = await self._measure_endpoint(corpus, report)
-            if "rooms" in self._plan.parts:
-                with _noted(report):
-                    report.rooms = await self._measure_rooms(Path(folder))
-            if "http" in self._plan.parts:
-                with _noted(report), self._console.status("http"):
-                    models = self._store.directory
-                    report.http = await http.measure(Path(folder), models, self._threads, repeats=self._plan.repeats)
+            await self._parts(python, corpus, Path(folder), report)
         report.load_at_end = machine.load()
         return report
+
+    async def _parts(self, python: Path | None, corpus: Corpus | None, folder: Path, report: Report) -> None:
+        plan = self._plan
+        if corpus and "voice" in plan.parts:
+            with _noted(report):
+                report.voice = await self._measure_voice(corpus, python, folder)
+        if corpus and plan.any_of(*_BESIDE_RIVALS):
+            async with self._running(python, folder) as servers:
+                first = await self._first_memory(servers, corpus)
+                await self._measure(servers, corpus, first, folder, report)
+        if "wake" in plan.parts:
+            with _noted(report):
+                report.wake = await self._measure_wake()
+        if "chat" in plan.parts:
+            await self._measure_chat(folder, report)
+        if corpus and "endpoint" in plan.parts:
+            with _noted(report):
+                report.endpoint = await self._measure_endpoint(corpus, report)
+        if "rooms" in plan.parts:
+            with _noted(report):
+                report.rooms = await self._measure_rooms(folder)
+        if "http" in plan.parts:
+            with _noted(report), self._console.status("http"):
+                models = self._store.directory
+                report.http = await http.measure(folder, models, self._threads, repeats=plan.repeats)
 
     def _official(self) -> Path:
         with self._console.status("installing the official servers (once)"):
@@ -139,7 +158,7 @@ class Runner:
                 if python is None:
                     servers = _Servers(ours)
                 else:
-                    whisper = rivals.speech_to_text(python, self._store.path(demo.TINY_EN), self._threads)
+                    whisper = rivals.speech_to_text(python, self._whisper(), self._threads)
                     piper = rivals.text_to_speech(python, self._voice())
                     servers = _Servers(
                         ours,
@@ -204,6 +223,33 @@ class Runner:
             )
             report.chat = await bench.measure()
 
+    async def _measure_voice(self, corpus: Corpus, python: Path | None, folder: Path) -> VoiceResult:
+        with self._console.status("voice") as status:
+            pythons = None
+            if python:
+                status.update("voice: installing microVAD (once)")
+                vad = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
+                pythons = RivalPythons(python, vad)
+            clips = self._plan.voice.chosen(corpus, synthetic=self._plan.corpus is None)
+            bench = VoiceBench(folder, self._store, self._threads, pythons, status.update)
+            words = await asyncio.to_thread(endpoint.whisper_word_starts, self._whisper(), self._threads)
+            return await bench.measure(corpus.name, clips, words)
+
+    def _whisper(self) -> Path:
+        return self._store.path(demo.TINY_EN)
+
+    async def _measure_wake(self) -> WakeResult:
+        with self._console.status("wake word") as status:
+            rival: Path | None = None
+            if self._plan.rivals:
+                status.update("wake word: installing pyopen-wakeword (once)")
+                rival = await asyncio.to_thread(rivals.environment, self._cache, "wake", wake.REQUIREMENTS)
+            sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
+            pcm = read_wav(sounds.wake_word) + bytes(BYTES_PER_SECOND)
+            models = self._store.directory / "wake" / "openwakeword"
+            repeats = self._plan.repeats or _WAKE_REPEATS
+            return await wake.measure(models, pcm, rival, repeats=repeats, on_status=status.update)
+
     async def _measure_endpoint(self, corpus: Corpus, report: Report) -> endpoint.EndpointResult:
         rival: Path | None = None
         with self._console.status("endpoint") as status:
@@ -211,9 +257,10 @@ class Runner:
                 status.update("endpoint: installing microVAD (once)")
                 with _noted(report):
                     rival = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
-            model = self._store.path(demo.TINY_EN)
-            words = await asyncio.to_thread(endpoint.whisper_word_starts, model, self._threads)
-            understand = await asyncio.to_thread(endpoint.our_understanding, model, demo.TINY_EN, self._threads)
+            words = await asyncio.to_thread(endpoint.whisper_word_starts, self._whisper(), self._threads)
+            understand = await asyncio.to_thread(
+                endpoint.our_understanding, self._whisper(), demo.TINY_EN, self._threads
+            )
             return await endpoint.measure(
                 corpus, words, understand, rival, on_progress=lambda what: status.update(f"endpoint: {what}")
             )

@@ -11,8 +11,11 @@ from satellite.bench.corpus import Clip
 
 PAUSES_MS = (300, 500, 800)
 
-_TAIL_SECONDS = 2.5
+TAIL_SECONDS = 4.0
 """Room tone behind every clip: longer than anybody waits for more."""
+
+_LEAST_TONE = 4.0
+"""Of a sample, in the mean: -78 dBFS, since no room and no microphone is quite silent."""
 
 _FRAME = RATE // 100
 _QUIET_SAMPLES = RATE // 5
@@ -80,12 +83,13 @@ def speech_bounds(samples: Samples) -> tuple[float, float]:
 
 
 def room_tone(samples: Samples, length: int, chance: np.random.Generator) -> Samples:
-    """Return noise with the level and the spectrum of the quietest fifth of a second."""
+    """Return noise with the level and the spectrum of the quietest fifth of a second, or hardly audible noise."""
     size = min(_QUIET_SAMPLES, len(samples))
     starts = range(0, len(samples) - size + 1, _QUIET_STEP)
     quiet = min((samples[start : start + size].astype(np.float64) for start in starts), key=_power)
     window = np.hanning(size)
     spectrum = np.abs(np.fft.rfft(quiet * window)) / np.sqrt(np.sum(np.square(window)))
+    spectrum = np.maximum(spectrum, _LEAST_TONE)
     noise = np.fft.rfft(chance.standard_normal(length))
     shape = np.interp(np.linspace(0, 1, len(noise)), np.linspace(0, 1, len(spectrum)), spectrum)
     return np.clip(np.fft.irfft(noise * shape, length), -32768, 32767).astype(np.int16)
@@ -113,5 +117,5 @@ def _with_pauses(samples: Samples, pauses: Sequence[tuple[int, int]], chance: np
     for at, length_ms in pauses:
         pieces += [samples[done:at], room_tone(samples, length_ms * RATE // 1000, chance)]
         done = at
-    pieces += [samples[done:], room_tone(samples, int(_TAIL_SECONDS * RATE), chance)]
+    pieces += [samples[done:], room_tone(samples, int(TAIL_SECONDS * RATE), chance)]
     return np.concatenate(pieces).tobytes()

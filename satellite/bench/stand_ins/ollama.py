@@ -132,6 +132,8 @@ class OllamaServer(HttpServer):
                 await exchange.reply(200, {"models": [self._described(name) for name in self.models]})
             case "GET" | "HEAD", "/api/version":
                 await exchange.reply(200, {"version": _VERSION})
+            case "GET", "/stand-in/asked":  # the real one tells nobody
+                await exchange.reply(200, {"asked": self._asked_for()})
             case "GET" | "HEAD", "/":
                 await exchange.reply(200, b"Ollama is running")
             case _:
@@ -162,6 +164,11 @@ class OllamaServer(HttpServer):
             "expires_at": timestamp(runner.expires_at()),
             "context_length": context,
         }
+
+    def _asked_for(self) -> list[str]:
+        """Return the last message of every conversation that it was sent, the oldest first."""
+        bodies = [exchange.body for exchange in self.exchanges if exchange.path == "/api/chat"]
+        return [str(body["messages"][-1]["content"]) for body in bodies if isinstance(body, dict) and body["messages"]]
 
     async def _show(self, exchange: Exchange) -> None:
         body = exchange.body if isinstance(exchange.body, dict) else {}

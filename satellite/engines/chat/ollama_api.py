@@ -21,7 +21,8 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 2.0
 _FOR_EVER = -1
 _UNLOAD_SECONDS = 10.0
-_GREETING = Message("user", "Hi")
+GREETING = Message("user", "Hi")
+"""What stands behind a prompt that is to be read and not answered."""
 
 
 class OllamaApi:
@@ -88,7 +89,7 @@ class OllamaApi:
         A few words of a user stand behind them: templates join those with the system prompt, and some refuse a prompt
         that has none.
         """
-        request = self.request([*messages, _GREETING], num_predict=1)
+        request = self.request([*messages, GREETING], num_predict=1)
         return await self._within(self._client.chat(**request), seconds)
 
     def parts(self, messages: Sequence[Message]) -> AsyncGenerator[Any, None]:

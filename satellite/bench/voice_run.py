@@ -1,0 +1,186 @@
+"""The voice part from beginning to end: processes, recordings, and who is asked when."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from satellite.bench import chat_servers, microvad, own, rivals
+from satellite.bench.chat_bare import Bare
+from satellite.bench.corpus import Clip, Corpus
+from satellite.bench.server import started
+from satellite.bench.splicing import Spliced, WordStarts, spliced
+from satellite.bench.voice import VoiceFigures, VoiceResult
+from satellite.bench.voice_rival import HomeAssistant
+from satellite.bench.voice_room import VoiceRoom
+from satellite.engines.chat.ollama_api import GREETING
+from satellite.errors import SatelliteError
+from satellite.models import demo
+from satellite.models.store import Store
+
+_SEED = 20_26
+_REST_SECONDS = 0.5
+"""Between two commands: what the one before has left behind must not slow the next."""
+
+_SYNTHETIC_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RivalPythons:
+    """Environments with the official servers, and with microVAD."""
+
+    official: Path
+    microvad: Path
+
+
+@dataclass(frozen=True, slots=True)
+class VoicePlan:
+    """How many recordings."""
+
+    limit: int | None = None
+    """None takes all of a folder, and 20 of the synthetic ones."""
+
+    def chosen(self, corpus: Corpus, *, synthetic: bool) -> Sequence[Clip]:
+        """Return the recordings to be played, from all over the corpus; those without words are left out."""
+        spoken = [clip for clip in corpus.clips if clip.words]
+        limit = self.limit or (_SYNTHETIC_LIMIT if synthetic else len(spoken))
+        count = min(limit, len(spoken))
+        return [spoken[number * len(spoken) // count] for number in range(count)]
+
+
+class VoiceBench:
+    """Plays recordings to our daemon, and to the official servers as Home Assistant would."""
+
+    def __init__(
+        self, folder: Path, store: Store, threads: int, pythons: RivalPythons | None, on_status: Callable[[str], None]
+    ) -> None:
+        """Without `pythons` ours alone is measured."""
+        self._folder = folder
+        self._store = store
+        self._threads = threads
+        self._pythons = pythons
+        self._on_status = on_status
+        self._asked = 0
+
+    async def measure(self, corpus: str, clips: Sequence[Clip], words: WordStarts) -> VoiceResult:
+        """Play every clip as it is to both sides in turn, then those with pauses in them to ours."""
+        recordings = await self._recordings(clips, words)
+        result = VoiceResult(corpus, theirs=VoiceFigures() if self._pythons else None)
+        self._on_status("voice: starting the servers")
+        async with AsyncExitStack() as stack:
+            url = await stack.enter_async_context(self._chat_server())
+            chat = chat_servers.asking_ollama(url) | {"history_tokens": 0}  # each command by itself, on both sides
+            room = await stack.enter_async_context(self._room(chat))
+            rival = await stack.enter_async_context(self._rival(chat)) if self._pythons else None
+            plain = [recording for recording in recordings if not recording.pauses_ms]
+            await self._plain(plain, room, rival, url, result)
+            paused = [recording for recording in recordings if recording.pauses_ms]
+            await self._spliced(paused, room, result)
+        if self._pythons and result.theirs:
+            self._on_status("voice: microVAD over the spliced recordings")
+            await _rival_spliced(self._pythons.microvad, paused, result.theirs)
+        return result
+
+    async def _recordings(self, clips: Sequence[Clip], words: WordStarts) -> list[Spliced]:
+        chance = np.random.default_rng(_SEED)
+        found: list[Spliced] = []
+        for number, clip in enumerate(clips, 1):
+            self._on_status(f"voice: words of {number} of {len(clips)} clips")
+            found += await asyncio.to_thread(spliced, clip, words, chance)
+        return [one for one in found if len(one.pauses_ms) < 2]
+
+    def _chat_server(self) -> Any:
+        threads = str(max(1, self._threads - 1))
+        words = ("--gguf", str(self._store.file(demo.SMOLLM2, ".gguf")), "--threads", threads)
+        return chat_servers.stand_in("ollama", *chat_servers.like_ollama(*words))
+
+    @asynccontextmanager
+    async def _room(self, chat: dict[str, Any]) -> AsyncIterator[VoiceRoom]:
+        """Run a room and the daemon that has dialled it."""
+        async with VoiceRoom(name="bench") as room:
+            settings: dict[str, Any] = {
+                "rooms": [{"name": "bench", "uri": room.uri, "follow_up": "never"}],
+                "commands": {"enabled": False},  # every command goes all the way
+                "chat": chat,
+            }
+            command = own.daemon(self._folder, self._store.directory, self._threads, settings=settings)
+            async with started(command) as server:
+                await chat_servers.ready(server)
+                await room.claimed_again()
+                yield room
+
+    @asynccontextmanager
+    async def _rival(self, chat: dict[str, Any]) -> AsyncIterator[HomeAssistant]:
+        assert self._pythons is not None
+        whisper = rivals.speech_to_text(self._pythons.official, self._store.path(demo.TINY_EN), self._threads)
+        piper = rivals.text_to_speech(self._pythons.official, self._store.file(demo.JOE, ".onnx"))
+        async with (
+            started(whisper) as stt,
+            started(piper) as tts,
+            microvad.listening(self._pythons.microvad) as vad,
+            Bare(chat) as bare,
+        ):
+            yield HomeAssistant(stt, tts, bare, vad)
+
+    async def _plain(
+        self,
+        recordings: Sequence[Spliced],
+        room: VoiceRoom,
+        rival: HomeAssistant | None,
+        url: str,
+        result: VoiceResult,
+    ) -> None:
+        """Play each recording to both sides, the order swapped with every recording; the first also uncounted."""
+        for number in range(-1, len(recordings)):
+            self._on_status(f"voice: {max(number, 0)} of {len(recordings)} commands")
+            recording = recordings[max(number, 0)]
+            for is_ours in (True, False) if number % 2 == 0 else (False, True):
+                side = result.ours if is_ours else result.theirs
+                if side is None:
+                    continue
+                await asyncio.sleep(_REST_SECONDS)
+                try:
+                    if is_ours:
+                        turn = await room.turn(recording, answered=True)
+                    else:
+                        assert rival is not None
+                        turn = await rival.turn(recording)
+                except (SatelliteError, OSError, TimeoutError) as error:
+                    result.failures.append(f"voice: {recording.name}: {error}")
+                    continue
+                asked = await self._questions(url)
+                if number >= 0:
+                    side.turns.append(turn)
+                    side.questions += asked
+
+    async def _questions(self, url: str) -> int:
+        """Return how many questions the chat server was asked since the last time."""
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            asked: list[str] = (await http.get("/stand-in/asked")).json()["asked"]
+        questions = sum(text != GREETING.content for text in asked)
+        new, self._asked = questions - self._asked, questions
+        return new
+
+    async def _spliced(self, recordings: Sequence[Spliced], room: VoiceRoom, result: VoiceResult) -> None:
+        for number, recording in enumerate(recordings):
+            self._on_status(f"voice: {number} of {len(recordings)} commands with pauses")
+            await asyncio.sleep(_REST_SECONDS)
+            try:
+                turn = await room.turn(recording, answered=False)
+            except (SatelliteError, OSError, TimeoutError) as error:
+                result.failures.append(f"voice: {recording.name}, {recording.pauses_ms} ms: {error}")
+                continue
+            result.ours.spliced[recording.pauses_ms[0]].append(turn.cut)
+
+
+async def _rival_spliced(python: Path, recordings: Sequence[Spliced], theirs: VoiceFigures) -> None:
+    """Judge Home Assistant's cuts by the clock of the audio: its rules know no other, and nothing need be played."""
+    found = await asyncio.to_thread(microvad.probabilities, python, [one.pcm for one in recordings])
+    for recording, speech in zip(recordings, found, strict=True):
+        end = microvad.ends_at(speech, microvad.SILENCES["default"])
+        theirs.spliced[recording.pauses_ms[0]].append(end is None or end < recording.speech_end_seconds)

@@ -1,0 +1,52 @@
+"""`python -m satellite.bench.wake_streams MODELS STREAMS FRAMES`: our wake word engine hears what comes by its input.
+
+The sound, canonical PCM, is heard over and over; CPU seconds of this process and the number of detections are printed
+as a JSON array.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from satellite.audio import BYTES_PER_SECOND
+from satellite.bench.wake import FRAME_SECONDS
+from satellite.config import Wake
+from satellite.engines.openwakeword import OpenWakeWordEngine
+from satellite.engines.worker import Worker
+from satellite.errors import Stage
+
+_FRAME_BYTES = int(FRAME_SECONDS * BYTES_PER_SECOND)
+_WORDS = ("okay_nabu",)
+
+
+async def heard(models: Path, pcm: bytes, streams: int, frames: int) -> tuple[float, int]:
+    """Return CPU seconds and detections of so many frames in each of so many streams, by the daemon's own way."""
+    worker = Worker(Stage.WAKE)
+    try:
+        engine = OpenWakeWordEngine(Wake(), models, worker)
+        await worker.run(engine.load)
+        listening = [await engine.stream(_WORDS) for _ in range(streams)]
+        whole = range(0, len(pcm) - _FRAME_BYTES + 1, _FRAME_BYTES)
+        windows = [pcm[at : at + _FRAME_BYTES] for at in whole]
+        for stream in listening:
+            await stream.feed(windows[0])
+        began, detections = time.process_time(), 0
+        for number in range(frames):
+            for stream in listening:
+                detections += len(await stream.feed(windows[number % len(windows)]))
+        return time.process_time() - began, detections
+    finally:
+        worker.close()
+
+
+def main() -> int:
+    """Listen, and print what it took."""
+    models, streams, frames = sys.argv[1:]
+    print(json.dumps(asyncio.run(heard(Path(models), sys.stdin.buffer.read(), int(streams), int(frames)))))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
