@@ -1,21 +1,23 @@
 """The endpoint part of the benchmark: splicing, Home Assistant's rules, figures, tables."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from satellite.__main__ import main
-from satellite.audio import RATE, Samples
+from satellite.audio import BYTES_PER_SECOND, RATE, Samples, read_wav
 from satellite.bench import endpoint_report, marks, microvad, synthetic
 from satellite.bench.corpus import Clip
 from satellite.bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
-from satellite.bench.splicing import Spliced, room_tone, speech_bounds, spliced
+from satellite.bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
 from satellite.models import demo
 from satellite.models.store import Store
 from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointSettings
+from tests.running_daemon import DATA
 
 QUIET, LOUD = 20, 3000
 
@@ -53,7 +55,7 @@ def test_a_pause_is_put_between_two_words() -> None:
         pause_seconds = sum(one.pauses_ms) / 1000
         assert one.speech_end_seconds == pytest.approx(1.55 + pause_seconds, abs=0.02)
         samples = np.frombuffer(one.pcm, np.int16)
-        assert len(samples) == len(plain) + int((pause_seconds + 2.5) * RATE)
+        assert len(samples) == len(plain) + int((pause_seconds + TAIL_SECONDS) * RATE)
         assert (samples[: int(0.88 * RATE)] == plain[: int(0.88 * RATE)]).all()
         silence = samples[int(0.95 * RATE) : int((0.9 + pause_seconds) * RATE)]
         assert not len(silence) or np.abs(silence).max() < 8 * QUIET
@@ -73,6 +75,12 @@ def test_room_tone_is_as_loud_as_the_quietest_part() -> None:
     assert np.sqrt(np.mean(tone**2)) == pytest.approx(QUIET, rel=0.3)
 
 
+def test_no_room_is_quite_silent() -> None:
+    """Behind a recording made by a machine there is noise as well, which nobody hears."""
+    tone = room_tone(np.zeros(RATE, np.int16), RATE, np.random.default_rng(2)).astype(np.float64)
+    assert 1 < np.sqrt(np.mean(tone**2)) < 10
+
+
 @pytest.mark.parametrize(
     ("windows", "ended"),
     [
@@ -90,6 +98,35 @@ def test_home_assistants_rules(windows: list[tuple[float, float]], ended: float 
     speech = [probability for probability, seconds in windows for _ in range(round(seconds * 100))]
     found = microvad.ends_at(speech, 0.7)
     assert found == (None if ended is None else pytest.approx(ended, abs=0.021))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("turn_on_the_lights", [2.51, 2.96, 3.51]),
+        ("nevermind", [2.41, 2.86, 3.41]),
+        ("set_a_timer_for_1_hour", [2.79, 3.24, 3.79]),
+        ("is_the_garage_door_open", [2.44, 2.89, 3.44]),
+        ("turn_off_the_tv_in_the_office", [3.27, 3.72, 4.27]),
+    ],
+)
+def test_home_assistants_ends_of_recorded_commands(name: str, ends: list[float]) -> None:
+    """microVAD and the rules end recordings where `VoiceCommandSegmenter` of release 2026.2.3 ended them.
+
+    Each is split by 0.4 s of silence; the ends are those of its three settings.
+    """
+    pcm = read_wav(DATA / "commands" / f"{name}.wav")
+    half = len(pcm) // 4 * 2
+    paused = pcm[:half] + bytes(2 * BYTES_PER_SECOND // 5) + pcm[half:] + bytes(5 * BYTES_PER_SECOND // 2)
+    (speech,) = microvad.probabilities(Path(sys.executable), [paused])
+    assert [microvad.ends_at(speech, silence) for silence in microvad.SILENCES.values()] == pytest.approx(ends)
+
+
+def test_home_assistant_waits_fifteen_seconds_at_most() -> None:
+    """For somebody to speak, and for a command to end."""
+    assert microvad.ends_at([0.0] * 1600, 0.7) == pytest.approx(15, abs=0.02)
+    assert microvad.ends_at([1.0] * 1600, 0.7) == pytest.approx(15, abs=0.02)
+    assert microvad.ends_at([1.0] * 1400, 0.7) is None
 
 
 def test_our_own_end_is_the_state_machines() -> None:

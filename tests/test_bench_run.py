@@ -14,7 +14,7 @@ from satellite.models.store import Store
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """A part that does not exist is an error before anything is started."""
     assert main(["bench", "vision"]) == 1
-    assert "expected stt, tts, memory" in capsys.readouterr().err
+    assert "expected voice, stt, tts, wake, memory" in capsys.readouterr().err
 
 
 @pytest.mark.models

@@ -14,13 +14,25 @@ Row = Sequence[str]
 
 RIVAL = f"{rivals.STT} and {rivals.TTS}, driven as {microvad.NAME} drives them"
 
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What passes until a moment of a command, and how it is drawn in a terminal and in colour."""
+
+    moment: str
+    label: str
+    letter: str
+    colour: str
+
+
 _STAGES = (
-    ("endpoint", "waiting for the end", "░", "#c9ced6"),
-    ("transcript", "speech to text", "▒", "#8fb4d9"),
-    ("answer", "chat model", "▓", "#5a86bd"),
-    ("first_sound", "voice", "█", "#2b5797"),
+    Stage("endpoint", "waiting for the end", "░", "#c9ced6"),
+    Stage("transcript", "speech to text", "▒", "#9dbfe0"),
+    Stage("answer", "chat model", "▓", "#5f8fc7"),
+    Stage("first_sound", "voice", "█", "#2b5797"),
 )
-"""What passes until each moment: its name, how it is drawn in a terminal and in colour."""
+_TOGETHER = Stage("first_sound", "chat model and voice at once", "█", "#2b5797")
+"""In place of the last two where the sound begins before the answer is whole."""
 
 _COLUMNS = 60
 
@@ -29,9 +41,7 @@ _COLUMNS = 60
 class Span:
     """A part of the time between the last of the speech and the first sound."""
 
-    label: str
-    letter: str
-    colour: str
+    stage: Stage
     begin_ms: float
     end_ms: float
 
@@ -74,17 +84,15 @@ def _share(cut: Sequence[bool]) -> str:
 
 
 def spans(turn: Turn) -> list[Span]:
-    """Return what a command's time was spent on; what happens side by side counts for the stage it began in."""
+    """Return what the time of a complete command was spent on; a stage that was over before the last is left out."""
     found: list[Span] = []
-    begin_ms = 0.0
-    for name, label, letter, colour in _STAGES:
-        end_ms: float | None = getattr(turn, f"{name}_ms")
-        last = turn.first_sound_ms
-        if end_ms is None or last is None or end_ms < begin_ms:
-            continue
-        end_ms = min(end_ms, last)
-        found.append(Span(label, letter, colour, begin_ms, end_ms))
-        begin_ms = end_ms
+    begin_ms, last_ms = 0.0, turn.first_sound_ms or 0.0
+    together = turn.answer_ms is None or turn.answer_ms >= last_ms
+    for stage in (*_STAGES[:2], _TOGETHER) if together else _STAGES:
+        end_ms: float | None = getattr(turn, f"{stage.moment}_ms")
+        if end_ms is not None and begin_ms < end_ms <= last_ms:
+            found.append(Span(stage, begin_ms, end_ms))
+            begin_ms = end_ms
     return found
 
 
@@ -103,9 +111,9 @@ def waterfall(result: VoiceResult) -> list[str]:
     for name, found in sides:
         bar = ""
         for span in found:
-            bar += span.letter * (round(span.end_ms / longest * _COLUMNS) - len(bar))
+            bar += span.stage.letter * (round(span.end_ms / longest * _COLUMNS) - len(bar))
         lines.append(f"{name:<9} {bar} {found[-1].end_ms:.0f} ms")
-    legend = "  ".join(f"{letter} {label}" for _, label, letter, _ in _STAGES)
+    legend = "  ".join(f"{stage.letter} {stage.label}" for stage in _STAGES)
     return [*lines, f"{'':<9} {legend}"]
 
 
@@ -146,22 +154,22 @@ def _axis(longest: float, scale: float, bottom: float) -> Iterator[str]:
     for at in range(0, int(longest) + 1, step):
         x = _LEFT + at * scale
         yield f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" stroke="#e3e6ea"/>'
-        yield f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle" font-size="11" fill="#5f6670">{at}</text>'
+        yield f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle" font-size="11" fill="#5f6670">{at} ms</text>'
 
 
 def _bar(span: Span, scale: float, top: float) -> str:
     x, width = _LEFT + span.begin_ms * scale, (span.end_ms - span.begin_ms) * scale
-    what = f"{span.label}: {span.end_ms - span.begin_ms:.0f} ms"
-    shape = f'<rect x="{x:.1f}" y="{top:.0f}" width="{width:.1f}" height="{_BAR}" fill="{span.colour}">'
+    what = f"{span.stage.label}: {span.end_ms - span.begin_ms:.0f} ms"
+    shape = f'<rect x="{x:.1f}" y="{top:.0f}" width="{width:.1f}" height="{_BAR}" fill="{span.stage.colour}">'
     return f"{shape}<title>{escape(what)}</title></rect>"
 
 
 def _legend(y: float) -> Iterator[str]:
     x = _LEFT
-    for _, label, _, colour in _STAGES:
-        yield f'<rect x="{x}" y="{y - 10:.0f}" width="12" height="12" fill="{colour}"/>'
-        yield f'<text x="{x + 17}" y="{y:.0f}">{label}</text>'
-        x += 36 + 8 * len(label)
+    for stage in _STAGES:
+        yield f'<rect x="{x}" y="{y - 10:.0f}" width="12" height="12" fill="{stage.colour}"/>'
+        yield f'<text x="{x + 17}" y="{y:.0f}">{stage.label}</text>'
+        x += 44 + 7 * len(stage.label)
 
 
 def wake_tables(result: WakeResult) -> Iterator[Table]:

@@ -122,21 +122,18 @@ class _Turn:
 
     async def _ask(self, client: AsyncTcpClient) -> None:
         """Hand the answer on, its beginning once it is long enough."""
-        held: list[str] | None = []
+        streaming = False
         async with aclosing(self._chat.deltas(self._words)) as deltas:
             async for delta in deltas:
                 self._answer += delta
-                if held is None:
+                if streaming:
                     await client.write_event(SynthesizeChunk(text=delta).event())
-                    continue
-                held.append(delta)
-                if len(self._answer) > _STREAM_CHARACTERS:
+                elif len(self._answer) > _STREAM_CHARACTERS:
+                    streaming = True
                     await client.write_event(SynthesizeStart().event())
-                    for text in held:
-                        await client.write_event(SynthesizeChunk(text=text).event())
-                    held = None
+                    await client.write_event(SynthesizeChunk(text=self._answer).event())
         self._answer_at = time.monotonic()
-        if held is not None:
+        if not streaming:
             await client.write_event(SynthesizeStart().event())
             await client.write_event(SynthesizeChunk(text=self._answer).event())
         await client.write_event(Synthesize(text=self._answer).event())
