@@ -96,21 +96,30 @@ class WakeResult:
 
 
 async def measure(
-    models: Path, pcm: bytes, rival: Path | None, *, repeats: int, on_status: Callable[[str], None]
+    models: Path,
+    pcm: bytes,
+    rival: Path | None,
+    *,
+    repeats: int,
+    frames: int = _FRAMES,
+    on_status: Callable[[str], None],
 ) -> WakeResult:
     """Let the engines hear `pcm`, which says “okay nabu”, over and over; the median of `repeats` by CPU time counts.
 
     `models` is the folder with openWakeWord's networks, `rival` a Python that has pyopen-wakeword.
     """
-    our_way = (sys.executable, "-m", "satellite.bench.wake_streams", str(models))
+    size, audio_seconds = (str(_STREAMS), str(frames)), _STREAMS * frames * FRAME_SECONDS
+    our_way = (sys.executable, "-m", "satellite.bench.wake_streams", str(models), *size)
     ours: list[WakeFigures] = []
     theirs: list[WakeFigures] = []
     for number in range(repeats):
         on_status(f"wake word: {number} of {repeats}")
-        ours.append(await asyncio.to_thread(_heard, our_way, pcm, own.environment()))
+        cost = await asyncio.to_thread(_heard, our_way, pcm, own.environment())
+        ours.append(WakeFigures(_STREAMS, audio_seconds, *cost))
         if rival:
-            their_way = (str(rival), "-c", _THEIRS)
-            theirs.append(await asyncio.to_thread(_heard, their_way, pcm, rivals.environment_of(offline=True)))
+            their_way = (str(rival), "-c", _THEIRS, *size)
+            cost = await asyncio.to_thread(_heard, their_way, pcm, rivals.environment_of(offline=True))
+            theirs.append(WakeFigures(_STREAMS, audio_seconds, *cost))
     return WakeResult(_middle(ours), _middle(theirs) if rival else None)
 
 
@@ -118,11 +127,11 @@ def _middle(figures: Sequence[WakeFigures]) -> WakeFigures:
     return sorted(figures, key=lambda one: one.cpu_seconds)[len(figures) // 2]
 
 
-def _heard(arguments: Sequence[str], pcm: bytes, environment: Mapping[str, str]) -> WakeFigures:
+def _heard(arguments: Sequence[str], pcm: bytes, environment: Mapping[str, str]) -> tuple[float, int]:
     """Run an engine over `pcm`; it answers with its CPU seconds and its detections. Blocks."""
     try:
         done = subprocess.run(
-            [*arguments, str(_STREAMS), str(_FRAMES)],
+            arguments,
             input=pcm,
             capture_output=True,
             timeout=_RUN_SECONDS,
@@ -137,4 +146,4 @@ def _heard(arguments: Sequence[str], pcm: bytes, environment: Mapping[str, str])
         raise SatelliteError(f"the wake word engine cannot be run: {error}", code="bench-wake") from error
     if not detections:
         raise SatelliteError("the wake word engine heard nothing", code="bench-wake")
-    return WakeFigures(_STREAMS, _STREAMS * _FRAMES * FRAME_SECONDS, cpu_seconds, detections)
+    return float(cpu_seconds), int(detections)
