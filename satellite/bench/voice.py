@@ -144,7 +144,7 @@ class VoiceResult:
     ours: VoiceFigures = field(default_factory=VoiceFigures)
     theirs: VoiceFigures | None = None
     failures: list[str] = field(default_factory=list)
-    """Commands that could not be measured."""
+    """Why not everything could be measured."""
 
     @property
     def sides(self) -> Sequence[tuple[str, VoiceFigures]]:

@@ -61,8 +61,11 @@ class VoiceRoom(ScriptedSatellite):
         super()._note(event)
 
     async def claimed_again(self) -> None:
-        """Wait until a server has this room."""
-        await self.until("run-satellite", seconds=_CLAIM_SECONDS)
+        """Wait until a server has this room; raises `SatelliteError` where none takes it."""
+        try:
+            await self.until("run-satellite", seconds=_CLAIM_SECONDS)
+        except TimeoutError as error:
+            raise SatelliteError(f"nobody dials the room: {error}", code="bench-voice") from error
 
     async def turn(self, recording: Spliced, *, answered: bool) -> Turn:
         """Call, say the recording, and return what came of it; then hang up, and let the server dial anew.

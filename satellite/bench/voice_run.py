@@ -1,9 +1,10 @@
 """The voice part from beginning to end: processes, recordings, and who is asked when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from satellite.bench.chat_bare import Bare
 from satellite.bench.corpus import Clip, Corpus
 from satellite.bench.server import started
 from satellite.bench.splicing import Spliced, WordStarts, spliced
-from satellite.bench.voice import VoiceFigures, VoiceResult
+from satellite.bench.voice import Turn, VoiceFigures, VoiceResult
 from satellite.bench.voice_rival import HomeAssistant
 from satellite.bench.voice_room import VoiceRoom
 from satellite.engines.chat.ollama_api import GREETING
@@ -28,6 +29,9 @@ _REST_SECONDS = 0.5
 """Between two commands: what the one before has left behind must not slow the next."""
 
 _SYNTHETIC_LIMIT = 20
+
+Side = Callable[[Spliced], Awaitable[Turn]]
+"""Plays a recording and returns what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +72,33 @@ class VoiceBench:
         self._asked = 0
 
     async def measure(self, corpus: str, clips: Sequence[Clip], words: WordStarts) -> VoiceResult:
-        """Play every clip as it is to both sides in turn, then those with pauses in them to ours."""
+        """Play every clip as it is to both sides in turn, then those with pauses in them to ours.
+
+        What goes wrong with a command belongs to its figures; what goes wrong with a server ends the measurement, and
+        what was found until then is returned.
+        """
+        if not clips:
+            raise SatelliteError("nobody speaks in any of the recordings", code="bench-corpus")
         recordings = await self._recordings(clips, words)
+        plain = [recording for recording in recordings if not recording.pauses_ms]
+        paused = [recording for recording in recordings if recording.pauses_ms]
         result = VoiceResult(corpus, theirs=VoiceFigures() if self._pythons else None)
         self._on_status("voice: starting the servers")
-        async with AsyncExitStack() as stack:
-            url = await stack.enter_async_context(self._chat_server())
-            chat = chat_servers.asking_ollama(url) | {"history_tokens": 0}  # each command by itself, on both sides
-            room = await stack.enter_async_context(self._room(chat))
-            rival = await stack.enter_async_context(self._rival(chat)) if self._pythons else None
-            plain = [recording for recording in recordings if not recording.pauses_ms]
-            await self._plain(plain, room, rival, url, result)
-            paused = [recording for recording in recordings if recording.pauses_ms]
-            await self._spliced(paused, room, result)
-        if self._pythons and result.theirs:
-            self._on_status("voice: microVAD over the spliced recordings")
-            await _rival_spliced(self._pythons.microvad, paused, result.theirs)
+        try:
+            async with AsyncExitStack() as stack:
+                url = await stack.enter_async_context(self._chat_server())
+                chat = chat_servers.asking_ollama(url) | {"history_tokens": 0}  # each command by itself, on both sides
+                room = await stack.enter_async_context(self._room(chat))
+                sides: list[tuple[VoiceFigures, Side]] = [(result.ours, partial(room.turn, answered=True))]
+                if result.theirs:
+                    sides.append((result.theirs, (await stack.enter_async_context(self._rival(chat))).turn))
+                await self._plain(plain, sides, url)
+                await self._spliced(paused, room, result.ours)
+            if self._pythons and result.theirs:
+                self._on_status("voice: microVAD over the spliced recordings")
+                await _rival_spliced(self._pythons.microvad, paused, result.theirs)
+        except (SatelliteError, OSError, httpx.HTTPError) as error:
+            result.failures.append(f"voice: {error}")
         return result
 
     async def _recordings(self, clips: Sequence[Clip], words: WordStarts) -> list[Spliced]:
@@ -94,7 +109,8 @@ class VoiceBench:
             found += await asyncio.to_thread(spliced, clip, words, chance)
         return [one for one in found if len(one.pauses_ms) < 2]
 
-    def _chat_server(self) -> Any:
+    def _chat_server(self) -> AbstractAsyncContextManager[str]:
+        """Run a stand-in with a real model, which leaves a core to whoever else works."""
         threads = str(max(1, self._threads - 1))
         words = ("--gguf", str(self._store.file(demo.SMOLLM2, ".gguf")), "--threads", threads)
         return chat_servers.stand_in("ollama", *chat_servers.like_ollama(*words))
@@ -127,36 +143,17 @@ class VoiceBench:
         ):
             yield HomeAssistant(stt, tts, bare, vad)
 
-    async def _plain(
-        self,
-        recordings: Sequence[Spliced],
-        room: VoiceRoom,
-        rival: HomeAssistant | None,
-        url: str,
-        result: VoiceResult,
-    ) -> None:
+    async def _plain(self, recordings: Sequence[Spliced], sides: Sequence[tuple[VoiceFigures, Side]], url: str) -> None:
         """Play each recording to both sides, the order swapped with every recording; the first also uncounted."""
-        for number in range(-1, len(recordings)):
-            self._on_status(f"voice: {max(number, 0)} of {len(recordings)} commands")
-            recording = recordings[max(number, 0)]
-            for is_ours in (True, False) if number % 2 == 0 else (False, True):
-                side = result.ours if is_ours else result.theirs
-                if side is None:
-                    continue
+        for number, recording in enumerate([recordings[0], *recordings]):
+            self._on_status(f"voice: {number} of {len(recordings)} commands")
+            for figures, turn in sides[:: 1 if number % 2 else -1]:
                 await asyncio.sleep(_REST_SECONDS)
-                try:
-                    if is_ours:
-                        turn = await room.turn(recording, answered=True)
-                    else:
-                        assert rival is not None
-                        turn = await rival.turn(recording)
-                except (SatelliteError, OSError, TimeoutError) as error:
-                    result.failures.append(f"voice: {recording.name}: {error}")
-                    continue
+                told = await turn(recording)
                 asked = await self._questions(url)
-                if number >= 0:
-                    side.turns.append(turn)
-                    side.questions += asked
+                if number:
+                    figures.turns.append(told)
+                    figures.questions += asked
 
     async def _questions(self, url: str) -> int:
         """Return how many questions the chat server was asked since the last time."""
@@ -166,16 +163,12 @@ class VoiceBench:
         new, self._asked = questions - self._asked, questions
         return new
 
-    async def _spliced(self, recordings: Sequence[Spliced], room: VoiceRoom, result: VoiceResult) -> None:
+    async def _spliced(self, recordings: Sequence[Spliced], room: VoiceRoom, ours: VoiceFigures) -> None:
         for number, recording in enumerate(recordings):
             self._on_status(f"voice: {number} of {len(recordings)} commands with pauses")
             await asyncio.sleep(_REST_SECONDS)
-            try:
-                turn = await room.turn(recording, answered=False)
-            except (SatelliteError, OSError, TimeoutError) as error:
-                result.failures.append(f"voice: {recording.name}, {recording.pauses_ms} ms: {error}")
-                continue
-            result.ours.spliced[recording.pauses_ms[0]].append(turn.cut)
+            turn = await room.turn(recording, answered=False)
+            ours.spliced[recording.pauses_ms[0]].append(turn.cut)
 
 
 async def _rival_spliced(python: Path, recordings: Sequence[Spliced], theirs: VoiceFigures) -> None:
