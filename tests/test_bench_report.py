@@ -102,7 +102,7 @@ def test_tts_is_judged_by_its_worst_length_too() -> None:
 
 def test_the_first_audible_sound_must_come_in_a_third_of_the_time() -> None:
     """In the median and in the 95th percentile."""
-    marked = "TTS, whole text: first audible sound, {} at most a third of theirs"
+    marked = "TTS, whole text: first audible sound, {} at most 1/3 of theirs"
     for ours, text in ((33.0, "reached"), (50.0, "missed by 16.7 ms (50 %)")):
         verdicts = _texts(list(marks.tts_verdicts(_tts(ours=ours, theirs=100.0))))
         assert {verdicts[marked.format(figure)] for figure in ("median", "p95")} == {text}
