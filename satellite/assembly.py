@@ -181,24 +181,30 @@ class Assembly:
                 case Ollama():
                     from satellite.engines.chat.ollama import OllamaChat
 
-                    models.append(OllamaChat(provider, config.chat, config.deadlines, config.keepalive))
+                    ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive)
+                    models.append(ollama)
+                    loads.append(ollama.load)
                 case OpenAICompatible():
                     from satellite.engines.chat.openai import OpenAIChat
 
-                    models.append(OpenAIChat(provider, config.chat, config.deadlines, config.keepalive))
+                    hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive)
+                    models.append(hosted)
+                    loads.append(hosted.load)
                 case Local():
                     model, load = self._build_local(provider)
                     models.append(model)
                     loads.append(load)
 
+        async def load_one(load: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await load()
+            except SatelliteError as error:
+                if len(models) == 1:
+                    raise
+                _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
+
         async def load_all() -> None:
-            for load in loads:
-                try:
-                    await load()
-                except SatelliteError as error:
-                    if len(models) == 1:
-                        raise
-                    _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
+            await asyncio.gather(*map(load_one, loads))
 
         return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines), load_all)
 

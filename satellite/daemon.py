@@ -1,13 +1,14 @@
 """The composition root: builds everything from the configuration, starts it in order, stops it in reverse.
 
-Start: begin to load the engines side by side -> listen, long before they are loaded, so that `describe` and `ping`
-are answered from the first moment -> announce on the network. Stop: take the announcement back -> close connections,
-which cancels their runs -> close the engines.
+Start: listen, before anything large is imported, so that `describe` and `ping` are answered from the first moment ->
+begin to load the engines side by side, and to dial the rooms -> HTTP -> announce on the network. Stop: take the
+announcement back -> close connections, which cancels their runs -> close the engines.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from satellite.assembly import Assembly
 from satellite.commands.clockwork import Clockwork
@@ -17,7 +18,7 @@ from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.events import EventBus
 from satellite.http.service import HttpService
 from satellite.models.store import Store
-from satellite.process import allow_many_connections
+from satellite.process import allow_many_connections, imported
 from satellite.reload import merge
 from satellite.responders import build_responders, tell_of_rooms, watch_over
 from satellite.rooms.announcing import Announcer
@@ -30,8 +31,10 @@ from satellite.services.words import in_one_line
 from satellite.turn.stages import Stages
 from satellite.turn.warmup import warm_up
 from satellite.wire.connection import Connection, Timeouts
-from satellite.wire.discovery import Announcement, default_name, own_addresses
 from satellite.wire.server import Admission, Handler, Server
+
+if TYPE_CHECKING:
+    from satellite.wire.discovery import Announcement
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -76,24 +79,14 @@ class Daemon:
         self._loaded = asyncio.Event()
 
     async def __aenter__(self) -> "Daemon":
-        """Begin to load and listen; raises `ConfigError` when a port cannot be had."""
+        """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
         allow_many_connections()
-        self._tasks = [
-            asyncio.create_task(self._load_all(), name="load"),
-            asyncio.create_task(self._assembly.refresh(), name="refresh"),
-            asyncio.create_task(self._assembly.trim(), name="trim"),
-            asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
-            *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._assembly.hosts),
-            *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
-        ]
-        for _ in range(2):
-            await asyncio.sleep(0)  # the loads' first steps start threads and a process: before anybody waits for us
         try:
             await self._listen()
-            await self._announce()
-            self.hub.start()
+            self._begin()
             if self.config.http.enabled:
                 self.ports["http"] = await self._http.start(0 if self._free_ports else self.config.http.port)
+            await self._announce()
         except ConfigError:
             await self.__aexit__()
             raise
@@ -143,6 +136,18 @@ class Daemon:
         await self.hub.apply(self.config.rooms, self.config.hub)
         return left
 
+    def _begin(self) -> None:
+        """Load the engines, look after everything, and dial the rooms."""
+        self._tasks = [
+            asyncio.create_task(self._load_all(), name="load"),
+            asyncio.create_task(self._assembly.refresh(), name="refresh"),
+            asyncio.create_task(self._assembly.trim(), name="trim"),
+            asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
+            *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._assembly.hosts),
+            *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
+        ]
+        self.hub.start()
+
     async def _listen(self) -> None:
         wyoming = self.config.wyoming
         served = {
@@ -176,12 +181,13 @@ class Daemon:
         settings = self.config.zeroconf
         if not settings.enabled:
             return
-        addresses = [settings.address] if settings.address else own_addresses(self.config.wyoming.host)
-        names = {"port": settings.name or default_name(self.config.wyoming.port)}
-        names["satellite_port"] = default_name(self.config.home_assistant_satellite.port)
+        discovery = await imported("satellite.wire.discovery")
+        addresses = [settings.address] if settings.address else discovery.own_addresses(self.config.wyoming.host)
+        names = {"port": settings.name or discovery.default_name(self.config.wyoming.port)}
+        names["satellite_port"] = discovery.default_name(self.config.home_assistant_satellite.port)
         for port, name in names.items():
             if port in self.ports:
-                self._announcements.append(Announcement(name, self.ports[port], addresses))
+                self._announcements.append(discovery.Announcement(name, self.ports[port], addresses))
                 await self._announcements[-1].start()
 
     async def _load_all(self) -> None:

@@ -100,8 +100,13 @@ class OllamaChat:
         """Wait until the model is loaded and has read its prompt. Raises `ChatUnavailable` when it cannot answer."""
         await self.keeper.settled()
 
+    async def load(self) -> None:
+        """Import the library beside whatever else is to be done."""
+        await self._api.open()
+
     async def watch(self) -> None:
         """Run the keep-alive timer."""
+        await self.load()
         await self.keeper.run()
 
     async def close(self) -> None:
