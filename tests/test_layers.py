@@ -45,6 +45,8 @@ KNOWING = (
     "satellite.bench.chat_bare",
     "satellite.bench.endpoint",
     "satellite.bench.rooms_again",
+    "satellite.doctor.chat",  # addresses and keys, and what Ollama's lists mean, no engine
+    "satellite.doctor.ollama",
     "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
     "satellite.home_assistant.responder",
 )

@@ -32,7 +32,7 @@ START = """
 import asyncio, json, sys
 from satellite.configfile import parse
 from satellite.daemon import Daemon
-from satellite.engines.remote import _described
+from satellite.wire import client
 
 class Watched(Daemon):
     async def _listen(self):
@@ -41,7 +41,7 @@ class Watched(Daemon):
 
 async def main():
     async with Watched(parse(sys.argv[1]), free_ports=True) as daemon:
-        info = await _described(f"tcp://127.0.0.1:{daemon.ports['port']}")
+        info = await client.described(f"tcp://127.0.0.1:{daemon.ports['port']}")
         told["described"] = [bool(part) for part in (info.asr, info.tts, info.wake, info.handle)]
         told["served"] = sorted(daemon.ports)
         told["later"] = [name for name in sys.argv[2:] if name in sys.modules]

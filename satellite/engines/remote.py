@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from wyoming.info import Describe, Info
+from wyoming.info import Info
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Stt
@@ -140,7 +140,7 @@ class Hosts:
         host.looked_at = time.monotonic()
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
-                host.info = await _described(host.uri)
+                host.info = await client.described(host.uri)
             if not getattr(host.info, _OFFERED[self._stage]):
                 raise SatelliteError(f"offers no {self._stage}")
         except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
@@ -300,15 +300,6 @@ class RemoteSpeaker:
         if pcm and format_ != self.format:
             raise SatelliteError(f"has {self.voice.name} in another format: {format_}")
         return pcm
-
-
-async def _described(uri: str) -> Info:
-    async with client.connected(uri) as connection:
-        await connection.send(Describe())
-        async for event in connection:
-            if Info.is_type(event.type):
-                return Info.from_event(event)
-    raise SatelliteError("hung up")
 
 
 def _reason(error: Exception, seconds: float) -> str:
