@@ -8,7 +8,7 @@ announcement back -> close connections, which cancels their runs -> close the en
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from satellite.assembly import Assembly
 from satellite.commands.clockwork import Clockwork
@@ -25,6 +25,7 @@ from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.served import SatelliteService
+from satellite.runs import Recorder
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from satellite.wire.discovery import Announcement
 
 _LOGGER = logging.getLogger(__name__)
+
+_RUNS_TOLD = 8
+"""How many of the latest runs `satellite status` shows."""
 
 
 class Daemon:
@@ -73,7 +77,10 @@ class Daemon:
             Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
             max_connections=wyoming.max_connections,
         )
-        self._http = HttpService(config, self._stages, self.bus, self._status, self.store, self.hub, self._workers)
+        self.runs = Recorder(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self._http = HttpService(
+            config, self._stages, self.bus, self._status, self.store, self.hub, self._workers, self.runs
+        )
         self._announcements: list[Announcement] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()
@@ -99,6 +106,7 @@ class Daemon:
             await announcement.stop()
         await self.hub.stop()
         await self._server.close()
+        await self.runs.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -146,6 +154,7 @@ class Daemon:
             *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._assembly.hosts),
             *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
         ]
+        self.runs.start()
         self.hub.start()
 
     async def _listen(self) -> None:
@@ -170,12 +179,19 @@ class Daemon:
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         announcer = Announcer(self.hub, self._stages)
-        commands = {"status": lambda _: self._status.described(), "announce": announcer.announce}
+        commands = {"status": self._told, "announce": announcer.announce}
 
         async def serve(connection: Connection) -> None:
             await Session(connection, self._stages, self.bus, stages, commands).serve()
 
         return serve
+
+    async def _told(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Return the state with the latest runs, without a word of what was said: anybody nearby may ask."""
+        runs = [run.described() for run in self.runs.latest(_RUNS_TOLD)]
+        for run in runs:
+            del run["heard"], run["said"]
+        return await self._status.described() | {"runs": runs}
 
     async def _announce(self) -> None:
         settings = self.config.zeroconf

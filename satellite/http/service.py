@@ -38,8 +38,9 @@ class HttpService:
         store: Store,
         hub: Hub,
         workers: Mapping[str, Worker],
+        runs: Recorder,
     ) -> None:
-        self.runs = Recorder(bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self._runs = runs
         self._config = config
         self._stages = stages
         self._bus = bus
@@ -58,10 +59,9 @@ class HttpService:
         # Loading these takes some tenths of a second, in which others are to be answered.
         server: HttpServer = (await imported("satellite.http.server")).HttpServer(settings)
         metrics: RunMetrics = (await imported("satellite.run_metrics")).RunMetrics()
-        self.runs.on_change(metrics.note)
+        self._runs.on_change(metrics.note)
         self._server = server
         taken = server.listen(port)
-        self.runs.start()
         await server.start(lambda: self._app(token, metrics))
         _LOGGER.info("http: listening at %s:%d", settings.host, taken)
         return taken
@@ -70,7 +70,6 @@ class HttpService:
         """Serve no longer; may be called twice."""
         if self._server is not None:
             await self._server.stop()
-        await self.runs.stop()
 
     def _app(self, token: Any, metrics: "RunMetrics") -> "ASGIApp":
         from satellite.http.app import build
@@ -86,7 +85,7 @@ class HttpService:
             announce=Announcer(self._hub, self._stages).announce,
             rooms=self._hub.described,
             queues=lambda: {name: worker.pending for name, worker in self._workers.items()},
-            runs=self.runs,
+            runs=self._runs,
             metrics=metrics,
             rate=RateLimit(self._config.http.requests_per_minute),
             work=Work(self._config.http.max_concurrent),

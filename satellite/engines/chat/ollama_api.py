@@ -33,11 +33,14 @@ class OllamaApi:
         self.context_tokens = settings.num_ctx
         self.server = f"Ollama at {shown(settings.url)}"
         self._settings = settings
+        self._closed = False
         self._chat = chat
 
     @cached_property
     def _client(self) -> Any:
         """The client; the first to use it waits for its library, unless it has been loaded."""
+        if self._closed:
+            raise RuntimeError("closed")
         import httpx
 
         return _client_type()(
@@ -108,6 +111,7 @@ class OllamaApi:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
+        self._closed = True
         if "_client" in self.__dict__:
             await self._client.close()
 

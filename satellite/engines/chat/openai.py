@@ -80,6 +80,7 @@ class OpenAIChat:
         self._key = find_key(settings)
         self._answers = Answers(settings.name)
         self._limit = "max_tokens"
+        self._closed = False
         self._contact_at = self._used_at = time.monotonic()
         self._poked = asyncio.Event()
         if self.leaves_house and self._key.value:
@@ -88,6 +89,8 @@ class OpenAIChat:
     @cached_property
     def _client(self) -> Any:
         """The client; the first to use it waits for its library, unless it has been loaded."""
+        if self._closed:
+            raise RuntimeError("closed")
         import openai
 
         limits: Any = type(openai.DEFAULT_CONNECTION_LIMITS)  # of whatever HTTP library openai uses
@@ -216,6 +219,7 @@ class OpenAIChat:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
+        self._closed = True
         if "_client" in self.__dict__:
             await self._client.close()
 
