@@ -121,6 +121,7 @@ class OllamaChat:
         seconds = self._first_token_seconds
         parts = self._api.parts(messages)
         try:
+            await self._api.open()
             part = await self._first(parts)
             seconds = self._gap_seconds
             async with aclosing(parts):

@@ -52,8 +52,9 @@ class OllamaApi:
         )
 
     async def open(self) -> None:
-        """Import the library, and make the client, in a thread."""
-        await asyncio.to_thread(lambda: self._client)
+        """Import the library, and make the client, in a thread, unless they are there."""
+        if "_client" not in self.__dict__:
+            await asyncio.to_thread(lambda: self._client)
 
     def request(self, messages: Sequence[Message], *, num_predict: int | None = None) -> dict[str, Any]:
         """Return all of a request: for an answer, or with `num_predict` 1 to have the prompt read, or to load."""

@@ -110,7 +110,7 @@ class OpenAIChat:
 
     async def load(self) -> None:
         """Import the library, which takes a second, beside whatever else is to be done."""
-        if self._usable:
+        if self._usable and "_client" not in self.__dict__:
             await asyncio.to_thread(lambda: self._client)
 
     @property
@@ -143,6 +143,7 @@ class OpenAIChat:
         self._used_at = time.monotonic()
         silent, whole = True, False
         try:
+            await self.load()
             async with aclosing(self._deltas(messages)) as deltas:
                 async for delta in deltas:
                     silent, whole = False, delta.stats is not None
