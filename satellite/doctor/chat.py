@@ -19,6 +19,8 @@ _QUESTION = "Say yes."
 _CREDENTIALS = Path("/etc/satellite/credentials")
 
 _REMEDIES = {
+    "model-missing": "ollama pull {model}",
+    "no-key": f"sudo install -m 600 KEY_FILE {_CREDENTIALS}/{{provider}}.key && sudo ./install.sh --hosted",
     "unreachable": "sudo systemctl start ollama; journalctl -u ollama -n 20",
     "silent": "sudo systemctl restart ollama",
     "failing": "journalctl -u ollama -n 50",
@@ -95,9 +97,7 @@ async def _providers(config: Config, state: dict[str, Any] | None, _uri: str) ->
         if told["up"]:
             findings.append(Finding(f"chat {told['provider']}", State.GOOD, seen))
             continue
-        remedy = (
-            f"ollama pull {told['model']}" if told["state"] == "model-missing" else _REMEDIES.get(told["state"], "")
-        )
+        remedy = _REMEDIES.get(told["state"], "").format(**told)
         unused = told["state"] == "no-key" and spare
         remedy = remedy or "satellite status; journalctl -u satellite -p warning"
         findings.append(Finding(f"chat {told['provider']}", State.NOTE if unused else State.BAD, seen, remedy))
