@@ -1,31 +1,29 @@
-"""The command line: `satellite run | check | demo | ask | say | status | models | bench`."""
+"""The command line: what each command does, and its exit status. What is large is imported where it is used."""
 
 import argparse
-import asyncio
 import contextlib
 import json
-import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wyoming.pipeline import PipelineStage
-
-from satellite import __version__, configfile, logs
-from satellite.config import Config
+from satellite.arguments import parser
 from satellite.errors import ConfigError, ModelError, SatelliteError
-from satellite.wire import client
+
+if TYPE_CHECKING:
+    from satellite.config import Config
+    from satellite.wire import client
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 for a failure, 2 for a wrong configuration or usage."""
-    args = _parser().parse_args(arguments)
-    if "uri" in args and args.uri is None:
-        args.uri = _own_uri(args)
+    args = parser().parse_args(arguments)
     try:
-        return int(args.command(args))
+        if "uri" in args and args.uri is None:
+            args.uri = _own_uri(args)
+        return _COMMANDS[args.action](args)
     except ConfigError as error:
         print(
             f"error: [{error.code}]\n{error}" if "\n" in str(error) else f"error: [{error.code}] {error}",
@@ -42,89 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    from satellite import demo
-    from satellite.bench import commands as bench
-    from satellite.models import commands as models
-
-    parser = argparse.ArgumentParser(prog="satellite", description="A fast, private voice for the home.")
-    parser.add_argument("--version", action="version", version=f"satellite {__version__}")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"default: {configfile.SYSTEM_CONFIG}, if it exists"
-    )
-    parser.add_argument("--verbose", action="store_true", help="log at debug, transcripts included")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser("run", help="the daemon")
-    command.set_defaults(command=_run)
-
-    command = commands.add_parser("check", help="check configuration and models")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    command.set_defaults(command=_check)
-
-    command = commands.add_parser("demo", help="hear a question answered, on models fetched for it")
-    demo.add_arguments(command)
-    command.set_defaults(command=lambda args: _foreground(args, demo.run(args)))
-
-    command = commands.add_parser("ask", help="ask a running daemon")
-    command.add_argument("question", metavar="TEXT|FILE.wav", help="the question, or a recording of it")
-    command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", help="also write the spoken answer")
-    command.add_argument("--language", help="language of the question, such as en")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_uri(command)
-    command.set_defaults(command=lambda args: _foreground(args, _ask(args)))
-
-    command = commands.add_parser("say", help="let a running daemon speak")
-    command.add_argument("text")
-    command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", required=True, help="where the sound goes")
-    command.add_argument("--voice", help="name of a voice")
-    command.add_argument("--speaker", help="speaker of a multi-speaker voice")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_uri(command)
-    command.set_defaults(command=lambda args: _foreground(args, _say(args)))
-
-    command = commands.add_parser("status", help="how a running daemon is, and why")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object")
-    form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
-    form.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C")
-    _add_uri(command)
-    command.set_defaults(command=lambda args: _foreground(args, _status(args)))
-
-    command = commands.add_parser("doctor", help="what is wrong, and the command that mends it")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_uri(command)
-    command.set_defaults(command=_doctor)
-
-    command = commands.add_parser("rooms", help="the satellites that a running daemon drives, and those in the network")
-    command.add_argument("action", nargs="?", choices=("list", "discover", "devices"), default="list")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_uri(command)
-    command.set_defaults(command=lambda args: _foreground(args, _rooms(args)))
-
-    command = commands.add_parser("announce", help="say something in rooms")
-    command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
-    command.add_argument("text")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_uri(command)
-    command.set_defaults(command=lambda args: _foreground(args, _announce(args)))
-
-    command = commands.add_parser("models", help="list, fetch and find models")
-    models.add_arguments(command)
-    command.set_defaults(command=lambda args: models.run(args, _load(args)))
-
-    command = commands.add_parser("bench", help="measure, beside the official servers")
-    bench.add_arguments(command)
-    command.set_defaults(command=bench.run)
-    return parser
-
-
-def _add_uri(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--uri", help=f"the daemon's address (default: as configured, else {client.DEFAULT_URI})")
-
-
 def _own_uri(args: argparse.Namespace) -> str:
     """Return where the configured daemon listens; the usual address where the configuration cannot be read."""
+    from satellite import configfile
+    from satellite.wire import client
+
     try:
         wyoming = configfile.load(args.config).wyoming
     except ConfigError:
@@ -133,17 +53,26 @@ def _own_uri(args: argparse.Namespace) -> str:
     return f"tcp://[{host}]:{wyoming.port}" if ":" in host else f"tcp://{host}:{wyoming.port}"
 
 
-def _load(args: argparse.Namespace) -> Config:
+def _load(args: argparse.Namespace) -> "Config":
+    from satellite import configfile
+
     return configfile.load(args.config)
 
 
 def _foreground(args: argparse.Namespace, command: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    from satellite import logs
+
     logs.set_up("debug" if args.verbose else "error")
     return asyncio.run(command)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from satellite import serving
+    import asyncio
+    import logging
+
+    from satellite import logs, serving
 
     config = _load(args)
     logs.set_up("debug" if args.verbose else config.log_level)
@@ -177,7 +106,15 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _demo(args: argparse.Namespace) -> int:
+    from satellite import demo
+
+    return _foreground(args, demo.run(args))
+
+
 async def _ask(args: argparse.Namespace) -> int:
+    from satellite.wire import client
+
     file = Path(args.question)
     if file.suffix.lower() == ".wav":
         heard = await _ask_recording(args, file)
@@ -198,8 +135,11 @@ async def _ask(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _ask_recording(args: argparse.Namespace, file: Path) -> client.Heard:
+async def _ask_recording(args: argparse.Namespace, file: Path) -> "client.Heard":
+    from wyoming.pipeline import PipelineStage
+
     from satellite.audio import read_wav
+    from satellite.wire import client
 
     try:
         pcm = read_wav(file)
@@ -210,6 +150,8 @@ async def _ask_recording(args: argparse.Namespace, file: Path) -> client.Heard:
 
 
 async def _say(args: argparse.Namespace) -> int:
+    from satellite.wire import client
+
     heard = await client.say(args.uri, args.text, args.voice, args.speaker)
     _write_sound(heard, args.output)
     if args.json:
@@ -224,6 +166,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 async def _status(args: argparse.Namespace) -> int:
+    from satellite.wire import client
+
     if args.watch:
         from satellite import status_page
 
@@ -244,11 +188,13 @@ async def _status(args: argparse.Namespace) -> int:
 
 async def _rooms(args: argparse.Namespace) -> int:
     from satellite import status_page
-    from satellite.wire.discovery import discover
+    from satellite.wire import client
 
-    if args.action == "devices":
+    if args.action_of_rooms == "devices":
         return await _devices(args)
-    if args.action == "discover":
+    if args.action_of_rooms == "discover":
+        from satellite.wire.discovery import discover
+
         found = await discover()
     else:
         found = (await client.status(args.uri))["rooms"]
@@ -261,6 +207,8 @@ async def _rooms(args: argparse.Namespace) -> int:
 
 async def _devices(args: argparse.Namespace) -> int:
     """Show this machine's microphones and speakers; needs no running daemon."""
+    import asyncio
+
     from satellite import portaudio, status_page
 
     found = await asyncio.to_thread(portaudio.devices)
@@ -272,6 +220,8 @@ async def _devices(args: argparse.Namespace) -> int:
 
 
 async def _announce(args: argparse.Namespace) -> int:
+    from satellite.wire import client
+
     result = await client.command(args.uri, "announce", text=args.text, rooms=args.rooms)
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
@@ -280,7 +230,7 @@ async def _announce(args: argparse.Namespace) -> int:
     return 1 if result["failed"] else 0
 
 
-def _write_sound(heard: client.Heard, output: Path) -> None:
+def _write_sound(heard: "client.Heard", output: Path) -> None:
     from satellite.audio import CANONICAL, write_wav
 
     try:
@@ -289,7 +239,7 @@ def _write_sound(heard: client.Heard, output: Path) -> None:
         raise SatelliteError(f"{output} cannot be written: {error}", code="bad-output") from error
 
 
-def _described(heard: client.Heard, output: Path | None) -> dict[str, Any]:
+def _described(heard: "client.Heard", output: Path | None) -> dict[str, Any]:
     return {
         "transcript": heard.transcript,
         "reply": heard.reply,
@@ -297,6 +247,56 @@ def _described(heard: client.Heard, output: Path | None) -> dict[str, Any]:
         "audio_seconds": round(heard.audio_seconds, 3),
         "output": str(output) if output else None,
     }
+
+
+def _models(args: argparse.Namespace) -> int:
+    from satellite.models import commands
+
+    return commands.run(args, _load(args))
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from satellite.bench import commands
+
+    return commands.run(args)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    """Print a script that a shell reads; files are completed where files are expected."""
+    import shtab
+
+    def complete_files(command: argparse.ArgumentParser) -> None:
+        for action in command._actions:  # argparse has no public way to list them; shtab goes the same
+            if isinstance(action, argparse._SubParsersAction):
+                for name in action.choices:
+                    complete_files(action.choices[name])
+            elif action.type is Path:
+                action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
+
+    top = parser()
+    complete_files(top)
+    print(shtab.complete(top, args.shell))
+    return 0
+
+
+def _asynchronous(command: Callable[[argparse.Namespace], Coroutine[Any, Any, int]]) -> Callable[..., int]:
+    return lambda args: _foreground(args, command(args))
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "check": _check,
+    "demo": _demo,
+    "ask": _asynchronous(_ask),
+    "say": _asynchronous(_say),
+    "rooms": _asynchronous(_rooms),
+    "announce": _asynchronous(_announce),
+    "status": _asynchronous(_status),
+    "doctor": _doctor,
+    "models": _models,
+    "bench": _bench,
+    "completion": _completion,
+}
 
 
 if __name__ == "__main__":

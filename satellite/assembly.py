@@ -11,6 +11,7 @@ from typing import Any
 from satellite.config import Config, Local, Ollama, OpenAICompatible, Tts
 from satellite.engines import ChatModel, WakeWordEngine
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.remote_wake import RemoteWakeWords
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.voices import VoiceFolder
@@ -31,6 +32,12 @@ _REFRESH_SECONDS = 3.0
 
 _TRIM_SECONDS = 2.0
 """How long nothing must have been done before freed memory goes back to the system: the next work pays for it again."""
+
+_WAKE_CONNECT_SECONDS = 3.0
+"""How long one server elsewhere may take to begin to listen for wake words."""
+
+_WAKE_LOOK_SECONDS = 2.0
+"""How often each of them is looked at: a silence that may be a server's death must not last."""
 
 
 class Assembly:
@@ -100,6 +107,10 @@ class Assembly:
         return slot
 
     def _build_wake(self) -> tuple[Slot[Any], ...]:
+        if uris := self._config.wake.uri:
+            seconds = _WAKE_CONNECT_SECONDS * len(uris)
+            hosts = self._elsewhere(Stage.WAKE, uris, seconds, look_seconds=_WAKE_LOOK_SECONDS)
+            return (self._slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), hosts.load),)
         from satellite.engines.microwakeword import MicroWakeWordEngine
         from satellite.engines.openwakeword import OpenWakeWordEngine
 
@@ -129,8 +140,8 @@ class Assembly:
         vad = SileroVad(worker)
         return self._slot(Stage.STT, vad, lambda: worker.run(vad.load), name="vad")
 
-    def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float) -> Hosts:
-        self.hosts.append(Hosts(stage, uris, seconds))
+    def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float, *, look_seconds: float = 10.0) -> Hosts:
+        self.hosts.append(Hosts(stage, uris, seconds, look_seconds=look_seconds))
         return self.hosts[-1]
 
     def _build_transcriber(self) -> Slot[Any]:
@@ -170,24 +181,30 @@ class Assembly:
                 case Ollama():
                     from satellite.engines.chat.ollama import OllamaChat
 
-                    models.append(OllamaChat(provider, config.chat, config.deadlines, config.keepalive))
+                    ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive)
+                    models.append(ollama)
+                    loads.append(ollama.load)
                 case OpenAICompatible():
                     from satellite.engines.chat.openai import OpenAIChat
 
-                    models.append(OpenAIChat(provider, config.chat, config.deadlines, config.keepalive))
+                    hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive)
+                    models.append(hosted)
+                    loads.append(hosted.load)
                 case Local():
                     model, load = self._build_local(provider)
                     models.append(model)
                     loads.append(load)
 
+        async def load_one(load: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await load()
+            except SatelliteError as error:
+                if len(models) == 1:
+                    raise
+                _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
+
         async def load_all() -> None:
-            for load in loads:
-                try:
-                    await load()
-                except SatelliteError as error:
-                    if len(models) == 1:
-                        raise
-                    _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
+            await asyncio.gather(*map(load_one, loads))
 
         return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines), load_all)
 

@@ -3,12 +3,12 @@
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import soxr
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from satellite.errors import ProtocolError
+
+if TYPE_CHECKING:
+    import numpy as np  # at run time only where it is used: the command line need not wait for it
 
 RATE = 16_000
 """Samples a second of all audio between the edge and the engines."""
@@ -18,7 +18,7 @@ WIDTH = 2
 
 BYTES_PER_SECOND = RATE * WIDTH
 
-Samples = np.ndarray[Any, np.dtype[np.int16]]
+Samples: TypeAlias = "np.ndarray[Any, np.dtype[np.int16]]"
 """One-dimensional 16-bit PCM."""
 
 
@@ -56,8 +56,10 @@ def seconds_of(pcm: bytes | bytearray) -> float:
     return len(pcm) / BYTES_PER_SECOND
 
 
-def to_float(pcm: bytes | bytearray) -> np.ndarray[Any, np.dtype[np.float32]]:
+def to_float(pcm: bytes | bytearray) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return canonical `pcm` as float32 in [-1, 1)."""
+    import numpy as np
+
     return np.frombuffer(pcm, np.int16).astype(np.float32) / 32768.0
 
 
@@ -67,9 +69,7 @@ class Converter:
     def __init__(self, source: AudioFormat) -> None:
         self.source = source
         self._rest = b""
-        self._resampler = (
-            soxr.ResampleStream(source.rate, RATE, 1, dtype="int16", quality="MQ") if source.rate != RATE else None
-        )
+        self._resampler = _resampler(source.rate) if source.rate != RATE else None
 
     def convert(self, chunk: bytes) -> bytes:
         """Return the canonical PCM that `chunk` completes; resampling lags by some 30 ms until `flush`."""
@@ -87,9 +87,13 @@ class Converter:
         """Return what the resampler still holds; the stream is over."""
         if self._resampler is None:
             return b""
+        import numpy as np
+
         return bytes(self._resampler.resample_chunk(np.zeros(0, np.int16), last=True).tobytes())
 
     def _mono(self, data: bytes) -> Samples:
+        import numpy as np
+
         samples: Samples
         match self.source.width:
             case 1:
@@ -104,6 +108,12 @@ class Converter:
         if self.source.channels > 1:
             samples = samples.reshape(-1, self.source.channels).mean(axis=1).astype(np.int16)
         return samples
+
+
+def _resampler(rate: int) -> Any:
+    import soxr
+
+    return soxr.ResampleStream(rate, RATE, 1, dtype="int16", quality="MQ")
 
 
 def read_wav(path: Path) -> bytes:

@@ -93,6 +93,9 @@ class WakeWordSettings(Settings):
 class Wake(Settings):
     """Wake word detection."""
 
+    uri: Addresses = ()
+    """Wyoming servers that listen instead of an engine here, one or a list; the next one when one fails."""
+
     engine: Literal["openwakeword", "microwakeword"] = "openwakeword"
     """Which engine is the default; both are offered over Wyoming."""
 

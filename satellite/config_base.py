@@ -22,4 +22,4 @@ Addresses = Annotated[tuple[Annotated[str, Field(pattern=r"^tcp://.+:\d+$")], ..
 class Settings(BaseModel):
     """Base of every section: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")

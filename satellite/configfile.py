@@ -182,6 +182,8 @@ def _unknown_language(config: Config) -> Iterator[tuple[Path_, str]]:
 
 
 def _unknown_wake_words(wake: Wake) -> Iterator[tuple[Path_, str]]:
+    if wake.uri:
+        return  # the servers know
     known = set(catalogue.WAKE_WORDS[wake.engine]) | custom_wake_words(wake)
     mentioned: list[tuple[Path_, str]] = [(("wake", "words", index), word) for index, word in enumerate(wake.words)]
     mentioned += [(("wake", "per_word", word), word) for word in wake.per_word]

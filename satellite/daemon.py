@@ -1,13 +1,14 @@
 """The composition root: builds everything from the configuration, starts it in order, stops it in reverse.
 
-Start: begin to load the engines side by side -> listen, long before they are loaded, so that `describe` and `ping`
-are answered from the first moment -> announce on the network. Stop: take the announcement back -> close connections,
-which cancels their runs -> close the engines.
+Start: listen, before anything large is imported, so that `describe` and `ping` are answered from the first moment ->
+begin to load the engines side by side, and to dial the rooms -> HTTP -> announce on the network. Stop: take the
+announcement back -> close connections, which cancels their runs -> close the engines.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from satellite.assembly import Assembly
 from satellite.commands.clockwork import Clockwork
@@ -17,23 +18,29 @@ from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.events import EventBus
 from satellite.http.service import HttpService
 from satellite.models.store import Store
-from satellite.process import allow_many_connections
+from satellite.process import allow_many_connections, imported
 from satellite.reload import merge
 from satellite.responders import build_responders, tell_of_rooms, watch_over
 from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.served import SatelliteService
+from satellite.runs import Recorder
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
 from satellite.turn.stages import Stages
 from satellite.turn.warmup import warm_up
 from satellite.wire.connection import Connection, Timeouts
-from satellite.wire.discovery import Announcement, default_name, own_addresses
 from satellite.wire.server import Admission, Handler, Server
 
+if TYPE_CHECKING:
+    from satellite.wire.discovery import Announcement
+
 _LOGGER = logging.getLogger(__name__)
+
+_RUNS_TOLD = 8
+"""How many of the latest runs `satellite status` shows."""
 
 
 class Daemon:
@@ -70,30 +77,23 @@ class Daemon:
             Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
             max_connections=wyoming.max_connections,
         )
-        self._http = HttpService(config, self._stages, self.bus, self._status, self.store, self.hub, self._workers)
+        self.runs = Recorder(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self._http = HttpService(
+            config, self._stages, self.bus, self._status, self.store, self.hub, self._workers, self.runs
+        )
         self._announcements: list[Announcement] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()
 
     async def __aenter__(self) -> "Daemon":
-        """Begin to load and listen; raises `ConfigError` when a port cannot be had."""
+        """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
         allow_many_connections()
-        self._tasks = [
-            asyncio.create_task(self._load_all(), name="load"),
-            asyncio.create_task(self._assembly.refresh(), name="refresh"),
-            asyncio.create_task(self._assembly.trim(), name="trim"),
-            asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
-            *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._assembly.hosts),
-            *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
-        ]
-        for _ in range(2):
-            await asyncio.sleep(0)  # the loads' first steps start threads and a process: before anybody waits for us
         try:
             await self._listen()
-            await self._announce()
-            self.hub.start()
+            self._begin()
             if self.config.http.enabled:
                 self.ports["http"] = await self._http.start(0 if self._free_ports else self.config.http.port)
+            await self._announce()
         except ConfigError:
             await self.__aexit__()
             raise
@@ -106,6 +106,7 @@ class Daemon:
             await announcement.stop()
         await self.hub.stop()
         await self._server.close()
+        await self.runs.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -143,6 +144,19 @@ class Daemon:
         await self.hub.apply(self.config.rooms, self.config.hub)
         return left
 
+    def _begin(self) -> None:
+        """Load the engines, look after everything, and dial the rooms."""
+        self._tasks = [
+            asyncio.create_task(self._load_all(), name="load"),
+            asyncio.create_task(self._assembly.refresh(), name="refresh"),
+            asyncio.create_task(self._assembly.trim(), name="trim"),
+            asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
+            *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._assembly.hosts),
+            *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
+        ]
+        self.runs.start()
+        self.hub.start()
+
     async def _listen(self) -> None:
         wyoming = self.config.wyoming
         served = {
@@ -165,23 +179,31 @@ class Daemon:
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         announcer = Announcer(self.hub, self._stages)
-        commands = {"status": lambda _: self._status.described(), "announce": announcer.announce}
+        commands = {"status": self._told, "announce": announcer.announce}
 
         async def serve(connection: Connection) -> None:
             await Session(connection, self._stages, self.bus, stages, commands).serve()
 
         return serve
 
+    async def _told(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Return the state with the latest runs, without a word of what was said: anybody nearby may ask."""
+        runs = [run.described() for run in self.runs.latest(_RUNS_TOLD)]
+        for run in runs:
+            del run["heard"], run["said"]
+        return await self._status.described() | {"runs": runs}
+
     async def _announce(self) -> None:
         settings = self.config.zeroconf
         if not settings.enabled:
             return
-        addresses = [settings.address] if settings.address else own_addresses(self.config.wyoming.host)
-        names = {"port": settings.name or default_name(self.config.wyoming.port)}
-        names["satellite_port"] = default_name(self.config.home_assistant_satellite.port)
+        discovery = await imported("satellite.wire.discovery")
+        addresses = [settings.address] if settings.address else discovery.own_addresses(self.config.wyoming.host)
+        names = {"port": settings.name or discovery.default_name(self.config.wyoming.port)}
+        names["satellite_port"] = discovery.default_name(self.config.home_assistant_satellite.port)
         for port, name in names.items():
             if port in self.ports:
-                self._announcements.append(Announcement(name, self.ports[port], addresses))
+                self._announcements.append(discovery.Announcement(name, self.ports[port], addresses))
                 await self._announcements[-1].start()
 
     async def _load_all(self) -> None:

@@ -68,15 +68,6 @@ class _Clock:
         return round(self.at[end] - self.at[start], 1)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the Piper voice")
-    parser.add_argument("--microphone", action="store_true", help="ask with this machine's microphone")
-    parser.add_argument("--output", type=Path, default=Path("demo-reply.wav"), help="where the answer's sound goes")
-    parser.add_argument("--serve", action="store_true", help="keep the daemon running afterwards")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the story")
-
-
 async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)

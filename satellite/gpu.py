@@ -21,6 +21,19 @@ def _nvml() -> Any:
     return pynvml
 
 
+def driver() -> str:
+    """Return the driver's version and the newest CUDA it runs; empty where there is none, or it does not tell."""
+    nvml = _nvml()
+    if nvml is None:
+        return ""
+    try:
+        cuda = nvml.nvmlSystemGetCudaDriverVersion()
+        return f"{nvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
+    except nvml.NVMLError as error:
+        _LOGGER.debug("the driver does not tell its version: %s", error)
+        return ""
+
+
 def gpus() -> list[dict[str, Any]]:
     """Return name, load (0 to 1), memory (bytes) and power (watts) of each GPU, without what it does not tell.
 

@@ -1,8 +1,11 @@
-"""What the daemon asks of the operating system for its own process."""
+"""What the daemon asks of the operating system, and of Python, for its own process."""
 
+import asyncio
 import ctypes
 import logging
 import resource
+from importlib import import_module
+from typing import Any
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,3 +28,8 @@ def return_freed_memory() -> None:
         _LOGGER.debug("this C library has no malloc_trim")
         return
     trim(0)
+
+
+async def imported(name: str) -> Any:
+    """Return the module `name`, imported in a thread: a large library takes tenths of a second, and others wait."""
+    return await asyncio.to_thread(import_module, name)

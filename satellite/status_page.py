@@ -13,18 +13,42 @@ from satellite.errors import SatelliteError
 
 _WATCH_SECONDS = 1.0
 
-_GOOD = {"ready", "warm", "idle", "closed", "half-open", "on-cpu", "other-name", "released", "connected", "found"}
-_UNSURE = {"untried", "connecting", "loading", "unknown", "cold", "partly-on-cpu", "foreign-keep-alive", "not-loaded"}
+_GOOD = {
+    "ready",
+    "warm",
+    "idle",
+    "closed",
+    "half-open",
+    "on-cpu",
+    "other-name",
+    "released",
+    "connected",
+    "found",
+    "done",
+}
+_STAGES = ("listen", "stt", "chat", "tts")
+_UNSURE = {
+    "running",
+    "cancelled",
+    "untried",
+    "connecting",
+    "loading",
+    "unknown",
+    "cold",
+    "partly-on-cpu",
+    "foreign-keep-alive",
+    "not-loaded",
+}
 
 
 def show(state: dict[str, Any], console: Console | None = None) -> None:
     """Print what `Status.described` returned."""
     console = console or Console()
     ready = Text("ready", "green") if state["ready"] else Text("not ready yet", "yellow")
-    console.print("satellite", state["version"], "·", ready, f"· up {_duration(state['uptime_seconds'])}")
-    console.print(_stages(state["stages"]))
+    console.print("satellite", state["version"], "·", ready, f"· up {_duration(state['uptime_seconds'])}\n")
+    console.print(_stages(state["stages"]), "")
     if state.get("responders"):
-        console.print(_responders(state["responders"]))
+        console.print(_responders(state["responders"]), "")
     chat = state["chat"]
     console.print(_providers(chat))
     if switch := chat["last_switch"]:
@@ -34,7 +58,12 @@ def show(state: dict[str, Any], console: Console | None = None) -> None:
         if keepalive := provider.get("keepalive"):
             console.print(Text(_keepalive(provider["provider"], keepalive)))
     if state.get("rooms"):
+        console.print()
         show_rooms(state["rooms"], console)
+    if state.get("runs"):
+        console.print("", _runs(state["runs"]))
+    if state["gpus"]:
+        console.print()
     for gpu in state["gpus"]:
         console.print(Text(_gpu(gpu)))
 
@@ -83,9 +112,28 @@ def show_devices(devices: dict[str, list[dict[str, Any]]], console: Console | No
 
 
 def _stages(stages: list[dict[str, Any]]) -> Table:
-    table = Table("stage", "state", "", box=None, pad_edge=False)
+    table = Table("stage", "state", "where", "", box=None, pad_edge=False)
     for stage in stages:
-        table.add_row(stage["stage"], _coloured(stage["state"]), Text(stage["words"]))
+        where = Text(stage.get("device", ""))
+        table.add_row(stage["stage"], _coloured(stage["state"]), where, Text(stage["words"]))
+    return table
+
+
+def _runs(runs: list[dict[str, Any]]) -> Table:
+    """Return the latest runs with their times in milliseconds; `waited` is from the last word to the first sound."""
+    table = Table("last runs", "began", "outcome", *("waited", *_STAGES), "by", "", box=None, pad_edge=False)
+    for column in table.columns[3:8]:
+        column.justify = "right"
+    for run in runs:
+        marks, spent = run["marks"], dict.fromkeys(_STAGES, 0.0)
+        for span in run["stages"]:
+            if span["name"] in spent and span["end_ms"] is not None:
+                spent[span["name"]] += span["end_ms"] - span["start_ms"]
+        waited = marks.get("first_audio_ms", 0.0) - marks.get("speech_end_ms", marks.get("first_audio_ms", 0.0))
+        times = [f"{ms:.0f}" if ms else "" for ms in (waited, *spent.values())]
+        trouble = f"[{run['error']['code']}] {run['error']['text']}" if run["error"] else run["switch_reason"]
+        began = run["began"][11:19]
+        table.add_row(run["room"], began, _coloured(run["outcome"]), *times, run["provider"] or "", Text(trouble))
     return table
 
 

@@ -46,15 +46,19 @@ run_tests() {
     exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 }
 
-# Make sure that there is a browser for the tests of the dashboard; install it where we may.
-ensure_chromium() {
-    for name in chromium chromium-browser google-chrome google-chrome-stable; do
-        command -v "$name" >/dev/null && return
+# Make sure that there is a program of the system: $1 needs it, Debian's package $2 has it, and $3 ... are its names.
+# Install it where we may.
+ensure_program() {
+    purpose=$1
+    package=$2
+    shift 2
+    for name in "$@"; do
+        PATH="$PATH:/usr/sbin" command -v "$name" >/dev/null && return
     done
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        printf 'installing chromium, for the tests of the dashboard\n' >&2
-        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null &&
-            command -v chromium >/dev/null && return
+        printf 'installing %s, for %s\n' "$package" "$purpose" >&2
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"; } >/dev/null &&
+            PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
     fi
-    fail "the tests of the dashboard need Chromium; on Debian or Ubuntu: sudo apt install chromium"
+    fail "$purpose need $package; on Debian or Ubuntu: sudo apt install $package"
 }

@@ -140,6 +140,8 @@ async def built(
             OpenAIChat(hosted, chat, deadlines, keepalive, gap_seconds=GAP_SECONDS, **options),
             OpenAIChat(other, chat, deadlines, keepalive),
         )
+        for model in models:
+            assert model._client  # now: it reads the proxy, and each house has its own
         house = House(groq, relay, second, models, RouteChat(models, chat, deadlines))
         try:
             yield house

@@ -8,6 +8,7 @@ import httpx
 
 from satellite.config_http import Http
 from satellite.http.service import HttpService
+from satellite.runs import Recorder
 from satellite.services.status import Status
 from tests.running_daemon import RunningDaemon
 
@@ -22,15 +23,22 @@ def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any
     """Serve the daemon's parts once more, with settings, and perhaps a state, of its own."""
     parts = daemon.daemon
     config = parts.config.model_copy(update={"http": Http.model_validate(settings)})
+    runs = Recorder(parts.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
     service = HttpService(
-        config, parts._stages, parts.bus, status or parts._status, parts.store, parts.hub, parts._workers
+        config, parts._stages, parts.bus, status or parts._status, parts.store, parts.hub, parts._workers, runs
     )
-    port = daemon.call(service.start(0))
+
+    async def start() -> int:
+        runs.start()
+        return await service.start(0)
+
+    port = daemon.call(start())
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as one:
             yield one
     finally:
         daemon.call(service.stop())
+        daemon.call(runs.stop())
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:

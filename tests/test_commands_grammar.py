@@ -9,7 +9,9 @@ import home_assistant_intents
 import pytest
 
 from satellite.commands.answers import Answers
-from satellite.commands.grammar import Command, Grammar, Grammars, Intent, known_language
+from satellite.commands.grammar import Grammar
+from satellite.commands.grammars import Grammars, known_language
+from satellite.commands.intent import Command, Intent
 from satellite.commands.timer import Duration, Timer
 
 ROOMS = {"kitchen": "kitchen", "Living Room": "lounge", "Küche": "kitchen", "cuisine": "kitchen"}

@@ -39,7 +39,7 @@ def test_each_trouble_has_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "models pull configured" in found["model stt/tiny.en"]["remedy"]
     assert str(port) in found["ports"]["seen"]
     assert "ss -ltnp" in found["ports"]["remedy"]
-    assert found["ollama at http://127.0.0.1:9"]["remedy"] == "systemctl start ollama"
+    assert found["ollama at http://127.0.0.1:9"]["remedy"].startswith("systemctl start ollama")
     assert all(one["remedy"] for one in found.values() if one["state"] == "bad")
 
 
@@ -56,13 +56,20 @@ def test_a_wrong_configuration_ends_nothing(tmp_path: Path, capsys: pytest.Captu
 def test_what_works_is_good(daemon: RunningDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The stages are run to see that."""
     file = tmp_path / "config.yaml"
-    file.write_text(f"models: {{directory: {daemon.daemon.store.directory}}}\n")
+    ports = "".join(f", {name}: {port}" for name, port in daemon.daemon.ports.items() if name.endswith("_port"))
+    file.write_text(
+        f"models: {{directory: {daemon.daemon.store.directory}}}\n"
+        f"wyoming: {{host: 127.0.0.1, port: {daemon.port()}{ports}}}\nhttp: {{port: {daemon.port('http')}}}\n"
+    )
     found = findings(capsys, file, daemon.uri)
     assert found["stage stt"]["state"] == "good"
     assert "cpu" in found["stage stt"]["seen"]
+    assert "are open" in found["ports"]["seen"]
     assert found["speech"]["state"] == "good"
     assert "understood in" in found["speech"]["seen"]
     assert found["chat local"]["state"] == "good"
+    assert found["chat"]["seen"].startswith("local has answered in")
+    assert found["wake word"]["seen"] == "is heard in a recording"
 
 
 @pytest.mark.models

@@ -14,6 +14,7 @@ from satellite.home_assistant.answer import Answer, parsed, what_to_say
 from satellite.home_assistant.orders import is_order
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Responder
+from tests.documented import documented
 from tests.home import KITCHEN, TOKEN, asking, run, said
 
 # What Home Assistant 2024.3.3 really sent; 2026.2 adds `continue_conversation` and a name for the conversation.
@@ -278,7 +279,7 @@ def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
 def test_every_setting_says_what_it_is() -> None:
     """It is off by default, and each setting has its docstring."""
     assert Config().home_assistant.url is None
-    assert all(field.description for field in HomeAssistant.model_fields.values())
+    assert documented(HomeAssistant) == HomeAssistant.model_fields.keys()
 
 
 @pytest.mark.parametrize(

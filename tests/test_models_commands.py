@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from satellite.config import Config, Models
-from satellite.models import catalogue, commands
+from satellite.models import arguments, catalogue, commands
 from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
 from tests.hub_server import WHISPER, HubServer
@@ -32,7 +32,7 @@ def models(tmp_path: Path) -> Run:
 
     def run(*words: str) -> int:
         parser = argparse.ArgumentParser()
-        commands.add_arguments(parser)
+        arguments.add_arguments(parser)
         return commands.run(parser.parse_args(words), Config(models=Models(directory=tmp_path)))
 
     return run

@@ -1,6 +1,7 @@
 """The daemon's state as people, programs and Prometheus get it."""
 
 import io
+import re
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,7 +14,7 @@ STATE: dict[str, Any] = {
     "uptime_seconds": 7200.0,
     "ready": True,
     "stages": [
-        {"stage": "stt", "state": "ready", "words": ""},
+        {"stage": "stt", "state": "ready", "words": "", "device": "cuda float16"},
         {"stage": "tts", "state": "failed", "words": "voice x is missing; run: satellite models pull x"},
     ],
     "chat": {
@@ -74,6 +75,33 @@ STATE: dict[str, Any] = {
             "words": "Home Assistant [::1] cannot be reached",
         },
     ],
+    "runs": [
+        {
+            "room": "kitchen",
+            "began": "2026-11-23T22:05:01.123+00:00",
+            "outcome": "done",
+            "error": None,
+            "provider": "groq",
+            "switch_reason": "ollama is silent",
+            "stages": [
+                {"name": "wake", "start_ms": 0.0, "end_ms": 0.0},
+                {"name": "listen", "start_ms": 0.0, "end_ms": 2100.0},
+                {"name": "stt", "start_ms": 2100.0, "end_ms": 2345.0},
+                {"name": "tts", "start_ms": 2600.0, "end_ms": None},
+            ],
+            "marks": {"speech_end_ms": 1600.0, "first_audio_ms": 2712.0},
+        },
+        {
+            "room": "attic",
+            "began": "2026-11-23T22:04:01.123+00:00",
+            "outcome": "error",
+            "error": {"stage": "stt", "code": "stt-no-speech", "text": "nobody [spoke]"},
+            "provider": None,
+            "switch_reason": "",
+            "stages": [],
+            "marks": {},
+        },
+    ],
     "gpus": [{"name": "RTX 4090", "watts": 21.4, "load": 0.5, "memory_used_bytes": 2**30, "memory_total_bytes": 2**34}],
 }
 
@@ -92,6 +120,9 @@ def test_the_page_says_who_answers_and_why() -> None:
     assert "voice x is missing; run: satellite models pull x" in page
     assert "Ollama at [::1] cannot be reached; is it running?" in page
     assert "→ groq" in page
+    assert "cuda float16" in page
+    assert re.search(r"kitchen +22:05:01 +done +1112 +2100 +245 +groq +ollama is silent", page)
+    assert re.search(r"attic +22:04:01 +error +\[stt-no-speech\] nobody \[spoke\]", page)
     assert "timers: 2 running" in page
     assert "Home Assistant [::1] cannot be reached" in page
     assert "outside this house; 4 questions sent" in page

@@ -9,7 +9,8 @@ import home_assistant_intents
 from jinja2 import Template
 from jinja2.sandbox import SandboxedEnvironment
 
-from satellite.commands.grammar import Grammar, Intent
+from satellite.commands.grammar import Grammar
+from satellite.commands.intent import Intent
 from satellite.commands.timer import Duration, Timer, TimerState
 
 _ENVIRONMENT = SandboxedEnvironment()

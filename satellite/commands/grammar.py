@@ -1,12 +1,9 @@
-"""Home Assistant's intents and our own sentences, compiled by hassil, one grammar a language."""
+"""Home Assistant's intents and our own sentences, compiled by hassil: the grammar of one language."""
 
-import asyncio
 import importlib.resources
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 import home_assistant_intents
@@ -15,6 +12,7 @@ from hassil.intents import Intents, RangeFractionType, RangeSlotList, SlotList, 
 from hassil.recognize import RecognizeResult, recognize_all
 
 from satellite.commands.finding import Wanted
+from satellite.commands.intent import Command, Intent
 from satellite.commands.timer import Duration
 
 _LONGEST = 160
@@ -22,68 +20,10 @@ _LONGEST = 160
 
 _LONGEST_NAME_WORDS = 4
 _LONGEST_NAME = 40
-_GRAMMARS = 6
-"""Languages that are kept at once; the one unused longest goes. One takes a few megabytes."""
 
 _NUMBER_WORDS = range(1, 101)
 _RANGES = {"timer_hours": 100, "timer_minutes": 6_000, "timer_seconds": 360_000}
 """The highest number of each unit that is understood; more than a timer may have, so that it can be told so."""
-
-_ALIASES = {"no": "nb", "nn": "nb", "zh": "zh-CN", "zh-hans": "zh-CN", "zh-hant": "zh-TW", "yue": "zh-HK", "iw": "he"}
-
-
-class Intent(StrEnum):
-    """What is answered without a model: Home Assistant's names, and three of our own."""
-
-    START_TIMER = "HassStartTimer"
-    CANCEL_TIMER = "HassCancelTimer"
-    CANCEL_ALL_TIMERS = "HassCancelAllTimers"
-    INCREASE_TIMER = "HassIncreaseTimer"
-    DECREASE_TIMER = "HassDecreaseTimer"
-    PAUSE_TIMER = "HassPauseTimer"
-    UNPAUSE_TIMER = "HassUnpauseTimer"
-    TIMER_STATUS = "HassTimerStatus"
-    CURRENT_TIME = "HassGetCurrentTime"
-    CURRENT_DATE = "HassGetCurrentDate"
-    NEVERMIND = "HassNevermind"
-    STOP = "SatelliteStop"
-    REPEAT = "SatelliteRepeat"
-
-    DISMISS = "SatelliteDismiss"
-    """Means something only while a timer rings, such as "thank you"."""
-
-
-_CLOSED = frozenset(
-    {
-        Intent.CURRENT_TIME,
-        Intent.CURRENT_DATE,
-        Intent.NEVERMIND,
-        Intent.STOP,
-        Intent.REPEAT,
-        Intent.DISMISS,
-        Intent.CANCEL_ALL_TIMERS,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What an utterance says, all of it."""
-
-    intent: Intent
-    duration: Duration
-    """For how long, or by how much."""
-
-    wanted: Wanted
-    """Which timer; of one to be set, its name and room."""
-
-    about_timers: bool
-    """Whether a timer is spoken of in so many words; without, it depends on whether there is one."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether there is nothing left to tell; where there is a duration or a name there may be more of it."""
-        return self.intent in _CLOSED
 
 
 class _Numbers(RangeSlotList):
@@ -103,17 +43,6 @@ class _Halves:
 
     def __contains__(self, number: float) -> bool:
         return 0 < number <= self.highest and (number * 2).is_integer()
-
-
-def known_language(language: str) -> str | None:
-    """Return which of Home Assistant's languages serves for a code such as `en-GB`, `fr_FR` or `pt-br`."""
-    known = {code.lower(): code for code in home_assistant_intents.get_languages()}
-    wanted = language.replace("_", "-").lower()
-    family = wanted.partition("-")[0]
-    for code in (wanted, _ALIASES.get(wanted, ""), family, _ALIASES.get(family, "")):
-        if found := known.get(code.lower()):
-            return found
-    return None
 
 
 class _Rank(NamedTuple):
@@ -192,42 +121,6 @@ class Grammar:
         while words and words[0].casefold() in self._articles:
             words = words[1:]
         return " ".join(words) or None
-
-
-class Grammars:
-    """The grammars in use, compiled when they are first needed, off the event loop."""
-
-    def __init__(self) -> None:
-        self._grammars: OrderedDict[str, asyncio.Task[Grammar]] = OrderedDict()
-
-    @property
-    def languages(self) -> list[str]:
-        """Return the languages that are loaded."""
-        return [code for code, grammar in self._grammars.items() if grammar.done()]
-
-    async def get(self, language: str) -> Grammar | None:
-        """Return the grammar of a language code; None if there is none.
-
-        Who does not wait for the end leaves it to be compiled for the next question.
-        """
-        loading = self.load(language)
-        return None if loading is None else await asyncio.shield(loading)
-
-    def load(self, language: str) -> asyncio.Task[Grammar] | None:
-        """Begin to compile the grammar of a language code unless it is there; None if there is none."""
-        code = known_language(language)
-        if code is None:
-            return None
-        if code not in self._grammars:
-            self._grammars[code] = asyncio.create_task(asyncio.to_thread(Grammar, code), name=f"grammar {code}")
-        self._grammars.move_to_end(code)
-        while len(self._grammars) > _GRAMMARS:
-            self._grammars.popitem(last=False)
-        return self._grammars[code]
-
-    async def close(self) -> None:
-        """Wait for what is being compiled; may be called twice."""
-        await asyncio.gather(*self._grammars.values(), return_exceptions=True)
 
 
 _THOUSANDS = re.compile(r"\b(\d{1,3})[.,](\d{3})\b")

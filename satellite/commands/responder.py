@@ -1,19 +1,25 @@
 """Answers commands without a model: timers, the time, the date, never mind, stop, and repeat."""
 
+from __future__ import annotations  # Answers is only a type here; its libraries come with the first grammar
+
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from satellite.commands.answers import Answers
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.finding import Miss, Wanted, find_all, find_here, find_one
-from satellite.commands.grammar import Command, Grammar, Grammars, Intent
+from satellite.commands.grammars import Grammars
+from satellite.commands.intent import Command, Intent
 from satellite.commands.timer import Timer, TimerState
 from satellite.commands.timers import TimerRefused
 from satellite.commands.words import refusal
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Reply
+
+if TYPE_CHECKING:
+    from satellite.commands.answers import Answers
+    from satellite.commands.grammar import Grammar
 
 _SILENT = ""
 _NO_TIMERS_THERE = "no_timer_support"
@@ -76,6 +82,8 @@ class CommandResponder:
         command, grammar = understood
         await self.clockwork.open()
         language = question.language or self._language
+        from satellite.commands.answers import Answers  # imported with the first grammar
+
         text = self._answered(command, question, Answers(grammar), language)
         return None if text is None else Reply(text, self.name)
 

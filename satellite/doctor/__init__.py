@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from satellite import configfile
 from satellite.config import Config
-from satellite.doctor import house, machine
+from satellite.doctor import chat, gpu, house, machine, ollama
 from satellite.doctor.finding import Finding, State
 from satellite.errors import ConfigError, SatelliteError
 from satellite.wire import client
@@ -59,7 +59,7 @@ async def examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
     except SatelliteError as error:
         state = None
         yield Finding("daemon", State.BAD, str(error), "systemctl start satellite; journalctl -u satellite -n 20")
-    for name, check in {**machine.CHECKS, **house.CHECKS}.items():
+    for name, check in {**machine.CHECKS, **gpu.CHECKS, **house.CHECKS, **ollama.CHECKS, **chat.CHECKS}.items():
         for finding in await _checked(name, check, config, state, uri):
             yield finding
 

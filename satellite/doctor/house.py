@@ -1,114 +1,224 @@
-"""Checks of what the daemon does and whom it talks with: stages, chat, rooms, Home Assistant, the microphone."""
+"""Checks of what the daemon does and whom it talks with: stages, other machines, rooms, Home Assistant, sound."""
 
 import asyncio
+import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
-import httpx
-
-from satellite.audio import Converter
-from satellite.config import Config, Ollama
+from satellite.audio import Converter, read_wav
+from satellite.config import Config
+from satellite.config_local import Sound
 from satellite.doctor.finding import Finding, State
-from satellite.errors import SatelliteError
+from satellite.engines.remote import Hosts
+from satellite.errors import ConfigError, SatelliteError, Stage
+from satellite.turn import warmup
 from satellite.wire import client
 
 _SENTENCE = "One, two, three, four, five."
-_ASK_SECONDS = 3.0
-_WELL = ("ready", "warm", "idle", "connected", "released", "other-name")
+_WORKING = ("ready", "idle")
+_JOURNAL = "journalctl -u satellite -p warning"
+_MIC_PACKAGES = "sudo ./install.sh --upgrade --microphone"
 
 
-async def _stages(_config: Config, state: dict[str, Any] | None, uri: str) -> Sequence[Finding]:
-    """Let each stage that can be asked work, and see where it runs."""
-    if state is None:
-        return []
+async def _stages(_config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     findings = []
-    for stage in state["stages"]:
+    for stage in (state or {}).get("stages", []):
+        what = f"stage {stage['stage']}"
         where = f", on {stage['device']}" if stage.get("device") else ""
-        if stage["state"] in _WELL:
-            findings.append(Finding(f"stage {stage['stage']}", State.GOOD, stage["state"] + where))
+        if stage["state"] in _WORKING:
+            findings.append(Finding(what, State.GOOD, stage["state"] + where))
         else:
             seen = f"{stage['state']}: {stage['words']}"
-            findings.append(Finding(f"stage {stage['stage']}", State.BAD, seen, "journalctl -u satellite -p warning"))
+            findings.append(Finding(what, State.BAD, seen, _JOURNAL))
+    return findings
+
+
+async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Sequence[Finding]:
+    """Let each stage work, as a room would: speak, understand that, and hear a wake word."""
+    if state is None:
+        return []
     began = time.monotonic()
     try:
         spoken = await client.say(uri, _SENTENCE)
-        said = time.monotonic()
         assert spoken.format is not None
+        said = time.monotonic()
         converter = Converter(spoken.format)
         heard = await client.transcribe(uri, converter.convert(bytes(spoken.pcm)) + converter.flush())
+        understood = time.monotonic()
+        call = await asyncio.to_thread(read_wav, Path(warmup.__file__).with_name("warm_up.wav"))
+        called = await client.detects(uri, call)
     except SatelliteError as error:
-        return [
-            *findings,
-            Finding("speech", State.BAD, f"[{error.code}] {error}", "journalctl -u satellite -p warning"),
-        ]
-    timing = f"spoken in {1000 * (said - began):.0f} ms, understood in {1000 * (time.monotonic() - said):.0f} ms"
+        return [Finding("speech", State.BAD, f"[{error.code}] {error}", _JOURNAL)]
+    timing = f"spoken in {1000 * (said - began):.0f} ms, understood in {1000 * (understood - said):.0f} ms"
     if heard.transcript.strip():
-        return [*findings, Finding("speech", State.GOOD, timing)]
-    return [*findings, Finding("speech", State.BAD, f"{timing}, but as nothing", "another tts.voice or stt.model")]
+        findings = [Finding("speech", State.GOOD, timing)]
+    else:
+        findings = [Finding("speech", State.BAD, f"{timing}, but as nothing", "another tts.voice or stt.model")]
+    if called or "okay_nabu" not in config.wake.words:
+        seen = "is heard in a recording" if called else "listens; none of its words is in our recording"
+        return [*findings, Finding("wake word", State.GOOD, seen)]
+    remedy = "a lower wake.threshold, or wake.engine: microwakeword"
+    return [*findings, Finding("wake word", State.BAD, "“okay nabu” is not heard in a recording of it", remedy)]
 
 
-async def _chat(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    findings = [await _ollama(provider) for provider in config.chat.providers if isinstance(provider, Ollama)]
-    for told in (state or {}).get("chat", {}).get("providers", []):
-        good = told["up"]
-        seen = f"{told['state']}: {told['words']}" if told["words"] else told["state"]
-        if good and told.get("leaves_house"):
-            seen += "; what people say leaves the house"
-        remedy = "" if good else "satellite status; docs/chat.md"
-        findings.append(Finding(f"chat {told['provider']}", State.GOOD if good else State.BAD, seen, remedy))
+async def _elsewhere(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    """Look at the servers that are asked instead of models here."""
+    findings = []
+    for stage in (Stage.WAKE, Stage.STT, Stage.TTS):
+        for address in getattr(config, stage.value).uri:
+            hosts = Hosts(stage, [address], 1)
+            await hosts.load()
+            good = not hosts.trouble
+            seen = "answers" if good else hosts.words.removeprefix(f"{address} ")
+            remedy = (
+                "" if good else f"satellite doctor there; nc -vz {address.removeprefix('tcp://').replace(':', ' ')}"
+            )
+            findings.append(Finding(f"{stage} at {address}", State.GOOD if good else State.BAD, seen, remedy))
     return findings
 
 
-async def _ollama(provider: Ollama) -> Finding:
-    what = f"ollama at {provider.url}"
+async def _rooms(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    if state is None:
+        return [await _dialled(room.name, room.uri) for room in config.rooms]
+    return [_told(room) for room in state["rooms"]]
+
+
+def _told(room: dict[str, Any]) -> Finding:
+    """Tell of a room what the daemon, who drives it, knows."""
+    what = f"room {room['room']}"
+    if room["state"] == "connected":
+        return Finding(what, State.GOOD, f"is connected, {room['doing']}" if room.get("doing") else "is connected")
+    remedies = {
+        "held": "in Home Assistant, Settings → Devices & services: delete the satellite; or delete the room here",
+        "no-satellite": "satellite rooms discover, and set its uri",
+        "connecting": "try again in some seconds",
+    }
+    dial = f"ping {room['uri'].removeprefix('tcp://').rpartition(':')[0]}; satellite rooms discover"
+    if room["uri"] == "local":
+        dial = "satellite rooms devices; then microphone: and speaker: in the configuration"
+    return Finding(what, State.BAD, f"{room['state']}: {room['words']}", remedies.get(room["state"], dial))
+
+
+async def _dialled(name: str, uri: str) -> Finding:
+    """Tell of a room what it tells everybody; more would claim it."""
+    what = f"room {name}"
     try:
-        async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS) as http:
-            version = (await http.get("/api/version")).raise_for_status().json()["version"]
-            models = [model["name"] for model in (await http.get("/api/tags")).raise_for_status().json()["models"]]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        return Finding(what, State.BAD, f"does not answer: {error or type(error).__name__}", "systemctl start ollama")
-    if provider.model not in models and f"{provider.model}:latest" not in models:
-        return Finding(what, State.BAD, f"{version}, without {provider.model}", f"ollama pull {provider.model}")
-    return Finding(what, State.GOOD, f"{version}, with {provider.model}")
+        info = await client.described(uri)
+    except SatelliteError as error:
+        return Finding(what, State.BAD, str(error), "satellite rooms discover")
+    if info.satellite is None:
+        return Finding(what, State.BAD, f"there is no satellite at {uri}", "satellite rooms discover")
+    return Finding(what, State.GOOD, f"answers as {info.satellite.name}; who drives it only the daemon can tell")
 
 
-async def _rooms(_config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+async def _responders(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    if state is None:
+        return [await _home_assistant(config)] if config.home_assistant.url else []
     findings = []
-    for room in (state or {}).get("rooms", []):
-        good = room["state"] == "connected"
-        remedy = "" if good else "the words say what; `satellite rooms discover` finds satellites"
-        seen = room["words"] or room["state"]
-        findings.append(Finding(f"room {room['room']}", State.GOOD if good else State.BAD, seen, remedy))
-    return findings
-
-
-async def _responders(_config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    findings = []
-    for one in (state or {}).get("responders", []):
-        remedy = "" if one["up"] else "see home_assistant in the configuration; docs/commands.md"
+    for one in state.get("responders", []):
+        remedy = "" if one["up"] else f"home_assistant: in the configuration; {_JOURNAL}"
         findings.append(Finding(one["responder"], State.GOOD if one["up"] else State.BAD, one["words"], remedy))
     return findings
 
 
-async def _sound(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    if config.microphone.device is None and config.speaker.device is None:
+async def _home_assistant(config: Config) -> Finding:
+    from satellite.home_assistant.access import find_token
+    from satellite.home_assistant.api import Api
+
+    what = f"home_assistant at {config.home_assistant.url}"
+    try:
+        token = find_token(config.home_assistant)
+        if not token.value:
+            remedy = "a long-lived token into /etc/satellite/credentials/home_assistant.token; sudo ./install.sh"
+            return Finding(what, State.BAD, f"there is no token: {token.source}", remedy)
+        api = Api(config.home_assistant, token)
+        try:
+            version = await api.look()
+        finally:
+            await api.close()
+    except ConfigError as error:
+        return Finding(what, State.BAD, str(error), "home_assistant: in the configuration")
+    except SatelliteError as error:
+        return Finding(what, State.BAD, str(error), f"curl -I {config.home_assistant.url}")
+    return Finding(what, State.GOOD, f"is ready for sentences, {version}")
+
+
+async def _sound(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    if not config.microphone.given:
         return []
+    findings = [] if config.microphone.device is None and config.speaker.device is None else [await _listed()]
+    if state is not None:
+        return findings  # the daemon uses them; its room tells how they are
+    findings.append(await _heard(config.microphone))
+    return [*findings, await _speaks(config.speaker)] if config.speaker.given else findings
+
+
+async def _listed() -> Finding:
     from satellite import portaudio
 
     try:
         found = await asyncio.to_thread(portaudio.devices)
     except SatelliteError as error:
-        return [Finding("sound devices", State.BAD, str(error), "sudo ./install.sh --upgrade --microphone")]
+        return Finding("sound devices", State.BAD, str(error), _MIC_PACKAGES)
     told = "; ".join(f"{len(devices)} {kind}" for kind, devices in found.items())
     if all(found.values()):
-        return [Finding("sound devices", State.GOOD, told)]
-    return [Finding("sound devices", State.BAD, told, "plug it in; satellite rooms devices")]
+        return Finding("sound devices", State.GOOD, told)
+    return Finding("sound devices", State.BAD, told, "plug it in; arecord -l; satellite rooms devices")
+
+
+async def _heard(settings: Sound) -> Finding:
+    """Listen for a moment."""
+    from satellite.rooms.microphones import microphone
+
+    what = f"microphone {settings.words}"
+    try:
+        sound: AsyncIterator[bytes] = microphone(settings)()
+        async with aclosing(sound) as chunks:  # type: ignore[type-var]  # it is a generator
+            async for pcm in chunks:
+                if pcm:
+                    return Finding(what, State.GOOD, "gives sound")
+    except (SatelliteError, OSError) as error:
+        return Finding(what, State.BAD, str(error), "satellite rooms devices; microphone: in the configuration")
+    return Finding(what, State.BAD, "gives no sound", "satellite rooms devices; microphone: in the configuration")
+
+
+async def _speaks(settings: Sound) -> Finding:
+    what = f"speaker {settings.words}"
+    remedy = "satellite rooms devices; speaker: in the configuration"
+    if settings.command:
+        found = shutil.which(settings.command[0])
+        return (
+            Finding(what, State.GOOD, found) if found else Finding(what, State.BAD, "there is no such program", remedy)
+        )
+    if settings.file is not None:
+        return _written(what, settings.file, remedy)
+    from satellite.microphone import ended, opened, started
+
+    assert settings.device is not None
+    process = await started("output", settings.device)
+    try:
+        layout = await opened(process, 22_050)
+    except SatelliteError as error:
+        return Finding(what, State.BAD, str(error), remedy)
+    finally:
+        await ended(process)
+    return Finding(what, State.GOOD, f"opens, at {layout.rate} Hz")
+
+
+def _written(what: str, file: Path, remedy: str) -> Finding:
+    if os.access(file if file.exists() else file.parent, os.W_OK):
+        return Finding(what, State.GOOD, "can be written")
+    return Finding(what, State.BAD, "cannot be written", remedy)
 
 
 CHECKS = {
     "stages": _stages,
-    "chat": _chat,
+    "speech": _work,
+    "elsewhere": _elsewhere,
     "rooms": _rooms,
     "responders": _responders,
     "sound": _sound,

@@ -1,4 +1,4 @@
-"""Checks of this machine: packages, models, GPU, disk, clock, ports, and the service's unit."""
+"""Checks of this machine: packages, models, disk, clock, ports, and the service's unit."""
 
 import asyncio
 import contextlib
@@ -13,15 +13,12 @@ from typing import Any
 from satellite.config import Config
 from satellite.doctor.finding import Finding, State
 from satellite.errors import ModelError
-from satellite.gpu import gpus
 from satellite.models.store import Store
 from satellite.models.wanted import wanted_models
 
 _LEAST_FREE_BYTES = 1_000_000_000
+_CONNECT_SECONDS = 3.0
 _HIGHEST_EXPOSURE = 1.5
-_MODEL_SHARE = 1.3
-"""Memory of a GPU that a model takes, of the size of its file."""
-
 _OPENINGS = Path("/etc/systemd/system/satellite.service.d")
 _PULL = "sudo -u satellite satellite models pull configured"
 
@@ -49,42 +46,6 @@ async def _models(config: Config, _state: dict[str, Any] | None, _uri: str) -> S
     return findings
 
 
-async def _gpu(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    found = await asyncio.to_thread(gpus)
-    demanded = [name for name in ("stt", "tts") if getattr(config, name).device == "cuda"]
-    findings = [_memory(config, gpu) for gpu in found]
-    if demanded and not found:
-        seen = f"{', '.join(demanded)} shall run on CUDA, and the driver knows no GPU"
-        findings.append(Finding("gpu", State.BAD, seen, "nvidia-smi; then install.sh --gpu cuda, or device: cpu"))
-    elif not found:
-        findings.append(Finding("gpu", State.GOOD, "none, and none is wanted"))
-    for stage in (state or {}).get("stages", []):
-        if found and str(stage.get("device", "")).startswith("cpu"):
-            wanted = stage["stage"] in demanded
-            findings.append(
-                Finding(
-                    f"gpu: {stage['stage']}",
-                    State.BAD if wanted else State.NOTE,
-                    "runs on the CPU though there is a GPU",
-                    "install.sh --upgrade --gpu cuda; journalctl -u satellite",
-                )
-            )
-    return findings
-
-
-def _memory(config: Config, gpu: dict[str, Any]) -> Finding:
-    name = f"gpu {gpu.get('name', '')}".strip()
-    if "memory_total_bytes" not in gpu:
-        return Finding(name, State.NOTE, "does not tell its memory")
-    specs = [spec for spec in wanted_models(config) if spec.kind.value in ("stt", "tts")]
-    need = _MODEL_SHARE * sum(spec.size_bytes or 0 for spec in specs)
-    free = gpu["memory_total_bytes"] - gpu["memory_used_bytes"]
-    seen = f"{free / 1e9:.1f} GB of {gpu['memory_total_bytes'] / 1e9:.1f} GB are free; our models need {need / 1e9:.1f}"
-    if gpu["memory_total_bytes"] < need:
-        return Finding(name, State.BAD, seen, "a smaller stt.model, or device: cpu for one stage")
-    return Finding(name, State.GOOD, seen)
-
-
 async def _disk(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     folder = Store(config.models.directory).directory
     while not folder.exists():
@@ -107,22 +68,41 @@ async def _clock(_config: Config, _state: dict[str, Any] | None, _uri: str) -> S
 
 
 async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    wyoming, here = config.wyoming, config.home_assistant_satellite
+    names = ("port", "wake_port", "stt_port", "tts_port", "handle_port")
+    wanted = {port: wyoming.host for name in names if (port := getattr(wyoming, name)) is not None}
+    if here.enabled:
+        wanted[here.port] = wyoming.host
+    if config.http.enabled:
+        wanted[config.http.port] = config.http.host
     if state is not None:
-        return []  # the daemon has them
-    wyoming = config.wyoming
-    wanted = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
-    taken = [port for port in wanted if port is not None and not _free(wyoming.host, port)]
-    if not taken:
-        return [Finding("ports", State.GOOD, "are free for the daemon")]
-    listed = ", ".join(map(str, taken))
-    return [
-        Finding(
-            "ports", State.BAD, f"somebody else has {listed}", f"ss -ltnp | grep -E ':({'|'.join(map(str, taken))}) '"
-        )
-    ]
+        silent = [port for port, host in wanted.items() if not await _answers(host, port)]
+        remedy = "sudo systemctl restart satellite"
+        words = "does the daemon run with this configuration? nothing listens at"
+    else:
+        silent = [port for port, host in wanted.items() if not _free(host, port)]
+        remedy = f"ss -ltnp | grep -E ':({'|'.join(map(str, silent))}) '"
+        words = "somebody else has"
+    if silent:
+        return [Finding("ports", State.BAD, f"{words} {', '.join(map(str, silent))}", remedy)]
+    listed = ", ".join(map(str, wanted))
+    told = f"{listed} are open" if state is not None else f"{listed} are free for the daemon"
+    return [Finding("ports", State.GOOD, told)]
+
+
+async def _answers(host: str, port: int) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host.strip("[]"))
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True
 
 
 def _free(host: str, port: int) -> bool:
+    host = host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -166,7 +146,6 @@ async def _output(*command: str) -> str:
 CHECKS = {
     "packages": _packages,
     "models": _models,
-    "gpu": _gpu,
     "disk": _disk,
     "clock": _clock,
     "ports": _ports,

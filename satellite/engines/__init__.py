@@ -42,7 +42,10 @@ class WakeStream(Protocol):
     """One listener's position in its own audio."""
 
     async def feed(self, pcm: bytes) -> list[Detection]:
-        """Return what `pcm` completes; several words may fire."""
+        """Return what `pcm` completes; several words may fire. One on another machine may tell a moment later."""
+
+    async def end(self) -> list[Detection]:
+        """Return what the audio, which is over, has completed and `feed` has not returned yet."""
 
     def close(self) -> None:
         """Forget the stream."""

@@ -1,4 +1,4 @@
-"""Stages elsewhere: speech to text and text to speech by one or several Wyoming servers, asked in place of a model.
+"""Stages elsewhere: one or several Wyoming servers, asked in place of a model; here speech to text and text to speech.
 
 Nothing here elects or shards: the least busy server that is known to answer is asked, and the next one if it fails
 before it has answered. Every request has a connection of its own, as Home Assistant's have.
@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from wyoming.info import Describe, Info
+from wyoming.info import Info
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Stt
@@ -28,9 +28,11 @@ T = TypeVar("T")
 _Sound = AsyncGenerator[tuple[AudioFormat | None, bytes], None]
 
 _DESCRIBE_SECONDS = 3.0
-_LOOK_UP_SECONDS = 10.0
 _LOOK_DOWN_SECONDS = 1.0
-"""How often a server that answers, and one that does not, is looked at."""
+"""How often a server that does not answer is looked at."""
+
+_OFFERED = {Stage.WAKE: "wake", Stage.STT: "asr", Stage.TTS: "tts"}
+"""What a server's `info` calls the programs of a stage."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class _Host:
     """Why it is not worth asking; empty while it answers."""
 
     asked: int = 0
-    """Requests under way."""
+    """Requests and streams under way."""
 
     looked_at: float = float("-inf")
     info: Info = field(default_factory=Info)
@@ -49,16 +51,30 @@ class _Host:
 class Hosts:
     """The servers of one stage."""
 
-    def __init__(self, stage: Stage, uris: Sequence[str], seconds: float) -> None:
-        """Ask the servers at `uris`; all of them together may take `seconds` for one request."""
+    def __init__(self, stage: Stage, uris: Sequence[str], seconds: float, *, look_seconds: float = 10.0) -> None:
+        """Ask the servers at `uris`; all of them together may take `seconds` for one request.
+
+        One that answers is looked at every `look_seconds`.
+        """
         self._stage = stage
         self._hosts = [_Host(uri) for uri in uris]
         self._seconds = seconds / len(self._hosts)
+        self._look_seconds = look_seconds
+
+    @property
+    def count(self) -> int:
+        """How many servers there are, whether they answer or not."""
+        return len(self._hosts)
 
     @property
     def words(self) -> str:
         """How each server is, for an administrator."""
         return "; ".join(f"{host.uri} {host.trouble or 'answers'}" for host in self._hosts)
+
+    @property
+    def trouble(self) -> str:
+        """Why the stage cannot be had; empty while a server answers."""
+        return "" if any(not host.trouble for host in self._hosts) else f"no server answers: {self.words}"
 
     @property
     def info(self) -> Info:
@@ -74,7 +90,7 @@ class Hosts:
         while True:
             await asyncio.sleep(_LOOK_DOWN_SECONDS)
             now = time.monotonic()
-            due = [host for host in self._hosts if host.trouble or now - host.looked_at >= _LOOK_UP_SECONDS]
+            due = [host for host in self._hosts if host.trouble or now - host.looked_at >= self._look_seconds]
             await asyncio.gather(*(self._look(host) for host in due))
 
     async def first(self, ask: Callable[[str], Awaitable[T]]) -> T:
@@ -105,12 +121,27 @@ class Hosts:
         kind = refusal.removeprefix(f"{self._stage}-") if refusal.startswith(f"{self._stage}-") else "failed"
         raise STAGE_ERRORS[self._stage](f"no server answers: {'; '.join(reasons)}", kind=kind)
 
+    def trouble_of(self, uri: str) -> str:
+        """Return why the server at `uri` is not worth asking; empty while it answers."""
+        return self._at(uri).trouble
+
+    def note(self, uri: str, trouble: str) -> None:
+        """Note what somebody saw of the server at `uri`, who has a connection to it."""
+        self._note(self._at(uri), trouble)
+
+    def hold(self, uri: str, streams: int) -> None:
+        """Count `streams` more (or less, negative) that the server at `uri` serves."""
+        self._at(uri).asked += streams
+
+    def _at(self, uri: str) -> _Host:
+        return next(host for host in self._hosts if host.uri == uri)
+
     async def _look(self, host: _Host) -> None:
         host.looked_at = time.monotonic()
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
-                host.info = await _described(host.uri)
-            if not (host.info.asr if self._stage is Stage.STT else host.info.tts):
+                host.info = await client.described(host.uri)
+            if not getattr(host.info, _OFFERED[self._stage]):
                 raise SatelliteError(f"offers no {self._stage}")
         except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
             self._note(host, _reason(error, _DESCRIBE_SECONDS))
@@ -139,6 +170,11 @@ class RemoteTranscriber:
     def device(self) -> str:
         """Where it runs, and how the servers are."""
         return self._hosts.words
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be had; empty while a server answers."""
+        return self._hosts.trouble
 
     @property
     def languages(self) -> Sequence[str]:
@@ -172,6 +208,11 @@ class RemoteSynthesizer:
     def device(self) -> str:
         """Where it runs, and how the servers are."""
         return self._hosts.words
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be had; empty while a server answers."""
+        return self._hosts.trouble
 
     @property
     def voices(self) -> Sequence[Voice]:
@@ -259,15 +300,6 @@ class RemoteSpeaker:
         if pcm and format_ != self.format:
             raise SatelliteError(f"has {self.voice.name} in another format: {format_}")
         return pcm
-
-
-async def _described(uri: str) -> Info:
-    async with client.connected(uri) as connection:
-        await connection.send(Describe())
-        async for event in connection:
-            if Info.is_type(event.type):
-                return Info.from_event(event)
-    raise SatelliteError("hung up")
 
 
 def _reason(error: Exception, seconds: float) -> str:

@@ -34,6 +34,11 @@ class Trigger:
     _in_a_row: int = field(default=0, init=False)
     _fired_at: float = field(default=-math.inf, init=False)
 
+    @property
+    def fired(self) -> bool:
+        """Whether there was a detection."""
+        return self._fired_at > -math.inf
+
     def feed(self, score: float, seconds: float) -> bool:
         """Return whether the frame that ends `seconds` into the stream completes a detection.
 
@@ -114,6 +119,10 @@ class Listener:
             return []
         scores = await self._worker.run(self._scorer.scores, frames)
         return self._detections(scores, self._scorer.hop_samples)
+
+    async def end(self) -> list[Detection]:
+        """Return nothing: `feed` has returned everything."""
+        return []
 
     def close(self) -> None:
         """Forget the stream; what is fed from now on is ignored."""

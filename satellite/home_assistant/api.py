@@ -5,15 +5,18 @@ import json
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import httpx
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from satellite.config import HomeAssistant
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError
 from satellite.home_assistant.answer import Answer, parsed
 from satellite.secret import Secret
+
+if TYPE_CHECKING:
+    import httpx
 
 _CONNECT_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
@@ -45,22 +48,36 @@ class Api:
         self.server = f"Home Assistant at {url}"
         self._agent_id = settings.agent_id
         self._token = token
-        self._client = httpx.AsyncClient(
-            base_url=url,
+        self._url = url
+        # Reading has no limit here: hanging up makes Home Assistant stop in the middle of what it does.
+        self._connect_seconds = min(settings.deadline_seconds, _CONNECT_SECONDS)
+        self._verify = _trusted(settings) if url.startswith("https:") else False
+
+    @cached_property
+    def _client(self) -> "httpx.AsyncClient":
+        """The client; the first to use it waits for its library, unless it has been loaded."""
+        import httpx
+
+        return httpx.AsyncClient(
+            base_url=self._url,
             headers={
-                "Authorization": f"Bearer {token.value}",
+                "Authorization": f"Bearer {self._token.value}",
                 "User-Agent": "satellite",  # Home Assistant logs it with a token that it refuses
                 "Accept-Encoding": "identity",
             },
-            # Reading has no limit here: hanging up makes Home Assistant stop in the middle of what it does.
-            timeout=httpx.Timeout(min(settings.deadline_seconds, _CONNECT_SECONDS), read=None),
+            timeout=httpx.Timeout(self._connect_seconds, read=None),
             limits=httpx.Limits(keepalive_expiry=_IDLE_SECONDS),
             mounts=None if self.leaves_house else NO_PROXY,
-            verify=_trusted(settings) if url.startswith("https:") else False,
+            verify=self._verify,
         )
+
+    async def load(self) -> None:
+        """Import the library, and make the client, in a thread."""
+        await asyncio.to_thread(lambda: self._client)
 
     async def converse(self, text: str, language: str | None, conversation: str, departure: Departure) -> Answer:
         """Send a sentence, once and unless it is barred by then, and return the answer, however late."""
+        import httpx
 
         async def trace(event: str, _: dict[str, Any]) -> None:
             if departure.barred and event == "http11.send_request_headers.started":
@@ -86,7 +103,8 @@ class Api:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
-        await self._client.aclose()
+        if "_client" in self.__dict__:
+            await self._client.aclose()
 
     def _version_if_ready(self, config: Any) -> str:
         if not isinstance(config, dict) or not isinstance(config.get("components"), list):
@@ -105,13 +123,15 @@ class Api:
             problem = self._translated(foreign)
         else:
             document = _document(content)
-            if status == httpx.codes.OK:
+            if status == HTTPStatus.OK:
                 return document
             problem = self._refusal(status, document, content)
         # Outside the handlers, or Python would chain to ours the library's error.
         raise problem
 
     def _translated(self, foreign: Exception) -> ChatError:
+        import httpx
+
         if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout):
             reason = self._token.scrub(str(foreign)) or "no answer"
             if "CERTIFICATE" in reason:
@@ -160,7 +180,9 @@ def _trusted(settings: HomeAssistant) -> ssl.SSLContext | bool:
         raise ConfigError(f"the certificate in {file} cannot be used: {error}") from error
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: "httpx.Response") -> bytes:
+    import httpx
+
     content = b""
     async for piece in response.aiter_bytes():  # closed with the response
         content += piece

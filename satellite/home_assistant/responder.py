@@ -123,6 +123,7 @@ class HomeAssistantResponder:
             return
         if self._api.leaves_house:
             _LOGGER.warning("home_assistant: %s is outside this house, and receives what people say", self._api.server)
+        await self._api.load()
         await self._look()
         if self._breaker.up:
             _LOGGER.info("home_assistant: %s", self._words)

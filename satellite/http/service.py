@@ -1,9 +1,7 @@
 """HTTP as a part of the daemon: takes its port at once, and serves as soon as its libraries are loaded."""
 
-import asyncio
 import logging
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from satellite.config import Config
@@ -12,9 +10,9 @@ from satellite.engines.worker import Worker
 from satellite.errors import ConfigError
 from satellite.events import EventBus
 from satellite.models.store import Store
+from satellite.process import imported
 from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
-from satellite.run_metrics import RunMetrics
 from satellite.runs import Recorder
 from satellite.services.status import Status
 from satellite.turn.stages import Stages
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from satellite.http.server import HttpServer
+    from satellite.run_metrics import RunMetrics
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,10 +38,9 @@ class HttpService:
         store: Store,
         hub: Hub,
         workers: Mapping[str, Worker],
+        runs: Recorder,
     ) -> None:
-        self.runs = Recorder(bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
-        self._metrics = RunMetrics()
-        self.runs.on_change(self._metrics.note)
+        self._runs = runs
         self._config = config
         self._stages = stages
         self._bus = bus
@@ -58,13 +56,13 @@ class HttpService:
         token = find_token(settings)
         if not token.value and not settings.is_local:
             raise ConfigError(f"http.host: {settings.host} can be reached from other machines, and there is no token")
-        # Loading FastAPI takes some tenths of a second, in which others are to be answered.
-        server_module = await asyncio.to_thread(import_module, "satellite.http.server")
-        server: HttpServer = server_module.HttpServer(settings)
+        # Loading these takes some tenths of a second, in which others are to be answered.
+        server: HttpServer = (await imported("satellite.http.server")).HttpServer(settings)
+        metrics: RunMetrics = (await imported("satellite.run_metrics")).RunMetrics()
+        self._runs.on_change(metrics.note)
         self._server = server
         taken = server.listen(port)
-        self.runs.start()
-        await server.start(lambda: self._app(token))
+        await server.start(lambda: self._app(token, metrics))
         _LOGGER.info("http: listening at %s:%d", settings.host, taken)
         return taken
 
@@ -72,9 +70,8 @@ class HttpService:
         """Serve no longer; may be called twice."""
         if self._server is not None:
             await self._server.stop()
-        await self.runs.stop()
 
-    def _app(self, token: Any) -> "ASGIApp":
+    def _app(self, token: Any, metrics: "RunMetrics") -> "ASGIApp":
         from satellite.http.app import build
         from satellite.http.context import Context
         from satellite.http.limits import RateLimit, Work
@@ -88,8 +85,8 @@ class HttpService:
             announce=Announcer(self._hub, self._stages).announce,
             rooms=self._hub.described,
             queues=lambda: {name: worker.pending for name, worker in self._workers.items()},
-            runs=self.runs,
-            metrics=self._metrics,
+            runs=self._runs,
+            metrics=metrics,
             rate=RateLimit(self._config.http.requests_per_minute),
             work=Work(self._config.http.max_concurrent),
         )

@@ -1,10 +1,9 @@
-"""`satellite models list | pull | path`: arguments and actions; every error is one line and an exit status."""
+"""`satellite models list | pull | path`: the actions; every error is one line and an exit status."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from satellite.config import Config
@@ -17,27 +16,6 @@ from satellite.models.store import Store, default_directory
 from satellite.models.wanted import wanted_models
 
 _MANY_LANGUAGES = 7
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the actions of `satellite models` to its parser."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print one JSON document")
-    shared.add_argument("--directory", type=Path, metavar="DIR", help="folder of the models (default: as configured)")
-    actions = parser.add_subparsers(dest="models_action", required=True, metavar="ACTION")
-
-    listing = actions.add_parser("list", parents=[shared], help="show models, their licences and whether they are here")
-    listing.add_argument(
-        "--all", action="store_true", help="the whole catalogue, not only the demo set and what is here"
-    )
-
-    pulling = actions.add_parser("pull", parents=[shared], help="fetch models")
-    pulling.add_argument(
-        "names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, `demo`, or `configured`"
-    )
-
-    where = actions.add_parser("path", parents=[shared], help="print the folder of a model that is here")
-    where.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:

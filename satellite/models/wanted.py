@@ -7,7 +7,9 @@ from satellite.models.spec import Kind, ModelSpec
 
 def wanted_models(config: Config) -> list[ModelSpec]:
     """Return the models that `config` runs in the daemon, in the order of the stages."""
-    specs = [catalogue.find(Kind.WAKE, config.wake.engine)]
+    specs = []
+    if not config.wake.uri:
+        specs.append(catalogue.find(Kind.WAKE, config.wake.engine))
     if not config.stt.uri:
         specs.append(catalogue.find(Kind.STT, config.stt.model))
     if not config.tts.uri:

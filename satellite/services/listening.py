@@ -2,12 +2,14 @@
 
 from __future__ import annotations  # Session is only a type here; importing it would be a circle
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.wake import Detect, Detection, NotDetected
 
 from satellite.config import nearest
+from satellite.engines import Detection as HeardWord
 from satellite.engines import WakeStream
 from satellite.errors import SpeechToTextError
 from satellite.services.info import STT_PROGRAM
@@ -108,18 +110,14 @@ class WakeListener:
             return
         if self._first_ms < 0:
             self._first_ms = timestamp_ms or 0
-        for detection in await self._stream.feed(pcm):
-            self._detected = True
-            self._session.stages.expect()
-            at_ms = self._first_ms + round(detection.seconds * 1000)
-            await self._session.connection.send(
-                Detection(name=detection.name, timestamp=at_ms, context=self._request.context)
-            )
+        await self._report(await self._stream.feed(pcm))
 
     async def stop(self) -> None:
         """The audio is over."""
-        if self._stream is not None and not self._detected:
-            await self._session.connection.send(NotDetected(context=self._request.context))
+        if self._stream is not None:
+            await self._report(await self._stream.end())
+            if not self._detected:
+                await self._session.connection.send(NotDetected(context=self._request.context))
         await self.close()
 
     async def close(self) -> None:
@@ -127,6 +125,15 @@ class WakeListener:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+    async def _report(self, detections: Sequence[HeardWord]) -> None:
+        for detection in detections:
+            self._detected = True
+            self._session.stages.expect()
+            at_ms = self._first_ms + round(detection.seconds * 1000)
+            await self._session.connection.send(
+                Detection(name=detection.name, timestamp=at_ms, context=self._request.context)
+            )
 
 
 def _text(value: object) -> str | None:

@@ -53,6 +53,8 @@ class Status:
                 state, words = "idle", "is loaded when it is asked for"
             elif not slot.settled:
                 state, words = "loading", "is being loaded"
+            elif trouble := getattr(slot.engine, "trouble", ""):
+                state, words = "unreachable", trouble
             else:
                 words = self.cold.get(slot.name, "")
                 state = "cold" if words else "ready"

@@ -12,6 +12,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.handle import Handled, HandledChunk, NotHandled
+from wyoming.info import Describe, Info
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeVoice
 from wyoming.wake import Detect, Detection
@@ -106,6 +107,16 @@ async def ask_text(uri: str, text: str, on_words: Callable[[str], None], languag
             if event.type in ("handled", "not-handled"):
                 return heard
     raise DaemonUnreachable("the daemon closed the connection before it had answered")
+
+
+async def described(uri: str) -> Info:
+    """Return what the Wyoming server at `uri` offers."""
+    async with connected(uri) as connection:
+        await connection.send(Describe())
+        async for event in connection:
+            if Info.is_type(event.type):
+                return Info.from_event(event)
+    raise DaemonUnreachable(f"{uri} hung up before it had described itself")
 
 
 async def status(uri: str) -> dict[str, Any]:

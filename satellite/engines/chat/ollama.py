@@ -100,8 +100,13 @@ class OllamaChat:
         """Wait until the model is loaded and has read its prompt. Raises `ChatUnavailable` when it cannot answer."""
         await self.keeper.settled()
 
+    async def load(self) -> None:
+        """Import the library beside whatever else is to be done."""
+        await self._api.open()
+
     async def watch(self) -> None:
         """Run the keep-alive timer."""
+        await self.load()
         await self.keeper.run()
 
     async def close(self) -> None:
@@ -116,6 +121,7 @@ class OllamaChat:
         seconds = self._first_token_seconds
         parts = self._api.parts(messages)
         try:
+            await self._api.open()
             part = await self._first(parts)
             seconds = self._gap_seconds
             async with aclosing(parts):

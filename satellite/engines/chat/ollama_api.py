@@ -7,6 +7,7 @@ request's, and a reload without a keep-alive falls back to five minutes, so that
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
+from functools import cached_property
 from typing import Any, TypeVar
 
 from satellite.config import Chat, Ollama
@@ -29,23 +30,32 @@ class OllamaApi:
     """One model of one server. Everything that goes wrong is raised as a `ChatError`."""
 
     def __init__(self, settings: Ollama, chat: Chat) -> None:
-        import httpx
-        import ollama
-
         self.model = settings.model
         self.context_tokens = settings.num_ctx
         self.server = f"Ollama at {shown(settings.url)}"
         self._settings = settings
+        self._closed = False
         self._chat = chat
-        self._refused = ollama.ResponseError
-        self._unreachable = (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError)
-        self._client: Any = _client_type()(
-            host=settings.url,
+
+    @cached_property
+    def _client(self) -> Any:
+        """The client; the first to use it waits for its library, unless it has been loaded."""
+        if self._closed:
+            raise RuntimeError("closed")
+        import httpx
+
+        return _client_type()(
+            host=self._settings.url,
             # Reading is limited by whoever waits: a load takes minutes where a list takes a moment.
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
             limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=60),
-            mounts=NO_PROXY if is_at_home(settings.url) else None,
+            mounts=NO_PROXY if is_at_home(self._settings.url) else None,
         )
+
+    async def open(self) -> None:
+        """Import the library, and make the client, in a thread, unless they are there."""
+        if "_client" not in self.__dict__:
+            await asyncio.to_thread(lambda: self._client)
 
     def request(self, messages: Sequence[Message], *, num_predict: int | None = None) -> dict[str, Any]:
         """Return all of a request: for an answer, or with `num_predict` 1 to have the prompt read, or to load."""
@@ -103,7 +113,9 @@ class OllamaApi:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
-        await self._client.close()
+        self._closed = True
+        if "_client" in self.__dict__:
+            await self._client.close()
 
     async def _within(self, call: Awaitable[T], seconds: float) -> T:
         try:
@@ -114,13 +126,16 @@ class OllamaApi:
 
     def translated(self, foreign: Exception, seconds: float) -> ChatError:
         """Return the error for what the client raised while waiting for `seconds`."""
+        import httpx
+        import ollama
+
         if isinstance(foreign, ChatError):
             return foreign
-        if isinstance(foreign, self._refused):
+        if isinstance(foreign, ollama.ResponseError):
             return self._refusal(foreign.status_code, str(foreign.error))
         if isinstance(foreign, TimeoutError):
             return ChatUnavailable(f"{self.server} was silent for {seconds:g} s", kind="timeout")
-        if isinstance(foreign, self._unreachable):
+        if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
             return ChatUnavailable(f"{self.server} cannot be reached; is it running?", kind="unreachable")
         return ChatUnavailable(f"{self.server} broke off: {foreign or type(foreign).__name__}")
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeGuard
 
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
@@ -57,8 +58,6 @@ class OpenAIChat:
         gap_seconds: float = _GAP_SECONDS,
         touch_seconds: float = _TOUCH_SECONDS,
     ) -> None:
-        import openai
-
         self.provider = settings.name
         self.model = settings.model
         self.context_tokens: int | None = None
@@ -81,15 +80,23 @@ class OpenAIChat:
         self._key = find_key(settings)
         self._answers = Answers(settings.name)
         self._limit = "max_tokens"
+        self._closed = False
         self._contact_at = self._used_at = time.monotonic()
         self._poked = asyncio.Event()
         if self.leaves_house and self._key.value:
             warn_of_outside(self.provider, settings.url)
-        self._openai = openai
+
+    @cached_property
+    def _client(self) -> Any:
+        """The client; the first to use it waits for its library, unless it has been loaded."""
+        if self._closed:
+            raise RuntimeError("closed")
+        import openai
+
         limits: Any = type(openai.DEFAULT_CONNECTION_LIMITS)  # of whatever HTTP library openai uses
-        self._client = openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             api_key=self._key.value or "none",
-            base_url=settings.url,
+            base_url=self._settings.url,
             max_retries=0,  # whoever waits for an answer is better served by the next provider
             # Reading is limited by `_deltas`: the first chunk and those after it may take differently long.
             timeout=openai.Timeout(_CONNECT_SECONDS, read=None),
@@ -98,7 +105,13 @@ class OpenAIChat:
                 mounts=None if self.leaves_house else NO_PROXY,
             ),
         )
-        self._create: Any = self._client.chat.completions.with_raw_response.create  # now: imports much of the library
+        _ = client.chat.completions  # now: imports much of the library
+        return client
+
+    async def load(self) -> None:
+        """Import the library, which takes a second, beside whatever else is to be done."""
+        if self._usable and "_client" not in self.__dict__:
+            await asyncio.to_thread(lambda: self._client)
 
     @property
     def health(self) -> Health:
@@ -130,6 +143,7 @@ class OpenAIChat:
         self._used_at = time.monotonic()
         silent, whole = True, False
         try:
+            await self.load()
             async with aclosing(self._deltas(messages)) as deltas:
                 async for delta in deltas:
                     silent, whole = False, delta.stats is not None
@@ -173,6 +187,7 @@ class OpenAIChat:
 
     async def watch(self) -> None:
         """Keep a connection open, and look whether a provider that failed is back, until cancelled."""
+        await self.load()
         while self._usable:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._keepalive.interval_seconds):
@@ -205,7 +220,9 @@ class OpenAIChat:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
-        await self._client.close()
+        self._closed = True
+        if "_client" in self.__dict__:
+            await self._client.close()
 
     def _note_leaving(self) -> None:
         if self.leaves_house:
@@ -240,16 +257,19 @@ class OpenAIChat:
 
     async def _begin(self, messages: Sequence[Message]) -> Any:
         """Ask; a server that does not know the one name for the longest answer knows the other."""
+        import openai
+
         request = self._request(messages)
+        create: Any = self._client.chat.completions.with_raw_response.create
         self._note_leaving()
         try:
-            return await self._create(**request)
-        except self._openai.BadRequestError as error:
+            return await create(**request)
+        except openai.BadRequestError as error:
             if "max_tokens" not in request or "max_tokens" not in str(error):
                 raise
             self._limit = "max_completion_tokens"
         self._note_leaving()
-        return await self._create(**self._request(messages))
+        return await create(**self._request(messages))
 
     def _request(self, messages: Sequence[Message]) -> dict[str, Any]:
         return {
@@ -267,11 +287,13 @@ class OpenAIChat:
             self.breaker.rest(seconds, f"{self._server} allows no more requests for {seconds:.0f} s")
 
     def _translated(self, foreign: Exception) -> ChatError:
-        if isinstance(foreign, self._openai.APIStatusError):
+        import openai
+
+        if isinstance(foreign, openai.APIStatusError):
             return self._refusal(foreign)
         if isinstance(foreign, TimeoutError):
             return ChatUnavailable(f"{self._server} was silent for too long", kind="timeout")
-        if isinstance(foreign, self._openai.APIConnectionError) and _is_unconnected(foreign):
+        if isinstance(foreign, openai.APIConnectionError) and _is_unconnected(foreign):
             return ChatUnavailable(f"{self._server} cannot be reached: {foreign.__cause__}", kind="unreachable")
         reason = self._key.scrub(str(foreign)) or type(foreign).__name__
         return ChatUnavailable(f"{self._server} broke off: {reason}")

@@ -1,0 +1,135 @@
+"""The command line's grammar. It imports nothing large: `--help` and the completion of a shell are not waited for."""
+
+import argparse
+from pathlib import Path
+
+from satellite import __version__
+from satellite.bench import commands as bench
+from satellite.models import arguments as models
+
+SHELLS = ("bash", "zsh", "fish")
+
+_JSON = "print one JSON object"
+_DESCRIPTION = """A fast, private voice for the home.
+
+`satellite COMMAND --help` tells of one command, with an example."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; `action` names the command, and `uri` is there where a command talks with a daemon."""
+    top = argparse.ArgumentParser(
+        prog="satellite", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=f"satellite {__version__}")
+    top.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: /etc/satellite/config.yaml, if it exists)",
+    )
+    top.add_argument("--verbose", action="store_true", help="log at debug, transcripts included")
+    commands = _Commands(top)
+    _daemon(commands)
+    _conversation(commands)
+    _administration(commands)
+    return top
+
+
+class _Commands:
+    """The commands as they are added, each with its example."""
+
+    def __init__(self, top: argparse.ArgumentParser) -> None:
+        self._commands = top.add_subparsers(required=True, metavar="COMMAND", dest="action")
+
+    def add(
+        self, name: str, summary: str, *examples: str, json: bool = True, uri: bool = False
+    ) -> argparse.ArgumentParser:
+        """Add a command; `summary` and `examples` are what its help shows."""
+        command = self._commands.add_parser(
+            name,
+            help=summary,
+            description=summary[:1].upper() + summary[1:] + ".",
+            epilog="\n  ".join([f"example{'s' if len(examples) > 1 else ''}:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if json:
+            command.add_argument("--json", action="store_true", help=_JSON)
+        if uri:
+            command.add_argument(
+                "--uri", help="the daemon's address (default: as configured, else tcp://127.0.0.1:10600)"
+            )
+        return command
+
+
+def _daemon(commands: _Commands) -> None:
+    commands.add("run", "the daemon", "satellite --config my.yaml run", json=False)
+    commands.add("check", "check configuration and models", "satellite --config my.yaml check && satellite run")
+    command = commands.add(
+        "demo", "hear a question answered, on models fetched for it", "satellite demo --wav question.wav", json=False
+    )
+    command.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the Piper voice")
+    command.add_argument("--microphone", action="store_true", help="ask with this machine's microphone")
+    command.add_argument("--output", type=Path, default=Path("demo-reply.wav"), help="where the answer's sound goes")
+    command.add_argument("--serve", action="store_true", help="keep the daemon running afterwards")
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of the story")
+
+
+def _conversation(commands: _Commands) -> None:
+    examples = ('satellite ask "What time is it?"', "satellite ask question.wav -o answer.wav")
+    command = commands.add("ask", "ask a running daemon", *examples, uri=True)
+    command.add_argument("question", metavar="TEXT|FILE.wav", help="the question, or a recording of it")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", help="also write the spoken answer")
+    command.add_argument("--language", help="language of the question, such as en")
+
+    command = commands.add(
+        "say", "let a running daemon speak", 'satellite say "Dinner is ready." -o dinner.wav', uri=True
+    )
+    command.add_argument("text")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", required=True, help="where the sound goes")
+    command.add_argument("--voice", help="name of a voice")
+    command.add_argument("--speaker", help="speaker of a multi-speaker voice")
+
+    examples = ("satellite rooms", "satellite rooms discover")
+    command = commands.add(
+        "rooms", "the satellites that a running daemon drives, and those in the network", *examples, uri=True
+    )
+    command.add_argument(
+        "action_of_rooms",
+        nargs="?",
+        metavar="ACTION",
+        choices=("list", "discover", "devices"),
+        default="list",
+        help="list: those that are driven (default); discover: those in the network; devices: this machine's sound",
+    )
+
+    command = commands.add(
+        "announce", "say something in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
+    )
+    command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
+    command.add_argument("text")
+
+
+def _administration(commands: _Commands) -> None:
+    examples = ("satellite status --watch", "satellite status --json | jq .stages")
+    command = commands.add("status", "how a running daemon is, and why", *examples, json=False, uri=True)
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help=_JSON)
+    form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
+    form.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C")
+
+    commands.add("doctor", "what is wrong, and the command that mends it", "sudo satellite doctor", uri=True)
+
+    examples = ("satellite models list", "satellite models pull stt/small.en")
+    models.add_arguments(commands.add("models", "list, fetch and find models", *examples, json=False))
+    bench.add_arguments(
+        commands.add("bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False)
+    )
+    command = commands.add(
+        "completion",
+        "print what makes a shell complete these commands",
+        "satellite completion bash | sudo tee /usr/share/bash-completion/completions/satellite",
+        'satellite completion zsh > "${fpath[1]}/_satellite"',
+        "satellite completion fish > ~/.config/fish/completions/satellite.fish",
+        json=False,
+    )
+    command.add_argument("shell", choices=SHELLS)

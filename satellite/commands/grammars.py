@@ -1,0 +1,71 @@
+"""The grammars in use, one a language; the libraries that they need are loaded with the first one."""
+
+import asyncio
+from collections import OrderedDict
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import home_assistant_intents
+
+if TYPE_CHECKING:
+    from satellite.commands.grammar import Grammar
+
+_GRAMMARS = 6
+"""Languages that are kept at once; the one unused longest goes. One takes a few megabytes."""
+
+_ALIASES = {"no": "nb", "nn": "nb", "zh": "zh-CN", "zh-hans": "zh-CN", "zh-hant": "zh-TW", "yue": "zh-HK", "iw": "he"}
+
+
+class Grammars:
+    """The grammars in use, compiled when they are first needed, off the event loop."""
+
+    def __init__(self) -> None:
+        self._grammars: OrderedDict[str, asyncio.Task[Grammar]] = OrderedDict()
+
+    @property
+    def languages(self) -> list[str]:
+        """Return the languages that are loaded."""
+        return [code for code, grammar in self._grammars.items() if grammar.done()]
+
+    async def get(self, language: str) -> "Grammar | None":
+        """Return the grammar of a language code; None if there is none.
+
+        Who does not wait for the end leaves it to be compiled for the next question.
+        """
+        loading = self.load(language)
+        return None if loading is None else await asyncio.shield(loading)
+
+    def load(self, language: str) -> "asyncio.Task[Grammar] | None":
+        """Begin to compile the grammar of a language code unless it is there; None if there is none."""
+        code = known_language(language)
+        if code is None:
+            return None
+        if code not in self._grammars:
+            self._grammars[code] = asyncio.create_task(asyncio.to_thread(_compiled, code), name=f"grammar {code}")
+        self._grammars.move_to_end(code)
+        while len(self._grammars) > _GRAMMARS:
+            self._grammars.popitem(last=False)
+        return self._grammars[code]
+
+    async def close(self) -> None:
+        """Wait for what is being compiled; may be called twice."""
+        await asyncio.gather(*self._grammars.values(), return_exceptions=True)
+
+
+def known_language(language: str) -> str | None:
+    """Return which of Home Assistant's languages serves for a code such as `en-GB`, `fr_FR` or `pt-br`."""
+    known = {code.lower(): code for code in home_assistant_intents.get_languages()}
+    wanted = language.replace("_", "-").lower()
+    family = wanted.partition("-")[0]
+    for code in (wanted, _ALIASES.get(wanted, ""), family, _ALIASES.get(family, "")):
+        if found := known.get(code.lower()):
+            return found
+    return None
+
+
+def _compiled(language: str) -> "Grammar":
+    """Return a grammar, with all that is needed to answer in its language imported; blocks."""
+    from satellite.commands.grammar import Grammar
+
+    import_module("satellite.commands.answers")  # with its templates' engine: here nobody waits for it
+    return Grammar(language)

@@ -1,0 +1,147 @@
+"""Two services behind HAProxy, as docs/scaling.md has it; one of them is killed."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from satellite.audio import read_wav
+from satellite.errors import SatelliteError
+from satellite.wire import client
+from tests.running_daemon import DATA, RunningDaemon
+
+pytestmark = pytest.mark.models
+
+ROOT = Path(__file__).parent.parent
+COMMAND = read_wav(DATA / "commands" / "what_time_is_it.wav")
+HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def free_port() -> int:
+    """Return a port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program; it is ended with the test."""
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait(20)
+
+
+def documented(ports: dict[str, int], control: Path) -> str:
+    """Return the configuration in the documentation, for this machine: `ports` by what stands there."""
+    found = re.search(r"```haproxy\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
+    assert found
+    text = found[1]
+    for name, port in ports.items():
+        assert name in text
+        text = text.replace(name, f"bind 127.0.0.1:{port}" if name.startswith("bind") else f"127.0.0.1:{port}")
+    return text.replace("global\n", f"global\n    stats socket {control}\n", 1)
+
+
+def states(control: Path) -> dict[str, str]:
+    """Return the state of each server, such as UP, as HAProxy tells it."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(10)
+        asking.connect(str(control))
+        asking.sendall(b"show stat\n")
+        told = b""
+        while more := asking.recv(65_536):
+            told += more
+    rows = [row.split(",") for row in told.decode().splitlines() if row and not row.startswith("#")]
+    return {f"{row[0]}/{row[1]}": row[17] for row in rows}
+
+
+def wait(control: Path, **wanted: str) -> None:
+    """Wait until servers of `stt` are in these states."""
+    until = time.monotonic() + 120
+    while True:
+        known = states(control) if control.exists() else {}
+        if all(known.get(f"stt/{name}", "").startswith(state) for name, state in wanted.items()):
+            return
+        assert time.monotonic() < until, known
+        time.sleep(0.1)
+
+
+async def understood(uri: str, began: list[float], failed: list[float]) -> None:
+    """Have a command understood; note when a request began that failed."""
+    at = time.monotonic()
+    began.append(at)
+    try:
+        async with asyncio.timeout(60):
+            heard = await client.transcribe(uri, COMMAND)
+    except (SatelliteError, ConnectionError):
+        failed.append(at)
+    else:
+        assert "what time is it" in heard.transcript.lower()
+
+
+def test_the_death_of_one_costs_its_own_requests_alone(
+    daemon: RunningDaemon, models_directory: Path, tmp_path: Path
+) -> None:
+    """Requests go on while one service is killed; whatever begins afterwards succeeds, also when it is back."""
+    assert HAPROXY, "haproxy is missing: scripts/test installs it"
+    second, front, control = free_port(), free_port(), tmp_path / "control"
+    config = tmp_path / "second.yaml"
+    config.write_text(
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n"
+        f"commands: {{enabled: false}}\nwake: {{uri: '{daemon.uri}'}}\ntts: {{uri: '{daemon.uri}'}}\n"
+        "chat: {providers: [{type: openai, name: nobody, model: m, url: 'http://127.0.0.1:9/v1'}]}\n"
+        f"wyoming: {{host: 127.0.0.1, port: {free_port()}, stt_port: {second}, wake_port: null, tts_port: null, "
+        "handle_port: null}\n"
+    )
+    ports = {"gpu1:10300": daemon.port("stt_port"), "gpu2:10300": second, "gpu1:10600": daemon.port()}
+    ports |= {"gpu2:10600": daemon.port(), "bind :10300": front, "bind :10600": free_port()}
+    written = tmp_path / "haproxy.cfg"
+    written.write_text(documented(ports, control))
+    serve = (sys.executable, "-m", "satellite", "--config", str(config), "run")
+    uri = f"tcp://127.0.0.1:{front}"
+    began: list[float] = []
+    failed: list[float] = []
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            await understood(uri, began, failed)
+
+    async def through_a_death(dying: subprocess.Popen[bytes]) -> float:
+        asking = [asyncio.create_task(ask(4)) for _ in range(4)]
+        while len(began) < 6:  # each service has some, and more come
+            await asyncio.sleep(0.01)
+        dying.send_signal(signal.SIGKILL)
+        dying.wait(20)
+        died = time.monotonic()
+        await asyncio.gather(*asking)
+        return died
+
+    with process(HAPROXY, "-db", "-f", str(written)):
+        with process(*serve) as dying:
+            wait(control, gpu1="UP", gpu2="UP")
+            asyncio.run(ask(2))
+            assert failed == []
+            died = asyncio.run(through_a_death(dying))
+        assert [at for at in failed if at >= died] == []
+        assert len(failed) <= 4
+        wait(control, gpu2="DOWN")
+        with process(*serve):
+            wait(control, gpu2="UP")
+            lost = len(failed)
+            asyncio.run(ask(2))
+            assert len(failed) == lost
