@@ -74,20 +74,20 @@ def test_a_limit_that_is_just_kept_is_reached() -> None:
 
 
 def test_stt_is_held_to_median_half_the_p95_and_the_words() -> None:
-    """The three marks of speech to text are the median, half of their p95, and half a point of WER."""
+    """The three marks of speech to text are the median, half of their p95, and a fifth of a point of WER."""
     verdicts = _texts(list(marks.stt_verdicts(_stt(ours=300.0, theirs=400.0, errors=6))))
     assert verdicts == {
         "STT, total: median not above theirs": "reached",
         "STT, total: p95 at most half of theirs": "missed by 100.0 ms (50 %)",
-        "STT: WER at most 0.5 points above theirs": "missed by 0.5 points (9 %)",
+        "STT: WER at most 0.2 points above theirs": "missed by 0.8 points (15 %)",
     }
 
 
 def test_in_real_time_only_the_wait_after_the_words_counts() -> None:
-    """With audio in real time the total is the length of the clip, so the time after audio-stop is judged."""
+    """With audio in real time the total is the length of the clip: what follows audio-stop is judged, strictly."""
     found = list(marks.stt_verdicts(_stt(realtime=True)))
     assert found[0].mark.startswith("STT in real time, after audio-stop")
-    assert (found[0].ours, found[0].limit) == (50.0, 200.0)
+    assert [(mark.ours, round(mark.limit, 1)) for mark in found[:2]] == [(50.0, 66.7), (50.0, 33.3)]
 
 
 def test_tts_is_judged_by_its_worst_length_too() -> None:

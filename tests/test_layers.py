@@ -44,6 +44,7 @@ KNOWING = (
     "satellite.bench.chat_bare",
     "satellite.bench.endpoint",
     "satellite.bench.rooms_again",
+    "satellite.bench.windows",
     "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
     "satellite.home_assistant.responder",
 )
