@@ -151,6 +151,14 @@ class Stt(Settings):
     threads: int = Field(0, ge=0, le=64)
     """CPU threads; 0 is one a core, at most four."""
 
+    window_floor_seconds: float | None = Field(None, ge=1, le=30)
+    """Shortest stretch that the model is shown, seconds; null is what was measured for it, else Whisper's own 30.
+
+    `satellite bench stt --windows` measures it."""
+
+    partials: Literal["auto"] | bool = "auto"
+    """Words while they are spoken, on or off; auto is with a GPU, or where they take less than a tenth of the time."""
+
     vocabulary: tuple[str, ...] = ()
     """Names and terms to expect."""
 

@@ -70,7 +70,7 @@ class Daemon:
         if config.microphone.given:
             self.host = LocalRoom(config, self._stages, self.bus, self.hub.arbiter, self.clockwork)
             self.hub.others.append(self.host)
-        self._status = Status(self.engines, self.hub.described, self._stages.responders)
+        self._status = Status(self._stages, self.hub.described)
         wyoming = config.wyoming
         self._server = Server(
             Admission(wyoming.allow),

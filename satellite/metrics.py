@@ -7,6 +7,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+_SPEECH_TO_TEXT = {
+    "decoded": "Stretches of speech that were decoded.",
+    "full_window_retries": "Those that repeated themselves, and were decoded once more over 30 s.",
+    "early": "Transcriptions begun in a pause of the speaker.",
+    "early_used": "Those behind which nothing more was said.",
+}
+
 
 def exposition(state: dict[str, Any]) -> str:
     """Return what `Status.described` returned, in Prometheus' text format."""
@@ -31,6 +38,9 @@ class _StateCollector(Collector):
         yield _gauge("queue_fill", "Calls that wait or run.", waiting)
         dropped: _Samples = [({}, state["dropped_audio_seconds"])] if "dropped_audio_seconds" in state else []
         yield _counter("dropped_audio_seconds", "Sound that nobody could hear in time.", dropped)
+        for name, what in _SPEECH_TO_TEXT.items():
+            counted: _Samples = [({}, state["speech_to_text"][name])] if name in state["speech_to_text"] else []
+            yield _counter(f"stt_{name}", what, counted)
         yield from _responders(state.get("responders", []))
         yield from _chat(state["chat"])
         for name, unit in (("watts", "Power"), ("load", "Load, 0 to 1"), ("memory_used_bytes", "Memory in use")):

@@ -153,6 +153,32 @@ def test_a_language_the_model_lacks_is_an_error(ears: Ears) -> None:
 
 
 @pytest.mark.models
+def test_the_model_tells_of_its_work(models_directory: Path) -> None:
+    """How long a command takes is known from the first on; on a CPU there is nothing to warm up."""
+    ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=10))
+    assert ears.whisper.window_floor_seconds == 10
+    assert (ears.whisper.usual_seconds, ears.whisper.idle) == (None, True)
+    ears.whisper.prepare()
+    assert ears.whisper.idle
+    ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
+    assert ears.whisper.usual_seconds is not None
+    assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 0}
+    ears.worker.close()
+
+
+@pytest.mark.models
+def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> None:
+    """In a window that is far too short tiny.en runs on; over the full one it does not, and that is counted."""
+    ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=1))
+    for wav in COMMANDS:
+        text = ears.hear(read_wav(wav)).text
+        assert _loop_at(text.split()) is None
+    assert ears.whisper.counts["decoded"] == len(COMMANDS)
+    assert 0 < ears.whisper.counts["full_window_retries"] <= len(COMMANDS)
+    ears.worker.close()
+
+
+@pytest.mark.models
 def test_beam_search_works(models_directory: Path) -> None:
     """A wider beam gives the same words on a clear command."""
     ears = Ears(models_directory, Stt(threads=2, beam_size=5, compute_type="float32"))

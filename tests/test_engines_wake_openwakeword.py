@@ -118,7 +118,7 @@ def test_every_score_equals_the_references(load: Load, name: str) -> None:
     assert len(ours) > 20
     for column, word in enumerate(WORDS):
         theirs = reference_scores(pcm, word)[-len(ours) :]
-        assert np.abs(ours[:, column] - theirs).max() < 1e-3
+        assert np.abs(ours[:, column] - theirs).max() < 1e-4
 
 
 def test_scores_do_not_depend_on_the_other_words(load: Load) -> None:

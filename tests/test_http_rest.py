@@ -185,7 +185,7 @@ def test_a_client_that_leaves_ends_the_work(http: httpx.Client, daemon: RunningD
 
 def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:
     """Which stage, and why; it is alive all the same."""
-    status = Status(daemon.daemon.engines, list)
+    status = Status(daemon.daemon._stages, list)
     with serving(daemon, status) as starting:
         body = problem(starting.get("/readyz"))
         assert (body["status"], body["code"]) == (503, "not-ready")

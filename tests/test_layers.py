@@ -49,6 +49,7 @@ KNOWING = (
     "satellite.bench.wake_streams",
     "satellite.doctor.chat",  # addresses and keys, and what Ollama's lists mean, no engine
     "satellite.doctor.ollama",
+    "satellite.bench.windows",
     "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
     "satellite.home_assistant.responder",
 )

@@ -60,6 +60,7 @@ STATE: dict[str, Any] = {
             },
         ],
     },
+    "speech_to_text": {"decoded": 7, "full_window_retries": 1, "early": 5, "early_used": 4},
     "responders": [
         {
             "responder": "commands",
@@ -157,4 +158,7 @@ def test_the_metrics_are_what_prometheus_reads() -> None:
     assert samples["satellite_chat_sent_outside_total", "groq"] == 4
     assert samples["satellite_chat_switches_total",] == 3
     assert samples["satellite_gpu_watts", "0"] == 21.4
+    assert samples["satellite_stt_decoded_total",] == 7
+    assert samples["satellite_stt_full_window_retries_total",] == 1
+    assert samples["satellite_stt_early_used_total",] == 4
     assert "satellite_keepalive_gpu_share" not in {name for name, *_ in samples}

@@ -5,7 +5,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from satellite.errors import SatelliteError
 
@@ -38,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many recordings are played (default: all of a folder, 20 of the synthetic ones)",
     )
     voice.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw where the time goes")
+    parser.add_argument_group("stt").add_argument(
+        "--windows",
+        type=_window,
+        nargs="*",
+        metavar="SECONDS",
+        help="instead, find the shortest window that the configured Whisper model bears",
+    )
     _add_chat_arguments(parser)
     parser.add_argument_group("rooms").add_argument(
         "--rooms",
@@ -75,6 +82,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _window(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 30:
+        raise argparse.ArgumentTypeError("must be 1 to 30 seconds")
+    return seconds
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -89,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         raise SatelliteError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}", code="bench-part")
     if bool(args.url) != bool(args.model):
         raise SatelliteError("--url and --model go together: a real server, and its model", code="bench-chat")
+    if args.windows is not None:
+        return _windows(args)
     try:
         report = asyncio.run(_interruptible(_runner(args)))
     except asyncio.CancelledError:
@@ -126,6 +142,38 @@ def _runner(args: argparse.Namespace) -> "Runner":
     return Runner(plan, store, cache_folder(), console)
 
 
+def _windows(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from satellite import configfile
+    from satellite.bench import synthetic, windows
+    from satellite.bench.corpus import read_corpus
+    from satellite.bench.rivals import cache_folder
+    from satellite.demo import pull_demo_models
+    from satellite.models import demo
+    from satellite.models.store import Store
+
+    if list(args.parts) not in ([], ["stt"]):
+        raise SatelliteError("--windows belongs to stt alone", code="bench-part")
+    console = Console(stderr=True)
+    config = configfile.load(args.config)
+    store = Store(config.models.directory)
+    pull_demo_models(store, console)
+    if args.corpus:
+        corpus = read_corpus(args.corpus)
+    else:
+        corpus = synthetic.cached_corpus(cache_folder(), store.file(demo.JOE, ".onnx"))
+    with console.status("windows") as status:
+        seconds = args.windows or windows.SECONDS
+        result = asyncio.run(
+            windows.measure(
+                config.stt, store, corpus, seconds, lambda done, of: status.update(f"windows: clip {done} of {of}")
+            )
+        )
+    _write(result.described(), result.markdown(), args)
+    return 0
+
+
 async def _interruptible(runner: "Runner") -> "Report":
     """Run; SIGTERM stops the servers as Ctrl+C does, instead of leaving them behind."""
     task = asyncio.current_task()
@@ -139,19 +187,19 @@ def _show(report: "Report", args: argparse.Namespace) -> None:
     from satellite.bench import voice_report
     from satellite.bench.report import markdown
 
-    text = markdown(report, mismatches=args.mismatches)
-    if args.output:
-        _write(args.output, text)
     if args.picture and report.voice:
-        _write(args.picture, voice_report.svg(report.voice))
-    if not args.json:
-        print(text, end="")
-        return
+        _save(args.picture, voice_report.svg(report.voice))
     described = report.described_voice() if list(args.parts) == ["voice"] else report.described()
-    print(json.dumps(described, ensure_ascii=False))
+    _write(described, markdown(report, mismatches=args.mismatches), args)
 
 
-def _write(file: Path, text: str) -> None:
+def _write(described: dict[str, Any], text: str, args: argparse.Namespace) -> None:
+    if args.output:
+        _save(args.output, text)
+    print(json.dumps(described, ensure_ascii=False) if args.json else text, end="\n" if args.json else "")
+
+
+def _save(file: Path, text: str) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -22,7 +22,7 @@ REQUIREMENTS = (
 )
 
 _SHOWN = ("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming")
-_MEDDLING = ("PYTHON", "WYO_WHISPER_", "WYOMING_PIPER_", "HF_")
+_MEDDLING = ("PYTHON", "WYO_WHISPER_", "WYOMING_PIPER_", "HF_", "OPENBLAS_")
 """Beginnings of environment variables that would change what they do."""
 
 

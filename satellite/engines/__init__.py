@@ -6,7 +6,7 @@ event loop. Failures are `StageError`s; `CancelledError` drops the result and fr
 library allows.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,6 +84,13 @@ class Vad(Protocol):
         """Start a stream of its own."""
 
 
+SPEECH_PROBABILITY = 0.5
+"""Of the VAD; a window at or above it is speech for a `Transcriber`."""
+
+AFTER_SPEECH_SECONDS = 0.2
+"""Audio behind the last speech that a `Transcriber` looks at: what comes later changes nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcription:
     """What was said; `text` is empty when nobody spoke."""
@@ -99,6 +106,21 @@ class Transcriber(Protocol):
     languages: Sequence[str]
     device: str
     """Where it runs: `cpu` or `cuda`, with the kind of arithmetic."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether a request would be begun at once."""
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long a command takes, at worst of the last few; None when unknown."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What happened how often since the beginning, by short names that never change."""
+
+    def prepare(self) -> None:
+        """Get ready for a command that is about to be spoken; returns at once, and never fails."""
 
     async def transcribe(
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()

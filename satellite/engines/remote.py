@@ -7,7 +7,7 @@ before it has answered. Every request has a connection of its own, as Home Assis
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,7 +16,7 @@ from wyoming.info import Info
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Stt
-from satellite.engines import Transcription, Voice, VoiceChoice
+from satellite.engines import SPEECH_PROBABILITY, Transcription, Voice, VoiceChoice
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError
 from satellite.wire import client
@@ -80,6 +80,11 @@ class Hosts:
     def info(self) -> Info:
         """What the first server that answers has told of itself."""
         return next((host.info for host in self._hosts if not host.trouble), self._hosts[0].info)
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of them has anything to do for us."""
+        return not any(host.asked for host in self._hosts)
 
     async def load(self) -> None:
         """Look at all of them; one that does not answer yet may come later."""
@@ -183,12 +188,30 @@ class RemoteTranscriber:
             language for program in self._hosts.info.asr for model in program.models for language in model.languages
         ]
 
+    @property
+    def idle(self) -> bool:
+        """Whether no server has anything to do for us; what others ask of it, nobody tells."""
+        return self._hosts.idle
+
+    @property
+    def usual_seconds(self) -> None:
+        """Unknown: it is theirs."""
+        return None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """None: the servers count for themselves."""
+        return {}
+
+    def prepare(self) -> None:
+        """Nothing to do: a server gets ready by itself."""
+
     async def transcribe(
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = language or self._settings.language
-        spoken_seconds = sum(probability >= 0.5 for probability in speech) * WINDOW_SAMPLES / RATE
+        spoken_seconds = sum(probability >= SPEECH_PROBABILITY for probability in speech) * WINDOW_SAMPLES / RATE
         if not spoken_seconds or spoken_seconds < self._settings.min_speech_seconds:
             return Transcription("", wanted or "")
         heard = await self._hosts.first(lambda uri: client.transcribe(uri, pcm, wanted))

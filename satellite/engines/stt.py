@@ -6,11 +6,14 @@ decoding is greedy or by beam at temperature 0, its length is capped, and a resu
 once more over the full window: never a third time.
 """
 
+import asyncio
 import importlib.util
 import logging
 import re
+import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +23,7 @@ import numpy as np
 
 from satellite.audio import RATE, to_float
 from satellite.config import Stt, cpu_threads
-from satellite.engines import Transcription
+from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
 from satellite.engines.cuda import load_cublas
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.worker import Worker
@@ -29,13 +32,15 @@ from satellite.models.catalogue import ModelSpec
 
 _LOGGER = logging.getLogger(__name__)
 
-_FULL_WINDOW_SECONDS = 30.0
+FULL_WINDOW_SECONDS = 30.0
+"""What Whisper was trained on."""
+
 _MARGIN_SECONDS = 3.0
 """Silence that the encoder must see after the speech: with less, tiny.en repeats itself."""
 
 _FRAMES_PER_SECOND = 100
-_BUCKET_FRAMES = 200
-"""Windows come in steps of 2 s, so that few shapes occur."""
+_BUCKET_FRAMES = 100
+"""Windows come in steps of 1 s, so that few shapes occur."""
 
 _TOKENS_PER_SECOND = 8
 _SPARE_TOKENS = 12
@@ -45,9 +50,11 @@ _VOCABULARY_TOKENS = 200
 _COMPRESSION_LIMIT = 2.4
 """zlib ratio above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
 
-_PAD_SECONDS = 0.5
-"""Audio kept on either side of what the VAD calls speech; plosives and breath lie outside it."""
+_BEFORE_SPEECH_SECONDS = 0.5
+"""Audio kept before what the VAD calls speech: soft beginnings lie outside it. Behind it, `AFTER_SPEECH_SECONDS`."""
 
+_RECENT = 5
+"""Transcriptions of which the slowest is the usual time."""
 
 _SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
 _LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
@@ -85,15 +92,17 @@ class WhisperTranscriber:
         self.device = "not loaded"
         """Where the model really runs: `cpu` or `cuda`, with the compute type."""
 
-        self.full_window_retries = 0
-        """Results that repeated themselves and were decoded again."""
+        self.window_floor_seconds = settings.window_floor_seconds or spec.window_floor_seconds
+        """Shortest window of the encoder, seconds; may change at any time."""
 
         self._settings = settings
-        self._floor_seconds = spec.window_floor_seconds
         self._worker = worker
         self._whisper: Any = None
         self._tokenizer: Any = None
         self._folder = Path()
+        self._recent_seconds: deque[float] = deque(maxlen=_RECENT)
+        self._counts = {"decoded": 0, "full_window_retries": 0}
+        self._warming: asyncio.Task[None] | None = None
 
     def load(self, folder: Path) -> None:
         """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
@@ -119,12 +128,39 @@ class WhisperTranscriber:
         self.device = f"{device} {compute_type}"
         self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
 
+    @property
+    def idle(self) -> bool:
+        """Whether a request would be begun at once."""
+        return not self._worker.pending
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long the slowest of the last few commands took; None before the first."""
+        return max(self._recent_seconds, default=None)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How often a stretch of speech was `decoded`, and of these again over the full window."""
+        return self._counts
+
+    def prepare(self) -> None:
+        """On a GPU, run the encoder once, unless it works anyway: its clocks fall at rest, and take a while to rise."""
+        if self._whisper is not None and self.device.startswith("cuda") and self.idle:
+            self._warming = asyncio.create_task(self._warm(), name="warm speech to text")
+
+    async def _warm(self) -> None:
+        window = np.zeros((1, self._whisper.n_mels, _frames(self.window_floor_seconds)), np.float32)
+        try:
+            await self._worker.run(lambda: self._whisper.encode(self._storage(window)))
+        except SpeechToTextError as error:
+            _LOGGER.debug("speech to text cannot be warmed up: %s", error)
+
     async def transcribe(
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = self._language(language or self._settings.language)
-        spoken = [probability >= 0.5 for probability in speech]
+        spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
         if sum(spoken) * WINDOW_SAMPLES / RATE < self._settings.min_speech_seconds or not any(spoken):
             return Transcription("", wanted or "")
         return await self._worker.run(self._transcribe, pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary))
@@ -147,6 +183,7 @@ class WhisperTranscriber:
     ) -> Transcription:
         if self._whisper is None:
             raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
+        began = time.monotonic()
         samples = to_float(pcm)
         texts: list[str] = []
         for start, end in _segments(spoken, len(samples)):
@@ -154,6 +191,7 @@ class WhisperTranscriber:
             language = decoded.language
             if not self._is_noise(decoded):
                 texts.append(decoded.said_once)
+        self._recent_seconds.append(time.monotonic() - began)
         return Transcription(" ".join(texts).strip(), language or "")
 
     def _is_noise(self, decoded: _Decoded) -> bool:
@@ -163,19 +201,19 @@ class WhisperTranscriber:
 
     def _decode(self, samples: np.ndarray[Any, Any], language: str | None, vocabulary: Sequence[str]) -> _Decoded:
         seconds = len(samples) / RATE
-        window = max(self._floor_seconds, seconds + _MARGIN_SECONDS)
+        window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
         decoded = self._decode_window(samples, window, language, vocabulary)
-        if decoded.repetitive and (window < _FULL_WINDOW_SECONDS or vocabulary):
-            self.full_window_retries += 1
-            decoded = self._decode_window(samples, _FULL_WINDOW_SECONDS, decoded.language, ())
+        self._counts["decoded"] += 1
+        if decoded.repetitive and (window < FULL_WINDOW_SECONDS or vocabulary):
+            self._counts["full_window_retries"] += 1
+            decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, ())
         return decoded
 
     def _decode_window(
         self, samples: np.ndarray[Any, Any], window_seconds: float, language: str | None, vocabulary: Sequence[str]
     ) -> _Decoded:
-        mel = self._features(samples)[:, : int(_FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
-        frames = min(window_seconds, _FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
-        frames = int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
+        mel = self._features(samples)[:, : int(FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
+        frames = _frames(window_seconds)
         window = np.zeros((1, mel.shape[0], frames), np.float32)
         window[0, :, : mel.shape[1]] = mel[:, :frames]
         encoded = self._whisper.encode(self._storage(window))
@@ -209,6 +247,12 @@ class WhisperTranscriber:
 
             self._tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
         return list(self._tokenizer.encode(text, add_special_tokens=False).tokens[:_VOCABULARY_TOKENS])
+
+
+def _frames(window_seconds: float) -> int:
+    """Return the length of the window of features that has room for `window_seconds`, the full one at most."""
+    frames = min(window_seconds, FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
+    return int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
 
 
 def _feature_extractor(mels: int) -> Any:
@@ -267,18 +311,18 @@ def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | N
 
 def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]:
     """Yield (start, end) in samples of stretches that hold speech and fit a window, cut where nobody speaks."""
-    pad = int(_PAD_SECONDS * RATE)
-    longest = int((_FULL_WINDOW_SECONDS - _MARGIN_SECONDS) * RATE) // WINDOW_SAMPLES
+    before, after = int(_BEFORE_SPEECH_SECONDS * RATE), int(AFTER_SPEECH_SECONDS * RATE)
+    longest = int((FULL_WINDOW_SECONDS - _MARGIN_SECONDS) * RATE) // WINDOW_SAMPLES
     windows = [index for index, is_speech in enumerate(spoken) if is_speech]
     start = windows[0]
     while True:
         inside = [index for index in windows if start <= index < start + longest]
         rest = [index for index in windows if index >= start + longest]
         if not rest:
-            yield max(0, start * WINDOW_SAMPLES - pad), min(samples, (inside[-1] + 1) * WINDOW_SAMPLES + pad)
+            yield max(0, start * WINDOW_SAMPLES - before), min(samples, (inside[-1] + 1) * WINDOW_SAMPLES + after)
             return
         cut = _widest_gap(inside, rest[0])
-        yield max(0, start * WINDOW_SAMPLES - pad), cut * WINDOW_SAMPLES
+        yield max(0, start * WINDOW_SAMPLES - before), cut * WINDOW_SAMPLES
         start = cut
 
 

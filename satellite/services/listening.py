@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
+from wyoming.event import Eventable
 from wyoming.wake import Detect, Detection, NotDetected
 
 from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
-from satellite.engines import WakeStream
-from satellite.errors import SpeechToTextError
+from satellite.engines import Transcription, WakeStream
+from satellite.errors import ProtocolError, SpeechToTextError
 from satellite.services.info import STT_PROGRAM
+from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.turn.partials import Partials, allowed, rest
 from satellite.turn.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -21,12 +24,17 @@ if TYPE_CHECKING:
 
 
 class CommandListener:
-    """`transcribe`: collects audio and answers with its text, at `audio-stop` or where the command ends."""
+    """`transcribe`: collects audio and answers with its text, at `audio-stop` or where the command ends.
+
+    What was said is transcribed in pauses already, so that the answer is there when the audio stops. Where the machine
+    has time for it, words that will hardly change are sent as `transcript-chunk` while somebody speaks; the chunks
+    behind the last `transcript-start`, put together, are the text of the `transcript`.
+    """
 
     def __init__(self, session: Session, request: Transcribe) -> None:
         self._session = session
         self._request = request
-        self._recorder: Recorder | None = None
+        self._recording: _Recording | None = None
         self._answered = False
         known = {session.stages.engines.transcriber.engine.model, STT_PROGRAM}
         if request.name is not None and request.name not in known:
@@ -36,6 +44,7 @@ class CommandListener:
 
     async def start(self) -> None:
         """Begin a new recording."""
+        await self.close()
         config = self._session.stages.config
         vad = await self._session.stages.engines.vad.get(config.deadlines.load_seconds)
         endpoint = None
@@ -44,44 +53,99 @@ class CommandListener:
             endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)))
         self._answered = False
         self._session.stages.expect()
-        self._recorder = Recorder(
+        recorder = Recorder(
             vad, threshold=config.vad.threshold, max_seconds=config.wyoming.max_audio_seconds, endpoint=endpoint
         )
+        self._recording = _Recording(self._session, self._request, recorder, vad.window_seconds)
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
         """Record; past the end of the command, audio is ignored."""
-        if self._recorder is None or self._answered:
+        if self._recording is None or self._answered:
             return
-        state = await self._recorder.feed(pcm)
+        state = await self._recording.feed(pcm)
         if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
-            self._answer()
+            self._answer(self._recording)
 
     async def stop(self) -> None:
         """Answer, unless the end of the command was found before."""
-        if self._recorder is not None and not self._answered:
-            self._answer()
-        self._recorder = None
+        if self._recording is not None and not self._answered:
+            self._answer(self._recording)
+        self._recording = None
 
     async def close(self) -> None:
-        """Nothing to release: the recording goes with the listener."""
+        """Drop a recording that nobody has asked the text of."""
+        if self._recording is not None and not self._answered:
+            self._recording.close()
+        self._recording = None
 
-    def _answer(self) -> None:
-        recorder = self._recorder
-        assert recorder is not None
+    def _answer(self, recording: _Recording) -> None:
         self._answered = True
-        self._session.request(lambda: self._transcribe(recorder))
+        try:
+            self._session.request(recording.answer)
+        except ProtocolError:  # too many requests are open
+            recording.close()
+            raise
 
-    async def _transcribe(self, recorder: Recorder) -> None:
-        request = self._request
-        vocabulary = (*(request.transcript_names or ()), *(request.transcript_terms or ()))
-        result = await self._session.stages.transcribe(recorder, request.language, [str(term) for term in vocabulary])
-        language = result.language or None
-        await self._session.connection.send(
-            TranscriptStart(language=language, context=request.context),
-            TranscriptChunk(text=result.text),
-            Transcript(text=result.text, language=language, context=request.context),
-            TranscriptStop(),
+
+class _Recording:
+    """One recording: what is done with it while it grows, and its answer."""
+
+    def __init__(self, session: Session, request: Transcribe, recorder: Recorder, window_seconds: float) -> None:
+        self._session = session
+        self._request = request
+        self._recorder = recorder
+        self._vocabulary = [
+            str(term) for term in (*(request.transcript_names or ()), *(request.transcript_terms or ()))
+        ]
+        stages = session.stages
+        transcriber = stages.engines.transcriber.engine
+        self._early = EarlyTranscript(
+            recorder, window_seconds, self._transcribe, lambda: transcriber.idle, stages.early_transcripts
         )
+        self._partials = Partials(
+            recorder, window_seconds, self._transcribe, lambda: allowed(stages.config.stt, transcriber)
+        )
+        self._sent = ""
+
+    async def feed(self, pcm: bytes) -> EndpointState:
+        """Record, and work ahead."""
+        state = await self._recorder.feed(pcm)
+        self._early.look()
+        if not self._session.answering:  # what comes before an earlier answer would be taken for part of it
+            self._partials.look()
+            await self._send_words()
+        return state
+
+    async def answer(self) -> None:
+        """Send the text of all of it."""
+        self._partials.close()
+        result = await self._early.result()
+        language, context = result.language or None, self._request.context
+        following = rest(self._sent, result.text) if self._sent else None
+        events: list[Eventable] = [Transcript(text=result.text, language=language, context=context), TranscriptStop()]
+        if following is not None:
+            events = [TranscriptChunk(text=following), *events]
+        else:  # nothing was sent so far, or the model has thought better of a word that was
+            events = [TranscriptStart(language=language, context=context), TranscriptChunk(text=result.text), *events]
+        await self._session.connection.send(*events)
+
+    def close(self) -> None:
+        """Drop the work ahead."""
+        self._partials.close()
+        self._early.close()
+
+    async def _send_words(self) -> None:
+        following = rest(self._sent, self._partials.text)
+        if following:
+            if not self._sent:
+                await self._session.connection.send(
+                    TranscriptStart(language=self._request.language, context=self._request.context)
+                )
+            self._sent += following
+            await self._session.connection.send(TranscriptChunk(text=following))
+
+    async def _transcribe(self) -> Transcription:
+        return await self._session.stages.transcribe(self._recorder, self._request.language, self._vocabulary)
 
 
 class WakeListener:

@@ -108,7 +108,7 @@ class Session:
                 self._ended = True
                 if self._text_stream is not None:
                     self._text_stream.end()
-                if self._answering or not self._requests.empty():
+                if self.answering:
                     await asyncio.wait((answering,), timeout=_LAST_ANSWERS_SECONDS)
         finally:
             answering.cancel()
@@ -250,6 +250,11 @@ class Session:
             raise ProtocolError(
                 f"more than {_QUEUED_REQUESTS} requests wait on this connection", code="protocol-overload"
             ) from None
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is under way or waits."""
+        return self._answering or not self._requests.empty()
 
     async def _answer_requests(self) -> None:
         while not (self._ended and self._requests.empty()):

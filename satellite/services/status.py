@@ -2,31 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from satellite import __version__
-from satellite.engines.slot import Engines
 from satellite.gpu import gpus
-from satellite.turn.responder import Responder
+from satellite.turn.stages import Stages
 
 
 class Status:
     """Tells how the daemon is, at any moment since it began."""
 
-    def __init__(
-        self, engines: Engines, rooms: Callable[[], list[dict[str, Any]]], responders: Sequence[Responder] = ()
-    ) -> None:
-        """Tell of `engines`, of what `rooms` returns, and of `responders`."""
+    def __init__(self, stages: Stages, rooms: Callable[[], list[dict[str, Any]]]) -> None:
+        """Tell of `stages`, and of what `rooms` returns."""
         self.ready = False
         """Whether every stage has been warmed up, or has failed."""
 
         self.cold: dict[str, str] = {}
         """Why a stage is not warm, by its name."""
 
-        self._engines = engines
+        self._stages = stages
+        self._engines = stages.engines
         self._rooms = rooms
-        self._responders = responders
         self._began = time.monotonic()
 
     async def described(self) -> dict[str, Any]:
@@ -38,7 +35,12 @@ class Status:
             "ready": self.ready,
             "stages": self.stages(),
             "rooms": self._rooms(),
-            "responders": [{"responder": one.name, **one.details} for one in self._responders],
+            "responders": [{"responder": one.name, **one.details} for one in self._stages.responders],
+            "speech_to_text": {
+                **self._engines.transcriber.engine.counts,
+                "early": self._stages.early_transcripts.begun,
+                "early_used": self._stages.early_transcripts.used,
+            },
             "chat": {**chat.details, "words": chat.health.words},
             "gpus": await asyncio.to_thread(gpus),
         }

@@ -15,6 +15,7 @@ from satellite.errors import STAGE_ERRORS, ChatError, Stage
 from satellite.turn.clauses import ClauseSplitter, is_finished
 from satellite.turn.completeness import Completeness, completeness
 from satellite.turn.dialogue import Dialogue, Question
+from satellite.turn.early import EarlyCount
 from satellite.turn.gate import Gate
 from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
@@ -68,6 +69,9 @@ class Stages:
         self.is_command: Callable[[str, str | None], Awaitable[bool]] = _never
         """Tells whether words, in a language, are a command that is understood without a model and does not go on."""
 
+        self.early_transcripts = EarlyCount()
+        """What became of transcripts that were begun before a recording was over."""
+
         self._broken: set[str] = set()
         self._phrases: dict[tuple[str, Phrase], bytes] = {}
         self._sounds = SoundCache(_cache_bytes(config))
@@ -99,7 +103,8 @@ class Stages:
         return completeness(text, language, is_command=await self.is_command(text, language))
 
     def expect(self, conversation: str | None = None, persona: str | None = None) -> None:
-        """Get the chat model ready for a question that is about to be spoken."""
+        """Get speech to text and the chat model ready for a question that is about to be spoken."""
+        self.engines.transcriber.engine.prepare()
         known = self.dialogue.beginning(conversation, persona) if conversation else []
         self.engines.chat.engine.prepare(known)
 
