@@ -44,10 +44,13 @@ class Engine:
     fails: bool = False
     transcribed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
     provider = "model"
     context_tokens = None
     voice = Voice("joe", ("en",), (), "")
     format = FORMAT
+    device = "cpu"
+    idle = True
     identity = "joe"
 
     async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **_: Any) -> Transcription:
@@ -77,8 +80,14 @@ class Engine:
         await asyncio.sleep(TTS_SECONDS)
         yield bytes(2 * RATE)
 
-    def prepare(self, messages: Sequence[Message]) -> None:
-        """Nothing to do."""
+    def prepare(self, messages: Sequence[Message] = ()) -> None:
+        """Note what a question is expected to begin with."""
+        self.expected += [message.content for message in messages if message.role == "user"]
+
+    @property
+    def usual_seconds(self) -> float:
+        """How long it takes to understand something."""
+        return self.stt_seconds
 
 
 class Home:
@@ -253,6 +262,14 @@ def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
     end = next(step for _, step in told.steps if _is(step, RunEventType.STT_VAD_END))
     assert isinstance(end, RunEvent)
     assert end.data["guesses"] == 2
+
+
+def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
+    """Where there is time for it: while the rest of the sentence is spoken, and long before the question is asked."""
+    engine = Engine({0: "What", 10: "What is the weather", 40: "What is the weather in", 60: LIGHTS}, stt_seconds=0.02)
+    run_virtually(converse(engine, speech(70)))
+    assert engine.expected == ["What is the"]
+    assert engine.asked == [LIGHTS]
 
 
 def test_words_that_lack_something_cost_no_question() -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from satellite.audio import seconds_of
+from satellite.engines import Detection
 from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.answer import Answer
@@ -25,6 +26,7 @@ from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.gate import Gate
 from satellite.turn.guess import Guess
 from satellite.turn.inbox import AudioInbox
+from satellite.turn.partials import Partials, allowed
 from satellite.turn.recorder import Recorder
 from satellite.turn.request import Emit, RunRequest, Speech
 from satellite.turn.stages import Stages
@@ -62,6 +64,11 @@ class Run:
         self._guess: Guess | None = None
         self._dropped: list[Guess] = []
         self._answer: Answer | None = None
+
+    @property
+    def _conversation(self) -> str:
+        """The name of the conversation that it goes on with."""
+        return self._request.conversation or f"room {self._request.room}"
 
     @property
     def answer(self) -> str:
@@ -120,12 +127,14 @@ class Run:
             async with asyncio.timeout(self._stages.config.deadlines.wake_seconds or None):
                 async for pcm in audio:
                     heard_seconds += seconds_of(pcm)
-                    for detection in await stream.feed(pcm):
-                        keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detection.seconds))
+                    if detections := await stream.feed(pcm):
+                        keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detections[0].seconds))
                         self._leftover = pcm[max(0, keep_from) :]
-                        self._stages.expect(f"room {self._request.room}", self._request.persona)
-                        await self._emit(RunEventType.WAKE_WORD_END, name=detection.name, seconds=detection.seconds)
+                        await self._called(detections[0])
                         return
+                if detections := await stream.end():
+                    await self._called(detections[0])
+                    return
         except TimeoutError as late:
             raise WakeWordError("no wake word was heard in time", kind="timeout") from late
         finally:
@@ -133,18 +142,25 @@ class Run:
             stream.close()
         raise WakeWordError("the audio ended before a wake word was heard", kind="not-detected")
 
+    async def _called(self, detection: Detection) -> None:
+        self._stages.expect(self._conversation, self._request.persona)
+        await self._emit(RunEventType.WAKE_WORD_END, name=detection.name, seconds=detection.seconds)
+
     async def _command(self, audio: AudioInbox) -> None:
         """Record a command, and answer it: what was guessed at the pause that proves to be its end, or anew."""
         self._stage = Stage.STT
         await self._emit(RunEventType.STT_START)
         recorder = await self._recorder()
+        partials = self._partials(recorder)
         try:
-            await self._record(recorder, audio)
+            await self._record(recorder, audio, partials)
+            partials.close()
             audio.lossy = True  # what comes from now on is not part of the command
             self._drop_if_stale(recorder)
             guess = self._guess = self._guess or self._guessed(recorder, audio)
             await guess.commit()
         finally:
+            partials.close()
             self._drop_guess()
             for dropped in self._dropped:
                 await dropped.ended()
@@ -163,18 +179,30 @@ class Run:
             after_wake_word=self._request.start is Stage.WAKE or self._request.after_wake_word,
         )
 
-    async def _record(self, recorder: Recorder, audio: AudioInbox) -> None:
+    def _partials(self, recorder: Recorder) -> Partials:
+        """Return what finds words while they are spoken, if there is time for it: the chat model reads them ahead."""
+        stages, request = self._stages, self._request
+        transcriber = stages.engines.transcriber.engine
+        return Partials(
+            recorder,
+            stages.engines.vad.engine.window_seconds,
+            lambda: stages.transcribe(recorder, request.language),
+            lambda: request.includes(Stage.CHAT) and allowed(stages.config.stt, transcriber),
+            lambda words: stages.expect(self._conversation, request.persona, words),
+        )
+
+    async def _record(self, recorder: Recorder, audio: AudioInbox, partials: Partials) -> None:
         """Record the command; it ends by silence, by its cap, or with the audio."""
         endpoint = self._stages.config.endpoint
         # Audio that stops coming must end the command as well: the clock is the second bound.
         limit_seconds = endpoint.max_command_seconds + endpoint.no_speech_seconds
         try:
             async with asyncio.timeout(limit_seconds), asyncio.timeout(endpoint.no_speech_seconds) as gap:
-                await self._fill(recorder, audio, gap)
+                await self._fill(recorder, audio, partials, gap)
         except TimeoutError as late:
             raise SpeechToTextError("no more audio came", kind="stream-failed") from late
 
-    async def _fill(self, recorder: Recorder, audio: AudioInbox, gap: asyncio.Timeout) -> None:
+    async def _fill(self, recorder: Recorder, audio: AudioInbox, partials: Partials, gap: asyncio.Timeout) -> None:
         speaking = False
         async for pcm in _preceded(self._leftover, audio):
             gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
@@ -186,6 +214,7 @@ class Run:
                 await self._emit(RunEventType.STT_VAD_START)
             if state is EndpointState.ENDED:
                 break
+            partials.look()
             self._drop_if_stale(recorder)
             if self._guess is None and recorder.pauses:
                 self._guess = self._guessed(recorder, audio)
@@ -238,8 +267,7 @@ class Run:
 
     def _question(self, text: str, language: str | None) -> Question:
         request = self._request
-        name = request.conversation or f"room {request.room}"
-        return Question(text, name, request.named_room, language, request.persona, place=request.room)
+        return Question(text, self._conversation, request.named_room, language, request.persona, place=request.room)
 
     # What is told.
 

@@ -102,10 +102,12 @@ class Stages:
         """Return what the words of a command say of its end."""
         return completeness(text, language, is_command=await self.is_command(text, language))
 
-    def expect(self, conversation: str | None = None, persona: str | None = None) -> None:
-        """Get speech to text and the chat model ready for a question that is about to be spoken."""
+    def expect(self, conversation: str | None = None, persona: str | None = None, words: str = "") -> None:
+        """Get speech to text and the chat model ready for a question that is about to be spoken; or begins so."""
         self.engines.transcriber.engine.prepare()
         known = self.dialogue.beginning(conversation, persona) if conversation else []
+        if words:
+            known.append(Message("user", words))
         self.engines.chat.engine.prepare(known)
 
     async def answer(

@@ -103,13 +103,13 @@ class Keeper:
     def turn(self, messages: Sequence[Message]) -> Iterator[None]:
         """Stay out of the way while a question is being answered."""
         self._used_load = self._model.loads + self._model.loading
-        if self._expected and begins(messages, self._expected):
+        if self._expected and begins(messages, _before_the_question(self._expected)):
             self._expected = None
         with self._way.turn(messages):
             yield
 
     def expect(self, messages: Sequence[Message]) -> None:
-        """Be ready for a question that begins with `messages`, which may be empty."""
+        """Be ready for a question that begins with `messages`, which may be empty, or end with its first words."""
         self._way.used_at = time.monotonic()
         self._expected = list(messages) or self._expected
         if messages or self.sightings.state not in RESIDENT:
@@ -237,3 +237,7 @@ class Keeper:
         passed = time.monotonic() - self.sightings.since if loading else 0.0
         usual = self._model.load_seconds or 0.0
         return usual - passed if usual > passed else passed
+
+
+def _before_the_question(messages: Sequence[Message]) -> Sequence[Message]:
+    return messages[:-1] if messages[-1].role == "user" else messages
