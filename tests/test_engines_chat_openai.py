@@ -136,7 +136,7 @@ def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("8", 8.0),
         ("7.66", 7.66),
-        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0),
+        pytest.param(format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0, id="an hour ago"),
         ("soon", None),
     ],
 )
