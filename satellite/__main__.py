@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from satellite.config import Config
     from satellite.wire import client
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 for a failure, 2 for a wrong configuration or usage."""
@@ -74,10 +76,18 @@ def _run(args: argparse.Namespace) -> int:
 
     from satellite import logs, serving
 
-    config = _load(args)
-    logs.set_up("debug" if args.verbose else config.log_level)
+    logs.set_up("debug" if args.verbose else "info")
+    try:
+        config = _load(args)
+        if not args.verbose:
+            logs.set_level(config.log_level)
+        status = asyncio.run(serving.serve(config, args.config, verbose=args.verbose))
+    except SatelliteError as error:
+        if not logs.in_journal():
+            raise
+        _LOGGER.critical("%s", error, extra={"code": error.code})  # printed, it would have no priority there
+        status = 2 if isinstance(error, ConfigError) else 1
     # An engine's thread cannot be interrupted in the middle of a computation: leave without waiting for it.
-    status = asyncio.run(serving.serve(config, args.config, verbose=args.verbose))
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)

@@ -10,7 +10,20 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
-_BOOT_SECONDS = 60
+_PARTS = (
+    "install.sh",
+    "scripts",
+    "systemd",
+    "pyproject.toml",
+    "constraints.txt",
+    "config.yaml.example",
+    "README.md",
+    "LICENSE",
+    "satellite",
+)
+"""What of the repository an installation needs."""
+
+_BOOT_SECONDS = 120
 _INSIDE = "/usr/lib/systemd/systemd"
 
 # A mount namespace of its own, so that nothing outlives the process: /run for nspawn's locks, which must be on a tmpfs,
@@ -62,9 +75,11 @@ class Machine:
         subprocess.run(["cp", "-a", "--reflink=auto", str(self._cache / "root"), str(root)], check=True)
         sources = self._folder / "sources"
         sources.mkdir()
-        for part in ("install.sh", "systemd", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "satellite"):
-            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
-            copy(REPOSITORY / part, sources / part)
+        for part in _PARTS:
+            if (REPOSITORY / part).is_dir():
+                shutil.copytree(REPOSITORY / part, sources / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(REPOSITORY / part, sources / part)
         places = [str(root), self._name, str(sources), str(self._cache / "offline")]
         with (self._folder / "console").open("wb") as console:
             self._process = subprocess.Popen(
