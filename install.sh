@@ -195,6 +195,7 @@ install_all() {
     if [ "$ACTION" = install ] && [ -e "$PREFIX/current" ] && [ "$(readlink "$PREFIX/current")" != "$RELEASE" ]; then
         fail "$(basename "$(readlink "$PREFIX/current")") is installed, and this is another" "$0 --upgrade"
     fi
+    fetch_ollama_installer
     make_user
     make_release
     make_config

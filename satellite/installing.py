@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import ollama
 
 _OLLAMA = "http://127.0.0.1:11434"
-_STARTING_SECONDS = 20.0
+_STARTING_SECONDS = 10.0
 """How long an Ollama that was started just now may take to answer."""
 
 

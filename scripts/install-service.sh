@@ -54,13 +54,18 @@ fetch_models() {
     esac
 }
 
+# Before the long work: without it nothing is begun.
+fetch_ollama_installer() {
+    [ -n "$WITH_OLLAMA" ] && ! command -v ollama >/dev/null || return 0
+    step "fetching Ollama's official installer" "check the network, or OLLAMA_INSTALLER=URL of a mirror"
+    [ -z "$OFFLINE" ] || fail "Ollama is not here, and --offline was given" "install Ollama by hand"
+    change curl -fsSL --retry 2 --max-time 60 -o "$SCRATCH/ollama.sh" "${OLLAMA_INSTALLER:-https://ollama.com/install.sh}"
+}
+
 setup_ollama() {
     [ -n "$WITH_OLLAMA" ] || return 0
     if ! command -v ollama >/dev/null; then
-        step "installing Ollama by its official installer" "install it by hand (https://ollama.com/download), and run this again"
-        [ -z "$OFFLINE" ] || fail "Ollama is not here, and --offline was given" "install it by hand"
-        change curl -fsSL --retry 2 -o "$SCRATCH/ollama.sh" "${OLLAMA_INSTALLER:-https://ollama.com/install.sh}" ||
-            fail "its installer cannot be fetched, see above" "check the network, or OLLAMA_INSTALLER=URL of a mirror"
+        step "installing Ollama" "install it by hand (https://ollama.com/download), and run this again"
         change sh "$SCRATCH/ollama.sh"
         say "    Ollama stays, whatever happens to the steps that follow"
     fi
