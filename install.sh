@@ -74,6 +74,7 @@ undo() {
 $UNDO"
 }
 
+# shellcheck disable=SC2329  # main traps EXIT with it
 on_exit() {
     status=$?
     trap - EXIT
@@ -237,4 +238,5 @@ main() {
     esac
 }
 
-main "$@"
+# One line, so that a script that is replaced while it runs is read no further.
+main "$@"; exit

@@ -130,7 +130,7 @@ check_space() {
 make_release() {
     if [ -e "$RELEASE/.complete" ] && "$RELEASE/bin/satellite" --version >/dev/null 2>&1; then return; fi
     step "installing $(basename "$RELEASE") into $PREFIX" "check the messages above"
-    check_space "$(if [ -n "$CUDA" ]; then say 9000; else say 1500; fi)" "$PREFIX"
+    check_space "$(if [ -n "$CUDA" ]; then say 8000; else say 1500; fi)" "$PREFIX"
     if [ -n "$DRY" ]; then
         change "$PYTHON" -m venv "$RELEASE"
         return

@@ -93,6 +93,15 @@ def test_one_command_installs_it(machine: Machine) -> None:
     assert machine.run("stat -c '%U:%G %a' /etc/satellite/config.yaml").stdout == "root:satellite 640\n"
 
 
+def test_everything_is_in_the_package(service: Machine) -> None:
+    """What `pip install` put there is what the sources have: pages, sentences, catalogues and sounds too."""
+    listed = "find . -type f ! -name '*.pyc' | LC_ALL=C sort"
+    sources = service.run(f"cd /media/satellite/satellite && {listed}").stdout
+    assert "./http/pages/index.html" in sources
+    assert service.run(f"cd /opt/satellite/current/lib/python3*/site-packages/satellite && {listed}").stdout == sources
+    assert service.run("satellite --version").stdout.startswith("satellite ")
+
+
 def test_a_second_time_it_changes_nothing(service: Machine) -> None:
     """Not a file, and the daemon is not restarted."""
     pid, files = service.pid, service.files

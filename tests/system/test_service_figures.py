@@ -1,0 +1,84 @@
+"""What the service costs and how soon it is there; printed, not judged: `make test-system ARGS="-k figures"`."""
+
+import json
+import time
+
+import pytest
+
+from tests.system.machine import Machine
+
+CONFIG = "/etc/satellite/config.yaml"
+HOUSE = """
+chat: {providers: [{type: ollama, model: smollm2}, {type: local}]}
+rooms: [{name: attic, uri: "tcp://127.0.0.1:10799"}]
+"""
+ROOM = """
+import asyncio
+from satellite.bench.stand_ins.satellite import ScriptedSatellite
+async def main():
+    async with ScriptedSatellite(name="attic", mode="wake", port=10799):
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+FIRST_ANSWER = """
+import socket, time
+while True:
+    try:
+        with socket.create_connection(("127.0.0.1", 10600), 30) as peer:
+            peer.sendall(b'{"type": "describe"}\\n')
+            if peer.recv(1):
+                break
+    except ConnectionRefusedError:
+        time.sleep(0.005)
+print(time.monotonic())
+"""
+PYTHON = "/opt/satellite/current/bin/python"
+REST_SECONDS = 30
+
+
+def shown(machine: Machine, name: str) -> int:
+    """Return a number that systemd knows of the service."""
+    return int(machine.run(f"systemctl show -P {name} satellite").stdout)
+
+
+def started(machine: Machine) -> tuple[float, float]:
+    """Start the service, and return how soon it answered `describe`, and how soon it was ready, seconds."""
+    machine.run("systemctl stop satellite")
+    answered = float(machine.run(f"systemctl start --no-block satellite; python3 -c '{FIRST_ANSWER}'").stdout)
+    machine.until("systemctl is-active satellite")
+    began = shown(machine, "ExecMainStartTimestampMonotonic") / 1e6
+    return answered - began, shown(machine, "ActiveEnterTimestampMonotonic") / 1e6 - began
+
+
+def test_figures(service: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one room and a model that Ollama keeps: from the start to `describe` and to ready, memory, CPU at rest."""
+    stand_in = f"{PYTHON} -m satellite.bench.stand_ins ollama --port 11434 --model smollm2"
+    service.run(f"systemd-run -q --unit ollama {stand_in}; systemd-run -q --unit room {PYTHON} -c '{ROOM}'")
+    service.run(f"cp {CONFIG} /srv/config.yaml && echo '{HOUSE}' >>{CONFIG}")
+    starts = sorted(started(service) for _ in range(3))
+    service.until("systemctl show -P StatusText satellite | grep -q 'ready · 1 room · ollama smollm2 warm'")
+    time.sleep(15)  # what is freed after the start has gone back by then
+    before = shown(service, "CPUUsageNSec")
+    time.sleep(REST_SECONDS)
+    used = (shown(service, "CPUUsageNSec") - before) / 1e9 / REST_SECONDS
+    memory = shown(service, "MemoryCurrent") / 1e6
+    anonymous = sum(map(int, service.run(RESIDENT).stdout.split())) / 1e3
+    load = service.run("cat /proc/loadavg").stdout.split()[0]
+    figures = {
+        "describe_seconds": [round(describe, 2) for describe, _ in starts],
+        "ready_seconds": [round(ready, 2) for _, ready in starts],
+        "cpu_at_rest_percent_of_a_core": round(100 * used, 1),
+        "memory_megabytes": round(memory),
+        "memory_without_files_megabytes": round(anonymous),
+        "load_of_the_machine": float(load),
+    }
+    with capsys.disabled():
+        print("\n" + json.dumps(figures, indent=2))
+    service.run(f"cp /srv/config.yaml {CONFIG}; systemctl stop ollama room; systemctl restart satellite", check=False)
+
+
+RESIDENT = (
+    "cat $(sed 's|.*|/proc/&/smaps_rollup|' /sys/fs/cgroup/system.slice/satellite.service/cgroup.procs)"
+    " | awk '/^Anonymous:/ { print $2 }'"
+)
+"""Prints the memory of each of its processes that is no file's, kB."""
