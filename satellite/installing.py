@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ollama
 
-_OLLAMA = "http://127.0.0.1:11434"
 _STARTING_SECONDS = 10.0
 """How long an Ollama that was started just now may take to answer."""
 
@@ -31,17 +30,17 @@ def _addresses(config: str) -> int:
 
 
 def _pull(name: str) -> int:
-    """Let this machine's Ollama fetch a model unless it has it, and print how far it is."""
+    """Let Ollama (of this machine, or $OLLAMA_HOST) fetch a model unless it has it, and print how far it is."""
     import ollama
 
-    client = ollama.Client(_OLLAMA)
+    client = ollama.Client()
     try:
         present = _models(client)
         if not {name, f"{name}:latest"} & present:
             for part in client.pull(name, stream=True):
                 _show(part.status or "", part.completed or 0, part.total or 0)
     except (ConnectionError, ollama.ResponseError) as error:
-        print(f"Ollama at {_OLLAMA}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     return 0
 
