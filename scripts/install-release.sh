@@ -33,7 +33,7 @@ need_packages() {
 
 # See before the long work whether the daemon will have its ports; where there is a configuration, it has its own.
 check_ports() {
-    [ -z "$DRY" ] && [ ! -e "$CONFIG" ] || return 0
+    [ -z "$DRY" ] && [ ! -e "$CONFIG" ] && [ ! -e "$PREFIX/current" ] || return 0
     taken=$("$PYTHON" - <<'PYTHON'
 import socket
 
