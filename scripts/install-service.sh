@@ -28,7 +28,11 @@ make_config() {
     change chgrp satellite "$CONFIG"
 }
 
-satellite() { "$RELEASE/bin/satellite" --config "$CONFIG" "$@"; }
+# As the user who will run it: what he may not read is found here, too.
+satellite() {
+    setpriv --reuid satellite --regid satellite --init-groups env HOME="$STATE" \
+        "$RELEASE/bin/satellite" --config "$CONFIG" "$@"
+}
 
 fetch_models() {
     step "checking configuration and models" "check the network and the names in $CONFIG"
@@ -45,8 +49,7 @@ fetch_models() {
             problem=$(satellite check 2>&1 >/dev/null) || fail "$problem" \
                 "$0 --prepare $OFFLINE with --whisper and --voice as in $CONFIG, on a machine with a network"
         else
-            setpriv --reuid satellite --regid satellite --init-groups env HOME="$STATE" \
-                "$RELEASE/bin/satellite" --config "$CONFIG" models pull configured ||
+            satellite models pull configured ||
                 fail "the models could not be fetched, see above" "check the network and the names in $CONFIG"
         fi
         ;;
