@@ -68,7 +68,7 @@ change() {
     if [ -n "$DRY" ]; then say "    would run: $*"; else "$@"; fi
 }
 
-# Take a change back if a later step fails.
+# Take a change back if it, or a later step, fails: a command that does no harm where there is nothing to take back.
 undo() {
     [ -n "$DRY" ] || UNDO="$1
 $UNDO"
@@ -103,7 +103,7 @@ put() {
     if cmp -s "$1" "$2"; then return; fi
     folder=$(dirname "$2")
     if [ ! -d "$folder" ]; then
-        undo "rmdir '$folder'"
+        undo "[ ! -d '$folder' ] || rmdir '$folder'"
         change install -d -m 755 "$folder"
     fi
     if [ -e "$2" ]; then keep "$2"; else undo "rm -f '$2'"; fi

@@ -109,7 +109,7 @@ release_id() {
 make_user() {
     if ! id satellite >/dev/null 2>&1; then
         step "making the user satellite"
-        undo "userdel satellite"
+        undo "! id satellite || userdel satellite"
         change useradd --system --user-group --home-dir "$STATE" --no-create-home --shell /usr/sbin/nologin satellite
     fi
     for folder in "$STATE" "$STATE/models"; do
@@ -136,7 +136,7 @@ make_release() {
         return
     fi
     CHANGED=1
-    for folder in "$PREFIX" "$PREFIX/releases"; do [ -d "$folder" ] || undo "rmdir '$folder'"; done
+    for folder in "$PREFIX" "$PREFIX/releases"; do [ -d "$folder" ] || undo "[ ! -d '$folder' ] || rmdir '$folder'"; done
     undo "rm -rf '$RELEASE'"
     rm -rf "$RELEASE" # half of one, or of a Python that is gone
     "$PYTHON" -m venv "$RELEASE"
