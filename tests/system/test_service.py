@@ -12,7 +12,7 @@ CONFIG = "/etc/satellite/config.yaml"
 DESCRIBE = """
 import json, socket
 with socket.create_connection(("127.0.0.1", 10600), 10) as peer:
-    peer.sendall(b'{"type": "describe"}\\n')
+    peer.sendall(json.dumps({"type": "describe"}).encode() + b"\\n")
     line = peer.makefile("rb").readline()
 print(json.loads(line)["type"])
 """

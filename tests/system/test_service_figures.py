@@ -21,11 +21,11 @@ async def main():
 asyncio.run(main())
 """
 FIRST_ANSWER = """
-import socket, time
+import json, socket, time
 while True:
     try:
         with socket.create_connection(("127.0.0.1", 10600), 30) as peer:
-            peer.sendall(b'{"type": "describe"}\\n')
+            peer.sendall(json.dumps({"type": "describe"}).encode() + b"\\n")
             if peer.recv(1):
                 break
     except ConnectionRefusedError:
@@ -48,6 +48,13 @@ def started(machine: Machine) -> tuple[float, float]:
     machine.until("systemctl is-active satellite")
     began = shown(machine, "ExecMainStartTimestampMonotonic") / 1e6
     return answered - began, shown(machine, "ActiveEnterTimestampMonotonic") / 1e6 - began
+
+
+def memory(machine: Machine, kind: str) -> int:
+    """Return the memory of all of its processes, by a line of the kernel's smaps_rollup, megabytes."""
+    group = "/sys/fs/cgroup$(systemctl show -P ControlGroup satellite)/cgroup.procs"
+    lines = machine.run(f"cat $(sed 's|.*|/proc/&/smaps_rollup|' {group}) | grep '^{kind}:'").stdout.splitlines()
+    return round(sum(int(line.split()[1]) for line in lines) / 1e3)
 
 
 def at_rest(machine: Machine) -> float:
@@ -73,8 +80,8 @@ def test_figures(service: Machine, capsys: pytest.CaptureFixture[str]) -> None:
         "describe_seconds": [round(describe, 2) for describe, _ in starts],
         "ready_seconds": [round(ready, 2) for _, ready in starts],
         "cpu_percent_of_a_core_at_rest": at_rest(service),
-        "memory_megabytes": round(shown(service, "MemoryCurrent") / 1e6),
-        "memory_without_files_megabytes": round(sum(map(int, service.run(RESIDENT).stdout.split())) / 1e3),
+        "memory_megabytes": memory(service, "Pss"),
+        "memory_without_files_megabytes": memory(service, "Anonymous"),
     }
     service.run(f"systemctl stop room; {room} always")
     service.until('satellite status --json | grep -q \'"state": "connected"\'')
@@ -84,10 +91,3 @@ def test_figures(service: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print("\n" + json.dumps(figures, indent=2))
     service.run(f"cp /srv/config.yaml {CONFIG}; systemctl stop ollama room; systemctl restart satellite", check=False)
-
-
-RESIDENT = (
-    "cat $(sed 's|.*|/proc/&/smaps_rollup|' /sys/fs/cgroup/system.slice/satellite.service/cgroup.procs)"
-    " | awk '/^Anonymous:/ { print $2 }'"
-)
-"""Prints the memory of each of its processes that is no file's, kB."""
