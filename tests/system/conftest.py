@@ -44,3 +44,12 @@ def service(machine: Machine) -> Machine:
     if machine.run("test -e /opt/satellite/current", check=False).returncode != 0:
         machine.run(machine.install, seconds=600)
     return machine
+
+
+@pytest.fixture
+def config(service: Machine) -> Iterator[str]:
+    """The configuration's path; however the test changes it, it is afterwards as it was."""
+    path = "/etc/satellite/config.yaml"
+    service.run(f"cp -p {path} /srv/config.yaml")
+    yield path
+    service.run(f"cp -p /srv/config.yaml {path}; systemctl reload-or-restart satellite")

@@ -112,19 +112,20 @@ def test_a_second_time_it_changes_nothing(service: Machine) -> None:
     ("line", "cause", "remedy"),
     [
         ("stt: {model: small.en}", r"\[model-missing\] stt/small.en", "--prepare /media/offline with --whisper"),
-        ("stt: {model: nothing.en}", r"\[model-unknown\] .*nothing.en", "mend /etc/satellite/config.yaml"),
+        ("stt: {model: nothing.en}", r"\[config-invalid\] .*did you mean 'tiny.en'", "mend /etc/satellite/config.yaml"),
         ("log_level: loud", r"\[config-invalid\] /etc/satellite/config.yaml:2: log_level", "mend /etc/satellite"),
     ],
 )
-def test_a_configuration_that_cannot_be_had_stops_nothing(service: Machine, line: str, cause: str, remedy: str) -> None:
+def test_a_configuration_that_cannot_be_had_stops_nothing(
+    service: Machine, config: str, line: str, cause: str, remedy: str
+) -> None:
     """The service that runs goes on."""
-    service.run(f"cp /etc/satellite/config.yaml /srv/config.yaml; echo '{line}' >>/etc/satellite/config.yaml")
+    service.run(f"echo '{line}' >>{config}")
     pid, files = service.pid, service.files
     result = service.run(f"{service.install} --hosted", check=False)
     told = f"error: checking configuration and models\n  cause:  .*{cause}(.|\n)*\n  remedy: .*{remedy}"
     assert re.search(told, result.stderr), result.stderr
     assert (service.pid, service.files) == (pid, files)
-    service.run("cp /srv/config.yaml /etc/satellite/config.yaml")
 
 
 def test_a_configuration_that_the_daemon_may_not_read_is_told(service: Machine) -> None:
@@ -157,15 +158,14 @@ def test_exactly_one_onnxruntime_is_there(service: Machine) -> None:
     assert [line.split("==")[0] for line in listed.splitlines() if line.startswith("onnxruntime")] == ["onnxruntime"]
 
 
-def test_cuda_that_is_demanded_and_absent_is_an_error(service: Machine) -> None:
+def test_cuda_that_is_demanded_and_absent_is_an_error(service: Machine, config: str) -> None:
     """The installer refuses it without a driver; the daemon says which stage lacks it, with its code."""
     before = service.files
     refused = service.run(f"{service.install} --gpu cuda", check=False)
     assert "the NVIDIA driver is not there" in refused.stderr
     assert service.files == before
-    service.run("cp /etc/satellite/config.yaml /srv/config.yaml")
-    service.run("echo 'stt: {device: cuda}' >>/etc/satellite/config.yaml; systemctl restart satellite")
+    service.run(f"echo 'stt: {{device: cuda}}' >>{config}; systemctl restart satellite")
     assert service.words.startswith("ready, without stt")
     told = service.run("journalctl -u satellite -o cat -p err SATELLITE_CODE=stt-not-ready").stdout
     assert "stt.device is cuda, but CTranslate2 sees no CUDA device" in told
-    service.run("cp /srv/config.yaml /etc/satellite/config.yaml; systemctl restart satellite")
+    service.run(f"cp -p /srv/config.yaml {config}; systemctl restart satellite")

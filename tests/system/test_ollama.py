@@ -1,6 +1,7 @@
 """Ollama beside the service, played by the stand-in for it: absent, present, gone again; and asked for a model."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,11 +15,13 @@ PROVIDERS = "chat: {providers: [{type: ollama, model: 'phi3:mini'}, {type: local
 
 
 @pytest.fixture(scope="module")
-def house(service: Machine) -> Machine:
+def house(service: Machine) -> Iterator[Machine]:
     """The service, told to ask Ollama first."""
-    service.run("cp /etc/satellite/config.yaml /srv/config.yaml")
-    service.run(f'echo "{PROVIDERS}" >>/etc/satellite/config.yaml; systemctl restart satellite')
-    return service
+    config = "/etc/satellite/config.yaml"
+    service.run(f"cp -p {config} /srv/before.yaml")
+    service.run(f'echo "{PROVIDERS}" >>{config}; systemctl restart satellite')
+    yield service
+    service.run(f"cp -p /srv/before.yaml {config}; systemctl restart satellite")
 
 
 def test_the_service_does_not_need_it(house: Machine) -> None:
@@ -54,7 +57,6 @@ def test_once_it_is_there_it_answers(house: Machine) -> None:
     house.run("systemctl stop ollama")
     assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
     assert house.pid == pid
-    house.run("cp /srv/config.yaml /etc/satellite/config.yaml; systemctl restart satellite")
 
 
 def test_its_drop_in_comes_with_it_and_goes_with_us(house: Machine) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from tests.system.machine import Machine
 
-CONFIG = "/etc/satellite/config.yaml"
 HOUSE = """
 chat: {providers: [{type: ollama, model: smollm2}, {type: local}]}
 rooms: [{name: attic, uri: "tcp://127.0.0.1:10799"}]
@@ -64,7 +63,7 @@ def at_rest(machine: Machine) -> float:
     return round((shown(machine, "CPUUsageNSec") - before) / 1e7 / REST_SECONDS, 1)
 
 
-def test_figures(service: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures(service: Machine, config: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With one room and a model that Ollama keeps: from the start to `describe` and to ready, memory, CPU at rest.
 
     The room listens for its wake word itself, and then streams all the time, silence.
@@ -72,7 +71,7 @@ def test_figures(service: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     stand_in = f"{PYTHON} -m satellite.bench.stand_ins ollama --port 11434 --model smollm2"
     room = f"systemd-run -q --unit room {PYTHON} -c '{ROOM}'"
     service.run(f"systemd-run -q --unit ollama {stand_in}; {room} wake")
-    service.run(f"cp {CONFIG} /srv/config.yaml && echo '{HOUSE}' >>{CONFIG}")
+    service.run(f"echo '{HOUSE}' >>{config}")
     starts = sorted(started(service) for _ in range(3))
     service.until("systemctl show -P StatusText satellite | grep -q 'ready · 1 room · ollama smollm2 warm'")
     time.sleep(15)  # what is freed after the start has gone back by then
@@ -90,4 +89,6 @@ def test_figures(service: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     figures["load_of_the_machine"] = float(service.run("cat /proc/loadavg").stdout.split()[0])
     with capsys.disabled():
         print("\n" + json.dumps(figures, indent=2))
-    service.run(f"cp /srv/config.yaml {CONFIG}; systemctl stop ollama room; systemctl restart satellite", check=False)
+    service.run(
+        f"cp -p /srv/config.yaml {config}; systemctl stop ollama room; systemctl restart satellite", check=False
+    )
