@@ -78,7 +78,8 @@ def test_the_journal_has_fields(service: Machine) -> None:
     )
     record = json.loads(run.splitlines()[-1])
     assert (record["PRIORITY"], record["SYSLOG_IDENTIFIER"]) == ("6", "satellite")
-    assert record["MESSAGE"].startswith(f"run {record['SATELLITE_RUN']} in {record['SATELLITE_ROOM']}: done in ")
+    named = f"run {record['SATELLITE_RUN']} in {record['SATELLITE_ROOM']}: "
+    assert re.fullmatch(f"{named}(done|cancelled) in {record['SATELLITE_MS']} ms .*", record["MESSAGE"])
     everything = service.run("journalctl -u satellite -o json").stdout
     assert "capital" not in everything
     assert "Paris" not in everything
