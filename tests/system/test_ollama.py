@@ -52,8 +52,9 @@ def test_a_model_is_fetched_through_it(house: Machine) -> None:
 def test_once_it_is_there_it_answers(house: Machine) -> None:
     """Without a restart; when it has gone, the next answer comes from the local model again."""
     pid = house.pid
-    house.until("systemctl show -P StatusText satellite | grep -q '^ready · ollama phi3:mini warm · stt cpu$'")
+    house.until("journalctl -u satellite -o cat | grep -q 'phi3:mini is loaded and ready'")
     assert "Here speaks Ollama." in house.run("satellite ask 'What is the capital of France?'").stdout
+    house.until("systemctl show -P StatusText satellite | grep -q '^ready · ollama phi3:mini warm · stt cpu$'")
     house.run("systemctl stop ollama")
     assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
     assert house.pid == pid

@@ -5,6 +5,8 @@ import re
 
 from tests.system.machine import Machine
 
+TALK = f'while :; do satellite say "{"This sentence takes its time to be spoken. " * 40}" -o /tmp/talk.wav; done'
+
 DESCRIBE = """
 import json, socket
 with socket.create_connection(("127.0.0.1", 10600), 10) as peer:
@@ -130,8 +132,7 @@ def test_it_comes_back_when_an_engine_hangs(service: Machine, config: str) -> No
     before = service.pid
     limits = "deadlines: {load_seconds: 8, stt_seconds: 8, tts_seconds: 8}"
     service.run(f"echo '{limits}' >>{config} && systemctl reload satellite")
-    text = "This is a sentence that takes its time to be spoken. " * 200
-    service.run(f"systemd-run -q --unit talk -E HOME=/root satellite say '{text}' -o /tmp/talk.wav")
+    service.run(f"systemd-run -q --unit talk -E HOME=/root sh -c '{TALK}'")
     service.run(f"systemd-run -q --unit hold python3 -c '{HOLD_BUSIEST_THREAD}' {before}")
     service.until("journalctl -u hold -o cat | grep -q held")
     service.until(
@@ -146,14 +147,12 @@ def test_it_comes_back_when_an_engine_hangs(service: Machine, config: str) -> No
 
 def test_it_stops_in_time(service: Machine) -> None:
     """Politely, in the middle of a conversation, with status 0 and no child left."""
-    service.run(
-        f"systemd-run -q --unit speak -E HOME=/root satellite say '{'This takes a while. ' * 300}' -o /tmp/talk.wav"
-    )
-    service.run("sleep 2; systemctl stop satellite", seconds=15)
+    service.run(f"systemd-run -q --unit talk -E HOME=/root sh -c '{TALK}'; sleep 3")
+    service.run("systemctl stop satellite", seconds=15)
     assert service.run("systemctl show -P Result satellite").stdout == "success\n"
     assert service.run("journalctl -u satellite -o cat -n 3 SYSLOG_IDENTIFIER=satellite").stdout.endswith("stopped\n")
     service.run("! pgrep -f '[s]atellite/current' && ! pgrep -f '[l]lama_child'")
-    service.run("systemctl stop speak; systemctl start satellite", check=False)
+    service.run("systemctl stop talk; systemctl start satellite", check=False)
 
 
 def test_a_second_signal_ends_it_at_once(service: Machine) -> None:
