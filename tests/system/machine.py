@@ -158,10 +158,11 @@ class Machine:
         return self.run("systemctl show -P MainPID satellite").stdout.strip()
 
     @property
-    def files(self) -> str:
+    def files(self) -> frozenset[str]:
         """Everything on the disk, with kind, rights, owner and size, but what the system writes by itself."""
         left_out = " -o ".join(f"-path '{place}'" for place in _LEFT_OUT)
-        return self.run(f"find / -xdev \\( {left_out} \\) -prune -o -printf '%p %y %m %u:%g %s\\n' | sort").stdout
+        found = self.run(f"find / -xdev \\( {left_out} \\) -prune -o -printf '%p %y %m %u:%g %s\\n'").stdout
+        return frozenset(found.splitlines())
 
     def until(self, command: str, seconds: float = 120) -> str:
         """Run a command until it succeeds, and return what it prints."""

@@ -16,7 +16,7 @@ def newer(service: Machine) -> str:
 
 def test_an_upgrade_that_fails_is_taken_back(service: Machine, newer: str) -> None:
     """The version that worked goes on, and nothing of the new one is left."""
-    before, files = service.run(STATE).stdout, service.files
+    before = service.run(STATE).stdout
     service.run("echo 'raise SystemExit(3)' >>/srv/newer/satellite/serving.py")
     service.run("sed -i 's/^Description=.*/Description=broken/' /srv/newer/systemd/satellite.service")
     files = service.files
@@ -25,7 +25,7 @@ def test_an_upgrade_that_fails_is_taken_back(service: Machine, newer: str) -> No
     assert result.returncode == 1
     assert "the daemon does not get ready" in result.stderr
     assert service.run(STATE).stdout == before
-    assert service.files == files
+    assert service.files ^ files == set()
     service.until("satellite status")
     assert "Paris" in service.run("satellite ask 'What is the capital of France?'").stdout
 
