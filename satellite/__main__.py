@@ -85,7 +85,8 @@ def _run(args: argparse.Namespace) -> int:
     except SatelliteError as error:
         if not logs.in_journal():
             raise
-        _LOGGER.critical("%s", error, extra={"code": error.code})  # printed, it would have no priority there
+        # Printed, it would have no priority there.
+        logging.getLogger(__name__).critical("%s", error, extra={"code": error.code})
         status = 2 if isinstance(error, ConfigError) else 1
     # An engine's thread cannot be interrupted in the middle of a computation: leave without waiting for it.
     logging.shutdown()
