@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from satellite.config import Config
     from satellite.wire import client
 
-_LOGGER = logging.getLogger(__name__)
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 for a failure, 2 for a wrong configuration or usage."""
