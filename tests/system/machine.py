@@ -27,7 +27,10 @@ _PARTS = (
 )
 """What of the repository an installation needs."""
 
-_LEFT_OUT = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/systemd", "/media", "/etc/*-")
+_LEFT_OUT = (
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/backups", "/var/lib/systemd", "/media"),
+    "/etc/*-",
+)
 """Folders that change by themselves, and the copies that useradd keeps of what it changes."""
 
 _BOOT_SECONDS = 120
