@@ -1,7 +1,7 @@
 # satellite for the CPU:   docker build -t satellite .
 # for an NVIDIA GPU:       docker build -t satellite --build-arg GPU=cuda . ; docker run --gpus all ...
 #
-#   docker run -d --name satellite --network host -v satellite:/var/lib/satellite \
+#   docker run -d --name satellite --restart unless-stopped --network host -v satellite:/var/lib/satellite \
 #       -v /etc/satellite/config.yaml:/etc/satellite/config.yaml:ro satellite
 #
 # The host's network, so that Home Assistant discovers it and rooms are reached. Models are fetched at the first start.
@@ -18,12 +18,12 @@ RUN if [ "$GPU" = cuda ]; then extras='[gpu]'; else extras=''; fi \
         pip uninstall -y onnxruntime onnxruntime-gpu \
         && pip install --no-cache-dir --no-deps -c constraints.txt onnxruntime-gpu; \
     fi \
-    && useradd --system --create-home --home-dir /var/lib/satellite satellite
+    && useradd --system --uid 10600 --create-home --home-dir /var/lib/satellite satellite
 
-USER satellite
+USER 10600
 WORKDIR /var/lib/satellite
-ENV SATELLITE_MODELS=/var/lib/satellite/models
+ENV HOME=/var/lib/satellite SATELLITE_MODELS=/var/lib/satellite/models
 VOLUME /var/lib/satellite
 EXPOSE 10200 10300 10400 10500 10600
-HEALTHCHECK --interval=30s --timeout=10s --start-period=10m CMD ["satellite", "status"]
+HEALTHCHECK --interval=1m --timeout=10s --start-period=10m CMD ["satellite", "status"]
 CMD ["sh", "-c", "satellite models pull configured && exec satellite run"]

@@ -20,22 +20,31 @@ usage: install.sh [OPTION]...
   --gpu auto|cuda|cpu   where the engines run (default: auto, which is CUDA where there is an NVIDIA GPU)
   --microphone          open the host's own microphone and speaker
   --hosted              open the internet, for a hosted chat provider
-  --with-ollama         install Ollama by its official installer, and keep its models loaded
-  --model NAME          chat model, fetched by Ollama
+                        (these three hold for later runs too, until another --gpu, or until the file
+                        microphone.conf or hosted.conf in satellite.service.d is deleted)
+  --with-ollama         install Ollama by its official installer, and keep its models loaded and on the GPU
+  --model NAME          chat model, fetched by the Ollama of this machine
   --whisper NAME        speech to text model      (these four go into a new configuration;
   --voice NAME          voice                      an existing one is never changed)
   --wake-word NAME      wake word
 
   --prepare DIR         fetch what --offline needs into DIR, on a machine like this one; needs no root
   --offline DIR         take packages and models from DIR instead of the network
+
+environment: OLLAMA_INSTALLER  where Ollama's installer is (default: https://ollama.com/install.sh), for a mirror;
+             pip's own variables, such as PIP_INDEX_URL
 USAGE
 }
 
 PREFIX=/opt/satellite
 CONFIG=/etc/satellite/config.yaml
 STATE=/var/lib/satellite
-UNIT=/etc/systemd/system/satellite.service
+SYSTEM=/etc/systemd/system
+UNIT=$SYSTEM/satellite.service
 DROPINS=$UNIT.d
+OPENINGS="gpu microphone hosted credentials"
+OLLAMA_DROPIN=$SYSTEM/ollama.service.d/satellite.conf
+COMMAND=/usr/local/bin/satellite
 
 say() { printf '%s\n' "$*"; }
 
@@ -46,8 +55,10 @@ fail() {
     exit 1
 }
 
+# Begin a step. Arguments: what it does, and the remedy where a command in it fails and tells no better one.
 step() {
     STEP=$1
+    REMEDY=${2:-mend that, and run this again}
     say "- $1"
 }
 
@@ -57,15 +68,20 @@ change() {
     if [ -n "$DRY" ]; then say "    would run: $*"; else "$@"; fi
 }
 
-# Take a change back if a later step fails.
-undo() { UNDO="$1
-$UNDO"; }
+# Take a change back if it, or a later step, fails: a command that does no harm where there is nothing to take back.
+undo() {
+    [ -n "$DRY" ] || UNDO="$1
+$UNDO"
+}
 
+# shellcheck disable=SC2329  # main traps EXIT with it
 on_exit() {
     status=$?
     trap - EXIT
+    trap '' INT TERM HUP
     if [ "$status" -ne 0 ] && [ -n "$STEP" ]; then
-        [ -n "$EXPLAINED" ] || printf 'error: %s\n  cause:  see the message above\n' "$STEP" >&2
+        [ -n "$EXPLAINED" ] ||
+            printf 'error: %s\n  cause:  see the message above\n  remedy: %s\n' "$STEP" "$REMEDY" >&2
         [ -z "$UNDO" ] || say "taking back what was done"
         printf '%s\n' "$UNDO" | while IFS= read -r line; do
             [ -z "$line" ] || sh -c "$line" >/dev/null 2>&1 || printf 'warning: could not undo: %s\n' "$line" >&2
@@ -75,16 +91,30 @@ on_exit() {
     exit "$status"
 }
 
+# Keep a file as it is now, for the way back.
+keep() {
+    KEPT=$((KEPT + 1))
+    [ -n "$DRY" ] || cp -p "$1" "$SCRATCH/kept.$KEPT"
+    undo "cp -p '$SCRATCH/kept.$KEPT' '$1'"
+}
+
 # Put a file where it belongs unless the same one is there. Arguments: source, target, mode.
 put() {
     if cmp -s "$1" "$2"; then return; fi
-    if [ -e "$2" ]; then
-        [ -n "$DRY" ] || cp -p "$2" "$SCRATCH/$(basename "$2").before"
-        undo "cp -p '$SCRATCH/$(basename "$2").before' '$2'"
-    else
-        undo "rm -f '$2'"
+    folder=$(dirname "$2")
+    if [ ! -d "$folder" ]; then
+        undo "[ ! -d '$folder' ] || rmdir '$folder'"
+        change install -d -m 755 "$folder"
     fi
-    change install -D -m "$3" "$1" "$2"
+    if [ -e "$2" ]; then keep "$2"; else undo "rm -f '$2'"; fi
+    change install -m "$3" "$1" "$2"
+}
+
+# Take a file away that is wanted no more.
+drop() {
+    if [ ! -e "$1" ]; then return; fi
+    keep "$1"
+    change rm -f "$1"
 }
 
 parse() {
@@ -117,337 +147,96 @@ parse() {
         esac
         shift
     done
-    case $GPU in auto | cuda | cpu) ;; *) fail "--gpu $GPU" "one of auto, cuda, cpu" ;; esac
+    case $GPU in '' | auto | cuda | cpu) ;; *) fail "--gpu $GPU" "one of auto, cuda, cpu" ;; esac
+    [ -z "$PURGE" ] || [ "$ACTION" = uninstall ] || fail "--purge without --uninstall" "$0 --uninstall --purge"
     case "$MODEL$WHISPER$VOICE$WAKE_WORD" in
     *[!A-Za-z0-9._:/@-]*) fail "a name with characters that no model has" "letters, digits and . _ : / @ -" ;;
     esac
+    [ -z "$OFFLINE" ] || [ -d "$OFFLINE/wheels" ] || fail "there is no folder $OFFLINE/wheels" "$0 --prepare $OFFLINE"
 }
 
 check_system() {
     step "checking the system"
     [ "$(uname -s)" = Linux ] || fail "this is $(uname -s)" "a Linux host, such as Debian 12 or Ubuntu 24.04"
     case $(uname -m) in x86_64 | aarch64) ;; *) fail "there are no packages for $(uname -m)" "x86_64 or aarch64" ;; esac
+    [ -e "$HERE/pyproject.toml" ] || fail "the sources are not beside this script" "run it in a clone of the repository"
     [ -n "$DRY" ] || [ "$(id -u)" = 0 ] || fail "you are not root" "sudo $0"
     [ -d /run/systemd/system ] || fail "systemd does not run here" "a host started by systemd, or docs/install.md"
-    free_kb=$(df -Pk /opt | awk 'NR == 2 { print $4 }')
-    [ "$free_kb" -gt 2000000 ] || fail "only $((free_kb / 1024)) MB are free in /opt" "free 2 GB there"
-    if [ "$GPU" != cpu ]; then
-        if [ -e /dev/nvidiactl ]; then
-            GPU=cuda
-        elif [ "$GPU" = cuda ]; then
-            fail "--gpu cuda, but the NVIDIA driver is not there (no /dev/nvidiactl)" "install it, or --gpu cpu"
-        else
-            GPU=cpu
-            say "    no NVIDIA GPU was found: everything runs on the CPU"
-        fi
+    if [ -z "$DRY" ]; then
+        exec 9<"$HERE/install.sh"
+        flock -n 9 || fail "it runs already" "wait until that has ended"
     fi
 }
 
-find_python() {
-    PYTHON=
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
-        if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            PYTHON=$candidate
-            return
-        fi
-    done
-}
-
-need_packages() {
-    find_python
-    wanted=
-    [ -n "$PYTHON" ] || wanted=python3-venv
-    if [ -n "$MICROPHONE" ] && ! ldconfig -p | grep -q libportaudio.so.2; then wanted="$wanted libportaudio2"; fi
-    [ -n "$wanted" ] || return 0
-    step "installing the packages $wanted"
-    [ -z "$OFFLINE" ] || fail "$wanted: not installed, and --offline was given" "install them from your own mirror"
-    command -v apt-get >/dev/null || fail "$wanted: not installed, and there is no apt-get" "install them by hand"
-    change apt-get update -qq
-    # shellcheck disable=SC2086  # a list of words
-    change apt-get install -qq -y --no-install-recommends $wanted >/dev/null
-    [ -n "$DRY" ] || find_python
-    [ -n "$DRY$PYTHON" ] || fail "there is no Python 3.11 or newer" "Debian 12, Ubuntu 24.04, or a newer system"
-}
-
-# Copy the sources, so that building leaves the folder as it is.
-copy_sources() {
-    mkdir "$SCRATCH/source"
-    for part in pyproject.toml constraints.txt README.md LICENSE satellite; do
-        cp -R "$HERE/$part" "$SCRATCH/source/"
-    done
-}
-
-extras() {
-    list=systemd
-    [ -z "$MICROPHONE" ] || list=$list,mic
-    [ "$GPU" != cuda ] || list=$list,gpu
-    say "[$list]"
-}
-
-prepare() {
-    step "fetching packages and models into $FOLDER"
-    find_python
-    [ -n "$PYTHON" ] || fail "there is no Python 3.11 or newer with venv" "apt install python3-venv"
-    [ "$GPU" = cuda ] || GPU=cpu
-    mkdir -p "$FOLDER/wheels"
-    copy_sources
-    "$PYTHON" -m venv "$SCRATCH/venv"
-    pip="$SCRATCH/venv/bin/python -m pip --disable-pip-version-check"
-    $pip wheel -q -c "$SCRATCH/source/constraints.txt" -w "$FOLDER/wheels" "$SCRATCH/source$(extras)" "setuptools>=77" wheel
-    $pip install -q --no-index --find-links "$FOLDER/wheels" satellite-voice
-    names=
-    [ -z "$WHISPER" ] || names="stt/$WHISPER"
-    [ -z "$VOICE" ] || names="$names tts/$VOICE"
-    # shellcheck disable=SC2086  # a list of words
-    "$SCRATCH/venv/bin/satellite" models pull --directory "$FOLDER/models" demo $names
-    say "done; on the other machine: sudo ./install.sh --offline ${FOLDER}"
-}
-
-# The identity of what would be installed: nothing is to be done when it is there already.
-release_id() {
-    version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$HERE/satellite/__init__.py")
-    sum=$(cd "$HERE" && find satellite pyproject.toml constraints.txt -type f ! -name '*.pyc' | LC_ALL=C sort |
-        xargs cat | cksum | cut -d ' ' -f 1)
-    say "$version-$sum-$(extras | tr -d '[]' | tr , -)"
-}
-
-make_user() {
-    if ! id satellite >/dev/null 2>&1; then
-        step "making the user satellite"
-        undo "userdel satellite"
-        change useradd --system --user-group --home-dir "$STATE" --no-create-home --shell /usr/sbin/nologin satellite
-    fi
-    for folder in "$STATE" "$STATE/models"; do
-        [ ! -d "$folder" ] || continue
-        undo "rm -rf '$folder'"
-        change install -d -o satellite -g satellite -m 750 "$folder"
-    done
-}
-
-make_release() {
-    RELEASE=$PREFIX/releases/$(release_id)
-    [ ! -e "$RELEASE/.complete" ] || return 0
-    step "installing $(basename "$RELEASE") into $PREFIX"
-    if [ -n "$DRY" ]; then
-        change "$PYTHON" -m venv "$RELEASE"
-        return
-    fi
-    CHANGED=1
-    undo "rm -rf '$RELEASE'; rmdir '$PREFIX/releases' '$PREFIX' || :"
-    rm -rf "$RELEASE"
-    "$PYTHON" -m venv "$RELEASE"
-    copy_sources
-    pip="$RELEASE/bin/python -m pip --disable-pip-version-check --quiet"
-    where=
-    [ -z "$OFFLINE" ] || where="--no-index --find-links $OFFLINE/wheels"
-    # shellcheck disable=SC2086  # a list of words
-    pip_install() { $pip install $where -c "$SCRATCH/source/constraints.txt" "$@"; }
-    pip_install "$SCRATCH/source$(extras)" || fail "pip could not install the packages, see above" \
-        "check the network, or prepare them elsewhere: ./install.sh --prepare DIR, then --offline DIR"
-    if [ "$GPU" = cuda ]; then # both packages own the same files: take both away, then put one back
-        $pip uninstall -y onnxruntime onnxruntime-gpu
-        pip_install --no-deps onnxruntime-gpu
-    fi
-    touch "$RELEASE/.complete"
-}
-
-make_config() {
-    if [ -e "$CONFIG" ]; then
-        case "$MODEL$WHISPER$VOICE$WAKE_WORD" in '') ;; *) say "    $CONFIG stays as it is: change it there" ;; esac
-        return
-    fi
-    step "writing $CONFIG"
-    {
-        say "# Every setting, with its unit and default: config.yaml.example beside install.sh. Check: satellite check"
-        [ "$GPU$WHISPER" = cpu ] || say "stt:"
-        [ -z "$WHISPER" ] || say "  model: $WHISPER"
-        [ "$GPU" = cpu ] || say "  device: cuda"
-        [ "$GPU$VOICE" = cpu ] || say "tts:"
-        [ -z "$VOICE" ] || say "  voice: $VOICE"
-        [ "$GPU" = cpu ] || say "  device: cuda"
-        [ -z "$WAKE_WORD" ] || say "wake:
-  words: [$WAKE_WORD]"
-        [ -z "$MODEL" ] || say "chat:
-  providers:
-    - type: ollama
-      model: \"$MODEL\"
-    - type: local"
-    } >"$SCRATCH/config.yaml"
-    [ -d "$(dirname "$CONFIG")" ] || undo "rmdir '$(dirname "$CONFIG")'"
-    put "$SCRATCH/config.yaml" "$CONFIG" 640
-    change chgrp satellite "$CONFIG"
-}
-
-satellite() { "$RELEASE/bin/satellite" --config "$CONFIG" "$@"; }
-
-fetch_models() {
-    step "checking configuration and models"
-    if [ -n "$DRY" ]; then
-        say "    would fetch the models that are missing"
-        return
-    fi
-    problem=$(satellite check 2>&1 >/dev/null) || case $problem in
-    *config-invalid*) fail "$problem" "mend $CONFIG" ;;
-    *model-*)
-        CHANGED=1
-        if [ -n "$OFFLINE" ]; then
-            cp -R "$OFFLINE/models/." "$STATE/models/"
-            chown -R satellite:satellite "$STATE/models"
-        fi
-        satellite check >/dev/null 2>&1 || setpriv --reuid satellite --regid satellite --init-groups \
-            env HOME="$STATE" "$RELEASE/bin/satellite" --config "$CONFIG" models pull configured ||
-            fail "the models could not be fetched, see above" "check the network and the names in $CONFIG"
-        ;;
-    *) fail "${problem:-the command satellite does not work}" "another version" ;;
+# Leave out nothing that was chosen at an earlier time: the drop-ins and the packages tell.
+recall() {
+    [ ! -e "$DROPINS/microphone.conf" ] || MICROPHONE=1
+    [ ! -e "$DROPINS/hosted.conf" ] || HOSTED=1
+    case $GPU:$(readlink "$PREFIX/current" 2>/dev/null) in
+    :) GPU=auto ;;
+    :*gpu) CUDA=1 ;;
     esac
-}
-
-setup_ollama() {
-    if [ -n "$WITH_OLLAMA" ] && ! command -v ollama >/dev/null; then
-        step "installing Ollama by its official installer"
-        [ -z "$OFFLINE" ] || fail "Ollama is not here, and --offline was given" "install it by hand"
-        change curl -fsSL -o "$SCRATCH/ollama.sh" https://ollama.com/install.sh
-        change sh "$SCRATCH/ollama.sh"
-    fi
-    if [ -n "$WITH_OLLAMA" ]; then
-        printf '# From satellite: a model stays loaded, also between two questions.\n[Service]\nEnvironment=OLLAMA_KEEP_ALIVE=-1\n' \
-            >"$SCRATCH/ollama.conf"
-        put "$SCRATCH/ollama.conf" /etc/systemd/system/ollama.service.d/satellite.conf 644
-    fi
-    [ -n "$MODEL" ] || return 0
-    step "fetching $MODEL by Ollama"
-    [ -n "$DRY" ] || command -v ollama >/dev/null || fail "there is no Ollama here" "$0 --with-ollama --model $MODEL"
-    change ollama pull "$MODEL"
-}
-
-place_units() {
-    step "placing the unit"
-    if [ -e "$PREFIX/current" ]; then # taken back last, when everything else is as it was
-        undo "systemctl daemon-reload; systemctl restart satellite"
+    case $GPU in cuda | auto) ;; *) return 0 ;; esac
+    if [ -e /dev/nvidiactl ]; then
+        CUDA=1
+    elif [ "$GPU" = cuda ]; then
+        fail "--gpu cuda, but the NVIDIA driver is not there (no /dev/nvidiactl)" "install it, or --gpu cpu"
     else
-        undo "systemctl daemon-reload"
-    fi
-    put "$HERE/systemd/satellite.service" "$UNIT" 644
-    for name in gpu:"$(test "$GPU" != cuda || say 1)" microphone:"$MICROPHONE" hosted:"$HOSTED"; do
-        [ -z "${name#*:}" ] || put "$HERE/systemd/${name%:*}.conf" "$DROPINS/${name%:*}.conf" 644
-    done
-    if [ -n "$(ls /etc/satellite/credentials 2>/dev/null)" ]; then
-        cp "$HERE/systemd/credentials.conf" "$SCRATCH/credentials.conf"
-        for file in /etc/satellite/credentials/*; do
-            say "LoadCredential=$(basename "$file"):$file" >>"$SCRATCH/credentials.conf"
-        done
-        put "$SCRATCH/credentials.conf" "$DROPINS/credentials.conf" 644
-    fi
-    if [ "$(readlink /usr/local/bin/satellite 2>/dev/null)" != "$PREFIX/current/bin/satellite" ]; then
-        undo "rm -f /usr/local/bin/satellite"
-        change ln -sfn "$PREFIX/current/bin/satellite" /usr/local/bin/satellite
+        say "    no NVIDIA GPU was found: everything runs on the CPU"
     fi
 }
 
-switch_to() {
-    ln -sfn "$1" "$PREFIX/current.new"
-    mv -T "$PREFIX/current.new" "$PREFIX/current"
-}
-
-start() {
-    old=$(readlink "$PREFIX/current" 2>/dev/null || :)
-    if [ -z "$CHANGED" ] && [ "$old" = "$RELEASE" ] && systemctl -q is-active satellite && systemctl -q is-enabled satellite; then
-        return
-    fi
-    step "starting, and waiting until it is ready"
-    if [ -n "$DRY" ]; then
-        change systemctl enable --now satellite
-        return
-    fi
-    CHANGED=1
-    if [ -n "$old" ]; then
-        undo "ln -sfn '$old' '$PREFIX/current.new'; mv -T '$PREFIX/current.new' '$PREFIX/current'"
-    else
-        undo "systemctl disable satellite; systemctl stop satellite; systemctl reset-failed satellite"
-        undo "rm -f '$PREFIX/current'"
-    fi
-    switch_to "$RELEASE"
-    systemctl daemon-reload
-    systemctl -q enable satellite
-    systemctl reset-failed satellite 2>/dev/null || :
-    if ! systemctl restart satellite || ! satellite status >/dev/null; then
-        journalctl -q -u satellite -n 8 -o cat >&2 || :
-        fail "the daemon does not get ready; its last words are above" "journalctl -u satellite; satellite doctor"
-    fi
-    for release in "$PREFIX"/releases/*; do # the one before stays, for a way back by hand
-        [ "$release" = "$RELEASE" ] || [ "$release" = "$old" ] || rm -rf "$release"
-    done
-}
-
-goodbye() {
-    UNDO=
-    if [ -n "$DRY" ]; then
-        say "nothing was changed: this was a dry run"
-        return
-    fi
-    [ -n "$CHANGED" ] || say "everything is in place already; nothing was changed"
-    say "
-$(systemctl show -P StatusText satellite)
-In Home Assistant: Settings > Devices & services. It is discovered there; otherwise add the integration Wyoming Protocol with"
-    "$RELEASE/bin/python" - "$CONFIG" <<'PYTHON'
-import sys
-from pathlib import Path
-from satellite.configfile import load
-from satellite.wire.discovery import own_addresses
-wyoming = load(Path(sys.argv[1])).wyoming
-for address in own_addresses(wyoming.host) or [wyoming.host]:
-    print(f"    host {address}   port {wyoming.port}")
-PYTHON
-    say "How it is: satellite status     What is wrong: satellite doctor     Log: journalctl -u satellite"
-}
-
-uninstall() {
-    step "removing the service"
-    [ ! -e "$UNIT" ] || change systemctl -q disable --now satellite
-    change rm -rf "$UNIT" "$DROPINS" "$PREFIX" /usr/local/bin/satellite
-    change systemctl daemon-reload
-    if [ -n "$PURGE" ]; then
-        change rm -rf "$(dirname "$CONFIG")" "$STATE"
-        ! id satellite >/dev/null 2>&1 || change userdel satellite
-    else
-        say "    $(dirname "$CONFIG"), $STATE and the user satellite stay; --purge removes them"
-    fi
-}
-
-main() {
-    ACTION=install PURGE='' DRY='' MICROPHONE='' HOSTED='' WITH_OLLAMA='' GPU=auto MODEL='' WHISPER='' VOICE=''
-    WAKE_WORD='' FOLDER='' OFFLINE='' STEP='reading the options' EXPLAINED='' UNDO='' CHANGED='' SCRATCH=''
-    umask 022
-    trap on_exit EXIT
-    trap 'exit 130' INT TERM HUP
-    HERE=$(cd "$(dirname "$0")" && pwd)
-    parse "$@"
-    SCRATCH=$(mktemp -d)
-    case $ACTION in
-    prepare)
-        prepare
-        return
-        ;;
-    uninstall)
-        check_system
-        uninstall
-        return
-        ;;
-    esac
-    check_system
+install_all() {
+    recall
     need_packages
+    check_ports
+    DEMAND=
+    [ "$GPU" != cuda ] || DEMAND=1
     RELEASE=$PREFIX/releases/$(release_id)
     if [ "$ACTION" = install ] && [ -e "$PREFIX/current" ] && [ "$(readlink "$PREFIX/current")" != "$RELEASE" ]; then
         fail "$(basename "$(readlink "$PREFIX/current")") is installed, and this is another" "$0 --upgrade"
     fi
+    fetch_ollama_installer
     make_user
     make_release
-    setup_ollama
     make_config
     fetch_models
+    setup_ollama
+    fetch_chat_model
     place_units
     start
+    clean
     goodbye
 }
 
-main "$@"
+main() {
+    ACTION=install PURGE='' DRY='' MICROPHONE='' HOSTED='' WITH_OLLAMA='' GPU='' MODEL='' WHISPER='' VOICE=''
+    WAKE_WORD='' FOLDER='' OFFLINE='' STEP='reading the options' REMEDY="$0 --help" EXPLAINED='' UNDO='' CHANGED=''
+    CUDA='' KEPT=0 SCRATCH=''
+    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+    umask 022
+    trap on_exit EXIT
+    trap 'exit 130' INT TERM HUP
+    HERE=$(cd "$(dirname "$0")" && pwd)
+    # shellcheck source=scripts/install-release.sh
+    . "$HERE/scripts/install-release.sh"
+    # shellcheck source=scripts/install-service.sh
+    . "$HERE/scripts/install-service.sh"
+    parse "$@"
+    export TMPDIR="${TMPDIR:-/var/tmp}" # /tmp may be in memory, and NVIDIA's packages are larger than that
+    SCRATCH=$(mktemp -d)
+    case $ACTION in
+    prepare) prepare ;;
+    uninstall)
+        check_system
+        uninstall
+        ;;
+    *)
+        check_system
+        install_all
+        ;;
+    esac
+}
+
+# One line, so that a script that is replaced while it runs is read no further.
+main "$@"; exit

@@ -6,4 +6,8 @@ import os
 # machine that takes ten times as long as one core does. It is read when NumPy is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# ONNX Runtime 1.31 for Linux reports each model that is loaded, with an identifier of the machine, to its maker. It is
+# read when ONNX Runtime is first imported; set to nothing by the user, it reports.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"

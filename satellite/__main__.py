@@ -74,10 +74,19 @@ def _run(args: argparse.Namespace) -> int:
 
     from satellite import logs, serving
 
-    config = _load(args)
-    logs.set_up("debug" if args.verbose else config.log_level)
+    logs.set_up("debug" if args.verbose else "info")
+    try:
+        config = _load(args)
+        if not args.verbose:
+            logs.set_level(config.log_level)
+        status = asyncio.run(serving.serve(config, args.config, verbose=args.verbose))
+    except SatelliteError as error:
+        if not logs.in_journal():
+            raise
+        # Printed, it would have no priority there.
+        logging.getLogger(__name__).critical("%s", error, extra={"code": error.code})
+        status = 2 if isinstance(error, ConfigError) else 1
     # An engine's thread cannot be interrupted in the middle of a computation: leave without waiting for it.
-    status = asyncio.run(serving.serve(config, args.config, verbose=args.verbose))
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)

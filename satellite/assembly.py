@@ -201,7 +201,12 @@ class Assembly:
             except SatelliteError as error:
                 if len(models) == 1:
                     raise
-                _LOGGER.error("chat: [%s] %s; the other providers answer", error.code, error)
+                _LOGGER.error(
+                    "chat: [%s] %s; the other providers answer",
+                    error.code,
+                    error,
+                    extra={"stage": "chat", "code": error.code},
+                )
 
         async def load_all() -> None:
             await asyncio.gather(*map(load_one, loads))

@@ -32,6 +32,11 @@ def set_level(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
 
 
+def in_journal() -> bool:
+    """Tell whether what is logged goes into the journal, with its fields."""
+    return any(isinstance(handler, JournalHandler) for handler in logging.getLogger().handlers)
+
+
 class JournalHandler(logging.Handler):
     """Hands records to the journal, with their fields and the right priority."""
 

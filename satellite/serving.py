@@ -5,10 +5,11 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from satellite import configfile, logs
-from satellite.config import Config
+from satellite.config import Config, Deadlines
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.run_log import log_runs
@@ -29,9 +30,9 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     daemon = Daemon(config)
     reloader = Reloader(daemon, path, verbose=verbose)
     loop.add_signal_handler(signal.SIGHUP, reloader.wanted.set)
-    deadlines = config.deadlines
-    wedged_seconds = max(deadlines.load_seconds, deadlines.stt_seconds, deadlines.tts_seconds)
-    supervisor = Supervisor(lambda: daemon.words + reloader.words, daemon.threads, wedged_seconds)
+    supervisor = Supervisor(
+        lambda: daemon.words + reloader.words, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
+    )
     runs = log_runs(daemon.bus)
     await daemon.__aenter__()
     runs.start()
@@ -40,8 +41,11 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
         asyncio.create_task(_tell_ready(daemon, supervisor), name="ready"),
         asyncio.create_task(reloader.run(supervisor.reloading, supervisor.ready), name="reload"),
     ]
+    for task in tasks:
+        task.add_done_callback(partial(_end_with, stop))
     await stop.wait()
     _LOGGER.info("stopping")
+    status = max(_broken(task) for task in tasks)
     supervisor.stopping()
     try:
         async with asyncio.timeout(_STOP_SECONDS):
@@ -52,7 +56,7 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
         _LOGGER.error("stopping took longer than %g s; leaving anyway", _STOP_SECONDS)
         return 1
     _LOGGER.info("stopped")
-    return 0
+    return status
 
 
 class Reloader:
@@ -96,9 +100,25 @@ class Reloader:
             _LOGGER.info("the configuration is taken")
 
 
+def _longest_call(deadlines: Deadlines) -> float:
+    """Return for how long an engine may be busy with one call, seconds: nobody waits for it any longer than that."""
+    return max(deadlines.load_seconds, deadlines.stt_seconds, deadlines.tts_seconds)
+
+
 async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:
     await daemon.ready()
     supervisor.ready()
+
+
+def _end_with(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    """End the daemon with a task that it cannot do without: systemd starts it again."""
+    if _broken(task):
+        _LOGGER.critical("%s has failed: the daemon ends", task.get_name(), exc_info=task.exception())
+        stop.set()
+
+
+def _broken(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -32,7 +32,9 @@ class Engine(Protocol):
 class Supervisor:
     """Talks with systemd. Use `run` as a task; tell the turning points as they come."""
 
-    def __init__(self, words: Callable[[], str], engines: Mapping[str, Engine], wedged_seconds: float) -> None:
+    def __init__(
+        self, words: Callable[[], str], engines: Mapping[str, Engine], wedged_seconds: Callable[[], float]
+    ) -> None:
         """Tell `words` as the status; an engine that is busy with one call for `wedged_seconds` is wedged.
 
         Raises `ConfigError` under systemd when the library that speaks with it is missing.
@@ -80,9 +82,10 @@ class Supervisor:
     def _wedged(self, now: float) -> bool:
         """Tell whether an engine hangs; told once an engine."""
         wedged = False
+        limit = self._wedged_seconds()
         for name, engine in self._engines.items():
             since = engine.busy_since
-            if since is None or now - since < self._wedged_seconds:
+            if since is None or now - since < limit:
                 self._mourned.discard(name)
                 continue
             wedged = True

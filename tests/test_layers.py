@@ -34,7 +34,14 @@ LAYERS = [
     ["satellite.services", "satellite.metrics", "satellite.runs", "satellite.run_metrics"],
     ["satellite.rooms", "satellite.http", "satellite.reload", "satellite.responders", "satellite.run_log"],
     ["satellite.daemon", "satellite.assembly"],
-    ["satellite.demo", "satellite.bench", "satellite.status_page", "satellite.serving", "satellite.doctor"],
+    [
+        "satellite.demo",
+        "satellite.bench",
+        "satellite.status_page",
+        "satellite.serving",
+        "satellite.doctor",
+        "satellite.installing",
+    ],
     ["satellite.arguments"],
     ["satellite.__main__"],
 ]

@@ -1,7 +1,9 @@
 """What the journal gets of a record, and the log of a run."""
 
+import ast
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.logs import JournalHandler
 from satellite.run_log import log_runs
+
+PACKAGE = Path(__file__).parent.parent / "satellite"
 
 
 def test_a_record_has_its_fields_and_priority() -> None:
@@ -36,6 +40,23 @@ def test_a_record_has_its_fields_and_priority() -> None:
     assert (first["MESSAGE"], first["PRIORITY"], first["SYSLOG_IDENTIFIER"]) == ("run r1: late", 4, "satellite")
     assert second["PRIORITY"] == 3
     assert not any(name.startswith("SATELLITE_") for name in second)
+
+
+def test_what_names_a_room_a_run_or_a_code_has_it_as_a_field() -> None:
+    """Or `journalctl SATELLITE_ROOM=kitchen` would not show it."""
+    lacking = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(call, ast.Call) or not ast.unparse(call.func).startswith("_LOGGER."):
+                continue
+            said = next((one.value for one in call.args if isinstance(one, ast.Constant)), "")
+            fields = next((ast.unparse(one.value) for one in call.keywords if one.arg == "extra"), "")
+            if fields == "fields":
+                continue  # made a line above
+            for words, field in (("room %s", "room"), ("run %s", "run"), ("[%s]", "code")):
+                if words in str(said) and f"'{field}'" not in fields:
+                    lacking.append(f"{file}:{call.lineno}: {field}")
+    assert lacking == []
 
 
 def test_a_failing_journal_breaks_nothing(capsys: Any) -> None:

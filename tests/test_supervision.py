@@ -39,7 +39,7 @@ def received(end: socket.socket) -> list[str]:
 def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
     """Ready, its status when that changes, and that all is well, in time."""
     words = ["loading"]
-    supervisor = Supervisor(lambda: words[0], {}, wedged_seconds=1)
+    supervisor = Supervisor(lambda: words[0], {}, lambda: 1)
 
     async def scenario() -> None:
         task = asyncio.create_task(supervisor.run())
@@ -64,7 +64,7 @@ def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
 def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     """Though the event loop turns; an engine that only works for long does not, and one that is done feeds it again."""
     worker = Worker(Stage.STT)
-    supervisor = Supervisor(lambda: "", {"stt": worker}, wedged_seconds=0.4)
+    supervisor = Supervisor(lambda: "", {"stt": worker}, lambda: 0.4)
 
     async def scenario() -> tuple[list[str], list[str]]:
         task = asyncio.create_task(supervisor.run())
@@ -90,7 +90,7 @@ def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: py
 def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon runs in a terminal as well."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    supervisor = Supervisor(lambda: "ready", {}, wedged_seconds=1)
+    supervisor = Supervisor(lambda: "ready", {}, lambda: 1)
     supervisor.ready()
     supervisor.stopping()
 
@@ -98,7 +98,7 @@ def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_watchdog_of_another_process_is_not_ours(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a parent is to be asked for is none of our business."""
     monkeypatch.setenv("WATCHDOG_PID", "1")
-    supervisor = Supervisor(lambda: "ready", {}, wedged_seconds=1)
+    supervisor = Supervisor(lambda: "ready", {}, lambda: 1)
 
     async def scenario() -> None:
         task = asyncio.create_task(supervisor.run())

@@ -4,7 +4,7 @@ A process of its own, because xllamacpp holds Python's lock while it loads a mod
 because llama.cpp ends its process where it finds a fault in itself. Run by its path, so that it imports nothing else
 of satellite; it ends when its standard input does, that is, with the daemon.
 
-    in:   {"id": 1, "request": {...}}  a chat completion        {"cancel": 1}
+    in:   first what shall be loaded, then  {"id": 1, "request": {...}}  a chat completion        {"cancel": 1}
     out:  {"ready": true} or {"failed": "why"}  {"id": 1, "chunk": {...}}  {"id": 1, "done": true}
 """
 
@@ -23,9 +23,9 @@ os.dup2(2, 1)
 
 
 def main() -> None:
-    """Load the model that the one argument describes, and answer until standard input ends."""
+    """Load the model that the first line describes, and answer until standard input ends."""
     try:
-        server = load(json.loads(sys.argv[1]))
+        server = load(json.loads(sys.stdin.readline()))
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         write({"failed": str(error)})
         sys.exit(1)

@@ -174,15 +174,18 @@ class LlamaCppChat:
         try:
             if path := library_path(folder):
                 environment["LD_LIBRARY_PATH"] = path
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, str(_CHILD), json.dumps(settings)),
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, str(_CHILD)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LONGEST_LINE,
                 env=environment,
             )
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(settings).encode() + b"\n")  # no argument: everybody could read the prompt
         except OSError as error:
             raise ChatUnavailable(f"llama.cpp cannot be started: {error}", kind="not-ready") from error
+        return process
 
     async def _until_ready(self, process: asyncio.subprocess.Process, file: Path) -> None:
         """Wait for the child's first line; a child that has none, or not in time, is ended."""

@@ -52,10 +52,10 @@ class Slot(Generic[T]):
         try:
             await load()
         except SatelliteError as error:
-            _LOGGER.error("%s: [%s] %s", self.stage, error.code, error)
+            _LOGGER.error("%s: [%s] %s", self.stage, error.code, error, extra={"stage": self.stage, "code": error.code})
             self.settle(error)
         except Exception as error:  # the loading boundary: whatever broke one engine, the others serve
-            _LOGGER.exception("%s: cannot be loaded", self.stage)
+            _LOGGER.exception("%s: cannot be loaded", self.stage, extra={"stage": self.stage})
             self.settle(
                 STAGE_ERRORS[self.stage](f"cannot be loaded: {type(error).__name__}: {error}", kind="not-ready")
             )

@@ -140,7 +140,7 @@ class Conversation:
             request = RunPipeline.from_event(event)
             start, end = STAGES[request.start_stage], STAGES[request.end_stage]
         except (KeyError, TypeError, ValueError) as error:
-            _LOGGER.warning("room %s: a run that cannot be: %s", self.room.name, error)
+            _LOGGER.warning("room %s: a run that cannot be: %s", self.room.name, error, extra={"room": self.room.name})
             await self._connection.send(Error(text=f"run-pipeline: {error}", code="protocol-error"))
             return
         if wanted := event.data.get("snd_format"):
@@ -209,14 +209,14 @@ class Conversation:
 
     def _lose(self) -> None:
         """Another room hears the same call better."""
-        _LOGGER.info("room %s: another room hears better", self.room.name)
+        _LOGGER.info("room %s: another room hears better", self.room.name, extra={"room": self.room.name})
         if self._run is not None:
             self._run.cancel()
 
     def _ended_unexpectedly(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, ConnectionError):
-                _LOGGER.error("room %s: the conversation broke", self.room.name, exc_info=error)
+                _LOGGER.error("room %s has broken off", self.room.name, exc_info=error, extra={"room": self.room.name})
             self._connection.abort()
 
     # The chain of runs.

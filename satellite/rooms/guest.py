@@ -87,7 +87,12 @@ class HomeAssistantGuest:
                 self._play(self._settings.done_wav)
             case "error":
                 self._stop_streaming()
-                _LOGGER.warning("room %s: Home Assistant: %s", self._room.room.name, event.data.get("text"))
+                _LOGGER.warning(
+                    "room %s: Home Assistant: %s",
+                    self._room.room.name,
+                    event.data.get("text"),
+                    extra={"room": self._room.room.name},
+                )
             case "transcribe":
                 self._play(self._settings.awake_wav, mute=True)
             case "audio-start" | "audio-chunk" | "audio-stop":
@@ -103,7 +108,11 @@ class HomeAssistantGuest:
             if self._streaming_since is None:
                 await self._detect(pcm)
             elif time.monotonic() - self._streaming_since > self._longest_stream_seconds:
-                _LOGGER.warning("room %s: Home Assistant did not end the command", self._room.room.name)
+                _LOGGER.warning(
+                    "room %s: Home Assistant did not end the command",
+                    self._room.room.name,
+                    extra={"room": self._room.room.name},
+                )
                 self._stop_streaming()
                 await self._connection.send(AudioStop())
             else:
@@ -160,7 +169,12 @@ class HomeAssistantGuest:
                 self._stream = await engine.stream(self._room.room.wake_words)
                 self._fed_seconds = 0.0
             except SatelliteError as error:
-                _LOGGER.warning("room %s: no wake word is heard: %s", self._room.room.name, error)
+                _LOGGER.warning(
+                    "room %s: no wake word is heard: %s",
+                    self._room.room.name,
+                    error,
+                    extra={"room": self._room.room.name},
+                )
                 self._no_wake_until = time.monotonic() + _WAKE_REST_SECONDS
         return self._stream
 

@@ -93,7 +93,7 @@ class RoomLink:
                 if not isinstance(error, DaemonUnreachable):
                     self._become(LinkState.OFF, f"{self.room.name} is gone: {error}; it is dialled again")
             except Exception:  # the room's boundary: whatever broke it, the others go on
-                _LOGGER.exception("room %s: unexpected failure", self.room.name)
+                _LOGGER.exception("room %s: unexpected failure", self.room.name, extra={"room": self.room.name})
                 self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
             await asyncio.sleep(self._backoff.next())
 
@@ -177,7 +177,14 @@ class RoomLink:
             await conversation.take(event)
         except (KeyError, TypeError, ValueError, AttributeError, ProtocolError) as error:
             # wyoming's from_event raises these for missing or mistyped fields
-            _LOGGER.warning("room %s: %s: %s: %s", self.room.name, event.type, type(error).__name__, error)
+            _LOGGER.warning(
+                "room %s: %s: %s: %s",
+                self.room.name,
+                event.type,
+                type(error).__name__,
+                error,
+                extra={"room": self.room.name},
+            )
 
     async def _ping(self, connection: Connection) -> None:
         """Make sure that something is to be heard of a satellite that lives, also while sound plays."""
@@ -224,7 +231,7 @@ class RoomLink:
         if not known:
             self.since = time.monotonic()
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
-            _LOGGER.log(level, "room %s", words)
+            _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
 
 
 def _heartbeat(info: Info) -> Ping | Describe:

@@ -81,7 +81,7 @@ class LocalRoom:
             try:
                 await self._live()
             except* Exception:  # the room's boundary: whatever broke it, the daemon goes on
-                _LOGGER.exception("room %s: an unexpected failure", self.room.name)
+                _LOGGER.exception("room %s: an unexpected failure", self.room.name, extra={"room": self.room.name})
                 self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
 
@@ -128,14 +128,14 @@ class LocalRoom:
         """Let `guest` drive the room from now on; `words` say who that is."""
         self.guest, self._guest_words = guest, words
         self._changed.set()
-        _LOGGER.info("room %s is driven by %s", self.room.name, words)
+        _LOGGER.info("room %s is driven by %s", self.room.name, words, extra={"room": self.room.name})
 
     def take_back(self, guest: Guest) -> None:
         """Drive the room by its own conversation again, if `guest` has it."""
         if self.guest is guest:
             self.guest = None
             self._changed.set()
-            _LOGGER.info("room %s is its own again", self.room.name)
+            _LOGGER.info("room %s is its own again", self.room.name, extra={"room": self.room.name})
 
     def hush(self) -> None:
         """Somebody calls: a timer that rings has done its duty."""
@@ -240,7 +240,7 @@ class LocalRoom:
         if not known:
             self.since = time.monotonic()
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
-            _LOGGER.log(level, "room %s", words)
+            _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
 
 
 class _Peer:

@@ -98,7 +98,9 @@ class Ringing:
                 timers.heard(owed)
                 pause = _PAUSE_SECONDS
             except (SatelliteError, ConnectionError) as error:
-                _LOGGER.debug("room %s: a timer could not ring: %s", self._room.name, error)
+                _LOGGER.debug(
+                    "room %s: a timer could not ring: %s", self._room.name, error, extra={"room": self._room.name}
+                )
                 pause = _AGAIN_SECONDS
             await asyncio.sleep(pause)
 
@@ -114,6 +116,12 @@ class Ringing:
                 async for piece in pieces:
                     spoken += piece.pcm
         except SatelliteError as error:
-            _LOGGER.warning("room %s: a timer rings without words: [%s] %s", self._room.name, error.code, error)
+            _LOGGER.warning(
+                "room %s: a timer rings without words: [%s] %s",
+                self._room.name,
+                error.code,
+                error,
+                extra={"room": self._room.name, "code": error.code},
+            )
         self._words, self._sound = words, (format_, chime(format_) * _CHIMES + spoken)
         return self._sound

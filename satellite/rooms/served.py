@@ -98,6 +98,7 @@ class SatelliteService:
             connection.peer,
             self._room.room.name,
             self._owner.peer,
+            extra={"room": self._room.room.name},
         )
         self._refused = True
 
@@ -112,7 +113,12 @@ class SatelliteService:
                 if guest.muted:
                     continue
                 if guest.pings and time.monotonic() - connection.last_event_at > _DEAD_SECONDS:
-                    _LOGGER.warning("%s says nothing any more; room %s goes on alone", connection.peer, self._name)
+                    _LOGGER.warning(
+                        "%s says nothing any more; room %s goes on alone",
+                        connection.peer,
+                        self._name,
+                        extra={"room": self._name},
+                    )
                     break
                 await connection.send(Ping())
         connection.abort()

@@ -280,7 +280,7 @@ class Session:
     async def fail(self, error: SatelliteError, *, spoken: str | None = None) -> None:
         """Log `error` and tell the client: in words to be `spoken`, if there are any, with our own as `detail`."""
         severity = logging.WARNING if isinstance(error, StageError) else logging.INFO
-        _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error)
+        _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error, extra={"code": error.code})
         event = Error(text=spoken or str(error), code=error.code).event()
         if spoken:
             event.data["detail"] = str(error)

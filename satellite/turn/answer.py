@@ -151,7 +151,14 @@ class Answer:
             return await self._stages.phrase(occasion, speaker)
         except StageError as error:
             request = self._request
-            _LOGGER.warning("run %s in %s: [%s] %s", request.run_id, request.room, error.code, error)
+            _LOGGER.warning(
+                "run %s in %s: [%s] %s",
+                request.run_id,
+                request.room,
+                error.code,
+                error,
+                extra={"run": request.run_id, "room": request.room, "code": error.code},
+            )
             return b""
 
     async def _start_speaking(self, speaker: Speaker, synthesis_seconds: float = 0.0) -> None:

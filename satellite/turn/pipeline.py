@@ -94,7 +94,12 @@ class Run:
             self._publish(RunEventType.RUN_END, cancelled=True)
             raise
         except Exception as error:  # the run boundary: whatever broke, the room is told
-            _LOGGER.exception("run %s in %s: unexpected failure", request.run_id, request.room)
+            _LOGGER.exception(
+                "run %s in %s: unexpected failure",
+                request.run_id,
+                request.room,
+                extra={"run": request.run_id, "room": request.room},
+            )
             return await self._fail(SatelliteError(f"{type(error).__name__}: {error}"))
         await self._emit(RunEventType.RUN_END)
         return True

@@ -52,7 +52,13 @@ async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, None], seco
         error = failure
     else:
         return ""
-    _LOGGER.error("%s is not warm: [%s] %s; it is tried again when it is needed", name, error.code, error)
+    _LOGGER.error(
+        "%s is not warm: [%s] %s; it is tried again when it is needed",
+        name,
+        error.code,
+        error,
+        extra={"code": error.code},
+    )
     return str(error)
 
 

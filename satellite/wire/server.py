@@ -110,7 +110,9 @@ class Server:
         try:
             await handler(connection)
         except ProtocolError as error:
-            _LOGGER.warning("%s: [%s] %s; connection closed", connection.peer, error.code, error)
+            _LOGGER.warning(
+                "%s: [%s] %s; connection closed", connection.peer, error.code, error, extra={"code": error.code}
+            )
         except ConnectionError:
             _LOGGER.debug("%s: gone", connection.peer)
         except Exception:  # the connection boundary: one broken client must not reach the others

@@ -1,16 +1,39 @@
 """A minimal Debian in a folder, booted by systemd-nspawn: a real systemd, with cgroups and files of its own."""
 
 import contextlib
+import json
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
-_BOOT_SECONDS = 60
+_PARTS = (
+    "install.sh",
+    "scripts",
+    "systemd",
+    "pyproject.toml",
+    "constraints.txt",
+    "config.yaml.example",
+    "README.md",
+    "LICENSE",
+    "satellite",
+)
+"""What of the repository an installation needs."""
+
+_LEFT_OUT = (
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/backups", "/var/lib/systemd", "/media"),
+    "/etc/*-",
+)
+"""Folders that change by themselves, and the copies that useradd keeps of what it changes."""
+
+_BOOT_SECONDS = 120
 _INSIDE = "/usr/lib/systemd/systemd"
 
 # A mount namespace of its own, so that nothing outlives the process: /run for nspawn's locks, which must be on a tmpfs,
@@ -22,18 +45,32 @@ umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir "/sys/fs/cgroup/$2"
 echo $$ >"/sys/fs/cgroup/$2/cgroup.procs"
-exec systemd-nspawn --quiet --private-network --directory "$1" --machine "$2" --boot \
-    --register=no --keep-unit --console=pipe --bind-ro "$3:/media/satellite" --bind-ro "$4:/media/offline"
+shift 2
+exec systemd-nspawn --quiet --boot --register=no --keep-unit --console=pipe "$@"
 """
 
 
 class Machine:
     """Use it as `with`; inside, it runs."""
 
-    def __init__(self, cache: Path) -> None:
-        """Boot a copy of `cache`/root, with the sources and `cache`/offline to be read."""
-        self._cache = cache
+    install = "sh /media/satellite/install.sh --offline /media/offline"
+    """What installs the service."""
+
+    def __init__(self, system: Path, *, offline: Path | None = None, index: bool = False) -> None:
+        """Boot a copy of `system` with the sources, and the folder `offline`, in /media, and a network of its own.
+
+        With `index` it has this machine's network instead, and this machine's way to a package index.
+        """
+        self._system = system
+        self._offline = offline
+        self._index = index
+        self.pip = _pip_settings() if index else {}
+        """Variables for pip inside."""
+
         self._folder = Path(tempfile.mkdtemp(prefix="satellite-system-"))
+        self.root = self._folder / "root"
+        """Where its files are on this machine."""
+
         self._name = self._folder.name.replace("_", "-").rstrip("-")
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
@@ -58,17 +95,26 @@ class Machine:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _boot(self) -> None:
-        root = self._folder / "root"
-        subprocess.run(["cp", "-a", "--reflink=auto", str(self._cache / "root"), str(root)], check=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self._system), str(self.root)], check=True)
         sources = self._folder / "sources"
         sources.mkdir()
-        for part in ("install.sh", "systemd", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "satellite"):
-            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
-            copy(REPOSITORY / part, sources / part)
-        places = [str(root), self._name, str(sources), str(self._cache / "offline")]
+        for part in _PARTS:
+            if (REPOSITORY / part).is_dir():
+                shutil.copytree(REPOSITORY / part, sources / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(REPOSITORY / part, sources / part)
+        command = [str(self.root), self._name, f"--directory={self.root}", f"--machine={self._name}"]
+        command.append(f"--bind-ro={sources}:/media/satellite")
+        if self._offline:
+            command.append(f"--bind-ro={self._offline}:/media/offline")
+        if self._index:
+            command += [f"--bind-ro={one.resolve()}:{one}" for one in _shared(self.pip)]
+            command.append("--resolv-conf=off")
+        else:
+            command.append("--private-network")
         with (self._folder / "console").open("wb") as console:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", _BOOT, "boot", *places],
+                ["unshare", "--mount", "sh", "-c", _BOOT, "boot", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -78,13 +124,14 @@ class Machine:
             assert self._process.poll() is None, (self._folder / "console").read_text()
             self._leader = self._leader or _child(self._process.pid)
             if self._leader and self.run("systemctl is-system-running --wait", check=False).stdout.strip():
-                self.run("ip link add lan type veth peer name far && ip addr add 192.168.77.2/24 dev lan")
-                self.run("ip link set lan up && ip link set far up")
+                if not self._index:
+                    self.run("ip link add lan type veth peer name far && ip addr add 192.168.77.2/24 dev lan")
+                    self.run("ip link set lan up && ip link set far up")
                 return
             time.sleep(0.2)
         raise AssertionError("the machine did not boot")
 
-    def run(self, command: str, *, check: bool = True, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, *, check: bool = True, seconds: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root inside."""
         result = subprocess.run(
             ["nsenter", "--target", str(self._leader), "--all", "--", "sh", "-c", f"cd / && {command}"],
@@ -92,12 +139,35 @@ class Machine:
             text=True,
             timeout=seconds,
             stdin=subprocess.DEVNULL,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"},
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", **self.pip},
         )
         assert result.returncode == 0 or not check, f"{command}: {result.stdout}\n{result.stderr}"
         return result
 
-    def until(self, command: str, seconds: float = 60) -> str:
+    @property
+    def status(self) -> dict[str, Any]:
+        """What the daemon tells of itself."""
+        described: dict[str, Any] = json.loads(self.run("satellite status --json").stdout)
+        return described
+
+    @property
+    def words(self) -> str:
+        """The line in `systemctl status`."""
+        return self.run("systemctl show -P StatusText satellite").stdout.strip()
+
+    @property
+    def pid(self) -> str:
+        """The daemon's process."""
+        return self.run("systemctl show -P MainPID satellite").stdout.strip()
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Everything on the disk, with kind, rights, owner and size, but what the system writes by itself."""
+        left_out = " -o ".join(f"-path '{place}'" for place in _LEFT_OUT)
+        found = self.run(f"find / -xdev \\( {left_out} \\) -prune -o -printf '%p %y %m %u:%g %s\\n'").stdout
+        return frozenset(found.splitlines())
+
+    def until(self, command: str, seconds: float = 120) -> str:
         """Run a command until it succeeds, and return what it prints."""
         end = time.monotonic() + seconds
         while True:
@@ -106,6 +176,28 @@ class Machine:
                 return result.stdout.strip()
             assert time.monotonic() < end, f"{command}: {result.stdout}\n{result.stderr}"
             time.sleep(0.2)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _pip_settings() -> dict[str, str]:
+    """Return what pip is told on this machine, by files and variables, as variables."""
+    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    settings = (line.partition("=") for line in reversed(told.stdout.splitlines()))
+    return {f"PIP_{name.rpartition('.')[2].upper().replace('-', '_')}": value.strip("'") for name, _, value in settings}
+
+
+def _shared(pip: dict[str, str]) -> list[Path]:
+    """Return the files and folders of this machine that pip needs: an index in a folder has its files beside it."""
+    words = [word for value in pip.values() for word in value.split()]
+    places = {Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word) for word in words}
+    places |= {Path("/etc/hosts"), Path("/etc/resolv.conf")}
+    return sorted(place for place in places if place.is_absolute() and place.exists())
 
 
 def _child(process: int) -> int:

@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds-per-token", type=float, default=0, metavar="S")
     parser.add_argument("--first-token-seconds", type=float, default=0, metavar="S")
     ollama = parser.add_argument_group("ollama")
+    ollama.add_argument("--library", nargs="+", metavar="NAME", default=(), help="what it can be asked to fetch")
     ollama.add_argument("--load-seconds", type=float, default=0, metavar="S", help="what loading a model takes")
     ollama.add_argument("--overhead-seconds", type=float, default=0, metavar="S", help="what every request costs")
     ollama.add_argument("--keep-alive", type=float, default=300, metavar="S", help="OLLAMA_KEEP_ALIVE; -1 is for ever")
@@ -93,6 +94,7 @@ def _server(args: argparse.Namespace, words: Words) -> HttpServer:
             port=args.port,
         )
         server.vram_share = args.vram_share
+        server.library = set(args.library)
     server.seconds_per_token = args.seconds_per_token
     server.first_token_seconds = args.first_token_seconds
     return server

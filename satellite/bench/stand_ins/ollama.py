@@ -7,6 +7,7 @@ first token, what was read once is not read again, and generation ends when the 
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -57,6 +58,9 @@ class OllamaServer(HttpServer):
         self.words = words
         self.models = {"smollm2": "smollm2"} if models is None else models
         """Name and blob; those that share a blob share a runner."""
+
+        self.library: set[str] = set()
+        """Names of further models, which it can be asked to fetch."""
 
         self.parameters: dict[str, dict[str, Any]] = {}
         """Of a name: the options of its Modelfile."""
@@ -126,6 +130,8 @@ class OllamaServer(HttpServer):
                 await self._asked(exchange, Compatible)
             case "POST", "/api/show":
                 await self._show(exchange)
+            case "POST", "/api/pull":
+                await self._pull(exchange)
             case "GET", "/api/ps":
                 await exchange.reply(200, {"models": self._resident()})
             case "GET" | "HEAD", "/api/tags":
@@ -180,6 +186,22 @@ class OllamaServer(HttpServer):
         information = {"general.architecture": "llama", "llama.context_length": self.trained_context}
         shown = {"details": _DETAILS, "model_info": information, "capabilities": capabilities}
         return await exchange.reply(200, shown)
+
+    async def _pull(self, exchange: Exchange) -> None:
+        """Tell how far it is, a line each; a model that does not exist is told in a line as well."""
+        name = str(exchange.body.get("model")) if isinstance(exchange.body, dict) else ""
+        told: list[dict[str, Any]] = [{"status": "pulling manifest"}]
+        if name in self.library:
+            self.models[name] = name
+            digest = self._described(name)["digest"]
+            layer = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": _WEIGHTS_BYTES}
+            told += [layer | {"completed": _WEIGHTS_BYTES * quarters // 4} for quarters in range(5)]
+            told += [{"status": status} for status in ("verifying sha256 digest", "writing manifest", "success")]
+        else:
+            told.append({"error": "pull model manifest: file does not exist"})
+        for line in told:
+            await exchange.send(json.dumps(line).encode() + b"\n", "application/x-ndjson")
+        await exchange.end()
 
     async def _asked(self, exchange: Exchange, dialect_of: type[Dialect]) -> None:
         began = time.monotonic_ns()

@@ -109,7 +109,13 @@ class RouteChat:
         for model, result in zip(self.models, results, strict=True):
             if isinstance(result, ChatError):
                 failed[model.provider] = str(result)
-                _LOGGER.info("chat: %s does not answer yet [%s]: %s", model.provider, result.code, result)
+                _LOGGER.info(
+                    "chat: %s does not answer yet [%s]: %s",
+                    model.provider,
+                    result.code,
+                    result,
+                    extra={"stage": "chat", "code": result.code},
+                )
             elif result is not None:
                 raise result
         if len(failed) == len(self.models):

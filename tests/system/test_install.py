@@ -1,0 +1,173 @@
+"""Installing: a dry run, what fails and leaves nothing, and what stands in the end."""
+
+import re
+
+import pytest
+
+from tests.system.machine import Machine
+
+INSTALL = "sh /media/satellite/install.sh"
+USERADD_FAILS = (
+    "mkdir -p /tmp/shims && printf '#!/bin/sh\\nexit 9\\n' >/tmp/shims/useradd && chmod +x /tmp/shims/useradd"
+)
+TAKEN = (
+    "systemd-run -q --unit other python3 -m http.server 10600 && "
+    "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 10600))'; do sleep 0.1; done"
+)
+
+
+def test_a_dry_run_does_nothing(machine: Machine) -> None:
+    """It says what would be done, also where nothing could be done."""
+    before = machine.files
+    told = machine.run(f"{INSTALL} --dry-run --microphone --with-ollama --model phi3:mini").stdout
+    for change in ("apt-get", "useradd", "ollama.conf", "ollama pull phi3:mini", "systemctl enable"):
+        assert re.search(rf"would run: .*{change}", told), change
+    assert told.endswith("nothing was changed: this was a dry run\n")
+    assert machine.files ^ before == set()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "command", "step", "cause", "remedy"),
+    [
+        (
+            USERADD_FAILS,
+            f"PATH=/tmp/shims:$PATH {INSTALL}",
+            "making the user satellite",
+            "message above",
+            "run this again",
+        ),
+        (
+            "mkdir -p /tmp/empty/wheels",
+            f"{INSTALL} --offline /tmp/empty",
+            "installing 0.* into /opt/satellite",
+            "pip could not install",
+            "--prepare DIR",
+        ),
+        (
+            "true",
+            f"OLLAMA_INSTALLER=http://127.0.0.1:9/install.sh {INSTALL} --with-ollama",
+            "fetching Ollama's official installer",
+            "message above",
+            "OLLAMA_INSTALLER=URL",
+        ),
+        (TAKEN, f"{INSTALL} --offline /media/offline", "checking the system", "port 10600", "ss -ltnp"),
+        (
+            f"{TAKEN} && install -D -m 644 /dev/null /etc/satellite/config.yaml",
+            f"{INSTALL} --offline /media/offline --hosted",
+            "starting, and waiting until it is ready",
+            "last words are above",
+            "journalctl -u satellite",
+        ),
+    ],
+    ids=["user", "packages", "ollama", "port", "start"],
+)
+def test_a_failure_leaves_the_machine_as_it_was(
+    machine: Machine, prepare: str, command: str, step: str, cause: str, remedy: str
+) -> None:
+    """The step, the cause and the remedy are named, and not a file is left."""
+    machine.run(prepare)
+    before = machine.files
+    result = machine.run(command, check=False, seconds=400)
+    assert result.returncode != 0
+    assert re.search(f"error: {step}\n  cause:  .*{cause}.*\n  remedy: .*{remedy}", result.stderr), result.stderr
+    assert "could not undo" not in result.stderr
+    assert machine.files ^ before == set()
+    machine.run("rm -rf /etc/satellite /tmp/shims /tmp/empty; systemctl stop other", check=False)
+
+
+def test_why_it_did_not_start_is_in_the_journal(machine: Machine) -> None:
+    """With its priority and its code, and above in what the installer printed."""
+    told = machine.run("journalctl -u satellite -p crit -o cat SATELLITE_CODE=config-invalid").stdout
+    assert "cannot listen at 0.0.0.0:10600: " in told
+    assert "is another server running there?" in told
+
+
+def test_one_command_installs_it(machine: Machine) -> None:
+    """Then it is ready, and one is told what to type into Home Assistant."""
+    told = machine.run(machine.install, seconds=400).stdout
+    assert re.search(r"host 192\.168\.77\.2 +port 10600", told)
+    assert machine.status["ready"]
+    assert machine.words == "ready · local smollm2-135m-instruct ready · stt cpu"
+    assert machine.run("systemctl is-enabled satellite").stdout == "enabled\n"
+    assert machine.run("stat -c '%U:%G %a' /etc/satellite/config.yaml").stdout == "root:satellite 640\n"
+
+
+def test_everything_is_in_the_package(service: Machine) -> None:
+    """What `pip install` put there is what the sources have: pages, sentences, catalogues and sounds too."""
+    listed = "find . -type f ! -name '*.pyc' | LC_ALL=C sort"
+    sources = service.run(f"cd /media/satellite/satellite && {listed}").stdout
+    assert "./http/pages/index.html" in sources
+    assert service.run(f"cd /opt/satellite/current/lib/python3*/site-packages/satellite && {listed}").stdout == sources
+    assert service.run("satellite --version").stdout.startswith("satellite ")
+
+
+def test_a_second_time_it_changes_nothing(service: Machine) -> None:
+    """Not a file, and the daemon is not restarted."""
+    pid, files = service.pid, service.files
+    assert "nothing was changed" in service.run(service.install).stdout
+    assert service.files ^ files == set()
+    assert service.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("line", "cause", "remedy"),
+    [
+        ("stt: {model: small.en}", r"\[model-missing\] stt/small.en", "--prepare /media/offline with --whisper"),
+        ("stt: {model: nothing.en}", r"\[config-invalid\] .*did you mean 'tiny.en'", "mend /etc/satellite/config.yaml"),
+        ("log_level: loud", r"\[config-invalid\] /etc/satellite/config.yaml:2: log_level", "mend /etc/satellite"),
+    ],
+)
+def test_a_configuration_that_cannot_be_had_stops_nothing(
+    service: Machine, config: str, line: str, cause: str, remedy: str
+) -> None:
+    """The service that runs goes on."""
+    service.run(f"echo '{line}' >>{config}")
+    pid, files = service.pid, service.files
+    result = service.run(f"{service.install} --hosted", check=False)
+    told = f"error: checking configuration and models\n  cause:  .*{cause}(.|\n)*\n  remedy: .*{remedy}"
+    assert re.search(told, result.stderr), result.stderr
+    assert service.files ^ files == set()
+    assert service.pid == pid
+
+
+def test_a_configuration_that_the_daemon_may_not_read_is_told(service: Machine) -> None:
+    """Root reads everything, so it is read as the user."""
+    service.run("chmod 600 /etc/satellite/config.yaml")
+    result = service.run(service.install, check=False)
+    service.run("chmod 640 /etc/satellite/config.yaml")
+    assert "cause:  error: [config-invalid] /etc/satellite/config.yaml: cannot be read" in result.stderr
+
+
+def test_openings_are_remembered_and_keys_are_handed_over(service: Machine) -> None:
+    """A later run without the option keeps it; what was taken away is gone after the next run."""
+    keys, dropins = "/etc/satellite/credentials", "/etc/systemd/system/satellite.service.d"
+    service.run(f"install -d -m 700 {keys} && echo 0123456789abcdef0123456789abcdef >{keys}/http.token")
+    service.run(f"{service.install} --hosted")
+    assert service.run("ls -l /run/credentials/satellite.service").stdout.count("http.token") == 1
+    pid = service.pid
+    service.run(service.install)
+    assert service.pid == pid
+    assert service.run(f"ls {dropins}").stdout.split() == ["credentials.conf", "hosted.conf"]
+    service.run(f"rm -r {keys} {dropins}/hosted.conf; {service.install}")
+    assert service.run(f"ls {dropins}").stdout == ""
+    assert service.pid != pid
+    assert service.run("systemctl show -P NeedDaemonReload satellite").stdout == "no\n"
+
+
+def test_exactly_one_onnxruntime_is_there(service: Machine) -> None:
+    """Two would overwrite each other's files."""
+    listed = service.run("/opt/satellite/current/bin/python -m pip list --format freeze").stdout
+    assert [line.split("==")[0] for line in listed.splitlines() if line.startswith("onnxruntime")] == ["onnxruntime"]
+
+
+def test_cuda_that_is_demanded_and_absent_is_an_error(service: Machine, config: str) -> None:
+    """The installer refuses it without a driver; the daemon says which stage lacks it, with its code."""
+    before = service.files
+    refused = service.run(f"{service.install} --gpu cuda", check=False)
+    assert "the NVIDIA driver is not there" in refused.stderr
+    assert service.files ^ before == set()
+    service.run(f"echo 'stt: {{device: cuda}}' >>{config}; systemctl restart satellite")
+    assert service.words.startswith("ready, without stt")
+    told = service.run("journalctl -u satellite -o cat -p err SATELLITE_CODE=stt-not-ready").stdout
+    assert "stt.device is cuda, but CTranslate2 sees no CUDA device" in told
+    service.run(f"cp -p /srv/config.yaml {config}; systemctl restart satellite")

@@ -1,0 +1,84 @@
+"""Ollama beside the service, played by the stand-in for it: absent, present, gone again; and asked for a model."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.machine import Machine
+
+OLLAMA = (
+    "systemd-run -q --unit ollama /opt/satellite/current/bin/python -m satellite.bench.stand_ins ollama"
+    " --port 11434 --say 'Here speaks Ollama.' --model smollm2 --library phi3:mini"
+)
+PROVIDERS = "chat: {providers: [{type: ollama, model: 'phi3:mini'}, {type: local}]}"
+
+
+@pytest.fixture(scope="module")
+def house(service: Machine) -> Iterator[Machine]:
+    """The service, told to ask Ollama first."""
+    config = "/etc/satellite/config.yaml"
+    service.run(f"cp -p {config} /srv/before.yaml")
+    service.run(f'echo "{PROVIDERS}" >>{config}; systemctl restart satellite')
+    yield service
+    service.run(f"cp -p /srv/before.yaml {config}; systemctl restart satellite")
+
+
+def test_the_service_does_not_need_it(house: Machine) -> None:
+    """The local model answers; the journal is told once, not at every look."""
+    assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
+    assert house.words == "ready · local smollm2-135m-instruct ready · stt cpu"
+    house.run("sleep 5")
+    pid = house.pid
+    told = house.run(f"journalctl -o json -p warning _PID={pid}").stdout.splitlines()
+    assert [json.loads(line)["MESSAGE"] for line in told if "ollama" in line.lower()] != []
+    assert len(told) <= 3, told
+
+
+def test_a_model_is_fetched_through_it(house: Machine) -> None:
+    """With progress; where there is no Ollama, that is said; a model that it has is not fetched again."""
+    refused = house.run(f"{house.install} --model phi3:mini", check=False)
+    assert "error: fetching phi3:mini by Ollama" in refused.stderr
+    assert "--with-ollama --model phi3:mini" in refused.stderr
+    house.run(OLLAMA)
+    told = house.run(f"{house.install} --model phi3:mini").stdout
+    assert "pulling manifest" in told
+    assert "success" in told
+    assert "pulling" not in house.run(f"{house.install} --model phi3:mini").stdout
+    unknown = house.run(f"{house.install} --model phi33", check=False)
+    assert "file does not exist" in unknown.stderr
+
+
+def test_once_it_is_there_it_answers(house: Machine) -> None:
+    """Without a restart; when it has gone, the next answer comes from the local model again."""
+    pid = house.pid
+    house.until("journalctl -u satellite -o cat | grep -q 'phi3:mini is loaded and ready'")
+    assert "Here speaks Ollama." in house.run("satellite ask 'What is the capital of France?'").stdout
+    house.until("systemctl show -P StatusText satellite | grep -q '^ready · ollama phi3:mini warm · stt cpu$'")
+    house.run("systemctl stop ollama")
+    assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
+    assert house.pid == pid
+
+
+def test_its_drop_in_comes_with_it_and_goes_with_us(house: Machine) -> None:
+    """An Ollama that is there already is told to keep its models."""
+    house.run("printf '#!/bin/sh\\n' >/usr/local/bin/ollama; chmod +x /usr/local/bin/ollama")
+    house.run("printf '[Service]\\nExecStart=/bin/sleep inf\\n' >/etc/systemd/system/ollama.service")
+    house.run(f"systemctl daemon-reload; systemctl start ollama; {house.install} --with-ollama")
+    assert "OLLAMA_KEEP_ALIVE=-1" in house.run("systemctl show -P Environment ollama").stdout
+    house.run("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID ollama)/environ | grep -q OLLAMA_KEEP_ALIVE=-1")
+    house.run("systemctl stop ollama; rm /etc/systemd/system/ollama.service /usr/local/bin/ollama")
+
+
+def test_its_installer_may_come_from_a_mirror(house: Machine) -> None:
+    """One that fails says so, and nothing of ours has changed."""
+    house.run("mkdir -p /srv/mirror && echo 'echo no space for Ollama >&2; exit 5' >/srv/mirror/install.sh")
+    house.run("systemd-run -q --unit mirror python3 -m http.server 8090 --bind 127.0.0.1 -d /srv/mirror; sleep 1")
+    before = house.files
+    failed = house.run(
+        "OLLAMA_INSTALLER=http://127.0.0.1:8090/install.sh sh /media/satellite/install.sh --with-ollama", check=False
+    )
+    assert "no space for Ollama" in failed.stderr
+    assert "error: installing Ollama\n" in failed.stderr
+    assert house.files ^ before == set()
+    house.run("systemctl stop mirror; rm -r /srv/mirror")
