@@ -68,6 +68,7 @@ def test_its_drop_in_comes_with_it_and_goes_with_us(house: Machine) -> None:
     assert "OLLAMA_KEEP_ALIVE=-1" in house.run("systemctl show -P Environment ollama").stdout
     house.run("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID ollama)/environ | grep -q OLLAMA_KEEP_ALIVE=-1")
     house.run("systemctl stop ollama; rm /etc/systemd/system/ollama.service /usr/local/bin/ollama")
+    house.run("systemctl daemon-reload")
 
 
 def test_its_installer_may_come_from_a_mirror(house: Machine) -> None:

@@ -70,7 +70,7 @@ def test_figures(service: Machine, config: str, capsys: pytest.CaptureFixture[st
     """
     stand_in = f"{PYTHON} -m satellite.bench.stand_ins ollama --port 11434 --model smollm2"
     room = f"systemd-run -q --unit room {PYTHON} -c '{ROOM}'"
-    service.run(f"systemd-run -q --unit ollama {stand_in}; {room} wake")
+    service.run(f"systemd-run -q --unit stand-in {stand_in} && {room} wake")
     service.run(f"echo '{HOUSE}' >>{config}")
     starts = sorted(started(service) for _ in range(3))
     service.until("systemctl show -P StatusText satellite | grep -q 'ready · 1 room · ollama smollm2 warm'")
@@ -90,5 +90,5 @@ def test_figures(service: Machine, config: str, capsys: pytest.CaptureFixture[st
     with capsys.disabled():
         print("\n" + json.dumps(figures, indent=2))
     service.run(
-        f"cp -p /srv/config.yaml {config}; systemctl stop ollama room; systemctl restart satellite", check=False
+        f"cp -p /srv/config.yaml {config}; systemctl stop stand-in room; systemctl restart satellite", check=False
     )
