@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from wyoming.asr import Transcript
 from wyoming.event import Event
@@ -146,6 +147,12 @@ async def understood(house: House, pcm: bytes) -> str:
 async def spoken(house: House, text: str) -> bytes:
     """Return the sound of `text`; the voice always says the same words in the same way."""
     return bytes((await our_client.say(house.daemon.uri, text)).pcm)
+
+
+def is_the_same(one: bytes, other: bytes) -> bool:
+    """Return whether two sounds are the same, but for where windows were cut, which makes up to a thousandth."""
+    samples = [np.frombuffer(sound, np.int16).astype(np.int32) for sound in (one, other)]
+    return len(one) == len(other) and int(np.abs(samples[0] - samples[1]).max()) <= 33
 
 
 # The conversation service.
@@ -381,7 +388,7 @@ def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
             await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Capital of France?"))
             events = await client.until("audio-stop")
             assert types(events) == ["handled", "audio-start", "audio-chunk", "audio-stop"]
-            assert sound(events) == await spoken(lonely, "Paris is the capital of France.")
+            assert is_the_same(sound(events), await spoken(lonely, "Paris is the capital of France."))
 
     run(scenario())
 
@@ -424,7 +431,7 @@ def test_an_answer_that_breaks_off_is_apologised_for(house: House, fault: Fault)
             events = await client.until("error")
             assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
             clause, sorry = await spoken(house, "Paris is a lovely city,"), await spoken(house, SORRY)
-            assert sound(events) == clause + sorry
+            assert is_the_same(sound(events), clause + sorry)
             assert "sorry" in await understood(house, sound(events))
             assert events[-1].data["code"] == "chat-failed"
             await client.send(Ping())
@@ -443,7 +450,7 @@ def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house
             await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
             events = await client.until("error")
             assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
-            assert sound(events) == await spoken(house, "Paris is a lovely city.")
+            assert is_the_same(sound(events), await spoken(house, "Paris is a lovely city."))
 
     run(scenario())
 
@@ -475,9 +482,15 @@ def test_only_what_was_heard_is_remembered(house: House) -> None:
     heard: list[Speech] = []
     full = threading.Event()
 
+    async def first_sentences() -> float:
+        sounds = [await our_client.say(house.daemon.uri, text) for text in STORY[:2]]
+        return sum(sound.audio_seconds for sound in sounds)
+
+    two_sentences = asyncio.run(first_sentences())
+
     async def slowly(step: RunEvent | Speech) -> None:
         if isinstance(step, Speech):
-            if len(heard) == 2:
+            if sum(speech.seconds for speech in heard) > two_sentences - 0.1:
                 full.set()
                 await asyncio.Event().wait()
             heard.append(step)

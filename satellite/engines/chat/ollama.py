@@ -120,9 +120,10 @@ class OllamaChat:
         answer = self._answers.begin()
         seconds = self._first_token_seconds
         parts = self._api.parts(messages)
+        began = time.monotonic()
         try:
             await self._api.open()
-            part = await self._first(parts)
+            part = await self._first(parts, began)
             seconds = self._gap_seconds
             async with aclosing(parts):
                 while part is not None:
@@ -141,9 +142,8 @@ class OllamaChat:
             raise self._api.translated(foreign, seconds) from foreign
         yield answer.end(self._stats(messages, part))
 
-    async def _first(self, parts: AsyncGenerator[Any, None]) -> Any:
-        """Return the first line, None when there is none."""
-        began = time.monotonic()
+    async def _first(self, parts: AsyncGenerator[Any, None], began: float) -> Any:
+        """Return the first line of a request that `began` then, None when there is none."""
         first = asyncio.create_task(_next(parts), name="first line")
         try:
             async with asyncio.timeout(self._first_token_seconds):
