@@ -234,7 +234,7 @@ def test_the_words_end_the_command_between_two_windows() -> None:
     ("text", "seconds"),
     [
         (LIGHTS, 0.3),
-        ("Turn on the lights.", 0.75),
+        ("Turn on the lights.", 0.8),
         ("Turn on the", 0.9),
         ("Turn on the lights and", 0.9),
         ("Turn on...", 0.9),
@@ -246,7 +246,7 @@ def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: float)
     told = run_virtually(converse(Engine({0: text}), speech(60)))
     waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
     if text.startswith("Ota"):  # a language of which nothing is known, spoken by a model that says English
-        seconds = 0.75
+        seconds = 0.8
     assert seconds <= waited <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
 
 
@@ -319,7 +319,7 @@ def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 22)), min_size=1, max_size=6))
 def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:
-    """As long as no pause is an end: 0.75 s for a sentence."""
+    """As long as no pause is an end: 0.8 s for a sentence."""
     spoken = sum(windows for windows, _ in parts)
     engine = Engine({count: f"Sentence {count}." for count in range(spoken + 1)})
     told = run_virtually(

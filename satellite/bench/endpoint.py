@@ -37,7 +37,7 @@ _SEED = 20_26
 _THRESHOLD = 0.5
 """Of speech, the configuration's default."""
 
-_SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
+_SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Silence in seconds behind a sentence that may go on: a curve, the configuration's default on it."""
 
 _FIXED = (0.3, 0.5, 0.7, 0.9)

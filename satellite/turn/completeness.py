@@ -3,7 +3,7 @@
 import re
 from enum import StrEnum
 
-from satellite.turn.endings import ENDINGS
+from satellite.turn.endings import ENDINGS, PROPER_NAME
 
 _BROKEN_OFF = re.compile(r"(?:\.\.+|…|[-–—,:;])\W*$")
 _NO_WORD = re.compile(r"[^\w'%.:]+|(?<!\d)[.:]|[.:](?!\d)")
@@ -40,6 +40,6 @@ def completeness(text: str, language: str | None, *, is_command: bool = False) -
     said = " ".join(words)
     if len(words) == 1 or words[-1] in endings.open_words or endings.unfinished.search(said):
         return Completeness.INCOMPLETE
-    if endings.closed.search(said):
+    if endings.closed.search(said) or PROPER_NAME.search(text):
         return Completeness.COMPLETE
     return Completeness.SENTENCE

@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+PROPER_NAME = re.compile(r"\b(?:of|in|from|to|by|about|de|du|von|di) [A-Z][\w'-]*\?$")
+"""How a question ends that asks about somebody or somewhere by name: speech to text writes names with a capital."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endings:
@@ -49,9 +52,13 @@ _ENGLISH = Endings(
     _any(
         (
             rf"\b(?:in|on|of|at) (?:the |my |our |this )?(?:{_EN_ROOMS})(?: (?:{_EN_THINGS}))?$",
+            rf"\b(?:{_EN_ROOMS}) (?:{_EN_THINGS})$",
             rf"\bto (?:{_EN_COLOURS}|(?:\d+|\w+) ?(?:%|percent|degrees))$",
-            r"\bseconds?$",
+            r"\bseconds?$|\b\d+\.5 (?:hours|minutes)$",
             r"\b(?:hours?|minutes?) (?:and|in) .*\b(?:minutes?|half)$",
+            r"^what(?:'s| is) the (?:\w+ ){1,3}(?:temperature|humidity|weather|time|date)$",
+            r"\bweather (?:like )?in (?!the\b|new$|los$|san$|saint$)\w+(?: \w+)?$",
+            r"^status of .*\btimers?$|\b(?:script|scene|mode)$",
             r"^(?:turn|switch) (?!o[nf]).+ (?:on|off)$",
             r"^(?:is|are) .+ (?:open|closed|shut|locked|unlocked|on|off|home|running|charging)$",
             r"^(?:next|previous|skip)\b.* (?:track|song|chapter|episode)$",

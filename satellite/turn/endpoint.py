@@ -24,7 +24,7 @@ class EndpointSettings:
 
     silence_seconds: float = 0.9
     least_silence_seconds: float = 0.5
-    sentence_silence_seconds: float = 0.75
+    sentence_silence_seconds: float = 0.8
     complete_silence_seconds: float = 0.3
     provisional_silence_seconds: float = 0.06
     no_speech_seconds: float = 5.0

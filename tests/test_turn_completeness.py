@@ -1,0 +1,85 @@
+"""What the words of a command say of its end."""
+
+import pytest
+
+from satellite.turn.completeness import Completeness, completeness
+
+COMPLETE = [
+    "Turn on the lights in the kitchen.",
+    "Close the kitchen windows.",
+    "Set the bed light to warm white.",
+    "Set brightness to 50%.",
+    "Set a timer for 30 seconds.",
+    "Set a timer for one hour and eight minutes.",
+    "Create a timer for 5.5 minutes.",
+    "Is the garage door open?",
+    "Turn the lights on.",
+    "Next track.",
+    "What's the outdoor temperature?",
+    "What's the weather like in Paris?",
+    "What is the capital of France?",
+]
+SENTENCES = [
+    "Turn on the lights.",
+    "Set a timer for one hour.",
+    "What's the temperature?",
+    "Run party time",
+    "Stop it.",
+]
+INCOMPLETE = [
+    "Turn on the",
+    "Turn on",
+    "Turn on the lights in...",
+    "Open the blinds,",
+    "Set the bed light",
+    "Set a timer for",
+    "Set a timer for 10.",
+    "Is the garage door?",
+    "What is the capital of",
+    "What's the weather in the?",
+    "Lights",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((text, Completeness.COMPLETE) for text in COMPLETE),
+        *((text, Completeness.SENTENCE) for text in SENTENCES),
+        *((text, Completeness.INCOMPLETE) for text in INCOMPLETE),
+    ],
+)
+def test_english(text: str, expected: Completeness) -> None:
+    """What tells the last there is to tell is complete; what lacks a word, an object or a unit is not."""
+    assert completeness(text, "en") is expected
+    assert completeness(text, "en-GB") is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("Allume la lumière dans la cuisine.", "fr", Completeness.COMPLETE),
+        ("Allume la lumière.", "fr", Completeness.SENTENCE),
+        ("Allume la", "fr", Completeness.INCOMPLETE),
+        ("Mets un minuteur de 5", "fr", Completeness.INCOMPLETE),
+        ("Mach das Licht in der Küche an.", "de", Completeness.COMPLETE),
+        ("Stell einen Timer auf 10", "de", Completeness.INCOMPLETE),
+        ("Enciende la luz de la", "es", Completeness.INCOMPLETE),
+        ("Enciende la luz.", "es", Completeness.SENTENCE),
+        ("Doe het licht aan in de", "nl", Completeness.INCOMPLETE),
+        ("Sytytä valot.", "fi", Completeness.UNKNOWN),
+        ("Sytytä valot ja...", "fi", Completeness.INCOMPLETE),
+        ("Turn on the lights.", None, Completeness.UNKNOWN),
+        ("", "en", Completeness.UNKNOWN),
+    ],
+)
+def test_other_languages(text: str, language: str | None, expected: Completeness) -> None:
+    """Where a language is not known, only what breaks off in so many marks is known to be incomplete."""
+    assert completeness(text, language) is expected
+
+
+def test_a_known_command_is_complete_whatever_its_words() -> None:
+    """One word may be all."""
+    assert completeness("Stop", "en", is_command=True) is Completeness.COMPLETE
+    assert completeness("Turn off the", "en", is_command=True) is Completeness.COMPLETE
+    assert completeness("Stop...", "en", is_command=True) is Completeness.INCOMPLETE
