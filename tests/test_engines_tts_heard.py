@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from satellite.audio import AudioFormat, Converter
+from satellite.bench.words import edit_distance
 from satellite.config import Stt, Tts
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.piper import PiperVoice
@@ -56,7 +57,7 @@ def loud(samples: Samples) -> bytes:
 
 @pytest.mark.parametrize("text", SENTENCES)
 def test_windows_are_understood_as_the_whole_is(models_directory: Path, whisper: WhisperTranscriber, text: str) -> None:
-    """The same noise, once by the unsplit graph and once in windows: the same words but one, and all but one as said."""
+    """The same noise, once by the unsplit graph and once in windows: the same words but one, as they were said."""
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
     assert piper._network is not None
