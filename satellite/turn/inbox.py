@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import ClassVar
 
 from satellite.audio import BYTES_PER_SECOND
@@ -89,7 +89,7 @@ class AudioInbox:
         self._changed.set()
         self._room.set()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """Yield audio in order until `end`."""
         while True:
             if self._chunks or self._nudged:

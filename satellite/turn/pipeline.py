@@ -11,7 +11,8 @@ point ends the run: every stage is a coroutine or a closed generator, nothing ou
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -129,8 +130,9 @@ class Run:
         audio.lossy = True
         heard_seconds = 0.0
         try:
-            async with asyncio.timeout(self._stages.config.deadlines.wake_seconds or None):
-                async for pcm in audio:
+            limit = asyncio.timeout(self._stages.config.deadlines.wake_seconds or None)
+            async with limit, aclosing(aiter(audio)) as chunks:
+                async for pcm in chunks:
                     heard_seconds += seconds_of(pcm)
                     if detections := await stream.feed(pcm):
                         keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detections[0].seconds))
@@ -209,20 +211,21 @@ class Run:
 
     async def _fill(self, recorder: Recorder, audio: AudioInbox, partials: Partials, gap: asyncio.Timeout) -> None:
         speaking = False
-        async for pcm in _preceded(self._leftover, audio):
-            gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
-            state = await recorder.feed(pcm)
-            if state is EndpointState.NO_SPEECH:
-                raise SpeechToTextError("nobody spoke", kind="no-speech")
-            if not speaking and state in (EndpointState.SPEAKING, EndpointState.ENDED):
-                speaking = True
-                await self._emit(RunEventType.STT_VAD_START)
-            if state is EndpointState.ENDED:
-                break
-            partials.look()
-            self._drop_if_stale(recorder)
-            if self._guess is None and recorder.pauses:
-                self._guess = self._guessed(recorder, audio)
+        async with aclosing(_preceded(self._leftover, audio)) as chunks:
+            async for pcm in chunks:
+                gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
+                state = await recorder.feed(pcm)
+                if state is EndpointState.NO_SPEECH:
+                    raise SpeechToTextError("nobody spoke", kind="no-speech")
+                if not speaking and state in (EndpointState.SPEAKING, EndpointState.ENDED):
+                    speaking = True
+                    await self._emit(RunEventType.STT_VAD_START)
+                if state is EndpointState.ENDED:
+                    break
+                partials.look()
+                self._drop_if_stale(recorder)
+                if self._guess is None and recorder.pauses:
+                    self._guess = self._guessed(recorder, audio)
         if speaking:
             silence_seconds = round(recorder.silence_seconds, 3)
             await self._emit(RunEventType.STT_VAD_END, silence_seconds=silence_seconds, guesses=self._guesses)
@@ -305,8 +308,9 @@ class Run:
         return RunEvent(type_, self._request.run_id, self._request.room, data)
 
 
-async def _preceded(first: bytes, audio: AudioInbox) -> AsyncIterator[bytes]:
+async def _preceded(first: bytes, audio: AudioInbox) -> AsyncGenerator[bytes, None]:
     if first:
         yield first
-    async for pcm in audio:
-        yield pcm
+    async with aclosing(aiter(audio)) as rest:
+        async for pcm in rest:
+            yield pcm
