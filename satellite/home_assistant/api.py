@@ -5,12 +5,12 @@ import json
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from satellite.config import HomeAssistant
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
+from satellite.engines.chat.lazily import made_once
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError
 from satellite.home_assistant.answer import Answer, parsed
 from satellite.secret import Secret
@@ -53,7 +53,7 @@ class Api:
         self._connect_seconds = min(settings.deadline_seconds, _CONNECT_SECONDS)
         self._verify = _trusted(settings) if url.startswith("https:") else False
 
-    @cached_property
+    @made_once
     def _client(self) -> "httpx.AsyncClient":
         """The client; the first to use it waits for its library, unless it has been loaded."""
         import httpx

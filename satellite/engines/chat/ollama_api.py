@@ -7,13 +7,13 @@ request's, and a reload without a keep-alive falls back to five minutes, so that
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
-from functools import cached_property
 from typing import Any, TypeVar
 
 from satellite.config import Chat, Ollama
 from satellite.engines import Message
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
 from satellite.engines.chat.failures import failure
+from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.residency import Loaded
 from satellite.errors import ChatError, ChatUnavailable
 
@@ -37,7 +37,7 @@ class OllamaApi:
         self._closed = False
         self._chat = chat
 
-    @cached_property
+    @made_once
     def _client(self) -> Any:
         """The client; the first to use it waits for its library, unless it has been loaded."""
         if self._closed:

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any, TypeGuard
 
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
@@ -18,6 +17,7 @@ from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.engines.chat.failures import RateLimited, failure
 from satellite.engines.chat.key import find_key
+from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.ratelimit import exhausted_seconds, retry_after_seconds
 from satellite.engines.chat.schedule import Schedule
 from satellite.engines.health import Health
@@ -86,7 +86,7 @@ class OpenAIChat:
         if self.leaves_house and self._key.value:
             warn_of_outside(self.provider, settings.url)
 
-    @cached_property
+    @made_once
     def _client(self) -> Any:
         """The client; the first to use it waits for its library, unless it has been loaded."""
         if self._closed:
