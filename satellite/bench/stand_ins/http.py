@@ -173,11 +173,14 @@ class HttpServer(ABC):
         if self._server is None:
             return
         self._server.close()
-        self._server = None
         # Nobody else gets the port meanwhile, and a client that tries it cannot by chance be connected to itself.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reserved.bind((self.host, self.port))
+        await self._cut()
+
+    async def _cut(self) -> None:
+        self._server = None
         self._life += 1
         tasks = list(self._connected)
         for task, writer in self._connected.items():
@@ -201,7 +204,9 @@ class HttpServer(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         """Stop for good."""
-        await self.stop()
+        if self._server is not None:
+            self._server.close()
+            await self._cut()
         self._free_port()
 
     async def paced(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:

@@ -176,7 +176,12 @@ class Keeper:
         self._settled.set()
 
     async def _look(self) -> None:
-        loaded = await self._model.look()
+        try:
+            loaded = await self._model.look()
+        except ChatError as error:
+            self._retry.done()  # this says nothing of the model, and the server that comes back may be another one
+            self._lost(error)
+            return
         if self._retry.is_waiting:
             return
         is_doubtful = self._was_away or self.breaker.due
@@ -220,12 +225,15 @@ class Keeper:
         self.sightings.enter(Residency.RELEASED)
 
     def _failed(self, error: ChatError) -> None:
+        """What was tried with the model has failed."""
+        self._retry.failed(Residency.after(error))
+        self._lost(error)
+
+    def _lost(self, error: ChatError) -> None:
         """The model cannot be looked after: no question shall wait for it."""
         self._forget()
         self._was_away = True
-        state = Residency.after(error)
-        self._retry.failed(state)
-        self.sightings.enter(state, str(error))
+        self.sightings.enter(Residency.after(error), str(error))
 
     def _forget(self) -> None:
         self._model.forget()
