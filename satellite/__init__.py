@@ -10,4 +10,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # read when ONNX Runtime is first imported; set to nothing by the user, it reports.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# Pydantic would look through everything that is installed for plugins, which takes longer than reading the
+# configuration.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 __version__ = "0.1.0"

@@ -20,7 +20,7 @@ from satellite.errors import SatelliteError, Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
-from satellite.process import return_freed_memory
+from satellite.process import imported, return_freed_memory
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Assembly:
 
         voice = Tts().voice if config.tts.uri else config.tts.voice
         self._voices = VoiceFolder(store, catalogue.find(Kind.TTS, voice))
+        self._prepared = asyncio.Event()
         self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
         self.engines = Engines(
             chat=self._build_chat(),  # first: starting its process delays the loop less before other threads are busy
@@ -69,8 +70,17 @@ class Assembly:
             synthesizer=self._build_synthesizer(),
         )
 
+    async def prepare(self) -> None:
+        """Import what all engines share; before that nothing else may be imported in a thread.
+
+        Two threads that import NumPy for the first time, by different modules of it, leave it broken for good.
+        """
+        await imported("numpy")
+        self._prepared.set()
+
     async def load(self) -> None:
-        """Load all side by side; each slot notes what came of it."""
+        """Load all side by side, once all is prepared; each slot notes what came of it."""
+        await self._prepared.wait()
         await asyncio.gather(*(slot.load(load) for slot, load in self._loads))
 
     async def close(self) -> None:
@@ -120,10 +130,15 @@ class Assembly:
         micro = MicroWakeWordEngine(self._config.wake, worker)
 
         async def load_open() -> None:
+            await self._prepared.wait()
             self._store.path(spec)  # the clear error when it is missing
             await worker.run(open_.load)
 
-        loads: dict[WakeWordEngine, Callable[[], Awaitable[None]]] = {micro: lambda: worker.run(micro.load)}
+        async def load_micro() -> None:
+            await self._prepared.wait()  # it may be loaded when it is first asked for
+            await worker.run(micro.load)
+
+        loads: dict[WakeWordEngine, Callable[[], Awaitable[None]]] = {micro: load_micro}
         if self._config.wake.engine == open_.program or self._store.present(spec):
             loads[open_] = load_open
         first, *others = sorted(loads, key=lambda engine: engine.program != self._config.wake.engine)

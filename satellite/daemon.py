@@ -30,7 +30,7 @@ from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
 from satellite.turn.stages import Stages
-from satellite.turn.warmup import warm_up
+from satellite.turn.warmup import keep_phrases, warm_up
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import Admission, Handler, Server
 
@@ -90,6 +90,7 @@ class Daemon:
         allow_many_connections()
         try:
             await self._listen()
+            await self._assembly.prepare()
             self._begin()
             if self.config.http.enabled:
                 self.ports["http"] = await self._http.start(0 if self._free_ports else self.config.http.port)
@@ -216,3 +217,4 @@ class Daemon:
             _LOGGER.error("serving without: %s", ", ".join(dict.fromkeys(failed)))
         else:
             _LOGGER.info("ready")
+        await keep_phrases(self._stages)

@@ -3,8 +3,10 @@
 import asyncio
 import ctypes
 import logging
+import platform
 import resource
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,6 +30,16 @@ def return_freed_memory() -> None:
         _LOGGER.debug("this C library has no malloc_trim")
         return
     trim(0)
+
+
+def processor() -> str:
+    """Return the processor's name as the kernel gives it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 async def imported(name: str) -> Any:

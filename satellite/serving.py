@@ -1,6 +1,7 @@
 """The daemon as a process: signals, systemd, and the configuration that is read again on SIGHUP."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,7 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     )
     runs = log_runs(daemon.bus)
     await daemon.__aenter__()
+    gc.enable()
     runs.start()
     tasks = [
         asyncio.create_task(supervisor.run(), name="supervise"),
@@ -107,6 +109,7 @@ def _longest_call(deadlines: Deadlines) -> float:
 
 async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:
     await daemon.ready()
+    gc.freeze()  # what is there now stays: to look through it again and again would only delay others
     supervisor.ready()
 
 

@@ -38,6 +38,7 @@ ensure_environment() {
     printf 'installing into %s\n' "$VENV" >&2
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" >&2 ||
         fail "the packages could not be installed; see the message of pip above"
+    "$VENV/bin/python" -m compileall -q satellite >&2 # else every start would, where Python is told to keep nothing
     printf '%s' "$wanted" >"$stamp"
 }
 

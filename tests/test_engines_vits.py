@@ -214,6 +214,22 @@ def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [one.name for one in parts.iterdir()] == [digest_of(file)]
 
 
+def test_a_voice_is_measured_once(tmp_path: Path) -> None:
+    """At the next start its windows are as long as if they had been measured: no shorter, no longer."""
+    file, parts = tmp_path / "one.onnx", tmp_path / "parts"
+    write(file, VOICES["one speaker"], CONFIG)
+    assert loaded(file, parts).pace is not None
+    (measured,) = parts.glob("*/measured.json")
+    told = json.loads(measured.read_text())
+    told["windows"]["found"]["seconds"] = [100.0, 900.0]  # so slow that all of a sentence must be there at once
+    measured.write_text(json.dumps(told))
+    piper = loaded(file, parts)
+    assert len([length for length in sound(piper) if length]) == 1
+    told["windows"]["under"]["threads"] = 7
+    measured.write_text(json.dumps(told))
+    assert len([length for length in sound(loaded(file, parts)) if length]) > 1
+
+
 def test_parts_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A folder that cannot be written costs time at the start, and no voice."""
     file, parts = tmp_path / "one.onnx", tmp_path / "parts"

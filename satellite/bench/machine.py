@@ -4,8 +4,9 @@ import os
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+
+from satellite.process import processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,7 @@ class Machine:
 def this_machine() -> Machine:
     """Return the machine this runs on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Machine(_processor(), len(os.sched_getaffinity(0)), memory, platform.python_version())
-
-
-def _processor() -> str:
-    """Return the processor's name as the kernel gives it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return Machine(processor(), len(os.sched_getaffinity(0)), memory, platform.python_version())
 
 
 def load() -> tuple[float, float, float]:

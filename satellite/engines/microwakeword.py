@@ -11,9 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from satellite.config import Wake
 from satellite.engines import WakeStream, WakeWord
@@ -30,7 +28,10 @@ from satellite.engines.wake import (
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError
 
-Feature = np.ndarray[Any, np.dtype[np.float64]]
+if TYPE_CHECKING:
+    import numpy as np
+
+Feature: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 _BANDS = 40
 _FEATURE_WINDOW = 480  # samples that one feature sees
@@ -145,6 +146,8 @@ def load_model(files: Files) -> MicroModel:
     cutoff, averaged = float(micro["probability_cutoff"]), int(micro["sliding_window_size"])
     if not (0 <= cutoff <= 1 and 1 <= averaged <= _MAX_AVERAGED):
         raise ValueError(f"probability_cutoff {cutoff} or sliding_window_size {averaged} is out of range")
+    import numpy as np
+
     model = MicroModel(_word(manifest, files), files[-1].read_bytes(), cutoff, averaged)
     _Track(model).score(np.zeros((1, _STRIDE, _BANDS)))
     return model
@@ -179,6 +182,8 @@ class MicroWakeWordScorer:
         self._tracks = [_Track(model) for model in models]
 
     def scores(self, pcm: bytes) -> Floats:
+        import numpy as np
+
         """Return a row a frame and a column a word for `pcm`, which ends where a frame ends."""
         self._waiting += self._features.process_streaming(pcm)
         scores = np.empty((len(self._waiting) // _STRIDE, len(self._tracks)), np.float32)
@@ -193,6 +198,8 @@ class _Track:
     """One word's network along one stream."""
 
     def __init__(self, model: MicroModel) -> None:
+        import numpy as np
+
         self._network = Network(model.content, portable=True)
         self._source, self._result = self._network.sources[0], self._network.results[0]
         if self._source.shape != (1, _STRIDE, _BANDS) or self._source.dtype not in (np.int8, np.uint8):
@@ -203,6 +210,8 @@ class _Track:
 
     def score(self, features: Feature) -> float:
         """Return the mean of the latest scores; 0 until there are enough of them."""
+        import numpy as np
+
         levels = np.rint(features / self._source.scale + self._source.zero_point)
         (answer,) = self._network.run(levels.clip(self._range.min, self._range.max).astype(self._source.dtype))
         self._latest.append((answer.item() - self._result.zero_point) * self._result.scale)

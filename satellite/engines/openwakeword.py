@@ -6,9 +6,7 @@ run in the worker's one thread; a stream owns nothing but short histories.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from satellite.audio import Samples
 from satellite.config import Wake
@@ -28,6 +26,9 @@ from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError
 from satellite.models.catalogue import WAKE_WORDS
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _PHRASES = WAKE_WORDS["openwakeword"]
 _FEATURE_FILES = ("melspectrogram.tflite", "embedding_model.tflite")
 
@@ -40,7 +41,7 @@ _LAG = 4  # mel frames by which the reference's embeddings trail its mel frames
 _EMBEDDING = 96  # features
 _MAX_WINDOWS = 128  # embeddings a classifier may look back on: 10 s
 
-States = list[np.ndarray[Any, Any]]
+States: TypeAlias = "list[np.ndarray[Any, Any]]"
 """What the embedding network remembers of a stream."""
 
 
@@ -138,6 +139,8 @@ class OpenWakeWordScorer:
     hop_samples = _HOP
 
     def __init__(self, features: "_Features", classifiers: Mapping[str, Classifier]) -> None:
+        import numpy as np
+
         self.words = tuple(classifiers)
         self._features = features
         self._classifiers = tuple(classifiers.values())
@@ -149,6 +152,8 @@ class OpenWakeWordScorer:
 
     def scores(self, pcm: bytes) -> Floats:
         """Return a row a frame and a column a word for `pcm`, which ends where a frame ends."""
+        import numpy as np
+
         samples: Samples = np.frombuffer(pcm, np.int16)
         audio: Floats = np.concatenate([self._tail, samples], dtype=np.float32)
         scores = np.empty(((len(audio) - _WINDOW) // _HOP + 1, len(self._classifiers)), np.float32)
@@ -171,6 +176,8 @@ class _Features:
     """The networks that turn sound into embeddings, for all streams."""
 
     def __init__(self, models: Path) -> None:
+        import numpy as np
+
         mel, embedding = ((models / name).read_bytes() for name in _FEATURE_FILES)
         self._mel = Network(mel, (1, _WINDOW))
         self._embedding = Network(_streaming(embedding), (1, _MELS_A_FRAME, _MELS, 1))
@@ -247,6 +254,8 @@ def _joined_to_the_past(convolution: Any, graph: Any, concatenation: int) -> Any
 
 def _classifier(files: Files) -> Classifier:
     """Load a word. Raises, with the reason, what cannot be used."""
+    import numpy as np
+
     (file,) = files
     classifier: Classifier = (_OnnxClassifier if file.suffix == ".onnx" else _TfliteClassifier)(file.read_bytes())
     probability = classifier.score(np.zeros((classifier.windows, _EMBEDDING), np.float32))
@@ -266,6 +275,8 @@ def _windows(shape: Sequence[object], is_float: bool) -> int:
 
 class _TfliteClassifier:
     def __init__(self, content: bytes) -> None:
+        import numpy as np
+
         self._network = Network(content)
         source = self._network.sources[0]
         self.windows = _windows(source.shape, source.dtype is np.float32)

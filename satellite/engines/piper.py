@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from satellite.engines.vits.graph import CannotSplit
 from satellite.engines.vits.kept import digest_of, network
 from satellite.engines.vits.network import Array, Feed, Network, Samples
 from satellite.engines.vits.pace import Pace, Timeline
+from satellite.engines.vits.remembered import Remembered
 from satellite.errors import TextToSpeechError
+from satellite.process import processor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -59,6 +62,9 @@ class PiperVoice:
                 self._whole = self._session(file)
         except Exception as error:  # onnxruntime raises classes of its own, and bad JSON a dozen others
             raise TextToSpeechError(f"voice {self.name} cannot be loaded: {error}", kind="not-ready") from error
+        self.remembered = Remembered(parts / self.digest)
+        """What was measured of it at an earlier start."""
+
         self.pace = self._pace()
 
     @property
@@ -120,11 +126,26 @@ class PiperVoice:
         return session
 
     def _pace(self) -> Pace | None:
-        """Measure what windows cost here, and how much silence the voice begins with."""
+        """Return what windows cost here, and how much silence the voice begins with."""
         if self._network is None:
             return None
+        import onnxruntime
+
+        circumstances = {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "threads": self._threads,
+            "device": self.device,
+            "onnxruntime": onnxruntime.__version__,
+        }
+        found = self.remembered.get("windows", circumstances, self._measured_windows)
+        frame_seconds = self._network.shape.hop / self.config.sample_rate
+        seconds = dict(zip(_MEASURED_FRAMES, found["seconds"], strict=True))
+        return Pace.measured(seconds, frame_seconds, found["lead_frames"])
+
+    def _measured_windows(self) -> dict[str, Any]:
+        assert self._network is not None
         feed, _ = self._feeds_to_measure_by()
-        hop = self._network.shape.hop
         seconds: dict[int, float] = {}
         for size in _MEASURED_FRAMES * _REPEATS:
             sentence = self._network.sentence(feed)
@@ -135,8 +156,8 @@ class PiperVoice:
             seconds[size] = min(seconds.get(size, float("inf")), time.monotonic() - began)
         beginning = np.abs(sentence.samples(0, begin))
         loud = np.flatnonzero(beginning >= beginning.max() / 100)
-        lead_frames = int(loud[0]) // hop if len(loud) else 0
-        return Pace.measured(seconds, hop / self.config.sample_rate, lead_frames)
+        lead_frames = int(loud[0]) // self._network.shape.hop if len(loud) else 0
+        return {"seconds": [seconds[size] for size in _MEASURED_FRAMES], "lead_frames": lead_frames}
 
     def _feeds_to_measure_by(self) -> tuple[Feed, Feed]:
         config = self.config

@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from satellite.audio import RATE, to_float
 from satellite.config import Stt, cpu_threads
@@ -29,6 +27,9 @@ from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
 from satellite.models.catalogue import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -149,6 +150,8 @@ class WhisperTranscriber:
             self._warming = asyncio.create_task(self._warm(), name="warm speech to text")
 
     async def _warm(self) -> None:
+        import numpy as np
+
         window = np.zeros((1, self._whisper.n_mels, _frames(self.window_floor_seconds)), np.float32)
         try:
             await self._worker.run(lambda: self._whisper.encode(self._storage(window)))
@@ -199,7 +202,7 @@ class WhisperTranscriber:
         unlikely = decoded.log_probability < self._settings.log_probability_threshold
         return unlikely and decoded.no_speech > self._settings.no_speech_threshold
 
-    def _decode(self, samples: np.ndarray[Any, Any], language: str | None, vocabulary: Sequence[str]) -> _Decoded:
+    def _decode(self, samples: "np.ndarray[Any, Any]", language: str | None, vocabulary: Sequence[str]) -> _Decoded:
         seconds = len(samples) / RATE
         window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
         decoded = self._decode_window(samples, window, language, vocabulary)
@@ -210,8 +213,10 @@ class WhisperTranscriber:
         return decoded
 
     def _decode_window(
-        self, samples: np.ndarray[Any, Any], window_seconds: float, language: str | None, vocabulary: Sequence[str]
+        self, samples: "np.ndarray[Any, Any]", window_seconds: float, language: str | None, vocabulary: Sequence[str]
     ) -> _Decoded:
+        import numpy as np
+
         mel = self._features(samples)[:, : int(FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
         frames = _frames(window_seconds)
         window = np.zeros((1, mel.shape[0], frames), np.float32)

@@ -8,20 +8,19 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from satellite.audio import AudioFormat
 from satellite.config import Tts, cpu_threads, nearest
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.cuda import load_for_onnxruntime
-from satellite.engines.piper import CALIBRATION, PiperVoice
-from satellite.engines.vits.network import Samples
-from satellite.engines.vits.onset import Onset
 from satellite.engines.vits.pace import Timeline
 from satellite.engines.worker import Worker
 from satellite.errors import TextToSpeechError
+
+if TYPE_CHECKING:
+    from satellite.engines.piper import PiperVoice
+    from satellite.engines.vits.network import Samples
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,7 +36,9 @@ VoiceFiles = Callable[[], Sequence[tuple[Voice, Path]]]
 class PiperSpeaker:
     """One loaded voice with one speaker."""
 
-    def __init__(self, voice: Voice, piper: PiperVoice, settings: Tts, speaker_id: int | None, worker: Worker) -> None:
+    def __init__(
+        self, voice: Voice, piper: "PiperVoice", settings: Tts, speaker_id: int | None, worker: Worker
+    ) -> None:
         self.voice = voice
         self.format = AudioFormat(rate=piper.config.sample_rate)
         self.identity = f"{piper.digest}/{speaker_id}"
@@ -61,13 +62,29 @@ class PiperSpeaker:
                 yield pcm
 
     def measured_gain(self) -> float:
-        """Return the gain that suits the voice; blocking. It warms the voice up as well."""
-        peak = max(
-            (float(np.max(np.abs(samples))) for samples, _ in self._windows(CALIBRATION) if len(samples)), default=0.0
-        )
+        """Return the gain that suits the voice; blocking."""
+        settings = self._settings
+        circumstances = {
+            "speaker": self._speaker_id,
+            "noise_scale": settings.noise_scale,
+            "length_scale": settings.length_scale,
+            "noise_w_scale": settings.noise_w_scale,
+        }
+        peak = self._piper.remembered.get("peak", circumstances, self._measured_peak)
         return _PEAK / peak * self._settings.volume if peak > _SILENT else self._settings.volume
 
+    def _measured_peak(self) -> float:
+        from satellite.engines.piper import CALIBRATION
+
+        return max(
+            (float(abs(samples).max()) for samples, _ in self._windows(CALIBRATION) if len(samples)), default=0.0
+        )
+
     def _sound(self, text: str) -> Iterator[bytes]:
+        import numpy as np
+
+        from satellite.engines.vits.onset import Onset
+
         onset = Onset(self.format.rate, self._settings.volume)
         for samples, timeline in self._windows(text):
             heard = onset.trim(np.clip(samples * self.gain, -1.0, 1.0))
@@ -75,7 +92,7 @@ class PiperSpeaker:
                 timeline.add(len(heard) / self.format.rate)
             yield (heard * 32767).astype(np.int16).tobytes()
 
-    def _windows(self, text: str) -> Iterator[tuple[Samples, Timeline]]:
+    def _windows(self, text: str) -> Iterator[tuple["Samples", Timeline]]:
         timeline = Timeline()
         for feed in self._piper.feeds(text, self._settings, self._speaker_id):
             for samples in self._piper.windows(feed, timeline):
@@ -144,10 +161,12 @@ class PiperSynthesizer:
             return _for_language(choice.language, files)
         return files[0]
 
-    def _load(self, voice: Voice, file: Path) -> PiperVoice:
+    def _load(self, voice: Voice, file: Path) -> "PiperVoice":
         if voice.name in self._loaded:
             self._loaded.move_to_end(voice.name)
             return self._loaded[voice.name][1]
+        from satellite.engines.piper import PiperVoice
+
         piper = PiperVoice(file, self._parts, self._providers, cpu_threads(self._settings.threads))
         self.device = piper.device
         if self._settings.device == "cuda" and self.device != "cuda":
@@ -190,7 +209,7 @@ def _for_language(language: str, files: Sequence[tuple[Voice, Path]]) -> tuple[V
     return files[0]
 
 
-def _speaker_id(voice: Voice, piper: PiperVoice, wanted: str | None) -> int | None:
+def _speaker_id(voice: Voice, piper: "PiperVoice", wanted: str | None) -> int | None:
     names: dict[str, int] = piper.config.speaker_id_map
     if wanted is None or not names:
         return None

@@ -2,13 +2,16 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from satellite.audio import to_float
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
 
 WINDOW_SAMPLES = 512
 """Samples the network takes at once (32 ms at 16 kHz)."""
@@ -42,9 +45,7 @@ class SileroVad:
         """Start a stream of its own."""
         return SileroStream(self, self._worker)
 
-    def run(
-        self, windows: np.ndarray[Any, Any], h: np.ndarray[Any, Any], c: np.ndarray[Any, Any]
-    ) -> tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, windows: Array, h: Array, c: Array) -> tuple[Any, Array, Array]:
         """Return the probabilities of consecutive `windows` [n, 576] and the recurrent state after them; blocking."""
         if self._session is None:
             raise SpeechToTextError("voice activity detection is not loaded", kind="not-ready")
@@ -56,6 +57,8 @@ class SileroStream:
     """One stream's recurrent state, and the samples that do not fill a window yet."""
 
     def __init__(self, vad: SileroVad, worker: Worker) -> None:
+        import numpy as np
+
         self._vad = vad
         self._worker = worker
         self._rest = b""
@@ -73,6 +76,8 @@ class SileroStream:
         return await self._worker.run(self._run, data[:whole])
 
     def _run(self, pcm: bytes) -> list[float]:
+        import numpy as np
+
         samples = np.concatenate([self._context, to_float(pcm)])
         self._context = samples[-_CONTEXT_SAMPLES:]
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES + _CONTEXT_SAMPLES)[::WINDOW_SAMPLES]

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from satellite.audio import RATE, WIDTH
 from satellite.config import Wake, nearest
@@ -17,9 +15,13 @@ from satellite.engines import Detection
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _LOGGER = logging.getLogger(__name__)
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 Files = tuple[Path, ...]
 Model = TypeVar("Model")
 
@@ -241,6 +243,8 @@ class Tensor:
     zero_point: int
 
     def __str__(self) -> str:
+        import numpy as np
+
         return f"{list(self.shape)} of {np.dtype(self.dtype)}"
 
 
@@ -259,7 +263,7 @@ class Network:
         self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
         self.results = [_tensor(details) for details in self._interpreter.get_output_details()]
 
-    def run(self, *values: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    def run(self, *values: Array) -> list[Array]:
         """Return all outputs for `values`, one array an input."""
         for source, value in zip(self.sources, values, strict=True):
             self._interpreter.set_tensor(source.index, value)

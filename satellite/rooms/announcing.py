@@ -4,8 +4,6 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.playback import Making
@@ -60,6 +58,8 @@ class Announcer:
 
 def chime(format_: "AudioFormat") -> bytes:
     """Return two soft tones and a short rest as 16-bit mono."""
+    import numpy as np
+
     times = np.arange(int(_TONE_SECONDS * format_.rate)) / format_.rate
     shape = np.minimum(times / 0.01, 1) * np.exp(-5 * times) * np.minimum((_TONE_SECONDS - times) / 0.02, 1)
     tones = [np.sin(2 * np.pi * hertz * times) * shape for hertz in _TONES_HERTZ]

@@ -3,8 +3,6 @@
 import math
 from collections import deque
 
-import numpy as np
-
 from satellite.audio import RATE, WIDTH
 
 _BLOCK_SAMPLES = RATE // 10
@@ -28,6 +26,8 @@ class Loudness:
 
     def feed(self, pcm: bytes) -> None:
         """Take the next audio. Every room's sound passes here, on the event loop: a block costs some microseconds."""
+        import numpy as np
+
         self._rest += pcm
         whole = len(self._rest) // _BLOCK_BYTES
         for start in range(max(0, whole - _NOISE_BLOCKS) * _BLOCK_BYTES, whole * _BLOCK_BYTES, _BLOCK_BYTES):
@@ -40,5 +40,7 @@ class Loudness:
         """How far what was heard last stands above the room's noise; -inf before anything was heard."""
         if not self._levels:
             return float("-inf")
+        import numpy as np
+
         levels = np.maximum(np.array(self._levels), _SILENCE)
         return float(20 * np.log10(levels[-_SPEECH_BLOCKS:].max() / np.quantile(levels, 0.1)))

@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
-import soxr
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 
@@ -157,19 +155,24 @@ class Fitter:
     def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
         """Prepare for 16-bit mono `source`."""
         self.target = target
-        self._resampler = (
-            soxr.ResampleStream(source.rate, target.rate, 1, dtype="int16") if source.rate != target.rate else None
-        )
+        self._resampler: Any = None
+        if source.rate != target.rate:
+            import soxr
+
+            self._resampler = soxr.ResampleStream(source.rate, target.rate, 1, dtype="int16")
 
     def fit(self, pcm: bytes) -> bytes:
         """Return the next of the sound; resampling lags a little until `flush`."""
-        return self._shaped(np.frombuffer(pcm, np.int16), last=False)
+        return self._shaped(pcm, last=False)
 
     def flush(self) -> bytes:
         """Return what the resampler still holds."""
-        return b"" if self._resampler is None else self._shaped(np.zeros(0, np.int16), last=True)
+        return b"" if self._resampler is None else self._shaped(b"", last=True)
 
-    def _shaped(self, samples: "np.ndarray[tuple[int], np.dtype[np.int16]]", *, last: bool) -> bytes:
+    def _shaped(self, pcm: bytes, *, last: bool) -> bytes:
+        import numpy as np
+
+        samples: np.ndarray[tuple[int], np.dtype[np.int16]] = np.frombuffer(pcm, np.int16)
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last=last)
         if self.target.channels > 1:

@@ -41,6 +41,18 @@ async def warm_up(stages: Stages) -> dict[str, str]:
     return {name: reason for name, reason in zip(works, reasons, strict=True) if reason}
 
 
+async def keep_phrases(stages: Stages) -> None:
+    """Speak what may have to be said when little works, which keeps it; what cannot be spoken now is when it must."""
+    if not stages.engines.synthesizer.ready:
+        return
+    try:
+        speaker = await stages.speaker(VoiceChoice())
+        for occasion in Phrase:
+            await stages.phrase(occasion, speaker)
+    except SatelliteError as error:
+        _LOGGER.debug("what is said when little works cannot be kept: %s", error)
+
+
 async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, None], seconds: float) -> str:
     """Return why `work` failed, nothing if it did not."""
     try:
@@ -80,7 +92,4 @@ async def _transcribe(stages: Stages, pcm: bytes) -> None:
 
 
 async def _speak(stages: Stages) -> None:
-    """Speak what may have to be said when little works, which keeps it."""
-    speaker = await stages.speaker(VoiceChoice())
-    for occasion in Phrase:
-        await stages.phrase(occasion, speaker)
+    await stages.phrase(Phrase.UNAVAILABLE, await stages.speaker(VoiceChoice()))

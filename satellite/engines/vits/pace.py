@@ -64,9 +64,9 @@ class Pace:
         return self._slowness * (self._fixed_seconds + frames * self._frame_seconds)
 
     def note(self, frames: int, seconds: float) -> None:
-        """A window of `frames` took `seconds`: that a host is slower is believed at once, that it is faster slowly."""
+        """A window of `frames` took `seconds`: that it took longer is believed at once, that it took less slowly."""
         usual = self._fixed_seconds + frames * self._frame_seconds
-        slowness = max(1.0, seconds / usual) if usual else 1.0
+        slowness = seconds / usual if usual else 1.0
         self._slowness = max(slowness, self._slowness + _RECOVERY * (slowness - self._slowness))
 
     def held(self, frames: int) -> int:

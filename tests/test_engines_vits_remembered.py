@@ -1,0 +1,54 @@
+"""What was measured of a voice is measured once, as long as nothing changes that it depends on."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satellite.engines.vits.remembered import Remembered
+
+
+class Scale:
+    """Counts how often it was used."""
+
+    def __init__(self) -> None:
+        self.uses = 0
+
+    def __call__(self) -> dict[str, Any]:
+        """Measure."""
+        self.uses += 1
+        return {"weight": self.uses}
+
+
+def test_it_is_measured_again_only_under_other_circumstances(tmp_path: Path) -> None:
+    """Another start finds it, each measurement has its own name, and one does not disturb another."""
+    scale = Scale()
+    assert Remembered(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
+    assert Remembered(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
+    assert Remembered(tmp_path).get("length", {}, lambda: 0.5) == 0.5
+    assert Remembered(tmp_path).get("weight", {"cores": 4}, scale) == {"weight": 2}
+    assert Remembered(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 3}
+    assert Remembered(tmp_path).get("length", {}, lambda: 0.7) == 0.5
+    assert [file.name for file in tmp_path.iterdir()] == ["measured.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"weight": 3}', '{"weight": {"found": 3}}', '{"weight": '])
+def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so, and the file is good again."""
+    (tmp_path / "measured.json").write_text(content)
+    with caplog.at_level(logging.WARNING, "satellite"):
+        assert Remembered(tmp_path).get("weight", {}, Scale()) == {"weight": 1}
+    assert "measured.json cannot be read, and is measured anew" in caplog.text
+    assert json.loads((tmp_path / "measured.json").read_text()) == {"weight": {"under": {}, "found": {"weight": 1}}}
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is measured each time, without a word: why there is none has been said."""
+    scale = Scale()
+    for _ in range(2):
+        Remembered(tmp_path / "none").get("weight", {}, scale)
+    assert scale.uses == 2
+    assert not caplog.records
+    assert not (tmp_path / "none").exists()
