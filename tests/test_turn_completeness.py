@@ -32,6 +32,7 @@ INCOMPLETE = [
     "Turn on the lights in...",
     "Open the blinds,",
     "Set the bed light",
+    "Turn the standing light in the office",
     "Set a timer for",
     "Set a timer for 10.",
     "Is the garage door?",
@@ -79,7 +80,8 @@ def test_other_languages(text: str, language: str | None, expected: Completeness
 
 
 def test_a_known_command_is_complete_whatever_its_words() -> None:
-    """One word may be all."""
-    assert completeness("Stop", "en", is_command=True) is Completeness.COMPLETE
+    """But one word, which may be the verb of more."""
+    assert completeness("What time is it?", "en", is_command=True) is Completeness.COMPLETE
+    assert completeness("Stop", "en", is_command=True) is Completeness.SENTENCE
     assert completeness("Turn off the", "en", is_command=True) is Completeness.COMPLETE
     assert completeness("Stop...", "en", is_command=True) is Completeness.INCOMPLETE

@@ -33,8 +33,8 @@ def completeness(text: str, language: str | None, *, is_command: bool = False) -
     words = _NO_WORD.sub(" ", text.lower().replace("’", "'")).split()
     if not words:
         return Completeness.UNKNOWN
-    if is_command:
-        return Completeness.COMPLETE
+    if is_command:  # of one word it may be the verb of more: "stop" and "cancel" go on with "my timer"
+        return Completeness.COMPLETE if len(words) > 1 else Completeness.SENTENCE
     if endings is None:
         return Completeness.UNKNOWN
     said = " ".join(words)

@@ -69,6 +69,7 @@ _ENGLISH = Endings(
     _any(
         (
             r"^(?:turn|switch) (?:it )?(?:on|off|up|down)$",
+            r"^(?:turn|switch)(?!.*\b(?:on|off|up|down|to|into|over)\b)",
             r"^(?:set|change)(?!.*\b(?:to|for|on|off|at|up)\b)",
             r"^(?:set|create|start|make)(?: \w+)*? timer(?!.*\b(?:hours?|minutes?|seconds?)\b)",
             r"\b(?:for|to|at) [\d.:]+$",
