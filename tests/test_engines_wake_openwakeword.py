@@ -20,8 +20,9 @@ from onnx import TensorProto, helper
 from satellite.audio import BYTES_PER_SECOND, RATE, read_wav
 from satellite.config import Wake, WakeWordSettings
 from satellite.engines import Detection
+from satellite.engines.mels import Mels
 from satellite.engines.openwakeword import OpenWakeWordEngine
-from satellite.engines.wake import Floats, Listener, Trigger
+from satellite.engines.wake import Floats, Listener, Network, Trigger
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, WakeWordError
 
@@ -283,6 +284,27 @@ def test_an_engine_that_is_not_loaded_says_so(models_directory: Path) -> None:
     with pytest.raises(WakeWordError) as caught:
         asyncio.run(engine.stream(None))
     assert caught.value.code == "wake-not-ready"
+
+
+@pytest.mark.parametrize("sound", [recording("okay_nabu"), white_noise(), speech_like_noise(), bytes(2 * RATE)])
+def test_the_mel_frames_are_those_of_the_network(models_directory: Path, sound: bytes) -> None:
+    """What is computed by FFT equals what the network computes."""
+    file = models_directory / "wake" / "openwakeword" / "melspectrogram.tflite"
+    network, mels = Network(file.read_bytes(), (1, 1760)), Mels(file)
+    samples = np.frombuffer(sound, np.int16).astype(np.float32)
+    for start in range(0, len(samples) - 1760, 1280):
+        window = samples[start : start + 1760]
+        reference = network.run(window[None])[0][0, 0] / 10 + 2
+        assert np.abs(mels(window) - reference).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["embedding_model", "okay_nabu"])
+def test_mel_frames_of_another_network_are_refused(models_directory: Path, name: str) -> None:
+    """With the reason."""
+    folder = models_directory / "wake" / "openwakeword"
+    (file,) = folder.glob(f"{name}*.tflite")
+    with pytest.raises(ValueError, match="constants are not those of a mel spectrogram"):
+        Mels(file)
 
 
 def test_missing_networks_are_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from satellite.audio import Samples
 from satellite.config import Wake
 from satellite.engines import WakeStream, WakeWord
+from satellite.engines.mels import BANDS, Mels
 from satellite.engines.microwakeword import microwakeword_files
 from satellite.engines.wake import (
     Files,
@@ -34,7 +35,6 @@ _FEATURE_FILES = ("melspectrogram.tflite", "embedding_model.tflite")
 
 _HOP = 1280  # samples a frame
 _WINDOW = 1760  # samples that the mel spectrogram of a frame sees
-_MELS = 32  # bands
 _MELS_A_FRAME = 8
 _MELS_EMBEDDED = 76  # mel frames that one embedding depends on
 _LAG = 4  # mel frames by which the reference's embeddings trail its mel frames
@@ -173,26 +173,21 @@ class OpenWakeWordScorer:
 
 
 class _Features:
-    """The networks that turn sound into embeddings, for all streams."""
+    """What turns sound into embeddings, for all streams."""
 
     def __init__(self, models: Path) -> None:
         import numpy as np
 
-        mel, embedding = ((models / name).read_bytes() for name in _FEATURE_FILES)
-        self._mel = Network(mel, (1, _WINDOW))
-        self._embedding = Network(_streaming(embedding), (1, _MELS_A_FRAME, _MELS, 1))
+        mels, embedding = (models / name for name in _FEATURE_FILES)
+        self.mels = Mels(mels)
+        """Returns 8 mel frames; each window goes by itself, for it is scaled by the loudest sound in it."""
+
+        self._embedding = Network(_streaming(embedding.read_bytes()), (1, _MELS_A_FRAME, BANDS, 1))
         silence = self.mels(np.zeros(_WINDOW, np.float32))
         self.silent_mel: Floats = silence[0]
         self.silent_states: States = [np.zeros(state.shape, np.float32) for state in self._embedding.sources[1:]]
         for _ in range(0, _MELS_EMBEDDED, _MELS_A_FRAME):
             self.silent_embedding, self.silent_states = self.embedding(silence, self.silent_states)
-
-    def mels(self, window: Floats) -> Floats:
-        """Return 8 mel frames; each window goes by itself, for it is scaled by the loudest sound in it."""
-        mels: Floats = self._mel.run(window[None])[0][0, 0]
-        mels /= 10  # to the scale that the embedding was trained on
-        mels += 2
-        return mels
 
     def embedding(self, mels: Floats, states: States) -> tuple[Floats, States]:
         """Return the embedding after 8 further mel frames, and the states for the next 8."""
