@@ -188,7 +188,10 @@ class Endpoint(Settings):
     """Silence that ends a sentence which may go on, such as "turn on the lights" with "in the kitchen", seconds."""
 
     complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)
-    """Silence that ends a command whose words leave nothing open; a client's vad_sensitivity scales all four."""
+    """Silence that ends a command whose words leave nothing open; a client's vad_sensitivity scales all four.
+
+    As long as there is nothing to hear of the answer it is `silence_seconds`, whatever the words.
+    """
 
     provisional_silence_seconds: float = Field(0.06, ge=0.03, le=5)
     """Silence after which the answer is prepared, in case the command is over; nothing of it leaves before that."""

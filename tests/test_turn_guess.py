@@ -222,12 +222,31 @@ def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
     assert told.at(Speech) - began_at <= 0.5 + CHAT_SECONDS + TTS_SECONDS + ORCHESTRATION_SECONDS
 
 
-def test_the_words_end_the_command_between_two_windows() -> None:
-    """They may come when it is silent for long enough already: nobody waits for more audio then."""
+def test_the_answer_ends_the_command_between_two_windows() -> None:
+    """It may come when it is silent for long enough already: nobody waits for more audio then."""
     engine = Engine({0: LIGHTS}, stt_seconds=0.3)
     told = run_virtually(converse(engine, speech(40)))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
-    assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(0.3, abs=ORCHESTRATION_SECONDS)
+    work_seconds = 0.3 + CHAT_SECONDS + TTS_SECONDS
+    assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(work_seconds, abs=ORCHESTRATION_SECONDS)
+
+
+def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
+    """To wait for more costs nothing as long as there is nothing to say, however complete the words are."""
+    whole = "Turn on the lights in the kitchen and in the hall."
+    engine = Engine({0: LIGHTS, 30: whole}, stt_seconds=0.4)
+    told = run_virtually(converse(engine, speech(20), silence(14), speech(20)))
+    assert engine.asked[-1] == whole
+    assert LIGHTS not in told.texts
+    assert told.types[-1] == "run-end"
+
+
+def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
+    """The longest silence is the end, whatever there is to say."""
+    told = run_virtually(converse(Engine({0: LIGHTS}, stt_seconds=2.0), speech(40)))
+    waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
+    assert 0.9 <= waited <= 0.9 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
+    assert Speech in {type(step) for _, step in told.steps}
 
 
 @pytest.mark.parametrize(
@@ -286,6 +305,7 @@ def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> None:
         told = run_virtually(converse(engine, speech(40), responders=[home]))
         (asked_at,) = home.asked_at
         assert asked_at >= told.at(RunEventType.STT_VAD_END)
+        assert asked_at - told.speech_ended_at <= 0.3 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
         assert engine.asked == ([] if home.understood else [LIGHTS])
 
 

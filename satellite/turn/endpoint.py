@@ -103,6 +103,7 @@ class Endpoint:
         """Where in the audio the latest speech ended."""
 
         self._heard = Heard()
+        self._held = False
         self._speech_in_row = 0.0
         self._silence_in_row = 0.0
 
@@ -115,6 +116,15 @@ class Endpoint:
     def note(self, words: Completeness) -> None:
         """Take what the words up to here say of the end, which may be now; it holds until there is more speech."""
         self._heard.words = words
+        self._end_if_silent()
+
+    def hold(self) -> None:
+        """Wait as long as ever, until `release` or more speech: there is nothing to answer with yet."""
+        self._held = True
+
+    def release(self) -> None:
+        """Wait no longer than the words ask for: the end may be now."""
+        self._held = False
         self._end_if_silent()
 
     def feed(self, seconds: float, is_speech: bool) -> EndpointState:
@@ -139,7 +149,7 @@ class Endpoint:
         return self.state
 
     def _end_if_silent(self) -> None:
-        needed = silence_needed(self._settings, self._heard)
+        needed = self._settings.silence_seconds if self._held else silence_needed(self._settings, self._heard)
         if self.state is EndpointState.SPEAKING and self._silence_in_row >= needed:
             self.state = EndpointState.ENDED
 
@@ -148,6 +158,7 @@ class Endpoint:
             self._heard.longest_pause_seconds = max(self._heard.longest_pause_seconds, self._silence_in_row)
         self._silence_in_row = 0.0
         self._heard.words = Completeness.UNKNOWN
+        self._held = False
         self._speech_in_row += seconds
         self._heard.spoken_seconds += seconds
         self.last_speech_at = self.seconds

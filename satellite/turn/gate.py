@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from satellite.events import RunEvent
 from satellite.turn.request import Emit, Speech
@@ -16,8 +17,13 @@ class Gate:
     Closed, it holds some seconds of sound, so that work may go on behind it; then `emit` waits.
     """
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, on_ready: Callable[[], None] | None = None) -> None:
+        """Pass on to `emit`; `on_ready` is called, perhaps several times, when opening it would be of use.
+
+        That is when sound waits behind it, or somebody for its opening.
+        """
         self._emit = emit
+        self._on_ready = on_ready
         self._held: deque[RunEvent | Speech] = deque()
         self._held_seconds = 0.0
         self._opened = asyncio.Event()
@@ -30,6 +36,7 @@ class Gate:
 
     async def opened(self) -> None:
         """Wait until what is said may leave."""
+        self._ready()
         await self._opened.wait()
 
     async def emit(self, step: RunEvent | Speech) -> None:
@@ -40,6 +47,7 @@ class Gate:
         self._held.append(step)
         if isinstance(step, Speech):
             self._held_seconds += step.seconds
+            self._ready()
             if self._held_seconds >= _MOST_SECONDS:
                 await self._drained.wait()
 
@@ -49,3 +57,7 @@ class Gate:
         while self._held:
             await self._emit(self._held.popleft())
         self._drained.set()
+
+    def _ready(self) -> None:
+        if self._on_ready is not None and not self.is_open:
+            self._on_ready()

@@ -19,11 +19,21 @@ _UNFINISHED_SECONDS = 0.3
 class Guess:
     """Work on what was said up to `last_speech_at`; whoever makes it commits or drops it, and awaits its end."""
 
-    def __init__(self, last_speech_at: float, emit: Emit, work: Callable[["Guess"], Coroutine[Any, Any, None]]) -> None:
-        """Begin `work`, whose steps and sound go through the guess's gate."""
+    def __init__(
+        self,
+        last_speech_at: float,
+        emit: Emit,
+        work: Callable[["Guess"], Coroutine[Any, Any, None]],
+        on_ready: Callable[["Guess"], None],
+    ) -> None:
+        """Begin `work`, whose steps and sound go through the guess's gate.
+
+        `on_ready` is called, perhaps several times, when to commit it would be of use: it has sound, or cannot go on.
+        """
         self.last_speech_at = last_speech_at
-        self.gate = Gate(emit)
+        self.gate = Gate(emit, lambda: on_ready(self))
         self._task = asyncio.create_task(work(self), name="guess")
+        self._task.add_done_callback(lambda _: on_ready(self))
 
     async def worth_going_on(self, words: Completeness) -> None:
         """Wait until it is worth asking a chat model for these words: at once, unless more has to come."""

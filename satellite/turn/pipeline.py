@@ -1,7 +1,8 @@
 """One run, in reading order: wake word -> speech to text -> chat model -> text to speech.
 
 The end of a command costs most of the time, so the work does not wait for it: at each pause the rest of the run begins
-behind a closed gate (`guess.py`), and leaves at once when the endpoint says that the command is over.
+behind a closed gate (`guess.py`), and leaves at once when the endpoint says that the command is over. Until there
+is something to leave, the endpoint waits for more: whoever goes on is heard, and nobody else loses time.
 
 A run's only output is `emit`: events for every step, `Speech` for the sound of the answer. Awaiting `emit` is the
 back-pressure: while the listener does not take the sound, no more is synthesised. Cancelling `Run.execute` at any
@@ -238,8 +239,15 @@ class Run:
         return len(self._dropped) + (self._guess is not None)
 
     def _guessed(self, recorder: Recorder, audio: AudioInbox) -> Guess:
-        """Begin to answer what is recorded so far."""
-        return Guess(recorder.last_speech_at, self._deliver, partial(self._understand, recorder, audio))
+        """Begin to answer what is recorded so far; until there is an answer to hear, there is time to wait for more."""
+
+        def on_ready(guess: Guess) -> None:
+            if guess is self._guess:
+                recorder.release()
+                audio.nudge()
+
+        recorder.hold()
+        return Guess(recorder.last_speech_at, self._deliver, partial(self._understand, recorder, audio), on_ready)
 
     def _drop_if_stale(self, recorder: Recorder) -> None:
         if self._guess is not None and self._guess.last_speech_at != recorder.last_speech_at:

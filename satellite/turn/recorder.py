@@ -61,6 +61,16 @@ class Recorder:
         if self._endpoint is not None:
             self._endpoint.note(words)
 
+    def hold(self) -> None:
+        """Let the endpoint wait as long as ever, until `release` or more speech."""
+        if self._endpoint is not None:
+            self._endpoint.hold()
+
+    def release(self) -> None:
+        """Let the endpoint wait no longer than the words ask for."""
+        if self._endpoint is not None:
+            self._endpoint.release()
+
     async def feed(self, pcm: bytes) -> EndpointState:
         """Take `pcm` and return where the command is; `ENDED` also when the recording is full."""
         room = self._max_bytes - len(self.pcm)
