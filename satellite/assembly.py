@@ -167,7 +167,8 @@ class Assembly:
 
         worker = self.workers["stt"]
         spec = catalogue.find(Kind.STT, self._config.stt.model)
-        transcriber = WhisperTranscriber(self._config.stt, spec, worker)
+        measured = self._store.directory / ".parts" / f"stt--{spec.name}"
+        transcriber = WhisperTranscriber(self._config.stt, spec, worker, measured)
         return self._slot(Stage.STT, transcriber, lambda: worker.run(lambda: transcriber.load(self._store.path(spec))))
 
     def _build_synthesizer(self) -> Slot[Any]:

@@ -149,7 +149,7 @@ class Stt(Settings):
     """Hypotheses kept while decoding."""
 
     threads: int = Field(0, ge=0, le=64)
-    """CPU threads; 0 is one a core, at most four."""
+    """CPU threads; 0 is as many as are fastest here, which is measured once, at most four."""
 
     window_floor_seconds: float | None = Field(None, ge=1, le=30)
     """Shortest stretch that the model is shown, seconds; null is what was measured for it, else Whisper's own 30.

@@ -35,7 +35,8 @@ def daemon(
 ) -> Command:
     """Return how the daemon is started; its configuration is written into `folder`, `settings` in place of its own.
 
-    It remembers no replies: the same ones are asked for again and again. Without `chat` its chat model is an Ollama
+    Piper gets so many `threads`; Whisper as many as are fastest, which the daemon measures by itself, and keeps. It
+    remembers no replies: the same ones are asked for again and again. Without `chat` its chat model is an Ollama
     that does not exist: what is left is the rest of the daemon.
     """
     port = free_port()
@@ -52,7 +53,6 @@ def daemon(
             "device": "cpu",
             "compute_type": "int8",
             "beam_size": 1,
-            "threads": threads,
         },
         "tts": {"voice": demo.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
     }

@@ -157,7 +157,7 @@ def _head(report: Report) -> Iterator[str]:
     yield ""
     yield f"- Machine: {on.processor}, {on.cores} cores, {on.memory_gib:.0f} GiB, Python {on.python}"
     yield f"- Load average (1, 5, 15 min): {start} at the start, {end} at the end"
-    yield f"- Threads of each engine: {report.threads}"
+    yield f"- Threads of each engine: {report.threads}; our Whisper takes as many of them as are fastest here"
     yield "- Ours: " + ", ".join(f"{name} {version}" for name, version in report.our_versions.items())
     if report.their_versions:
         yield "- Theirs: " + ", ".join(f"{name} {version}" for name, version in report.their_versions.items())

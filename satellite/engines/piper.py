@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from satellite.config import Tts
+from satellite.engines.remembered import Remembered
 from satellite.engines.vits.graph import CannotSplit
 from satellite.engines.vits.kept import digest_of, network
 from satellite.engines.vits.network import Array, Feed, Network, Samples
 from satellite.engines.vits.pace import Pace, Timeline
-from satellite.engines.vits.remembered import Remembered
 from satellite.errors import TextToSpeechError
 from satellite.process import processor
 

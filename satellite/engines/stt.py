@@ -23,10 +23,13 @@ from satellite.audio import RATE, to_float
 from satellite.config import Stt, cpu_threads
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
 from satellite.engines.cuda import load_cublas
+from satellite.engines.remembered import Remembered
 from satellite.engines.vad import WINDOW_SAMPLES
+from satellite.engines.whisper_threads import fastest_threads
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
 from satellite.models.catalogue import ModelSpec
+from satellite.process import processor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +90,8 @@ class _Decoded:
 class WhisperTranscriber:
     """A `Transcriber`. `load` must have run before the first `transcribe`."""
 
-    def __init__(self, settings: Stt, spec: ModelSpec, worker: Worker) -> None:
+    def __init__(self, settings: Stt, spec: ModelSpec, worker: Worker, measured: Path | None = None) -> None:
+        """Transcribe with the model of `spec`; what is measured of it is kept in the folder `measured`."""
         self.model = settings.model
         self.languages: Sequence[str] = spec.languages
         self.device = "not loaded"
@@ -98,6 +102,7 @@ class WhisperTranscriber:
 
         self._settings = settings
         self._worker = worker
+        self._remembered = None if measured is None else Remembered(measured)
         self._whisper: Any = None
         self._tokenizer: Any = None
         self._folder = Path()
@@ -113,14 +118,14 @@ class WhisperTranscriber:
         compute_type = self._settings.compute_type
         if compute_type == "default":
             compute_type = "float16" if device == "cuda" else "int8"
-        try:
-            self._whisper = ctranslate2.models.Whisper(
-                str(folder),
-                device=device,
-                compute_type=compute_type,
-                intra_threads=cpu_threads(self._settings.threads),
-                inter_threads=1,
+
+        def load(threads: int) -> Any:
+            return ctranslate2.models.Whisper(
+                str(folder), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=1
             )
+
+        try:
+            self._whisper = load(self._threads(load, device, compute_type))
         except (RuntimeError, ValueError, OSError) as error:
             raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
         self._folder = folder
@@ -128,6 +133,28 @@ class WhisperTranscriber:
         self._storage = ctranslate2.StorageView.from_array
         self.device = f"{device} {compute_type}"
         self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
+
+    def _threads(self, load: Callable[[int], Any], device: str, compute_type: str) -> int:
+        """Return how many threads to use: as configured, else as many as are fastest on this host."""
+        most = cpu_threads(self._settings.threads)
+        if self._settings.threads or device != "cpu" or most == 1:
+            return most
+        import ctranslate2
+
+        circumstances = {
+            "processor": processor(),
+            "most": most,
+            "compute_type": compute_type,
+            "window_seconds": self.window_floor_seconds,
+            "ctranslate2": ctranslate2.__version__,
+        }
+
+        def measure() -> int:
+            return fastest_threads(load, most, _frames(self.window_floor_seconds))
+
+        threads = measure() if self._remembered is None else self._remembered.get("threads", circumstances, measure)
+        _LOGGER.info("Whisper is fastest with %d of %d threads here", threads, most)
+        return threads
 
     @property
     def idle(self) -> bool:

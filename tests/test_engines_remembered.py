@@ -1,4 +1,4 @@
-"""What was measured of a voice is measured once, as long as nothing changes that it depends on."""
+"""What was measured of a model is measured once, as long as nothing changes that it depends on."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from satellite.engines.vits.remembered import Remembered
+from satellite.engines.remembered import Remembered
 
 
 class Scale:
@@ -44,11 +44,17 @@ def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, content: str, capl
     assert json.loads((tmp_path / "measured.json").read_text()) == {"weight": {"under": {}, "found": {"weight": 1}}}
 
 
-def test_without_a_folder_nothing_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is measured each time, without a word: why there is none has been said."""
+def test_where_nothing_can_be_written_it_is_measured_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so; a folder that is only missing is made."""
     scale = Scale()
-    for _ in range(2):
-        Remembered(tmp_path / "none").get("weight", {}, scale)
+    (tmp_path / "file").write_text("no folder")
+    with caplog.at_level(logging.WARNING, "satellite"):
+        for _ in range(2):
+            Remembered(tmp_path / "file").get("weight", {}, scale)
     assert scale.uses == 2
-    assert not caplog.records
-    assert not (tmp_path / "none").exists()
+    assert "measured.json cannot be written, and is measured at every start" in caplog.text
+    for _ in range(2):
+        Remembered(tmp_path / "new" / "folder").get("weight", {}, scale)
+    assert scale.uses == 3

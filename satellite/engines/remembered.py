@@ -1,6 +1,6 @@
-"""What was measured of a voice, beside its parts, so that not every start has to measure it again.
+"""What was measured of a model on this host, so that not every start has to measure it again.
 
-<folder>/<SHA-256 of the voice>/measured.json    what was "found" "under" which circumstances, by name
+<folder of the model>/measured.json    what was "found" "under" which circumstances, by name
 """
 
 import json
@@ -16,10 +16,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Remembered:
-    """The measurements of one voice. What is measured, and the circumstances, are what JSON can hold."""
+    """The measurements of one model. What is measured, and the circumstances, are what JSON can hold."""
 
     def __init__(self, home: Path) -> None:
-        """Keep them in the folder `home`, unless it does not exist or cannot be written."""
+        """Keep them in the folder `home`; that it cannot be written is no failure."""
         self._file = home / "measured.json"
 
     def get(self, what: str, circumstances: Mapping[str, Any], measure: Callable[[], T]) -> T:
@@ -43,10 +43,9 @@ class Remembered:
             return {}
 
     def _write(self, known: Mapping[str, Any]) -> None:
-        if not self._file.parent.is_dir():
-            return  # a voice without parts, or none that could be kept: of that there was a warning
         new = self._file.with_suffix(f".{os.getpid()}")
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
             new.replace(self._file)
         except OSError as error:

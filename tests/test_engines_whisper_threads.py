@@ -1,0 +1,71 @@
+"""Whisper gets the number of threads that it is fastest with."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satellite.config import Stt
+from satellite.engines.stt import WhisperTranscriber
+from satellite.engines.whisper_threads import fastest_threads
+from satellite.engines.worker import Worker
+from satellite.errors import Stage
+from satellite.models import catalogue
+from satellite.models.spec import Kind
+
+
+class Timed:
+    """Stands for a model that takes so long for everything."""
+
+    n_mels = 80
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def encode(self, _features: Any) -> None:
+        """Take that long."""
+        time.sleep(self._seconds)
+
+    def generate(self, *_: Any, **__: Any) -> None:
+        """Take no time."""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "fastest"),
+    [
+        ({4: 0.02, 2: 0.2, 1: 0.4}, 4, 4),
+        ({4: 0.3, 2: 0.02, 1: 0.3}, 4, 2),
+        ({3: 0.3, 1: 0.02}, 3, 1),
+        ({4: 2.1}, 4, 4),
+    ],
+)
+def test_the_fastest_is_found(seconds: dict[int, float], most: int, fastest: int) -> None:
+    """One that takes very long is large, and gets all at once."""
+    assert fastest_threads(lambda threads: Timed(seconds[threads]), most, 100) == fastest
+
+
+@pytest.mark.models
+def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Unless it is configured, or something changes."""
+    spec = catalogue.find(Kind.STT, "tiny.en")
+
+    def load(settings: Stt) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "satellite.engines.stt"):
+            WhisperTranscriber(settings, spec, Worker(Stage.STT), tmp_path).load(models_directory / "stt" / "tiny.en")
+        return [record.getMessage() for record in caplog.records if "threads" in record.getMessage()]
+
+    assert load(Stt(threads=1)) == []
+    assert not (tmp_path / "measured.json").exists()
+    first = load(Stt())
+    if not first:
+        return  # a machine with one core
+    told = json.loads((tmp_path / "measured.json").read_text())
+    told["threads"]["found"] = 7
+    (tmp_path / "measured.json").write_text(json.dumps(told))
+    (second,) = load(Stt())
+    assert second.startswith("Whisper is fastest with 7 of ")
+    assert load(Stt(compute_type="float32"))[0].split()[4] in ("1", "2", "4")
