@@ -98,3 +98,28 @@ def test_a_recording_is_never_longer_than_its_limit() -> None:
     assert asyncio.run(recorder.feed(speech(60))) is EndpointState.ENDED
     assert recorder.full
     assert bytes(recorder.pcm) == speech(32)
+
+
+class UnsureVad(LoudnessVad):
+    """Is as sure as the sound is loud."""
+
+    async def feed(self, pcm: bytes) -> list[float]:
+        """Return 1 for full loudness."""
+        windows = np.frombuffer(pcm, np.int16).reshape(-1, WINDOW_SAMPLES)
+        return (np.abs(windows).max(axis=1) / 10_000).tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("levels", "state"),
+    [
+        ([6000, 4000, 4000], EndpointState.SPEAKING),
+        ([4000, 4000, 4000, 4000], EndpointState.WAITING),
+        ([6000, 3000, 6000, 3000], EndpointState.WAITING),
+    ],
+)
+def test_what_begins_surely_may_go_on_less_surely(levels: list[int], state: EndpointState) -> None:
+    """A word that the VAD hardly hears is heard; what never was sure is not, nor is a series of clicks."""
+    endpoint = Endpoint(EndpointSettings())
+    recorder = Recorder(UnsureVad(), threshold=0.5, max_seconds=15, endpoint=endpoint)
+    pcm = b"".join(sound(1, level) for level in levels)
+    assert asyncio.run(recorder.feed(pcm)) is state

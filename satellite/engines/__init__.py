@@ -87,6 +87,12 @@ class Vad(Protocol):
 SPEECH_PROBABILITY = 0.5
 """Of the VAD; a window at or above it is speech for a `Transcriber`."""
 
+HYSTERESIS = 0.15
+"""How much less likely speech may be that goes on than speech that begins.
+
+As in Silero's own `VADIterator` (silero-vad 6): of some short words hardly two windows in a row are over 0.5.
+"""
+
 AFTER_SPEECH_SECONDS = 0.2
 """Audio behind the last speech that a `Transcriber` looks at: what comes later changes nothing."""
 
@@ -97,6 +103,12 @@ class Transcription:
 
     text: str
     language: str
+
+
+def has_speech(speech: Sequence[float], window_seconds: float, least_seconds: float) -> bool:
+    """Tell whether the VAD's probabilities, one a window, are those of somebody who spoke for so long."""
+    seconds = window_seconds * sum(probability >= SPEECH_PROBABILITY - HYSTERESIS for probability in speech)
+    return seconds >= least_seconds and any(probability >= SPEECH_PROBABILITY for probability in speech)
 
 
 class Transcriber(Protocol):

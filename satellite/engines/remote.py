@@ -16,7 +16,7 @@ from wyoming.info import Info
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Stt
-from satellite.engines import SPEECH_PROBABILITY, Transcription, Voice, VoiceChoice
+from satellite.engines import Transcription, Voice, VoiceChoice, has_speech
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError
 from satellite.wire import client
@@ -211,8 +211,7 @@ class RemoteTranscriber:
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = language or self._settings.language
-        spoken_seconds = sum(probability >= SPEECH_PROBABILITY for probability in speech) * WINDOW_SAMPLES / RATE
-        if not spoken_seconds or spoken_seconds < self._settings.min_speech_seconds:
+        if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
         heard = await self._hosts.first(lambda uri: client.transcribe(uri, pcm, wanted))
         return Transcription(heard.transcript.strip(), wanted or "")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from satellite.audio import RATE, to_float
 from satellite.config import Stt, cpu_threads
-from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
+from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
 from satellite.engines.cuda import load_cublas
 from satellite.engines.remembered import Remembered
 from satellite.engines.vad import WINDOW_SAMPLES
@@ -190,9 +190,9 @@ class WhisperTranscriber:
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = self._language(language or self._settings.language)
-        spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
-        if sum(spoken) * WINDOW_SAMPLES / RATE < self._settings.min_speech_seconds or not any(spoken):
+        if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
+        spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
         return await self._worker.run(self._transcribe, pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary))
 
     def _language(self, language: str | None) -> str | None:

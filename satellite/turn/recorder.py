@@ -1,7 +1,7 @@
 """Collects one voice command: its audio, the VAD's view of it, and when it is over."""
 
 from satellite.audio import BYTES_PER_SECOND
-from satellite.engines import Vad
+from satellite.engines import HYSTERESIS, Vad
 from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointState
 
@@ -32,6 +32,7 @@ class Recorder:
         self._stream = vad.stream()
         self._window_seconds = vad.window_seconds
         self._threshold = threshold
+        self._was_speech = False
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
         self._endpoint = endpoint
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
@@ -78,10 +79,17 @@ class Recorder:
         state = EndpointState.WAITING
         for probability in await self._stream.feed(pcm[:room]):
             self.speech.append(probability)
-            state = self._advance(probability >= self._threshold)
+            state = self._advance(self._is_speech(probability))
         if self.full:
             return EndpointState.ENDED
         return state if self._endpoint is None else self._endpoint.state
+
+    def _is_speech(self, probability: float) -> bool:
+        """Tell whether somebody speaks; what has just begun need not be as likely as a beginning to go on."""
+        begins = self._endpoint is not None and self._endpoint.state is EndpointState.WAITING
+        threshold = self._threshold - HYSTERESIS if begins and self._was_speech else self._threshold
+        self._was_speech = probability >= threshold
+        return self._was_speech
 
     def _advance(self, is_speech: bool) -> EndpointState:
         self.heard_speech = self.heard_speech or is_speech
