@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,27 @@ def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
     listener.close()
     listener.close()
     assert asyncio.run(listener.feed(bytes(BYTES_PER_SECOND))) == []
+
+
+def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
+    """What the engine still finds is nobody's business any more."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Sums):
+        def scores(self, pcm: bytes) -> Floats:
+            asked.set()
+            assert goes_on.wait(10)
+            return super().scores(pcm)
+
+    async def scenario() -> list[Detection]:
+        listener = Listener(Slow(), {"word": Trigger(-1, 1, 0)}, worker)
+        feeding = asyncio.create_task(listener.feed(bytes(2 * Sums.first_samples)))
+        await asyncio.to_thread(asked.wait, 10)
+        listener.close()
+        goes_on.set()
+        return await feeding
+
+    assert asyncio.run(scenario()) == []
 
 
 def text_files(directory: Path) -> dict[str, Files]:

@@ -135,6 +135,7 @@ class RemoteWakeStream:
         self._names = list(names)
         self._triggers = {name: Trigger(0.0, 1, refractory_seconds) for name in names}
         self._link: _Link | None = None
+        self._closed = False
         self._opened_at = float("-inf")
         self._changes = 0
         self._fed_seconds = 0.0
@@ -142,9 +143,13 @@ class RemoteWakeStream:
 
     async def open(self) -> None:
         """Connect to the first server that answers, and let it hear the last moments. Raises `WakeWordError`."""
-        self.close()
-        self._link = await self._hosts.first(self._connect)
-        self._hosts.hold(self._link.uri, 1)
+        self._let_go()
+        link = await self._hosts.first(self._connect)
+        if self._closed:
+            link.close()
+            return
+        self._link = link
+        self._hosts.hold(link.uri, 1)
         self._opened_at = asyncio.get_running_loop().time()
 
     async def feed(self, pcm: bytes) -> list[Detection]:
@@ -162,6 +167,8 @@ class RemoteWakeStream:
                 await self._news(link, min(patience, _MOST_PATIENCE_SECONDS))
             except (SatelliteError, ConnectionError) as error:
                 self._hosts.note(link.uri, str(error))
+        if self._closed:
+            return []
         detections = self._taken(link)
         if not detections and (link.failure or self._hosts.trouble_of(link.uri)):
             await self._change(link)
@@ -184,7 +191,11 @@ class RemoteWakeStream:
         return detections
 
     def close(self) -> None:
-        """Forget the stream."""
+        """Forget the stream; may be called twice, and while it is fed."""
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         link, self._link = self._link, None
         if link is not None:
             link.close()

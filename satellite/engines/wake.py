@@ -113,14 +113,15 @@ class Listener:
 
     async def feed(self, pcm: bytes) -> list[Detection]:
         """Return what `pcm` completes; less than a frame stays on the caller's thread. One call at a time."""
-        if self._scorer is None:
+        scorer = self._scorer
+        if scorer is None:
             return []
         self._rest += pcm
-        frames = self._whole_frames(self._scorer.hop_samples)
+        frames = self._whole_frames(scorer.hop_samples)
         if not frames:
             return []
-        scores = await self._worker.run(self._scorer.scores, frames)
-        return self._detections(scores, self._scorer.hop_samples)
+        scores = await self._worker.run(scorer.scores, frames)
+        return [] if self._scorer is None else self._detections(scores, scorer.hop_samples)
 
     async def end(self) -> list[Detection]:
         """Return nothing: `feed` has returned everything."""
