@@ -5,7 +5,7 @@ import concurrent.futures
 import logging
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from satellite.errors import STAGE_ERRORS, Stage, StageError
 
@@ -43,41 +43,48 @@ class Worker:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
-        def timed() -> R:
+        def settle(outcome: Any = None, failure: BaseException | None = None) -> None:
+            self._pending -= 1
+            if not answer.done():
+                answer.set_result((outcome, failure))
+
+        def tell(*told: Any) -> None:
+            # One way back to the loop a call: it costs as much as a small network does.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, *told)
+
+        def job() -> None:
             self.busy_since = time.monotonic()
             try:
-                return call(*args, **kwargs)
-            finally:
-                self.busy_since = None
-                self.completed += 1
+                told: tuple[Any, ...] = (call(*args, **kwargs),)
+            except BaseException as failure:  # noqa: BLE001  # it is raised where it is awaited
+                told = (None, failure)
+            self.busy_since = None
+            self.completed += 1
+            tell(*told)
 
         self._pending += 1
         try:
-            future = self._executor.submit(timed)
+            queued = self._executor.submit(job)
         except RuntimeError as refused:  # the executor was shut down
             self._pending -= 1
             raise error(f"{self.stage} is shutting down", kind="not-ready") from refused
-        future.add_done_callback(self._finished(asyncio.get_running_loop()))
+        queued.add_done_callback(lambda it: tell(None, asyncio.CancelledError()) if it.cancelled() else None)
         try:
-            return await asyncio.wrap_future(future)
-        except (StageError, asyncio.CancelledError):
+            outcome, failure = await answer
+        except asyncio.CancelledError:
+            queued.cancel()  # unless it has begun
             raise
-        except Exception as foreign:  # the engine seam: a library may raise anything
-            _LOGGER.debug("%s engine failed", self.stage, exc_info=True)
-            raise error(f"{self.stage} failed: {foreign}") from foreign
-
-    def _finished(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
-        """Count the call as done on the loop's thread, also when its caller has gone."""
-
-        def count() -> None:
-            self._pending -= 1
-
-        def callback(_: object) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(count)
-
-        return callback
+        if failure is None:
+            return cast(R, outcome)
+        if isinstance(failure, StageError) or not isinstance(failure, Exception):
+            raise failure
+        # The engine seam: a library may raise anything.
+        _LOGGER.debug("%s engine failed", self.stage, exc_info=failure)
+        raise error(f"{self.stage} failed: {failure}") from failure
 
     def close(self) -> None:
         """Let the running call end by itself and drop those waiting; may be called twice."""
