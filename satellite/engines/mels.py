@@ -5,10 +5,8 @@ into 32 bands and told in decibels, at most 80 below the loudest. Window and ban
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
 
-if TYPE_CHECKING:
-    import numpy as np
+from satellite.engines.wake import Floats
 
 BANDS = 32
 
@@ -18,8 +16,6 @@ _BINS = _FFT // 2 + 1
 _LEAST_POWER = 1e-10
 _RANGE_DB = 80.0
 _MOST_DIFFERENCE = 1e-5
-
-Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 
 
 class Mels:

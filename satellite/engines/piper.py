@@ -74,15 +74,19 @@ class PiperVoice:
 
     def feeds(self, text: str, settings: Tts, speaker_id: int | None) -> Iterator[Feed]:
         """Yield what the network is to say, sentence by sentence."""
-        scales = (
-            _given(settings.noise_scale, self.config.noise_scale),
-            _given(settings.length_scale, self.config.length_scale),
-            _given(settings.noise_w_scale, self.config.noise_w_scale),
-        )
+        scales = self.scales(settings)
         speaker = _given(speaker_id, self.config.default_speaker_id)
         for phonemes in self._piper.phonemize(text):
             if phonemes:
                 yield self._feed(self._piper.phonemes_to_ids(phonemes), scales, speaker)
+
+    def scales(self, settings: Tts) -> tuple[float, float, float]:
+        """Return what scales noise, length and the noise of length: as configured, else as the voice has it."""
+        return (
+            _given(settings.noise_scale, self.config.noise_scale),
+            _given(settings.length_scale, self.config.length_scale),
+            _given(settings.noise_w_scale, self.config.noise_w_scale),
+        )
 
     def windows(self, feed: Feed, timeline: Timeline) -> Iterator[Samples]:
         """Yield the sound of a sentence, each window before the listener of `timeline` has heard the one before.

@@ -63,13 +63,7 @@ class PiperSpeaker:
 
     def measured_gain(self) -> float:
         """Return the gain that suits the voice; blocking."""
-        settings = self._settings
-        circumstances = {
-            "speaker": self._speaker_id,
-            "noise_scale": settings.noise_scale,
-            "length_scale": settings.length_scale,
-            "noise_w_scale": settings.noise_w_scale,
-        }
+        circumstances = {"speaker": self._speaker_id, "scales": list(self._piper.scales(self._settings))}
         peak = self._piper.remembered.get("peak", circumstances, self._measured_peak)
         return _PEAK / peak * self._settings.volume if peak > _SILENT else self._settings.volume
 
