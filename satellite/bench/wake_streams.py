@@ -13,6 +13,7 @@ from pathlib import Path
 from satellite.audio import BYTES_PER_SECOND
 from satellite.bench.wake import FRAME_SECONDS
 from satellite.config import Wake
+from satellite.engines import WakeStream
 from satellite.engines.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
@@ -32,11 +33,13 @@ async def heard(models: Path, pcm: bytes, streams: int, frames: int) -> tuple[fl
         windows = [pcm[at : at + _FRAME_BYTES] for at in whole]
         for stream in listening:
             await stream.feed(windows[0])
-        began, detections = time.process_time(), 0
-        for number in range(frames):
-            for stream in listening:
-                detections += len(await stream.feed(windows[number % len(windows)]))
-        return time.process_time() - began, detections
+
+        async def listened(stream: WakeStream) -> int:
+            return sum([len(await stream.feed(windows[number % len(windows)])) for number in range(frames)])
+
+        began = time.process_time()
+        detections = await asyncio.gather(*map(listened, listening))
+        return time.process_time() - began, sum(detections)
     finally:
         worker.close()
 

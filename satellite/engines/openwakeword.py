@@ -38,6 +38,7 @@ _WINDOW = 1760  # samples that the mel spectrogram of a frame sees
 _MELS_A_FRAME = 8
 _MELS_EMBEDDED = 76  # mel frames that one embedding depends on
 _LAG = 4  # mel frames by which the reference's embeddings trail its mel frames
+_PAST = 2  # frames of its input that each layer remembers
 _EMBEDDING = 96  # features
 _MAX_WINDOWS = 128  # embeddings a classifier may look back on: 10 s
 
@@ -191,10 +192,9 @@ class _Features:
 
     def embedding(self, mels: Floats, states: States) -> tuple[Floats, States]:
         """Return the embedding after 8 further mel frames, and the states for the next 8."""
-        embedding, *joined = self._embedding.run(mels[None, :, :, None], *states)
-        return embedding[0, 0, 0], [
-            frames[:, -state.shape[1] :].copy() for frames, state in zip(joined, states, strict=True)
-        ]
+        views = self._embedding.peek(mels[None, :, :, None], *states)
+        embedding: Floats = next(views)[0, 0, 0].copy()
+        return embedding, [view[:, -_PAST:].copy() for view in views]
 
 
 def _streaming(content: bytes) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
@@ -263,13 +263,19 @@ class Network:
         self._interpreter.allocate_tensors()
         self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
         self.results = [_tensor(details) for details in self._interpreter.get_output_details()]
+        self._views = [self._interpreter.tensor(result.index) for result in self.results]
 
     def run(self, *values: Array) -> list[Array]:
         """Return all outputs for `values`, one array an input."""
+        return [view.copy() for view in self.peek(*values)]
+
+    def peek(self, *values: Array) -> Iterator[Array]:
+        """Yield the same outputs where they lie in the network, which must not run again while one of them is held."""
         for source, value in zip(self.sources, values, strict=True):
             self._interpreter.set_tensor(source.index, value)
         self._interpreter.invoke()
-        return [self._interpreter.get_tensor(result.index) for result in self.results]
+        for view in self._views:
+            yield view()
 
 
 def _tensor(details: Mapping[str, Any]) -> Tensor:

@@ -3,20 +3,26 @@
 import asyncio
 import concurrent.futures
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 from satellite.errors import STAGE_ERRORS, Stage, StageError
 
 _LOGGER = logging.getLogger(__name__)
 
+_TOGETHER_SECONDS = 0.002
+"""How long a result may wait for the next: to wake the loop for each costs as much as a small network does."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Worker:
-    """Runs blocking calls of one engine in one thread, first come first served.
+    """Runs blocking calls of one engine in one thread, first come first served; for one event loop at a time.
 
     `queue_size` calls may wait; a further one fails at once with `<stage>-busy`. A call whose caller was
     cancelled before it began never runs; one that is running ends by itself and its result is dropped.
@@ -25,8 +31,14 @@ class Worker:
     def __init__(self, stage: Stage, *, name: str | None = None, queue_size: int = 16) -> None:
         self.stage = stage
         self._queue_size = queue_size
-        self._pending = 0
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=name or stage.value)
+        self._lock = threading.Lock()
+        self._waiting: deque[_Call] = deque()
+        self._works = False  # whether the thread has a reason to look at what waits
+        self._done: deque[_Call] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = False  # whether the loop is about to look at what is done
+        self._pending = 0
         self.busy_since: float | None = None
         """When the running call began (`time.monotonic()`), for whoever watches for a wedged engine."""
 
@@ -44,39 +56,17 @@ class Worker:
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-
-        def settle(outcome: Any = None, failure: BaseException | None = None) -> None:
-            self._pending -= 1
-            if not answer.done():
-                answer.set_result((outcome, failure))
-
-        def tell(*told: Any) -> None:
-            # One way back to the loop a call: it costs as much as a small network does.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, *told)
-
-        def job() -> None:
-            self.busy_since = time.monotonic()
-            try:
-                told: tuple[Any, ...] = (call(*args, **kwargs),)
-            except BaseException as failure:  # noqa: BLE001  # it is raised where it is awaited
-                told = (None, failure)
-            self.busy_since = None
-            self.completed += 1
-            tell(*told)
-
-        self._pending += 1
+        if self._loop is not loop:
+            self._loop, self._told = loop, False
+        queued = _Call(partial(call, *args, **kwargs), loop.create_future())
         try:
-            queued = self._executor.submit(job)
+            self._enqueue(queued)
         except RuntimeError as refused:  # the executor was shut down
-            self._pending -= 1
             raise error(f"{self.stage} is shutting down", kind="not-ready") from refused
-        queued.add_done_callback(lambda it: tell(None, asyncio.CancelledError()) if it.cancelled() else None)
         try:
-            outcome, failure = await answer
+            outcome, failure = await queued.answer
         except asyncio.CancelledError:
-            queued.cancel()  # unless it has begun
+            self._withdraw(queued)
             raise
         if failure is None:
             return cast(R, outcome)
@@ -89,3 +79,72 @@ class Worker:
     def close(self) -> None:
         """Let the running call end by itself and drop those waiting; may be called twice."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for call in self._waiting:
+                call.failure = asyncio.CancelledError()
+            self._done += self._waiting
+            self._waiting.clear()
+        self._tell()
+
+    def _enqueue(self, call: "_Call") -> None:
+        with self._lock:
+            if not self._works:
+                self._executor.submit(self._work)
+                self._works = True
+            self._waiting.append(call)
+        self._pending += 1
+
+    def _withdraw(self, call: "_Call") -> None:
+        """Take a call back, unless it has begun."""
+        with self._lock:
+            if call not in self._waiting:
+                return
+            self._waiting.remove(call)
+        self._pending -= 1
+
+    # In the engine's thread.
+
+    def _work(self) -> None:
+        told_at = time.monotonic()
+        while (call := self._next()) is not None:
+            self.busy_since = time.monotonic()
+            try:
+                call.outcome = call.work()
+            except BaseException as failure:  # noqa: BLE001  # it is raised where it is awaited
+                call.failure = failure
+            self.busy_since = None
+            self.completed += 1
+            self._done.append(call)
+            if not self._waiting or time.monotonic() - told_at >= _TOGETHER_SECONDS:
+                self._tell()
+                told_at = time.monotonic()
+
+    def _next(self) -> "_Call | None":
+        with self._lock:
+            self._works = bool(self._waiting)
+            return self._waiting.popleft() if self._waiting else None
+
+    def _tell(self) -> None:
+        if self._done and not self._told and self._loop is not None and not self._loop.is_closed():
+            self._told = True
+            self._loop.call_soon_threadsafe(self._answer)
+
+    # In the loop's.
+
+    def _answer(self) -> None:
+        self._told = False  # first: what is done from now on tells again
+        while self._done:
+            call = self._done.popleft()
+            self._pending -= 1
+            if not call.answer.done():
+                call.answer.set_result((call.outcome, call.failure))
+
+
+class _Call:
+    """What is to be run, and what it came to."""
+
+    def __init__(self, work: Callable[[], Any], answer: "asyncio.Future[tuple[Any, BaseException | None]]") -> None:
+        self.work = work
+        self.answer = answer
+        self.outcome: Any = None
+        self.failure: BaseException | None = None
