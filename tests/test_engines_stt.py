@@ -11,7 +11,7 @@ import pytest
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.config import Stt
 from satellite.engines import Transcription
-from satellite.engines.stt import WhisperTranscriber, _loop_at, _segments, _text
+from satellite.engines.stt import WhisperTranscriber, _echoes, _loop_at, _segments, _text
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
@@ -179,6 +179,19 @@ def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> Non
 
 
 @pytest.mark.models
+def test_two_sentences_are_heard_once(models_directory: Path) -> None:
+    """In a short window tiny.en says the last one, or both, again: over the full one it does not."""
+    pcm = b"".join(
+        read_wav(DATA / "commands" / f"{name}.wav") for name in ("set_a_timer_for_1_hour", "set_lights_to_red")
+    )
+    ears = Ears(models_directory, Stt(threads=2))
+    said = words(ears.hear(pcm).text)
+    assert said == words("set a timer for one hour set lights to red")
+    assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 1}
+    ears.worker.close()
+
+
+@pytest.mark.models
 def test_beam_search_works(models_directory: Path) -> None:
     """A wider beam gives the same words on a clear command."""
     ears = Ears(models_directory, Stt(threads=2, beam_size=5, compute_type="float32"))
@@ -223,6 +236,22 @@ def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
 def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
     """Four times the same phrase in a row is a loop; a list or a refrain is not."""
     assert _loop_at(text.split()) == loop
+
+
+@pytest.mark.parametrize(
+    ("text", "echoes"),
+    [
+        ("Set lights to red. Set lights to red.", True),
+        ("Set a timer. Open the blinds in the office. Open the blinds in the office. Open the", True),
+        ("turn on turn on the light", False),
+        ("no no no no", False),
+        ("turn on the lights in the kitchen and turn on the lights", False),
+        ("", False),
+    ],
+)
+def test_echoes_are_recognised(text: str, echoes: bool) -> None:
+    """Three words or more twice in a row; a stutter is none, nor is what comes again later."""
+    assert _echoes(text.split()) is echoes
 
 
 @pytest.mark.models

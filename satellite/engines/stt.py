@@ -54,6 +54,9 @@ _VOCABULARY_TOKENS = 200
 _COMPRESSION_LIMIT = 2.4
 """zlib ratio above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
 
+_ECHO_WORDS = 3
+"""Words that come twice in a row are an echo: in short windows tiny.en says the last of two sentences again."""
+
 _BEFORE_SPEECH_SECONDS = 0.5
 """Audio kept before what the VAD calls speech: soft beginnings lie outside it. Behind it, `AFTER_SPEECH_SECONDS`."""
 
@@ -74,10 +77,10 @@ class _Decoded:
 
     @property
     def repetitive(self) -> bool:
-        """True for the loops that Whisper falls into when it does not see the end of the speech."""
-        raw = self.text.encode()
+        """True for what Whisper falls into when it does not see the end of the speech: loops, a sentence once more."""
+        raw, words = self.text.encode(), self.text.split()
         compression = len(raw) / len(zlib.compress(raw))
-        return self.capped or compression > _COMPRESSION_LIMIT or _loop_at(self.text.split()) is not None
+        return self.capped or compression > _COMPRESSION_LIMIT or _loop_at(words) is not None or _echoes(words)
 
     @property
     def said_once(self) -> str:
@@ -365,9 +368,23 @@ def _widest_gap(windows: Sequence[int], following: int) -> int:
     return (before + after + 1) // 2
 
 
+def _folded(words: Sequence[str]) -> list[str]:
+    return [word.lower().strip(".,!?") for word in words]
+
+
+def _echoes(words: Sequence[str]) -> bool:
+    """Return whether some words, three at least, come twice in direct succession: people seldom say so."""
+    folded = _folded(words)
+    return any(
+        folded[start : start + size] == folded[start + size : start + 2 * size]
+        for start in range(len(folded))
+        for size in range(_ECHO_WORDS, (len(folded) - start) // 2 + 1)
+    )
+
+
 def _loop_at(words: Sequence[str]) -> tuple[int, int] | None:
     """Return where a phrase begins that comes four times or more in direct succession, and its one to four words."""
-    folded = [word.lower().strip(".,!?") for word in words]
+    folded = _folded(words)
     for start in range(len(folded)):
         for size in range(1, 5):
             phrase = folded[start : start + size]
