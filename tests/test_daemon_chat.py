@@ -387,7 +387,9 @@ def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
             await lonely.until("warm")
             await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Capital of France?"))
             events = await client.until("audio-stop")
-            assert types(events) == ["handled", "audio-start", "audio-chunk", "audio-stop"]
+            assert "handled" in types(events)  # before or behind the beginning of the sound
+            sounds = [step for step in types(events) if step != "handled"]
+            assert sounds == ["audio-start", "audio-chunk", "audio-stop"]
             assert is_the_same(sound(events), await spoken(lonely, "Paris is the capital of France."))
 
     run(scenario())

@@ -80,6 +80,55 @@ def test_any_text_is_cut_without_a_failure(text: str) -> None:
         assert any(character.isalnum() for character in piece)
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "first"),
+    [
+        (
+            "en_US",
+            "The river is a long way from the town that you have asked for.",
+            "The river is a long way from the town,",
+        ),
+        ("en", "It is warm and dry today, so take a hat with you.", "It is warm and dry today,"),
+        ("en-GB", "A cat sat on the mat. It was fat and old.", "A cat sat on the mat."),
+        (
+            "en",
+            "A sentence in which there is no word like those at all",
+            "A sentence in which there is no word like those at all",
+        ),
+        (
+            "fr_FR",
+            "La bibliothèque de la ville est ouverte et vous attend.",
+            "La bibliothèque de la ville est ouverte,",
+        ),
+        ("de", "Die Bibliothek der Stadt ist heute offen und wartet.", "Die Bibliothek der Stadt ist heute offen,"),
+        (
+            "xx",
+            "The river is a long way from the town that you know.",
+            "The river is a long way from the town that you know.",
+        ),
+        (
+            None,
+            "The river is a long way from the town that you know.",
+            "The river is a long way from the town that you know.",
+        ),
+    ],
+)
+def test_a_long_first_piece_ends_where_people_breathe(language: str | None, text: str, first: str) -> None:
+    """Where it comes word by word and has no punctuation; the voice stays up there."""
+    splitter = ClauseSplitter(language)
+    words = [piece for word in text.split(" ") for piece in splitter.feed(f"{word} ")]
+    spoken = [*words, *splitter.flush()]
+    assert spoken[0] == first
+    assert " ".join(spoken).replace(",", "") == text.replace(",", "")
+
+
+def test_a_text_that_is_all_there_is_cut_at_punctuation_only() -> None:
+    """Nobody waits for the rest of it."""
+    text = "The river is a long way from the town that you have asked for."
+    splitter = ClauseSplitter("en")
+    assert [*splitter.feed(text), *splitter.flush()] == [text]
+
+
 def test_a_sentence_without_end_is_cut() -> None:
     """A thousand words without punctuation come in pieces that are quick to synthesise."""
     found = list(pieces("word " * 1000))
@@ -88,12 +137,19 @@ def test_a_sentence_without_end_is_cut() -> None:
 
 
 def test_a_first_piece_leaves_before_its_sentence_is_complete() -> None:
-    """The first clause is handed out as soon as the text goes on behind its comma."""
+    """The first clause is handed out with its comma, before anybody knows what follows."""
     splitter = ClauseSplitter()
-    assert list(splitter.feed("The weather today,")) == []
-    assert list(splitter.feed(" as")) == ["The weather today,"]
-    assert list(splitter.feed(" I said, is fine")) == []
+    assert list(splitter.feed("The weather today")) == []
+    assert list(splitter.feed(",")) == ["The weather today,"]
+    assert list(splitter.feed(" as I said, is fine")) == []
     assert list(splitter.flush()) == ["as I said, is fine"]
+
+
+@pytest.mark.parametrize("begun", ["It is exactly 3.", "That is what Mrs.", "They live in the U.", "It cost 1,", "Oh,"])
+def test_what_may_go_on_is_waited_for(begun: str) -> None:
+    """A number, an abbreviation, too short a clause: none ends before what follows is known."""
+    splitter = ClauseSplitter()
+    assert list(splitter.feed(begun)) == []
 
 
 @pytest.mark.parametrize(

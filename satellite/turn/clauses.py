@@ -1,7 +1,8 @@
 """Text as it streams in -> pieces fit to be spoken: early first piece, whole sentences after, no markup read aloud.
 
 The first piece ends at the first punctuation after ten letters or digits, so that sound starts before the sentence
-is complete; later pieces are whole sentences, because every cut costs intonation.
+is complete; a long one without any, that is still being made, ends before a word such as "that" or "because", where
+people breathe as well. Later pieces are whole sentences, because every cut costs intonation.
 """
 
 import re
@@ -9,11 +10,29 @@ import unicodedata
 from collections.abc import Iterator
 
 _FIRST_PIECE_LETTERS = 10
+_LONG_FIRST_PIECE_LETTERS = 24
 _LONGEST_PIECE = 240
 """Characters after which a sentence is cut at a comma or a space, so that no piece takes long to synthesise."""
 
 _SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*(?=\s)|[。！？]["'”’）]*|\n+""")
 _CLAUSE_END = re.compile(r"""[,;:.!?…]+["'”’)\]]*(?=\s)|[。！？，；：、]|\s[–—-]+(?=\s)|\n+""")
+_CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[.!?]|(?<=[^\W\d_]{2})[,;:])$")
+"""What ends the first piece though nobody knows yet what follows: behind a word it is hardly ever a decimal's point."""
+
+_JOINTS = {
+    language: re.compile(rf"\s+(?=(?:{words})\s)")
+    for language, words in {
+        "de": "und|oder|sondern",
+        "en": "and|or|but|that|which|who|because|so|if|when|while|where|until|unless|although|though",
+        "es": "y|o|pero|que|porque|cuando|si|donde|para",
+        "fr": "et|ou|mais|que|qui|parce|car|donc|quand|si|où|pour",
+        "it": "e|o|ma|che|perché|quando|se|dove|per",
+        "nl": "en|of|maar|dat|die|omdat|als|want",
+        "pt": "e|ou|mas|que|porque|quando|se|onde|para",
+    }.items()
+}
+"""Where a clause begins without punctuation, by language; German has a comma before all others."""
+
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|approx|M|Mme|Bd|z\.B|bzw|ca)|\b[A-Z]|^\s*\d+)\.$"
 )
@@ -78,24 +97,30 @@ def _spoken(character: str) -> str:
 class ClauseSplitter:
     """Collects text deltas and hands out pieces that can be synthesised one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str | None = None) -> None:
+        """`language` of the voice, such as `en_US`."""
+        self._joint = _JOINTS.get(re.split("[-_]", language or "")[0].lower())
         self._text = ""
         self._first = True
-        self._in_code = False
+        self._deltas = 0
 
     def feed(self, delta: str) -> Iterator[str]:
         """Yield the speakable pieces that `delta` completes."""
         self._text += delta
+        self._deltas += 1
         while (end := self._piece_end()) is not None:
             piece, self._text = self._text[:end], self._text[end:]
             yield from self._emit(piece)
+        if (end := self._joint_end()) is not None:
+            piece, self._text = self._text[:end], self._text[end:]
+            yield from self._emit(f"{piece},")  # for the voice to stay up
 
     def flush(self) -> Iterator[str]:
         """Yield what is left; the text is over."""
         rest, self._text = self._text, ""
-        self._in_code = False
         yield from self._emit(rest)
         self._first = True
+        self._deltas = 0
 
     def _emit(self, piece: str) -> Iterator[str]:
         spoken = speakable(piece)
@@ -110,13 +135,20 @@ class ClauseSplitter:
             if fence == 0:
                 return closing + 3 if closing >= 0 else None
             return fence
-        pattern = _CLAUSE_END if self._first else _SENTENCE_END
-        for match in pattern.finditer(self._text):
-            if self._is_end(match):
-                return match.end()
+        for pattern in (_CLAUSE_END, _CLAUSE_END_AT_ONCE) if self._first else (_SENTENCE_END,):
+            for match in pattern.finditer(self._text):
+                if self._is_end(match):
+                    return match.end()
         if len(self._text) > _LONGEST_PIECE:
             return _cut(self._text)
         return None
+
+    def _joint_end(self) -> int | None:
+        """Return where a first piece without punctuation ends, if the text is long by now and comes bit by bit."""
+        if self._joint is None or not self._first or self._deltas < 2 or "```" in self._text:
+            return None
+        ends = (match.start() for match in self._joint.finditer(self._text))
+        return next((end for end in ends if _letters(self._text[:end]) >= _LONG_FIRST_PIECE_LETTERS), None)
 
     def _is_end(self, match: re.Match[str]) -> bool:
         piece = self._text[: match.end()]
@@ -127,7 +159,11 @@ class ClauseSplitter:
         if not self._first or match.end() > _LONGEST_PIECE:
             return True
         ends_sentence = match[0][0] in ".!?…。！？\n"
-        return ends_sentence or sum(character.isalnum() for character in piece) >= _FIRST_PIECE_LETTERS
+        return ends_sentence or _letters(piece) >= _FIRST_PIECE_LETTERS
+
+
+def _letters(text: str) -> int:
+    return sum(character.isalnum() for character in text)
 
 
 def _cut(text: str) -> int:

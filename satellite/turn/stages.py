@@ -208,7 +208,7 @@ class Stages:
 
         A last sentence without an end is not spoken if the chat model broke off, nor, if others were, if it was cut.
         """
-        splitter = ClauseSplitter()
+        splitter = ClauseSplitter(next(iter(speaker.voice.languages), None))
         spoke = False
         broke: ChatError | None = None
         try:
