@@ -184,7 +184,7 @@ class Endpoint(Settings):
     least_silence_seconds: float = Field(0.5, ge=0.1, le=5)
     """Silence that ends a command of more than a second whose words are not known yet, seconds."""
 
-    sentence_silence_seconds: float = Field(0.8, ge=0.1, le=5)
+    sentence_silence_seconds: float = Field(0.9, ge=0.1, le=5)
     """Silence that ends a sentence which may go on, such as "turn on the lights" with "in the kitchen", seconds."""
 
     complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)

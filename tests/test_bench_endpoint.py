@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,27 @@ def clip(*parts: tuple[float, float]) -> Clip:
     return Clip("clip", "two words", np.concatenate([noise(*part) for part in parts]).tobytes())
 
 
+SPEECH, SILENCE = (1.0, False), (0.1, False)
 TWO_WORDS = clip((0.3, QUIET), (0.6, LOUD), (0.05, QUIET), (0.6, LOUD), (0.4, QUIET))
 FOUR_WORDS = clip((0.3, QUIET), *((0.4, LOUD), (0.05, QUIET)) * 4, (0.4, QUIET))
+
+
+class Marked:
+    """Knows where the words of a clip begin and end."""
+
+    def __init__(self, *words: tuple[float, float], starts: Sequence[float] = ()) -> None:
+        self._words = words
+        self._starts = starts or [start for start, _ in words]
+
+    def starts(self, _pcm: bytes) -> Sequence[float]:
+        """Return where words are said to begin."""
+        return self._starts
+
+    def said(self, pcm: bytes) -> Sequence[str]:
+        """Return the words; of one that is cut another one is heard."""
+        seconds = len(pcm) / BYTES_PER_SECOND
+        begun = [(number, end) for number, (start, end) in enumerate(self._words) if start < seconds]
+        return [f"word {number}" if end < seconds + 0.01 else f"half of {number}" for number, end in begun]
 
 
 def test_speech_is_what_stands_out_of_the_room() -> None:
@@ -48,7 +68,7 @@ def test_speech_is_what_stands_out_of_the_room() -> None:
 
 def test_a_pause_is_put_between_two_words() -> None:
     """The speech ends later by as much, the rest of the recording is untouched, and the pause sounds like the room."""
-    found = spliced(TWO_WORDS, lambda _: [0.3, 0.9], np.random.default_rng(1))
+    found = spliced(TWO_WORDS, Marked((0.3, 0.9), (0.95, 1.55)), np.random.default_rng(1))
     assert [one.pauses_ms for one in found] == [(), (300,), (500,), (800,)]
     plain = np.frombuffer(TWO_WORDS.pcm, np.int16)
     for one in found:
@@ -63,10 +83,19 @@ def test_a_pause_is_put_between_two_words() -> None:
 
 def test_two_pauses_stand_between_different_words() -> None:
     """And a clip of one word has no place for any."""
-    found = spliced(FOUR_WORDS, lambda _: [0.3, 0.72, 1.17, 1.62], np.random.default_rng(1))
+    found = spliced(FOUR_WORDS, Marked((0.3, 0.7), (0.75, 1.15), (1.2, 1.6), (1.65, 2.05)), np.random.default_rng(1))
     assert found[-1].pauses_ms == (500, 500)
     assert found[-1].speech_end_seconds == pytest.approx(found[0].speech_end_seconds + 1.0)
-    assert [one.pauses_ms for one in spliced(TWO_WORDS, lambda _: [0.3], np.random.default_rng(1))] == [()]
+    assert [one.pauses_ms for one in spliced(TWO_WORDS, Marked((0.3, 1.55)), np.random.default_rng(1))] == [()]
+
+
+def test_no_pause_is_put_into_a_word() -> None:
+    """Even where a word is said to begin amid another, and it is quiet there."""
+    words = Marked((0.3, 0.7), (0.75, 2.05), starts=(0.3, 0.75, 1.2))
+    for one in spliced(FOUR_WORDS, words, np.random.default_rng(1))[1:]:
+        before, paused = (np.frombuffer(one.pcm, np.int16)[int(at * RATE) :][: RATE // 5] for at in (0.5, 0.75))
+        assert np.abs(before).max() > LOUD
+        assert np.abs(paused).max() < 8 * QUIET
 
 
 def test_room_tone_is_as_loud_as_the_quietest_part() -> None:
@@ -132,9 +161,9 @@ def test_home_assistant_waits_fifteen_seconds_at_most() -> None:
 def test_our_own_end_is_the_state_machines() -> None:
     """Windows are fed until it ends; nobody speaking is no end."""
     settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
-    assert ends_at(Endpoint(settings), Heard(0.1, [1.0] * 10 + [0.1] * 20, {})) == pytest.approx(1.5)
-    assert ends_at(Endpoint(settings), Heard(0.1, [0.1] * 90, {})) is None
-    assert ends_at(Endpoint(settings), Heard(0.1, [1.0] * 10, {})) is None
+    assert ends_at(Endpoint(settings), Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {})) == pytest.approx(1.5)
+    assert ends_at(Endpoint(settings), Heard(0.1, [SILENCE] * 90, {})) is None
+    assert ends_at(Endpoint(settings), Heard(0.1, [SPEECH] * 10, {})) is None
 
 
 @pytest.mark.parametrize(("late", "ended"), [(0.0, 1.2), (0.15, 1.4), (0.35, 1.6)])
@@ -142,9 +171,9 @@ def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> N
     """Those of a pause that has proven not to be the end do not count."""
     settings = EndpointSettings(silence_seconds=0.6, least_silence_seconds=0.6, complete_silence_seconds=0.2)
     words = {11: Completeness.COMPLETE}
-    heard = Heard(0.1, [1.0] * 10 + [0.1] * 20, words, late)
+    heard = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, words, late)
     assert ends_at(Endpoint(settings), heard) == pytest.approx(ended)
-    interrupted = Heard(0.1, [1.0] * 10 + [0.1] * 2 + [1.0] * 8 + [0.1] * 20, words, 0.25)
+    interrupted = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 2 + [SPEECH] * 8 + [SILENCE] * 20, words, 0.25)
     assert ends_at(Endpoint(settings), interrupted) == pytest.approx(2.6)
 
 

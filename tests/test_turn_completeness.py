@@ -18,6 +18,10 @@ COMPLETE = [
     "What's the outdoor temperature?",
     "What's the weather like in Paris?",
     "What is the capital of France?",
+    "What time is it?",
+    "Nevermind.",
+    "Never mind",
+    "Set a timer for five and a half minutes.",
 ]
 SENTENCES = [
     "Turn on the lights.",
@@ -61,6 +65,8 @@ def test_english(text: str, expected: Completeness) -> None:
     [
         ("Allume la lumière dans la cuisine.", "fr", Completeness.COMPLETE),
         ("Allume la lumière.", "fr", Completeness.SENTENCE),
+        ("Laisse tomber.", "fr", Completeness.COMPLETE),
+        ("Wie spät ist es?", "de", Completeness.COMPLETE),
         ("Allume la", "fr", Completeness.INCOMPLETE),
         ("Mets un minuteur de 5", "fr", Completeness.INCOMPLETE),
         ("Mach das Licht in der Küche an.", "de", Completeness.COMPLETE),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 
 WINDOW = 0.032
@@ -86,6 +87,27 @@ def test_a_pause_does_not_end_it() -> None:
     feed(endpoint, 0.5, False)
     feed(endpoint, 0.1, True)
     assert feed(endpoint, 0.5, False) is EndpointState.SPEAKING
+
+
+def test_speech_that_fades_is_silence_that_ends_nothing() -> None:
+    """The silence counts from there, and what the words say holds; but the end waits until the VAD hears none."""
+    endpoint = Endpoint(EndpointSettings(complete_silence_seconds=0.3))
+    feed(endpoint, 1.0, True)
+    for _ in range(12):
+        assert endpoint.feed(WINDOW, True, fades=True) is EndpointState.SPEAKING
+        assert endpoint.pauses
+        assert endpoint.last_speech_at == pytest.approx(0.992)
+        endpoint.note(Completeness.COMPLETE)
+    assert endpoint.feed(WINDOW, False) is EndpointState.ENDED
+
+
+def test_who_has_not_begun_cannot_fade() -> None:
+    """A soft word begins a command like any other."""
+    endpoint = Endpoint(EndpointSettings())
+    for _ in range(3):
+        endpoint.feed(WINDOW, True, fades=True)
+    assert endpoint.state is EndpointState.SPEAKING
+    assert not endpoint.pauses
 
 
 def test_nobody_speaks() -> None:

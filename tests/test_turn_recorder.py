@@ -29,7 +29,7 @@ class LoudnessVad:
 
 def sound(windows: int, level: int) -> bytes:
     """Return sound of so many windows."""
-    return np.full(windows * WINDOW_SAMPLES, level, np.int16).tobytes()
+    return np.resize(np.array([level, -level], np.int16), windows * WINDOW_SAMPLES).tobytes()
 
 
 def speech(windows: int) -> bytes:
@@ -98,6 +98,51 @@ def test_a_recording_is_never_longer_than_its_limit() -> None:
     assert asyncio.run(recorder.feed(speech(60))) is EndpointState.ENDED
     assert recorder.full
     assert bytes(recorder.pcm) == speech(32)
+
+
+class SlowVad(LoudnessVad):
+    """Goes on hearing speech for some windows behind it."""
+
+    def __init__(self, windows: int) -> None:
+        self._windows = self._left = windows
+
+    async def feed(self, pcm: bytes) -> list[float]:
+        """Return 1 for each loud window and so many more."""
+        heard = []
+        for loud in await super().feed(pcm):
+            self._left = self._windows if loud else self._left - 1
+            heard.append(float(self._left >= 0))
+        return heard
+
+
+@pytest.mark.parametrize("slow", [0, 2, 5, 12])
+def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
+    """And nothing in it is taken for more speech, except where the VAD hears some for longer than VADs do."""
+    recorder = Recorder(SlowVad(slow), threshold=0.5, max_seconds=15, endpoint=Endpoint(EndpointSettings()))
+    window = 2 * WINDOW_SAMPLES
+
+    async def record(pcm: bytes) -> list[tuple[bool, float]]:
+        seen = []
+        for at in range(0, len(pcm), window):
+            await recorder.feed(pcm[at : at + window])
+            seen.append((recorder.pauses, recorder.last_speech_at))
+        return seen
+
+    async def scenario() -> None:
+        pauses, spoken_until = (await record(silence(20) + speech(30)))[-1]
+        assert not pauses
+        assert spoken_until == pytest.approx(50 * LoudnessVad.window_seconds)
+        after = await record(silence(5))
+        assert all(pauses for pauses, _ in after[1:])
+        assert {at for _, at in after[1:]} == {after[0][1]}
+        if slow == 12:
+            await record(silence(4))
+            assert recorder.last_speech_at > after[0][1] + 0.2
+        pauses, spoken_until = (await record(speech(1)))[-1]
+        assert not pauses
+        assert spoken_until > after[0][1]
+
+    asyncio.run(scenario())
 
 
 class UnsureVad(LoudnessVad):

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from satellite.audio import RATE, to_float
+from satellite.audio import BYTES_PER_SECOND, RATE
 from satellite.bench import microvad
 from satellite.bench.corpus import Corpus
-from satellite.bench.splicing import Spliced, WordStarts, spliced
+from satellite.bench.splicing import Spliced, Words, spliced
 from satellite.bench.stats import Summary, summarise
 from satellite.commands.grammar import Grammar
 from satellite.config import Endpoint as EndpointConfig
@@ -26,10 +26,11 @@ from satellite.config import Stt
 from satellite.engines.stt import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
-from satellite.errors import SatelliteError, Stage
+from satellite.errors import Stage
 from satellite.models.spec import ModelSpec
 from satellite.turn.completeness import Completeness, completeness
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.turn.quiet import Quiet
 
 OURS = "satellite"
 
@@ -52,7 +53,9 @@ class Heard:
     """What the VAD hears in a recording, and what the words are worth at each pause."""
 
     window_seconds: float
-    speech: Sequence[float]
+    windows: Sequence[tuple[float, bool]]
+    """The probability of speech in each, and whether it has just become quiet by loudness."""
+
     words: Mapping[int, Completeness]
     """By the window at which the pause was taken for the end."""
 
@@ -148,7 +151,7 @@ def label(pauses_ms: Sequence[int]) -> str:
 
 async def measure(
     corpus: Corpus,
-    word_starts: WordStarts,
+    words: Words,
     understand: Understand,
     rival: Path | None,
     *,
@@ -159,7 +162,7 @@ async def measure(
     recordings: list[Spliced] = []
     for number, clip in enumerate(corpus.clips, 1):
         on_progress(f"words of {number} of {len(corpus.clips)} clips")
-        recordings += await asyncio.to_thread(spliced, clip, word_starts, chance)
+        recordings += await asyncio.to_thread(spliced, clip, words, chance)
     ours = await _heard(recordings, understand, on_progress)
     result = EndpointResult(corpus.name, len(corpus.clips))
     default = EndpointSettings(**EndpointConfig().model_dump())
@@ -197,26 +200,36 @@ async def _heard(
             on_progress(f"words at pauses, {number} of {len(recordings)} recordings")
             speech = await vad.stream().feed(one.pcm)
             words: dict[int, Completeness] = {}
-            for window in _pauses(vad.window_seconds, speech):
+            windows = list(zip(speech, _quiet(one.pcm, vad.window_seconds, len(speech)), strict=True))
+            for window in _pauses(vad.window_seconds, windows):
                 began = time.monotonic()
                 pcm = one.pcm[: 2 * int((window + 1) * vad.window_seconds * RATE)]
                 words[window] = await understand(pcm, speech[: window + 1])
                 took.append(time.monotonic() - began)
-            heard.append(Heard(vad.window_seconds, speech, words))
+            heard.append(Heard(vad.window_seconds, windows, words))
     finally:
         worker.close()
     return [replace(one, words_seconds=median(took) if took else 0.0) for one in heard]
 
 
-def _pauses(window_seconds: float, speech: Sequence[float]) -> list[int]:
+def _quiet(pcm: bytes, window_seconds: float, windows: int) -> list[bool]:
+    quiet, size = Quiet(), int(window_seconds * BYTES_PER_SECOND)
+    found: list[bool] = []
+    for window in range(windows):
+        quiet.feed(pcm[window * size :][:size])
+        found.append(quiet.has_begun)
+    return found
+
+
+def _pauses(window_seconds: float, windows: Sequence[tuple[float, bool]]) -> list[int]:
     """Return the windows at which a run begins to guess: each pause once, as far as the command can go on."""
     endless = replace(EndpointSettings(**EndpointConfig().model_dump()), max_command_seconds=math.inf)
     endpoint = Endpoint(endless)
     endpoint.note(Completeness.INCOMPLETE)
     found: list[int] = []
     last_speech_at = -1.0
-    for window, probability in enumerate(speech):
-        if endpoint.feed(window_seconds, probability >= _THRESHOLD) is EndpointState.ENDED:
+    for window, (probability, fades) in enumerate(windows):
+        if endpoint.feed(window_seconds, probability >= _THRESHOLD, fades=fades) is EndpointState.ENDED:
             break
         endpoint.note(Completeness.INCOMPLETE)
         if endpoint.pauses and endpoint.last_speech_at != last_speech_at:
@@ -242,10 +255,11 @@ def ends_at(endpoint: Endpoint, heard: Heard) -> float | None:
     late = math.ceil(heard.words_seconds / heard.window_seconds)
     known = {window + late: (window, words) for window, words in heard.words.items()}
     last_speech = -1
-    for window, probability in enumerate(heard.speech):
+    for window, (probability, fades) in enumerate(heard.windows):
         is_speech = probability >= _THRESHOLD
-        last_speech = window if is_speech else last_speech
-        state = endpoint.feed(heard.window_seconds, is_speech)
+        state = endpoint.feed(heard.window_seconds, is_speech, fades=fades)
+        if endpoint.last_speech_at == endpoint.seconds:
+            last_speech = window
         asked, words = known.get(window, (-1, Completeness.UNKNOWN))
         if asked > last_speech:
             endpoint.note(words)
@@ -271,19 +285,3 @@ def our_understanding(folder: Path, spec: ModelSpec, threads: int) -> Understand
         return completeness(text, "en", is_command=command is not None and command.is_closed)
 
     return understand
-
-
-def whisper_word_starts(model: Path, threads: int) -> WordStarts:
-    """Return what finds the words of a recording: Whisper, by its attention. Blocks while it loads."""
-    from faster_whisper import WhisperModel
-
-    try:
-        whisper = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=threads)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SatelliteError(f"{model} cannot be loaded: {error}", code="bench-words") from error
-
-    def find(pcm: bytes) -> list[float]:
-        segments, _ = whisper.transcribe(to_float(pcm), beam_size=1, temperature=0.0, word_timestamps=True)
-        return [float(word.start) for segment in segments for word in segment.words or ()]
-
-    return find

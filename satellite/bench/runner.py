@@ -24,6 +24,7 @@ from satellite.bench.server import Server, connected, receive, started
 from satellite.bench.voice import VoiceResult
 from satellite.bench.voice_run import RivalPythons, VoiceBench, VoicePlan
 from satellite.bench.wake import WakeResult
+from satellite.bench.whisper_words import WhisperWords
 from satellite.config import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo
@@ -232,7 +233,7 @@ class Runner:
                 pythons = RivalPythons(python, vad)
             clips = self._plan.voice.chosen(corpus, synthetic=self._plan.corpus is None)
             bench = VoiceBench(folder, self._store, self._threads, pythons, status.update)
-            words = await asyncio.to_thread(endpoint.whisper_word_starts, self._whisper(), self._threads)
+            words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
             return await bench.measure(corpus.name, clips, words)
 
     def _whisper(self) -> Path:
@@ -257,7 +258,7 @@ class Runner:
                 status.update("endpoint: installing microVAD (once)")
                 with _noted(report):
                     rival = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
-            words = await asyncio.to_thread(endpoint.whisper_word_starts, self._whisper(), self._threads)
+            words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
             understand = await asyncio.to_thread(
                 endpoint.our_understanding, self._whisper(), demo.TINY_EN, self._threads
             )

@@ -1,8 +1,8 @@
 """Recordings with pauses in them: longer silences between two words, in the tone of the recording's own room."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,11 +46,17 @@ class Spliced:
     """Where the last of the speech ends, by its sound alone."""
 
 
-WordStarts = Callable[[bytes], Sequence[float]]
-"""Returns where the words of canonical PCM begin, seconds."""
+class Words(Protocol):
+    """What recognises speech."""
+
+    def starts(self, pcm: bytes) -> Sequence[float]:
+        """Return where, more or less, the words of canonical PCM begin, seconds."""
+
+    def said(self, pcm: bytes) -> Sequence[str]:
+        """Return the words of canonical PCM, in lower case."""
 
 
-def spliced(clip: Clip, word_starts: WordStarts, chance: np.random.Generator) -> list[Spliced]:
+def spliced(clip: Clip, words: Words, chance: np.random.Generator) -> list[Spliced]:
     """Return the clip as it is, with a pause of each length, and with two of half a second, where it has room for them.
 
     A pause is put between two words that chance picks.
@@ -58,7 +64,7 @@ def spliced(clip: Clip, word_starts: WordStarts, chance: np.random.Generator) ->
     samples = np.frombuffer(clip.pcm, np.int16)
     begin, end = speech_bounds(samples)
     lengths: list[tuple[int, ...]] = [()]
-    gaps = _gaps(samples, word_starts(clip.pcm), begin + _EDGE_SECONDS, end - _EDGE_SECONDS)
+    gaps = _gaps(samples, words, begin + _EDGE_SECONDS, end - _EDGE_SECONDS)
     lengths += [(length,) for length in PAUSES_MS if gaps]
     if len(gaps) > 2:
         lengths.append((500, 500))
@@ -99,15 +105,25 @@ def _power(samples: np.ndarray[Any, Any]) -> float:
     return float(np.mean(np.square(samples)))
 
 
-def _gaps(samples: Samples, word_starts: Sequence[float], first: float, last: float) -> list[int]:
-    """Return the quietest sample near the beginning of every word but the first, between two times in seconds."""
+def _gaps(samples: Samples, words: Words, first: float, last: float) -> list[int]:
+    """Return the samples between two words, two times in seconds apart from the ends.
+
+    Near the beginning of every word but the first the quietest place is taken, if what stands before it is heard as
+    the first words of the whole: where words begin is known to a tenth of a second, and the closure of a "t" is quiet.
+    """
     gaps: list[int] = []
-    for start in word_starts[1:]:
+    for start in words.starts(samples.tobytes())[1:]:
         around = range(max(0, int(start * RATE) - _SNAP_SAMPLES), int(start * RATE) + _SNAP_SAMPLES, _FRAME // 2)
         near = [at for at in around if _FRAME <= at <= len(samples) - _FRAME]
         if near:
             gaps.append(min(near, key=lambda at: _power(samples[at - _FRAME : at + _FRAME].astype(np.float64))))
-    return sorted({at for at in gaps if first < at / RATE < last})
+    inside = sorted({at for at in gaps if first < at / RATE < last})
+    whole = words.said(samples.tobytes()) if inside else []
+    return [at for at in inside if _begins(words.said(samples[:at].tobytes()), whole)]
+
+
+def _begins(some: Sequence[str], whole: Sequence[str]) -> bool:
+    return 0 < len(some) < len(whole) and list(whole[: len(some)]) == list(some)
 
 
 def _with_pauses(samples: Samples, pauses: Sequence[tuple[int, int]], chance: np.random.Generator) -> bytes:

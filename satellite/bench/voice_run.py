@@ -15,7 +15,7 @@ from satellite.bench import chat_servers, microvad, own, rivals
 from satellite.bench.chat_bare import Bare
 from satellite.bench.corpus import Clip, Corpus
 from satellite.bench.server import started
-from satellite.bench.splicing import Spliced, WordStarts, spliced
+from satellite.bench.splicing import Spliced, Words, spliced
 from satellite.bench.voice import Turn, VoiceFigures, VoiceResult
 from satellite.bench.voice_rival import HomeAssistant
 from satellite.bench.voice_room import VoiceRoom
@@ -71,7 +71,7 @@ class VoiceBench:
         self._on_status = on_status
         self._asked = 0
 
-    async def measure(self, corpus: str, clips: Sequence[Clip], words: WordStarts) -> VoiceResult:
+    async def measure(self, corpus: str, clips: Sequence[Clip], words: Words) -> VoiceResult:
         """Play every clip as it is to both sides in turn, then those with pauses in them to ours.
 
         What goes wrong with a command belongs to its figures; what goes wrong with a server ends the measurement, and
@@ -101,7 +101,7 @@ class VoiceBench:
             result.failures.append(f"voice: {error}")
         return result
 
-    async def _recordings(self, clips: Sequence[Clip], words: WordStarts) -> list[Spliced]:
+    async def _recordings(self, clips: Sequence[Clip], words: Words) -> list[Spliced]:
         chance = np.random.default_rng(_SEED)
         found: list[Spliced] = []
         for number, clip in enumerate(clips, 1):
@@ -110,8 +110,8 @@ class VoiceBench:
         return [one for one in found if len(one.pauses_ms) < 2]
 
     def _chat_server(self) -> AbstractAsyncContextManager[str]:
-        """Run a stand-in with a real model, which leaves a core to whoever else works."""
-        threads = str(max(1, self._threads - 1))
+        """Run a stand-in with a real model on as many threads as there are cores, as Ollama does."""
+        threads = str(self._threads)
         words = ("--gguf", str(self._store.file(demo.SMOLLM2, ".gguf")), "--threads", threads)
         return chat_servers.stand_in("ollama", *chat_servers.like_ollama(*words))
 

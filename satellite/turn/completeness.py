@@ -33,11 +33,13 @@ def completeness(text: str, language: str | None, *, is_command: bool = False) -
     words = _NO_WORD.sub(" ", text.lower().replace("’", "'")).split()
     if not words:
         return Completeness.UNKNOWN
+    said = " ".join(words)
+    if endings is not None and endings.whole.fullmatch(said):
+        return Completeness.COMPLETE
     if is_command:  # of one word it may be the verb of more: "stop" and "cancel" go on with "my timer"
         return Completeness.COMPLETE if len(words) > 1 else Completeness.SENTENCE
     if endings is None:
         return Completeness.UNKNOWN
-    said = " ".join(words)
     if len(words) == 1 or words[-1] in endings.open_words or endings.unfinished.search(said):
         return Completeness.INCOMPLETE
     if endings.closed.search(said) or PROPER_NAME.search(text):

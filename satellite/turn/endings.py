@@ -21,6 +21,9 @@ class Endings:
     unfinished: re.Pattern[str]
     """What matches lacks a part, whatever it ends with."""
 
+    whole: re.Pattern[str]
+    """What people say and nothing behind it."""
+
 
 def _any(alternatives: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{alternative})" for alternative in alternatives))
@@ -54,7 +57,7 @@ _ENGLISH = Endings(
             rf"\b(?:in|on|of|at) (?:the |my |our |this )?(?:{_EN_ROOMS})(?: (?:{_EN_THINGS}))?$",
             rf"\b(?:{_EN_ROOMS}) (?:{_EN_THINGS})$",
             rf"\bto (?:{_EN_COLOURS}|(?:\d+|\w+) ?(?:%|percent|degrees))$",
-            r"\bseconds?$|\b\d+\.5 (?:hours|minutes)$",
+            r"\bseconds?$|\b(?:\d+\.5|and a half) (?:hours|minutes)$",
             r"\b(?:hours?|minutes?) (?:and|in) .*\b(?:minutes?|half)$",
             r"^what(?:'s| is) the (?:\w+ ){1,3}(?:temperature|humidity|weather|time|date)$",
             r"\bweather (?:like )?in (?!the\b|new$|los$|san$|saint$)\w+(?: \w+)?$",
@@ -75,6 +78,12 @@ _ENGLISH = Endings(
             r"\b(?:for|to|at) [\d.:]+$",
             r"^(?:is|are) (?:\w+ ){0,2}\w+$",
             r"^what(?:'s| is) (?:the )?(?:\w+ )?of$",
+        )
+    ),
+    _any(
+        (
+            r"never ?mind|forget (?:it|that)|(?:no )?thank(?:s| you)(?: very much)?",
+            r"good (?:morning|evening|night)|what (?:time|day|date) is it|what's the (?:time|date)",
         )
     ),
 )
@@ -107,6 +116,7 @@ _FRENCH = Endings(
             r"^(?:mets|règle|lance)(?: \w+)*? minuteur(?!.*\b(?:heures?|minutes?|secondes?)\b)",
         )
     ),
+    _any((r"merci(?: beaucoup)?|laisse tomber|bonjour|bonsoir|bonne nuit|quelle heure est-il",)),
 )
 
 _DE_ROOMS = (
@@ -138,11 +148,12 @@ _GERMAN = Endings(
             r"^(?:stell\w*|setz\w*)(?: \w+)*? timer(?!.*\b(?:stunden?|minuten?|sekunden?)\b)",
         )
     ),
+    _any((r"danke(?: schön)?|vergiss es|schon gut|guten (?:morgen|abend)|gute nacht|wie spät ist es",)),
 )
 
 
 def _only_open(text: str) -> Endings:
-    return Endings(_words(text), _NOTHING, _NOTHING)
+    return Endings(_words(text), _NOTHING, _NOTHING, _NOTHING)
 
 
 ENDINGS: Mapping[str, Endings] = {

@@ -24,7 +24,7 @@ class EndpointSettings:
 
     silence_seconds: float = 0.9
     least_silence_seconds: float = 0.5
-    sentence_silence_seconds: float = 0.8
+    sentence_silence_seconds: float = 0.9
     complete_silence_seconds: float = 0.3
     provisional_silence_seconds: float = 0.06
     no_speech_seconds: float = 5.0
@@ -104,6 +104,7 @@ class Endpoint:
 
         self._heard = Heard()
         self._held = False
+        self._fades = False
         self._speech_in_row = 0.0
         self._silence_in_row = 0.0
 
@@ -111,7 +112,7 @@ class Endpoint:
     def pauses(self) -> bool:
         """Whether it is silent amid the command, longer than between two syllables: that may be the end."""
         is_silent = self._silence_in_row >= self._settings.provisional_silence_seconds
-        return self.state is EndpointState.SPEAKING and is_silent
+        return self.state is EndpointState.SPEAKING and (is_silent or self._fades)
 
     def note(self, words: Completeness) -> None:
         """Take what the words up to here say of the end, which may be now; it holds until there is more speech."""
@@ -127,12 +128,16 @@ class Endpoint:
         self._held = False
         self._end_if_silent()
 
-    def feed(self, seconds: float, is_speech: bool) -> EndpointState:
-        """Advance by a window of `seconds` and return the state; ended states are final."""
+    def feed(self, seconds: float, is_speech: bool, *, fades: bool = False) -> EndpointState:
+        """Advance by a window of `seconds` and return the state; ended states are final.
+
+        Speech that `fades`, since it has become quiet by loudness, counts as silence; but it ends no command.
+        """
         if self.state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
             return self.state
         self.seconds += seconds
-        if is_speech:
+        self._fades = is_speech and fades and self.state is EndpointState.SPEAKING
+        if is_speech and not self._fades:
             self._take_speech(seconds)
         else:
             self._speech_in_row = 0.0
@@ -150,7 +155,7 @@ class Endpoint:
 
     def _end_if_silent(self) -> None:
         needed = self._settings.silence_seconds if self._held else silence_needed(self._settings, self._heard)
-        if self.state is EndpointState.SPEAKING and self._silence_in_row >= needed:
+        if self.state is EndpointState.SPEAKING and self._silence_in_row >= needed and not self._fades:
             self.state = EndpointState.ENDED
 
     def _take_speech(self, seconds: float) -> None:

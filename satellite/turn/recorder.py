@@ -4,6 +4,7 @@ from satellite.audio import BYTES_PER_SECOND
 from satellite.engines import HYSTERESIS, Vad
 from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointState
+from satellite.turn.quiet import Quiet
 
 _WAKE_WORD_TAIL_SECONDS = 0.25
 """Speech that ends so soon after a detection is the end of the wake word itself.
@@ -31,10 +32,14 @@ class Recorder:
         self.heard_speech = False
         self._stream = vad.stream()
         self._window_seconds = vad.window_seconds
+        self._window_bytes = int(vad.window_seconds * BYTES_PER_SECOND)
         self._threshold = threshold
         self._was_speech = False
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
         self._endpoint = endpoint
+        self._quiet = Quiet()
+        self._unheard = bytearray()  # what it has not been told yet
+        self._ahead_bytes = 0  # that it has been told of the VAD's next window
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
 
     @property
@@ -54,8 +59,11 @@ class Recorder:
 
     @property
     def pauses(self) -> bool:
-        """Whether the command may be over: work may begin in case it is."""
-        return self._endpoint is not None and self._endpoint.pauses
+        """Whether the command may be over: work may begin in case it is. Loudness tells it first."""
+        endpoint = self._endpoint
+        if endpoint is None:
+            return False
+        return endpoint.pauses or (endpoint.state is EndpointState.SPEAKING and self._quiet.has_begun)
 
     def note(self, words: Completeness) -> None:
         """Let the endpoint know what the words up to here say of the command's end."""
@@ -76,13 +84,23 @@ class Recorder:
         """Take `pcm` and return where the command is; `ENDED` also when the recording is full."""
         room = self._max_bytes - len(self.pcm)
         self.pcm += pcm[:room]
+        self._unheard += pcm[:room]
         state = EndpointState.WAITING
         for probability in await self._stream.feed(pcm[:room]):
+            self._hear(self._window_bytes - self._ahead_bytes)
+            self._ahead_bytes = 0
             self.speech.append(probability)
             state = self._advance(self._is_speech(probability))
+        self._ahead_bytes += len(self._unheard)
+        self._hear(len(self._unheard))
         if self.full:
             return EndpointState.ENDED
         return state if self._endpoint is None else self._endpoint.state
+
+    def _hear(self, size: int) -> None:
+        if self._endpoint is not None:
+            self._quiet.feed(bytes(self._unheard[:size]))
+        del self._unheard[:size]
 
     def _is_speech(self, probability: float) -> bool:
         """Tell whether somebody speaks; what has just begun need not be as likely as a beginning to go on."""
@@ -103,7 +121,7 @@ class Recorder:
                 self._drop_tail()
         if self._endpoint is None:
             return EndpointState.SPEAKING if self.heard_speech else EndpointState.WAITING
-        return self._endpoint.feed(self._window_seconds, is_speech)
+        return self._endpoint.feed(self._window_seconds, is_speech, fades=self._quiet.has_begun)
 
     def _keep_tail(self) -> None:
         """Whoever spoke has gone on: all of it is the command."""

@@ -1,0 +1,91 @@
+"""Whether it has just become quiet, by loudness alone: a tenth of a second before a VAD is sure of it.
+
+A VAD goes on hearing speech for a while after the last of it; Silero v6 in the median 0.1 s, 0.25 s in one of twenty.
+Loudness alone knows at once, but not what it hears: it takes soft speech for quiet, and in a noisy room sees nothing.
+So what it says counts for no longer than a VAD lags.
+"""
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from satellite.audio import BYTES_PER_SECOND, WIDTH
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FRAME_BYTES = BYTES_PER_SECOND // 100
+_SMOOTHED_FRAMES = 4
+"""Frames whose mean power is a level: one alone may lie between two periods of a low voice."""
+
+_REMEMBERED_FRAMES = 300
+
+_OVER_ROOM_DB, _UNDER_VOICE_DB = 4.0, 18.0
+"""What is no louder than this above the room, its quietest tenth, is quiet, if it is so far below the voice, its
+loudest twentieth. Where room and voice are nearer to each other nothing is: it might be the end of a word."""
+
+_OVER_HISS_DB, _UNDER_HISSING_DB = 10.0, 10.0
+"""The same of the steps from sample to sample, in which high frequencies prevail: an "s" is hardly louder than many a
+room, but hisses more than any."""
+
+_FAR_UNDER_VOICE_DB = 36.0
+"""What is so far below the voice is quiet even where the room is quieter still."""
+
+_ROOM, _VOICE = 10, 20  # parts of what is remembered
+
+_LAG_FRAMES = 20
+"""How long a VAD may go on hearing speech that is over."""
+
+
+class Quiet:
+    """Feed it canonical audio in order."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._last_sample = 0
+        self._all, self._high = _Band(_OVER_ROOM_DB, _UNDER_VOICE_DB), _Band(_OVER_HISS_DB, _UNDER_HISSING_DB)
+        self._frames = 0  # that it has been quiet for
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has become quiet, so recently that a VAD may not know."""
+        return 0 < self._frames <= _LAG_FRAMES
+
+    def feed(self, pcm: bytes) -> None:
+        """Go on listening."""
+        import numpy as np
+
+        data = self._rest + pcm
+        whole = len(data) // _FRAME_BYTES * _FRAME_BYTES
+        self._rest = data[whole:]
+        samples = np.frombuffer(data[:whole], np.int16).astype(np.float32)
+        steps = np.diff(samples, prepend=self._last_sample)
+        self._last_sample = samples[-1] if whole else self._last_sample
+        for is_quiet, hisses_not in zip(self._all.feed(samples), self._high.feed(steps), strict=True):
+            self._frames = self._frames + 1 if is_quiet and hisses_not else 0
+
+
+class _Band:
+    """The loudness of a part of the spectrum."""
+
+    def __init__(self, over_room_db: float, under_voice_db: float) -> None:
+        self._over_room_db = over_room_db
+        self._under_voice_db = under_voice_db
+        self._powers: deque[float] = deque(maxlen=_SMOOTHED_FRAMES)
+        self._levels: deque[float] = deque(maxlen=_REMEMBERED_FRAMES)
+
+    def feed(self, samples: "np.ndarray[Any, Any]") -> list[bool]:
+        """Return whether each frame is quiet, by what is known of room and voice at the end."""
+        import numpy as np
+
+        levels: list[float] = []
+        for power in np.square(samples).reshape(-1, _FRAME_BYTES // WIDTH).mean(axis=1).tolist():
+            self._powers.append(power)
+            levels.append(10 * math.log10(max(1.0, sum(self._powers) / len(self._powers))))
+        if not levels:
+            return []
+        self._levels += levels
+        ordered = sorted(self._levels)
+        room, voice = ordered[len(ordered) // _ROOM], ordered[-1 - len(ordered) // _VOICE]
+        quiet = min(max(room + self._over_room_db, voice - _FAR_UNDER_VOICE_DB), voice - self._under_voice_db)
+        return [level <= quiet for level in levels]

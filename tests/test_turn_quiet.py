@@ -1,0 +1,75 @@
+"""Whether it has just become quiet: by loudness, before a VAD knows."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satellite.audio import RATE
+from satellite.turn.quiet import Quiet
+
+ROOM_DB, VOICE_DB = 25.0, 60.0
+FRAME_SAMPLES = RATE // 100
+
+
+def noise(seconds: float, level_db: float, seed: int = 0) -> bytes:
+    """Return noise of a mean power in decibels, over that of one step of a sample."""
+    samples = np.random.default_rng(seed).standard_normal(round(seconds * RATE)) * 10 ** (level_db / 20)
+    return samples.clip(-32768, 32767).astype(np.int16).tobytes()
+
+
+def begins_at(pcm: bytes, chunk_bytes: int = 2 * FRAME_SAMPLES) -> list[float]:
+    """Return when it becomes quiet in `pcm`, seconds."""
+    quiet, found, was = Quiet(), [], False
+    for at in range(0, len(pcm), chunk_bytes):
+        quiet.feed(pcm[at : at + chunk_bytes])
+        if quiet.has_begun and not was:
+            found.append((at + chunk_bytes) / (2 * RATE))
+        was = quiet.has_begun
+    return found
+
+
+def spoken(*parts: tuple[float, float]) -> bytes:
+    """Return a room, and in it sound of so many seconds and decibels each."""
+    return b"".join(noise(seconds, level, seed) for seed, (seconds, level) in enumerate([(0.5, ROOM_DB), *parts]))
+
+
+def test_the_end_of_speech_is_known_within_fifty_milliseconds() -> None:
+    """Once, and it is news for a fifth of a second only."""
+    pcm = spoken((1.0, VOICE_DB), (1.0, ROOM_DB))
+    assert begins_at(pcm) == [pytest.approx(1.54, abs=0.011)]
+    quiet = Quiet()
+    quiet.feed(pcm[: int(2 * RATE * 1.7)])
+    assert quiet.has_begun
+    quiet.feed(pcm[int(2 * RATE * 1.7) : int(2 * RATE * 1.8)])
+    assert not quiet.has_begun
+
+
+@pytest.mark.parametrize("softer_db", [0, 6, 12, 16])
+def test_softer_speech_is_not_quiet(softer_db: float) -> None:
+    """The end of a sentence is softer than its beginning."""
+    assert begins_at(spoken((1.0, VOICE_DB), (0.5, VOICE_DB - softer_db))) == []
+
+
+@pytest.mark.parametrize("above_db", [6, 10, 15])
+def test_a_noisy_room_tells_nothing(above_db: float) -> None:
+    """Where the voice is hardly louder than the room, the VAD alone knows."""
+    room_db = VOICE_DB - above_db
+    pcm = b"".join(noise(1.0, level, seed) for seed, level in enumerate((room_db, VOICE_DB, room_db)))
+    assert begins_at(pcm) == []
+
+
+def test_the_closure_of_a_consonant_is_too_short() -> None:
+    """Three hundredths of a second are no pause."""
+    assert begins_at(spoken((0.6, VOICE_DB), (0.03, ROOM_DB), (0.6, VOICE_DB))) == []
+
+
+@given(st.lists(st.integers(0, 4000), max_size=40))
+def test_chunks_make_no_difference(sizes: list[int]) -> None:
+    """However the audio is cut, also within a sample, it is as quiet at the end."""
+    pcm = spoken((0.6, VOICE_DB), (0.12, ROOM_DB))
+    quiet, at = Quiet(), 0
+    for size in [*sizes, len(pcm)]:
+        quiet.feed(pcm[at : at + size])
+        at += size
+    assert quiet.has_begun
