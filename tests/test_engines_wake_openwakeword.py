@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import logging
 import os
 import re
@@ -227,6 +228,21 @@ def test_streams_at_once_do_not_mix(load: Load) -> None:
     assert [[detection.name for detection in own] for own in found] == [[name] for name in SPOKEN] + [[]]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 7])
+def test_streams_that_are_scored_together_score_as_alone(load: Load, count: int) -> None:
+    """However many, wherever each is, and however much each brings."""
+    engine = load()
+    clips = [recording(name)[FRAME_BYTES * number :] for number, name in zip(range(count), itertools.cycle(RECORDINGS))]
+    alone, together = ([engine.scorer(["alexa", "okay_nabu"]) for _ in clips] for _ in range(2))
+    for step in range(12):
+        sizes = [FRAME_BYTES * ((step + number) % 3 + 1) for number in range(count)]
+        taken = [clip[:size] for clip, size in zip(clips, sizes, strict=True)]
+        clips = [clip[size:] for clip, size in zip(clips, sizes, strict=True)]
+        found = together[0].features.scores(list(zip(together, taken, strict=True)))
+        for scorer, pcm, scores_ in zip(alone, taken, found, strict=True):
+            assert np.allclose(scorer.scores(pcm), scores_, rtol=0, atol=1e-6)
+
+
 def test_a_stream_goes_on_after_a_gap(load: Load) -> None:
     """Where a call's audio was lost, even the first, the next is scored all the same."""
     scorer = load().scorer(["alexa"])
@@ -292,10 +308,9 @@ def test_the_mel_frames_are_those_of_the_network(models_directory: Path, sound: 
     file = models_directory / "wake" / "openwakeword" / "melspectrogram.tflite"
     network, mels = Network(file.read_bytes(), (1, 1760)), Mels(file)
     samples = np.frombuffer(sound, np.int16).astype(np.float32)
-    for start in range(0, len(samples) - 1760, 1280):
-        window = samples[start : start + 1760]
-        reference = network.run(window[None])[0][0, 0] / 10 + 2
-        assert np.abs(mels(window) - reference).max() < 1e-5
+    windows = np.stack([samples[start : start + 1760] for start in range(0, len(samples) - 1760, 1280)])
+    references = [network.run(window[None])[0][0, 0] / 10 + 2 for window in windows]
+    assert np.abs(mels(windows) - references).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ["embedding_model", "okay_nabu"])

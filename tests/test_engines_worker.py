@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from satellite.engines.slot import Slot
 from satellite.engines.worker import Worker
-from satellite.errors import ModelError, SpeechToTextError, Stage, TextToSpeechError
+from satellite.errors import ModelError, SpeechToTextError, Stage, TextToSpeechError, WakeWordError
 
 
 def test_calls_run_one_at_a_time_in_order() -> None:
@@ -92,6 +93,104 @@ def test_foreign_errors_become_the_stages_own() -> None:
         worker.close()
         with pytest.raises(SpeechToTextError):
             await worker.run(lambda: None)
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_for_the_same_is_done_together() -> None:
+    """In the order in which it came, what waits for something else in between; who has left is left out."""
+
+    async def scenario() -> None:
+        worker = Worker(Stage.WAKE, queue_size=32)
+        release, seen = threading.Event(), []
+
+        def double(items: Sequence[int]) -> list[int]:
+            seen.append(list(items))
+            return [2 * item for item in items]
+
+        blocked = asyncio.create_task(worker.run(release.wait, 10))
+        await asyncio.sleep(0)
+        tasks = [asyncio.create_task(worker.run_together(double, number)) for number in range(20)]
+        other = asyncio.create_task(worker.run(lambda: 7))
+        await asyncio.sleep(0)
+        assert worker.pending == 22
+        tasks[3].cancel()
+        await asyncio.sleep(0)
+        release.set()
+        results = await asyncio.gather(*tasks[:3], *tasks[4:], other, blocked)
+        assert results == [2 * number for number in range(20) if number != 3] + [7, True]
+        assert seen == [[*range(3), *range(4, 17)], [17, 18, 19]]
+        assert worker.completed == 21
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_whose_call_fails_does_not_cost_the_others_theirs() -> None:
+    """What fails together is run again, each alone."""
+
+    async def scenario() -> None:
+        worker = Worker(Stage.WAKE)
+        release = threading.Event()
+
+        def inverse(items: Sequence[int]) -> list[float]:
+            return [1 / item for item in items]
+
+        blocked = asyncio.create_task(worker.run(release.wait, 10))
+        await asyncio.sleep(0)
+        tasks = [asyncio.create_task(worker.run_together(inverse, number)) for number in (1, 0, 4)]
+        await asyncio.sleep(0)
+        release.set()
+        one, failure, quarter = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (one, quarter) == (1, 0.25)
+        assert isinstance(failure, WakeWordError)
+        await blocked
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_loop_after_another_may_use_it() -> None:
+    """What was asked in a loop that has ended is no matter for the next."""
+    worker = Worker(Stage.STT)
+    release = threading.Event()
+
+    async def left_behind() -> None:
+        task = asyncio.create_task(worker.run(release.wait, 10))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    async def served() -> None:
+        asking = asyncio.create_task(worker.run(lambda: 7))
+        await asyncio.sleep(0.01)
+        release.set()
+        assert await asking == 7
+
+    asyncio.run(left_behind())
+    asyncio.run(served())
+    worker.close()
+
+
+def test_those_who_wait_when_it_closes_are_told() -> None:
+    """Nobody waits for ever."""
+
+    async def scenario() -> None:
+        worker = Worker(Stage.STT)
+        began, release = threading.Event(), threading.Event()
+
+        def call() -> bool:
+            began.set()
+            return release.wait(10)
+
+        running = asyncio.create_task(worker.run(call))
+        while not began.is_set():
+            await asyncio.sleep(0)
+        waiting = asyncio.create_task(worker.run(lambda: None))
+        await asyncio.sleep(0)
+        worker.close()
+        release.set()
+        assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
+        assert await running
 
     asyncio.run(scenario())
 

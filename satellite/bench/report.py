@@ -263,7 +263,7 @@ def _memory_row(name: str, first: Memory | None, worked: Memory) -> Row:
 
 
 _HTTP = "Clients in another process on the same machine, each with a connection that is kept."
-_WAKE = "One process an engine, streams in turn, CPU time of the whole process."
+_WAKE = "One process and one core an engine, CPU time of the whole process."
 _ROOMS = "Satellites that stream all the time, in another process on the same machine."
 
 

@@ -25,27 +25,27 @@ class Mels:
         """Read the constants of the network in `file`; `ValueError` where it is another one."""
         import numpy as np
 
-        sines, cosines, self._bands = _constants(file.read_bytes())
+        sines, cosines, bands = _constants(file.read_bytes())
+        self._bands = np.repeat(bands, 2, axis=0)  # for the squares of a real and an imaginary part each
         self._window = cosines[0].copy()
         angles = 2 * np.pi * np.outer(np.arange(_BINS), np.arange(_FFT)) / _FFT
         for kernels, wave in ((cosines, np.cos(angles)), (sines, -np.sin(angles))):
             if np.abs(kernels - self._window * wave).max() > _MOST_DIFFERENCE:
                 raise ValueError(f"{file.name} is no Fourier transform of {_FFT} samples")
 
-    def __call__(self, window: Floats) -> Floats:
-        """Return the mel frames [n, 32] of a `window` of 16-bit samples as float32; each window is scaled by itself.
+    def __call__(self, windows: Floats) -> Floats:
+        """Return the mel frames [windows, n, 32] of windows of 16-bit samples as float32; each is scaled by itself.
 
         As decibels / 10 + 2, the scale that the embedding was trained on.
         """
         import numpy as np
 
-        count = (len(window) - _FFT) // _HOP + 1
-        frames = np.ndarray((count, _FFT), np.float32, np.ascontiguousarray(window), 0, (4 * _HOP, 4))
-        waves = np.fft.rfft(frames * self._window)
-        power = waves.real**2
-        power += waves.imag**2
-        mels: Floats = np.log10(np.maximum(power @ self._bands, _LEAST_POWER))
-        np.maximum(mels, mels.max() - _RANGE_DB / 10, out=mels)
+        count = (windows.shape[1] - _FFT) // _HOP + 1
+        strides = (4 * windows.shape[1], 4 * _HOP, 4)
+        frames = np.ndarray((len(windows), count, _FFT), np.float32, np.ascontiguousarray(windows), 0, strides)
+        waves = np.fft.rfft(frames * self._window).view(np.float32)  # real and imaginary parts in turn
+        mels: Floats = np.log10(np.maximum(np.square(waves, out=waves) @ self._bands, _LEAST_POWER))
+        np.maximum(mels, mels.max(axis=(1, 2), keepdims=True) - _RANGE_DB / 10, out=mels)
         mels += 2
         return mels
 

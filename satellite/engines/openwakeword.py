@@ -4,9 +4,11 @@ Mel spectrogram and embedding are computed once for all words of a stream. All n
 run in the worker's one thread; a stream owns nothing but short histories.
 """
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from satellite.audio import Samples
 from satellite.config import Wake
@@ -28,7 +30,7 @@ from satellite.errors import WakeWordError
 from satellite.models.catalogue import WAKE_WORDS
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 _PHRASES = WAKE_WORDS["openwakeword"]
 _FEATURE_FILES = ("melspectrogram.tflite", "embedding_model.tflite")
@@ -39,11 +41,9 @@ _MELS_A_FRAME = 8
 _MELS_EMBEDDED = 76  # mel frames that one embedding depends on
 _LAG = 4  # mel frames by which the reference's embeddings trail its mel frames
 _PAST = 2  # frames of its input that each layer remembers
+_STREAMS_AT_ONCE = (4, 2, 1)
 _EMBEDDING = 96  # features
 _MAX_WINDOWS = 128  # embeddings a classifier may look back on: 10 s
-
-States: TypeAlias = "list[np.ndarray[Any, Any]]"
-"""What the embedding network remembers of a stream."""
 
 
 class Classifier(Protocol):
@@ -98,7 +98,7 @@ class OpenWakeWordEngine:
         """Start listening for `names`, or for the configured words when None or empty."""
         scorer = self.scorer(names)
         triggers = {name: trigger_of(name, self._settings, self._settings.threshold) for name in scorer.words}
-        return Listener(scorer, triggers, self._worker)
+        return Listener(scorer, triggers, self._worker, scorer.features.scores)
 
     def scorer(self, names: Sequence[str] | None) -> "OpenWakeWordScorer":
         """Return what scores the words that `names` means, as in `stream`."""
@@ -143,34 +143,40 @@ class OpenWakeWordScorer:
         import numpy as np
 
         self.words = tuple(classifiers)
-        self._features = features
+        self.features = features
         self._classifiers = tuple(classifiers.values())
         longest = max(classifier.windows for classifier in self._classifiers)
         self._tail: Floats = np.zeros(_HOP, np.float32)
         self._mels: Floats = np.tile(features.silent_mel, (_LAG + _MELS_A_FRAME, 1))
-        self._states = features.silent_states
+        self.state = features.silent_state
         self._embeddings: Floats = np.tile(features.silent_embedding, (longest, 1))
 
     def scores(self, pcm: bytes) -> Floats:
         """Return a row a frame and a column a word for `pcm`, which ends where a frame ends."""
+        (scores,) = self.features.scores([(self, pcm)])
+        return scores
+
+    def take(self, pcm: bytes) -> list[Floats]:
+        """Return the windows, 1760 samples each, of the frames that `pcm` completes."""
         import numpy as np
 
         samples: Samples = np.frombuffer(pcm, np.int16)
         audio: Floats = np.concatenate([self._tail, samples], dtype=np.float32)
-        scores = np.empty(((len(audio) - _WINDOW) // _HOP + 1, len(self._classifiers)), np.float32)
-        for frame, row in enumerate(scores):
-            self._embed(audio[frame * _HOP :][:_WINDOW])
-            row[:] = [classifier.score(self._embeddings[-classifier.windows :]) for classifier in self._classifiers]
-        self._tail = audio[len(scores) * _HOP :].copy()
-        return scores
+        windows = [audio[begin : begin + _WINDOW] for begin in range(0, len(audio) - _WINDOW + 1, _HOP)]
+        self._tail = audio[len(windows) * _HOP :].copy()
+        return windows
 
-    def _embed(self, window: Floats) -> None:
-        """Add the embedding of the next frame to the history."""
+    def take_mels(self, mels: Floats) -> Floats:
+        """Take the mel frames of the next frame, and return those to be embedded."""
         self._mels[:_LAG] = self._mels[-_LAG:]
-        self._mels[_LAG:] = self._features.mels(window)
-        embedding, self._states = self._features.embedding(self._mels[:_MELS_A_FRAME], self._states)
+        self._mels[_LAG:] = mels
+        return self._mels[:_MELS_A_FRAME]
+
+    def score(self, embedding: Floats) -> list[float]:
+        """Take the embedding of the next frame, and return the probability of every word."""
         self._embeddings[:-1] = self._embeddings[1:]
         self._embeddings[-1] = embedding
+        return [classifier.score(self._embeddings[-classifier.windows :]) for classifier in self._classifiers]
 
 
 class _Features:
@@ -183,18 +189,61 @@ class _Features:
         self.mels = Mels(mels)
         """Returns 8 mel frames; each window goes by itself, for it is scaled by the loudest sound in it."""
 
-        self._embedding = Network(_streaming(embedding.read_bytes()), (1, _MELS_A_FRAME, BANDS, 1))
-        silence = self.mels(np.zeros(_WINDOW, np.float32))
-        self.silent_mel: Floats = silence[0]
-        self.silent_states: States = [np.zeros(state.shape, np.float32) for state in self._embedding.sources[1:]]
+        streaming = _streaming(embedding.read_bytes())
+        self._networks = {size: Network(streaming, (size, _MELS_A_FRAME, BANDS, 1)) for size in _STREAMS_AT_ONCE}
+        shapes = [source.shape[1:] for source in self._networks[1].sources[1:]]
+        ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
+        self._places = list(zip(ends, ends[1:], shapes, strict=False))
+        silence = self.mels(np.zeros((1, _WINDOW), np.float32))
+        self.silent_mel: Floats = silence[0, 0]
+        states = np.zeros((1, ends[-1]), np.float32)
         for _ in range(0, _MELS_EMBEDDED, _MELS_A_FRAME):
-            self.silent_embedding, self.silent_states = self.embedding(silence, self.silent_states)
+            embeddings, states = self._embedded(silence, states)
+        self.silent_embedding: Floats = embeddings[0]
+        self.silent_state: Floats = states[0]
 
-    def embedding(self, mels: Floats, states: States) -> tuple[Floats, States]:
-        """Return the embedding after 8 further mel frames, and the states for the next 8."""
-        views = self._embedding.peek(mels[None, :, :, None], *states)
-        embedding: Floats = next(views)[0, 0, 0].copy()
-        return embedding, [view[:, -_PAST:].copy() for view in views]
+    def scores(self, asked: Sequence[tuple[OpenWakeWordScorer, bytes]]) -> Sequence[Floats]:
+        """Return the scores of several streams, each the same as alone; they share most of the work."""
+        import numpy as np
+
+        streams = [
+            (scorer, windows := scorer.take(pcm), np.empty((len(windows), len(scorer.words)), np.float32))
+            for scorer, pcm in asked
+        ]
+        for frame in range(max(len(windows) for _, windows, _ in streams)):
+            going_on = [stream for stream in streams if frame < len(stream[1])]
+            mels = self.mels(np.stack([windows[frame] for _, windows, _ in going_on]))
+            heard = [scorer.take_mels(new) for (scorer, _, _), new in zip(going_on, mels, strict=True)]
+            embeddings, states = self._embedded(np.stack(heard), [scorer.state for scorer, _, _ in going_on])
+            for number, (scorer, _, scores) in enumerate(going_on):
+                scorer.state = states[number]
+                scores[frame] = scorer.score(embeddings[number])
+        return [scores for _, _, scores in streams]
+
+    def _embedded(self, mels: Floats, states: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """Return the embeddings [n, 96] of streams after 8 further mel frames each, and their states for the next 8."""
+        import numpy as np
+
+        embeddings = np.empty((len(mels), _EMBEDDING), np.float32)
+        following = np.empty((len(mels), len(states[0])), np.float32)
+        done = 0
+        while done < len(mels):
+            size = next(size for size in _STREAMS_AT_ONCE if size <= len(mels) - done)
+            rows = slice(done, done + size)
+            self._embed(mels[rows], np.stack(states[rows]), embeddings[rows], following[rows])
+            done += size
+        return embeddings, following
+
+    def _embed(self, mels: Floats, states: Floats, embeddings: Floats, following: Floats) -> None:
+        """Do so for as many streams as one of the networks takes, into the last two."""
+        views = self._networks[len(mels)].peek(mels[..., None], *self._layers(states))
+        embeddings[:] = next(views)[:, 0, 0]
+        for layer, view in zip(self._layers(following), views, strict=True):
+            layer[:] = view[:, -_PAST:]
+
+    def _layers(self, states: Floats) -> list[Floats]:
+        """Return views of `states`, a row a stream, by the layers of the network."""
+        return [states[:, begin:end].reshape(len(states), *shape) for begin, end, shape in self._places]
 
 
 def _streaming(content: bytes) -> bytes:
@@ -277,7 +326,7 @@ class _TfliteClassifier:
         self.windows = _windows(source.shape, source.dtype is np.float32)
 
     def score(self, embeddings: Floats) -> float:
-        return _probability(self._network.run(embeddings[None])[0])
+        return _probability(next(self._network.peek(embeddings[None])))
 
 
 class _OnnxClassifier:

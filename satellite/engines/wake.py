@@ -100,11 +100,27 @@ class Scorer(Protocol):
         """
 
 
-class Listener:
+ScorerT = TypeVar("ScorerT", bound=Scorer)
+
+
+def one_by_one(asked: Sequence[tuple[Scorer, bytes]]) -> Sequence[Floats]:
+    """Return the scores of several streams."""
+    return [scorer.scores(pcm) for scorer, pcm in asked]
+
+
+class Listener(Generic[ScorerT]):
     """One listener's position in its own audio (`WakeStream`); frames whose `feed` failed are lost."""
 
-    def __init__(self, scorer: Scorer, triggers: Mapping[str, Trigger], worker: Worker) -> None:
-        self._scorer: Scorer | None = scorer
+    def __init__(
+        self,
+        scorer: ScorerT,
+        triggers: Mapping[str, Trigger],
+        worker: Worker,
+        score: Callable[[Sequence[tuple[ScorerT, bytes]]], Sequence[Floats]] = one_by_one,
+    ) -> None:
+        """`score` is given what waits in all streams that have it in common."""
+        self._scorer: ScorerT | None = scorer
+        self._score = score
         self._triggers = triggers
         self._worker = worker
         self._rest = bytearray()
@@ -120,7 +136,7 @@ class Listener:
         frames = self._whole_frames(scorer.hop_samples)
         if not frames:
             return []
-        scores = await self._worker.run(scorer.scores, frames)
+        scores = await self._worker.run_together(self._score, (scorer, frames))
         return [] if self._scorer is None else self._detections(scores, scorer.hop_samples)
 
     async def end(self) -> list[Detection]:
@@ -253,13 +269,16 @@ class Network:
     """A TFLite model, held in memory, for its file may change at any time; for one thread at a time."""
 
     def __init__(self, content: bytes, shape: Sequence[int] | None = None, *, portable: bool = False) -> None:
-        """Load `content` for a first input of `shape`; `portable` means TFLite's own kernels in place of XNNPACK's."""
+        """Load `content` for a first input of `shape`, all others as many; `portable` means no kernels of XNNPACK."""
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if portable else OpResolverType.AUTO
         self._interpreter = Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=kernels)
         if shape is not None:
-            self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], shape)
+            first, *others = self._interpreter.get_input_details()
+            self._interpreter.resize_tensor_input(first["index"], shape)
+            for other in others:
+                self._interpreter.resize_tensor_input(other["index"], [shape[0], *other["shape"][1:]])
         self._interpreter.allocate_tensors()
         self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
         self.results = [_tensor(details) for details in self._interpreter.get_output_details()]

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -17,8 +17,12 @@ _LOGGER = logging.getLogger(__name__)
 _TOGETHER_SECONDS = 0.002
 """How long a result may wait for the next: to wake the loop for each costs as much as a small network does."""
 
+_MOST_TOGETHER = 16
+"""Calls that are run as one, so that those behind them do not wait long."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Worker:
@@ -34,6 +38,7 @@ class Worker:
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=name or stage.value)
         self._lock = threading.Lock()
         self._waiting: deque[_Call] = deque()
+        self._closed = False
         self._works = False  # whether the thread has a reason to look at what waits
         self._done: deque[_Call] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,24 +57,32 @@ class Worker:
 
     async def run(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `call(*args, **kwargs)` from the engine's thread; any foreign exception becomes a `StageError`."""
+        return cast(R, await self._run(partial(call, *args, **kwargs)))
+
+    async def run_together(self, call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
+        """Return what `call` makes of `item`, which it gets along with all that waits for the same by then.
+
+        Where it fails, everybody is served alone, so that nobody pays for another.
+        """
+        return cast(R, await self._run(partial(_only, call, item), call, item))
+
+    async def _run(self, work: Callable[[], Any], together: Callable[..., Any] | None = None, item: Any = None) -> Any:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._told = loop, False
-        queued = _Call(partial(call, *args, **kwargs), loop.create_future())
-        try:
-            self._enqueue(queued)
-        except RuntimeError as refused:  # the executor was shut down
-            raise error(f"{self.stage} is shutting down", kind="not-ready") from refused
+        queued = _Call(work, loop.create_future(), together, item)
+        if not self._enqueue(queued):
+            raise error(f"{self.stage} is shutting down", kind="not-ready")
         try:
             outcome, failure = await queued.answer
         except asyncio.CancelledError:
             self._withdraw(queued)
             raise
         if failure is None:
-            return cast(R, outcome)
+            return outcome
         if isinstance(failure, StageError) or not isinstance(failure, Exception):
             raise failure
         # The engine seam: a library may raise anything.
@@ -78,21 +91,26 @@ class Worker:
 
     def close(self) -> None:
         """Let the running call end by itself and drop those waiting; may be called twice."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
         with self._lock:
+            self._closed = True
             for call in self._waiting:
                 call.failure = asyncio.CancelledError()
             self._done += self._waiting
             self._waiting.clear()
+        self._executor.shutdown(wait=False, cancel_futures=True)
         self._tell()
 
-    def _enqueue(self, call: "_Call") -> None:
+    def _enqueue(self, call: "_Call") -> bool:
+        """Let a call wait for its turn; False if it is too late for that."""
         with self._lock:
+            if self._closed:
+                return False
+            self._waiting.append(call)
             if not self._works:
                 self._executor.submit(self._work)
                 self._works = True
-            self._waiting.append(call)
         self._pending += 1
+        return True
 
     def _withdraw(self, call: "_Call") -> None:
         """Take a call back, unless it has begun."""
@@ -106,23 +124,31 @@ class Worker:
 
     def _work(self) -> None:
         told_at = time.monotonic()
-        while (call := self._next()) is not None:
+        while calls := self._next():
             self.busy_since = time.monotonic()
-            try:
-                call.outcome = call.work()
-            except BaseException as failure:  # noqa: BLE001  # it is raised where it is awaited
-                call.failure = failure
+            if len(calls) == 1 or not _run_as_one(calls):
+                for call in calls:
+                    call.run()
             self.busy_since = None
-            self.completed += 1
-            self._done.append(call)
+            self.completed += len(calls)
+            self._done += calls
             if not self._waiting or time.monotonic() - told_at >= _TOGETHER_SECONDS:
                 self._tell()
                 told_at = time.monotonic()
 
-    def _next(self) -> "_Call | None":
+    def _next(self) -> "list[_Call]":
+        """Return the call whose turn it is, with those that can be run along with it; none if nothing waits."""
         with self._lock:
             self._works = bool(self._waiting)
-            return self._waiting.popleft() if self._waiting else None
+            if not self._waiting:
+                return []
+            first = self._waiting.popleft()
+            if first.together is None:
+                return [first]
+            others = [call for call in self._waiting if call.together == first.together][: _MOST_TOGETHER - 1]
+            for call in others:
+                self._waiting.remove(call)
+            return [first, *others]
 
     def _tell(self) -> None:
         if self._done and not self._told and self._loop is not None and not self._loop.is_closed():
@@ -143,8 +169,42 @@ class Worker:
 class _Call:
     """What is to be run, and what it came to."""
 
-    def __init__(self, work: Callable[[], Any], answer: "asyncio.Future[tuple[Any, BaseException | None]]") -> None:
-        self.work = work
+    def __init__(
+        self,
+        work: Callable[[], Any],
+        answer: "asyncio.Future[tuple[Any, BaseException | None]]",
+        together: Callable[..., Any] | None,
+        item: Any,
+    ) -> None:
         self.answer = answer
+        self.together = together
+        self.item = item
         self.outcome: Any = None
         self.failure: BaseException | None = None
+        self._work = work
+
+    def run(self) -> None:
+        """Run it alone."""
+        try:
+            self.outcome = self._work()
+        except BaseException as failure:  # noqa: BLE001  # it is raised where it is awaited
+            self.failure = failure
+
+
+def _run_as_one(calls: "Sequence[_Call]") -> bool:
+    """Run calls of the same in one, and return whether that went well."""
+    together = calls[0].together
+    assert together is not None
+    try:
+        outcomes = together([call.item for call in calls])
+    except Exception:  # whose fault it is shows when each is run alone
+        _LOGGER.debug("calls cannot be run as one", exc_info=True)
+        return False
+    for call, outcome in zip(calls, outcomes, strict=True):
+        call.outcome = outcome
+    return True
+
+
+def _only(call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
+    (outcome,) = call([item])
+    return outcome
