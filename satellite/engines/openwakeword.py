@@ -198,7 +198,7 @@ class _Features:
         self.silent_mel: Floats = silence[0, 0]
         states = np.zeros((1, ends[-1]), np.float32)
         for _ in range(0, _MELS_EMBEDDED, _MELS_A_FRAME):
-            embeddings, states = self._embedded(silence, states)
+            embeddings, states = self._embedded(silence, list(states))
         self.silent_embedding: Floats = embeddings[0]
         self.silent_state: Floats = states[0]
 
