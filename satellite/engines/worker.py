@@ -162,7 +162,7 @@ class Worker:
         while self._done:
             call = self._done.popleft()
             self._pending -= 1
-            if not call.answer.done():
+            if not call.answer.done() and not call.answer.get_loop().is_closed():
                 call.answer.set_result((call.outcome, call.failure))
 
 

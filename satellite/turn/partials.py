@@ -79,7 +79,7 @@ class Partials:
         """
         speech = self._recorder.speech
         seconds = len(speech) * self._window_seconds
-        if not speech or speech[-1] < SPEECH_PROBABILITY or seconds > _LONGEST_SECONDS:
+        if not speech or speech[-1] < SPEECH_PROBABILITY or self._recorder.pauses or seconds > _LONGEST_SECONDS:
             return
         interval = round(_INTERVAL_SECONDS / self._window_seconds)
         self._due = self._due or len(speech) + interval  # the first, an interval behind the beginning of the speech
