@@ -23,7 +23,8 @@ class WhisperWords:
 
     def starts(self, pcm: bytes) -> Sequence[float]:
         """Return where words begin, by the model's attention."""
-        return [float(word.start) for segment in self._segments(pcm, word_timestamps=True) for word in segment.words]
+        segments = self._segments(pcm, word_timestamps=True)
+        return [float(word.start) for segment in segments for word in segment.words or ()]
 
     def said(self, pcm: bytes) -> Sequence[str]:
         """Return the words."""

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from satellite.audio import Samples
 from satellite.config import Wake
@@ -29,9 +29,6 @@ from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError
 from satellite.models.catalogue import WAKE_WORDS
 
-if TYPE_CHECKING:
-    pass
-
 _PHRASES = WAKE_WORDS["openwakeword"]
 _FEATURE_FILES = ("melspectrogram.tflite", "embedding_model.tflite")
 
@@ -41,7 +38,7 @@ _MELS_A_FRAME = 8
 _MELS_EMBEDDED = 76  # mel frames that one embedding depends on
 _LAG = 4  # mel frames by which the reference's embeddings trail its mel frames
 _PAST = 2  # frames of its input that each layer remembers
-_STREAMS_AT_ONCE = (4, 2, 1)
+_STREAMS_AT_ONCE = (4, 2, 1)  # a network each; with more the cache misses cost what sharing saves
 _EMBEDDING = 96  # features
 _MAX_WINDOWS = 128  # embeddings a classifier may look back on: 10 s
 
@@ -193,7 +190,7 @@ class _Features:
         self._networks = {size: Network(streaming, (size, _MELS_A_FRAME, BANDS, 1)) for size in _STREAMS_AT_ONCE}
         shapes = [source.shape[1:] for source in self._networks[1].sources[1:]]
         ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
-        self._places = list(zip(ends, ends[1:], shapes, strict=False))
+        self._places = [(*ends, shape) for ends, shape in zip(itertools.pairwise(ends), shapes, strict=True)]
         silence = self.mels(np.zeros((1, _WINDOW), np.float32))
         self.silent_mel: Floats = silence[0, 0]
         states = np.zeros((1, ends[-1]), np.float32)
