@@ -195,7 +195,11 @@ async def _status(args: argparse.Namespace) -> int:
         from satellite import status_page
 
         status_page.show(state)
-    return 0 if state["ready"] else 1
+    return _STATUS_EXITS[state["state"]]
+
+
+_STATUS_EXITS = {"ready": 0, "degraded": 3, "loading": 4}
+"""What `satellite status` exits with; 1 is that nothing answers."""
 
 
 async def _rooms(args: argparse.Namespace) -> int:

@@ -111,7 +111,13 @@ def _conversation(commands: _Commands) -> None:
 
 def _administration(commands: _Commands) -> None:
     examples = ("satellite status --watch", "satellite status --json | jq .stages")
-    command = commands.add("status", "how a running daemon is, and why", *examples, json=False, uri=True)
+    command = commands.add(
+        "status",
+        "how a running daemon is: exits 0 ready, 3 degraded, 4 loading, 1 silent",
+        *examples,
+        json=False,
+        uri=True,
+    )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=_JSON)
     form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")

@@ -127,7 +127,8 @@ class Daemon:
     @property
     def words(self) -> str:
         """How it is, in one line."""
-        return in_one_line(self.engines, self.hub.described(), ready=self._status.ready)
+        status = self._status
+        return in_one_line(self.engines, self.hub.described(), status.state, status.attention())
 
     @property
     def threads(self) -> Mapping[str, Worker]:

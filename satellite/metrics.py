@@ -30,6 +30,8 @@ class _StateCollector(Collector):
         """Yield every metric; labels take few values."""
         state = self._state
         yield _gauge("ready", "Whether every stage has been warmed up.", [({}, state["ready"])])
+        yield _gauge("state", "The daemon's state: loading, ready or degraded.", [({"state": state["state"]}, 1)])
+        yield _gauge("attention", "How many things need attention.", [({}, len(state["attention"]))])
         stages = [({"stage": stage["stage"]}, stage["state"] == "ready") for stage in state["stages"]]
         yield _gauge("stage_ready", "Whether a stage is loaded and warm.", stages)
         rooms = [({"room": room["room"]}, room.get("state") == "connected") for room in state.get("rooms", [])]

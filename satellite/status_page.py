@@ -38,14 +38,19 @@ _UNSURE = {
     "partly-on-cpu",
     "foreign-keep-alive",
     "not-loaded",
+    "degraded",
 }
 
 
 def show(state: dict[str, Any], console: Console | None = None) -> None:
     """Print what `Status.described` returned."""
     console = console or Console()
-    ready = Text("ready", "green") if state["ready"] else Text("not ready yet", "yellow")
-    console.print("satellite", state["version"], "·", ready, f"· up {_duration(state['uptime_seconds'])}\n")
+    console.print(
+        "satellite", state["version"], "·", _coloured(state["state"]), f"· up {_duration(state['uptime_seconds'])}"
+    )
+    for one in state["attention"]:
+        console.print(Text(f"{one['what']}: {one['text']}", "red"), Text(f"  → {one['cure']}"), sep="\n")
+    console.print()
     console.print(_stages(state["stages"]), "")
     if state.get("responders"):
         console.print(_responders(state["responders"]), "")

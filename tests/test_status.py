@@ -13,6 +13,8 @@ STATE: dict[str, Any] = {
     "version": "1.2.3",
     "uptime_seconds": 7200.0,
     "ready": True,
+    "state": "degraded",
+    "attention": [{"what": "stage tts", "text": "voice [x] is missing", "cure": "satellite models pull configured"}],
     "stages": [
         {"stage": "stt", "state": "ready", "words": "", "device": "cuda float16"},
         {"stage": "tts", "state": "failed", "words": "voice x is missing; run: satellite models pull x"},
@@ -117,7 +119,8 @@ def shown(state: dict[str, Any]) -> str:
 def test_the_page_says_who_answers_and_why() -> None:
     """Everything that an administrator asks first, brackets in it left alone."""
     page = shown(STATE)
-    assert "ready · up 2.0 h" in page
+    assert "degraded · up 2.0 h" in page
+    assert re.search(r"^stage tts: voice \[x\] is missing\n  → satellite models pull configured$", page, re.MULTILINE)
     assert "voice x is missing; run: satellite models pull x" in page
     assert "Ollama at [::1] cannot be reached; is it running?" in page
     assert "→ groq" in page
@@ -134,8 +137,8 @@ def test_the_page_says_who_answers_and_why() -> None:
 
 def test_a_daemon_that_is_not_ready_says_so() -> None:
     """A GPU that tells nothing is still one."""
-    page = shown({**STATE, "ready": False, "gpus": [{}]})
-    assert "not ready yet" in page
+    page = shown({**STATE, "ready": False, "state": "loading", "attention": [], "gpus": [{}]})
+    assert "loading · up 2.0 h" in page
     assert "GPU: a GPU" in page
 
 
@@ -148,6 +151,8 @@ def test_the_metrics_are_what_prometheus_reads() -> None:
         for sample in family.samples
     }
     assert samples["satellite_ready",] == 1
+    assert samples["satellite_state", "degraded"] == 1
+    assert samples["satellite_attention",] == 1
     assert samples["satellite_stage_ready", "tts"] == 0
     assert samples["satellite_responder_up", "home_assistant"] == 0
     assert samples["satellite_timers", "running"] == 2

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from satellite import metrics
 from satellite.http.context import Context
 from satellite.http.problems import HttpError, responses
+from satellite.services import attention
 from satellite.turn.inbox import AudioInbox
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,13 +25,14 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/readyz", summary="Is it ready?", responses=responses())
     async def readyz() -> dict[str, Any]:
-        """Return the stages once every one is ready; until then 503, with the stages that are not, and why."""
+        """Return the stages once every one works, and what else needs attention; until then 503, and why."""
         stages = context.status.stages()
         lacking = [stage for stage in stages if stage["state"] not in ("ready", "idle")]
         if lacking or not context.status.ready:
             told = "; ".join(f"{stage['stage']}: {stage['words'] or stage['state']}" for stage in lacking)
             raise HttpError(told or "the stages are being warmed up", code="not-ready")
-        return {"ready": True, "stages": stages}
+        troubles = attention.described(context.status.attention())
+        return {"ready": True, "state": context.status.state, "attention": troubles, "stages": stages}
 
     @router.get(
         "/metrics",

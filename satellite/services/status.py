@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from satellite import __version__
+from satellite.engines.slot import Slot
 from satellite.gpu import gpus
+from satellite.services import attention
+from satellite.services.attention import Attention
 from satellite.turn.stages import Stages
 
 
@@ -21,6 +24,9 @@ class Status:
         self.cold: dict[str, str] = {}
         """Why a stage is not warm, by its name."""
 
+        self.troubles: list[Callable[[], Iterable[Attention]]] = []
+        """Whoever else may know of something that needs attention."""
+
         self._stages = stages
         self._engines = stages.engines
         self._rooms = rooms
@@ -29,13 +35,16 @@ class Status:
     async def described(self) -> dict[str, Any]:
         """Return everything as one object that JSON can hold."""
         chat = self._engines.chat.engine
+        troubles = self.attention()
         return {
             "version": __version__,
             "uptime_seconds": round(time.monotonic() - self._began, 1),
             "ready": self.ready,
+            "state": attention.overall(troubles, loaded=self.ready),
+            "attention": attention.described(troubles),
             "stages": self.stages(),
             "rooms": self._rooms(),
-            "responders": [{"responder": one.name, **one.details} for one in self._stages.responders],
+            "responders": self._responders(),
             "speech_to_text": {
                 **self._engines.transcriber.engine.counts,
                 "early": self._stages.early_transcripts.begun,
@@ -45,23 +54,54 @@ class Status:
             "gpus": await asyncio.to_thread(gpus),
         }
 
+    @property
+    def state(self) -> str:
+        """The daemon's state in one word: `loading`, `ready` or `degraded`."""
+        return attention.overall(self.attention(), loaded=self.ready)
+
+    def attention(self) -> list[Attention]:
+        """Return what does not work as it was configured."""
+        providers = self._engines.chat.engine.details["providers"]
+        found = [*attention.needed(self.stages(), providers, self._responders(), self._rooms())]
+        for others in self.troubles:
+            found += others()
+        return found
+
     def stages(self) -> list[dict[str, Any]]:
         """Return the state of each stage, and the device that it really runs on, where it tells."""
         stages = []
         for slot in self._engines.slots:
-            if slot.failure is not None:
-                state, words = "failed", str(slot.failure)
-            elif not slot.settled and slot.on_demand:
-                state, words = "idle", "is loaded when it is asked for"
-            elif not slot.settled:
-                state, words = "loading", "is being loaded"
-            elif trouble := getattr(slot.engine, "trouble", ""):
-                state, words = "unreachable", trouble
-            else:
-                words = self.cold.get(slot.name, "")
-                state = "cold" if words else "ready"
+            state, words = self._stage(slot)
             told = {"stage": slot.name, "state": state, "words": words}
+            if slot.failure is not None:
+                told["code"] = slot.failure.code
             if device := getattr(slot.engine, "device", None):
                 told["device"] = device
             stages.append(told)
         return stages
+
+    def _stage(self, slot: Slot[Any]) -> tuple[str, str]:
+        if slot.failure is not None:
+            return "failed", str(slot.failure)
+        if not slot.settled:
+            return ("idle", "is loaded when it is asked for") if slot.on_demand else ("loading", "is being loaded")
+        if slot is self._engines.chat and (nobody := self._nobody_answers()):
+            return nobody
+        if trouble := getattr(slot.engine, "trouble", ""):
+            return "unreachable", trouble
+        words = self.cold.get(slot.name, "")
+        return ("cold" if words else "ready"), words
+
+    def _nobody_answers(self) -> tuple[str, str] | None:
+        """Return the state of a chat stage of which no provider can answer, and why; None where one can."""
+        providers = self._engines.chat.engine.details["providers"]
+        if any(one["up"] for one in providers):
+            return None
+        coming = [one for one in providers if one["state"] in attention.ON_ITS_WAY]
+        if any(one["state"] == "released" for one in coming):
+            return "idle", "is loaded when it is asked for"
+        words = "; ".join(f"{one['provider']}: {one['words']}" for one in coming or providers)
+        return ("loading" if coming else "unreachable"), words
+
+    def _responders(self) -> list[dict[str, Any]]:
+        return [{"responder": one.name, **one.details} for one in self._stages.responders]

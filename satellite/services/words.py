@@ -1,17 +1,22 @@
 """The daemon's state in one line, for `systemctl status`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from satellite.engines.slot import Engines
+from satellite.services.attention import LOADING, Attention
+
+_NAMED = 3
+"""How many of the things that need attention are named; the rest is counted."""
 
 
-def in_one_line(engines: Engines, rooms: list[dict[str, Any]], *, ready: bool) -> str:
-    """Return such as `ready · 4 rooms · ollama phi3:mini warm · stt cpu`."""
+def in_one_line(engines: Engines, rooms: list[dict[str, Any]], state: str, troubles: Sequence[Attention]) -> str:
+    """Return such as `ready · 4 rooms · ollama phi3:mini warm · stt cpu`; `state` is that of `attention.overall`."""
     failed = list(dict.fromkeys(slot.stage.value for slot in engines.slots if slot.failure is not None))
     loading = list(dict.fromkeys(s.stage.value for s in engines.slots if not s.settled and not s.on_demand))
-    parts = ["ready" if ready else f"loading {', '.join(loading)}" if loading else "warming up"]
-    if failed:
-        parts[0] += f", without {', '.join(failed)}"
+    if state == LOADING:
+        state = f"loading {', '.join(loading)}" if loading else "warming up"
+    parts = [f"{state}, without {', '.join(failed)}" if failed else state, _attention(troubles)]
     if rooms:
         parts.append(_rooms(rooms))
     if "chat" not in failed:
@@ -20,6 +25,13 @@ def in_one_line(engines: Engines, rooms: list[dict[str, Any]], *, ready: bool) -
         device = engines.transcriber.engine.device.partition(" ")[0]
         parts.append(f"stt {device if device in ('cpu', 'cuda') else 'remote'}")
     return " · ".join(part for part in parts if part)
+
+
+def _attention(troubles: Sequence[Attention]) -> str:
+    if not troubles:
+        return ""
+    more = f" and {len(troubles) - _NAMED} more" if len(troubles) > _NAMED else ""
+    return f"look at {', '.join(trouble.what for trouble in troubles[:_NAMED])}{more}"
 
 
 def _rooms(rooms: list[dict[str, Any]]) -> str:

@@ -167,7 +167,7 @@ def test_cuda_that_is_demanded_and_absent_is_an_error(service: Machine, config: 
     assert "the NVIDIA driver is not there" in refused.stderr
     assert service.files ^ before == set()
     service.run(f"echo 'stt: {{device: cuda}}' >>{config}; systemctl restart satellite")
-    assert service.words.startswith("ready, without stt")
+    assert service.words.startswith("degraded, without stt")
     told = service.run("journalctl -u satellite -o cat -p err SATELLITE_CODE=stt-not-ready").stdout
     assert "stt.device is cuda, but CTranslate2 sees no CUDA device" in told
     service.run(f"cp -p /srv/config.yaml {config}; systemctl restart satellite")

@@ -1,0 +1,66 @@
+"""What an administrator should look at, of everything that the daemon knows of itself; and its state in one word.
+
+The one place that decides it: the command line, systemd's status line, HTTP and the dashboard tell what is said here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LOADING, READY, DEGRADED = "loading", "ready", "degraded"
+"""Not everything has been loaded yet; everything works; something needs attention, and the rest serves."""
+
+ON_ITS_WAY = frozenset({"loading", "not-loaded", "released", "unknown"})
+"""States of a chat provider that cannot answer at once, with which nothing is wrong."""
+
+_LOOK = "satellite doctor"
+_PULL = "satellite models pull configured"
+_MODEL_CODES = frozenset({"model-missing", "model-corrupt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that does not work as it was configured."""
+
+    what: str
+    """What it is, such as `stage stt`, `provider ollama` or `room kitchen`."""
+
+    text: str
+    """What is the matter, for people."""
+
+    cure: str
+    """The command that mends it, or that says what does."""
+
+
+def overall(troubles: Sequence[Attention], *, loaded: bool) -> str:
+    """Return the daemon's state in one word: `loading`, `ready` or `degraded`."""
+    if not loaded:
+        return LOADING
+    return DEGRADED if troubles else READY
+
+
+def needed(
+    stages: Iterable[Mapping[str, Any]],
+    providers: Iterable[Mapping[str, Any]],
+    responders: Iterable[Mapping[str, Any]],
+    rooms: Iterable[Mapping[str, Any]],
+) -> Iterator[Attention]:
+    """Yield what needs attention of the parts that `Status.described` tells of."""
+    for stage in stages:
+        if stage["state"] not in ("ready", "idle", "loading"):
+            cure = _PULL if stage.get("code") in _MODEL_CODES else _LOOK
+            yield Attention(f"stage {stage['stage']}", stage["words"] or stage["state"], cure)
+    for provider in providers:
+        if not provider["up"] and provider["state"] not in ON_ITS_WAY:
+            yield Attention(f"provider {provider['provider']}", provider["words"], _LOOK)
+    for responder in responders:
+        if not responder["up"]:
+            yield Attention(responder["responder"], responder["words"], _LOOK)
+    for room in rooms:
+        if room["state"] not in ("connected", "connecting"):
+            yield Attention(f"room {room['room']}", room["words"], _LOOK)
+
+
+def described(troubles: Iterable[Attention]) -> list[dict[str, str]]:
+    """Return `troubles` as JSON can hold them."""
+    return [asdict(trouble) for trouble in troubles]

@@ -1,0 +1,106 @@
+"""The daemon's state in one word: never ready with something that does not work, and what to do about it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satellite.configfile import parse
+from satellite.daemon import Daemon
+from satellite.services.attention import Attention, needed, overall
+
+STAGE = {"stage": "stt", "state": "ready", "words": ""}
+PROVIDER = {"provider": "ollama", "state": "warm", "up": True, "words": "answers"}
+RESPONDER = {"responder": "home_assistant", "state": "ready", "up": True, "words": "answers"}
+ROOM = {"room": "kitchen", "state": "connected", "words": "kitchen is connected"}
+
+
+def troubles(**changed: dict[str, Any]) -> list[Attention]:
+    """Return what needs attention in a house of one of each, with what is changed in it."""
+    return list(
+        needed(
+            [STAGE | changed.get("stage", {})],
+            [PROVIDER | changed.get("provider", {})],
+            [RESPONDER | changed.get("responder", {})],
+            [ROOM | changed.get("room", {})],
+        )
+    )
+
+
+def test_a_house_in_which_everything_works_is_ready() -> None:
+    """And one that is loading is that, whatever else."""
+    assert troubles() == []
+    assert overall(troubles(), loaded=True) == "ready"
+    assert overall(troubles(), loaded=False) == "loading"
+
+
+@pytest.mark.parametrize(
+    ("changed", "what", "cure"),
+    [
+        (
+            {"stage": {"state": "failed", "words": "is missing", "code": "model-missing"}},
+            "stage stt",
+            "satellite models pull configured",
+        ),
+        ({"stage": {"state": "failed", "words": "no CUDA", "code": "stt-not-ready"}}, "stage stt", "satellite doctor"),
+        ({"stage": {"state": "unreachable", "words": "is silent"}}, "stage stt", "satellite doctor"),
+        ({"stage": {"state": "cold", "words": "has never worked"}}, "stage stt", "satellite doctor"),
+        ({"provider": {"state": "open", "up": False, "words": "is away"}}, "provider ollama", "satellite doctor"),
+        ({"provider": {"state": "no-key", "up": False, "words": "no key"}}, "provider ollama", "satellite doctor"),
+        ({"responder": {"state": "refused", "up": False, "words": "refused"}}, "home_assistant", "satellite doctor"),
+        ({"room": {"state": "off", "words": "kitchen is off"}}, "room kitchen", "satellite doctor"),
+    ],
+)
+def test_what_does_not_work_is_named_with_its_cure(changed: dict[str, Any], what: str, cure: str) -> None:
+    """One line each, with the words of whoever knows, and the daemon is degraded."""
+    (one,) = troubles(**changed)
+    assert (one.what, one.text, one.cure) == (what, next(iter(changed.values()))["words"], cure)
+    assert overall([one], loaded=True) == "degraded"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"stage": {"state": "idle"}},
+        {"stage": {"state": "loading"}},
+        {"provider": {"state": "loading", "up": False}},
+        {"provider": {"state": "released", "up": False}},
+        {"room": {"state": "connecting"}},
+    ],
+)
+def test_what_comes_by_itself_needs_nobody(changed: dict[str, Any]) -> None:
+    """A model on its way, or one that was let go for the night, is no fault."""
+    assert troubles(**changed) == []
+
+
+CONFIG = """
+models: {{directory: {directory}}}
+wyoming: {{host: 127.0.0.1}}
+zeroconf: {{enabled: false}}
+http: {{enabled: false}}
+home_assistant: {{url: "http://127.0.0.1:9", token: x}}
+chat: {{providers: [{{type: ollama, model: "phi3:mini", url: "http://127.0.0.1:9"}}]}}
+rooms: [{{name: kitchen, uri: "tcp://127.0.0.1:9"}}]
+"""
+
+
+def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
+    """No model, no chat server, no Home Assistant and a room that is off: every one is told, and none is green."""
+
+    async def scenario() -> None:
+        async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
+            await daemon.ready()
+            wanted = {"stage stt", "stage tts", "stage chat", "provider ollama", "home_assistant", "room kitchen"}
+            async with asyncio.timeout(60):
+                while not wanted <= {one.what for one in daemon._status.attention()}:
+                    await asyncio.sleep(0.05)
+            state = await daemon._status.described()
+            assert state["state"] == "degraded"
+            assert all(one["text"] and one["cure"] for one in state["attention"])
+            told = {stage["stage"]: stage["state"] for stage in state["stages"]}
+            assert (told["stt"], told["tts"], told["chat"]) == ("failed", "failed", "unreachable")
+            assert daemon.words.startswith("degraded, without ")
+            assert " · look at stage " in daemon.words
+
+    asyncio.run(scenario())
