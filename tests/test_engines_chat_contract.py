@@ -14,7 +14,7 @@ from satellite.bench.stand_ins.http import Words, dictated, script
 from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, Ollama, OpenAICompatible
-from satellite.engines import ChatDelta, ChatModel, Message
+from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatUnavailable
@@ -120,6 +120,44 @@ def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
         assert stats.tokens_per_second
 
     api.run(script("Paris", " it", " is."), scenario)
+
+
+def test_wishes_reach_the_server(api: Api) -> None:
+    """How one answer is to be made is asked for by the API's own names; the configured longest answer stays longest."""
+
+    async def scenario(server: Server, model: ChatModel) -> None:
+        wishes = Sampling(max_tokens=2, temperature=0.7, top_p=0.5, seed=42, stop=("END",))
+        deltas = [delta async for delta in model.stream([Message("user", "Hi")], wishes)]
+        assert deltas[-1].stats is not None
+        assert deltas[-1].stats.truncated
+        body = server.exchanges[-1].body
+        told = {**body, **body.pop("options", {})}
+        told["max_tokens"] = told.pop("num_predict", None) or told["max_tokens"]
+        assert {name: told[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop")} == {
+            "max_tokens": 2,
+            "temperature": 0.7,
+            "top_p": 0.5,
+            "seed": 42,
+            "stop": ["END"],
+        }
+        assert [delta async for delta in model.stream([Message("user", "Hi")], Sampling(max_tokens=100_000))]
+        body = server.exchanges[-1].body
+        assert (body.get("options", {}).get("num_predict") or body["max_tokens"]) == Chat().max_tokens
+
+    api.run(script("Paris", " it", " is."), scenario)
+
+
+def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None:
+    """It ended before its first word, as it was to; elsewhere that is a failure."""
+
+    async def scenario(_: Server, model: ChatModel) -> None:
+        deltas = [delta async for delta in model.stream([Message("user", "Hi")], Sampling(stop=("Paris",)))]
+        assert [delta.text for delta in deltas] == [""]
+        with pytest.raises(ChatUnavailable) as caught:
+            await answered(model)
+        assert caught.value.code == "chat-empty"
+
+    api.run(script(""), scenario)
 
 
 def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:

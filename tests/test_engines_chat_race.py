@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from satellite.config import Chat, Deadlines
-from satellite.engines import ChatDelta, Message
+from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.route import RouteChat
 from satellite.engines.health import Health
 from satellite.engines.stats import ChatStats
@@ -34,7 +34,9 @@ class Clockwork:
         self._seconds = seconds
         self._fails = fails
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Wait, then say one's name."""
         loop = asyncio.get_running_loop()
         self.asked_at = loop.time()

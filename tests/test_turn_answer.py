@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from satellite.config import Config
-from satellite.engines import ChatDelta, Message
+from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, Stage
@@ -28,7 +28,9 @@ class Model:
     context_tokens = None
     asked = 0
 
-    async def stream(self, conversation: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def stream(
+        self, conversation: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Answer."""
         self.asked += 1
         for text in PARIS:

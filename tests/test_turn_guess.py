@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Config
-from satellite.engines import ChatDelta, Message, Transcription, Voice, VoiceChoice
+from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats
 from satellite.errors import SpeechToTextError, Stage
@@ -63,7 +63,9 @@ class Engine:
         self.transcribed.append(text)
         return Transcription(text, "en")
 
-    async def stream(self, conversation: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def stream(
+        self, conversation: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Answer what was said, so that one sees to what."""
         question = conversation[-1].content
         self.asked.append(question)

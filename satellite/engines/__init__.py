@@ -171,6 +171,37 @@ class ChatDelta:
     """What the answer cost; always with the last delta, whose text is often empty, and only there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one answer is to be made, where whoever asks has wishes of their own; None is as configured."""
+
+    max_tokens: int | None = None
+    """Longest answer; one that is configured to be shorter stays so."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    """Texts before which the answer ends."""
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an answer without a word may be what was asked for."""
+        return self.max_tokens is not None or bool(self.stop)
+
+    def options(self, max_tokens: int, temperature: float) -> dict[str, Any]:
+        """Return what to ask of a provider, by OpenAI's names, where `max_tokens` and `temperature` are configured."""
+        wished = {"top_p": self.top_p, "seed": self.seed, "stop": list(self.stop) or None}
+        return {
+            "max_tokens": min(max_tokens, self.max_tokens or max_tokens),
+            "temperature": temperature if self.temperature is None else self.temperature,
+            **{name: value for name, value in wished.items() if value is not None},
+        }
+
+
+AS_CONFIGURED = Sampling()
+
+
 class ChatModel(Protocol):
     """A chat model behind whatever API."""
 
@@ -190,8 +221,10 @@ class ChatModel(Protocol):
     def details(self) -> dict[str, Any]:
         """Return what else there is to tell of it, fit for JSON."""
 
-    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
-        """Yield the answer; closing the generator stops the model."""
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the answer, made as `sampling` says; closing the generator stops the model."""
 
     def prepare(self, messages: Sequence[Message]) -> None:
         """Get ready for a question behind `messages`, which is to come soon; returns at once, and never fails."""

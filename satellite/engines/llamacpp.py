@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from satellite.config import Chat, Local, cpu_threads
-from satellite.engines import ChatDelta, Message
+from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.failures import failure
 from satellite.engines.health import Health
@@ -98,7 +98,7 @@ class LlamaCppChat:
         """Read `messages` now, unless there is something to answer; its token is for nobody."""
         alive = self._process is not None and self._process.returncode is None
         if messages and alive and not self._generations:
-            self._begin({**self._request(messages), "max_tokens": 1})
+            self._begin(self._request(messages, Sampling(max_tokens=1)))
 
     async def warm_up(self) -> None:
         """Loading has answered already."""
@@ -108,15 +108,17 @@ class LlamaCppChat:
     async def watch(self) -> None:
         """Nothing is to be looked after: a child that dies is started by the next question."""
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
         if self._closed or self._file is None:
             raise ChatUnavailable("the chat model is not loaded", kind="not-ready")
         if self.pending > self._queue_size:
             raise ChatError(f"chat has {self._queue_size} requests waiting; try again later", kind="busy")
         await self._start()
-        answer = self._answers.begin()
-        number = self._begin(self._request(messages))
+        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
+        number = self._begin(self._request(messages, sampling))
         generation = self._generations[number]
         try:
             while (text := await generation.next()) is not None:
@@ -161,14 +163,14 @@ class LlamaCppChat:
             self._reader = asyncio.create_task(self._read(process), name="llama.cpp")
 
     async def _spawn(self, file: Path, folder: Path) -> asyncio.subprocess.Process:
-        warm_up = self._request([Message("system", self._chat.system_prompt), Message("user", "Hi")])
+        greeting = [Message("system", self._chat.system_prompt), Message("user", "Hi")]
         settings = {
             "file": str(file),
             "context_tokens": self._settings.context_tokens,
             "batch_tokens": _GPU_BATCH if self._settings.gpu_layers else _CPU_BATCH,
             "gpu_layers": self._settings.gpu_layers,
             "threads": cpu_threads(self._settings.threads),
-            "warm_up": {**warm_up, "max_tokens": 1},
+            "warm_up": self._request(greeting, Sampling(max_tokens=1)),
         }
         environment = {"GOMP_SPINCOUNT": _SPINS, **os.environ}
         try:
@@ -241,15 +243,14 @@ class LlamaCppChat:
             with suppress(OSError):
                 self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
-    def _request(self, messages: Sequence[Message]) -> dict[str, Any]:
+    def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         fitted = fitting(messages, self._settings.context_tokens - self._chat.max_tokens)
         return {
             "messages": [
                 {"role": message.role, "content": message.whole if self._settings.tell else message.content}
                 for message in fitted
             ],
-            "max_tokens": self._chat.max_tokens,
-            "temperature": self._chat.temperature,
+            **sampling.options(self._chat.max_tokens, self._chat.temperature),
             "stream": True,
             "cache_prompt": True,
             "return_progress": True,  # calls back while the conversation is read, so that it can be stopped there

@@ -8,7 +8,16 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from satellite.config import Config
-from satellite.engines import ChatDelta, Message, Speaker, Transcription, VoiceChoice, WakeWordEngine
+from satellite.engines import (
+    AS_CONFIGURED,
+    ChatDelta,
+    Message,
+    Sampling,
+    Speaker,
+    Transcription,
+    VoiceChoice,
+    WakeWordEngine,
+)
 from satellite.engines.slot import Engines
 from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
@@ -111,7 +120,11 @@ class Stages:
         self.engines.chat.engine.prepare(known)
 
     async def answer(
-        self, question: Question, prompt: Sequence[Message], gate: Gate | None = None
+        self,
+        question: Question,
+        prompt: Sequence[Message],
+        gate: Gate | None = None,
+        sampling: Sampling = AS_CONFIGURED,
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the first responder's answer, whole, else that of the chat model to the `prompt`, as `chat` does.
 
@@ -129,10 +142,15 @@ class Stages:
                 seconds = time.monotonic() - began
                 _LOGGER.info("chat: %s answered in %.0f ms", reply.provider, 1000 * seconds)
                 limit = self.config.chat.max_characters
-                stats = ChatStats(first_token_seconds=seconds, truncated=len(reply.text) > limit)
+                stats = ChatStats(
+                    first_token_seconds=seconds,
+                    truncated=len(reply.text) > limit,
+                    prompt_tokens=0,
+                    answer_tokens=0,
+                )
                 yield ChatDelta(reply.text[:limit], reply.provider, stats)
                 return
-        async with aclosing(self.chat(prompt)) as deltas:
+        async with aclosing(self.chat(prompt, sampling)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -162,8 +180,10 @@ class Stages:
         self._broken.discard(name)
         return reply
 
-    async def chat(self, prompt: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
-        """Yield the answer to a prompt of `dialogue`. Raises `ChatError`, also for an answer without a word.
+    async def chat(
+        self, prompt: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the answer to a prompt of `dialogue`. Raises `ChatError`, also for one that must not be empty but is.
 
         An answer of more than `chat.max_characters` ends there, as one that the model cut.
         """
@@ -172,7 +192,7 @@ class Stages:
         answered = False
         left = self.config.chat.max_characters
         end = asyncio.get_running_loop().time() + deadlines.chat_seconds
-        async with aclosing(model.stream(prompt)) as deltas:
+        async with aclosing(model.stream(prompt, sampling)) as deltas:
             while True:
                 first = deadlines.chat_first_token_seconds if not answered else deadlines.chat_seconds
                 with _translate_timeout(Stage.CHAT, first):
@@ -190,7 +210,7 @@ class Stages:
                 yield delta
                 if left < 0:
                     return
-        if not answered:
+        if not answered and not sampling.may_be_empty:
             raise ChatError("the chat model gave an empty answer", kind="empty")
 
     async def speaker(self, choice: VoiceChoice) -> Speaker:

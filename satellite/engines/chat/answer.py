@@ -16,16 +16,17 @@ class Answers:
         self.provider = provider
         self.thinks_first = False
 
-    def begin(self) -> "Answer":
+    def begin(self, *, may_be_empty: bool = False) -> "Answer":
         """Begin an answer; its time to the first word counts from now."""
-        return Answer(self)
+        return Answer(self, may_be_empty=may_be_empty)
 
 
 class Answer:
-    """One answer on its way: without thoughts, beginning with a word, and never without one."""
+    """One answer on its way: without thoughts, beginning with a word, and never without one unless it may be empty."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, *, may_be_empty: bool = False) -> None:
         self._answers = answers
+        self._may_be_empty = may_be_empty
         self._filter = ThinkFilter(thinking=answers.thinks_first)
         self._began = time.monotonic()
         self._first_token_seconds: float | None = None
@@ -41,7 +42,7 @@ class Answer:
         text = self._words(self._filter.flush(truncated=stats.truncated))
         self._answers.thinks_first = self._answers.thinks_first or self._filter.unopened
         provider = self._answers.provider
-        if self._first_token_seconds is None:
+        if self._first_token_seconds is None and not self._may_be_empty:
             raise ChatUnavailable(f"{provider} gave an empty answer", kind="empty")
         return ChatDelta(text, provider, replace(stats, first_token_seconds=self._first_token_seconds))
 

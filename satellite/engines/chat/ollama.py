@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama
-from satellite.engines import ChatDelta, Message
+from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.address import is_at_home, warn_of_outside
 from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.keepalive import Keeper
@@ -69,15 +69,19 @@ class OllamaChat:
         """Return what the keep-alive timer has seen, and what it costs."""
         return {"keepalive": self.keeper.described()}
 
-    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
-        return self._answered(messages, time.monotonic())
+        return self._answered(messages, sampling, time.monotonic())
 
-    async def _answered(self, messages: Sequence[Message], began: float) -> AsyncGenerator[ChatDelta, None]:
+    async def _answered(
+        self, messages: Sequence[Message], sampling: Sampling, began: float
+    ) -> AsyncGenerator[ChatDelta, None]:
         silent = True
         with self.keeper.turn(messages):
             try:
-                async with aclosing(self._deltas(messages)) as deltas:
+                async with aclosing(self._deltas(messages, sampling)) as deltas:
                     async for delta in deltas:
                         silent = False
                         if delta.stats is not None:
@@ -116,10 +120,10 @@ class OllamaChat:
             await asyncio.gather(self._lingering, return_exceptions=True)
         await self._api.close()
 
-    async def _deltas(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
-        answer = self._answers.begin()
+    async def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
+        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
         seconds = self._first_token_seconds
-        parts = self._api.parts(messages)
+        parts = self._api.parts(messages, sampling)
         began = time.monotonic()
         try:
             await self._api.open()

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from satellite.config import Chat, Ollama
-from satellite.engines import Message
+from satellite.engines import AS_CONFIGURED, Message, Sampling
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.lazily import made_once
@@ -57,18 +57,15 @@ class OllamaApi:
         if "_client" not in self.__dict__:
             await asyncio.to_thread(lambda: self._client)
 
-    def request(self, messages: Sequence[Message], *, num_predict: int | None = None) -> dict[str, Any]:
-        """Return all of a request: for an answer, or with `num_predict` 1 to have the prompt read, or to load."""
+    def request(self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED) -> dict[str, Any]:
+        """Return all of a request: for an answer, or of one token to have the prompt read, or to load."""
+        options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self.model,
             "messages": [{"role": message.role, "content": message.whole} for message in messages],
             "think": False,
             "keep_alive": _FOR_EVER,
-            "options": {
-                "num_ctx": self.context_tokens,
-                "num_predict": num_predict or self._chat.max_tokens,
-                "temperature": self._chat.temperature,
-            },
+            "options": {"num_ctx": self.context_tokens, "num_predict": options.pop("max_tokens"), **options},
         }
 
     async def loaded(self, seconds: float) -> list[Loaded]:
@@ -99,12 +96,12 @@ class OllamaApi:
         A few words of a user stand behind them: templates join those with the system prompt, and some refuse a prompt
         that has none.
         """
-        request = self.request([*messages, GREETING], num_predict=1)
+        request = self.request([*messages, GREETING], Sampling(max_tokens=1))
         return await self._within(self._client.chat(**request), seconds)
 
-    def parts(self, messages: Sequence[Message]) -> AsyncGenerator[Any, None]:
+    def parts(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Any, None]:
         """Yield the lines of an answer. What goes wrong is foreign here: hand it to `translated`."""
-        return self._parts(self.request(messages))
+        return self._parts(self.request(messages, sampling))
 
     async def _parts(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
         async with aclosing(await self._client.chat(**request, stream=True)) as parts:

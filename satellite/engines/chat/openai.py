@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
-from satellite.engines import ChatDelta, Message
+from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.address import NO_PROXY, is_at_home, shown, warn_of_outside
 from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.breaker import Breaker, BreakerState
@@ -133,18 +133,22 @@ class OpenAIChat:
         """Return how often it was asked outside the house."""
         return {"sent_outside": self.sent_outside}
 
-    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
-        return self._answered(messages, time.monotonic())
+        return self._answered(messages, sampling, time.monotonic())
 
-    async def _answered(self, messages: Sequence[Message], began: float) -> AsyncGenerator[ChatDelta, None]:
+    async def _answered(
+        self, messages: Sequence[Message], sampling: Sampling, began: float
+    ) -> AsyncGenerator[ChatDelta, None]:
         if not self._usable:
             raise ChatRejected(self.health.words, kind="refused")
         self._used_at = time.monotonic()
         silent, whole = True, False
         try:
             await self.load()
-            async with aclosing(self._deltas(messages)) as deltas:
+            async with aclosing(self._deltas(messages, sampling)) as deltas:
                 async for delta in deltas:
                     silent, whole = False, delta.stats is not None
                     yield delta
@@ -229,11 +233,11 @@ class OpenAIChat:
             self.sent_outside += 1
             _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
 
-    async def _deltas(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
-        answer = self._answers.begin()
+    async def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
+        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
         seconds = self._first_token_seconds
         async with asyncio.timeout(seconds):
-            raw = await self._begin(messages)
+            raw = await self._begin(messages, sampling)
         truncated = False
         async with raw.parse() as stream:
             while True:
@@ -255,11 +259,11 @@ class OpenAIChat:
             self._mind_limits(raw.headers, messages)
         yield last
 
-    async def _begin(self, messages: Sequence[Message]) -> Any:
+    async def _begin(self, messages: Sequence[Message], sampling: Sampling) -> Any:
         """Ask; a server that does not know the one name for the longest answer knows the other."""
         import openai
 
-        request = self._request(messages)
+        request = self._request(messages, sampling)
         create: Any = self._client.chat.completions.with_raw_response.create
         self._note_leaving()
         try:
@@ -269,14 +273,15 @@ class OpenAIChat:
                 raise
             self._limit = "max_completion_tokens"
         self._note_leaving()
-        return await create(**self._request(messages))
+        return await create(**self._request(messages, sampling))
 
-    def _request(self, messages: Sequence[Message]) -> dict[str, Any]:
+    def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self._settings.model,
             "messages": [{"role": message.role, "content": message.whole} for message in messages],
-            self._limit: self._chat.max_tokens,
-            "temperature": self._chat.temperature,
+            self._limit: options.pop("max_tokens"),
+            **options,
             "stream": True,
         }
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 
-from satellite.engines import ChatDelta, ChatModel, Message
+from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 
 Started = tuple[ChatModel, AsyncGenerator[ChatDelta, None], ChatDelta]
@@ -13,10 +13,13 @@ Started = tuple[ChatModel, AsyncGenerator[ChatDelta, None], ChatDelta]
 class Race:
     """One question to `models`: the next one is asked when one fails, or none has a word for `patience_seconds`."""
 
-    def __init__(self, models: Sequence[ChatModel], messages: Sequence[Message], patience_seconds: float) -> None:
+    def __init__(
+        self, models: Sequence[ChatModel], messages: Sequence[Message], sampling: Sampling, patience_seconds: float
+    ) -> None:
         self.failures: list[tuple[ChatModel, ChatError]] = []
         self._waiting = list(models)
         self._messages = messages
+        self._sampling = sampling
         self._patience_seconds = patience_seconds
         self._runners: dict[asyncio.Task[ChatDelta], tuple[ChatModel, AsyncGenerator[ChatDelta, None]]] = {}
         self._asked_at: dict[str, float] = {}
@@ -56,7 +59,7 @@ class Race:
             await deltas.aclose()
 
     def _ask(self, model: ChatModel) -> None:
-        deltas = model.stream(self._messages)
+        deltas = model.stream(self._messages, self._sampling)
         self._asked_at[model.provider] = time.monotonic()
         self._runners[asyncio.create_task(_first(deltas), name=f"ask {model.provider}")] = (model, deltas)
 

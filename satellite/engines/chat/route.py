@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from satellite.config import Chat, Deadlines
-from satellite.engines import ChatDelta, ChatModel, Message
+from satellite.engines import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.race import Race
 from satellite.engines.health import Health
 from satellite.errors import ChatError, ChatUnavailable
@@ -68,11 +68,13 @@ class RouteChat:
         providers = [_described(model) for model in self.models]
         return {"answering": self._answering, "switches": self.switches, "last_switch": switch, "providers": providers}
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
         """Yield one provider's answer; see `ChatModel`. Raises `ChatUnavailable`, which names all, when none begins."""
         began = time.monotonic()
         asked, reasons = self._to_ask()
-        race = Race(asked, messages, self._patience_seconds)
+        race = Race(asked, messages, sampling, self._patience_seconds)
         try:
             async with asyncio.timeout(self._first_token_seconds):
                 started = await race.first()
