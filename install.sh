@@ -42,7 +42,7 @@ STATE=/var/lib/satellite
 SYSTEM=/etc/systemd/system
 UNIT=$SYSTEM/satellite.service
 DROPINS=$UNIT.d
-OPENINGS="gpu microphone hosted credentials"
+OPENINGS="gpu microphone hosted restart credentials"
 OLLAMA_DROPIN=$SYSTEM/ollama.service.d/satellite.conf
 COMMAND=/usr/local/bin/satellite
 

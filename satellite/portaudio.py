@@ -28,8 +28,9 @@ def library() -> Any:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not
         raise SatelliteError(
-            "no sound device can be used: it needs the Python package sounddevice (pip install 'satellite-voice[mic]') "
-            f"and PortAudio (on Debian or Ubuntu: sudo apt install libportaudio2): {error}",
+            "no sound device can be used: it needs the Python package sounddevice (for the service: sudo ./install.sh "
+            "--upgrade --microphone; in a clone: .venv/bin/pip install -e '.[mic]') and PortAudio (on Debian or "
+            f"Ubuntu: sudo apt install libportaudio2): {error}",
             code="no-portaudio",
         ) from error
     return sounddevice
@@ -63,7 +64,7 @@ def child(direction: str, name: str) -> list[str]:
     Then it writes, or reads, 16-bit audio in that format. At the end of its input a speaker plays what it has, and
     ends with status 0.
     """
-    return [sys.executable, "-m", "satellite.portaudio", direction, name]
+    return [sys.executable, "-P", "-m", "satellite.portaudio", direction, name]
 
 
 def main() -> int:

@@ -8,6 +8,9 @@ from pydantic import SecretStr
 
 from satellite.errors import ConfigError
 
+_FOLDER = "satellite_"
+"""What systemd puts before a file's name when it loads a whole folder (`LoadCredential=satellite:FOLDER`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -54,9 +57,9 @@ class Whereabouts:
         if value := os.environ.get(self.variable, "").strip():
             return self._checked(value, f"${self.variable}")
         if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
-            file = Path(folder, self.credential)
-            if file.exists():
-                return self._checked(self._read(file), f"the credential {self.credential}")
+            for name in (self.credential, f"{_FOLDER}{self.credential}"):
+                if (file := Path(folder, name)).exists():
+                    return self._checked(self._read(file), f"the credential {self.credential}")
         settings = ", ".join(
             [self.file_setting, *([self.given_setting.rpartition(".")[2]] if self.given_setting else [])]
         )

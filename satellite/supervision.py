@@ -110,6 +110,7 @@ def _notifier() -> Callable[[str, str | None], None]:
         from cysystemd.daemon import Notification, notify
     except ImportError as missing:
         raise ConfigError(
-            "systemd waits to be told, and cysystemd is missing: pip install 'satellite-voice[systemd]'"
+            "systemd waits to be told, and cysystemd is missing: sudo ./install.sh, or in a clone: "
+            ".venv/bin/pip install -e '.[systemd]'"
         ) from missing
     return lambda name, value: notify(Notification[name], value or "", return_exceptions=True)

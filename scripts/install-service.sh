@@ -99,19 +99,12 @@ place_units() {
         undo "systemctl daemon-reload"
     fi
     put "$HERE/systemd/satellite.service" "$UNIT" 644
-    cp "$HERE/systemd/credentials.conf" "$SCRATCH/credentials.conf"
-    keys=
-    for file in /etc/satellite/credentials/*; do
-        [ -f "$file" ] || continue
-        keys=1
-        say "LoadCredential=$(basename "$file"):$file" >>"$SCRATCH/credentials.conf"
-    done
-    for opening in gpu:"$CUDA" microphone:"$MICROPHONE" hosted:"$HOSTED" credentials:"$keys"; do
+    backs_off=
+    [ "$(systemctl --version | awk 'NR == 1 { print int($2) }')" -lt 254 ] || backs_off=1
+    for opening in gpu:"$CUDA" microphone:"$MICROPHONE" hosted:"$HOSTED" restart:"$backs_off" credentials:; do
         name=${opening%:*}.conf
-        if [ -z "${opening#*:}" ]; then
+        if [ -z "${opening#*:}" ]; then # credentials.conf was needed once
             drop "$DROPINS/$name"
-        elif [ "$name" = credentials.conf ]; then
-            put "$SCRATCH/$name" "$DROPINS/$name" 644
         else
             put "$HERE/systemd/$name" "$DROPINS/$name" 644
         fi

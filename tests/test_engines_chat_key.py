@@ -37,6 +37,17 @@ def test_the_file_comes_before_the_environment_and_that_before_the_credential(
     assert find_key(settings(file=tmp_path / "file")) == Secret("from-file", str(tmp_path / "file"), "key")
 
 
+def test_a_credential_may_come_with_its_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd puts the folder's name before its own; one that was loaded by itself comes first."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "satellite").write_text("")
+    assert find_key(settings()).value == ""
+    (tmp_path / "satellite_groq.key").write_text("from-the-folder\n")
+    assert find_key(settings()) == Secret("from-the-folder", "the credential groq.key", "key")
+    (tmp_path / "groq.key").write_text("by-itself\n")
+    assert find_key(settings()).value == "by-itself"
+
+
 def test_a_provider_of_another_name_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groq's key goes to nobody else."""
     monkeypatch.setenv("GROQ_API_KEY", "groqs")

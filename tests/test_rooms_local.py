@@ -232,7 +232,8 @@ def test_without_portaudio_the_remedy_is_told(command: str) -> None:
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: [no-portaudio]")
-    assert "satellite-voice[mic]" in result.stderr
+    assert "--microphone" in result.stderr
+    assert "pip install -e '.[mic]'" in result.stderr
     assert "libportaudio2" in result.stderr
 
 

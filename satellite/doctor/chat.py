@@ -17,10 +17,13 @@ from satellite.wire import client
 _ASK_SECONDS = 5.0
 _QUESTION = "Say yes."
 _CREDENTIALS = Path("/etc/satellite/credentials")
+_RESTART = "sudo systemctl restart satellite"
 
 _REMEDIES = {
     "model-missing": "ollama pull {model}",
-    "no-key": f"sudo install -m 600 KEY_FILE {_CREDENTIALS}/{{provider}}.key && sudo ./install.sh --hosted",
+    "no-key": (
+        f"sudo install -D -m 600 KEY_FILE {_CREDENTIALS}/{{provider}}.key; sudo ./install.sh --hosted; {_RESTART}"
+    ),
     "unreachable": "sudo systemctl start ollama; journalctl -u ollama -n 20",
     "silent": "sudo systemctl restart ollama",
     "failing": "journalctl -u ollama -n 50",
@@ -48,13 +51,17 @@ async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
     try:
         key = find_key(provider)
     except ConfigError as error:
-        return Finding(what, State.BAD, str(error), f"sudo install -m 600 KEY_FILE {provider.api_key_file or file}")
+        return Finding(
+            what, State.BAD, str(error), f"sudo install -D -m 600 KEY_FILE {provider.api_key_file or file}; {_RESTART}"
+        )
     outside = not is_at_home(provider.url)
     if outside and not key.value:
         if told and told["state"] != "no-key":
             return Finding(what, State.GOOD, "the daemon has its key; it can be tried only with sudo satellite doctor")
         seen = f"is not used, for want of a key: {key.source}"
-        return Finding(what, State.NOTE, seen, f"sudo install -m 600 KEY_FILE {file} && sudo ./install.sh --hosted")
+        return Finding(
+            what, State.NOTE, seen, f"sudo install -D -m 600 KEY_FILE {file}; sudo ./install.sh --hosted; {_RESTART}"
+        )
     try:
         mounts = None if outside else NO_PROXY
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, mounts=mounts) as http:
@@ -68,7 +75,9 @@ async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
         return Finding(what, State.BAD, f"cannot be reached: {reason}", remedy)
     if response.status_code in (401, 403):
         seen = f"refuses the key from {key.source}"
-        return Finding(what, State.BAD, seen, f"a new key in {provider.api_key_file or file}; sudo ./install.sh")
+        return Finding(
+            what, State.BAD, seen, f"sudo install -D -m 600 KEY_FILE {provider.api_key_file or file}; {_RESTART}"
+        )
     return _listed(what, provider, response)
 
 

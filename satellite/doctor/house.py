@@ -133,7 +133,10 @@ async def _home_assistant(config: Config) -> Finding:
     try:
         token = find_token(config.home_assistant)
         if not token.value:
-            remedy = "a long-lived token into /etc/satellite/credentials/home_assistant.token; sudo ./install.sh"
+            remedy = (
+                "sudo install -D -m 600 TOKEN_FILE /etc/satellite/credentials/home_assistant.token; "
+                "sudo systemctl restart satellite"
+            )
             return Finding(what, State.BAD, f"there is no token: {token.source}", remedy)
         api = Api(config.home_assistant, token)
         try:

@@ -24,7 +24,8 @@ def load_cublas() -> str | None:
             except OSError:
                 continue
         else:
-            return f"{name} cannot be loaded: pip install nvidia-cublas-cu12, or install.sh --gpu cuda"
+            remedy = "sudo ./install.sh --upgrade --gpu cuda, or in a clone: .venv/bin/pip install -e '.[gpu]'"
+            return f"{name} cannot be loaded: {remedy}"
     return None
 
 

@@ -141,16 +141,23 @@ def test_a_configuration_that_the_daemon_may_not_read_is_told(service: Machine) 
 def test_openings_are_remembered_and_keys_are_handed_over(service: Machine) -> None:
     """A later run without the option keeps it; what was taken away is gone after the next run."""
     keys, dropins = "/etc/satellite/credentials", "/etc/systemd/system/satellite.service.d"
-    service.run(f"install -d -m 700 {keys} && echo 0123456789abcdef0123456789abcdef >{keys}/http.token")
+    before = service.run(f"ls {dropins}", check=False).stdout.split()
+    service.run(f"install -d -m 700 {keys} && echo {'0123456789abcdef' * 2} >{keys}/http.token; chmod 600 {keys}/*")
     service.run(f"{service.install} --hosted")
-    assert service.run("ls -l /run/credentials/satellite.service").stdout.count("http.token") == 1
+    assert "satellite_http.token" in service.run("ls /run/credentials/satellite.service").stdout.split()
     pid = service.pid
     service.run(service.install)
     assert service.pid == pid
-    assert service.run(f"ls {dropins}").stdout.split() == ["credentials.conf", "hosted.conf"]
-    service.run(f"rm -r {keys} {dropins}/hosted.conf; {service.install}")
-    assert service.run(f"ls {dropins}").stdout == ""
+    assert service.run(f"ls {dropins}").stdout.split() == sorted(["hosted.conf", *before])
+    service.run(f"rm {dropins}/hosted.conf; {service.install}")
+    assert service.run(f"ls {dropins}", check=False).stdout.split() == before
     assert service.pid != pid
+    refused = service.run("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:10800/status").stdout
+    for gone in (f"{keys}/http.token", keys):  # first the file, then its folder too
+        service.run(f"rm -r {gone} && systemctl restart satellite")
+        assert service.words.startswith("ready")
+    told = service.run("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:10800/status").stdout
+    assert (refused, told) == ("401", "200")
     assert service.run("systemctl show -P NeedDaemonReload satellite").stdout == "no\n"
 
 

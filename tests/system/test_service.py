@@ -119,6 +119,17 @@ def test_it_comes_back_after_a_crash(service: Machine) -> None:
     assert service.run("systemctl show -P LimitCORE satellite").stdout == "0\n"
 
 
+def test_restarting_it_often_locks_nobody_out(service: Machine) -> None:
+    """Neither by hand, nor by a fault that lasts longer than any limit: it comes back when the fault has gone."""
+    for _ in range(12):
+        service.run("systemctl restart --no-block satellite; sleep 0.2")
+    service.until("systemctl is-active satellite")
+    service.run("mv /opt/satellite/current /opt/satellite/away; systemctl kill -s KILL satellite")
+    service.until("test $(systemctl show -P NRestarts satellite) -ge 3")
+    service.run("mv /opt/satellite/away /opt/satellite/current")
+    service.until("systemctl is-active satellite && satellite status")
+
+
 def test_it_comes_back_when_its_event_loop_hangs(service: Machine) -> None:
     """The watchdog notices."""
     before = service.pid
