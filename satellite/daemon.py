@@ -7,10 +7,11 @@ announcement back -> close connections, which cancels their runs -> close the en
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from satellite.assembly import Assembly
+from satellite.background import Background, begin_task, end_tasks
 from satellite.commands.clockwork import Clockwork
 from satellite.config import Config
 from satellite.engines.worker import Worker
@@ -20,7 +21,7 @@ from satellite.http.service import HttpService
 from satellite.models.store import Store
 from satellite.process import allow_many_connections, imported
 from satellite.reload import merge
-from satellite.responders import build_responders, tell_of_rooms, watch_over
+from satellite.responders import build_responders, tell_of_rooms
 from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
 from satellite.rooms.local import LocalRoom
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
+_STOP_SECONDS = 8.0
+"""How long stopping may take; a step of it that is late is left behind."""
+
+_STEP_SECONDS = 6.0
+_LEAST_STEP_SECONDS = 0.5
+
 _RUNS_TOLD = 8
 """How many of the latest runs `satellite status` shows."""
 
@@ -50,6 +57,9 @@ class Daemon:
         """Build it; with `free_ports` it listens on whatever ports are free instead of the configured ones."""
         self.config = config
         self._free_ports = free_ports
+        self.background = Background()
+        """Whatever goes on beside what somebody asks for."""
+
         self.bus = EventBus()
         self.ports: dict[str, int] = {}
         """Where it listens, by the name of the setting; filled at start."""
@@ -58,7 +68,7 @@ class Daemon:
         self._assembly = Assembly(config, self.store)
         self._workers = self._assembly.workers
         self.engines = self._assembly.engines
-        self._stages = Stages(self.engines, config)
+        self._stages = Stages(self.engines, config, self.background)
         self.clockwork = Clockwork(config.commands.state_directory) if config.commands.enabled else None
         """The timers of the house, if it may have any."""
 
@@ -82,7 +92,6 @@ class Daemon:
             config, self._stages, self.bus, self._status, self.store, self.hub, self._workers, self.runs
         )
         self._announcements: list[Announcement] = []
-        self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()
 
     async def __aenter__(self) -> "Daemon":
@@ -101,27 +110,40 @@ class Daemon:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop in the reverse order of the start."""
-        await self._http.stop()
-        for announcement in self._announcements:
-            await announcement.stop()
-        await self.hub.stop()
-        await self._server.close()
-        await self.runs.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for slot in self.engines.slots:
-            await slot.close()
-        await self.engines.chat.engine.close()
-        for responder in self._stages.responders:
-            await responder.close()
+        """Stop in the reverse order of the start; a step that fails or hangs is logged, and the others follow."""
+        steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("http", self._http.stop),
+            *(("the announcement", one.stop) for one in self._announcements),
+            ("the rooms", self.hub.stop),
+            ("the connections", self._server.close),
+            ("the record of runs", self.runs.stop),
+            ("what goes on in the background", self.background.close),
+            *((f"the engine {slot.name}", slot.close) for slot in self.engines.slots),
+            ("the chat model", self.engines.chat.engine.close),
+            *((one.name, one.close) for one in self._stages.responders),
+        ]
+        end_at = asyncio.get_running_loop().time() + _STOP_SECONDS
+        for name, stop in steps:
+            left_seconds = end_at - asyncio.get_running_loop().time()
+            await _stopped(name, stop, max(_LEAST_STEP_SECONDS, min(left_seconds, _STEP_SECONDS)))
         for worker in self._workers.values():
             worker.close()
 
     async def ready(self) -> list[SatelliteError]:
-        """Wait until every engine is loaded and warmed up, or has failed to load; return the failures."""
-        await self._loaded.wait()
+        """Wait until every engine is loaded and warmed up, or has failed to load; return the failures.
+
+        Raises `SatelliteError` when a task has failed without which the daemon is nothing.
+        """
+        waits = [
+            begin_task(self._loaded.wait(), "loaded"),
+            begin_task(self.background.broken.wait(), "broken"),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(*waits)
+        if not self._loaded.is_set():
+            raise SatelliteError("the daemon cannot go on; its log says why")
         return [slot.failure for slot in self.engines.slots if slot.failure is not None]
 
     @property
@@ -148,15 +170,16 @@ class Daemon:
 
     def _begin(self) -> None:
         """Load the engines, look after everything, and dial the rooms."""
-        self._tasks = [
-            asyncio.create_task(self._load_all(), name="load"),
-            asyncio.create_task(self._assembly.refresh(), name="refresh"),
-            asyncio.create_task(self._assembly.trim(), name="trim"),
-            asyncio.create_task(self.engines.chat.engine.watch(), name="watch chat"),
-            *(asyncio.create_task(hosts.watch(), name="watch servers") for hosts in self._assembly.hosts),
-            *(asyncio.create_task(watch_over(one), name=f"watch {one.name}") for one in self._stages.responders),
-        ]
-        self.runs.start()
+        run = self.background.run
+        run("load", self._load_all, fatal=True)
+        run("refresh", self._assembly.refresh)
+        run("trim", self._assembly.trim)
+        run("watch chat", self.engines.chat.engine.watch)
+        for hosts in self._assembly.hosts:
+            run(f"watch {hosts.stage} servers", hosts.watch)
+        for responder in self._stages.responders:
+            run(f"watch {responder.name}", responder.watch)
+        self.runs.start(self.background)
         self.hub.start()
 
     async def _listen(self) -> None:
@@ -219,3 +242,18 @@ class Daemon:
         else:
             _LOGGER.info("ready")
         await keep_phrases(self._stages)
+
+
+async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Stop something, whatever comes of it."""
+
+    async def stopping() -> None:
+        await stop()
+
+    task = begin_task(stopping(), f"stop {name}")
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    if not done:
+        _LOGGER.error("%s does not stop within %.0f s, and is left behind", name, seconds)
+        await end_tasks(task, seconds=_LEAST_STEP_SECONDS)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        _LOGGER.error("%s has failed to stop", name, exc_info=error)

@@ -45,6 +45,11 @@ class _StateCollector(Collector):
             yield _counter(f"stt_{name}", what, counted)
         yield from _responders(state.get("responders", []))
         yield from _chat(state["chat"])
+        tasks = state.get("background", [])
+        failures = [({"task": task["task"]}, task["failures"]) for task in tasks]
+        yield _counter("task_failures", "How often a background task has failed.", failures)
+        failing = [({"task": task["task"]}, task["state"] == "failing") for task in tasks]
+        yield _gauge("task_failing", "Whether a background task has failed lately, and is tried again.", failing)
         for name, unit in (("watts", "Power"), ("load", "Load, 0 to 1"), ("memory_used_bytes", "Memory in use")):
             told = [({"gpu": str(n)}, gpu[name]) for n, gpu in enumerate(state["gpus"]) if name in gpu]
             yield _gauge(f"gpu_{name}", f"{unit} of a GPU.", told)

@@ -1,17 +1,11 @@
 """Those who are asked before the chat model: the commands of the house, then Home Assistant."""
 
-import asyncio
-import logging
 from collections.abc import Sequence
 
 from satellite.commands.clockwork import Clockwork
 from satellite.config import Config
 from satellite.turn.responder import Responder
 from satellite.turn.stages import Stages
-
-_LOGGER = logging.getLogger(__name__)
-
-_WATCH_AGAIN_SECONDS = 5.0
 
 
 def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages) -> list[Responder]:
@@ -40,16 +34,6 @@ def tell_of_rooms(responders: Sequence[Responder], config: Config) -> None:
     for responder in responders:
         if isinstance(responder, CommandResponder):
             responder.rooms = _rooms(config)
-
-
-async def watch_over(responder: Responder) -> None:
-    """Look after a responder until cancelled; a fault in it must not end its care, such as that timers ring."""
-    while True:
-        try:
-            return await responder.watch()
-        except Exception:  # the boundary of whoever it is
-            _LOGGER.exception("%s: an unexpected failure", responder.name)
-        await asyncio.sleep(_WATCH_AGAIN_SECONDS)
 
 
 def _rooms(config: Config) -> dict[str, str]:

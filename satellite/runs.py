@@ -1,6 +1,5 @@
 """The recent runs of all rooms and clients: what each heard and said, and where its time went."""
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from satellite.background import Background, Supervised
 from satellite.events import EventBus, RunEvent, RunEventType
 
 _LOGGER = logging.getLogger(__name__)
@@ -104,18 +104,17 @@ class Recorder:
         self._kept = kept
         self._transcripts = transcripts
         self._runs: OrderedDict[str, RunRecord] = OrderedDict()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Supervised | None = None
         self._watchers: list[Callable[[RunRecord], None]] = []
 
-    def start(self) -> None:
-        """Begin to follow."""
-        self._task = asyncio.create_task(self._follow(), name="record runs")
+    def start(self, background: Background) -> None:
+        """Begin to follow, as a task of `background`."""
+        self._task = background.run("record runs", self._follow)
 
     async def stop(self) -> None:
         """Follow no longer; may be called twice."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task.stop()
 
     def on_change(self, watcher: Callable[[RunRecord], None]) -> Callable[[], None]:
         """Call `watcher`, which must not block, when a run begins, changes or ends; return how to end that."""

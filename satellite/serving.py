@@ -6,10 +6,10 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from satellite import configfile, logs
+from satellite.background import begin_task, end_tasks
 from satellite.config import Config, Deadlines
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
@@ -37,28 +37,26 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     runs = log_runs(daemon.bus)
     await daemon.__aenter__()
     gc.enable()
-    runs.start()
+    runs.start(daemon.background)
+    run = daemon.background.run
     tasks = [
-        asyncio.create_task(supervisor.run(), name="supervise"),
-        asyncio.create_task(_tell_ready(daemon, supervisor), name="ready"),
-        asyncio.create_task(reloader.run(supervisor.reloading, supervisor.ready), name="reload"),
+        run("supervise", supervisor.run, fatal=True),
+        run("tell of readiness", lambda: _tell_ready(daemon, supervisor), fatal=True),
+        run("reload", lambda: reloader.run(supervisor.reloading, supervisor.ready)),
     ]
-    for task in tasks:
-        task.add_done_callback(partial(_end_with, stop))
-    await stop.wait()
+    await _first(stop, daemon.background.broken)
     _LOGGER.info("stopping")
-    status = max(_broken(task) for task in tasks)
     supervisor.stopping()
     try:
         async with asyncio.timeout(_STOP_SECONDS):
-            await _end(tasks)
+            await end_tasks(*(task.task for task in tasks))
             await runs.stop()
             await daemon.__aexit__(None, None, None)
     except TimeoutError:
         _LOGGER.error("stopping took longer than %g s; leaving anyway", _STOP_SECONDS)
         return 1
     _LOGGER.info("stopped")
-    return status
+    return 1 if daemon.background.broken.is_set() else 0
 
 
 class Reloader:
@@ -81,8 +79,10 @@ class Reloader:
             await self.wanted.wait()
             self.wanted.clear()
             begin()
-            await self.reload()
-            end()
+            try:
+                await self.reload()
+            finally:
+                end()
 
     async def reload(self) -> None:
         """Read the configuration and take what can be had without a restart; never raises what is wrong with it."""
@@ -113,21 +113,13 @@ async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:
     supervisor.ready()
 
 
-def _end_with(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
-    """End the daemon with a task that it cannot do without: systemd starts it again."""
-    if _broken(task):
-        _LOGGER.critical("%s has failed: the daemon ends", task.get_name(), exc_info=task.exception())
-        stop.set()
-
-
-def _broken(task: asyncio.Task[None]) -> bool:
-    return task.done() and not task.cancelled() and task.exception() is not None
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _first(*events: asyncio.Event) -> None:
+    """Return once one of `events` is set."""
+    waits = [begin_task(event.wait(), "wait for the end") for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_tasks(*waits)
 
 
 def _stop_or_exit(stop: asyncio.Event, number: int) -> None:

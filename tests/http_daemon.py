@@ -29,7 +29,7 @@ def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any
     )
 
     async def start() -> int:
-        runs.start()
+        runs.start(parts.background)
         return await service.start(0)
 
     port = daemon.call(start())

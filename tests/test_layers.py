@@ -12,7 +12,16 @@ PACKAGE = Path(__file__).parent.parent / "satellite"
 
 # Lowest first; a module may import from its own layer and from those before it.
 LAYERS = [
-    ["satellite", "satellite.errors", "satellite.logs", "satellite.process", "satellite.gpu", "satellite.supervision"],
+    [
+        "satellite",
+        "satellite.errors",
+        "satellite.logs",
+        "satellite.process",
+        "satellite.gpu",
+        "satellite.supervision",
+        "satellite.backoff",
+        "satellite.background",
+    ],
     ["satellite.models.spec", "satellite.models.demo", "satellite.models.catalogue", "satellite.models"],
     [
         "satellite.audio",

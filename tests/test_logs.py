@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from satellite.background import Background
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.logs import JournalHandler
 from satellite.run_log import log_runs
@@ -76,7 +77,7 @@ def test_a_run_is_one_line_without_what_was_said(caplog: pytest.LogCaptureFixtur
     async def scenario() -> None:
         bus = EventBus()
         recorder = log_runs(bus)
-        recorder.start()
+        recorder.start(Background())
         await asyncio.sleep(0)
         for at, kind, data in (
             (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),

@@ -8,8 +8,8 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Eventable
 
 from satellite.audio import AudioFormat, Converter
+from satellite.backoff import Backoff
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.backoff import Backoff
 from satellite.rooms.loudness import Loudness
 from satellite.rooms.playback import Fitter, Playback
 from tests.virtual_clock import run_virtually

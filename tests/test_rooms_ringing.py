@@ -8,6 +8,7 @@ from typing import Any
 from wyoming.event import Eventable
 
 from satellite.audio import AudioFormat
+from satellite.background import Background
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.timer import Duration
 from satellite.commands.timers import LATE_SECONDS
@@ -28,6 +29,7 @@ class Voice:
     format = VOICE
 
     def __init__(self) -> None:
+        self.background = Background()
         self.broken = False
 
     async def speaker(self, choice: VoiceChoice) -> "Voice":

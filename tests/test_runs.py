@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from satellite.background import Background
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.run_metrics import RunMetrics
 from satellite.runs import Recorder, RunRecord
@@ -36,7 +37,7 @@ FAILURE = ("error", 104.0, {"stage": "chat", "code": "chat-timeout", "text": "la
 async def recorded(bus: EventBus, **settings: Any) -> AsyncIterator[Recorder]:
     """Follow `bus`."""
     recorder = Recorder(bus, **({"kept": 10, "transcripts": True} | settings))
-    recorder.start()
+    recorder.start(Background())
     await asyncio.sleep(0)
     try:
         yield recorder

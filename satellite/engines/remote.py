@@ -56,7 +56,7 @@ class Hosts:
 
         One that answers is looked at every `look_seconds`.
         """
-        self._stage = stage
+        self.stage = stage
         self._hosts = [_Host(uri) for uri in uris]
         self._seconds = seconds / len(self._hosts)
         self._look_seconds = look_seconds
@@ -123,8 +123,8 @@ class Hosts:
                 return found
             finally:
                 host.asked -= 1
-        kind = refusal.removeprefix(f"{self._stage}-") if refusal.startswith(f"{self._stage}-") else "failed"
-        raise STAGE_ERRORS[self._stage](f"no server answers: {'; '.join(reasons)}", kind=kind)
+        kind = refusal.removeprefix(f"{self.stage}-") if refusal.startswith(f"{self.stage}-") else "failed"
+        raise STAGE_ERRORS[self.stage](f"no server answers: {'; '.join(reasons)}", kind=kind)
 
     def trouble_of(self, uri: str) -> str:
         """Return why the server at `uri` is not worth asking; empty while it answers."""
@@ -146,8 +146,8 @@ class Hosts:
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
                 host.info = await client.described(host.uri)
-            if not getattr(host.info, _OFFERED[self._stage]):
-                raise SatelliteError(f"offers no {self._stage}")
+            if not getattr(host.info, _OFFERED[self.stage]):
+                raise SatelliteError(f"offers no {self.stage}")
         except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
             self._note(host, _reason(error, _DESCRIBE_SECONDS))
         else:
@@ -157,7 +157,7 @@ class Hosts:
         """Note how a server is; told when that changes."""
         if bool(trouble) is not bool(host.trouble):
             _LOGGER.log(
-                logging.WARNING if trouble else logging.INFO, "%s: %s %s", self._stage, host.uri, trouble or "answers"
+                logging.WARNING if trouble else logging.INFO, "%s: %s %s", self.stage, host.uri, trouble or "answers"
             )
         host.trouble = trouble
 

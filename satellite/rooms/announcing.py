@@ -1,9 +1,9 @@
 """Saying something in rooms that nobody has asked for."""
 
-import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from satellite.background import begin_task, end_tasks
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.playback import Making
@@ -47,12 +47,11 @@ class Announcer:
             first = await anext(sound, None)
             if first is None:
                 raise TextToSpeechError("there is nothing to say", kind="empty")
-            filling = asyncio.create_task(making.fill(sound), name="make an announcement")
+            filling = begin_task(making.fill(sound), "make an announcement")
             try:
                 failed = await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
             finally:
-                filling.cancel()
-                await asyncio.gather(filling, return_exceptions=True)
+                await end_tasks(filling)
         return {"failed": failed}
 
 

@@ -20,6 +20,7 @@ from wyoming.pipeline import RunPipeline
 from wyoming.wake import Detection
 
 from satellite.audio import AudioFormat
+from satellite.background import begin_task, end_tasks
 from satellite.config_rooms import Hub, Place
 from satellite.engines import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
@@ -119,8 +120,7 @@ class Conversation:
         self._audio_end.cancel()
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks(task)
 
     async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
         """Play `pcm`, and `more`, once nobody speaks with the room, to the end; cancelling or failing silences it."""
@@ -200,7 +200,7 @@ class Conversation:
         if start is Stage.STT and detected is not None and not self._claim(detected):
             await self._connection.send(Transcript(text=""))
             return
-        self._task = asyncio.create_task(self._converse(start, end, restart=restart), name=f"room {self.room.name}")
+        self._task = begin_task(self._converse(start, end, restart=restart), f"room {self.room.name}")
         self._task.add_done_callback(self._ended_unexpectedly)
 
     def _claim(self, wake_word: str) -> bool:
@@ -272,14 +272,12 @@ class Conversation:
         self._failed_with = ""
         self._answering.clear()
         interrupter = Interrupter(self._stages, self.room, self._inbox)
-        self._run = asyncio.create_task(run.execute(self._inbox), name=f"run {self.room.name}")
-        watch = asyncio.create_task(self._watch(self._run, interrupter), name=f"barge-in {self.room.name}")
+        self._run = current = begin_task(run.execute(self._inbox), f"run {self.room.name}")
+        watch = self._stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(current, interrupter))
         try:
             await asyncio.wait([self._run])
         finally:
-            self._run.cancel()
-            watch.cancel()
-            await asyncio.gather(self._run, watch, return_exceptions=True)
+            await end_tasks(self._run, watch.task)
         await self._silence()
         self._last_heard = interrupter.last_heard
         if self._run.cancelled():

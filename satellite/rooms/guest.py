@@ -14,9 +14,10 @@ from wyoming.snd import Played
 from wyoming.wake import Detection
 
 from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, seconds_of
+from satellite.background import begin_task, end_tasks
 from satellite.config import Config
 from satellite.engines import WakeStream
-from satellite.errors import ProtocolError, SatelliteError
+from satellite.errors import ProtocolError
 from satellite.rooms.announcing import chime
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.speaker import SoundEvents
@@ -33,9 +34,6 @@ LONGEST_STREAM_SECONDS = 30.0
 
 _MUTED_AFTER_SECONDS = 0.5
 """How much longer than the sound that says that it listens the microphone is muted: the room echoes."""
-
-_WAKE_REST_SECONDS = 5.0
-"""Between two tries to have a wake word engine that cannot be had."""
 
 _RINGS = 3
 """How often a timer that has ended is heard, as far as nobody says the wake word."""
@@ -117,8 +115,12 @@ class HomeAssistantGuest:
                 await self._connection.send(AudioStop())
             else:
                 await self._send_audio(pcm)
-        except (ConnectionError, SatelliteError) as error:
+        except (ConnectionError, ProtocolError) as error:
             _LOGGER.debug("%s: %s", self._connection.peer, error)  # its reader sees the same end
+        except Exception as error:  # noqa: BLE001 - whatever it is, the room must not go deaf of it
+            self._close_stream()
+            seconds = self._stages.background.note(f"wake word {self._room.room.name}", error)
+            self._no_wake_until = time.monotonic() + seconds
 
     async def close(self) -> None:
         """Give the room back; may be called twice."""
@@ -127,9 +129,7 @@ class HomeAssistantGuest:
         if self._room.guest is self:
             self._sound.drop()
             self._room.take_back(self)
-        for task in list(self._sounds):
-            task.cancel()
-        await asyncio.gather(*self._sounds, return_exceptions=True)
+        await end_tasks(*self._sounds)
 
     # The wake word.
 
@@ -164,18 +164,9 @@ class HomeAssistantGuest:
 
     async def _wake_stream(self) -> WakeStream | None:
         if self._stream is None and time.monotonic() >= self._no_wake_until:
-            try:
-                engine = await self._stages.wake_engine()
-                self._stream = await engine.stream(self._room.room.wake_words)
-                self._fed_seconds = 0.0
-            except SatelliteError as error:
-                _LOGGER.warning(
-                    "room %s: no wake word is heard: %s",
-                    self._room.room.name,
-                    error,
-                    extra={"room": self._room.room.name},
-                )
-                self._no_wake_until = time.monotonic() + _WAKE_REST_SECONDS
+            engine = await self._stages.wake_engine()
+            self._stream = await engine.stream(self._room.room.wake_words)
+            self._fed_seconds = 0.0
         return self._stream
 
     def _stop_streaming(self) -> None:
@@ -215,6 +206,5 @@ class HomeAssistantGuest:
         await self._room.play(CANONICAL, pcm)
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"sound {self._room.room.name}")
-        self._sounds.add(task)
-        task.add_done_callback(self._sounds.discard)
+        self._sounds = {task for task in self._sounds if not task.done()}
+        self._sounds.add(begin_task(work, f"sound {self._room.room.name}"))

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Protocol
 
 from satellite.audio import AudioFormat
+from satellite.background import Supervised, end_tasks
 from satellite.commands.clockwork import Clockwork
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Place, Room
@@ -53,7 +54,7 @@ class Hub:
         self.others: list[Link] = []
         """Rooms that are reached in another way; to be filled before the start."""
 
-        self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._tasks: dict[Link, Supervised] = {}
 
     def start(self) -> None:
         """Begin to dial all rooms."""
@@ -109,9 +110,7 @@ class Hub:
         return RoomLink(room, self._settings, self._stages, self._bus, self.arbiter, self._clockwork)
 
     def _begin(self, link: Link) -> None:
-        self._tasks[link] = asyncio.create_task(link.run(), name=f"link {link.room.name}")
+        self._tasks[link] = self._stages.background.run(f"room {link.room.name}", link.run)
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _end(self, links: list[Supervised]) -> None:
+        await end_tasks(*(link.task for link in links))

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from satellite.audio import BYTES_PER_SECOND, seconds_of
+from satellite.background import begin_task, end_tasks
 from satellite.config_rooms import Place
 from satellite.engines import Vad
 from satellite.errors import StageError
@@ -45,16 +46,14 @@ class Interrupter:
     async def wait(self) -> Interruption:
         """Return the interruption. What was said behind a wake word is put back into the inbox."""
         ways = [
-            asyncio.create_task(self._wake_word(), name="wake word amid an answer"),
-            asyncio.create_task(self._stop(), name="stop amid an answer"),
+            begin_task(self._wake_word(), "wake word amid an answer"),
+            begin_task(self._stop(), "stop amid an answer"),
         ]
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             return next(way for way in ways if way in done).result()
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            await end_tasks(*ways)
 
     async def _wake_word(self) -> Interruption:
         engine = await self._stages.wake_engine()

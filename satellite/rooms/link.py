@@ -13,12 +13,13 @@ from wyoming.ping import Ping, Pong
 from wyoming.satellite import PauseSatellite, RunSatellite
 
 from satellite.audio import AudioFormat
+from satellite.background import Supervised, end_tasks
+from satellite.backoff import Backoff
 from satellite.commands.clockwork import Clockwork
 from satellite.config_rooms import Hub, Room
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.backoff import Backoff
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
@@ -78,7 +79,7 @@ class RoomLink:
         self._bus = bus
         self._arbiter = arbiter
         self._clockwork = clockwork
-        self._ringing: asyncio.Task[None] | None = None
+        self._ringing: Supervised | None = None
         self._conversation: Conversation | None = None
         self._heartbeat: Ping | Describe = Ping()
         self._ours_until = float("-inf")
@@ -92,9 +93,9 @@ class RoomLink:
             except (SatelliteError, ConnectionError) as error:
                 if not isinstance(error, DaemonUnreachable):
                     self._become(LinkState.OFF, f"{self.room.name} is gone: {error}; it is dialled again")
-            except Exception:  # the room's boundary: whatever broke it, the others go on
-                _LOGGER.exception("room %s: unexpected failure", self.room.name, extra={"room": self.room.name})
+            except Exception:
                 self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
+                raise
             await asyncio.sleep(self._backoff.next())
 
     async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
@@ -124,7 +125,7 @@ class RoomLink:
             self._become(LinkState.OFF, f"{self.room.name}: {error}; is it switched on?")
             raise
         conversation = Conversation(connection, self._stages, self._bus, self.room, self.hub, self._arbiter)
-        pings = asyncio.create_task(self._ping(connection), name=f"ping {self.room.name}")
+        pings = self._stages.background.run(f"ping {self.room.name}", lambda: self._ping(connection))
         try:
             await self._serve(connection, conversation)
         finally:
@@ -133,15 +134,15 @@ class RoomLink:
             finally:
                 connection.abort()  # also when that is cut short
 
-    async def _let_go(self, connection: Connection, conversation: Conversation, pings: asyncio.Task[None]) -> None:
-        tasks = [pings, *([self._ringing] if self._ringing else [])]
-        for task in tasks:
+    async def _let_go(self, connection: Connection, conversation: Conversation, pings: Supervised) -> None:
+        tasks = [pings.task, *([self._ringing.task] if self._ringing else [])]
+        for task in tasks:  # before anything is awaited: the room may end in the middle of this
             task.cancel()
         if self._conversation is not None:
             self._ours_until = time.monotonic()
         self._conversation = self._ringing = None
         await conversation.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
         with suppress(ConnectionError, ProtocolError, TimeoutError):
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await connection.send(PauseSatellite())
@@ -206,7 +207,7 @@ class RoomLink:
         if self._clockwork is not None:
             ringing = Ringing(self._clockwork, self._stages, self.room, connection.send, conversation.announce)
             conversation.on_call = ringing.hush
-            self._ringing = asyncio.create_task(ringing.run(), name=f"timers {self.room.name}")
+            self._ringing = self._stages.background.run(f"timers {self.room.name}", ringing.run)
         self._backoff.reset()
         self._become(LinkState.CONNECTED, f"{self.room.name} is connected")
 

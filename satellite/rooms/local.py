@@ -17,12 +17,13 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio import CANONICAL, AudioFormat, seconds_of
+from satellite.background import Supervised, begin_task, end_tasks
+from satellite.backoff import Backoff
 from satellite.commands.clockwork import Clockwork
 from satellite.config import Config
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.backoff import Backoff
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.link import LinkState
 from satellite.rooms.microphones import microphone, silence
@@ -74,25 +75,22 @@ class LocalRoom:
         self.guest: Guest | None = None
         self._guest_words = ""
         self._changed = asyncio.Event()
+        self._parts: list[Supervised] = []
 
     async def run(self) -> None:
         """Listen and talk until cancelled."""
-        while True:
-            try:
-                await self._live()
-            except* Exception:  # the room's boundary: whatever broke it, the daemon goes on
-                _LOGGER.exception("room %s: an unexpected failure", self.room.name, extra={"room": self.room.name})
-                self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
-            await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
-
-    async def _live(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._hear(), name="microphone")
-            tasks.create_task(self._converse(), name=f"conversations {self.room.name}")
-            if self.speaker is not None:
-                tasks.create_task(self.speaker.run(), name="speaker")
-            if self._ringing is not None:
-                tasks.create_task(self._ringing.run(), name=f"timers {self.room.name}")
+        run = self._stages.background.run
+        name = self.room.name
+        self._parts = [
+            run(f"microphone {name}", self._hear),
+            run(f"conversations {name}", self._converse),
+            *([run(f"speaker {name}", self.speaker.run)] if self.speaker is not None else []),
+            *([run(f"timers {name}", self._ringing.run)] if self._ringing is not None else []),
+        ]
+        try:
+            await asyncio.Future()
+        finally:
+            await end_tasks(*(part.task for part in self._parts))
 
     async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
         """Play `pcm`, and `more`; returns when it has been heard. Raises `SatelliteError` where nothing can play it."""
@@ -147,6 +145,7 @@ class LocalRoom:
         words = self.words
         if self.speaker is not None and self.speaker.trouble:
             words += f"; {self.speaker.trouble}"
+        words += "".join(f"; {part.name} has failed: {part.trouble}" for part in self._parts if part.trouble)
         own = self._conversation.doing if self._conversation else ""
         return {
             "room": self.room.name,
@@ -213,8 +212,8 @@ class LocalRoom:
         )
         peer.heard = conversation.take
         tasks = [
-            asyncio.create_task(self._changed.wait(), name="guest"),
-            asyncio.create_task(peer.broken.wait(), name="broken"),
+            begin_task(self._changed.wait(), f"guest {self.room.name}"),
+            begin_task(peer.broken.wait(), f"broken {self.room.name}"),
         ]
         conversation.on_call = self.hush
         end = PipelineStage.TTS if self.speaker is not None else PipelineStage.HANDLE
@@ -228,7 +227,7 @@ class LocalRoom:
             for task in tasks:  # before anything is awaited: the room may end in the middle of this
                 task.cancel()
             await conversation.close()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
             peer.sound.drop()
         if peer.broken.is_set():
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)

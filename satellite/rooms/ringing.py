@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from satellite.audio import AudioFormat
+from satellite.background import Supervised
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.events import wyoming_event
 from satellite.commands.timer import TimerEventKind
@@ -46,7 +47,7 @@ class Ringing:
         self._room = room
         self._send = send
         self._announce = announce
-        self._ring: asyncio.Task[None] | None = None
+        self._ring: Supervised | None = None
         self._words: str | None = None
         self._sound = (_PLAIN, b"")
 
@@ -59,7 +60,7 @@ class Ringing:
             return
         finally:
             if (ring := self._stop()) is not None:
-                await asyncio.gather(ring, return_exceptions=True)
+                await ring.stop()
 
     def hush(self) -> None:
         """Somebody called: what rings, or is being told, has done its duty."""
@@ -75,16 +76,16 @@ class Ringing:
                     await self._send(told)
                 match event.kind:
                     case TimerEventKind.FINISHED | TimerEventKind.MISSED:
-                        if self._ring is None or self._ring.done():
-                            self._ring = asyncio.create_task(self._rings(), name=f"ring {self._room.name}")
+                        if self._ring is None or self._ring.task.done():
+                            self._ring = self._stages.background.run(f"ring {self._room.name}", self._rings)
                     case TimerEventKind.SILENCED if not self._clockwork.timers.owed(self._room.name):
                         self._stop()
 
-    def _stop(self) -> asyncio.Task[None] | None:
-        """Fall silent; return the task that has to end."""
+    def _stop(self) -> Supervised | None:
+        """Fall silent; return what has to end."""
         ring, self._ring = self._ring, None
         if ring is not None:
-            ring.cancel()
+            ring.task.cancel()
         return ring
 
     async def _rings(self) -> None:

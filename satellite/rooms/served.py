@@ -17,6 +17,7 @@ from wyoming.ping import Ping, Pong
 
 from satellite import __version__
 from satellite.audio import CANONICAL, AudioFormat
+from satellite.background import Supervised
 from satellite.config import Config
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.rooms.guest import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
@@ -56,7 +57,7 @@ class SatelliteService:
     async def serve(self, connection: Connection) -> None:
         """Serve one connection. The first event but `describe` makes its sender the owner, until it leaves."""
         guest = HomeAssistantGuest(connection, self._room, self._stages, self._config, self._longest_stream_seconds)
-        pings: asyncio.Task[None] | None = None
+        pings: Supervised | None = None
         try:
             async for event in connection:
                 if event.type == "describe":
@@ -64,7 +65,7 @@ class SatelliteService:
                     continue
                 if self._owner is None:
                     self._owner = connection
-                    pings = asyncio.create_task(self._ping(connection, guest), name=f"ping {connection.peer}")
+                    pings = self._stages.background.run(f"ping {self._name}", lambda: self._ping(connection, guest))
                 elif self._owner is not connection:
                     self._refuse(connection)
                     return
@@ -72,8 +73,7 @@ class SatelliteService:
                 await self._take(connection, guest, event)
         finally:
             if pings is not None:
-                pings.cancel()
-                await asyncio.gather(pings, return_exceptions=True)
+                await pings.stop()
             if self._owner is connection:
                 self._owner = None
                 self._refused = False

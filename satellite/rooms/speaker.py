@@ -9,6 +9,7 @@ from wyoming.audio import AudioChunk, AudioStart
 from wyoming.event import Event
 
 from satellite.audio import CANONICAL, WIDTH, AudioFormat, Converter
+from satellite.background import begin_task, end_tasks
 from satellite.errors import SatelliteError
 from satellite.rooms.playback import Fitter
 from satellite.rooms.speakers import Sink
@@ -130,12 +131,11 @@ class Speaker:
         finally:
             self.drop()
             if self._playing is not None:
-                self._playing.cancel()
-                await asyncio.gather(self._playing, return_exceptions=True)
+                await end_tasks(self._playing)
             await self._sink.release()
 
     async def _finish(self, utterance: Utterance) -> None:
-        self._playing = asyncio.create_task(self._play(utterance), name="utterance")
+        self._playing = begin_task(self._play(utterance), "utterance")
         await asyncio.wait([self._playing])
         task, self._playing = self._playing, None
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -172,12 +172,11 @@ class Speaker:
         self.trouble = str(error)
 
     async def _either(self, *events: asyncio.Event) -> None:
-        waits = [asyncio.create_task(event.wait()) for event in events]
+        waits = [begin_task(event.wait(), "end of an utterance") for event in events]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
+            await end_tasks(*waits)
 
 
 class SoundEvents:

@@ -14,6 +14,7 @@ ON_ITS_WAY = frozenset({"loading", "not-loaded", "released", "unknown"})
 """States of a chat provider that cannot answer at once, with which nothing is wrong."""
 
 _LOOK = "satellite doctor"
+_LOG = "journalctl -u satellite -p err"
 _PULL = "satellite models pull configured"
 _MODEL_CODES = frozenset({"model-missing", "model-corrupt"})
 
@@ -59,6 +60,13 @@ def needed(
     for room in rooms:
         if room["state"] not in ("connected", "connecting"):
             yield Attention(f"room {room['room']}", room["words"], _LOOK)
+
+
+def failing(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Attention]:
+    """Yield the background tasks that fail again and again, of those that `Background.described` tells of."""
+    for task in tasks:
+        if task["words"]:
+            yield Attention(f"task {task['task']}", f"has failed: {task['words']}; it is tried again", _LOG)
 
 
 def described(troubles: Iterable[Attention]) -> list[dict[str, str]]:

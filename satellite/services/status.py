@@ -51,6 +51,7 @@ class Status:
                 "early_used": self._stages.early_transcripts.used,
             },
             "chat": {**chat.details, "words": chat.health.words},
+            "background": self._stages.background.described(),
             "gpus": await asyncio.to_thread(gpus),
         }
 
@@ -63,6 +64,7 @@ class Status:
         """Return what does not work as it was configured."""
         providers = self._engines.chat.engine.details["providers"]
         found = [*attention.needed(self.stages(), providers, self._responders(), self._rooms())]
+        found += attention.failing(self._stages.background.described())
         for others in self.troubles:
             found += others()
         return found

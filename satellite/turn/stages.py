@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
+from satellite.background import Background
 from satellite.config import Config
 from satellite.engines import (
     AS_CONFIGURED,
@@ -65,8 +66,11 @@ class SpokenPiece:
 class Stages:
     """Wake, speech to text, chat and text to speech over the daemon's engines and deadlines."""
 
-    def __init__(self, engines: Engines, config: Config) -> None:
+    def __init__(self, engines: Engines, config: Config, background: Background | None = None) -> None:
         self.engines = engines
+        self.background = background or Background()
+        """Where those who work with the stages begin what goes on beside them."""
+
         self.config = config
         self.dialogue = Dialogue(config.chat, engines.chat.engine.context_tokens)
         self.responders: Sequence[Responder] = ()

@@ -1,0 +1,181 @@
+"""Who owns a task. One that lives on is supervised: whatever ends it is logged, counted, told, and mended.
+
+A task that ends with the function that began it belongs to that function: `begin_task` and `end_tasks` are for those.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from satellite.backoff import Backoff
+from satellite.errors import SatelliteError
+
+_LOGGER = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 10.0
+_STEADY_SECONDS = 30.0
+"""What has gone on for so long after a failure works again."""
+
+_STOP_SECONDS = 5.0
+"""How long a cancelled task may take to end before it is left behind."""
+
+_CANCELLATIONS = 2
+"""How often a task is cancelled: some library may swallow one."""
+
+T = TypeVar("T")
+
+
+class Supervised:
+    """A task with a name that is begun again whenever it fails; `Background.run` makes it."""
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[None]], owner: "Background", *, fatal: bool) -> None:
+        self.name = name
+        self._work = work
+        self._owner = owner
+        self._fatal = fatal
+        self.task = begin_task(self._supervise(), name)
+
+    @property
+    def trouble(self) -> str:
+        """What it has failed of lately; empty while it works."""
+        return self._owner.trouble(self.name)
+
+    async def stop(self, seconds: float = _STOP_SECONDS) -> None:
+        """Cancel it and wait until it has ended, at most for `seconds`; may be called twice."""
+        await end_tasks(self.task, seconds=seconds)
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                return await self._work()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                error: Exception = RuntimeError("it was cancelled, and nobody has asked for that")
+            except Exception as failure:  # noqa: BLE001 - the boundary of every background task
+                error = failure
+            if self._fatal:
+                _LOGGER.critical("%s has failed: the daemon ends", self.name, exc_info=error)
+                self._owner.broken.set()
+                return None
+            await asyncio.sleep(self._owner.note(self.name, error))
+
+
+@dataclass(slots=True)
+class _Failures:
+    """What is known of the failures of one name."""
+
+    backoff: Backoff
+    count: int = 0
+    words: str = ""
+    """The latest; empty once it works again."""
+
+    since: float = 0.0
+    steady: asyncio.TimerHandle | None = None
+
+
+class Background:
+    """All supervised tasks of a daemon, and how they fare."""
+
+    def __init__(self) -> None:
+        self.broken = asyncio.Event()
+        """Set when a task has failed without which the daemon is nothing."""
+
+        self._tasks: set[Supervised] = set()
+        self._failures: dict[str, _Failures] = {}
+
+    def run(self, name: str, work: Callable[[], Awaitable[None]], *, fatal: bool = False) -> Supervised:
+        """Do `work` until it returns; a failure begins it anew, or, of what is `fatal`, ends the daemon."""
+        task = Supervised(name, work, self, fatal=fatal)
+        self._tasks.add(task)
+        task.task.add_done_callback(lambda _: self._tasks.discard(task))
+        return task
+
+    def note(self, name: str, error: Exception) -> float:
+        """Note a failure of what has a `name`, logged once with where it came from; return when to try again, seconds.
+
+        Also for what mends itself; names are few.
+        """
+        loop = asyncio.get_running_loop()
+        if name not in self._failures:
+            self._failures[name] = _Failures(Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS))
+        known = self._failures[name]
+        known.count += 1
+        before, known.words = known.words, f"{type(error).__name__}: {error}"
+        if not before:
+            known.since = loop.time()
+        if before == known.words:
+            _LOGGER.debug("%s has failed again: %s", name, known.words)
+        else:
+            _LOGGER.error("%s has failed, and is begun again", name, exc_info=error)
+        if known.steady is not None:
+            known.steady.cancel()
+        seconds = known.backoff.next()
+        known.steady = loop.call_later(seconds + _STEADY_SECONDS, self._works_again, name)
+        return seconds
+
+    def trouble(self, name: str) -> str:
+        """Return what a name has failed of lately; empty while it works."""
+        known = self._failures.get(name)
+        return known.words if known else ""
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return the state of all that have failed since the daemon began, fit for JSON."""
+        return [
+            {
+                "task": name,
+                "state": "failing" if known.words else "running",
+                "words": known.words,
+                "failures": known.count,
+                "since_seconds": _seconds_since(known.since) if known.words else None,
+            }
+            for name, known in sorted(self._failures.items())
+        ]
+
+    async def close(self, seconds: float = _STOP_SECONDS) -> None:
+        """Stop all that is under way; may be called twice."""
+        await end_tasks(*(task.task for task in self._tasks), seconds=seconds)
+        for known in self._failures.values():
+            if known.steady is not None:
+                known.steady.cancel()
+
+    def _works_again(self, name: str) -> None:
+        known = self._failures[name]
+        known.words, known.steady = "", None
+        known.backoff.reset()
+        _LOGGER.info("%s works again", name)
+
+
+def begin_task(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Begin a task that the caller owns: it takes what comes of it, and lets it end by `end_tasks` at the latest."""
+    return asyncio.create_task(work, name=name)
+
+
+async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -> None:
+    """Cancel tasks, wait until they have ended, and log what none of them should have failed of.
+
+    One that takes longer than `seconds` is left behind: whoever waited for it would hang with it.
+    """
+    left: set[asyncio.Task[Any]] = set(tasks)
+    for _ in range(_CANCELLATIONS):
+        for task in left:
+            task.cancel()
+        if left:
+            _, left = await asyncio.wait(left, timeout=seconds / _CANCELLATIONS)
+    for task in left:
+        _LOGGER.error("%s does not end, and is left behind: %s", task.get_name(), task.get_stack(limit=1))
+    for task in tasks:
+        if task in left or task.cancelled() or (error := task.exception()) is None:
+            continue
+        if isinstance(error, SatelliteError | ConnectionError):
+            _LOGGER.debug("%s ended with: %s", task.get_name(), error)
+        else:
+            _LOGGER.error("%s has failed", task.get_name(), exc_info=error)
+
+
+def _seconds_since(at: float) -> float:
+    return round(asyncio.get_running_loop().time() - at, 1)
