@@ -129,7 +129,7 @@ async def asked(
 ) -> list[Event]:
     """Return what comes back for a question."""
     await client.send(Transcript(text=text, language=language, context=context))
-    return await client.until("handled-stop", "error")
+    return await client.until("handled-stop", "not-handled", "error")
 
 
 async def handled(client: Client, text: str, context: dict[str, Any] | None = None) -> Event:
@@ -405,13 +405,15 @@ def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
 def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
     lonely: House, language: str | None, sentence: str
 ) -> None:
-    """The `error` of the conversation service is in the language of the question, with the reason beside it."""
+    """It is `not-handled`, which Home Assistant speaks as it is, with the reason beside it, and no `error`, which it
+    speaks with a prefix and the code."""
     lonely.ollama.stop()
 
     async def scenario() -> None:
         async with connect(lonely.daemon.port()) as client:
             (event,) = await asked(client, "Quelle est la capitale ?", {"conversation_id": "f"}, language)
-            assert (event.type, event.data["text"]) == ("error", sentence)
+            assert (event.type, event.data["text"]) == ("not-handled", sentence)
+            assert event.data["context"] == {"conversation_id": "f"}
             assert event.data["detail"].startswith("nobody answers: ollama: ")
             assert event.data["code"] in ("chat-unreachable", "chat-not-ready")
 
@@ -457,19 +459,29 @@ def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house
     run(scenario())
 
 
-def test_the_text_of_an_answer_that_breaks_off_ends_with_an_error(house: House) -> None:
-    """A stream that began is closed, and no `handled` claims that it is complete; it is not remembered."""
+@pytest.mark.parametrize(
+    ("begun", "text"),
+    [
+        ("Paris is a lovely city, ", "Tut mir leid, der Rest meiner Antwort fehlt."),
+        ("Paris is lovely. It ", "Paris is lovely. Tut mir leid, der Rest meiner Antwort fehlt."),
+    ],
+)
+def test_the_text_of_an_answer_that_breaks_off_says_so(house: House, begun: str, text: str) -> None:
+    """A stream that began is closed, and no `handled` claims that it is complete; it is not remembered.
+
+    Who does not take it as it comes, such as Home Assistant, is told the sentences that were complete.
+    """
 
     async def scenario() -> None:
         async with connect(house.daemon.port()) as client:
-            house.ollama.say(script("Paris is a lovely city, ", "and so on."), Fault.ERROR_LINE)
-            await client.send(Transcript(text="Paris?", language="de", context={"conversation_id": "broken"}))
+            house.ollama.say(script(begun, "and so on."), Fault.ERROR_LINE)
+            await client.send(Transcript(text="Paris?", language="de", context={"conversation_id": begun}))
             events = await client.until("handled-stop")
-            assert types(events) == ["handled-start", "handled-chunk", "error", "handled-stop"]
-            assert events[-2].data["text"] == "Tut mir leid, der Rest meiner Antwort fehlt."
+            assert types(events) == ["handled-start", "handled-chunk", "not-handled", "handled-stop"]
+            assert events[-2].data["text"] == text
             assert "unexpected EOF" in events[-2].data["detail"]
             await house.until("warm")
-            await handled(client, "Again?", {"conversation_id": "broken"})
+            await handled(client, "Again?", {"conversation_id": begun})
         assert [message["role"] for message in house.ollama.questions[-1]] == ["system", "user"]
 
     run(scenario())

@@ -186,7 +186,8 @@ async def asking(world: World) -> AsyncIterator[Callable[..., Coroutine[Any, Any
 
         async def asked(text: str, context: dict[str, Any] | None = None) -> Event:
             await client.send(Transcript(text=text, language="en", context=context))
-            return next(e for e in await client.until("handled-stop", "error") if e.type in ("handled", "error"))
+            events = await client.until("handled-stop", "not-handled", "error")
+            return next(event for event in events if event.type.endswith(("handled", "error")))
 
         yield asked
 

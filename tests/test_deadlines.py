@@ -59,7 +59,7 @@ def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
     async def scenario() -> None:
         async with connect(hasty.port()) as client:
             await client.send(Transcript(text="What is the capital of France?"))
-            assert (await client.until("error"))[-1].data["code"] == "chat-timeout"
+            assert (await client.until("not-handled"))[-1].data["code"] == "chat-timeout"
 
     run(scenario())
     hasty.settle()

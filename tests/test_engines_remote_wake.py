@@ -152,7 +152,7 @@ def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: RunningD
             async for event in connection:
                 if event.type == "describe":
                     engines = daemon.daemon.engines
-                    await connection.send(describe(engines, frozenset({Stage.WAKE}), own_endpoint=False))
+                    await connection.send(describe(engines, frozenset({Stage.WAKE})))
                 elif Detect.is_type(event.type):
                     asked += 1
                     await connection.send(Error("the model is broken", code="wake-failed"))

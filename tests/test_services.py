@@ -49,9 +49,9 @@ def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
 
     async def scenario() -> None:
         info = await described(daemon.port())
-        assert [program.name for program in info.asr] == ["faster-whisper"]
-        assert [program.name for program in info.tts] == ["piper"]
-        assert [program.name for program in info.wake] == ["openwakeword", "microwakeword"]
+        assert [program.name for program in info.asr] == ["satellite"]
+        assert [program.name for program in info.tts] == ["satellite"]
+        assert [program.name for program in info.wake] == ["satellite", "microwakeword"]
         assert [program.name for program in info.handle] == ["satellite"]
         assert info.intent == []
         assert info.satellite is None
@@ -61,9 +61,12 @@ def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
         assert info.tts[0].supports_synthesize_streaming
         assert info.tts[0].voices[0].name == "en_US-joe-medium"
         assert info.handle[0].supports_handled_streaming
+        assert not info.handle[0].supports_home_control
+        assert [model.name for model in info.handle[0].models] == [daemon.daemon.config.chat.providers[0].model]
         assert "okay_nabu" in [model.name for model in info.wake[0].models]
         programs = [*info.asr, *info.tts, *info.wake, *info.handle]
         assert all(program.installed for program in programs)
+        assert {program.attribution.name for program in programs} == {"satellite"}
 
     run(scenario())
 
@@ -212,20 +215,20 @@ def test_streamed_text_to_speech(daemon: RunningDaemon) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("text", ["", "🎉", "\n"])
+@pytest.mark.parametrize("text", ["", "🎉", "\n", "...", "   "])
 def test_empty_text_is_silence(daemon: RunningDaemon, text: str) -> None:
-    """Nothing to say is a stream without chunks, whole or streamed."""
+    """Nothing to say is a moment of silence, whole or streamed: Home Assistant takes no sound for a broken file."""
 
     async def scenario() -> None:
         async with connect(daemon.port()) as client:
             await client.send(Synthesize(text=text))
-            assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
+            events = await client.until("audio-stop")
+            assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
+            assert sound(events) == bytes(2 * 2205)
             await client.send(SynthesizeStart(), SynthesizeChunk(text=text), SynthesizeStop())
-            assert types(await client.until("synthesize-stopped")) == [
-                "audio-start",
-                "audio-stop",
-                "synthesize-stopped",
-            ]
+            events = await client.until("synthesize-stopped")
+            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "synthesize-stopped"]
+            assert sound(events) == bytes(2 * 2205)
 
     run(scenario())
 
@@ -252,7 +255,8 @@ def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> None:
             await client.send(Synthesize(text="x " * 250_000))
             assert (await client.until("error"))[-1].data["code"] == "tts-too-long"
             await client.send(Transcript(text="x " * 250_000))
-            assert (await client.until("error"))[-1].data["code"] == "chat-too-long"
+            told = (await client.until("not-handled"))[-1].data
+            assert (told["code"], told["text"]) == ("chat-too-long", "Sorry, I can't answer right now.")
 
     run(scenario())
 
@@ -311,7 +315,7 @@ def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
 
 
 def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
-    """`select-program` picks the other wake word engine; an unknown program is an error."""
+    """`select-program` picks the other wake word engine, or ours by any of its names; an unknown one is an error."""
 
     async def scenario() -> None:
         async with connect(daemon.port()) as client:
@@ -320,6 +324,14 @@ def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
             assert Detection.from_event((await client.until("detection"))[-1]).name == "okay_nabu"
             await client.send(Detect(names=["hey_rhasspy"]), AudioStart(16000, 2, 1))
             assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
+            for name in ("satellite", "openwakeword", "faster-whisper", "piper"):
+                await client.send(SelectProgram(name="microwakeword"), SelectProgram(name=name))
+                await client.send(Detect(names=["okay_nabu"]))
+                await client.send_audio(OTHER)
+                assert types(await client.until("not-detected", "error")) == ["not-detected"]
+            await client.send(SelectProgram(name="satellite"), Detect(names=["hey_rhasspy"]))
+            await client.send_audio(OTHER)
+            assert types(await client.until("not-detected", "error")) == ["not-detected"]
             await client.send(SelectProgram(name="piperr"))
             assert (await client.until("error"))[-1].data["code"] == "unknown-program"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from wyoming.audio import AudioFormat as WyomingFormat
 from wyoming.event import Event
-from wyoming.info import Attribution, Info, MicProgram, Satellite, SndProgram
+from wyoming.info import Info, MicProgram, Satellite, SndProgram
 from wyoming.ping import Ping, Pong
 
 from satellite import __version__
@@ -22,7 +22,7 @@ from satellite.config import Config
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.rooms.guest import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
 from satellite.rooms.local import LocalRoom
-from satellite.services.info import describe
+from satellite.services.info import OURS, describe
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 
@@ -31,8 +31,6 @@ _LOGGER = logging.getLogger(__name__)
 _PING_SECONDS = 2.0
 _DEAD_SECONDS = 5.0
 """A server that has pinged once, and of whom nothing is heard for so long, is dead (as in wyoming-satellite)."""
-
-_OURS = Attribution(name="satellite", url="https://github.com/OHF-Voice/wyoming")
 
 
 class SatelliteService:
@@ -129,9 +127,9 @@ class SatelliteService:
 
     def _info(self) -> Info:
         room = self._room.room
-        info = describe(self._stages.engines, frozenset({Stage.WAKE}), own_endpoint=False)
+        info = describe(self._stages.engines, frozenset({Stage.WAKE}))
         info.wake = info.wake[:1]  # the one that listens here
-        common: dict[str, Any] = {"attribution": _OURS, "installed": True, "version": __version__}
+        common: dict[str, Any] = {"attribution": OURS, "installed": True, "version": __version__}
         info.satellite = Satellite(
             name=self._name,
             description=f"{self._name}, the room of the host of satellite",

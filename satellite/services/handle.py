@@ -2,19 +2,22 @@
 
 from __future__ import annotations  # Session is only a type here; importing it would be a circle
 
+import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
-from satellite.errors import ChatRejected, StageError
-from satellite.turn.clauses import finished
+from satellite.errors import ChatRejected, ProtocolError, SatelliteError
+from satellite.turn.clauses import finished, is_finished
 from satellite.turn.dialogue import Question
 from satellite.turn.phrases import Phrase, phrase
 
 if TYPE_CHECKING:
     from satellite.engines.stats import ChatStats
     from satellite.services.session import Session
+
+_LOGGER = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
 
@@ -23,20 +26,21 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
     """Send the answer to `text` as it comes, and whole in `handled`, empty for silence; `not-handled` for no text.
 
     What was said before is known by the `conversation_id` of the context, else by its `satellite_id` or `device_id`.
-    The context is returned as it came, with the provider that answered and what it took. After a failure the stream
-    that was begun is ended with `handled-stop` behind the `error` event, whose text is a sentence that can be spoken.
+    The context is returned as it came, with the provider that answered and what it took. A failure is `not-handled`
+    with what was answered until then and a sentence that can be spoken, as Home Assistant does word for word; its code
+    and our own words stand beside them. A stream that was begun is ended with `handled-stop` in any case.
     """
     if not text.strip():
         await session.connection.send(NotHandled(text="", context=context))
         return
-    if len(text) > session.stages.config.wyoming.max_text_characters:
-        raise ChatRejected(f"a question of {len(text)} characters is too long", kind="too-long")
     dialogue = session.stages.dialogue
     question = Question(text, _conversation(context), None, language)
-    prompt = dialogue.prompt(question)
     started = False
+    whole = provider = ""
     try:
-        whole = provider = ""
+        if len(text) > session.stages.config.wyoming.max_text_characters:
+            raise ChatRejected(f"a question of {len(text)} characters is too long", kind="too-long")
+        prompt = dialogue.prompt(question)
         stats: ChatStats | None = None
         async with aclosing(session.stages.answer(question, prompt)) as deltas:
             async for delta in deltas:
@@ -51,11 +55,29 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
         told = {**(context or {}), "provider": provider, **(stats.described() if stats else {})}
         await session.connection.send(Handled(text=whole, context=told))
         dialogue.remember(question, prompt, whole)
-    except StageError as error:
-        occasion = Phrase.INTERRUPTED if started else Phrase.UNAVAILABLE
-        await session.fail(error, spoken=phrase(session.stages.config.phrases, occasion, language))
+    except (ConnectionError, ProtocolError):
+        raise  # nobody is there to be told
+    except SatelliteError as error:
+        await _apologise(session, error, context, language, answered=whole)
+    except Exception as error:  # the request boundary: whoever asked must hear of it, whatever broke
+        _LOGGER.exception("%s: a question failed unexpectedly", session.connection.peer)
+        unexpected = SatelliteError(f"{type(error).__name__}: {error}")
+        await _apologise(session, unexpected, context, language, answered=whole)
     if started:
         await session.connection.send(HandledStop())
+
+
+async def _apologise(
+    session: Session, error: SatelliteError, context: dict[str, Any] | None, language: str | None, *, answered: str
+) -> None:
+    """Log `error`, and answer with the sentences that were complete and one that says that there are no more."""
+    session.note(error)
+    said = finished(answered)
+    occasion = Phrase.INTERRUPTED if answered.strip() else Phrase.UNAVAILABLE
+    apology = phrase(session.stages.config.phrases, occasion, language)
+    told = NotHandled(text=f"{said} {apology}" if is_finished(said) else apology, context=context).event()
+    told.data |= {"code": error.code, "detail": str(error)}
+    await session.connection.send(told)
 
 
 def _conversation(context: dict[str, Any] | None) -> str | None:

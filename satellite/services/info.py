@@ -21,11 +21,13 @@ from satellite.engines import WakeWordEngine
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import Stage
 
-STT_PROGRAM = "faster-whisper"
-TTS_PROGRAM = "piper"
-HANDLE_PROGRAM = "satellite"
+PROGRAM = "satellite"
+"""What every program is called by default: Home Assistant titles entries and entities so, beside other servers'."""
 
-_OURS = Attribution(name="satellite", url="https://github.com/OHF-Voice/wyoming")
+STT_ENGINE = "faster-whisper"
+TTS_ENGINE = "piper"
+
+OURS = Attribution(name=PROGRAM, url="")
 _WHISPER = Attribution(name="OpenAI and SYSTRAN", url="https://github.com/SYSTRAN/faster-whisper")
 _PIPER = Attribution(name="Open Home Foundation", url="https://github.com/OHF-Voice/piper1-gpl")
 _WAKE = {
@@ -34,23 +36,33 @@ _WAKE = {
 }
 
 
-def describe(engines: Engines, stages: frozenset[Stage], *, own_endpoint: bool) -> Info:
+def describe(
+    engines: Engines, stages: frozenset[Stage], *, own_endpoint: bool = False, controls_home: bool = False
+) -> Info:
     """Return the `info` of a port that serves `stages`. It needs no loaded model, so it is right from the start."""
     return Info(
         asr=[_asr(engines, own_endpoint)] if Stage.STT in stages else [],
         tts=[_tts(engines)] if Stage.TTS in stages else [],
-        wake=[_wake(slot) for slot in engines.wake] if Stage.WAKE in stages else [],
-        handle=[_handle(engines)] if Stage.CHAT in stages else [],
+        wake=[_wake(slot, is_default=not at) for at, slot in enumerate(engines.wake)] if Stage.WAKE in stages else [],
+        handle=[_handle(engines, controls_home)] if Stage.CHAT in stages else [],
     )
+
+
+def selectable(engines: Engines) -> dict[str, dict[Stage, str]]:
+    """Return what `select-program` may name, with the engine of each stage that it means: ours by any of its names."""
+    wake = [slot.engine.program for slot in engines.wake]
+    ours = {Stage.STT: STT_ENGINE, Stage.TTS: TTS_ENGINE, Stage.CHAT: PROGRAM, Stage.WAKE: wake[0]}
+    by_engine = {engine: {stage: engine} for stage, engine in ours.items()}
+    return by_engine | {name: {Stage.WAKE: name} for name in wake} | {PROGRAM: ours}
 
 
 def _asr(engines: Engines, own_endpoint: bool) -> AsrProgram:
     transcriber = engines.transcriber.engine
     installed = engines.transcriber.failure is None
     return AsrProgram(
-        name=STT_PROGRAM,
-        description="Whisper speech to text",
-        attribution=_WHISPER,
+        name=PROGRAM,
+        description=f"Speech to text by {STT_ENGINE}",
+        attribution=OURS,
         installed=installed,
         version=__version__,
         models=[
@@ -83,9 +95,9 @@ def _tts(engines: Engines) -> TtsProgram:
         for voice in engines.synthesizer.engine.voices
     ]
     return TtsProgram(
-        name=TTS_PROGRAM,
-        description="Piper text to speech",
-        attribution=_PIPER,
+        name=PROGRAM,
+        description=f"Text to speech by {TTS_ENGINE}",
+        attribution=OURS,
         installed=installed,
         version=__version__,
         voices=voices,
@@ -93,14 +105,14 @@ def _tts(engines: Engines) -> TtsProgram:
     )
 
 
-def _wake(slot: Slot[WakeWordEngine]) -> WakeProgram:
+def _wake(slot: Slot[WakeWordEngine], *, is_default: bool) -> WakeProgram:
     engine = slot.engine
     installed = slot.failure is None
-    attribution = _WAKE.get(engine.program, _OURS)
+    attribution = _WAKE.get(engine.program, OURS)
     return WakeProgram(
-        name=engine.program,
-        description="Wake word detection",
-        attribution=attribution,
+        name=PROGRAM if is_default else engine.program,
+        description=f"Wake words by {engine.program}",
+        attribution=OURS,
         installed=installed,
         version=__version__,
         models=[
@@ -118,24 +130,26 @@ def _wake(slot: Slot[WakeWordEngine]) -> WakeProgram:
     )
 
 
-def _handle(engines: Engines) -> HandleProgram:
+def _handle(engines: Engines, controls_home: bool) -> HandleProgram:
+    chat = engines.chat.engine
     installed = engines.chat.failure is None
     languages: Sequence[str] = ()  # the model decides; Home Assistant takes an empty list for all languages
     return HandleProgram(
-        name=HANDLE_PROGRAM,
-        description="Chat model",
-        attribution=_OURS,
+        name=PROGRAM,
+        description="Commands, Home Assistant and a chat model" if controls_home else "Commands and a chat model",
+        attribution=OURS,
         installed=installed,
         version=__version__,
         models=[
             HandleModel(
-                name=engines.chat.engine.provider,
-                description=f"Chat model ({engines.chat.engine.provider})",
-                attribution=_OURS,
+                name=chat.model,
+                description=f"{chat.model} ({chat.provider})",
+                attribution=OURS,
                 installed=installed,
                 version=None,
                 languages=list(languages),
             )
         ],
         supports_handled_streaming=True,
+        supports_home_control=controls_home,
     )

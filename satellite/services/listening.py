@@ -13,7 +13,7 @@ from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
 from satellite.errors import ProtocolError, SpeechToTextError
-from satellite.services.info import STT_PROGRAM
+from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.partials import Partials, allowed, rest
@@ -36,7 +36,7 @@ class CommandListener:
         self._request = request
         self._recording: _Recording | None = None
         self._answered = False
-        known = {session.stages.engines.transcriber.engine.model, STT_PROGRAM}
+        known = {session.stages.engines.transcriber.engine.model, PROGRAM, STT_ENGINE}
         if request.name is not None and request.name not in known:
             raise SpeechToTextError(
                 f"unknown model {request.name!r}; {nearest(request.name, known)}", kind="unknown-model"

@@ -85,7 +85,7 @@ class Session:
         self.bus = bus
         self._commands = commands
         self._served = served
-        self._programs: dict[str, str] = {}
+        self._programs: dict[Stage, str] = {}
         self._listener: Listener | None = None
         self._converter: Converter | None = None
         self._text_stream: TextStream | None = None
@@ -189,17 +189,20 @@ class Session:
         await self.connection.send(Event(event.type, await self._commands[event.type](event.data)))
 
     def _info(self) -> Event:
+        config = self.stages.config
         return info.describe(
-            self.stages.engines, self._served, own_endpoint=self.stages.config.stt.own_endpoint
+            self.stages.engines,
+            self._served,
+            own_endpoint=config.stt.own_endpoint,
+            controls_home=config.home_assistant.url is not None,
         ).event()
 
     def _select(self, name: str) -> None:
-        """Remember the program for the stage it belongs to; wake words have two, the other stages one."""
-        programs = {slot.engine.program: Stage.WAKE for slot in self.stages.engines.wake}
-        programs |= {info.STT_PROGRAM: Stage.STT, info.TTS_PROGRAM: Stage.TTS, info.HANDLE_PROGRAM: Stage.CHAT}
+        """Remember the engine of each stage that the program belongs to; wake words have two, the other stages one."""
+        programs = info.selectable(self.stages.engines)
         if name not in programs:
             raise ProtocolError(f"unknown program {name!r}; {nearest(name, set(programs))}", code="unknown-program")
-        self._programs[programs[name]] = name
+        self._programs |= programs[name]
 
     async def _listen(self, listener: Listener | None) -> None:
         """Let `listener` take the audio from now on."""
@@ -277,14 +280,15 @@ class Session:
         except (ConnectionError, ProtocolError):
             self.connection.abort()
 
-    async def fail(self, error: SatelliteError, *, spoken: str | None = None) -> None:
-        """Log `error` and tell the client: in words to be `spoken`, if there are any, with our own as `detail`."""
+    async def fail(self, error: SatelliteError) -> None:
+        """Log `error` and tell the client."""
+        self.note(error)
+        await self.connection.send(Error(text=str(error), code=error.code))
+
+    def note(self, error: SatelliteError) -> None:
+        """Log `error`."""
         severity = logging.WARNING if isinstance(error, StageError) else logging.INFO
         _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error, extra={"code": error.code})
-        event = Error(text=spoken or str(error), code=error.code).event()
-        if spoken:
-            event.data["detail"] = str(error)
-        await self.connection.send(event)
 
 
 def _check_fields(data: dict[str, Any]) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 8192
 """Audio an event; small enough that a ping is answered between two of them."""
 
+_NOTHING_SECONDS = 0.1
+"""Silence that is sent where there is nothing to say."""
+
 _TEXT_WAIT_SECONDS = 60.0
 """How long a client may take for the next piece of text; a chat model on its side may be slow."""
 
@@ -67,11 +70,12 @@ async def speak(
 ) -> None:
     """Send the sound of `stream`: one `audio-start`, chunks as each piece is ready, one `audio-stop`.
 
-    `text_format` needs no treatment of its own: markup is never read aloud, SSML no more than HTML. A streaming
-    request always ends with `synthesize-stopped`, also behind an `error`.
+    `text_format` needs no treatment of its own: markup is never read aloud, SSML no more than HTML. Text without a
+    word is a moment of silence: a player takes sound without length for a broken file. A streaming request always ends
+    with `synthesize-stopped`, also behind an `error`.
     """
     del text_format
-    started = False
+    started = sounded = False
     try:
         speaker = await session.stages.speaker(_choice(voice))
         format_ = speaker.format
@@ -80,6 +84,10 @@ async def speak(
             started = True
             async for piece in sound:
                 for chunk in audio_chunks(format_, piece.pcm):
+                    await session.connection.send(chunk)
+                    sounded = True
+            if not sounded:
+                for chunk in audio_chunks(format_, bytes(round(_NOTHING_SECONDS * format_.rate) * format_.frame_bytes)):
                     await session.connection.send(chunk)
     except StageError as error:
         await session.fail(error)

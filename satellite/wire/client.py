@@ -50,7 +50,7 @@ class Heard:
         return len(self.pcm) / (self.format.rate * self.format.frame_bytes)
 
     def take(self, event: Event) -> bool:
-        """Note what `event` says and return whether the run is over; raises what an `error` event reports."""
+        """Note what `event` says and return whether the run is over; raises the failure that it reports."""
         match event.type:
             case "detection":
                 self.wake_word = Detection.from_event(event).name
@@ -64,6 +64,8 @@ class Heard:
                 self.provider = str(self.context.get("provider", ""))
             case "not-handled":
                 self.reply = NotHandled.from_event(event).text or ""
+                if code := event.data.get("code"):  # satellite's own: why there is no answer
+                    raise SatelliteError(str(event.data.get("detail") or self.reply), code=str(code))
             case "audio-start":
                 start = AudioStart.from_event(event)
                 self.format = AudioFormat(start.rate, start.width, start.channels)
@@ -73,8 +75,7 @@ class Heard:
                 return True
             case "error":
                 error = Error.from_event(event)
-                reason = event.data.get("detail", error.text)
-                raise SatelliteError(str(reason), code=error.code or "internal-error")
+                raise SatelliteError(error.text, code=error.code or "internal-error")
         return False
 
 
