@@ -1,9 +1,15 @@
 """Text into speakable pieces: where it is cut, and what is never read aloud."""
 
+import inspect
+import sys
 import unicodedata
+from collections.abc import Callable
+from itertools import islice
+from types import FrameType
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satellite.turn.clauses import ClauseSplitter, finished, is_finished, pieces, speakable
@@ -134,6 +140,115 @@ def test_a_sentence_without_end_is_cut() -> None:
     found = list(pieces("word " * 1000))
     assert max(map(len, found)) <= 240
     assert " ".join(found).split() == ["word"] * 1000
+
+
+class _Steps:
+    """Counts the work of the module: its lines, and the characters that its functions are handed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.longest = 0
+        """Most characters that `speakable` was handed at a time."""
+
+    def of(self, call: Callable[[], object]) -> int:
+        """Return the steps of `call`."""
+        self.count = 0
+        before = sys.gettrace()
+        sys.settrace(self._entered)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
+        return self.count
+
+    def _entered(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        if not frame.f_code.co_filename.endswith("clauses.py"):
+            return None
+        if event == "call" and not frame.f_code.co_flags & inspect.CO_GENERATOR:  # which is called anew for each item
+            names = frame.f_code.co_varnames[: frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount]
+            handed = [len(value) for name in names if isinstance(value := frame.f_locals[name], str)]
+            self.count += sum(handed)
+            if frame.f_code.co_name == "speakable":
+                self.longest = max(self.longest, *handed)
+        self.count += 1
+        return self._entered
+
+
+_NASTY = [
+    *(", ", ". ", "- ", "… ", "... ", "A. B. C. ", "Mr. ", "1. ", "x. ", '." ', ",,", "..", "--", " ", "\n", "\t\n"),
+    *("<", "<a", "[", "[a](", "![", "(", "*", "**a", "_", "~~", "`", "```", "``` ```", "|", "\\", "http://", "www."),
+    *(
+        "\ud800",
+        "\u0301",
+        "a\u0301\u0302",
+        "\u202e",
+        "\u0645\u0631\u062d\u0628\u0627 ",
+        "\u3002",
+        "\x00",
+        "\U0001f44d\u200d",
+        "word ",
+        "word",
+    ),
+]
+
+
+def _streamed(text: str) -> None:
+    splitter = ClauseSplitter("en")
+    for at in range(0, len(text), 3):
+        list(splitter.feed(text[at : at + 3]))
+    list(splitter.flush())
+
+
+@pytest.mark.parametrize(
+    "work",
+    [lambda text: list(pieces(text)), _streamed, finished, is_finished],
+    ids=["whole", "streamed", "finished", "is_finished"],
+)
+@pytest.mark.parametrize("unit", _NASTY)
+def test_the_work_is_in_proportion_to_the_text(unit: str, work: Callable[[str], object]) -> None:
+    """Four times the text is four times the steps, whatever it is made of."""
+    steps = _Steps()
+    small, large = ((unit * length)[:length] for length in (400, 1_600))
+    assert steps.of(lambda: work(large)) <= 5 * steps.of(lambda: work(small)) + 500
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from([*_NASTY, "Hello there", " ", "a"]), max_size=6), st.integers(1, 40), st.booleans())
+def test_what_markup_is_looked_for_in_is_short(units: list[str], times: int, streamed: bool) -> None:
+    """No pattern for it ever sees more than the longest piece, so that its worst case is bounded."""
+    text = ("".join(units) * times)[:2_000]
+    steps = _Steps()
+    steps.of(lambda: _streamed(text) if streamed else list(pieces(text)))
+    assert steps.longest <= 242
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from([*_NASTY, "Hello there", " ", "a"]), max_size=40))
+def test_the_work_of_any_mixture_is_bounded(units: list[str]) -> None:
+    """A hundred steps a character, and what one look takes."""
+    text = "".join(units)
+    assert _Steps().of(lambda: list(pieces(text))) <= 100 * len(text) + 2_000
+
+
+def test_a_long_sentence_is_cut_alike_whole_and_streamed() -> None:
+    """At a comma, before it takes long to synthesise."""
+    text = f"{'This is a clause of a sentence that goes on and on, ' * 8}and is over. So is this."
+    splitter = ClauseSplitter()
+    words = [piece for word in text.split(" ") for piece in splitter.feed(f"{word} ")]
+    assert list(pieces(text)) == [*words, *splitter.flush()]
+    assert all(piece.endswith((",", ".")) for piece in pieces(text))
+
+
+def test_code_that_is_streamed_is_not_kept() -> None:
+    """However long it is, and wherever the deltas end."""
+    splitter = ClauseSplitter()
+    text = f"Look: ```{'x = 1; ' * 2_000}``` That was code."
+    deltas = (text[at : at + 2] for at in range(0, len(text), 2))
+    spoken = [piece for delta in islice(deltas, 5_000) for piece in splitter.feed(delta)]
+    assert spoken == ["Look:"]
+    assert len(splitter._text) < 10
+    spoken += [piece for delta in deltas for piece in splitter.feed(delta)]
+    assert [*spoken, *splitter.flush()] == ["Look:", "That was code."]
 
 
 def test_a_first_piece_leaves_before_its_sentence_is_complete() -> None:

@@ -14,13 +14,15 @@ _LONG_FIRST_PIECE_LETTERS = 24
 _LONGEST_PIECE = 240
 """Characters after which a sentence is cut at a comma or a space, so that no piece takes long to synthesise."""
 
-_SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*(?=\s)|[。！？]["'”’）]*|\n+""")
-_CLAUSE_END = re.compile(r"""[,;:.!?…]+["'”’)\]]*(?=\s)|[。！？，；：、]|\s[–—-]+(?=\s)|\n+""")
+# Patterns that search a text from outside take time in proportion to its length: what is repeated in them is possessive
+# (`++`, it never gives back) and is not begun in the middle of a run of its like (the look-behinds).
+_SENTENCE_END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’)\]]*+(?=\s)|[。！？]["'”’）]*+|\n++""")
+_CLAUSE_END = re.compile(r"""(?<![,;:.!?…])[,;:.!?…]++["'”’)\]]*+(?=\s)|[。！？，；：、]|\s[–—-]++(?=\s)|\n++""")
 _CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[.!?]|(?<=[^\W\d_]{2})[,;:])$")
 """What ends the first piece though nobody knows yet what follows: behind a word it is hardly ever a decimal's point."""
 
 _JOINTS = {
-    language: re.compile(rf"\s+(?=(?:{words})\s)")
+    language: re.compile(rf"(?<!\s)\s++(?=(?:{words})\s)")
     for language, words in {
         "de": "und|oder|sondern",
         "en": "and|or|but|that|which|who|because|so|if|when|while|where|until|unless|although|though",
@@ -33,10 +35,14 @@ _JOINTS = {
 }
 """Where a clause begins without punctuation, by language; German has a comma before all others."""
 
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|approx|M|Mme|Bd|z\.B|bzw|ca)|\b[A-Z]|^\s*\d+)\.$"
-)
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|approx|M|Mme|Bd|z\.B|bzw|ca|[A-Z])\.\Z")
+_ORDINAL = re.compile(r"\s*+\d++\.\Z")
+"""The number of a list's item."""
 
+_TAIL_CHARACTERS = 24
+"""More than an abbreviation takes, or a number and the white space before it."""
+
+_FENCE = "```"
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<[!?][^<>]*>")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
@@ -101,26 +107,34 @@ class ClauseSplitter:
         """`language` of the voice, such as `en_US`."""
         self._joint = _JOINTS.get(re.split("[-_]", language or "")[0].lower())
         self._text = ""
+        self._at = 0
+        self._in_code = False
         self._first = True
         self._deltas = 0
 
     def feed(self, delta: str) -> Iterator[str]:
-        """Yield the speakable pieces that `delta` completes."""
-        self._text += delta
+        """Yield the speakable pieces that `delta` completes.
+
+        Each is looked for in no more text than the longest has, so that the work is in proportion to the text.
+        """
+        self._text = self._text[self._at :] + delta
+        self._at = 0
         self._deltas += 1
         while (end := self._piece_end()) is not None:
-            piece, self._text = self._text[:end], self._text[end:]
-            yield from self._emit(piece)
+            yield from self._emit(self._take(end))
         if (end := self._joint_end()) is not None:
-            piece, self._text = self._text[:end], self._text[end:]
-            yield from self._emit(f"{piece},")  # for the voice to stay up
+            yield from self._emit(f"{self._take(end)},")  # for the voice to stay up
 
     def flush(self) -> Iterator[str]:
         """Yield what is left; the text is over."""
-        rest, self._text = self._text, ""
+        rest = "" if self._in_code else self._take(len(self._text) - self._at)
+        self._text, self._at, self._deltas, self._in_code = "", 0, 0, False
         yield from self._emit(rest)
         self._first = True
-        self._deltas = 0
+
+    def _take(self, length: int) -> str:
+        began, self._at = self._at, self._at + length
+        return self._text[began : self._at]
 
     def _emit(self, piece: str) -> Iterator[str]:
         spoken = speakable(piece)
@@ -129,46 +143,83 @@ class ClauseSplitter:
             yield spoken
 
     def _piece_end(self) -> int | None:
-        """Return where the next piece ends, or None while more text is needed."""
-        if (fence := self._text.find("```")) >= 0:
-            closing = self._text.find("```", fence + 3)
-            if fence == 0:
-                return closing + 3 if closing >= 0 else None
-            return fence
-        for pattern in (_CLAUSE_END, _CLAUSE_END_AT_ONCE) if self._first else (_SENTENCE_END,):
-            for match in pattern.finditer(self._text):
-                if self._is_end(match):
-                    return match.end()
-        if len(self._text) > _LONGEST_PIECE:
-            return _cut(self._text)
-        return None
+        """Return the length of the next piece, or None while more text is needed."""
+        if self._in_code and not self._pass_code():
+            return None
+        window = self._text[self._at : self._at + _LONGEST_PIECE + 1]
+        if (fence := window.find(_FENCE)) >= 0:
+            self._in_code = fence == 0
+            return fence or len(_FENCE)
+        is_all = len(window) <= _LONGEST_PIECE
+        end = self._clause_end(window, is_all=is_all) if self._first else _sentence_end(window)
+        return _cut(window) if end is None and not is_all else end
+
+    def _pass_code(self) -> bool:
+        """Pass over the code that the text has come to, and return whether it ends here."""
+        closing = self._text.find(_FENCE, self._at)
+        self._in_code = closing < 0
+        self._at = closing + len(_FENCE) if closing >= 0 else max(self._at, len(self._text) - len(_FENCE) + 1)
+        return not self._in_code
 
     def _joint_end(self) -> int | None:
         """Return where a first piece without punctuation ends, if the text is long by now and comes bit by bit."""
-        if self._joint is None or not self._first or self._deltas < 2 or "```" in self._text:
+        if self._joint is None or not self._first or self._deltas < 2 or self._in_code:
             return None
-        ends = (match.start() for match in self._joint.finditer(self._text))
-        return next((end for end in ends if _letters(self._text[:end]) >= _LONG_FIRST_PIECE_LETTERS), None)
+        text = self._text[self._at :]
+        letters = at = 0
+        for match in self._joint.finditer(text):
+            letters, at = letters + _letters(text[at : match.start()]), match.start()
+            if letters >= _LONG_FIRST_PIECE_LETTERS:
+                return at
+        return None
 
-    def _is_end(self, match: re.Match[str]) -> bool:
-        piece = self._text[: match.end()]
-        if not any(character.isalnum() for character in piece):
-            return False
-        if match[0].startswith(".") and _ABBREVIATION.search(piece.rstrip()):
-            return False
-        if not self._first or match.end() > _LONGEST_PIECE:
-            return True
-        ends_sentence = match[0][0] in ".!?…。！？\n"
-        return ends_sentence or _letters(piece) >= _FIRST_PIECE_LETTERS
+    @staticmethod
+    def _clause_end(window: str, *, is_all: bool) -> int | None:
+        """Return where the first piece of a text ends in `window`, which is all that there is or its beginning."""
+        letters = at = 0
+        for match in _CLAUSE_END.finditer(window):
+            letters, at = letters + _letters(window[at : match.end()]), match.end()
+            if _is_end(window, match, letters, least=_FIRST_PIECE_LETTERS):
+                return at
+        last = _CLAUSE_END_AT_ONCE.search(window, at) if is_all else None
+        if last is None:
+            return None
+        letters += _letters(window[at:])
+        return last.end() if _is_end(window, last, letters, least=_FIRST_PIECE_LETTERS) else None
+
+
+def _sentence_end(window: str) -> int | None:
+    """Return where a sentence ends in `window`."""
+    letters = at = 0
+    for match in _SENTENCE_END.finditer(window):
+        letters, at = letters + _letters(window[at : match.end()]), match.end()
+        if _is_end(window, match, letters):
+            return at
+    return None
+
+
+def _is_end(window: str, match: re.Match[str], letters: int, *, least: int = 0) -> bool:
+    """Return whether a piece with so many `letters` ends at `match`, where a clause must have the `least`."""
+    tail = window[max(0, match.end() - _TAIL_CHARACTERS) : match.end()]
+    if not letters or (match[0].startswith(".") and _is_abbreviation(tail)):
+        return False
+    ends_sentence = match[0][0] in ".!?…。！？\n"
+    return ends_sentence or letters >= least
+
+
+def _is_abbreviation(tail: str) -> bool:
+    """Return whether the full stop at the end of `tail` is part of a word, or of a number with nothing before it."""
+    tail = tail.removesuffix("\n")
+    return bool(_ABBREVIATION.search(tail) or _ORDINAL.match(tail))
 
 
 def _letters(text: str) -> int:
     return sum(character.isalnum() for character in text)
 
 
-def _cut(text: str) -> int:
+def _cut(window: str) -> int:
     """Return where to cut a sentence that goes on too long: at a comma, else at a space, else hard."""
-    head = text[:_LONGEST_PIECE]
+    head = window[:_LONGEST_PIECE]
     for mark in (", ", "; ", " "):
         if (at := head.rfind(mark)) > _LONGEST_PIECE // 3:
             return at + len(mark)
@@ -178,11 +229,13 @@ def _cut(text: str) -> int:
 def finished(text: str) -> str:
     """Return `text` up to the end of its last complete sentence, or all of it if none is complete."""
     text = text.strip()
-    ends = [
-        match.end() for match in _SENTENCE_END.finditer(f"{text}\n") if not _ABBREVIATION.search(text[: match.end()])
-    ]
-    complete = [end for end in ends if end <= len(text)]
-    return text[: complete[-1]].strip() if complete else text
+    ends = [match.end() for match in _SENTENCE_END.finditer(f"{text}\n")]
+    complete = (
+        end
+        for end in reversed(ends)
+        if end <= len(text) and not _is_abbreviation(text[max(0, end - _TAIL_CHARACTERS) : end])
+    )
+    return text[: next(complete, len(text))].strip()
 
 
 def is_finished(text: str) -> bool:

@@ -36,6 +36,9 @@ _LOGGER = logging.getLogger(__name__)
 
 _CACHED_PHRASES = 16
 
+_PART_CHARACTERS = 1000
+"""Text that is cut into pieces at a time: a few milliseconds, whatever it holds."""
+
 _GRACE_SECONDS = 0.25
 """How much later than its own deadline a responder is given up."""
 
@@ -236,8 +239,8 @@ class Stages:
         spoke = False
         broke: ChatError | None = None
         try:
-            async for text in texts:
-                for clause in splitter.feed(text):
+            async for part in _parts(texts):
+                for clause in splitter.feed(part):
                     async with aclosing(self._spoken(speaker, clause)) as pieces:
                         async for piece in pieces:
                             yield piece
@@ -288,6 +291,15 @@ class Stages:
 async def once(text: str) -> AsyncGenerator[str, None]:
     """Yield a whole text as the stream that `Stages.speak` takes."""
     yield text
+
+
+async def _parts(texts: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+    """Yield `texts`, a long one in parts between which others have their turn: it may hold nothing to say."""
+    async for text in texts:
+        yield text[:_PART_CHARACTERS]
+        for at in range(_PART_CHARACTERS, len(text), _PART_CHARACTERS):
+            await asyncio.sleep(0)
+            yield text[at : at + _PART_CHARACTERS]
 
 
 async def _never(_text: str, _language: str | None) -> bool:
