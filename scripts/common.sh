@@ -47,19 +47,48 @@ run_tests() {
     exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 }
 
-# Make sure that there is a program of the system: $1 needs it, Debian's package $2 has it, and $3 ... are its names.
-# Install it where we may.
-ensure_program() {
+# See that the system's packages are there that $1 need, before anything takes long; install them where we may, else name
+# all that are missing. Each further argument is a package of Debian's, a colon, and the names of programs, shared
+# libraries or modules of Python's own, one of which it has to bring.
+ensure_packages() {
     purpose=$1
-    package=$2
-    shift 2
-    for name in "$@"; do
-        PATH="$PATH:/usr/sbin" command -v "$name" >/dev/null && return
+    shift
+    missing=
+    for entry; do
+        # shellcheck disable=SC2086  # one word a name
+        has_one_of ${entry#*:} || missing="$missing ${entry%%:*}"
     done
+    [ -n "$missing" ] || return 0
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        printf 'installing %s, for %s\n' "$package" "$purpose" >&2
-        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"; } >/dev/null &&
-            PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
+        printf 'installing%s, for %s\n' "$missing" "$purpose" >&2
+        # shellcheck disable=SC2086  # one word a package
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/dev/null ||
+            fail "$purpose need$missing, and apt-get could not install it"
+        return
     fi
-    fail "$purpose need $package; on Debian or Ubuntu: sudo apt install $package"
+    fail "$purpose need$missing; on Debian or Ubuntu: sudo apt install$missing"
+}
+
+# Whether one of the programs, shared libraries (*.so.*) or Python's modules (*.py) is there.
+has_one_of() {
+    for name; do
+        case $name in
+        *.py) "$(find_python)" -c "import ${name%.py}" 2>/dev/null && return ;;
+        *.so.*) for folder in /lib /lib64 /usr/lib /lib/*-linux-* /usr/lib/*-linux-*; do [ -e "$folder/$name" ] && return; done ;;
+        *) PATH="$PATH:/usr/sbin:/sbin" command -v "$name" >/dev/null && return ;;
+        esac
+    done
+    return 1
+}
+
+# Make a machine's system in the folder $1: Debian $2 with the packages $3 (a list with commas) beside its smallest set.
+# One that is there, and has these, is kept.
+ensure_debian() {
+    [ "$(cat "$1/.packages" 2>/dev/null)" = "$3" ] && return
+    printf 'making a Debian %s in %s\n' "$2" "$1" >&2
+    mkdir -p "$(dirname "$1")"
+    rm -rf "$1" "$1.part"
+    debootstrap --variant=minbase --include="$3" "$2" "$1.part" >"$1.log" 2>&1 || fail "debootstrap failed: $1.log"
+    echo "$3" >"$1.part/.packages"
+    mv "$1.part" "$1"
 }
