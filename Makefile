@@ -1,5 +1,5 @@
 # The scripts do the work, for machines without make.
-.PHONY: demo test test-fast test-system check format bench
+.PHONY: demo test test-fast test-system soak check format bench
 
 demo:       ## hear a question answered
 	@scripts/demo $(ARGS)
@@ -21,3 +21,6 @@ bench:      ## measure beside the official servers
 
 test-system: ## the service on a real systemd (needs root)
 	@scripts/test-system $(ARGS)
+
+soak:       ## the daemon among hostile clients, for ten minutes
+	@scripts/soak $(ARGS)

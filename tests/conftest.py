@@ -14,6 +14,14 @@ from tests.driven_rooms import spoken
 from tests.running_daemon import RunningDaemon
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the demo models, by whatever fixture: the fast tests run where there are none."""
+    for item in items:
+        if "models_directory" in getattr(item, "fixturenames", ()):
+            item.add_marker("models")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the timers of daemons in tests away from those of the machine."""
