@@ -53,6 +53,7 @@ class Status:
             "chat": {**chat.details, "words": chat.health.words},
             "background": self._stages.background.described(),
             "gpus": await asyncio.to_thread(gpus),
+            "event_loop_tasks": len(asyncio.all_tasks()),
         }
 
     @property

@@ -1,8 +1,8 @@
 """`python -m tests.soak`, which `make soak` calls: run the daemon through trouble, print what was seen, and judge it.
 
-First the daemon is left alone, then two hundred hostile clients come while its chat server and its local model's process
-are frozen and killed in turns, two of its rooms are broken and its microphone never falls silent, then it is left alone
-again. All the while somebody asks, dictates and listens. The exit status is 1 where the daemon did not hold.
+First the daemon is left alone, then two hundred hostile clients come while its chat server and its local model's
+process are frozen and killed in turns, two of its rooms are broken and its microphone never falls silent; then it is
+left alone again. All the while somebody asks, dictates and listens. The exit status is 1 where the daemon did not hold.
 """
 
 import argparse
@@ -158,7 +158,7 @@ async def _most_memory(house: House, over: asyncio.Event) -> float:
     return most
 
 
-async def soak(minutes: float, frames: int, connections: int) -> Report:
+async def soak(minutes: float, frames: int, connections: int, kept_log: Path | None) -> Report:
     """Run it all; raises `SatelliteError` where the daemon does not even start."""
     report = Report(minutes)
     with tempfile.TemporaryDirectory(prefix="satellite-soak-") as folder:
@@ -182,6 +182,8 @@ async def soak(minutes: float, frames: int, connections: int) -> Report:
             finally:
                 await house.close()
         log = house.log.read_text(encoding="utf-8", errors="replace")
+        if kept_log is not None:
+            kept_log.write_text(log, encoding="utf-8")
         report.tracebacks, report.log_lines = log.count("Traceback (most recent call last)"), log.count("\n")
     return report
 
@@ -200,9 +202,10 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=1_000_000, help="frames they send (default: a million)")
     parser.add_argument("--connections", type=int, default=200, help="over so many connections (default: 200)")
     parser.add_argument("--json", action="store_true", help="print one object")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="keep the daemon's log there")
     parser.add_argument("--any-speed", action="store_true", help="do not judge how long pings take")
     args = parser.parse_args()
-    report = asyncio.run(soak(args.minutes, args.frames, args.connections))
+    report = asyncio.run(soak(args.minutes, args.frames, args.connections, args.log))
     if args.json:
         print(json.dumps(report.described()))
     else:

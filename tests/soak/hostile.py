@@ -1,4 +1,4 @@
-"""Clients that break the rules, as a process of its own: `python -m tests.soak.hostile PORT FRAMES CONNECTIONS SECONDS`.
+"""Clients that break the rules: `python -m tests.soak.hostile PORT FRAMES CONNECTIONS SECONDS`, a process of its own.
 
 It sends its frames over its connections, again over new ones where the daemon has closed them, and prints one line of
 JSON: how many frames went out, and how many connections were opened for them.

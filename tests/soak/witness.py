@@ -61,7 +61,7 @@ async def talk(uri: str, turns: Turns, over: asyncio.Event) -> None:
         ("hears a command", lambda: _understood(uri, "turn_on_the_lights")),
         ("tells the time", lambda: _answered(uri, "what time is it")),
         ("says a sentence", lambda: _spoken(uri, "Dinner is ready.")),
-        ("hears another command", lambda: _understood(uri, "set_a_timer_for_1_hour")),
+        ("hears another command", lambda: _understood(uri, "what_time_is_it")),
         ("answers a question", lambda: _answered(uri, "What is the capital of France?")),
     ]
     for name, turn in itertools.cycle(kinds):
