@@ -25,7 +25,7 @@ from tests.soak.witness import Turns, ping, talk
 
 _START_SECONDS = 300.0
 _SETTLE_SECONDS = 120.0
-_CALM_PING_SECONDS = 10.0
+_CALM_PING_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _TALKERS = 2
 _MOST_GROWN_MIB = 256.0
