@@ -38,12 +38,12 @@ class _StateCollector(Collector):
         yield _gauge("room_connected", "Whether a room is connected.", rooms)
         waiting = [({"queue": name}, count) for name, count in state.get("queues", {}).items()]
         yield _gauge("queue_fill", "Calls that wait or run.", waiting)
-        tasks: _Samples = [({}, state["event_loop_tasks"])] if "event_loop_tasks" in state else []
-        yield _gauge("event_loop_tasks", "Tasks of the event loop: what grows without work has leaked.", tasks)
+        counted: _Samples = [({}, state["event_loop_tasks"])] if "event_loop_tasks" in state else []
+        yield _gauge("event_loop_tasks", "Tasks of the event loop: what grows without work has leaked.", counted)
         dropped: _Samples = [({}, state["dropped_audio_seconds"])] if "dropped_audio_seconds" in state else []
         yield _counter("dropped_audio_seconds", "Sound that nobody could hear in time.", dropped)
         for name, what in _SPEECH_TO_TEXT.items():
-            counted: _Samples = [({}, state["speech_to_text"][name])] if name in state["speech_to_text"] else []
+            counted = [({}, state["speech_to_text"][name])] if name in state["speech_to_text"] else []
             yield _counter(f"stt_{name}", what, counted)
         yield from _responders(state.get("responders", []))
         yield from _chat(state["chat"])
