@@ -257,19 +257,32 @@ class Deadlines(Settings):
     """Waiting for an engine that is still loading, seconds."""
 
     stt_seconds: Seconds = 15.0
-    """Transcribing one command, seconds."""
+    """Transcribing 10 s of audio, or less, seconds; a longer recording may take as many times longer."""
 
     chat_first_token_seconds: Seconds = 10.0
     """Waiting for the first word of the answer, whoever gives it, seconds."""
 
     chat_seconds: Seconds = 60.0
-    """The whole answer, seconds."""
+    """The whole answer in words, seconds; how long it takes to be spoken does not count."""
 
     tts_seconds: Seconds = 15.0
-    """Synthesising one piece of the answer, seconds."""
+    """Waiting for sound of a sentence of 100 characters, or less, seconds; a longer one may take as many times longer.
+
+    While there is sound that was made and not heard yet, it may take that much longer as well.
+    """
 
     wake_seconds: float = Field(0.0, ge=0, le=86_400)
     """Waiting for the wake word, seconds; 0 waits for ever."""
+
+
+def stt_patience(audio_seconds: float) -> float:
+    """Return how many times `Deadlines.stt_seconds` it may take to transcribe audio of this length."""
+    return max(1.0, audio_seconds / 10)
+
+
+def tts_patience(characters: int) -> float:
+    """Return how many times `Deadlines.tts_seconds` a sentence of so many characters may take."""
+    return max(1.0, characters / 100)
 
 
 class Config(Settings):

@@ -371,8 +371,7 @@ def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> None:
         working = asyncio.create_task(work())
         await asyncio.sleep(1)
         assert (done, came) == ([1, 2, 3, 4], [])
-        await gate.open()
-        await working
+        await gate.drain(working)
         assert came == [2 * RATE + 2 * number for number in range(1, 11)]
 
     run_virtually(scenario())

@@ -126,7 +126,7 @@ async def _deltas(context: Context, request: CompletionRequest, client: str) -> 
     question = Question(messages[-1].content, place=f"http {client}")
     tell = _Teller(context, question)
     try:
-        async with aclosing(context.stages.answer(question, messages)) as deltas:
+        async with aclosing(context.stages.read_ahead(context.stages.answer(question, messages))) as deltas:
             async for delta in deltas:
                 tell.delta(delta)
                 yield delta

@@ -42,7 +42,7 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
             raise ChatRejected(f"a question of {len(text)} characters is too long", kind="too-long")
         prompt = dialogue.prompt(question)
         stats: ChatStats | None = None
-        async with aclosing(session.stages.answer(question, prompt)) as deltas:
+        async with aclosing(session.stages.read_ahead(session.stages.answer(question, prompt))) as deltas:
             async for delta in deltas:
                 if not started:
                     started = True

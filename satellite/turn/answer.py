@@ -1,14 +1,13 @@
 """The second half of a run: a question in, its answer out, in words and in sound."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from satellite.engines import ChatDelta, Message, Speaker
-from satellite.errors import ChatError, Stage, StageError
+from satellite.errors import ChatError, SatelliteError, Stage, StageError
 from satellite.events import RunEventType
-from satellite.turn.ahead import ahead
 from satellite.turn.clauses import finished, is_finished
 from satellite.turn.dialogue import Question
 from satellite.turn.gate import Gate
@@ -17,9 +16,6 @@ from satellite.turn.request import RunRequest, Speech
 from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)
-
-_PIECES_AHEAD = 4
-"""How much sound may be ready before the room takes it: some windows of a sentence, a second or two."""
 
 
 class Tell(Protocol):
@@ -54,10 +50,10 @@ class Answer:
         self._tell = tell
         self._heard_seconds = heard_seconds
         self._spoken: list[tuple[str, float]] = []
-        """The pieces of it whose sound the room has got, and where in the sound each ends, seconds."""
+        """The pieces of it whose sound is made, and where in the sound each ends, seconds."""
 
         self._truncated = False
-        self._sent_seconds = 0.0
+        self._made_seconds = 0.0
 
     async def to(self, question: Question) -> None:
         """Have the question answered; remember what the room has heard of the answer, however the run ends.
@@ -71,14 +67,18 @@ class Answer:
         speaks = self._request.includes(Stage.TTS)
         complete = False
         try:
-            async with aclosing(self._deltas(question, prompt)) as deltas:
-                if speaks:
-                    await self.speak(deltas)
-                else:
-                    async for _ in deltas:
-                        pass
+            try:
+                async with aclosing(self._stages.read_ahead(self._deltas(question, prompt))) as deltas:
+                    if speaks:
+                        await self.speak(deltas)
+                    else:
+                        async for _ in deltas:
+                            pass
+            except SatelliteError:
+                await self._gate.passed()
+                raise
+            await self._gate.passed()
             complete = True
-            await self._gate.opened()
         finally:
             if self._gate.is_open:
                 heard = self.text if complete or not speaks else self._heard()
@@ -86,7 +86,9 @@ class Answer:
 
     def _heard(self) -> str:
         """Return what has been heard of an answer that was broken off."""
-        heard_seconds = float("inf") if self._heard_seconds is None else self._heard_seconds()
+        heard_seconds = self._gate.passed_seconds
+        if self._heard_seconds is not None:
+            heard_seconds = min(heard_seconds, self._heard_seconds())
         return " ".join(text for text, end_seconds in self._spoken if end_seconds <= heard_seconds)
 
     async def _deltas(self, question: Question, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
@@ -109,8 +111,8 @@ class Answer:
         """Speak a text as it is."""
         await self.speak(once(text))
 
-    async def speak(self, texts: AsyncGenerator[str, None]) -> None:
-        """Speak `texts`; while one piece is on its way to the room, the next is synthesised.
+    async def speak(self, texts: AsyncIterator[str]) -> None:
+        """Speak `texts`; while the room hears one piece, the next are synthesised, as far as the gate holds them.
 
         Text without a word that can be spoken is sound without length, so that the room knows that it is over. Where
         words are missing because the chat model failed, an apology takes their place.
@@ -119,28 +121,28 @@ class Answer:
         failure: ChatError | None = None
         pieces = self._stages.speak(texts, speaker, truncated=lambda: self._truncated)
         try:
-            async with aclosing(ahead(pieces, size=_PIECES_AHEAD)) as sound:
-                async for piece in sound:
+            async with aclosing(pieces):
+                async for piece in pieces:
                     if piece.pcm:
                         await self._send(speaker, piece.pcm, piece.seconds)
                     if piece.text:
-                        self._spoken.append((piece.text, self._sent_seconds))
+                        self._spoken.append((piece.text, self._made_seconds))
         except ChatError as error:
             failure = error
             if apology := await self._apology(speaker):
                 await self._send(speaker, apology)
-        if not self._sent_seconds:
+        if not self._made_seconds:
             await self._start_speaking(speaker)
-        await self._tell(RunEventType.TTS_END, audio_seconds=self._sent_seconds)
+        await self._tell(RunEventType.TTS_END, audio_seconds=self._made_seconds)
         if failure is not None:
             raise failure
 
     async def _send(self, speaker: Speaker, pcm: bytes, synthesis_seconds: float = 0.0) -> None:
-        if not self._sent_seconds:
+        if not self._made_seconds:
             await self._start_speaking(speaker, synthesis_seconds)
         speech = Speech(speaker.format, pcm)
+        self._made_seconds += speech.seconds
         await self._gate.emit(speech)
-        self._sent_seconds += speech.seconds
 
     async def _apology(self, speaker: Speaker) -> bytes:
         """Return the sound of an apology, empty when no word is missing, or it cannot be spoken either."""

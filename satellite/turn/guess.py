@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from satellite.events import RunEvent
 from satellite.turn.completeness import Completeness
 from satellite.turn.gate import Gate
 from satellite.turn.request import Emit
@@ -23,15 +24,16 @@ class Guess:
         self,
         last_speech_at: float,
         emit: Emit,
+        publish: Callable[[RunEvent], None],
         work: Callable[["Guess"], Coroutine[Any, Any, None]],
-        on_ready: Callable[["Guess"], None],
+        on_ready: Callable[["Guess"], None] = lambda guess: None,
     ) -> None:
-        """Begin `work`, whose steps and sound go through the guess's gate.
+        """Begin `work`, whose steps and sound go through the guess's gate to `emit` and `publish`.
 
         `on_ready` is called, perhaps several times, when to commit it would be of use: it has sound, or cannot go on.
         """
         self.last_speech_at = last_speech_at
-        self.gate = Gate(emit, lambda: on_ready(self))
+        self.gate = Gate(emit, publish, lambda: on_ready(self))
         self._task = asyncio.create_task(work(self), name="guess")
         self._task.add_done_callback(lambda _: on_ready(self))
 
@@ -44,8 +46,7 @@ class Guess:
 
     async def commit(self) -> None:
         """Let out what there is, and whatever comes; returns, or raises, as the work does."""
-        await self.gate.open()
-        await self._task
+        await self.gate.drain(self._task)
 
     def drop(self) -> None:
         """End the work; may be called twice, and after its end."""

@@ -4,9 +4,11 @@ The end of a command costs most of the time, so the work does not wait for it: a
 behind a closed gate (`guess.py`), and leaves at once when the endpoint says that the command is over. Until there
 is something to leave, the endpoint waits for more: whoever goes on is heard, and nobody else loses time.
 
-A run's only output is `emit`: events for every step, `Speech` for the sound of the answer. Awaiting `emit` is the
-back-pressure: while the listener does not take the sound, no more is synthesised. Cancelling `Run.execute` at any
-point ends the run: every stage is a coroutine or a closed generator, nothing outlives it.
+A run's only output is `emit`: events for every step, `Speech` for the sound of the answer; it is called for one at a
+time. Awaiting it is the back-pressure: between the chat model and the voice lies room for the longest answer, so that
+the model writes at its own pace, and between the voice and `emit` room for some seconds of sound (`gate.py`). Past
+these, no more is synthesised. Cancelling `Run.execute` at any point ends the run: nothing outlives it. However it
+ends, the bus is told so.
 """
 
 import asyncio
@@ -62,6 +64,12 @@ class Run:
         self._request = request
         self._emit_to_room = emit
         self._stage = request.start
+        self._refused: Exception | None = None
+        """What the room has failed with."""
+
+        self._ended = False
+        """Whether the bus knows that it has ended."""
+
         self._leftover = b""
         self._guess: Guess | None = None
         self._dropped: list[Guess] = []
@@ -83,45 +91,63 @@ class Run:
         A failure of a stage is emitted as an `error` event, not raised. What passes: cancellation, and the
         errors of `emit` itself, when the room has gone.
         """
+        try:
+            await self._emit(RunEventType.RUN_START, start=self._request.start, end=self._request.end)
+            failure = await self._failure(audio)
+            if failure is not None:
+                await self._tell_failure(failure)
+            await self._emit(RunEventType.RUN_END)
+        finally:
+            if not self._ended:  # it was cancelled, or the room has gone
+                self._publish(self._event(RunEventType.RUN_END, cancelled=True))
+        return failure is None
+
+    async def _failure(self, audio: AudioInbox) -> SatelliteError | None:
+        """Run the stages in order, and return why one has failed; raises what `emit` raises."""
         request = self._request
-        await self._emit(RunEventType.RUN_START, start=request.start, end=request.end)
         try:
             await self._stages_in_order(audio)
-        except asyncio.CancelledError:
-            self._publish(RunEventType.RUN_END, cancelled=True)
-            raise
-        except SatelliteError as error:
-            return await self._fail(error)
-        except ConnectionError:
-            self._publish(RunEventType.RUN_END, cancelled=True)
-            raise
         except Exception as error:  # the run boundary: whatever broke, the room is told
+            if error is self._refused:
+                raise
+            if isinstance(error, SatelliteError):
+                return error
             _LOGGER.exception(
                 "run %s in %s: unexpected failure",
                 request.run_id,
                 request.room,
                 extra={"run": request.run_id, "room": request.room},
             )
-            return await self._fail(SatelliteError(f"{type(error).__name__}: {error}"))
-        await self._emit(RunEventType.RUN_END)
-        return True
+            return SatelliteError(f"{type(error).__name__}: {error}")
+        return None
 
     async def _stages_in_order(self, audio: AudioInbox) -> None:
+        try:
+            if self._request.includes(Stage.WAKE):
+                await self._wake(audio)
+            if self._request.includes(Stage.STT):
+                await self._command(audio)
+            else:
+                await self._text()
+        finally:
+            self._drop_guess()
+            for dropped in self._dropped:
+                await dropped.ended()
+
+    async def _text(self) -> None:
         request = self._request
-        if request.includes(Stage.WAKE):
-            await self._wake(audio)
-        if request.includes(Stage.STT):
-            await self._command(audio)
-            return
         if not request.text.strip():
             raise STAGE_ERRORS[request.start]("there is no text to begin with", kind="empty")
-        gate = Gate(self._deliver)
-        await gate.open()
-        answer = self._new_answer(gate)
-        if request.start is Stage.TTS:
-            await answer.say(request.text)
-        else:
-            await answer.to(self._question(request.text, request.language))
+
+        async def work(guess: Guess) -> None:
+            answer = self._new_answer(guess.gate)
+            if request.start is Stage.TTS:
+                await answer.say(request.text)
+            else:
+                await answer.to(self._question(request.text, request.language))
+
+        self._guess = Guess(0.0, self._deliver, self._publish, work)
+        await self._guess.commit()
 
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
@@ -169,9 +195,6 @@ class Run:
             await guess.commit()
         finally:
             partials.close()
-            self._drop_guess()
-            for dropped in self._dropped:
-                await dropped.ended()
 
     async def _recorder(self) -> Recorder:
         config = self._stages.config
@@ -247,7 +270,8 @@ class Run:
                 audio.nudge()
 
         recorder.hold()
-        return Guess(recorder.last_speech_at, self._deliver, partial(self._understand, recorder, audio), on_ready)
+        work = partial(self._understand, recorder, audio)
+        return Guess(recorder.last_speech_at, self._deliver, self._publish, work, on_ready)
 
     def _drop_if_stale(self, recorder: Recorder) -> None:
         if self._guess is not None and self._guess.last_speech_at != recorder.last_speech_at:
@@ -287,30 +311,33 @@ class Run:
 
     # What is told.
 
-    async def _fail(self, error: SatelliteError) -> bool:
+    async def _tell_failure(self, error: SatelliteError) -> None:
         request = self._request
         stage = error.stage if isinstance(error, StageError) else self._answer.stage if self._answer else self._stage
         level = _LEVELS.get(error.code, logging.WARNING)
         fields = {"run": request.run_id, "room": request.room, "stage": stage.value, "code": error.code}
         _LOGGER.log(level, "run %s in %s: [%s] %s", request.run_id, request.room, error.code, error, extra=fields)
         await self._emit(RunEventType.ERROR, stage=stage, code=error.code, text=str(error))
-        await self._emit(RunEventType.RUN_END)
-        return False
 
     async def _emit(self, type_: RunEventType, **data: Any) -> None:
-        await self._deliver(self._event(type_, **data))
+        step = self._event(type_, **data)
+        self._publish(step)
+        await self._deliver(step)
 
     async def _tell(self, gate: Gate, type_: RunEventType, **data: Any) -> None:
         """Tell of a step that is not to be known before the gate is open; its time is that of the work."""
         await gate.emit(self._event(type_, **data))
 
     async def _deliver(self, step: RunEvent | Speech) -> None:
-        if isinstance(step, RunEvent):
-            self._bus.publish(step)
-        await self._emit_to_room(step)
+        try:
+            await self._emit_to_room(step)
+        except Exception as error:
+            self._refused = error
+            raise
 
-    def _publish(self, type_: RunEventType, **data: Any) -> None:
-        self._bus.publish(self._event(type_, **data))
+    def _publish(self, step: RunEvent) -> None:
+        self._ended = self._ended or step.type is RunEventType.RUN_END
+        self._bus.publish(step)
 
     def _event(self, type_: RunEventType, **data: Any) -> RunEvent:
         return RunEvent(type_, self._request.run_id, self._request.room, data)

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
+from satellite.audio import seconds_of
 from satellite.background import Background
-from satellite.config import Config
+from satellite.config import Config, stt_patience, tts_patience
 from satellite.engines import (
     AS_CONFIGURED,
     ChatDelta,
@@ -22,6 +24,7 @@ from satellite.engines import (
 from satellite.engines.slot import Engines
 from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
+from satellite.turn.ahead import ahead
 from satellite.turn.clauses import ClauseSplitter, is_finished
 from satellite.turn.completeness import Completeness, completeness
 from satellite.turn.dialogue import Dialogue, Question
@@ -33,6 +36,8 @@ from satellite.turn.responder import Reply, Responder
 from satellite.turn.sounds import SoundCache
 
 _LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CACHED_PHRASES = 16
 
@@ -89,14 +94,12 @@ class Stages:
         """What became of transcripts that were begun before a recording was over."""
 
         self._broken: set[str] = set()
-        self._phrases: dict[tuple[str, Phrase], bytes] = {}
-        self._sounds = SoundCache(_cache_bytes(config))
+        self._phrases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._sounds = SoundCache(round(config.tts.reply_cache_mib * 2**20))
 
     def configure(self, config: Config) -> None:
         """Work by `config` from now on, as far as it does not concern the engines."""
         self.config = config
-        self._phrases.clear()
-        self._sounds = SoundCache(_cache_bytes(config))
 
     async def wake_engine(self, program: str | None = None) -> WakeWordEngine:
         """Return the loaded engine called `program`, or the default one."""
@@ -109,7 +112,7 @@ class Stages:
         """Return what was said in the recording until now."""
         pcm, speech = bytes(recorder.pcm), tuple(recorder.speech)
         transcriber = await self.engines.transcriber.get(self.config.deadlines.load_seconds)
-        seconds = self.config.deadlines.stt_seconds
+        seconds = self.config.deadlines.stt_seconds * stt_patience(seconds_of(pcm))
         with _translate_timeout(Stage.STT, seconds):
             async with asyncio.timeout(seconds):
                 return await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
@@ -133,20 +136,21 @@ class Stages:
         gate: Gate | None = None,
         sampling: Sampling = AS_CONFIGURED,
     ) -> AsyncGenerator[ChatDelta, None]:
-        """Yield the first responder's answer, whole, else that of the chat model to the `prompt`, as `chat` does.
+        """Yield the first responder's answer, whole, else that of the chat model to the `prompt`; see `read_ahead`.
 
-        The answer of a responder may be empty: then there is nothing to say, and nothing is wrong. A responder acts:
-        behind a closed `gate` one that may be concerned is asked only once that is open.
+        Raises `ChatError`, also for an answer of the model without a word; past `chat.max_characters` it ends as one
+        that the model cut. The answer of a responder may be empty: then there is nothing to say, and nothing is wrong.
+        A responder acts: behind a closed `gate` one that may be concerned is asked only once that is open.
         """
         for responder in self.responders:
             if gate is not None and not gate.is_open:
                 if not await self._concerns(responder, question):
                     continue
                 await gate.opened()
-            began = time.monotonic()
+            began = _now()
             reply = await self._asked(responder, question)
             if reply is not None:
-                seconds = time.monotonic() - began
+                seconds = _now() - began
                 _LOGGER.info("chat: %s answered in %.0f ms", reply.provider, 1000 * seconds)
                 limit = self.config.chat.max_characters
                 stats = ChatStats(
@@ -157,9 +161,16 @@ class Stages:
                 )
                 yield ChatDelta(reply.text[:limit], reply.provider, stats)
                 return
-        async with aclosing(self.chat(prompt, sampling)) as deltas:
+        async with aclosing(self._chat(prompt, sampling)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    def read_ahead(self, answer: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """Yield an `answer` that is read to its end at the model's own pace, however slowly it is taken from here.
+
+        There is room for the longest answer, one character a piece: nobody who listens holds the model back.
+        """
+        return ahead(answer, size=self.config.chat.max_characters + 2)
 
     async def _concerns(self, responder: Responder, question: Question) -> bool:
         """Return whether a responder may answer; True also when it is broken or slow, which asking it will tell."""
@@ -187,23 +198,20 @@ class Stages:
         self._broken.discard(name)
         return reply
 
-    async def chat(
+    async def _chat(
         self, prompt: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:
-        """Yield the answer to a prompt of `dialogue`. Raises `ChatError`, also for one that must not be empty but is.
-
-        An answer of more than `chat.max_characters` ends there, as one that the model cut.
-        """
+        """Yield the chat model's answer to a prompt of `dialogue`, without empty pieces; see `answer`."""
         model = await self.engines.chat.get(self.config.deadlines.load_seconds)
         deadlines = self.config.deadlines
         answered = False
         left = self.config.chat.max_characters
-        end = asyncio.get_running_loop().time() + deadlines.chat_seconds
+        end = _now() + deadlines.chat_seconds
         async with aclosing(model.stream(prompt, sampling)) as deltas:
             while True:
                 first = deadlines.chat_first_token_seconds if not answered else deadlines.chat_seconds
                 with _translate_timeout(Stage.CHAT, first):
-                    async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + first)):
+                    async with asyncio.timeout_at(min(end, _now() + first)):
                         delta = await anext(deltas, None)
                 if delta is None:
                     break
@@ -214,7 +222,8 @@ class Stages:
                 if delta.stats is not None:
                     told = ", ".join(f"{name} {value}" for name, value in delta.stats.described().items())
                     _LOGGER.info("chat: %s answered: %s", delta.provider, told)
-                yield delta
+                if delta.text or delta.stats is not None:
+                    yield delta
                 if left < 0:
                     return
         if not answered and not sampling.may_be_empty:
@@ -236,12 +245,13 @@ class Stages:
         A last sentence without an end is not spoken if the chat model broke off, nor, if others were, if it was cut.
         """
         splitter = ClauseSplitter(next(iter(speaker.voice.languages), None))
+        lead = _Lead(speaker)
         spoke = False
         broke: ChatError | None = None
         try:
             async for part in _parts(texts):
                 for clause in splitter.feed(part):
-                    async with aclosing(self._spoken(speaker, clause)) as pieces:
+                    async with aclosing(self._spoken(speaker, clause, lead)) as pieces:
                         async for piece in pieces:
                             yield piece
                     spoke = True
@@ -249,43 +259,64 @@ class Stages:
             broke = error
         for clause in splitter.flush():
             if is_finished(clause) or not (broke or (spoke and truncated())):
-                async with aclosing(self._spoken(speaker, clause)) as pieces:
+                async with aclosing(self._spoken(speaker, clause, lead)) as pieces:
                     async for piece in pieces:
                         yield piece
         if broke is not None:
             raise broke
 
-    async def _spoken(self, speaker: Speaker, text: str) -> AsyncGenerator[SpokenPiece, None]:
+    async def _spoken(self, speaker: Speaker, text: str, lead: "_Lead") -> AsyncGenerator[SpokenPiece, None]:
         """Yield the sound of `text`, as it is made or as it is remembered; with the last of it, the text."""
         known = self._sounds.get(speaker.identity, text)
         if known is not None:
+            lead.add(known)
             yield SpokenPiece(text, known)
             return
-        seconds = self.config.deadlines.tts_seconds
         whole = bytearray()
         async with aclosing(speaker.speak(text)) as sound:
             while True:
-                began = time.monotonic()
+                began = _now()
+                seconds = self.config.deadlines.tts_seconds * tts_patience(len(text)) + lead.left_seconds
                 with _translate_timeout(Stage.TTS, seconds):
                     async with asyncio.timeout(seconds):
                         pcm = await anext(sound, None)
                 if pcm is None:
                     break
                 whole += pcm
-                yield SpokenPiece("", pcm, time.monotonic() - began)
+                lead.add(pcm)
+                yield SpokenPiece("", pcm, _now() - began)
         self._sounds.offer(speaker.identity, text, bytes(whole))
         yield SpokenPiece(text, b"")
 
     async def phrase(self, occasion: Phrase, speaker: Speaker) -> bytes:
         """Return what is said on `occasion`, in the speaker's language and format; at once if it was said before."""
-        key = (speaker.voice.name, occasion)
+        text = phrase(self.config.phrases, occasion, next(iter(speaker.voice.languages), None))
+        key = (speaker.identity, text)
         if key not in self._phrases:
-            text = phrase(self.config.phrases, occasion, next(iter(speaker.voice.languages), None))
-            pcm = b"".join([piece.pcm async for piece in self._spoken(speaker, text)])
-            if len(self._phrases) >= _CACHED_PHRASES:
-                del self._phrases[next(iter(self._phrases))]
-            self._phrases[key] = pcm
+            self._phrases[key] = b"".join([piece.pcm async for piece in self._spoken(speaker, text, _Lead(speaker))])
+            if len(self._phrases) > _CACHED_PHRASES:
+                self._phrases.popitem(last=False)
+        self._phrases.move_to_end(key)
         return self._phrases[key]
+
+
+class _Lead:
+    """How much of the sound that was made somebody has still to hear who hears it as it comes."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._bytes_per_second = speaker.format.rate * speaker.format.frame_bytes
+        self._ends_at = 0.0
+
+    @property
+    def left_seconds(self) -> float:
+        return max(0.0, self._ends_at - _now())
+
+    def add(self, pcm: bytes) -> None:
+        self._ends_at = max(self._ends_at, _now()) + len(pcm) / self._bytes_per_second
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def once(text: str) -> AsyncGenerator[str, None]:
@@ -304,7 +335,3 @@ async def _parts(texts: AsyncIterator[str]) -> AsyncGenerator[str, None]:
 
 async def _never(_text: str, _language: str | None) -> bool:
     return False
-
-
-def _cache_bytes(config: Config) -> int:
-    return round(config.tts.reply_cache_mib * 2**20)
