@@ -9,7 +9,7 @@ import pytest
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Config
-from satellite.engines import ChatDelta, Message, Transcription, Voice, VoiceChoice
+from satellite.engines import ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ProtocolError, SpeechToTextError, Stage
@@ -60,7 +60,7 @@ class Engine:
             raise SpeechToTextError("out of order")
         return Transcription("Tell me a story.", "en")
 
-    async def stream(self, conversation: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
+    async def stream(self, conversation: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
         """Answer."""
         try:
             for text in self.answer:
