@@ -238,7 +238,8 @@ async def _devices(args: argparse.Namespace) -> int:
 async def _announce(args: argparse.Namespace) -> int:
     from satellite.wire import client
 
-    result = await client.command(args.uri, "announce", text=args.text, rooms=args.rooms)
+    where = {"rooms": args.rooms} if args.rooms else {}
+    result = await client.command(args.uri, "announce", text=args.text, **where)
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
     for room, reason in result["failed"].items():

@@ -1,10 +1,10 @@
 """The settings of the HTTP server: where it listens, who may, and how much of it."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from satellite.config_base import Port, Seconds, Settings
 
@@ -12,6 +12,15 @@ from satellite.config_base import Port, Seconds, Settings
 def _hidden(value: Any) -> Any:
     """Wrap whatever YAML made of a token, so that no message about a wrong type shows it."""
     return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
+
+
+def _network(value: str) -> str:
+    """Return `value` if it is an address or a network."""
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("expected an address or a network, such as 127.0.0.1 or 172.16.0.0/12") from None
+    return value
 
 
 class Http(Settings):
@@ -38,8 +47,11 @@ class Http(Settings):
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages elsewhere that may use it, such as https://home.example; none by default."""
 
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Addresses or networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` says who asks."""
+
     requests_per_minute: int = Field(200, ge=1, le=1_000_000)
-    """Requests that one address may make in a minute."""
+    """Requests that one address may make in a minute; a tenth of them with a wrong token."""
 
     max_body_bytes: int = Field(20_000_000, ge=1_000, le=1_000_000_000)
     """Largest request, bytes."""

@@ -333,7 +333,8 @@ def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:
             await assist.until(lambda: assist.info is not None)
             while (await client.status(running.uri))["rooms"][0]["doing"] != "driven by Home Assistant":
                 await asyncio.sleep(0.05)
-        assert await client.command(running.uri, "announce", text="Dinner is ready", rooms=["study"]) == {"failed": {}}
+        told = await client.command(running.uri, "announce", text="Dinner is ready", rooms=["study"])
+        assert told == {"heard": ["study"], "failed": {}}
         assert "inner" in await understood(running, read_wav(said))
 
     with RunningDaemon(config) as running:

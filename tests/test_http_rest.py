@@ -102,6 +102,48 @@ def test_raw_speech(http: httpx.Client) -> None:
     assert words(heard["text"]) == words(QUESTION)
 
 
+def test_a_short_text_is_a_whole_file(http: httpx.Client) -> None:
+    """Its header has the true length; of a long text, which streams, it says that the length is not known."""
+    for _ in range(2):  # made, and as it is remembered
+        spoken = http.post("/tts", json={"text": "Dinner is ready."}, headers={"Accept": "audio/wav"})
+        with wave.open(io.BytesIO(spoken.content)) as file:
+            assert len(file.readframes(file.getnframes())) == 2 * file.getnframes() == len(spoken.content) - 44
+        assert int(spoken.headers["content-length"]) == len(spoken.content)
+    long = http.post("/tts", json={"text": "Dinner is ready. " * 10}, headers={"Accept": "audio/wav"})
+    assert long.content[40:44] == b"\xff\xff\xff\xff"
+    assert http.post("/stt", content=long.content).json()["audio_seconds"] > 5
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"speaker": "x"}, "tts-unknown-speaker"),
+        ({"speaker": "1"}, "tts-unknown-speaker"),
+        ({"language": "xx"}, "tts-unsupported-language"),
+        ({"voice": "x"}, "tts-unknown-voice"),
+    ],
+)
+def test_a_voice_that_there_is_not(http: httpx.Client, wish: dict[str, str], code: str) -> None:
+    """Nobody else speaks in its place."""
+    refused = problem(http.post("/tts", json={"text": "Dinner is ready.", **wish}))
+    assert (refused["status"], refused["code"]) == (422, code)
+    given = {"text": "Dinner is ready.", "speaker": "0", "language": "en"}
+    assert http.post("/tts", json=given).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/chat", "/tts", "/announce", "/v1/chat/completions", "/v1/audio/speech"])
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_what_is_not_json_is_told_so(http: httpx.Client, path: str, kind: str | None) -> None:
+    """The type that is missing, or wrong, and the one that is expected."""
+    headers = {"Content-Type": kind} if kind else {}
+    refused = problem(http.post(path, content=b'{"text": "Hi"}', headers=headers))
+    assert (refused["status"], refused["code"]) == (415, "http-unsupported-media-type")
+    assert (kind or "no Content-Type") in refused["detail"]
+    assert "expected application/json" in refused["detail"]
+    given = {"Content-Type": "application/merge-patch+json; charset=utf-8"}
+    assert problem(http.post(path, content=b"{}", headers=given))["code"] == "http-invalid"
+
+
 def test_speech_in_json(http: httpx.Client) -> None:
     """The whole sound as a WAV file in base64."""
     body = http.post("/tts", json={"text": QUESTION}, headers={"Accept": "application/json"}).json()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from satellite.audio import BYTES_PER_SECOND
 from satellite.http.outbox import Outbox
@@ -158,13 +158,43 @@ async def test_cancel(daemon: RunningDaemon) -> None:
     """`cancel` ends the answer; what had not been sent of its sound is not sent."""
     async with peer(daemon) as one:
         await one.say("text", text=LONG)
-        await one.until("chat-delta")
+        run_id = (await one.until("chat-delta"))[-1]["run_id"]
         await one.say("cancel")
-        await one.until("cancelled")
+        assert (await one.until("cancelled"))[-1] == {"type": "cancelled", "run_id": run_id}
+        assert await one.event() == {"type": "run-end", "run_id": run_id, "cancelled": True}
         before = len(one.sound)
         await one.say("hello")
         await one.until("ready")
         assert len(one.sound) == before
+
+
+async def test_what_is_over_is_not_cancelled(daemon: RunningDaemon, question: bytes) -> None:
+    """Neither by the next question, typed or spoken, nor by `cancel`, though the sound may still be playing."""
+    async with peer(daemon) as one:
+        for _ in range(2):
+            await one.say("text", text="What time is it?")
+            events = await one.until("run-end")
+            assert events[0]["type"] == "run-start"
+            assert "cancelled" not in types(events)
+            assert len({event["run_id"] for event in events}) == 1
+        await one.say("cancel")
+        await one.say("listen")
+        await one.stream(question)
+        events = await one.until("run-end")
+        assert types(events)[:2] == ["run-start", "stt-start"]
+        assert "cancelled" not in types(events)
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/ws/", "/"])
+async def test_there_is_no_other_websocket(daemon: RunningDaemon, path: str) -> None:
+    """That is not found, in words; forbidden would look like a wrong token."""
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://127.0.0.1:{daemon.port('http')}{path}")
+    assert refused.value.response.status_code == 404
+    told = json.loads(refused.value.response.body)
+    assert told["code"] == "http-not-found"
+    assert told["detail"] == f"there is no WebSocket at {path}, only at /ws"
+    assert ("error" in told) is path.startswith("/v1/")
 
 
 async def test_speaking_up_ends_the_answer(daemon: RunningDaemon, question: bytes) -> None:
@@ -256,8 +286,9 @@ async def test_many_questions_on_one_connection(daemon: RunningDaemon) -> None:
             await one.say("text", text=f"Say the number {number}.")
         cancelled = 0
         while cancelled < 4:
-            cancelled += (await one.event())["type"] == "cancelled"
-        assert (await one.until("run-end"))[-1]["type"] == "run-end"
+            event = await one.event()
+            cancelled += event["type"] == "run-end" and event["cancelled"]
+        assert "cancelled" not in (await one.until("run-end"))[-1]
 
 
 async def test_an_outbox_that_nobody_empties_is_full() -> None:

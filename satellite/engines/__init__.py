@@ -258,6 +258,8 @@ class VoiceChoice:
     name: str | None = None
     language: str | None = None
     speaker: str | None = None
+    strict: bool = False
+    """Whether a language that no voice speaks is an error; else the default voice speaks."""
 
 
 class Speaker(Protocol):

@@ -15,7 +15,7 @@ from typing import TypeVar
 from wyoming.info import Info
 
 from satellite.audio import RATE, AudioFormat
-from satellite.config import Stt
+from satellite.config import Stt, nearest
 from satellite.engines import Transcription, Voice, VoiceChoice, has_speech
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError
@@ -255,6 +255,11 @@ class RemoteSynthesizer:
     async def speaker(self, choice: VoiceChoice) -> "RemoteSpeaker":
         """Return the voice that `choice` means; the first time it has to say something, which tells its format."""
         voice = self._chosen(choice)
+        if choice.speaker and voice.speakers and choice.speaker not in voice.speakers:
+            raise TextToSpeechError(
+                f"voice {voice.name} has no speaker {choice.speaker!r}; {nearest(choice.speaker, set(voice.speakers))}",
+                kind="unknown-speaker",
+            )
         key = (voice.name, choice.speaker)
         if key not in self._formats:
             heard = await self._hosts.first(lambda uri: client.say(uri, "Yes.", voice.name, choice.speaker))
@@ -275,7 +280,10 @@ class RemoteSynthesizer:
             return found
         code = (choice.language or "").replace("-", "_").partition("_")[0].lower()
         speaks = (voice for voice in voices if any(one.partition("_")[0].lower() == code for one in voice.languages))
-        return next(speaks, voices[0]) if code else voices[0]
+        found = next(speaks, None)
+        if found is None and code and choice.strict:
+            raise TextToSpeechError(f"no voice speaks {choice.language}", kind="unsupported-language")
+        return found or voices[0]
 
 
 class RemoteSpeaker:

@@ -122,7 +122,7 @@ class PiperSynthesizer:
     async def speaker(self, choice: VoiceChoice) -> PiperSpeaker:
         """Load, if need be, the voice that `choice` means: by name, else by language, else the default.
 
-        Raises `TextToSpeechError` of the kind `unknown-voice` or `unknown-speaker`.
+        Raises `TextToSpeechError` of the kind `unknown-voice`, `unknown-speaker` or `unsupported-language`.
         """
         voice, _ = self._choose(choice)
         if voice.name in self._loaded and voice.name in self._gains:
@@ -132,7 +132,8 @@ class PiperSynthesizer:
     def _speaker(self, choice: VoiceChoice) -> PiperSpeaker:
         voice, file = self._choose(choice)
         piper = self._load(voice, file)
-        wanted = choice.speaker or (self._settings.speaker if choice.name in (None, self._settings.voice) else None)
+        is_configured = voice.name == self._settings.voice and piper.config.speaker_id_map
+        wanted = choice.speaker or (self._settings.speaker if is_configured else None)
         speaker = PiperSpeaker(voice, piper, self._settings, _speaker_id(voice, piper, wanted), self._worker)
         if voice.name not in self._gains:
             self._gains[voice.name] = speaker.measured_gain()
@@ -152,7 +153,7 @@ class PiperSynthesizer:
                 f"unknown voice {choice.name!r}; {nearest(choice.name, known)}", kind="unknown-voice"
             )
         if choice.language is not None:
-            return _for_language(choice.language, files)
+            return _for_language(choice.language, files, strict=choice.strict)
         return files[0]
 
     def _load(self, voice: Voice, file: Path) -> "PiperVoice":
@@ -189,8 +190,8 @@ def _providers(device: str) -> list[Any]:
     return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
 
 
-def _for_language(language: str, files: Sequence[tuple[Voice, Path]]) -> tuple[Voice, Path]:
-    """Return the first voice of `language`, exact region before any region, else the default voice."""
+def _for_language(language: str, files: Sequence[tuple[Voice, Path]], *, strict: bool) -> tuple[Voice, Path]:
+    """Return the first voice of `language`, exact region before any region, else the default voice unless `strict`."""
     wanted = language.replace("-", "_").lower()
     for exact in (True, False):
         for voice, file in files:
@@ -199,18 +200,23 @@ def _for_language(language: str, files: Sequence[tuple[Voice, Path]]) -> tuple[V
                 not exact and wanted.partition("_")[0] in [code.partition("_")[0] for code in codes]
             ):
                 return voice, file
+    if strict:
+        known = sorted({code for voice, _ in files for code in voice.languages})
+        raise TextToSpeechError(
+            f"no voice speaks {language}; there are voices for: {', '.join(known)}", kind="unsupported-language"
+        )
     _LOGGER.warning("no voice for the language %s: the default one speaks", language)
     return files[0]
 
 
 def _speaker_id(voice: Voice, piper: "PiperVoice", wanted: str | None) -> int | None:
+    """Return the number of the speaker that is `wanted` by name or number; None for a voice of one speaker."""
     names: dict[str, int] = piper.config.speaker_id_map
-    if wanted is None or not names:
+    if wanted is None:
         return None
     if wanted in names:
         return names[wanted]
     if wanted.isdecimal() and int(wanted) < piper.config.num_speakers:
-        return int(wanted)
-    raise TextToSpeechError(
-        f"voice {voice.name} has no speaker {wanted!r}; {nearest(wanted, set(names))}", kind="unknown-speaker"
-    )
+        return int(wanted) if names else None
+    known = nearest(wanted, set(names)) if names else "it has one, who needs no name"
+    raise TextToSpeechError(f"voice {voice.name} has no speaker {wanted!r}; {known}", kind="unknown-speaker")

@@ -52,9 +52,15 @@ def build(context: Context, token: Secret) -> ASGIApp:
         guarded = CORSMiddleware(
             guarded,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["RateLimit-Remaining", "Retry-After", "Satellite-Heard", "Satellite-Conversation-Id"],
+            expose_headers=[
+                "RateLimit-Remaining",
+                "Retry-After",
+                "Satellite-Conversation-Id",
+                "Satellite-Heard",
+                "Satellite-Sample-Rate",
+            ],
         )
     return guarded
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from satellite.errors import ChatRejected, SatelliteError, Stage
+from satellite.errors import ChatRejected, SatelliteError, Stage, StageError
 from satellite.events import RunEvent, RunEventType
 from satellite.http.context import Context, Outcome, finish, new_conversation, perform, run_request
 from satellite.http.negotiation import chosen
@@ -54,11 +54,11 @@ def client_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def check_length(context: Context, text: str) -> None:
-    """Raise `ChatRejected` for a question that is too long."""
+def check_length(context: Context, text: str, refusal: type[StageError] = ChatRejected) -> None:
+    """Raise `refusal` for a text that is too long."""
     longest = context.config.wyoming.max_text_characters
     if len(text) > longest:
-        raise ChatRejected(f"a text of {len(text)} characters is too long; at most {longest}", kind="too-long")
+        raise refusal(f"a text of {len(text)} characters is too long; at most {longest}", kind="too-long")
 
 
 def answer(outcome: Outcome, conversation: str) -> dict[str, Any]:

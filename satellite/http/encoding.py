@@ -13,7 +13,7 @@ from satellite.audio import AudioFormat
 from satellite.http.problems import HttpError
 
 _UNKNOWN_BYTES = 0xFFFF_FFFF
-"""In a WAV header: the length is not known yet, read to the end."""
+"""In a WAV header: the length is not known yet, read to the end; it is what FFmpeg writes into a pipe."""
 
 
 @dataclass(frozen=True, slots=True)

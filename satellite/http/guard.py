@@ -15,6 +15,7 @@ from satellite.errors import SatelliteError
 from satellite.http.admission import Admission
 from satellite.http.limits import RateLimit, Work
 from satellite.http.problems import HttpError, response_to
+from satellite.http.proxies import Proxies
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,21 +47,25 @@ class Guard:
         self._app = app
         self._settings = settings
         self._admission = admission
+        self._proxies = Proxies(settings.trusted_proxies)
         self._rate = rate
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return
+        scope["client"] = (self._proxies.client(scope), 0)
         client = _Client(scope, receive, send, self._settings)
         try:
             self._admission.check(scope)
+            await self._check_token(scope, client)
             if scope["path"] not in _UNLIMITED and not scope["path"].startswith("/static/"):
                 client.headers |= await self._rate.take(client.address)
-            self._admission.check_token(scope)
             await client.check_size()
             with self._work.one() if scope.get("method") == "POST" else nullcontext():
-                await self._app(scope, client.receive, client.send)
+                # HEAD is GET whose body the client keeps back (RFC 9110, 9.3.2).
+                asked = {**scope, "method": "GET"} if client.wants_head else scope
+                await self._app(asked, client.receive, client.send)
         except asyncio.CancelledError:
             if not client.left:
                 raise
@@ -73,12 +78,20 @@ class Guard:
         finally:
             client.close()
 
+    async def _check_token(self, scope: Scope, client: "_Client") -> None:
+        """Raise `HttpError` for a client without the token; who has it is served however many others guess."""
+        try:
+            self._admission.check_token(scope)
+        except HttpError:
+            await self._rate.refuse(client.address)
+            raise
+
 
 class _Client:
     """The other end of one request: reading and writing are bounded in time, and its leaving ends the work."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Http) -> None:
-        self.address: str = (scope.get("client") or ("unknown", 0))[0]
+        self.address: str = scope["client"][0]
         self.headers: dict[str, str] = {}
         self.left = False
         self._scope = scope
@@ -91,6 +104,7 @@ class _Client:
         self._too_large = f"the request is larger than {settings.max_body_bytes} bytes"
         self._abort: Callable[[], None] = scope.get("state", {}).get("abort", lambda: None)
         self._is_http = scope["type"] == "http"
+        self.wants_head = scope.get("method") == "HEAD"
         self._complete = not self._is_http
         self._started = self._finished = False
         self._handler = asyncio.current_task()
@@ -156,6 +170,10 @@ class _Client:
             self.left = True
             self._abort()
             raise ConnectionResetError("the client does not read") from None
+        if self.wants_head and message["type"] == "http.response.start":
+            await self.send({"type": "http.response.body", "body": b""})
+            self.left = True  # what follows is nobody's, and may be endless
+            raise ConnectionResetError("there is no more to the answer to HEAD")
 
     async def fail(self, error: SatelliteError) -> None:
         """Tell the client of an error, or break off if it is too late for that."""

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from satellite.errors import TextToSpeechError
 from satellite.http.chat import check_length, json_response
 from satellite.http.context import Context
+from satellite.http.limits import Work
 from satellite.http.problems import HttpError, responses
 from satellite.http.schemas import Announced, AnnounceRequest, Models, Rooms, Runs
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
@@ -33,7 +34,7 @@ _ALWAYS_CHANGING = ("uptime_seconds", "since_seconds", "requests_per_hour", "cpu
 def routes(context: Context) -> APIRouter:
     """Return the endpoints."""
     router = APIRouter(tags=["house"])
-    watching = _Watching()
+    watching = Work(_WATCHERS, f"{_WATCHERS} clients are watching already")
 
     @router.get("/status", summary="How everything is", responses=responses())
     async def status() -> dict[str, Any]:
@@ -55,11 +56,18 @@ def routes(context: Context) -> APIRouter:
         """Return the latest runs with the times of their stages, the newest first."""
         return json_response({"runs": [run.described() for run in context.runs.latest(limit)]})
 
-    @router.post("/announce", summary="Say something in rooms", responses=responses(504), response_model=Announced)
+    @router.post("/announce", summary="Say something in rooms", responses=responses(502, 504), response_model=Announced)
     async def announce(announcement: AnnounceRequest) -> Response:
-        """Say a text in rooms, behind a chime; returns once it has been heard."""
-        check_length(context, announcement.text)
-        return json_response(await context.announce({"text": announcement.text, "rooms": announcement.rooms}))
+        """Say a text in rooms, behind a chime; returns once it has been heard, with the rooms that failed.
+
+        Where no room heard it, that is an error (502), which tells why in `failed`.
+        """
+        check_length(context, announcement.text, TextToSpeechError)
+        told = await context.announce(announcement.model_dump(exclude_unset=True))
+        if not told["heard"]:
+            why = "; ".join(f"{room}: {reason}" for room, reason in told["failed"].items())
+            raise HttpError(f"no room heard it: {why}", code="announce-failed", failed=told["failed"])
+        return json_response(told)
 
     @router.get(
         "/events",
@@ -72,21 +80,14 @@ def routes(context: Context) -> APIRouter:
 
         The state comes at once and whenever it has changed, a run when it begins, changes its stage or ends.
         """
-        if watching.count >= _WATCHERS:
-            raise HttpError(f"{_WATCHERS} clients are watching already", code="http-busy")
-        return Streamed(_events(context, watching), media_type=EVENT_STREAM)
+        response = Streamed(_events(context), media_type=EVENT_STREAM)
+        response.on_end = watching.enter()
+        return response
 
     return router
 
 
-@dataclass(slots=True)
-class _Watching:
-    """How many clients follow the events."""
-
-    count: int = 0
-
-
-async def _events(context: Context, watching: _Watching) -> AsyncGenerator[bytes, None]:
+async def _events(context: Context) -> AsyncGenerator[bytes, None]:
     changed: asyncio.Queue[RunRecord] = asyncio.Queue(_UNREAD)
     overflowed = False
 
@@ -99,7 +100,6 @@ async def _events(context: Context, watching: _Watching) -> AsyncGenerator[bytes
 
     loop = asyncio.get_running_loop()
     forget = context.runs.on_change(note)
-    watching.count += 1
     told: Any = None
     told_at = 0.0
     try:
@@ -112,7 +112,6 @@ async def _events(context: Context, watching: _Watching) -> AsyncGenerator[bytes
             while not overflowed and (run := await _next(changed, until)) is not None:
                 yield sse("run", run.described())
     finally:
-        watching.count -= 1
         forget()
 
 

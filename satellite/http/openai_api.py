@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from satellite.engines import ChatDelta, Message, VoiceChoice
-from satellite.errors import SatelliteError, Stage
+from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunEvent, RunEventType, new_run_id
 from satellite.http.chat import check_length, client_of, json_response
 from satellite.http.context import Context, run_request
@@ -101,7 +101,7 @@ def routes(context: Context) -> APIRouter:
     )
     async def speech(request: SpeechRequest, http: Request) -> Response:
         """Speak a text; raw sound (`pcm`) has 24000 samples a second."""
-        check_length(context, request.input)
+        check_length(context, request.input, TextToSpeechError)
         voice = VoiceChoice(None if request.voice in _THEIR_VOICES else request.voice)
         asked = run_request(client_of(http), None, start=Stage.TTS, end=Stage.TTS, text=request.input, voice=voice)
         sound = _FORMATS[request.response_format]

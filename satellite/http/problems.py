@@ -23,10 +23,12 @@ _STATUS_BY_CODE = {
     "http-not-acceptable": 406,
     "http-timeout": 408,
     "http-body-too-large": 413,
+    "http-unsupported-media-type": 415,
     "http-invalid": 422,
     "http-rate-limited": 429,
     "http-busy": 503,
     "not-ready": 503,
+    "announce-failed": 502,
     "audio-too-long": 413,
     "audio-unreadable": 415,
     "protocol-error": 400,
@@ -73,11 +75,12 @@ class Problem(BaseModel):
 
 
 class HttpError(SatelliteError):
-    """A request that is refused for what it is as HTTP; `headers` go with the answer."""
+    """A request that is refused for what it is as HTTP; `headers` go with the answer, `more` into its body."""
 
-    def __init__(self, message: str, *, code: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, message: str, *, code: str, headers: dict[str, str] | None = None, **more: Any) -> None:
         super().__init__(message, code=code)
         self.headers = headers or {}
+        self.more = more
 
 
 def status_of(code: str) -> int:
@@ -109,7 +112,7 @@ def of_error(error: Exception) -> dict[str, Any]:
     """Return the problem of an error; what is not one of ours is told to nobody but the log."""
     if not isinstance(error, SatelliteError) or error.code == SatelliteError.default_code:
         return problem(SatelliteError.default_code, "something broke that should not; the log says what", status=500)
-    return problem(error.code, str(error))
+    return problem(error.code, str(error), **getattr(error, "more", {}))
 
 
 def response_to(path: str, error: Exception) -> Response:
@@ -131,7 +134,7 @@ def _response(path: str, body: dict[str, Any], headers: dict[str, str] | None = 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what an endpoint's description says of its errors; those of every request are always among them."""
     schema = {"$ref": "#/components/schemas/Problem"}
-    every = {400, 401, 403, 408, 413, 421, 422, 429, 500, 503, *statuses}
+    every = {400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503, *statuses}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
         for status in sorted(every)
@@ -153,6 +156,12 @@ async def _told(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """Say what is wrong with a request, without repeating it: it may hold what somebody said."""
     assert isinstance(error, RequestValidationError)
+    sent = request.headers.get("content-type", "")
+    if any(one["loc"] == ("body",) for one in error.errors()) and not _is_json(sent):
+        told = f"the request is {sent[:100]}" if sent else "the request has no Content-Type"
+        return response_to(
+            request.url.path, HttpError(f"{told}; expected application/json", code="http-unsupported-media-type")
+        )
     errors = [{"where": _dotted(one["loc"]), "what": one["msg"]} for one in error.errors()[:20]]
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in errors)
     return _response(request.url.path, problem("http-invalid", detail, errors=errors))
@@ -162,7 +171,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODE_BY_STATUS.get(error.status_code, "http-invalid")
     body = problem(code, str(error.detail), status=error.status_code)
-    return _response(request.url.path, body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # the guard sees to that
+    return _response(request.url.path, body, headers)
+
+
+def _is_json(content_type: str) -> bool:
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
 def _dotted(where: tuple[Any, ...]) -> str:

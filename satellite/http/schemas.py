@@ -83,12 +83,15 @@ class AnnounceRequest(Wire):
     """Something to say in rooms."""
 
     text: SpokenText = Field(examples=["Dinner is ready."])
-    rooms: list[Name] = Field([], max_length=200, description="Where; everywhere if empty.", examples=[["kitchen"]])
+    rooms: list[Name] = Field(
+        [], min_length=1, max_length=200, description="Where; everywhere without it.", examples=[["kitchen"]]
+    )
 
 
 class Announced(Wire):
-    """Where an announcement could not be heard."""
+    """Where an announcement was heard, and where not."""
 
+    heard: list[str] = Field(description="Rooms that heard it.", examples=[["kitchen"]])
     failed: dict[str, str] = Field(description="Why, by room.", examples=[{"bedroom": "it is not connected"}])
 
 

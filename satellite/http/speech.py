@@ -16,7 +16,7 @@ from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunEventType
 from satellite.http.chat import answer, check_length, client_of, json_response
 from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
-from satellite.http.encoding import BY_MEDIA_TYPE, SoundType, encoded, require, wav
+from satellite.http.encoding import BY_MEDIA_TYPE, WAV, SoundType, encoded, require, wav
 from satellite.http.negotiation import chosen
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
@@ -24,6 +24,9 @@ from satellite.http.schemas import ConversationId, Language, SpeechRequest, Spok
 from satellite.http.streaming import Streamed
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.request import RunRequest, Speech
+
+_SHORT_CHARACTERS = 80
+"""A text that takes some tenths of a second to speak: few readers of WAV bear a file that does not say its length."""
 
 _FORMS = (*BY_MEDIA_TYPE, "application/json")
 
@@ -55,8 +58,8 @@ def routes(context: Context) -> APIRouter:
     async def tts(speech: SpeechRequest, request: Request) -> Response:
         """Speak a text, in the form that `Accept` asks for: WAV, raw 16-bit PCM, Ogg/Opus, MP3, or JSON."""
         form = chosen(request.headers.get("accept"), _FORMS)
-        check_length(context, speech.text)
-        voice = VoiceChoice(speech.voice, speech.language, speech.speaker)
+        check_length(context, speech.text, TextToSpeechError)
+        voice = VoiceChoice(speech.voice, speech.language, speech.speaker, strict=True)
         asked = run_request(client_of(request), None, start=Stage.TTS, end=Stage.TTS, text=speech.text, voice=voice)
         if form == "application/json":
             _, sound = await finish(context, asked)
@@ -106,12 +109,20 @@ async def streamed(
     conversation: str | None = None,
     rate: int | None = None,
 ) -> Response:
-    """Return a response that streams the sound of a run; errors before its first sound are raised."""
+    """Return a response that streams the sound of a run; errors before its first sound are raised.
+
+    A WAV file of a short text, once that is known, comes whole, with its true length.
+    """
     require(sound)
     steps = perform(context, asked, inbox)
     outcome = Outcome()
+    whole: bytes | None = None
     try:
         first = await _first_sound(steps, outcome)
+        if sound == WAV and 0 < len(asked.text or outcome.said) <= _SHORT_CHARACTERS:
+            async with aclosing(_sound(first, steps, outcome)) as pieces:
+                whole = b"".join([piece async for piece in pieces])
+            await _end(steps, feeding)
     except BaseException:
         await _end(steps, feeding)
         raise
@@ -132,6 +143,8 @@ async def streamed(
     headers = {"Satellite-Sample-Rate": str(rate or first.format.rate)}
     if conversation is not None:
         headers |= {"Satellite-Conversation-Id": quote(conversation), "Satellite-Heard": quote(outcome.heard)}
+    if whole is not None:
+        return Response(wav(whole, first.format), headers=headers, media_type=sound.media_type)
     return Streamed(body(), headers=headers, media_type=sound.media_type)
 
 

@@ -41,6 +41,9 @@ class Talk:
         self._address = address
         self._hello = Hello(type="hello", conversation_id=new_conversation())
         self._run: asyncio.Task[None] | None = None
+        self._under_way = ""
+        """The run whose end has not been told."""
+
         self._inbox = AudioInbox()
         self._listens = False
         self._converter = Converter(AudioFormat())
@@ -122,14 +125,17 @@ class Talk:
         self._begin(self._request(Stage.STT))
 
     async def _stop(self) -> None:
-        """Let the answer end, if there is one."""
-        if not self._answers:
-            return
+        """Let the answer end, if there is one; of one that is over, only the sound that still waits goes."""
+        run_id = self._under_way
         await self.close()
         self._listens = False
         self._sound_seconds = 0.0
         self.outbox.drop_sound()
-        self._tell("cancelled")
+        if run_id:
+            self._tell("cancelled", run_id=run_id)
+        if self._under_way:
+            self._under_way = ""
+            self._tell(RunEventType.RUN_END, run_id=run_id, cancelled=True)
 
     def _request(self, start: Stage, text: str = "") -> RunRequest:
         hello = self._hello
@@ -140,6 +146,7 @@ class Talk:
 
     def _begin(self, request: RunRequest) -> None:
         self._barge_in = None
+        self._under_way = request.run_id
         self._run = asyncio.create_task(self._execute(request), name=f"run {request.room}")
 
     async def _execute(self, request: RunRequest) -> None:
@@ -149,6 +156,7 @@ class Talk:
             with context.work.one():
                 await run.execute(self._inbox)
         except SatelliteError as error:
+            self._under_way = ""  # it has not begun
             self._tell("error", code=error.code, text=str(error))
         except ConnectionError:
             return  # it does not read; whoever sends sees the same
@@ -164,6 +172,8 @@ class Talk:
             return
         if step.type in _HEARD:
             self._listens = False
+        if step.type is RunEventType.RUN_END:
+            self._under_way = ""
         if step.type is RunEventType.TTS_START:
             self._sound_began, self._sound_seconds = time.monotonic(), 0.0
         self._tell(step.type, run_id=step.run_id, **step.data)

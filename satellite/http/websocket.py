@@ -8,6 +8,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from satellite.http.context import Context
+from satellite.http.problems import HttpError
 from satellite.http.talk import Talk
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ def routes(context: Context) -> APIRouter:
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, ConnectionError | WebSocketDisconnect):
                 raise result
+
+    @router.websocket("/{path:path}")
+    async def nowhere(socket: WebSocket) -> None:
+        """Refuse what would otherwise look like a wrong token (403)."""
+        raise HttpError(f"there is no WebSocket at {socket.url.path}, only at /ws", code="http-not-found")
 
     return router
 

@@ -28,11 +28,15 @@ class Announcer:
         self._stages = stages
 
     async def announce(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Say `text` in `rooms` (all if empty); return `{"failed": {room: reason}}` once it has been heard.
+        """Say `text` in `rooms`, in all without them; return `{"heard": [room], "failed": {room: reason}}` in the end.
 
-        Raises `SatelliteError` for rooms that do not exist and for a text without a word.
+        Raises `SatelliteError` for rooms that do not exist, for a list of none, and for a text without a word.
         """
-        text, names = data.get("text") or "", data.get("rooms") or []
+        text, names = data.get("text") or "", data.get("rooms", [])
+        if "rooms" in data and not (names and isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise SatelliteError(
+                "rooms: expected names of rooms, at least one; leave it out to speak in every room", code="unknown-room"
+            )
         known = [link.room.name for link in self._hub.all]
         if unknown := [name for name in names if name not in known]:
             raise SatelliteError(f"there is no room {unknown[0]!r}; there are: {', '.join(known)}", code="unknown-room")
@@ -52,7 +56,7 @@ class Announcer:
                 failed = await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
             finally:
                 await end_tasks(filling)
-        return {"failed": failed}
+        return {"heard": [name for name in known if name in (names or known) and name not in failed], "failed": failed}
 
 
 def chime(format_: "AudioFormat") -> bytes:

@@ -107,4 +107,4 @@ def audio_chunks(format_: AudioFormat, pcm: bytes) -> Iterator[AudioChunk]:
 def _choice(voice: SynthesizeVoice | None) -> VoiceChoice:
     if voice is None:
         return VoiceChoice()
-    return VoiceChoice(voice.name, voice.language, voice.speaker)
+    return VoiceChoice(voice.name, voice.language, voice.speaker, strict=True)

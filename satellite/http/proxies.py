@@ -1,0 +1,80 @@
+"""Whom a request is from, where a reverse proxy stands before the daemon."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+Address = IPv4Address | IPv6Address
+
+
+class Proxies:
+    """Believes what proxies of these networks, and nobody else, say of their clients."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = [ip_network(network, strict=False) for network in networks]
+
+    def client(self, scope: Scope) -> str:
+        """Return the client's address: the last that a proxy names which is no proxy of ours.
+
+        `Forwarded` (RFC 7239) and `X-Forwarded-For` are read. A proxy writes one of them and may pass on whatever its
+        client put into the other: where they contradict each other, neither is believed.
+        """
+        peer: str = (scope.get("client") or ("unknown", 0))[0]
+        if not self._networks or not self._is_ours(_address(peer)):
+            return peer
+        headers = Headers(scope=scope)
+        told = [
+            list(reader(headers.getlist(name)))
+            for name, reader in (("x-forwarded-for", _listed), ("forwarded", _forwarded))
+            if name in headers
+        ]
+        found = {self._farthest(peer, chain) for chain in told}
+        return found.pop() if len(found) == 1 else peer
+
+    def _farthest(self, peer: str, chain: Sequence[str]) -> str:
+        """Follow a chain of proxies from the nearest on, as far as they are ours."""
+        for name in reversed(chain):
+            address = _address(name)
+            if address is None:  # hidden, or no address: whoever named it is the last that is known
+                return peer
+            peer = str(address)
+            if not self._is_ours(address):
+                return peer
+        return peer
+
+    def _is_ours(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._networks)
+
+
+def rate_key(address: str) -> str:
+    """Return what counts as one client: of IPv6 the /64, all of which one host may use."""
+    known = _address(address)
+    return str(IPv6Network((int(known) >> 64 << 64, 64))) if isinstance(known, IPv6Address) else address
+
+
+def _address(name: str) -> Address | None:
+    """Return the address in `1.2.3.4`, `1.2.3.4:5`, `2001:db8::1` or `[2001:db8::1]:5`."""
+    name = name.strip().strip('"')
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def _listed(values: Sequence[str]) -> Iterator[str]:
+    """Yield the addresses of `X-Forwarded-For`."""
+    yield from ",".join(values).split(",")
+
+
+def _forwarded(values: Sequence[str]) -> Iterator[str]:
+    """Yield what `Forwarded` says each request was for; nothing where it does not."""
+    for element in ",".join(values).split(","):
+        pairs = (pair.partition("=") for pair in element.split(";"))
+        yield next((value for name, _, value in pairs if name.strip().lower() == "for"), "")

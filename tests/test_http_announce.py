@@ -1,0 +1,82 @@
+"""`POST /announce`: where it is heard, and what is said where it is not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from satellite.audio import BYTES_PER_SECOND
+from satellite.bench.stand_ins.satellite import ScriptedSatellite
+from satellite.config_rooms import Hub as HubSettings
+from satellite.config_rooms import Room
+from satellite.rooms.hub import Hub
+from tests.driven_rooms import rooms
+from tests.http_daemon import client, problem
+from tests.running_daemon import RunningDaemon
+
+pytestmark = pytest.mark.models
+
+
+@pytest.fixture(scope="module")
+def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
+    """A client of the daemon."""
+    with client(daemon) as one:
+        yield one
+
+
+@contextmanager
+def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...] = ()) -> Iterator[None]:
+    """Have the daemon drive rooms, of which some are off."""
+    silent = tuple(Room(name=name, uri="tcp://127.0.0.1:1") for name in off)
+    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+    driving = rooms(daemon, *satellites)
+    for satellite in satellites:
+        daemon.call(satellite.__aenter__())
+    hub = daemon.call(driving.__aenter__())
+    daemon.daemon.hub.others.extend([*hub.links, *absent.links])
+    try:
+        yield
+    finally:
+        daemon.daemon.hub.others.clear()
+        daemon.call(driving.__aexit__(None, None, None))
+        for satellite in satellites:
+            daemon.call(satellite.__aexit__(None, None, None))
+
+
+def test_without_rooms_it_is_heard_everywhere(daemon: RunningDaemon, http: httpx.Client) -> None:
+    """Where the list of rooms is absent, and only there."""
+    kitchen, study = (ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "study"))
+    with house(daemon, kitchen, study):
+        told = http.post("/announce", json={"text": "Dinner is ready."})
+        assert told.status_code == 200
+        assert told.json() == {"heard": ["kitchen", "study"], "failed": {}}
+        for satellite in (kitchen, study):
+            assert len(satellite.speaker.utterances[-1].pcm) > BYTES_PER_SECOND
+        for nowhere in ([], None, "kitchen", [""]):
+            refused = problem(http.post("/announce", json={"text": "Dinner is ready.", "rooms": nowhere}))
+            assert (refused["status"], refused["code"]) == (422, "http-invalid")
+        assert [len(one.speaker.utterances) for one in (kitchen, study)] == [1, 1]
+
+
+def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> None:
+    """Some: the others have heard it. All: that is an error."""
+    kitchen = ScriptedSatellite(name="kitchen", mode="wake")
+    with house(daemon, kitchen, off=("garage",)):
+        told = http.post("/announce", json={"text": "Dinner is ready."})
+        assert told.status_code == 200
+        assert told.json()["heard"] == ["kitchen"]
+        assert list(told.json()["failed"]) == ["garage"]
+        refused = problem(http.post("/announce", json={"text": "Dinner is ready.", "rooms": ["garage"]}))
+        assert (refused["status"], refused["code"]) == (502, "announce-failed")
+        assert list(refused["failed"]) == ["garage"]
+        assert "garage: " in refused["detail"]
+
+
+def test_a_text_that_is_too_long_to_be_spoken(http: httpx.Client) -> None:
+    """It is the text to speech that refuses it, here as elsewhere."""
+    for path in ("/announce", "/tts"):
+        refused = problem(http.post(path, json={"text": "x" * 20_001}))
+        assert (refused["status"], refused["code"]) == (413, "tts-too-long")
+    refused = problem(http.post("/v1/audio/speech", json={"input": "x" * 20_001}))
+    assert refused["error"]["code"] == "tts-too-long"

@@ -1,0 +1,147 @@
+"""Whom a request is counted for: wrong tokens on their own, and behind a trusted proxy the client that it names."""
+
+import socket
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from starlette.types import Scope
+from websockets.sync.client import connect
+
+from satellite.configfile import parse
+from satellite.errors import ConfigError
+from satellite.http.proxies import Proxies, rate_key
+from tests.http_daemon import client, problem, serving
+from tests.running_daemon import RunningDaemon
+
+TOKEN = "a-token-of-the-house"
+RIGHT = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.mark.models
+def test_a_stranger_cannot_lock_others_out(daemon: RunningDaemon) -> None:
+    """Whoever guesses from an address is refused soon; who knows the token is served there as ever."""
+    with serving(daemon, requests_per_minute=20, token=TOKEN) as http:
+        codes = [http.get("/status", headers={"Authorization": f"Bearer {at}"}).status_code for at in range(40)]
+        assert codes == [401] * 2 + [429] * 38
+        refused = http.get("/status")
+        assert problem(refused)["detail"].startswith("more than 2 requests without the right token in a minute")
+        assert refused.headers["retry-after"]
+        told = http.get("/status", headers=RIGHT)
+        assert told.status_code == 200
+        assert told.headers["ratelimit-remaining"] == "19"
+
+
+@pytest.mark.models
+def test_behind_a_trusted_proxy_each_client_counts_by_itself(daemon: RunningDaemon) -> None:
+    """In REST and over the WebSocket; runs are told with the client's own address."""
+    with serving(daemon, requests_per_minute=2, trusted_proxies=["127.0.0.0/8"]) as http:
+        for name in ("192.0.2.1", "192.0.2.2"):
+            named = {"X-Forwarded-For": name}
+            assert [http.get("/rooms", headers=named).status_code for _ in range(3)] == [200, 200, 429]
+        named = {"X-Forwarded-For": "192.0.2.3"}
+        assert http.post("/chat", json={"text": "What time is it?"}, headers=named).status_code == 200
+        run = http.get("/runs", headers={"Forwarded": "for=192.0.2.4"}).json()["runs"][0]
+        assert run["room"] == "http 192.0.2.3"
+        address = f"ws://127.0.0.1:{http.base_url.port}/ws"
+        with connect(address, additional_headers={"X-Forwarded-For": "192.0.2.5"}) as connection:
+            connection.recv()
+            for _ in range(2):
+                connection.send('{"type": "hello"}')
+            assert '"http-rate-limited"' in [str(connection.recv(timeout=20)) for _ in range(2)][-1]
+
+
+@pytest.mark.models
+def test_nobody_else_is_believed(daemon: RunningDaemon) -> None:
+    """A header of a client that is no trusted proxy changes nothing."""
+    with serving(daemon, requests_per_minute=2, trusted_proxies=["192.0.2.0/24"]) as http:
+        codes = [http.get("/rooms", headers={"X-Forwarded-For": f"198.51.100.{at}"}).status_code for at in range(3)]
+        assert codes == [200, 200, 429]
+
+
+def seen(peer: str, proxies: tuple[str, ...], **headers: str) -> str:
+    """Return whom a request is from."""
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: Scope = {"type": "http", "client": (peer, 1), "headers": raw}
+    return Proxies(proxies).client(scope)
+
+
+HOUSE = ("10.0.0.0/8", "fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("headers", "who"),
+    [
+        ({}, "10.0.0.1"),
+        ({"x_forwarded_for": "192.0.2.1"}, "192.0.2.1"),
+        ({"x_forwarded_for": "192.0.2.1:4711"}, "192.0.2.1"),
+        ({"x_forwarded_for": "6.6.6.6, 192.0.2.1, 10.0.0.2"}, "192.0.2.1"),
+        ({"x_forwarded_for": "10.0.0.3, 10.0.0.2"}, "10.0.0.3"),
+        ({"x_forwarded_for": "6.6.6.6, nonsense, 10.0.0.2"}, "10.0.0.2"),
+        ({"x_forwarded_for": ""}, "10.0.0.1"),
+        ({"forwarded": 'For="[2001:db8::1]:4711";proto=https;by=10.0.0.1'}, "2001:db8::1"),
+        ({"forwarded": "for=6.6.6.6, for=192.0.2.1;host=home"}, "192.0.2.1"),
+        ({"forwarded": "for=192.0.2.1, for=_hidden"}, "10.0.0.1"),
+        ({"forwarded": "proto=https"}, "10.0.0.1"),
+        ({"forwarded": "for=192.0.2.1", "x_forwarded_for": "192.0.2.1"}, "192.0.2.1"),
+        ({"forwarded": "for=6.6.6.6", "x_forwarded_for": "192.0.2.1"}, "10.0.0.1"),
+    ],
+)
+def test_the_client_of_a_chain_of_proxies(headers: dict[str, str], who: str) -> None:
+    """The last that is no proxy of ours; whatever the client itself has written is not believed."""
+    assert seen("10.0.0.1", HOUSE, **headers) == who
+
+
+def test_an_address_in_two_forms() -> None:
+    """IPv4 over an IPv6 socket is the same address; a whole /64 is one client."""
+    assert seen("::ffff:10.0.0.1", HOUSE, x_forwarded_for="::ffff:192.0.2.1") == "192.0.2.1"
+    assert rate_key("2001:db8::1") == rate_key("2001:db8::2:3") != rate_key("2001:db8:0:1::1")
+    assert rate_key("192.0.2.1") == "192.0.2.1"
+    assert rate_key("unknown") == "unknown"
+
+
+def test_a_proxy_that_is_no_network_is_a_mistake() -> None:
+    """Told with the line and the key."""
+    with pytest.raises(ConfigError) as caught:
+        parse("http:\n  trusted_proxies: [localhost]", name="c.yaml")
+    assert "c.yaml:2: http.trusted_proxies" in str(caught.value)
+    assert "expected an address or a network" in str(caught.value)
+
+
+@pytest.mark.models
+def test_head_is_answered_wherever_get_is(daemon: RunningDaemon) -> None:
+    """With the headers of GET and no body, on a connection that goes on; also where GET has no end."""
+    with serving(daemon) as http:
+        for path in ("/", "/healthz", "/readyz", "/status", "/metrics", "/v1/models", "/static/icon.svg", "/events"):
+            head = http.head(path)
+            assert head.status_code == 200, path
+            assert head.content == b""
+            if path != "/events":
+                got = http.get(path)
+                assert head.headers["content-type"] == got.headers["content-type"]
+        wrong: dict[str, Any] = {"HEAD": "/nowhere", "PUT": "/status"}
+        assert http.head(wrong["HEAD"]).status_code == 404
+        refused = http.put(wrong["PUT"])
+        assert refused.status_code == 405
+        assert set(refused.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD"}
+
+
+@pytest.mark.models
+def test_so_many_may_watch_and_no_more(daemon: RunningDaemon) -> None:
+    """However they come, all at once or after each other; who leaves makes room."""
+    request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving(daemon) as http, ExitStack() as stack:
+        peers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", http.base_url.port or 0), 60)) for _ in range(80)
+        ]
+        for peer in peers:
+            peer.sendall(request)
+        codes = Counter(peer.recv(12)[9:] for peer in peers)
+        assert codes == {b"200": 64, b"503": 16}
+        for peer in peers:
+            peer.close()
+        with client(daemon) as other:
+            assert other.head("/events").status_code == 200
+        while http.head("/events").status_code != 200:
+            pass
