@@ -162,8 +162,8 @@ class Stt(Settings):
     vocabulary: tuple[str, ...] = ()
     """Names and terms to expect."""
 
-    own_endpoint: bool = False
-    """Find the end of the command here: `transcript` comes before `audio-stop`; clients need no VAD of their own."""
+    own_endpoint: bool = True
+    """Find the end of a command here, if it comes as it is spoken: clients need no VAD of their own."""
 
     min_speech_seconds: float = Field(0.1, ge=0, le=2)
     """Less speech than this in a recording is an empty transcript, seconds."""

@@ -18,7 +18,6 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 from wyoming.wake import Detect, Detection
 
 from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.configfile import parse
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import Client, connect, sound, types
 
@@ -56,7 +55,7 @@ def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
         assert info.intent == []
         assert info.satellite is None
         assert info.asr[0].models[0].languages == ["en"]
-        assert info.asr[0].requires_external_vad
+        assert not info.asr[0].requires_external_vad
         assert info.asr[0].supports_transcript_streaming
         assert info.tts[0].supports_synthesize_streaming
         assert info.tts[0].voices[0].name == "en_US-joe-medium"
@@ -154,28 +153,6 @@ def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, request_:
             assert (await client.until("pong"))[-1].data["text"] == "still here"
 
     run(scenario())
-
-
-def test_the_servers_own_endpoint_answers_before_the_audio_stops(models_directory: Path) -> None:
-    """With `own_endpoint` no external VAD is asked for, and the transcript comes while audio still flows."""
-    config = parse(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
-        "wyoming: {host: 127.0.0.1}\nstt: {own_endpoint: true}"
-    )
-
-    async def scenario(running: RunningDaemon) -> None:
-        assert not (await described(running.port())).asr[0].requires_external_vad
-        async with connect(running.port()) as client:
-            await client.send(Transcribe(language="en", vad_sensitivity="aggressive"), AudioStart(16000, 2, 1))
-            pcm = LIGHTS + bytes(2 * BYTES_PER_SECOND)
-            for at in range(0, len(pcm), 2048):
-                await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=pcm[at : at + 2048]))
-            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
-            await client.send(AudioStop(), Ping())
-            assert types(await client.until("pong")) in (["pong"], ["transcript-stop", "pong"])
-
-    with RunningDaemon(config) as running:
-        run(scenario(running))
 
 
 @pytest.mark.parametrize("port", ["port", "tts_port"])

@@ -167,3 +167,22 @@ def test_every_command_ends_in_bounded_time(speech: list[bool]) -> None:
             ended = state
     assert ended is not None
     assert endpoint.seconds <= settings.max_command_seconds + 1
+
+
+def test_it_may_be_asked_instead() -> None:
+    """One that does not decide by itself goes on until it is asked, whatever comes: it may be speech again."""
+    endpoint = Endpoint(EndpointSettings(max_command_seconds=4.0), decides=False)
+    assert feed(endpoint, 7.0, False) is EndpointState.WAITING
+    assert feed(endpoint, 1.0, True) is EndpointState.SPEAKING
+    assert feed(endpoint, 3.0, False) is EndpointState.SPEAKING
+    endpoint.note(Completeness.COMPLETE)
+    endpoint.release()
+    assert feed(endpoint, 0.5, True) is EndpointState.SPEAKING
+    endpoint = Endpoint(EndpointSettings(), decides=False)
+    feed(endpoint, 1.0, True)
+    assert endpoint.decide() is EndpointState.SPEAKING
+    feed(endpoint, 1.0, False)
+    assert endpoint.decide() is EndpointState.ENDED
+    endpoint = Endpoint(EndpointSettings(), decides=False)
+    feed(endpoint, 6.0, False)
+    assert endpoint.decide() is EndpointState.NO_SPEECH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # Session is only a type here; importing it would be a circle
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart
 from wyoming.event import Eventable
 from wyoming.wake import Detect, Detection, NotDetected
 
+from satellite.audio import seconds_of
 from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
@@ -16,6 +18,7 @@ from satellite.errors import ProtocolError, SpeechToTextError
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.turn.pace import Pace
 from satellite.turn.partials import Partials, allowed, rest
 from satellite.turn.recorder import Recorder
 
@@ -23,8 +26,15 @@ if TYPE_CHECKING:
     from satellite.services.session import Session
 
 
+_LATE_SECONDS = 0.1
+"""The loop has stood still for so long: sound that has come meanwhile is read first."""
+
+
 class CommandListener:
-    """`transcribe`: collects audio and answers with its text, at `audio-stop` or where the command ends.
+    """`transcribe`: collects audio and answers with its text, once, at `audio-stop` or where the command ends.
+
+    A command ends only in sound that comes as it is spoken: a recording that is sent at once is heard to its end. What
+    comes behind the end of a command, up to `audio-stop`, is ignored.
 
     What was said is transcribed in pauses already, so that the answer is there when the audio stops. Where the machine
     has time for it, words that will hardly change are sent as `transcript-chunk` while somebody speaks; the chunks
@@ -36,6 +46,7 @@ class CommandListener:
         self._request = request
         self._recording: _Recording | None = None
         self._answered = False
+        self._looking: asyncio.TimerHandle | None = None
         known = {session.stages.engines.transcriber.engine.model, PROGRAM, STT_ENGINE}
         if request.name is not None and request.name not in known:
             raise SpeechToTextError(
@@ -50,33 +61,66 @@ class CommandListener:
         endpoint = None
         if config.stt.own_endpoint:
             settings = EndpointSettings(**config.endpoint.model_dump())
-            endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)))
+            endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)), decides=False)
         self._answered = False
         self._session.stages.expect()
         recorder = Recorder(
             vad, threshold=config.vad.threshold, max_seconds=config.wyoming.max_audio_seconds, endpoint=endpoint
         )
-        self._recording = _Recording(self._session, self._request, recorder, vad.window_seconds)
+        self._recording = _Recording(self._session, self._request, recorder, endpoint, vad.window_seconds)
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
         """Record; past the end of the command, audio is ignored."""
         if self._recording is None or self._answered:
             return
-        state = await self._recording.feed(pcm)
-        if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+        self._look_no_more()
+        if await self._recording.feed(pcm) is EndpointState.ENDED:  # it is full
             self._answer(self._recording)
+        else:
+            self._look(self._recording)
 
     async def stop(self) -> None:
         """Answer, unless the end of the command was found before."""
+        self._look_no_more()
         if self._recording is not None and not self._answered:
             self._answer(self._recording)
         self._recording = None
 
     async def close(self) -> None:
         """Drop a recording that nobody has asked the text of."""
+        self._look_no_more()
         if self._recording is not None and not self._answered:
             self._recording.close()
         self._recording = None
+
+    def _look(self, recording: _Recording) -> None:
+        """Answer if the command is over; while more may come at any moment, look again when that is not so any more."""
+        if recording.endpoint is None:
+            return
+        if (doubt_seconds := recording.pace.doubt_seconds) > 0:
+            self._look_in(doubt_seconds, recording)
+        elif recording.endpoint.decide() in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+            self._answer(recording)
+
+    def _look_in(self, seconds: float, recording: _Recording) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+
+        def look() -> None:
+            if loop.time() > due + _LATE_SECONDS:
+                self._look_in(_LATE_SECONDS, recording)
+                return
+            try:
+                self._look(recording)
+            except ProtocolError:  # too many requests are open; who sends `audio-stop` is told of it
+                self._answered = False
+
+        self._looking = loop.call_at(due, look)
+
+    def _look_no_more(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def _answer(self, recording: _Recording) -> None:
         self._answered = True
@@ -90,7 +134,16 @@ class CommandListener:
 class _Recording:
     """One recording: what is done with it while it grows, and its answer."""
 
-    def __init__(self, session: Session, request: Transcribe, recorder: Recorder, window_seconds: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        request: Transcribe,
+        recorder: Recorder,
+        endpoint: Endpoint | None,
+        window_seconds: float,
+    ) -> None:
+        self.endpoint = endpoint
+        self.pace = Pace()
         self._session = session
         self._request = request
         self._recorder = recorder
@@ -109,6 +162,7 @@ class _Recording:
 
     async def feed(self, pcm: bytes) -> EndpointState:
         """Record, and work ahead."""
+        self.pace.take(seconds_of(pcm))
         state = await self._recorder.feed(pcm)
         self._early.look()
         if not self._session.answering:  # what comes before an earlier answer would be taken for part of it

@@ -93,8 +93,10 @@ class EndpointState(StrEnum):
 class Endpoint:
     """Feed it the VAD's decisions in order; it says where the command is."""
 
-    def __init__(self, settings: EndpointSettings) -> None:
+    def __init__(self, settings: EndpointSettings, *, decides: bool = True) -> None:
+        """Begin to wait for speech; one that `decides` not by itself is over only when `decide` finds it so."""
         self._settings = settings
+        self._decides = decides
         self.state = EndpointState.WAITING
         self.seconds = 0.0
         """Audio seen so far."""
@@ -117,7 +119,8 @@ class Endpoint:
     def note(self, words: Completeness) -> None:
         """Take what the words up to here say of the end, which may be now; it holds until there is more speech."""
         self._heard.words = words
-        self._end_if_silent()
+        if self._decides:
+            self._end_if_silent()
 
     def hold(self) -> None:
         """Wait as long as ever, until `release` or more speech: there is nothing to answer with yet."""
@@ -126,7 +129,8 @@ class Endpoint:
     def release(self) -> None:
         """Wait no longer than the words ask for: the end may be now."""
         self._held = False
-        self._end_if_silent()
+        if self._decides:
+            self._end_if_silent()
 
     def feed(self, seconds: float, is_speech: bool, *, fades: bool = False) -> EndpointState:
         """Advance by a window of `seconds` and return the state; ended states are final.
@@ -142,12 +146,16 @@ class Endpoint:
         else:
             self._speech_in_row = 0.0
             self._silence_in_row += seconds
-        if self.state is EndpointState.WAITING:
-            if self._speech_in_row >= _ONSET_SECONDS:
-                self.state = EndpointState.SPEAKING
-                self._heard = Heard(spoken_seconds=self._speech_in_row)
-            elif self.seconds >= self._settings.no_speech_seconds and not is_speech:
-                self.state = EndpointState.NO_SPEECH
+        if self.state is EndpointState.WAITING and self._speech_in_row >= _ONSET_SECONDS:
+            self.state = EndpointState.SPEAKING
+            self._heard = Heard(spoken_seconds=self._speech_in_row)
+        return self.decide() if self._decides else self.state
+
+    def decide(self) -> EndpointState:
+        """Say whether the command is over, by what was fed until now, and return the state."""
+        is_silent = not self._speech_in_row
+        if self.state is EndpointState.WAITING and self.seconds >= self._settings.no_speech_seconds and is_silent:
+            self.state = EndpointState.NO_SPEECH
         self._end_if_silent()
         if self.state is EndpointState.SPEAKING and self.seconds >= self._settings.max_command_seconds:
             self.state = EndpointState.ENDED

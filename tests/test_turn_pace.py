@@ -1,0 +1,106 @@
+"""Live sound is told from a recording by when it comes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satellite.turn.pace import Pace
+from tests.home import Clock
+
+
+class Stream:
+    """Sound that comes when it is told to."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.pace = Pace(self.clock)
+
+    def live(self, seconds: float, chunk_seconds: float = 0.02) -> None:
+        """Send sound as it is spoken."""
+        for _ in range(round(seconds / chunk_seconds)):
+            self.clock.now += chunk_seconds
+            self.pace.take(chunk_seconds)
+
+    def at_once(self, seconds: float, chunk_seconds: float = 0.02, every_seconds: float = 0.001) -> None:
+        """Send what was recorded."""
+        for _ in range(round(seconds / chunk_seconds)):
+            self.clock.now += every_seconds
+            self.pace.take(chunk_seconds)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the end of what has come is that of what was said."""
+        return not self.pace.doubt_seconds
+
+
+@pytest.mark.parametrize("chunk_seconds", [0.01, 0.032, 0.064, 0.25, 1.0])
+def test_what_comes_as_it_is_spoken_is_live(chunk_seconds: float) -> None:
+    """From the first chunk on, however long it is."""
+    stream = Stream()
+    for _ in range(10):
+        stream.live(chunk_seconds, chunk_seconds)
+        assert stream.is_live
+
+
+@pytest.mark.parametrize("every_seconds", [0.0, 0.001, 0.005, 0.01])
+def test_a_recording_is_never_live_while_it_comes(every_seconds: float) -> None:
+    """Neither at once nor at four times or twice the pace of speech."""
+    stream = Stream()
+    stream.at_once(0.3, 0.02, every_seconds)
+    for _ in range(500):
+        stream.at_once(0.02, 0.02, every_seconds)
+        assert not stream.is_live
+
+
+@pytest.mark.parametrize("stall_seconds", [0.1, 0.3, 0.6, 1.5, 10.0])
+def test_a_recording_that_stalls_is_not_live_when_it_goes_on(stall_seconds: float) -> None:
+    """Its sender, the network or this machine may have stood still: what follows comes at once again."""
+    stream = Stream()
+    stream.at_once(3.0)
+    stream.clock.now += stall_seconds
+    for _ in range(100):
+        stream.at_once(0.02)
+        assert not stream.is_live
+
+
+@pytest.mark.parametrize("begun_seconds", [0.2, 0.5, 1.0])
+def test_a_stream_that_begins_with_what_had_to_wait_is_live_soon(begun_seconds: float) -> None:
+    """As Home Assistant's, with what it has heard since the wake word: before any command of that length is over."""
+    stream = Stream()
+    stream.at_once(begun_seconds)
+    stream.live(begun_seconds + 0.1)
+    assert stream.is_live
+
+
+def test_a_stream_that_stalls_is_live_again() -> None:
+    """What had to wait comes at once; then it goes on as before."""
+    stream = Stream()
+    stream.live(2.0)
+    stream.clock.now += 0.8
+    stream.at_once(0.8)
+    assert not stream.is_live
+    stream.live(0.9)
+    assert stream.is_live
+
+
+def test_when_nothing_more_comes_it_is_over() -> None:
+    """For two seconds, or for as long as it was early."""
+    stream = Stream()
+    stream.at_once(10.0)
+    assert stream.pace.doubt_seconds == pytest.approx(2.0, abs=0.1)
+    stream.clock.now += 2.1
+    assert stream.is_live
+
+
+@given(
+    st.lists(st.floats(0.0, 0.09), min_size=50, max_size=200),
+    st.sampled_from([0.01, 0.02, 0.064]),
+)
+def test_a_network_that_jitters_changes_nothing(delays: list[float], chunk_seconds: float) -> None:
+    """Each chunk comes a little late, none before it was spoken."""
+    stream = Stream()
+    began = stream.clock.now
+    for index, delay in enumerate(delays, 1):
+        stream.clock.now = max(stream.clock.now, began + index * chunk_seconds + delay)
+        stream.pace.take(chunk_seconds)
+        assert stream.is_live
