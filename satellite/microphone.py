@@ -1,12 +1,12 @@
 """This machine's microphone as canonical audio, by PortAudio (the `mic` extra), in a process of its own."""
 
 import asyncio
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 
 from satellite import portaudio
 from satellite.audio import RATE, AudioFormat, Converter
+from satellite.child import Child, start
 from satellite.errors import SatelliteError
 
 _READ_BYTES = 4096
@@ -36,18 +36,16 @@ async def listen(name: str = "default") -> AsyncGenerator[bytes, None]:
                 raise SatelliteError(f"the microphone {name!r} gives no sound", code="microphone-gone")
             yield converter.convert(data)
     finally:
-        await ended(process)
+        await process.end()
 
 
-async def started(direction: str, name: str) -> Process:
+async def started(direction: str, name: str) -> Child:
     """Return a process that is ready to open a device."""
     # What the libraries below PortAudio print is for nobody.
-    return await asyncio.create_subprocess_exec(
-        *portaudio.child(direction, name), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
-    )
+    return await start(*portaudio.child(direction, name), stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
 
 
-async def opened(process: Process, rate: int) -> AudioFormat:
+async def opened(process: Child, rate: int) -> AudioFormat:
     """Let a process open its device, at `rate` if it can be, and return the format. Raises `SatelliteError`."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -64,10 +62,3 @@ async def opened(process: Process, rate: int) -> AudioFormat:
             raise SatelliteError(words.strip(), code=code)
         case _:
             raise SatelliteError("a sound device does not open", code="no-sound-device")
-
-
-async def ended(process: Process) -> None:
-    """End a process wherever it is."""
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()

@@ -3,8 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,23 +12,18 @@ from satellite.config import Config, Deadlines
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.run_log import log_runs
+from satellite.signals import Signals
 from satellite.supervision import Supervisor
 
 _LOGGER = logging.getLogger(__name__)
-
-_STOP_SECONDS = 10.0
-"""How long a polite stop may take before the process ends anyway."""
 
 
 async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status; a second signal ends the process at once."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_or_exit, stop, number)
     daemon = Daemon(config)
     reloader = Reloader(daemon, path, verbose=verbose)
-    loop.add_signal_handler(signal.SIGHUP, reloader.wanted.set)
+    Signals(stop.set, reloader.wanted.set)
     supervisor = Supervisor(
         lambda: daemon.words + reloader.words, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
     )
@@ -47,14 +40,9 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     await _first(stop, daemon.background.broken)
     _LOGGER.info("stopping")
     supervisor.stopping()
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await end_tasks(*(task.task for task in tasks))
-            await runs.stop()
-            await daemon.__aexit__(None, None, None)
-    except TimeoutError:
-        _LOGGER.error("stopping took longer than %g s; leaving anyway", _STOP_SECONDS)
-        return 1
+    await end_tasks(*(task.task for task in tasks))
+    await runs.stop()
+    await daemon.__aexit__(None, None, None)
     _LOGGER.info("stopped")
     return 1 if daemon.background.broken.is_set() else 0
 
@@ -120,10 +108,3 @@ async def _first(*events: asyncio.Event) -> None:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end_tasks(*waits)
-
-
-def _stop_or_exit(stop: asyncio.Event, number: int) -> None:
-    if stop.is_set():
-        _LOGGER.warning("second signal: leaving at once")
-        os._exit(128 + number)
-    stop.set()

@@ -21,6 +21,8 @@ LAYERS = [
         "satellite.supervision",
         "satellite.backoff",
         "satellite.background",
+        "satellite.child",
+        "satellite.signals",
     ],
     ["satellite.models.spec", "satellite.models.demo", "satellite.models.catalogue", "satellite.models"],
     [

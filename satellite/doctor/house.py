@@ -199,7 +199,7 @@ async def _speaks(settings: Sound) -> Finding:
         )
     if settings.file is not None:
         return _written(what, settings.file, remedy)
-    from satellite.microphone import ended, opened, started
+    from satellite.microphone import opened, started
 
     assert settings.device is not None
     process = await started("output", settings.device)
@@ -208,7 +208,7 @@ async def _speaks(settings: Sound) -> Finding:
     except SatelliteError as error:
         return Finding(what, State.BAD, str(error), remedy)
     finally:
-        await ended(process)
+        await process.end()
     return Finding(what, State.GOOD, f"opens, at {layout.rate} Hz")
 
 

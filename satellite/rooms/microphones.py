@@ -1,23 +1,26 @@
 """The host's microphone: a device, or a file, a pipe or a program that stands for one."""
 
 import asyncio
+import logging
 import os
 import stat
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from satellite.audio import BYTES_PER_SECOND, RATE, AudioFormat, Converter, read_wav, seconds_of
+from satellite.audio import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, read_wav, seconds_of
+from satellite.child import start
 from satellite.config_local import Sound
 from satellite.errors import SatelliteError
-from satellite.microphone import ended, listen
+from satellite.microphone import listen
+from satellite.rooms.live import LiveSource
+from satellite.turn.inbox import AudioInbox
+
+_LOGGER = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1024
 """32 ms."""
-
-_STALL_SECONDS = 2.0
-"""What gives nothing for so long is taken for gone, as a device is."""
 
 _SLACK_SECONDS = 0.1
 """How much of a delay is caught up with; more is simply late."""
@@ -85,46 +88,45 @@ async def _recording(pcm: bytes) -> AsyncGenerator[bytes, None]:
 
 async def _pipe(path: Path, settings: Sound) -> AsyncGenerator[bytes, None]:
     """Yield what somebody writes into a named pipe."""
-    reader = asyncio.StreamReader()
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # returns at once, whether or not anybody writes
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
-    )
-    try:
-        async with aclosing(_raw(reader, settings)) as sound:
-            async for pcm in sound:
-                yield pcm
-    finally:
-        transport.close()
+    async with aclosing(_live(descriptor, settings)) as sound:
+        async for pcm in sound:
+            yield pcm
 
 
 async def _program(settings: Sound) -> AsyncGenerator[bytes, None]:
     """Yield what a program writes."""
-    process = await asyncio.create_subprocess_exec(*settings.command, stdin=DEVNULL, stdout=PIPE)
-    assert process.stdout is not None
+    ours, its = os.pipe()
     try:
-        async with aclosing(_raw(process.stdout, settings)) as sound:
+        child = await start(*settings.command, stdin=DEVNULL, stdout=its)
+    except OSError:
+        os.close(ours)
+        raise
+    finally:
+        os.close(its)
+    try:
+        async with aclosing(_live(ours, settings)) as sound:
             async for pcm in sound:
                 yield pcm
     finally:
-        await ended(process)
+        await child.end()
 
 
-async def _raw(reader: asyncio.StreamReader, settings: Sound) -> AsyncGenerator[bytes, None]:
-    """Yield raw audio, no faster than it is heard."""
+async def _live(descriptor: int, settings: Sound) -> AsyncGenerator[bytes, None]:
+    """Yield raw audio as it comes; what was not taken in time is left out, counted, and told once."""
     converter = Converter(_layout(settings))
-    pace = Pace()
-    while True:
-        try:
-            async with asyncio.timeout(_STALL_SECONDS):
-                data = await reader.read(_BLOCK_BYTES)
-        except TimeoutError:
-            data = b""
-        if not data:
-            raise SatelliteError(f"the microphone {settings.words} gives no sound", code="microphone-gone")
-        pcm = converter.convert(data)
-        await pace.elapse(seconds_of(pcm))
-        yield pcm
+    source = LiveSource(descriptor, settings.words, converter.source.rate * WIDTH)
+    dropped_bytes = 0
+    async with aclosing(source.pieces()) as pieces:
+        async for piece in pieces:
+            if lost := source.backlog.dropped_bytes - dropped_bytes:
+                seconds = lost / (converter.source.rate * WIDTH)
+                level = logging.DEBUG if dropped_bytes else logging.WARNING
+                _LOGGER.log(level, "the microphone %s: %.1f s could not be heard in time", settings.words, seconds)
+                AudioInbox.dropped_in_all_seconds += seconds
+                dropped_bytes += lost
+            for at in range(0, len(piece), _BLOCK_BYTES):
+                yield converter.convert(piece[at : at + _BLOCK_BYTES])
 
 
 def _layout(settings: Sound) -> AudioFormat:

@@ -2,15 +2,16 @@
 
 import asyncio
 import os
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from satellite.audio import WIDTH, AudioFormat, write_wav
+from satellite.child import Child, start
 from satellite.config_local import Sound
 from satellite.errors import SatelliteError
-from satellite.microphone import ended, opened, started
+from satellite.microphone import opened, started
 from satellite.rooms.microphones import Pace
 
 _STALL_SECONDS = 2.0
@@ -162,10 +163,10 @@ class ProcessSink:
     def __init__(self, words: str) -> None:
         self._words = words
         self._format = AudioFormat(_RAW_RATE)
-        self._process: Process | None = None
+        self._process: Child | None = None
         self._pace = Pace()
 
-    def _begin(self, process: Process) -> None:
+    def _begin(self, process: Child) -> None:
         self._process = process
         self._pace = Pace(_LEAD_SECONDS)
 
@@ -198,14 +199,13 @@ class ProcessSink:
     def silence(self) -> None:
         """End the process now."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
 
     async def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            await ended(process)
+            await process.end()
 
     async def release(self) -> None:
         """End the process."""
@@ -222,7 +222,7 @@ class ProgramSink(ProcessSink):
 
     async def open(self, wanted: AudioFormat) -> AudioFormat:
         """Start the program."""
-        self._begin(await asyncio.create_subprocess_exec(*self._command, stdin=PIPE))
+        self._begin(await start(*self._command, stdin=PIPE))
         return self._format
 
 
@@ -232,7 +232,7 @@ class DeviceSink(ProcessSink):
     def __init__(self, name: str) -> None:
         super().__init__(f"the speaker {name!r}")
         self._name = name
-        self._spare: Process | None = None
+        self._spare: Child | None = None
         """Started ahead, as it takes a quarter of a second."""
 
     async def open(self, wanted: AudioFormat) -> AudioFormat:
@@ -247,7 +247,7 @@ class DeviceSink(ProcessSink):
         self._begin(process)
         return await self._open(process, wanted)
 
-    async def _open(self, process: Process, wanted: AudioFormat) -> AudioFormat:
+    async def _open(self, process: Child, wanted: AudioFormat) -> AudioFormat:
         self._format = await opened(process, wanted.rate)
         self._spare = await started("output", self._name)
         return self._format
@@ -257,4 +257,4 @@ class DeviceSink(ProcessSink):
         await self.close()
         spare, self._spare = self._spare, None
         if spare is not None:
-            await ended(spare)
+            await spare.end()

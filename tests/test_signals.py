@@ -1,0 +1,138 @@
+"""A daemon that is told to end ends, whatever holds it: tried with real processes."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.test_daemon import configuration, free_port, running, wait_for
+
+PATIENCE = 120
+"""Seconds that a machine which is busy with something else may take; what hangs hangs for good."""
+
+HELD = {
+    "a call that blocks the event loop": ("time.sleep(10_000)", "the main thread:(\n.*)+in main"),
+    "a loop that never waits": ("[None for _ in iter(int, 1)]", "the main thread"),
+    "a task that swallows its cancellation": (
+        """
+    asyncio.create_task(deaf(), name="the deaf one")
+    await stop.wait()
+""",
+        "the deaf one",
+    ),
+}
+
+PROGRAM = """
+import asyncio, time
+from satellite.signals import Signals
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(10_000)
+        except asyncio.CancelledError:
+            pass
+
+async def main():
+    stop = asyncio.Event()
+    Signals(stop.set, lambda: print("reload", flush=True), stop_seconds={seconds})
+    print("ready", flush=True)
+    {body}
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def program(body: str, seconds: float = 0.5) -> Iterator[subprocess.Popen[str]]:
+    """Run a program that follows signals, until it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(body=body, seconds=seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("body", "told"), HELD.values(), ids=HELD)
+def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str) -> None:
+    """It ends with status 1, and the log says what has held it."""
+    with program(body) as process:
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1
+        assert "leaving anyway" in log
+        assert re.search(told, log)
+
+
+def test_a_program_that_ends_in_time_is_left_alone() -> None:
+    """A reload is none of its end."""
+    with program("await stop.wait()", seconds=PATIENCE) as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reload\n"
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, log) == (0, "")
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    """Nobody has to wait for the limit."""
+    with program("time.sleep(10_000)", seconds=10_000) as process:
+        process.send_signal(signal.SIGTERM)
+        while process.poll() is None:  # two at once may arrive as one
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert process.returncode == 128 + signal.SIGTERM
+
+
+STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: {body}"
+MICROPHONES = {
+    "one that gives sound without end": ["cat", "/dev/zero"],
+    "one that ignores SIGTERM": [
+        sys.executable,
+        "-c",
+        STUBBORN.format(body="sys.stdout.buffer.write(bytes(1024)); sys.stdout.flush(); time.sleep(0.032)"),
+    ],
+    "one that gives nothing": ["sleep", "10000"],
+    "one whose own child goes on": ["sh", "-c", "cat /dev/zero & cat /dev/zero"],
+}
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+
+
+@pytest.mark.parametrize("command", MICROPHONES.values(), ids=MICROPHONES)
+def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path: Path) -> None:
+    """It ends politely, and nothing of the program is left."""
+    port = free_port()
+    config = configuration(tmp_path, tmp_path / "none", port, f"microphone: {{command: {command!r}}}\n")
+    with running(config) as process:
+        wait_for(port, process)
+        end = time.monotonic() + PATIENCE
+        while not (started := children(process.pid)):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)  # for the pipe to fill, and for what the program starts
+        started += [grandchild for child in started for grandchild in children(child)]
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, log
+        assert "leaving anyway" not in log
+        assert "left behind" not in log
+        assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
