@@ -49,8 +49,7 @@ def _own_uri(args: argparse.Namespace) -> str:
         wyoming = configfile.load(args.config).wyoming
     except ConfigError:
         return client.DEFAULT_URI
-    host = "127.0.0.1" if wyoming.host in ("0.0.0.0", "::") else wyoming.host
-    return f"tcp://[{host}]:{wyoming.port}" if ":" in host else f"tcp://{host}:{wyoming.port}"
+    return client.own_uri(wyoming.host, wyoming.port)
 
 
 def _load(args: argparse.Namespace) -> "Config":

@@ -2,12 +2,24 @@
 
 import difflib
 import os
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from satellite.config_base import Addresses, Device, Port, Probability, Seconds, Settings
+from satellite.config_base import (
+    Addresses,
+    Device,
+    DiskPath,
+    Hosts,
+    IpAddress,
+    Language,
+    Port,
+    Probability,
+    Score,
+    Seconds,
+    ServiceName,
+    Settings,
+)
 from satellite.config_chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
 from satellite.config_home import HomeAssistant
 from satellite.config_http import Http
@@ -20,8 +32,8 @@ __all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompa
 class Wyoming(Settings):
     """The Wyoming services that Home Assistant and other clients dial."""
 
-    host: str = "0.0.0.0"
-    """Address to listen on."""
+    host: Hosts = ("0.0.0.0",)
+    """Address to listen on, one or a list; "::" is every address, also those of IPv6."""
 
     port: Port = 10600
     """Port with all services."""
@@ -63,24 +75,24 @@ class Zeroconf(Settings):
     enabled: bool = True
     """Announce the port with all services."""
 
-    name: str | None = None
-    """Unique, lasting name of this daemon; null derives one from the machine's id."""
+    name: ServiceName | None = None
+    """Unique, lasting name of this daemon, at most 63 bytes; null derives one from the machine's id."""
 
-    address: str | None = None
-    """Address to announce; null announces the interfaces' own addresses."""
+    address: IpAddress | None = None
+    """Address to announce; null announces those of the network interfaces, as they come and go."""
 
 
 class Models(Settings):
     """Where models live on disk."""
 
-    directory: Path | None = None
+    directory: DiskPath | None = None
     """Folder of the models; null is /var/lib/satellite/models, or the user's data folder without it."""
 
 
 class WakeWordSettings(Settings):
     """When one wake word counts as heard; what is null falls back to the setting of all words."""
 
-    threshold: Probability | None = None
+    threshold: Score | None = None
     """Score at or above which a frame counts."""
 
     trigger_level: int | None = Field(None, ge=1, le=50)
@@ -102,7 +114,7 @@ class Wake(Settings):
     words: tuple[str, ...] = ("okay_nabu",)
     """Words listened for when a client names none."""
 
-    threshold: Probability = 0.5
+    threshold: Score = 0.5
     """Score at or above which a frame counts; microWakeWord's models carry their own cutoff instead."""
 
     trigger_level: int = Field(1, ge=1, le=50)
@@ -114,14 +126,14 @@ class Wake(Settings):
     per_word: dict[str, WakeWordSettings] = Field(default_factory=dict)
     """Settings of single words, by name."""
 
-    custom_directory: Path | None = None
+    custom_directory: DiskPath | None = None
     """Folder with wake words of one's own (.onnx, .tflite; microWakeWord: .json beside .tflite); it is watched."""
 
 
 class Vad(Settings):
     """Voice activity detection (Silero)."""
 
-    threshold: Probability = 0.5
+    threshold: Score = 0.5
     """Speech probability at or above which a 32 ms window counts as speech."""
 
 
@@ -142,7 +154,7 @@ class Stt(Settings):
     ] = "default"
     """Arithmetic; default is int8 on a CPU and float16 on a GPU."""
 
-    language: str | None = None
+    language: Language = None
     """Language code such as en; null lets the model detect it."""
 
     beam_size: int = Field(1, ge=1, le=10)
@@ -221,7 +233,7 @@ class Tts(Settings):
     threads: int = Field(0, ge=0, le=64)
     """CPU threads; 0 is one a core, at most four."""
 
-    length_scale: float | None = Field(None, gt=0, le=5)
+    length_scale: float | None = Field(None, ge=0.1, le=5)
     """Pace; above 1 is slower; null is the voice's own."""
 
     noise_scale: float | None = Field(None, ge=0, le=2)
@@ -230,7 +242,7 @@ class Tts(Settings):
     noise_w_scale: float | None = Field(None, ge=0, le=2)
     """Variation of the rhythm; null is the voice's own."""
 
-    volume: float = Field(1.0, gt=0, le=4)
+    volume: float = Field(1.0, ge=0.05, le=4)
     """Gain on top of the voice's normal loudness."""
 
     max_loaded_voices: int = Field(3, ge=1, le=64)
@@ -246,7 +258,7 @@ class Commands(Settings):
     enabled: bool = True
     """Understand commands before anything else is asked."""
 
-    state_directory: Path | None = None
+    state_directory: DiskPath | None = None
     """Where timers are kept; null is /var/lib/satellite, or the user's state folder without it."""
 
 
@@ -323,14 +335,6 @@ def nearest(name: str, known: set[str] | list[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return "expected one of " + ", ".join(sorted(known))
-
-
-def custom_wake_words(wake: Wake) -> set[str]:
-    """Return the names of the wake words in the custom folder; the files' stems."""
-    directory = wake.custom_directory
-    if directory is None or not directory.is_dir():
-        return set()
-    return {file.stem for file in directory.iterdir() if file.suffix in (".onnx", ".tflite")}
 
 
 def cpu_threads(setting: int) -> int:

@@ -1,13 +1,22 @@
 """What the sections of the configuration share: their base class and the types of common settings."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from satellite import config_address, languages
+
+_LONGEST_PATH, _LONGEST_FILE_NAME = 4095, 255  # Linux's PATH_MAX and NAME_MAX, bytes
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Device = Literal["auto", "cuda", "cpu"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+Score = Annotated[float, Field(ge=0.01, le=0.99)]
+"""A threshold that some of what is scored reaches, and some does not."""
+
+Seconds = Annotated[float, Field(ge=0.1, le=3600)]
 HoursOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 
 
@@ -15,8 +24,44 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Addresses = Annotated[tuple[Annotated[str, Field(pattern=r"^tcp://.+:\d+$")], ...], BeforeValidator(_several)]
-"""One address or several, such as tcp://gpu1:10300."""
+def _path(path: Path) -> Path:
+    if len(bytes(path)) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_FILE_NAME for part in path.parts):
+        raise ValueError("expected a path that is not as long as that")
+    return path
+
+
+def _language(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    code = languages.family(value)
+    if code == "auto":
+        return None
+    if code not in (*languages.WHISPER, "yue"):
+        raise ValueError("expected the code of a language that Whisper knows, such as en, de or fr")
+    return code
+
+
+HttpUrl = Annotated[str, AfterValidator(config_address.http_url)]
+"""Where a server listens, such as http://homeassistant.local:8123."""
+
+WyomingUri = Annotated[str, AfterValidator(config_address.wyoming_uri)]
+"""Where a Wyoming server listens, such as tcp://gpu1:10300."""
+
+Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several)]
+"""One address or several."""
+
+Host = Annotated[str, AfterValidator(config_address.host)]
+"""An address or a name to listen at; an IPv6 address with or without brackets."""
+
+Hosts = Annotated[tuple[Host, ...], Field(min_length=1), BeforeValidator(_several)]
+"""One address to listen at, or several."""
+
+ServiceName = Annotated[str, AfterValidator(config_address.service_name)]
+IpAddress = Annotated[str, AfterValidator(config_address.ip)]
+DiskPath = Annotated[Path, AfterValidator(_path)]
+
+Language = Annotated[str | None, BeforeValidator(_language)]
+"""The code by which Whisper knows a language: en-US is en, nb is no, and auto is null."""
 
 
 class Settings(BaseModel):

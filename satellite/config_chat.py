@@ -1,11 +1,26 @@
 """The settings of the chat model: who answers, how it is kept warm, what it remembers and says when it cannot."""
 
-from pathlib import Path
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from satellite.config_base import HoursOfDay, Seconds, Settings
+from satellite.config_base import DiskPath, HoursOfDay, HttpUrl, Seconds, Settings
+
+_OLLAMA_PATHS = re.compile(r"/(v1|api)(/[\w./-]*)?$")
+_OPENAI_PATHS = re.compile(r"/(chat/completions|completions|responses|models)/?$")
+
+
+def _ollama(url: str) -> str:
+    if found := _OLLAMA_PATHS.search(url):
+        raise ValueError(f"expected the server's own address, without {found[0]}: {url[: found.start()]}")
+    return url
+
+
+def _openai(url: str) -> str:
+    if found := _OPENAI_PATHS.search(url):
+        raise ValueError(f"expected the base of the API, without {found[0]}: {url[: found.start()]}")
+    return url
 
 
 class Ollama(Settings):
@@ -14,10 +29,10 @@ class Ollama(Settings):
     type: Literal["ollama"]
     """Kind of provider."""
 
-    url: str = "http://127.0.0.1:11434"
+    url: Annotated[HttpUrl, AfterValidator(_ollama)] = "http://127.0.0.1:11434"
     """Where the server listens."""
 
-    model: str
+    model: str = Field(min_length=1)
     """Name of the model, as `ollama list` shows it."""
 
     num_ctx: int = Field(4096, ge=256, le=1_048_576)
@@ -30,16 +45,16 @@ class OpenAICompatible(Settings):
     type: Literal["openai"]
     """Kind of provider."""
 
-    name: str = "groq"
+    name: str = Field("groq", min_length=1, max_length=64)
     """What answers and logs call it."""
 
-    url: str = "https://api.groq.com/openai/v1"
+    url: Annotated[HttpUrl, AfterValidator(_openai)] = "https://api.groq.com/openai/v1"
     """Base URL of the API."""
 
-    model: str
+    model: str = Field(min_length=1)
     """Name of the model there."""
 
-    api_key_file: Path | None = None
+    api_key_file: DiskPath | None = None
     """File with the key; null takes the environment's GROQ_API_KEY (or NAME_API_KEY for another name)."""
 
 

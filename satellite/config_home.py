@@ -1,11 +1,11 @@
 """The settings of Home Assistant, which is asked first for what the house can do."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from satellite.config_base import Seconds, Settings
+from satellite.config_base import DiskPath, HttpUrl, Seconds, Settings
 
 
 def _hidden(value: Any) -> Any:
@@ -13,16 +13,24 @@ def _hidden(value: Any) -> Any:
     return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
 
 
+def _server(url: str) -> str:
+    """Take what people copy out of the browser's address line for what it is."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.path.rstrip("/") not in ("", "/api"):
+        raise ValueError("expected the server's own address, such as http://homeassistant.local:8123, and nothing more")
+    return url
+
+
 class HomeAssistant(Settings):
     """Home Assistant, which is asked first; what it does not understand goes to the chat model."""
 
-    url: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
+    url: Annotated[HttpUrl, AfterValidator(_server)] | None = None
     """Where it listens, such as http://homeassistant.local:8123; null switches it off."""
 
     token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
     """Long-lived access token, made in the profile of a Home Assistant user; a file of its own is safer."""
 
-    token_file: Path | None = None
+    token_file: DiskPath | None = None
     """File with the token; null takes `token`, else HOME_ASSISTANT_TOKEN, else the credential home_assistant.token."""
 
     agent_id: str = Field("conversation.home_assistant", min_length=1)
@@ -31,5 +39,5 @@ class HomeAssistant(Settings):
     deadline_seconds: Seconds = 1.0
     """How long an answer may take before the chat model is asked instead, seconds."""
 
-    trust: Literal["system", "any"] | Path = "system"
+    trust: Literal["system", "any"] | DiskPath = "system"
     """Whose certificate an https address may have: `system`, `any`, or that of a file (CA or self-signed)."""

@@ -1,12 +1,11 @@
 """The settings of the HTTP server: where it listens, who may, and how much of it."""
 
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from satellite.config_base import Port, Seconds, Settings
+from satellite.config_base import DiskPath, Host, Port, Seconds, Settings
 
 
 def _hidden(value: Any) -> Any:
@@ -29,7 +28,7 @@ class Http(Settings):
     enabled: bool = True
     """Serve it."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """Address to listen on; any but a loopback address needs a token."""
 
     port: Port = 10800
@@ -38,7 +37,7 @@ class Http(Settings):
     token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
     """What clients must send as `Authorization: Bearer`; a file of its own is safer."""
 
-    token_file: Path | None = None
+    token_file: DiskPath | None = None
     """File with the token; null takes `token`, else SATELLITE_HTTP_TOKEN, else the credential http.token."""
 
     allowed_hosts: tuple[str, ...] = ()
@@ -81,6 +80,6 @@ class Http(Settings):
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         try:
-            return ip_address(self.host.strip("[]")).is_loopback
+            return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"

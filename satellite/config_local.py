@@ -1,11 +1,10 @@
 """The settings of the host's own room: its microphone, its speaker, and serving both to Home Assistant."""
 
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from satellite.config_base import Port, Settings
+from satellite.config_base import DiskPath, Port, Settings
 from satellite.config_rooms import Place
 
 
@@ -18,7 +17,7 @@ class Sound(Settings):
     device: str | None = None
     """Part of a device's name, or its number, as `satellite rooms devices` lists them; `default` is the system's."""
 
-    file: Path | None = None
+    file: DiskPath | None = None
     """WAV file, raw 16-bit mono audio, or a named pipe with it, in place of a device."""
 
     command: tuple[str, ...] = ()
@@ -80,8 +79,8 @@ class HomeAssistantSatellite(Settings):
     area: str | None = None
     """Name of its area in Home Assistant; null takes `host_room.area`."""
 
-    awake_wav: Path | None = None
+    awake_wav: DiskPath | None = None
     """WAV file played when it begins to listen; meanwhile, and 0.5 s longer, the microphone is muted."""
 
-    done_wav: Path | None = None
+    done_wav: DiskPath | None = None
     """WAV file played when the command has been understood."""

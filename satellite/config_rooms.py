@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from satellite.config_base import Seconds, Settings
+from satellite.config_base import Language, Seconds, Settings, WyomingUri
 
 
 class Place(Settings):
@@ -22,7 +22,7 @@ class Place(Settings):
     voice: str | None = None
     """Voice of the answers; null is the default one."""
 
-    language: str | None = None
+    language: Language = None
     """Language spoken here, such as en; null takes that of `stt.language`."""
 
     persona: str | None = None
@@ -35,7 +35,7 @@ class Place(Settings):
 class Room(Place):
     """A Wyoming satellite that the daemon dials."""
 
-    uri: str = Field(pattern=r"^tcp://.+:\d+$")
+    uri: WyomingUri
     """Where the satellite listens, such as tcp://192.168.1.20:10700."""
 
 

@@ -1,35 +1,21 @@
 """Reading the configuration: YAML in, a `Config` out, or every mistake with its file, line and key."""
 
-import ipaddress
+import re
+import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 
-from satellite.config import (
-    Config,
-    Local,
-    Ollama,
-    OpenAICompatible,
-    Settings,
-    Wake,
-    WakeWordSettings,
-    Wyoming,
-    custom_wake_words,
-    nearest,
-)
-from satellite.config_http_token import find_token
-from satellite.errors import ConfigError, ModelError
-from satellite.models import catalogue
-from satellite.models.catalogue import Kind
+from satellite.config import Config, Settings, nearest
+from satellite.config_check import Where, contradictions, on_disk
+from satellite.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/satellite/config.yaml")
 """Read when `--config` is not given and the file exists."""
-
-Path_ = tuple[str | int, ...]
-"""Where a value stands in the document, such as ("chat", "providers", 0, "url")."""
 
 
 def load(path: Path | None = None) -> Config:
@@ -37,14 +23,14 @@ def load(path: Path | None = None) -> Config:
 
     Raises `ConfigError` with one line a problem: file:line: key: what was found, what was expected.
     """
-    if path is None:
-        if not SYSTEM_CONFIG.exists():
-            return Config()
-        path = SYSTEM_CONFIG
     try:
+        if path is None:
+            if not SYSTEM_CONFIG.exists():
+                return Config()
+            path = SYSTEM_CONFIG
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
     return parse(text, name=str(path))
 
 
@@ -53,9 +39,9 @@ def parse(text: str, *, name: str = "config") -> Config:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
-        lines = {} if node is None else dict(_lines(node))
+        written = _Written({}, {}) if node is None else _written(node)
         duplicates = [] if node is None else list(_duplicates(node))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
@@ -63,133 +49,28 @@ def parse(text: str, *, name: str = "config") -> Config:
         document = {}
     if not isinstance(document, Mapping):
         raise ConfigError(f"{name}:1: expected keys and values, found {type(document).__name__}")
+    found = list(_problems(document, written))
     problems = [f"{name}:{line}: {key}: given twice" for line, key in duplicates]
-    config = None
+    problems += [f"{name}:{_line_of(at, written.lines)}: {_dotted(at)}: {message}" for at, message in found]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Config.model_validate(document)
+
+
+def _problems(document: Mapping[str, Any], written: "_Written") -> Iterator[tuple[Where, str]]:
+    """Yield what is wrong with single settings; with all of them together only once each is right."""
+    nul = [(where, "expected text without a NUL character") for where, raw in written.scalars.items() if "\0" in raw]
+    if nul:
+        yield from nul
+        return
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
         for detail in _root_causes(error):
-            where_, message = _describe(detail, document)
-            problems.append(f"{name}:{_line_of(where_, lines)}: {_dotted(where_)}: {message}")
-    if config is not None:
-        problems += [f"{name}:{_line_of(at, lines)}: {_dotted(at)}: {message}" for at, message in check(config)]
-    if problems or config is None:
-        raise ConfigError("\n".join(problems))
-    return config
-
-
-def check(config: Config) -> Iterator[tuple[Path_, str]]:
-    """Yield what types alone cannot tell: clashing ports, names that do not exist, bad networks."""
-    yield from _port_clashes(config)
-    yield from _bad_networks(config.wyoming)
-    yield from _unknown_models(config)
-    yield from _unknown_language(config)
-    yield from _unknown_wake_words(config.wake)
-    yield from _rooms_twice(config)
-    yield from _host_room(config)
-    yield from _open_http(config)
-
-
-def _open_http(config: Config) -> Iterator[tuple[Path_, str]]:
-    if not config.http.enabled:
+            yield _describe(detail, document, written)
         return
-    try:
-        token = find_token(config.http)
-    except ConfigError as error:
-        yield ("http", "token" if config.http.token_file is None else "token_file"), str(error)
-        return
-    if not token.value and not config.http.is_local:
-        yield (
-            ("http", "host"),
-            f"{config.http.host} can be reached from other machines, and there is no token ({token.source})",
-        )
-
-
-def _rooms_twice(config: Config) -> Iterator[tuple[Path_, str]]:
-    for key in ("name", "uri"):
-        seen: set[str] = {config.host_room.name} if key == "name" and config.microphone.given else set()
-        for index, room in enumerate(config.rooms):
-            value = getattr(room, key)
-            if value in seen:
-                yield ("rooms", index, key), f"{value!r} is another room's {key} already"
-            seen.add(value)
-
-
-def _host_room(config: Config) -> Iterator[tuple[Path_, str]]:
-    if config.speaker.given and not config.microphone.given:
-        yield ("speaker",), "the host's own room needs a microphone as well; expected microphone to be given"
-    if config.home_assistant_satellite.enabled and not config.microphone.given:
-        yield ("home_assistant_satellite", "enabled"), "there is no microphone; expected microphone to be given"
-
-
-def _port_clashes(config: Config) -> Iterator[tuple[Path_, str]]:
-    taken: dict[int, str] = {}
-    ports: list[tuple[str, str, int | None]] = [
-        ("wyoming", key, getattr(config.wyoming, key))
-        for key in ("port", "wake_port", "stt_port", "tts_port", "handle_port")
-    ]
-    if config.home_assistant_satellite.enabled:
-        ports.append(("home_assistant_satellite", "port", config.home_assistant_satellite.port))
-    if config.http.enabled:
-        ports.append(("http", "port", config.http.port))
-    for section, key, port in ports:
-        if port is None:
-            continue
-        if port in taken:
-            yield (section, key), f"port {port} is also {taken[port]}; expected a port of its own"
-        taken.setdefault(port, f"{section}.{key}")
-
-
-def _bad_networks(wyoming: Wyoming) -> Iterator[tuple[Path_, str]]:
-    for index, network in enumerate(wyoming.allow):
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            yield ("wyoming", "allow", index), f"{network!r} is no address or network, such as 203.0.113.0/24"
-
-
-def _unknown_models(config: Config) -> Iterator[tuple[Path_, str]]:
-    named: list[tuple[Path_, Kind, str]] = []
-    if not config.stt.uri:
-        named.append((("stt", "model"), Kind.STT, config.stt.model))
-    if not config.tts.uri:
-        named.append((("tts", "voice"), Kind.TTS, config.tts.voice))
-    named += [
-        (("chat", "providers", index, "model"), Kind.CHAT, provider.model)
-        for index, provider in enumerate(config.chat.providers)
-        if isinstance(provider, Local)
-    ]
-    for where, kind, name in named:
-        try:
-            catalogue.find(kind, name)
-        except ModelError as error:
-            yield where, str(error)
-
-
-def _unknown_language(config: Config) -> Iterator[tuple[Path_, str]]:
-    language = config.stt.language
-    if config.stt.uri:
-        return  # the servers know
-    try:
-        languages = catalogue.find(Kind.STT, config.stt.model).languages
-    except ModelError:
-        return  # already reported
-    if language is not None and languages and language not in languages:
-        yield (
-            ("stt", "language"),
-            f"model {config.stt.model} does not know {language!r}; {nearest(language, set(languages))}",
-        )
-
-
-def _unknown_wake_words(wake: Wake) -> Iterator[tuple[Path_, str]]:
-    if wake.uri:
-        return  # the servers know
-    known = set(catalogue.WAKE_WORDS[wake.engine]) | custom_wake_words(wake)
-    mentioned: list[tuple[Path_, str]] = [(("wake", "words", index), word) for index, word in enumerate(wake.words)]
-    mentioned += [(("wake", "per_word", word), word) for word in wake.per_word]
-    for where, word in mentioned:
-        if word not in known:
-            yield where, f"unknown wake word {word!r}; {nearest(word, known)}"
+    yield from contradictions(config)
+    yield from on_disk(config)
 
 
 def _root_causes(error: ValidationError) -> list[Any]:
@@ -203,18 +84,22 @@ def _root_causes(error: ValidationError) -> list[Any]:
     ]
 
 
-def _describe(detail: Any, document: Mapping[str, Any]) -> tuple[Path_, str]:
+def _describe(detail: Any, document: Mapping[str, Any], written: "_Written") -> tuple[Where, str]:
     """Return where a pydantic problem lies in the document, and what it is, for a person."""
     where = _without_tags(detail["loc"], document)
     if detail["type"] == "extra_forbidden":
         siblings = _keys_at(where[:-1], document)
         return where, f"unknown key; {nearest(str(where[-1]), siblings)}"
     found = "" if detail["type"] == "missing" else f", found {_shown(detail['input'])}"
-    return where, f"{_lower(detail['msg'])}{found}"
+    message = f"{_lower(detail['msg'].removeprefix('Value error, '))}{found}"
+    if detail["type"] in ("string_type", "literal_error") and isinstance(detail["input"], bool | int | float):
+        raw = written.scalars.get(where, str(detail["input"]))
+        message += f'; quote what is to be text: "{raw}"'
+    return where, message
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = re.sub(r"//[^/@\s]*@", "//…@", repr(value))  # no name and no password out of an address
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -222,7 +107,7 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _without_tags(loc: Path_, document: Any) -> Path_:
+def _without_tags(loc: Where, document: Any) -> Where:
     """Drop the union tags that pydantic puts into a location, by walking the document beside it."""
     where: list[str | int] = []
     here = document
@@ -238,27 +123,45 @@ def _without_tags(loc: Path_, document: Any) -> Path_:
     return tuple(where)
 
 
-def _keys_at(where: Path_, document: Any) -> set[str]:
+def _keys_at(where: Where, document: Any) -> set[str]:
     """Return the valid keys of the section at `where`."""
-    section: type[Settings] = Config
-    here = document
+    here, annotation = document, Config
     for step in where:
         here = here[step]
-        if isinstance(step, int):
-            kinds: dict[Any, type[Settings]] = {"ollama": Ollama, "openai": OpenAICompatible, "local": Local}
-            section = kinds.get(here.get("type"), Local)
-        elif section is Wake and step == "per_word":
-            section = WakeWordSettings
-        elif isinstance(kind := getattr(section.model_fields.get(step), "annotation", None), type):
-            section = kind
-    return set(section.model_fields)
+        annotation = _inside(annotation, step, here)
+    return set(annotation.model_fields)
 
 
-def _dotted(where: Path_) -> str:
+def _inside(annotation: Any, step: str | int, value: Any) -> Any:
+    """Return the type of what lies at `step` of something of the type `annotation`; `value` decides between several."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings) and step in annotation.model_fields:
+        inside = annotation.model_fields[str(step)].annotation
+    else:  # a list, or a mapping of names
+        inside = next(part for part in get_args(annotation) if part not in (str, type(None)))
+    return _alternative(inside, value)
+
+
+def _alternative(annotation: Any, value: Any) -> Any:
+    """Return which part of a union `value` means to be: the one of its `type`, else the last section."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    parts = [_alternative(part, value) for part in get_args(annotation) if part is not type(None)]
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return next((part for part in parts if kind is not None and kind in _types(part)), parts[-1])
+
+
+def _types(section: Any) -> tuple[Any, ...]:
+    fields = getattr(section, "model_fields", {})
+    return get_args(fields["type"].annotation) if "type" in fields else ()
+
+
+def _dotted(where: Where) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where).lstrip(".") or "document"
 
 
-def _line_of(where: Path_, lines: Mapping[Path_, int]) -> int:
+def _line_of(where: Where, lines: Mapping[Where, int]) -> int:
     """Return the line of `where`, or of the nearest enclosing key that is written down."""
     for length in range(len(where), 0, -1):
         if where[:length] in lines:
@@ -266,17 +169,37 @@ def _line_of(where: Path_, lines: Mapping[Path_, int]) -> int:
     return 1
 
 
-def _lines(node: yaml.Node, where: Path_ = ()) -> Iterator[tuple[Path_, int]]:
-    """Yield every location in the document with its line, counted from 1."""
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The document as it was written."""
+
+    lines: dict[Where, int]
+    """The line of every key and every element of a list, counted from 1."""
+
+    scalars: dict[Where, str]
+    """Every plain value, before YAML makes something else than text of it."""
+
+
+def _written(node: yaml.Node) -> _Written:
+    written = _Written({}, {})
+    for where, line, value in _nodes(node):
+        written.lines[where] = line
+        if isinstance(value, yaml.ScalarNode):
+            written.scalars[where] = value.value
+    return written
+
+
+def _nodes(node: yaml.Node, where: Where = ()) -> Iterator[tuple[Where, int, yaml.Node]]:
+    """Yield every location in the document with its line and what stands there."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*where, key.value)
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)
+            yield here, key.start_mark.line + 1, value
+            yield from _nodes(value, here)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield (*where, index), value.start_mark.line + 1
-            yield from _lines(value, (*where, index))
+            yield (*where, index), value.start_mark.line + 1, value
+            yield from _nodes(value, (*where, index))
 
 
 def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:

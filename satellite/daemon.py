@@ -7,19 +7,22 @@ announcement back -> close connections, which cancels their runs -> close the en
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from satellite.assembly import Assembly
-from satellite.background import Background, begin_task, end_tasks
+from satellite.background import Background, Supervised, begin_task, end_tasks
+from satellite.binding import Doors
 from satellite.commands.clockwork import Clockwork
+from satellite.commands.timerfile import default_directory
 from satellite.config import Config
 from satellite.engines.worker import Worker
-from satellite.errors import ConfigError, SatelliteError, Stage
+from satellite.errors import AlreadyRunning, SatelliteError, Stage
 from satellite.events import EventBus
 from satellite.http.service import HttpService
 from satellite.models.store import Store
-from satellite.process import allow_many_connections, imported
+from satellite.process import allow_many_connections, follow_time_zone, imported
 from satellite.reload import merge
 from satellite.responders import build_responders, tell_of_rooms
 from satellite.rooms.announcing import Announcer
@@ -27,6 +30,7 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.served import SatelliteService
 from satellite.runs import Recorder
+from satellite.services.attention import Attention
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
@@ -34,9 +38,6 @@ from satellite.turn.stages import Stages
 from satellite.turn.warmup import keep_phrases, warm_up
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import Admission, Handler, Server
-
-if TYPE_CHECKING:
-    from satellite.wire.discovery import Announcement
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,6 +49,10 @@ _LEAST_STEP_SECONDS = 0.5
 
 _RUNS_TOLD = 8
 """How many of the latest runs `satellite status` shows."""
+
+
+_LOOK_SECONDS = 3.0
+"""How long whoever has our port may take to say that it is a daemon like this."""
 
 
 class Daemon:
@@ -91,20 +96,27 @@ class Daemon:
         self._http = HttpService(
             config, self._stages, self.bus, self._status, self.store, self.hub, self._workers, self.runs
         )
-        self._announcements: list[Announcement] = []
+        self._doors = Doors()
+        self._status.troubles += [self._closed_doors, self._failing_tasks]
+        self._presence: Supervised | None = None
         self._loaded = asyncio.Event()
 
     async def __aenter__(self) -> "Daemon":
-        """Listen and begin to load; raises `ConfigError` when a port cannot be had."""
+        """Listen and begin to load; a port that cannot be had is tried again.
+
+        Raises `AlreadyRunning` when another daemon has the ports; whatever is raised, nothing of this one is left.
+        """
         allow_many_connections()
         try:
             await self._listen()
+            await self._refuse_a_second()
             await self._assembly.prepare()
             self._begin()
             if self.config.http.enabled:
-                self.ports["http"] = await self._http.start(0 if self._free_ports else self.config.http.port)
+                await self._doors.open("http", self._serve_http)
+            self.background.run("watch ports", self._doors.watch)
             await self._announce()
-        except ConfigError:
+        except BaseException:
             await self.__aexit__()
             raise
         return self
@@ -113,7 +125,7 @@ class Daemon:
         """Stop in the reverse order of the start; a step that fails or hangs is logged, and the others follow."""
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("http", self._http.stop),
-            *(("the announcement", one.stop) for one in self._announcements),
+            *([] if self._presence is None else [("the announcement", self._presence.stop)]),
             ("the rooms", self.hub.stop),
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
@@ -172,6 +184,7 @@ class Daemon:
         """Load the engines, look after everything, and dial the rooms."""
         run = self.background.run
         run("load", self._load_all, fatal=True)
+        run("follow the time zone", follow_time_zone)
         run("refresh", self._assembly.refresh)
         run("trim", self._assembly.trim)
         run("watch chat", self.engines.chat.engine.watch)
@@ -193,14 +206,48 @@ class Daemon:
         }
         for name, (port, stages) in served.items():
             if port is not None:
-                wanted = 0 if self._free_ports else port
-                self.ports[name] = await self._server.listen(wyoming.host, wanted, self._handler(stages))
+                await self._doors.open(name, partial(self._serve, name, port, self._handler(stages)))
         if self.host is not None and self.config.home_assistant_satellite.enabled:
-            wanted = 0 if self._free_ports else self.config.home_assistant_satellite.port
             service = SatelliteService(self.host, self._stages, self.config)
-            self.ports["satellite_port"] = await self._server.listen(wyoming.host, wanted, service.serve)
+            port = self.config.home_assistant_satellite.port
+            await self._doors.open("satellite_port", partial(self._serve, "satellite_port", port, service.serve))
         listening = ", ".join(f"{name.removesuffix('_port')} {port}" for name, port in self.ports.items())
-        _LOGGER.info("listening at %s: %s", wyoming.host, listening)
+        _LOGGER.info("listening at %s: %s", ", ".join(wyoming.host), listening or "nothing yet")
+
+    async def _serve(self, name: str, port: int, handler: Handler) -> None:
+        self.ports[name] = await self._server.listen(self.config.wyoming.host, self._wanted(port), handler)
+
+    async def _serve_http(self) -> None:
+        self.ports["http"] = await self._http.start(self._wanted(self.config.http.port))
+
+    def _wanted(self, port: int) -> int:
+        return 0 if self._free_ports else port
+
+    async def _refuse_a_second(self) -> None:
+        """Raise `AlreadyRunning` if it is a daemon like this that has the port with all services."""
+        closed = self._doors.closed.get("port")
+        if closed is None or not closed.taken:
+            return
+        client = await imported("satellite.wire.client")
+        uri = client.own_uri(self.config.wyoming.host, self.config.wyoming.port)
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                other = await client.status(uri)
+        except (SatelliteError, ConnectionError, TimeoutError):
+            return  # it is somebody else's
+        if "version" in other:
+            raise AlreadyRunning(
+                f"satellite {other['version']} runs already at {uri}: see satellite status"
+            ) from closed
+
+    def _closed_doors(self) -> Iterator[Attention]:
+        for name, why in self._doors.closed.items():
+            yield Attention(f"port {name.removesuffix('_port')}", str(why), "satellite doctor")
+
+    def _failing_tasks(self) -> Iterator[Attention]:
+        for task in self.background.described():
+            if task["state"] == "failing":
+                yield Attention(task["task"], task["words"], "journalctl -u satellite -p warning")
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         announcer = Announcer(self.hub, self._stages)
@@ -219,17 +266,21 @@ class Daemon:
         return await self._status.described() | {"runs": runs}
 
     async def _announce(self) -> None:
-        settings = self.config.zeroconf
+        settings, wyoming = self.config.zeroconf, self.config.wyoming
         if not settings.enabled:
             return
         discovery = await imported("satellite.wire.discovery")
-        addresses = [settings.address] if settings.address else discovery.own_addresses(self.config.wyoming.host)
-        names = {"port": settings.name or discovery.default_name(self.config.wyoming.port)}
-        names["satellite_port"] = discovery.default_name(self.config.home_assistant_satellite.port)
-        for port, name in names.items():
-            if port in self.ports:
-                self._announcements.append(discovery.Announcement(name, self.ports[port], addresses))
-                await self._announcements[-1].start()
+        state = self.config.commands.state_directory or default_directory()
+        machine = await asyncio.to_thread(discovery.identity, state)
+        names = {
+            "port": settings.name or discovery.default_name(wyoming.port, machine),
+            "satellite_port": discovery.default_name(self.config.home_assistant_satellite.port, machine),
+        }
+        presence = discovery.Presence(
+            lambda: {name: self.ports[port] for port, name in names.items() if port in self.ports},
+            lambda: discovery.sight(wyoming.host, settings.address),
+        )
+        self._presence = self.background.run("announce", presence.run)
 
     async def _load_all(self) -> None:
         await self._assembly.load()

@@ -5,6 +5,8 @@ SatelliteError
 ├── ModelError             model-unknown, model-missing, model-corrupt, model-download-failed, model-disk-full
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
 ├── PeerRefused            peer-refused
+├── CannotListen           cannot-listen: an address or a port cannot be had at the moment
+├── AlreadyRunning         already-running: another daemon has the ports
 ├── DaemonUnreachable      daemon-unreachable: a command could not talk to a running daemon
 └── StageError             one stage of a run failed; `stage` says which
     ├── WakeWordError      wake-*
@@ -66,6 +68,23 @@ class PeerRefused(SatelliteError):
     """The peer's address is outside the networks that may connect."""
 
     default_code = "peer-refused"
+
+
+class CannotListen(SatelliteError):
+    """An address or a port cannot be had at the moment; trying again may help."""
+
+    default_code = "cannot-listen"
+
+    def __init__(self, message: str, *, taken: bool = False) -> None:
+        super().__init__(message)
+        self.taken = taken
+        """Whether another server has the port."""
+
+
+class AlreadyRunning(SatelliteError):
+    """Another daemon serves at the ports that this one was to have."""
+
+    default_code = "already-running"
 
 
 class DaemonUnreachable(SatelliteError):

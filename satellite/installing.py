@@ -24,7 +24,7 @@ def _addresses(config: str) -> int:
     from satellite.wire.discovery import own_addresses
 
     wyoming = load(Path(config)).wyoming
-    for address in own_addresses(wyoming.host) or [wyoming.host]:
+    for address in own_addresses(wyoming.host) or wyoming.host:
         print(f"    host {address}   port {wyoming.port}")
     return 0
 

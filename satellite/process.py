@@ -5,11 +5,15 @@ import ctypes
 import logging
 import platform
 import resource
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 _LOGGER = logging.getLogger(__name__)
+
+_TIME_ZONE_SECONDS = 2.0
+"""How long after a change of the time zone the old one may still be told."""
 
 
 def allow_many_connections() -> None:
@@ -30,6 +34,16 @@ def return_freed_memory() -> None:
         _LOGGER.debug("this C library has no malloc_trim")
         return
     trim(0)
+
+
+async def follow_time_zone() -> None:
+    """Let this process tell the time of the machine's zone, also when that is changed, until cancelled.
+
+    The C library reads /etc/localtime at the first use and, in what Python calls, never looks again by itself.
+    """
+    while True:
+        time.tzset()  # looks at the file, and reads it when it is another one
+        await asyncio.sleep(_TIME_ZONE_SECONDS)
 
 
 def processor() -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from satellite.config import Config, Settings
-from satellite.configfile import check
+from satellite.config_check import contradictions
 from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")
@@ -26,7 +26,7 @@ def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:
         update[name] = new
     merged = running.model_copy(update=update)
     left = list(_differences(merged, wanted))
-    for where, problem in check(merged):
+    for where, problem in contradictions(merged):
         key = ".".join(str(step) for step in where)
         raise ConfigError(f"{key}: {problem}; that needs a restart, since {', '.join(left)} changed as well")
     return merged, left

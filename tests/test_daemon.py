@@ -160,15 +160,30 @@ def test_a_wrong_configuration_is_exit_2_with_line_and_key(tmp_path: Path) -> No
         assert "Traceback" not in result.stderr
 
 
-def test_a_port_in_use_is_exit_2(tmp_path: Path) -> None:
-    """The message names address and port."""
+def test_a_port_in_use_is_told_and_taken_when_it_is_free(tmp_path: Path) -> None:
+    """The message names address and port; nobody has to start the daemon again."""
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = command("--config", str(configuration(tmp_path, tmp_path, port)), "run")
-    assert result.returncode == 2
-    assert f"127.0.0.1:{port}" in result.stderr
+        with running(configuration(tmp_path, tmp_path, port)) as process:
+            assert process.stderr is not None
+            told = process.stderr.readline()
+            assert f"cannot listen at 127.0.0.1:{port}: address already in use" in told
+            taken.close()
+            wait_for(port, process)
+
+
+def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
+    """By mistake, in a terminal, beside the service: one line says that it runs, and where."""
+    port = free_port()
+    config = configuration(tmp_path, tmp_path, port)
+    with running(config) as process:
+        wait_for(port, process)
+        result = command("--config", str(config), "run")
+    assert result.returncode == 1
+    assert result.stderr.endswith(f"runs already at tcp://127.0.0.1:{port}: see satellite status\n")
+    assert "Traceback" not in result.stderr
 
 
 def test_check_names_missing_models(tmp_path: Path) -> None:

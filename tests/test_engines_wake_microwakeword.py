@@ -139,7 +139,7 @@ def test_the_models_own_cutoff_holds_unless_the_word_has_a_threshold(load: Load,
     """`wake.threshold` is for openWakeWord; a word's own setting wins over both."""
     put_pair(tmp_path, "strict", probability_cutoff=1.0)
     pcm = recording("alexa")
-    assert heard(load(custom_directory=tmp_path, threshold=0), pcm, ["strict"]) == []
+    assert heard(load(custom_directory=tmp_path, threshold=0.01), pcm, ["strict"]) == []
     assert heard(load(custom_directory=tmp_path, per_word={"strict": {"threshold": 0.9}}), pcm, ["strict"]) == [
         "strict"
     ]

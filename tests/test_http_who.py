@@ -1,5 +1,6 @@
 """Who may use the HTTP server, how often, and how much: tokens, names, pages elsewhere, limits."""
 
+import asyncio
 import json
 import logging
 import socket
@@ -16,7 +17,7 @@ from websockets.typing import Origin
 from satellite.config_http import Http
 from satellite.config_http_token import find_token
 from satellite.configfile import parse
-from satellite.errors import ConfigError
+from satellite.errors import CannotListen, ConfigError
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
 
@@ -263,12 +264,12 @@ def test_transcripts_are_not_kept_if_so_wished(daemon: RunningDaemon, caplog: py
 
 
 @pytest.mark.models
-def test_a_port_in_use_is_a_configuration_error(daemon: RunningDaemon) -> None:
+def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
     """The message names the address."""
     from satellite.http.server import HttpServer
 
-    with pytest.raises(ConfigError, match=f"127.0.0.1:{daemon.port('http')}"):
-        HttpServer(Http()).listen(daemon.port("http"))
+    with pytest.raises(CannotListen, match=f"127.0.0.1:{daemon.port('http')}"):
+        asyncio.run(HttpServer(Http()).listen(daemon.port("http")))
 
 
 @pytest.mark.parametrize(

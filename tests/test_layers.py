@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "satellite"
 LAYERS = [
     [
         "satellite",
+        "satellite.binding",
         "satellite.errors",
+        "satellite.languages",
         "satellite.logs",
         "satellite.process",
         "satellite.gpu",
@@ -28,8 +30,10 @@ LAYERS = [
     [
         "satellite.audio",
         "satellite.config",
+        "satellite.config_address",
         "satellite.config_base",
         "satellite.config_chat",
+        "satellite.config_check",
         "satellite.config_home",
         "satellite.config_http",
         "satellite.config_http_token",

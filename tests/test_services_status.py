@@ -100,6 +100,8 @@ def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
             assert all(one["text"] and one["cure"] for one in state["attention"])
             told = {stage["stage"]: stage["state"] for stage in state["stages"]}
             assert (told["stt"], told["tts"], told["chat"]) == ("failed", "failed", "unreachable")
+            cures = {one["what"]: one["cure"] for one in state["attention"]}
+            assert cures["stage stt"] == cures["stage tts"] == "satellite models pull configured"
             assert daemon.words.startswith("degraded, without ")
             assert " · look at stage " in daemon.words
 

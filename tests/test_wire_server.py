@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from wyoming.event import Event
 
-from satellite.errors import ConfigError, DaemonUnreachable, ProtocolError
+from satellite.errors import CannotListen, DaemonUnreachable, ProtocolError
 from satellite.process import allow_many_connections
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts, dial
 from satellite.wire.framing import encode
@@ -194,7 +194,7 @@ def test_a_port_that_is_taken_is_a_clear_error() -> None:
 
     async def scenario() -> None:
         async with serving() as (server, port):
-            with pytest.raises(ConfigError, match=f"127.0.0.1:{port}.*another server"):
+            with pytest.raises(CannotListen, match=f"127.0.0.1:{port}.*another server"):
                 await server.listen("127.0.0.1", port, echo)
 
     asyncio.run(scenario())

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import re
 import shutil
-import socket
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from satellite.binding import EVERYWHERE, bound
 from satellite.config import Config
 from satellite.doctor.finding import Finding, State
-from satellite.errors import ModelError
+from satellite.errors import CannotListen, ModelError
 from satellite.models.store import Store
 from satellite.models.wanted import wanted_models
 
@@ -74,13 +74,13 @@ async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Seq
     if here.enabled:
         wanted[here.port] = wyoming.host
     if config.http.enabled:
-        wanted[config.http.port] = config.http.host
+        wanted[config.http.port] = (config.http.host,)
     if state is not None:
-        silent = [port for port, host in wanted.items() if not await _answers(host, port)]
+        silent = [port for port, hosts in wanted.items() if not await _answers(hosts[0], port)]
         remedy = "sudo systemctl restart satellite"
         words = "does the daemon run with this configuration? nothing listens at"
     else:
-        silent = [port for port, host in wanted.items() if not _free(host, port)]
+        silent = [port for port, hosts in wanted.items() if not await _free(hosts, port)]
         remedy = f"ss -ltnp | grep -E ':({'|'.join(map(str, silent))}) '"
         words = "somebody else has"
     if silent:
@@ -91,7 +91,7 @@ async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Seq
 
 
 async def _answers(host: str, port: int) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host.strip("[]"))
+    host = "127.0.0.1" if host in EVERYWHERE else host
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
@@ -101,14 +101,13 @@ async def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _free(host: str, port: int) -> bool:
-    host = host.strip("[]")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+async def _free(hosts: Sequence[str], port: int) -> bool:
+    try:
+        sockets = await bound(hosts, port)
+    except CannotListen as error:
+        return not error.taken
+    for probe in sockets:
+        probe.close()
     return True
 
 

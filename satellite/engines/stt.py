@@ -28,6 +28,7 @@ from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.whisper_threads import fastest_threads
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
+from satellite.languages import family
 from satellite.models.catalogue import ModelSpec
 from satellite.process import processor
 
@@ -202,7 +203,7 @@ class WhisperTranscriber:
         """Return the code Whisper uses for `language`, None to detect it; raises when the model does not know it."""
         if language is None:
             return self.languages[0] if len(self.languages) == 1 else None
-        code = language.replace("_", "-").partition("-")[0].lower()
+        code = family(language)
         if self.languages and code not in self.languages:
             known = ", ".join(self.languages[:8])
             raise SpeechToTextError(

@@ -10,8 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from satellite.binding import bound
 from satellite.config_http import Http
-from satellite.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,29 +30,17 @@ class HttpServer:
     def __init__(self, settings: Http) -> None:
         self._settings = settings
         self._server: _Server | None = None
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
         self._task: asyncio.Task[None] | None = None
 
-    def listen(self, port: int) -> int:
-        """Take `port` (0 for any) and return it; raises `ConfigError` when it cannot be had."""
-        host = self._settings.host.strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # With the protocol named, asyncio switches Nagle's algorithm off, which costs an answer 40 ms.
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host, port))
-            listening.listen(1024)
-        except OSError as error:
-            listening.close()
-            raise ConfigError(f"http: cannot listen at {host}:{port}: {error.strerror or error}") from error
-        listening.setblocking(False)
-        self._socket = listening
-        return int(listening.getsockname()[1])
+    async def listen(self, port: int) -> int:
+        """Take `port` (0 for any) and return it; raises `CannotListen`."""
+        self._sockets = await bound([self._settings.host], port)
+        return int(self._sockets[0].getsockname()[1])
 
     async def start(self, build: Callable[[], ASGIApp]) -> None:
         """Serve what `build`, which takes a while, returns; clients that have come meanwhile are answered then."""
-        assert self._socket is not None
+        assert self._sockets
         app = await asyncio.to_thread(build)
         # Its lines hold whole addresses, tokens included; what breaks in a request, the guard has told already.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
@@ -72,7 +60,7 @@ class HttpServer:
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
         self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve([self._socket]), name="http")
+        self._task = asyncio.create_task(self._server.serve(self._sockets), name="http")
 
     async def stop(self) -> None:
         """End every request and listen no longer; may be called twice."""
@@ -84,9 +72,9 @@ class HttpServer:
             await asyncio.gather(self._task, return_exceptions=True)
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = []
 
 
 class _Server(uvicorn.Server):

@@ -51,7 +51,7 @@ class HttpService:
         self._server: HttpServer | None = None
 
     async def start(self, port: int) -> int:
-        """Serve on `port` (0 for any) and return it. Raises `ConfigError` when it cannot be had, or must not."""
+        """Serve on `port` (0 for any) and return it. Raises `CannotListen`, and `ConfigError` where it must not."""
         settings = self._config.http
         token = find_token(settings)
         if not token.value and not settings.is_local:
@@ -59,9 +59,9 @@ class HttpService:
         # Loading these takes some tenths of a second, in which others are to be answered.
         server: HttpServer = (await imported("satellite.http.server")).HttpServer(settings)
         metrics: RunMetrics = (await imported("satellite.run_metrics")).RunMetrics()
-        self._runs.on_change(metrics.note)
+        taken = await server.listen(port)
         self._server = server
-        taken = server.listen(port)
+        self._runs.on_change(metrics.note)
         await server.start(lambda: self._app(token, metrics))
         _LOGGER.info("http: listening at %s:%d", settings.host, taken)
         return taken

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from satellite.errors import ModelError
+from satellite.languages import WHISPER
 from satellite.models.demo import DEMO, MICROWAKEWORD, WAKE_WORDS
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
 
@@ -26,12 +27,6 @@ __all__ = [
     "piper_voice",
     "whisper_repository",
 ]
-
-_ALL_LANGUAGES = (
-    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id "
-    "is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd "
-    "si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo zh"
-)
 
 _WHISPER = {  # name: repository and size of its model.bin, megabytes, as the hub shows it
     "tiny": ("Systran/faster-whisper-tiny", 76),
@@ -160,7 +155,7 @@ def _known(kind: Kind) -> dict[str, ModelSpec]:
 
 def _whisper(name: str) -> ModelSpec:
     repository, megabytes = _WHISPER[name]
-    languages = tuple(_ALL_LANGUAGES.split())
+    languages = WHISPER
     if name.endswith(".en") or name.startswith("distil-"):
         languages = ("en",)
     elif name.startswith("large-v3"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from satellite import __version__
 from satellite.engines.slot import Slot
+from satellite.errors import ModelError
 from satellite.gpu import gpus
 from satellite.services import attention
 from satellite.services.attention import Attention
@@ -77,7 +78,8 @@ class Status:
             state, words = self._stage(slot)
             told = {"stage": slot.name, "state": state, "words": words}
             if slot.failure is not None:
-                told["code"] = slot.failure.code
+                cause = slot.failure.__cause__  # the engine's thread makes its stage's error of it
+                told["code"] = cause.code if isinstance(cause, ModelError) else slot.failure.code
             if device := getattr(slot.engine, "device", None):
                 told["device"] = device
             stages.append(told)

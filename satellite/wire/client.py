@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from wyoming.tts import Synthesize, SynthesizeVoice
 from wyoming.wake import Detect, Detection
 
 from satellite.audio import CANONICAL, WIDTH, AudioFormat
+from satellite.binding import EVERYWHERE
 from satellite.errors import DaemonUnreachable, SatelliteError
 from satellite.wire.connection import Connection, Timeouts, dial
 
@@ -118,6 +119,12 @@ async def described(uri: str) -> Info:
             if Info.is_type(event.type):
                 return Info.from_event(event)
     raise DaemonUnreachable(f"{uri} hung up before it had described itself")
+
+
+def own_uri(hosts: Sequence[str], port: int) -> str:
+    """Return the address at which this machine reaches a daemon that listens at `hosts`."""
+    host = "127.0.0.1" if set(hosts) & set(EVERYWHERE) else hosts[0]
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 async def status(uri: str) -> dict[str, Any]:

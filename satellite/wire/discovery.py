@@ -1,15 +1,19 @@
 """Announcing the daemon by zeroconf, so that Home Assistant offers it without anyone typing an address.
 
 `wyoming.zeroconf` announces one IPv4 address, 0.0.0.0 when the server listens everywhere (which Home Assistant
-drops), under the MAC as its name, and never takes it back. Here: the interfaces' own addresses, a name that lasts
-and is this daemon's alone, and a goodbye at the end.
+drops), under the MAC as its name, and never takes it back. Here: the interfaces' own addresses as they come, change and
+go, a name that lasts and is this daemon's alone, and a goodbye at the end.
 """
 
 import asyncio
 import hashlib
 import ipaddress
 import logging
+import re
+import socket
 import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ifaddr
@@ -17,84 +21,204 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceInfo, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
+from satellite.binding import EVERYWHERE
+
 _LOGGER = logging.getLogger(__name__)
 
 _TYPE = "_wyoming._tcp.local."
 _MACHINE_ID = Path("/etc/machine-id")
-_VIRTUAL_INTERFACES = ("docker", "br-", "veth", "virbr", "lo")
+_HOST_NAME = re.compile(r"[A-Za-z0-9-]+")
+
+_LOOK_SECONDS = 10.0
+"""How often the machine's addresses are looked at."""
+
+_VIRTUAL_INTERFACES = re.compile(
+    r"lo\d*$|docker|br-|veth|virbr|vnet|vmnet|vboxnet|lxc|lxd|incus|podman|cni|flannel|cali|cilium|kube|nodelocaldns"
+    r"|tun|tap|wg|utun|ppp|ipsec|vti|gre|sit\d|tailscale|zt|nordlynx|proton|mullvad|dummy"
+)
+"""Loopback, containers, virtual machines and tunnels: nobody in the house reaches the daemon there."""
 
 
-def default_name(port: int) -> str:
-    """Return a name that is unique to this machine and port and the same after every start.
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One address of a network interface."""
 
-    The machine's id is secret by systemd's rules (machine-id(5)), so only a hash of it leaves the machine.
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Where the daemon can be reached at a moment."""
+
+    addresses: tuple[str, ...]
+    """What is announced."""
+
+    through: tuple[str, ...]
+    """The own IPv4 addresses of the interfaces over which it is announced; without any, all that have IPv6."""
+
+
+def identity(directory: Path, machine_id: Path = _MACHINE_ID) -> str:
+    """Return what tells this machine from every other, the same after each start; kept in `directory`, if need be.
+
+    The machine's id is secret by systemd's rules (machine-id(5)): only a hash of what is returned may leave it.
+    An image of a system or of a container has none, or an empty one.
     """
     try:
-        machine = _MACHINE_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        machine = f"{uuid.getnode():012x}"
+        if re.fullmatch(r"[0-9a-f]{32}", machine := machine_id.read_text(encoding="ascii").strip()):
+            return machine
+    except (OSError, ValueError):
+        pass  # then by a file of our own
+    file = directory / "identity"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not (file.exists() and file.read_text(encoding="ascii").strip()):
+            file.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        _LOGGER.warning("the name for zeroconf may change with the network card: %s cannot be kept: %s", file, error)
+        return f"{uuid.getnode():012x} {socket.gethostname()}"
+
+
+def default_name(port: int, machine: str) -> str:
+    """Return a name that is unique to a machine, by its `identity`, and a port, and the same after every start."""
     return f"satellite-{hashlib.sha256(f'satellite {machine} {port}'.encode()).hexdigest()[:12]}"
 
 
-def own_addresses(host: str) -> list[str]:
-    """Return the addresses at which a server that listens at `host` can be reached from the network."""
-    if host not in ("", "0.0.0.0", "::"):
-        return [] if ipaddress.ip_address(host).is_loopback else [host]
+def interfaces() -> list[Interface]:
+    """Return all addresses that this machine has at the moment; blocks."""
+    return [
+        Interface(adapter.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    ]
+
+
+def reachable(hosts: Iterable[str], found: Iterable[Interface]) -> tuple[str, ...]:
+    """Return the addresses, of those `found` on a machine, at which one reaches a server that listens at `hosts`."""
+    hosts = list(hosts)
+    versions = {4, 6} if "::" in hosts else {4} if "0.0.0.0" in hosts else set()
+    own = [one.address for one in found if not _VIRTUAL_INTERFACES.match(one.name)]
+    addresses = [address for address in own if ipaddress.ip_address(address).version in versions]
+    addresses += [host for host in hosts if host not in EVERYWHERE and _is_ip(host)]
+    return tuple(dict.fromkeys(address for address in addresses if _is_of_a_network(address)))
+
+
+def own_addresses(hosts: Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses at which a server that listens at `hosts` can be reached from the network; blocks."""
+    return sight(hosts).addresses
+
+
+def sight(hosts: Sequence[str], address: str | None = None) -> Sight:
+    """Return where a server that listens at `hosts` can be reached; `address` is announced instead. Blocks."""
+    found = interfaces()
+    if address is not None:
+        return Sight((address,), reachable(EVERYWHERE[:1], found))
+    addresses = reachable([*filter(_is_ip, hosts), *_resolved(hosts)], found)
+    here = {one.address for one in found}
+    return Sight(addresses, tuple(one for one in addresses if one in here and ":" not in one))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_of_a_network(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    return not (address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast)
+
+
+def _resolved(hosts: Iterable[str]) -> list[str]:
     found = []
-    for adapter in ifaddr.get_adapters():
-        if adapter.name.startswith(_VIRTUAL_INTERFACES):
-            continue
-        for ip in adapter.ips:
-            if not isinstance(ip.ip, str):
-                continue  # IPv6 comes as a tuple; "0.0.0.0" does not listen there
-            address = ipaddress.ip_address(ip.ip)
-            if not (address.is_loopback or address.is_link_local or address.is_unspecified):
-                found.append(ip.ip)
+    for host in hosts:
+        if not _is_ip(host):
+            try:
+                found += [str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+            except OSError:
+                continue  # a name that nobody knows yet: the next look may find it
     return found
 
 
-class Announcement:
-    """One announced service; `stop` takes it back."""
+class Presence:
+    """Announces services in the network while it runs, wherever they can be reached at each moment."""
 
-    def __init__(self, name: str, port: int, addresses: list[str], interfaces: list[str] | None = None) -> None:
-        """Announce `addresses`, over the network interfaces that have the addresses `interfaces` (None: all)."""
-        self._service = ServiceInfo(
-            _TYPE,
-            f"{name}.{_TYPE}",
-            port=port,
-            addresses=[ipaddress.ip_address(address).packed for address in addresses],
-            server=f"{name}.local.",
-        )
-        self._addresses = addresses
-        self._interfaces = interfaces
+    def __init__(
+        self,
+        services: Callable[[], Mapping[str, int]],
+        look: Callable[[], Sight],
+        *,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
+        """Announce what `services` returns, ports by name, where `look` says, which may block."""
+        self._services = services
+        self._look = look
+        self._look_seconds = look_seconds
+        self._announced: tuple[dict[str, int], Sight] | None = None
+        self._trouble = ""
         self._zeroconf: AsyncZeroconf | None = None
 
-    async def start(self) -> bool:
-        """Announce; return False, with a line in the log, where the network does not allow it."""
-        if not self._addresses:
-            _LOGGER.info("not announced by zeroconf: no network address to announce")
-            return False
+    async def run(self) -> None:
+        """Announce, and follow what changes, until cancelled; then take it back."""
         try:
-            self._zeroconf = AsyncZeroconf(
-                interfaces=self._interfaces or InterfaceChoice.All, ip_version=IPVersion.V4Only
-            )
-            await self._zeroconf.async_register_service(self._service, allow_name_change=True)
-        except (OSError, ZeroconfError) as error:
-            _LOGGER.warning("not announced by zeroconf: %s", error or type(error).__name__)
+            while True:
+                await self.follow()
+                await asyncio.sleep(self._look_seconds)
+        finally:
             await self.stop()
-            return False
-        _LOGGER.info("announced by zeroconf as %s at %s", self._service.name, ", ".join(self._addresses))
-        return True
+
+    async def follow(self) -> None:
+        """Look once, and announce what has changed."""
+        wanted = dict(self._services()), await asyncio.to_thread(self._look)
+        if wanted == self._announced:
+            return
+        await self.stop()
+        services, where = wanted
+        if not services or not where.addresses:
+            self._tell("no network address to announce", logging.INFO)
+            return
+        try:
+            await self._announce(services, where)
+        except (OSError, RuntimeError, ZeroconfError) as error:  # RuntimeError: an address that has just gone
+            await self.stop()
+            self._tell(str(error) or type(error).__name__, logging.WARNING)
+            return
+        self._announced, self._trouble = wanted, ""
+        _LOGGER.info("announced by zeroconf as %s at %s", ", ".join(services), ", ".join(where.addresses))
 
     async def stop(self) -> None:
         """Take the announcement back; may be called twice."""
+        self._announced = None
         zeroconf, self._zeroconf = self._zeroconf, None
-        if zeroconf is None:
-            return
-        try:
-            await zeroconf.async_unregister_all_services()
-        finally:
-            await zeroconf.async_close()
+        if zeroconf is not None:
+            await zeroconf.async_close()  # with a goodbye for every service
+
+    async def _announce(self, services: Mapping[str, int], where: Sight) -> None:
+        version = IPVersion.V4Only if where.through else IPVersion.V6Only
+        through = list(where.through) or InterfaceChoice.All
+        self._zeroconf = AsyncZeroconf(interfaces=through, ip_version=version)
+        for name, port in services.items():
+            await self._zeroconf.async_register_service(_info(name, port, where.addresses), allow_name_change=True)
+
+    def _tell(self, trouble: str, level: int) -> None:
+        """Say, once, why nothing is announced."""
+        if trouble != self._trouble:
+            _LOGGER.log(level, "not announced by zeroconf: %s", trouble)
+        self._trouble = trouble
+
+
+def _info(name: str, port: int, addresses: Iterable[str]) -> ServiceInfo:
+    server = name if _HOST_NAME.fullmatch(name) else default_name(port, name)
+    return ServiceInfo(
+        _TYPE,
+        f"{name}.{_TYPE}",
+        port=port,
+        addresses=[ipaddress.ip_address(address).packed for address in addresses],
+        server=f"{server}.local.",
+    )
 
 
 async def discover(seconds: float = 3.0) -> list[dict[str, str]]:
@@ -114,7 +238,11 @@ async def discover(seconds: float = 3.0) -> list[dict[str, str]]:
     finally:
         await network.async_close()
     return [
-        {"room": info.name.removesuffix(f".{_TYPE}"), "uri": f"tcp://{info.parsed_addresses()[0]}:{info.port}"}
+        {"room": info.name.removesuffix(f".{_TYPE}"), "uri": _uri(info.parsed_addresses()[0], info.port)}
         for info in infos
         if info is not None and info.parsed_addresses()
     ]
+
+
+def _uri(address: str, port: int | None) -> str:
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"

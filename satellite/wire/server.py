@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from satellite.errors import ConfigError, ProtocolError
+from satellite.binding import bound
+from satellite.errors import ProtocolError
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,20 +63,16 @@ class Server:
         """Open connections."""
         return len(self._connections)
 
-    async def listen(self, host: str, port: int, handler: Handler) -> int:
-        """Serve `handler` at host:port (0 picks a free one); return the port."""
+    async def listen(self, hosts: str | Sequence[str], port: int, handler: Handler) -> int:
+        """Serve `handler` at one host or several (port 0 picks a free one); return the port. Raises `CannotListen`."""
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self._accept(reader, writer, handler)
 
-        try:
-            listener = await asyncio.start_server(accept, host, port, backlog=1024)
-        except OSError as error:
-            hint = "; is another server running there?" if error.errno == errno.EADDRINUSE else ""
-            raise ConfigError(f"cannot listen at {host}:{port}: {error.strerror or error}{hint}") from error
-        self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
+        sockets = await bound([hosts] if isinstance(hosts, str) else hosts, port)
+        for listening in sockets:
+            self._listeners.append(await asyncio.start_server(accept, sock=listening, backlog=1024))
+        return int(sockets[0].getsockname()[1])
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
         host = (writer.get_extra_info("peername") or ("?",))[0]

@@ -77,7 +77,7 @@ def test_a_failure_leaves_the_machine_as_it_was(
 
 def test_why_it_did_not_start_is_in_the_journal(machine: Machine) -> None:
     """With its priority and its code, and above in what the installer printed."""
-    told = machine.run("journalctl -u satellite -p crit -o cat SATELLITE_CODE=config-invalid").stdout
+    told = machine.run("journalctl -u satellite -p err -o cat SATELLITE_CODE=cannot-listen").stdout
     assert "cannot listen at 0.0.0.0:10600: " in told
     assert "is another server running there?" in told
 

@@ -1,0 +1,144 @@
+"""Sockets to listen on, for every address that a host stands for; and trying again while one cannot be had."""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+
+from satellite.backoff import Backoff
+from satellite.errors import CannotListen
+
+_LOGGER = logging.getLogger(__name__)
+
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts that stand for every address of the machine."""
+
+_BACKLOG = 1024
+_PORT_TRIES = 20
+"""How often another free port is picked because not all addresses have it free."""
+
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 10.0
+
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+async def bound(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Return sockets that listen at all of `hosts`, with the same port (0 picks a free one).
+
+    `::` is every address of IPv4 as well. Raises `CannotListen`.
+    """
+    addresses = await asyncio.gather(*map(_addresses, hosts))
+    for tries_left in reversed(range(_PORT_TRIES)):
+        try:
+            return _bound(hosts, addresses, port)
+        except CannotListen as error:
+            if port or not error.taken or not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _addresses(host: str) -> list[str]:
+    """Return the addresses that a host stands for; none for a name that nobody knows."""
+    if host == "::":
+        return ["::", "0.0.0.0"]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError:
+            return []
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    return [host]
+
+
+def _bound(hosts: Sequence[str], addresses: Sequence[list[str]], port: int) -> list[socket.socket]:
+    everywhere = {address for several in addresses for address in several if address in EVERYWHERE}
+    sockets: dict[str, socket.socket] = {}
+    with ExitStack() as failed:
+        for host, several in zip(hosts, addresses, strict=True):
+            problem: OSError | None = None
+            for address in several:
+                covered = EVERYWHERE[":" in address]
+                if address in sockets or (covered in everywhere and address != covered):
+                    continue
+                try:
+                    sockets[address] = failed.enter_context(_socket(address, port))
+                except OSError as error:
+                    if error.errno not in _ABSENT:
+                        raise _cannot(host, port, error) from error
+                    problem = error
+                else:
+                    port = port or sockets[address].getsockname()[1]
+            if not several:
+                raise CannotListen(f"cannot listen at {_shown(host, port)}: no such name is known")
+            if problem is not None and not sockets.keys() & set(several):
+                raise _cannot(host, port, problem) from problem
+        failed.pop_all()
+    return list(sockets.values())
+
+
+def _socket(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's algorithm off, which costs an answer 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # IPv4 has a socket of its own: peers then have their usual addresses
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        where = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
+        listening.bind(where)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _cannot(host: str, port: int, error: OSError) -> CannotListen:
+    reason = (error.strerror or str(error)).lower()
+    taken = error.errno == errno.EADDRINUSE
+    if taken:
+        reason += "; is another server running there?"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason = "this machine does not have that address (yet)"
+    return CannotListen(f"cannot listen at {_shown(host, port)}: {reason}", taken=taken)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Doors:
+    """The daemon's ports: what cannot be opened is tried again until it can, such as an address that comes later."""
+
+    def __init__(self) -> None:
+        self.closed: dict[str, CannotListen] = {}
+        """What cannot be opened at the moment, by name, and why."""
+
+        self._open: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    async def open(self, name: str, open_: Callable[[], Awaitable[None]]) -> None:
+        """Open a port by `open_`, now or later; a `CannotListen` that it raises is told, and tried again."""
+        try:
+            await open_()
+        except CannotListen as error:
+            if name not in self.closed or str(self.closed[name]) != str(error):
+                _LOGGER.error("%s; trying again", error, extra={"code": error.code})
+            self.closed[name], self._open[name] = error, open_
+        else:
+            if self.closed.pop(name, None) is not None:
+                _LOGGER.info("%s: listening now", name)
+
+    async def watch(self) -> None:
+        """Try again what is closed, until nothing is."""
+        backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+        while self.closed:
+            await asyncio.sleep(backoff.next())
+            for name in list(self.closed):
+                await self.open(name, self._open[name])

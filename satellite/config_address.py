@@ -1,0 +1,109 @@
+"""Addresses in the configuration: checked once, here, so that what passes can be dialled or listened at."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LONGEST_NAME = 253
+_LONGEST_SERVICE_NAME = 63
+
+
+def http_url(value: str) -> str:
+    """Return an address such as `http://host:port/path` as it is; raises ValueError with what was expected."""
+    parts = _split(value, "http://host:port")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("expected an address that begins with http:// or https://")
+    if "?" in value or "#" in value:
+        raise ValueError("expected an address without ? and #")
+    return value
+
+
+def wyoming_uri(value: str) -> str:
+    """Return an address such as `tcp://host:port` as it is; raises ValueError with what was expected."""
+    parts = _split(value, "tcp://host:port")
+    if parts.scheme != "tcp":
+        raise ValueError("expected an address such as tcp://host:port")
+    if parts.port is None:
+        raise ValueError("expected a port behind the host, as in tcp://host:port")
+    if "@" in parts.netloc or parts.path.strip("/") or "?" in value or "#" in value:
+        raise ValueError("expected nothing but host and port, as in tcp://host:port")
+    return value
+
+
+def host(value: str) -> str:
+    """Return an address or a name to listen at, without brackets; raises ValueError with what was expected."""
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    _check_host(bare)
+    return bare
+
+
+def ip(value: str) -> str:
+    """Return an IP address at which one machine can be reached, as it is; raises ValueError otherwise."""
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("expected an IP address such as 192.168.1.10") from None
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError("expected the address of one machine")
+    return value
+
+
+def service_name(value: str) -> str:
+    """Return a name for zeroconf as it is; raises ValueError for one that its packets cannot hold."""
+    if not 1 <= len(value.encode()) <= _LONGEST_SERVICE_NAME or not value.isprintable() or "." in value:
+        raise ValueError(f"expected a name of at most {_LONGEST_SERVICE_NAME} bytes, without dots")
+    return value
+
+
+def _split(value: str, example: str) -> SplitResult:
+    """Return the parts of an address of which scheme, host and port can be used; urlsplit itself lets much through."""
+    if not value.isprintable() or " " in value or "\\" in value:
+        raise ValueError(f"expected an address such as {example}, without blanks")
+    try:
+        parts = urlsplit(value)
+        name = parts.hostname
+    except ValueError:
+        raise ValueError(f"expected an address such as {example}, an IPv6 address in brackets") from None
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ValueError("expected a number from 1 to 65535 behind the colon, for the port")
+    if not parts.scheme or not name:
+        raise ValueError(f"expected an address such as {example}")
+    if "[" in parts.netloc and ":" not in name:
+        raise ValueError("expected an IPv6 address between the brackets")
+    _check_host(name)
+    return parts
+
+
+def _check_host(name: str) -> None:
+    """Raise ValueError for what is neither an IP address nor the name of a machine."""
+    if ":" in name:
+        try:
+            ipaddress.IPv6Address(name)
+        except ValueError:
+            raise ValueError("expected an IPv6 address such as fd00::10") from None
+        return
+    labels = _ascii(name).removesuffix(".").split(".")
+    if labels[-1].isdigit():
+        try:
+            ipaddress.IPv4Address(name)
+        except ValueError:
+            raise ValueError("expected an IP address of four numbers, such as 192.168.1.10") from None
+    elif not all(map(_LABEL.fullmatch, labels)) or len(name) > _LONGEST_NAME:
+        raise ValueError("expected the name of a machine, or its IP address")
+
+
+def _ascii(name: str) -> str:
+    """Return a name as the DNS knows it."""
+    if name.isascii():
+        return name
+    import idna
+
+    try:
+        return idna.encode(name, uts46=True).decode()
+    except idna.IDNAError:
+        raise ValueError("expected the name of a machine, or its IP address") from None

@@ -1,0 +1,19 @@
+"""Codes of spoken languages, as people write them and as Whisper knows them."""
+
+WHISPER = tuple(
+    (  # noqa: SIM905  # one word a line would be a hundred lines
+        "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy "
+        "id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru "
+        "sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo zh"
+    ).split()
+)
+"""The languages of Whisper's multilingual models; those of large-v3 add `yue`."""
+
+_OTHER_CODES = {"nb": "no", "iw": "he", "in": "id", "ji": "yi", "jv": "jw", "fil": "tl", "mo": "ro", "cmn": "zh"}
+"""Codes in use elsewhere, Home Assistant's `nb` among them, for what Whisper knows by another."""
+
+
+def family(language: str) -> str:
+    """Return the code that Whisper may know for a language such as `en-US`, `fr_FR` or `nb`."""
+    code = language.strip().replace("_", "-").partition("-")[0].lower()
+    return _OTHER_CODES.get(code, code)

@@ -1,0 +1,149 @@
+"""Sockets to listen on: both families, several hosts, one port; and what cannot be had yet is tried again."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from contextlib import closing
+
+import pytest
+
+from satellite.binding import Doors, bound
+from satellite.configfile import parse
+from satellite.daemon import Daemon
+from satellite.errors import AlreadyRunning, CannotListen
+from satellite.wire import client
+
+
+def taken() -> tuple[list[socket.socket], int]:
+    """Return what listens at loopback, and its port."""
+    sockets = asyncio.run(bound(["127.0.0.1"], 0))
+    return sockets, sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "families"),
+    [
+        (["127.0.0.1"], {socket.AF_INET}),
+        (["::1"], {socket.AF_INET6}),
+        (["::"], {socket.AF_INET, socket.AF_INET6}),
+        (["0.0.0.0", "::"], {socket.AF_INET, socket.AF_INET6}),
+        (["0.0.0.0", "127.0.0.1", "127.0.0.1"], {socket.AF_INET}),
+        (["127.0.0.1", "::1"], {socket.AF_INET, socket.AF_INET6}),
+    ],
+)
+def test_every_host_is_listened_at_with_one_port(hosts: Sequence[str], families: set[int]) -> None:
+    """Whatever else is listed, nothing is bound twice."""
+    sockets = asyncio.run(bound(hosts, 0))
+    try:
+        assert {one.family for one in sockets} == families
+        assert len(sockets) == len(families)
+        assert len({one.getsockname()[1] for one in sockets}) == 1
+        for family in families:
+            address = "127.0.0.1" if family == socket.AF_INET else "::1"
+            socket.create_connection((address, sockets[0].getsockname()[1])).close()
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def test_a_name_is_what_it_stands_for() -> None:
+    """`localhost` is the first thing that many write."""
+    sockets = asyncio.run(bound(["localhost"], 0))
+    assert {one.getsockname()[0] for one in sockets} <= {"127.0.0.1", "::1"}
+    assert sockets
+    for one in sockets:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.77", r"192\.0\.2\.77:1234: this machine does not have"), ("nowhere.invalid", "no such name is known")],
+)
+def test_what_cannot_be_had_says_why(host: str, reason: str) -> None:
+    """And nothing stays bound of the hosts before it."""
+    for _ in range(2):
+        with pytest.raises(CannotListen, match=reason) as caught:
+            asyncio.run(bound(["127.0.0.1", host], 1234))
+        assert (caught.value.code, caught.value.taken) == ("cannot-listen", False)
+
+
+def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> None:
+    """A port that another program has is told at once, and taken when it is free."""
+    caplog.set_level(logging.INFO)
+    holders, port = taken()
+    opened: list[socket.socket] = []
+
+    async def scenario() -> None:
+        async def open_() -> None:
+            opened.extend(await bound(["127.0.0.1"], port))
+
+        doors = Doors()
+        await doors.open("stt_port", open_)
+        await doors.open("stt_port", open_)
+        assert doors.closed["stt_port"].taken
+        watching = asyncio.create_task(doors.watch())
+        for holder in holders:
+            holder.close()
+        async with asyncio.timeout(60):
+            while doors.closed:
+                await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(scenario())
+    assert len(opened) == 1
+    opened[0].close()
+    refused, listening = [record.getMessage() for record in caplog.records]
+    assert refused.startswith(f"cannot listen at 127.0.0.1:{port}: address already in use; is another server running")
+    assert listening == "stt_port: listening now"
+
+
+CONFIG = """
+models: {directory: /nowhere}
+wyoming: {host: 127.0.0.1, port: %d, wake_port: null, stt_port: null, tts_port: null, handle_port: null}
+zeroconf: {enabled: false}
+http: {port: %d}
+"""
+
+
+def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() -> None:
+    """What it can serve it serves, the status says what it cannot, and it needs no restart."""
+    first, port = taken()
+    second, http_port = taken()
+    free, other_port = taken()
+    free[0].close()
+
+    async def scenario() -> None:
+        text = CONFIG % (port, http_port)
+        async with Daemon(parse(text.replace("wake_port: null", f"wake_port: {other_port}"))) as daemon:
+            assert daemon.ports == {"wake_port": other_port}
+            state = await daemon._status.described()
+            told = {one["what"]: one["text"] for one in state["attention"]}
+            assert f"cannot listen at 127.0.0.1:{port}" in told["port port"]
+            assert f"cannot listen at 127.0.0.1:{http_port}" in told["port http"]
+            for holder in (*first, *second):
+                holder.close()
+            async with asyncio.timeout(60):
+                while len(daemon.ports) < 3:
+                    await asyncio.sleep(0.05)
+            state = await client.status(f"tcp://127.0.0.1:{port}")
+            assert not [one for one in state["attention"] if one["what"].startswith("port ")]
+
+    asyncio.run(scenario())
+
+
+def test_a_second_daemon_says_so_and_ends() -> None:
+    """It would only wait for the ports of the first for ever."""
+    free, port = taken()
+    more, http_port = taken()
+    with closing(free[0]), closing(more[0]):
+        pass
+
+    async def scenario() -> None:
+        async with Daemon(parse(CONFIG % (port, http_port))) as first:
+            with pytest.raises(AlreadyRunning, match=f"runs already at tcp://127.0.0.1:{port}"):
+                async with Daemon(parse(CONFIG % (port, http_port))):
+                    raise AssertionError
+            assert first.ports == {"port": port, "http": http_port}
+
+    asyncio.run(scenario())

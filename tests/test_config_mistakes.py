@@ -1,0 +1,167 @@
+"""Mistakes that people make in the configuration: each is one line with file, line, key, and what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from satellite.configfile import parse
+from satellite.errors import ConfigError
+
+OLLAMA = "chat:\n  providers:\n    - type: ollama\n      model: m\n      url: "
+OPENAI = "chat:\n  providers:\n    - type: openai\n      model: m\n      url: "
+URL, GROQ = "c.yaml:5: chat.providers[0].url: ", "expected the base of the API, without /chat/completions: https://x/v1"
+KITCHEN = "rooms:\n  - {name: kitchen, uri: 'tcp://192.0.2.1:10700'}\n"
+
+MISTAKES = [
+    # Addresses.
+    (f"{OLLAMA}'http://127.0.0.1:port'", f"{URL}expected a number from 1 to 65535 behind the colon"),
+    (f"{OLLAMA}'http://127.0.0.1:'", f"{URL}expected a number from 1 to 65535 behind the colon"),
+    (f"{OLLAMA}'http://127.0.0.1:0'", f"{URL}expected a number from 1 to 65535"),
+    (f"{OLLAMA}'http://127.0.0.1:99999'", f"{URL}expected a number from 1 to 65535"),
+    (f"{OLLAMA}'http://[::1'", f"{URL}expected an address such as http://host:port, an IPv6 address in brackets"),
+    (f"{OLLAMA}'http://[1.2.3.4]:1'", f"{URL}expected an "),
+    (f"{OLLAMA}'http://[::g]:1'", f"{URL}expected an "),
+    (f"{OLLAMA}'http://'", f"{URL}expected an address such as http://host:port"),
+    (f"{OLLAMA}localhost:11434", f"{URL}expected an address"),
+    (f"{OLLAMA}127.0.0.1", f"{URL}expected an address such as http://host:port"),
+    (f"{OLLAMA}'http://gpu box:1'", f"{URL}expected an address such as http://host:port, without blanks"),
+    (f'{OLLAMA}"http://gpu\\n:1"', f"{URL}expected an address such as http://host:port, without blanks"),
+    (f"{OLLAMA}'http://-gpu:1'", f"{URL}expected the name of a machine"),
+    (f"{OLLAMA}'http://🎉.lan:1'", f"{URL}expected the name of a machine"),
+    (f"{OLLAMA}'http://192.168.1.300:1'", f"{URL}expected an IP address of four numbers"),
+    (f"{OLLAMA}'http://192.168.1:1'", f"{URL}expected an IP address of four numbers"),
+    (f"{OLLAMA}'ftp://gpu:1'", f"{URL}expected an address that begins with http:// or https://"),
+    (f"{OLLAMA}'http://gpu:1/?a=b'", f"{URL}expected an address without ? and #"),
+    (f"{OLLAMA}'http://gpu:11434/v1'", f"{URL}expected the server's own address, without /v1: http://gpu:11434"),
+    (f"{OLLAMA}'http://gpu:11434/api/chat'", f"{URL}expected the server's own address, without /api/chat: "),
+    (f"{OPENAI}'https://x/v1/chat/completions'", f"{URL}{GROQ}"),
+    (f"{OPENAI}'https://x/v1/models/'", f"{URL}expected the base of the API, without /models/: https://x/v1"),
+    (f"{OPENAI}'https://me:s3cret@x:port'", "found 'https://…@x:port'"),
+    ("home_assistant:\n  url: http://ha:8123/lovelace/0", "c.yaml:2: home_assistant.url: expected the server's own"),
+    ("home_assistant:\n  url: 'http://ha:8123:1'", "c.yaml:2: home_assistant.url: expected a number from 1 to 65535"),
+    ("stt:\n  uri: tcp://gpu", "c.yaml:2: stt.uri: expected a port behind the host, as in tcp://host:port"),
+    ("stt:\n  uri: [tcp://gpu:1, tcp://gpu:x]", "c.yaml:2: stt.uri[1]: expected a number from 1 to 65535"),
+    ("wake:\n  uri: http://gpu:1", "c.yaml:2: wake.uri: expected an address such as tcp://host:port"),
+    ("tts:\n  uri: tcp://gpu:1/x", "c.yaml:2: tts.uri: expected nothing but host and port"),
+    (
+        "rooms:\n  - name: a\n    uri: tcp://[::1:10700",
+        "c.yaml:3: rooms[0].uri: expected an address such as tcp://host:",
+    ),
+    # Where to listen, and what to announce.
+    ("wyoming:\n  host: 256.1.1.1", "c.yaml:2: wyoming.host: expected an IP address of four numbers"),
+    ("wyoming:\n  host: 'a b'", "c.yaml:2: wyoming.host: expected the name of a machine, or its IP address"),
+    ("wyoming:\n  host: []", "c.yaml:2: wyoming.host: "),
+    ("http:\n  host: tcp://here", "c.yaml:2: http.host: expected "),
+    ("zeroconf:\n  address: not an address", "c.yaml:2: zeroconf.address: expected an IP address such as 192.168.1.10"),
+    ("zeroconf:\n  address: 0.0.0.0", "c.yaml:2: zeroconf.address: expected the address of one machine"),
+    (f"zeroconf:\n  name: {'x' * 80}", "c.yaml:2: zeroconf.name: expected a name of at most 63 bytes, without dots"),
+    (f"zeroconf:\n  name: {'é' * 32}", "c.yaml:2: zeroconf.name: expected a name of at most 63 bytes"),
+    ("zeroconf:\n  name: my.house", "c.yaml:2: zeroconf.name: expected a name of at most 63 bytes, without dots"),
+    # Names.
+    (f"{KITCHEN}  - {{name: Kitchen, uri: 'tcp://192.0.2.2:10700'}}", "c.yaml:3: rooms[1].name: 'Kitchen' is another"),
+    (f"{KITCHEN}  - {{name: den, uri: 'tcp://192.0.2.1:10700/'}}", "c.yaml:3: rooms[1].uri: "),
+    (f"microphone: USB\nhost_room: {{name: KITCHEN}}\n{KITCHEN}", "rooms[0].name: 'kitchen' is another room's name"),
+    (
+        "chat:\n  providers:\n    - {type: local}\n    - {type: local, threads: 2}",
+        "c.yaml:4: chat.providers[1]: the same provider as chat.providers[0]",
+    ),
+    (f"{KITCHEN}    follow: never", "not YAML"),
+    ("rooms:\n  - name: a\n    nmae: b", "c.yaml:3: rooms[0].nmae: unknown key; did you mean 'name'?"),
+    (
+        "rooms:\n  - name: a\n    zz: b",
+        "expected one of area, follow_up, language, name, persona, uri, voice, wake_words",
+    ),
+    ("chat:\n  providers:\n    - type: ollama\n      numctx: 1", "chat.providers[0].numctx: unknown key; did you mean"),
+    ("microphone:\n  zz: b", "microphone.zz: unknown key; expected one of command, device, file, rate"),
+    (f"{KITCHEN}    wake_words: [hey]", "not YAML"),
+    (
+        "rooms:\n  - name: a\n    uri: tcp://192.0.2.1:1\n    wake_words: [okay_nabbu]",
+        "c.yaml:4: rooms[0].wake_words[0]: unknown wake word 'okay_nabbu'; did you mean 'okay_nabu'?",
+    ),
+    # Languages.
+    (
+        "stt:\n  model: base\n  language: klingon",
+        "c.yaml:3: stt.language: expected the code of a language that Whisper",
+    ),
+    ("stt:\n  model: base\n  language: no", "c.yaml:3: stt.language: "),
+    ("stt:\n  model: base\n  language: no", 'found False; quote what is to be text: "no"'),
+    ("stt:\n  model: 3", 'found 3; quote what is to be text: "3"'),
+    (
+        "rooms:\n  - name: a\n    uri: tcp://192.0.2.1:1\n    language: fr",
+        "c.yaml:4: rooms[0].language: model tiny.en does not know 'fr'",
+    ),
+    # Files.
+    ('home_assistant:\n  token_file: "a\\0b"', "c.yaml:2: home_assistant.token_file: expected text without a NUL"),
+    ('models:\n  directory: "/a\\0b"', "c.yaml:2: models.directory: expected text without a NUL character"),
+    (f"models:\n  directory: /{'x' * 300}", "c.yaml:2: models.directory: expected a path that is not as long as that"),
+    ("wake:\n  custom_directory: /dev/null", "c.yaml:2: wake.custom_directory: the folder cannot be read: Not a direc"),
+    (
+        "home_assistant:\n  url: https://ha:8123\n  trust: /nowhere/ca.pem",
+        "c.yaml:3: home_assistant.trust: the certificate in /nowhere/ca.pem cannot be used: ",
+    ),
+    # Numbers that would make it useless.
+    ("deadlines:\n  stt_seconds: 0", "c.yaml:2: deadlines.stt_seconds: "),
+    ("deadlines:\n  tts_seconds: .inf", "c.yaml:2: deadlines.tts_seconds: "),
+    ("deadlines:\n  chat_seconds: .nan", "c.yaml:2: deadlines.chat_seconds: "),
+    ("deadlines:\n  load_seconds: -5", "c.yaml:2: deadlines.load_seconds: "),
+    ("deadlines:\n  chat_first_token_seconds: 1.0e-9", "c.yaml:2: deadlines.chat_first_token_seconds: "),
+    ("wake:\n  threshold: 0", "c.yaml:2: wake.threshold: "),
+    ("vad:\n  threshold: 1", "c.yaml:2: vad.threshold: "),
+    ("endpoint:\n  max_command_seconds: 0.5", "c.yaml:2: endpoint.max_command_seconds: expected more than endpoint.si"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) -> None:
+    """Each with its place, and nothing secret in it."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, name="c.yaml")
+    assert message in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "value error" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("written", "language"),
+    [("en-US", "en"), ("en_GB", "en"), ("auto", None), ("nb", "no"), ('"no"', "no"), ("nn", "nn"), ("pt-BR", "pt")],
+)
+def test_a_language_is_what_whisper_calls_it(written: str, language: str | None) -> None:
+    """As people write it, with its country or in Home Assistant's code."""
+    config = parse(f"stt: {{model: base, language: {written}}}\nmicrophone: x\nhost_room: {{language: {written}}}")
+    assert config.stt.language == config.host_room.language == language
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wyoming: {host: localhost}",
+        "wyoming: {host: '[::]'}",
+        "wyoming: {host: [192.168.1.2, 'fd00::1', gpu.lan]}",
+        "http: {host: localhost}",
+        f"{OLLAMA}'https://me:pass@ollama.example/behind/proxy'",
+        f"{OLLAMA}'http://[fe80::1%25eth0]:11434'",
+        f"{OLLAMA}'http://gpu_box:11434/'",
+        f"{OLLAMA}'http://bücher.example:11434'",
+        f"{OPENAI}'https://api.groq.com/openai/v1/'",
+        "home_assistant: {url: 'http://homeassistant.local:8123/'}",
+        "home_assistant: {url: 'http://homeassistant.local:8123/api'}",
+        "stt: {uri: 'tcp://[::1]:10300'}",
+        "zeroconf: {name: 'Café (upstairs)', address: 'fd00::10'}",
+        "chat: {providers: [{type: ollama, model: m, url: 'http://a:1'}, {type: ollama, model: m, url: 'http://b:1'}]}",
+        f"{KITCHEN}  - {{name: kitchen 2, uri: 'tcp://192.0.2.1:10701'}}",
+        "wake: {custom_directory: /nowhere/yet}",
+    ],
+)
+def test_what_is_right_is_taken(text: str) -> None:
+    """However unusual."""
+    parse(text)
+
+
+def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
+    """One line names the folder's key; no word of its is called unknown."""
+    folder = tmp_path / "loop"
+    folder.symlink_to(folder)
+    with pytest.raises(ConfigError) as caught:
+        parse(f"wake:\n  custom_directory: {folder}\n  words: [my_word]", name="c.yaml")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("c.yaml:2: wake.custom_directory: the folder cannot be read: Too many levels")
