@@ -81,13 +81,9 @@ def _chat(chat: dict[str, Any]) -> Iterator[Metric]:
     shares = [({"provider": name}, keep["gpu_share"]) for name, keep in kept if keep["gpu_share"] is not None]
     yield _gauge("keepalive_gpu_share", "Part of the model that is on a GPU.", shares)
     asked = [
-        ({"provider": name, "kind": kind}, count)
-        for name, keep in kept
-        for kind, count in keep["cost"]["requests"].items()
+        ({"provider": name, "kind": kind}, count) for name, keep in kept for kind, count in keep["requests"].items()
     ]
     yield _counter("keepalive_requests", "Requests of the keep-alive timer.", asked)
-    cpu = [({"provider": name}, keep["cost"]["cpu_seconds"]) for name, keep in kept]
-    yield _counter("keepalive_cpu_seconds", "CPU time of the keep-alive timer here.", cpu)
 
 
 _Samples = list[tuple[dict[str, str], Any]]

@@ -41,6 +41,9 @@ _UNSURE = {
     "degraded",
 }
 
+_DISTURBED = ("foreign-keep-alive", "other-context", "runner-died", "unloaded")
+"""What other clients of Ollama, or its crashes, do to the model."""
+
 
 def show(state: dict[str, Any], console: Console | None = None) -> None:
     """Print what `Status.described` returned."""
@@ -161,12 +164,11 @@ def _providers(chat: dict[str, Any]) -> Table:
 
 
 def _keepalive(provider: str, keepalive: dict[str, Any]) -> str:
-    cost = keepalive["cost"]
-    requests = ", ".join(f"{count} {kind}s" for kind, count in cost["requests_per_hour"].items()) or "nothing"
-    return (
-        f"keep-alive of {provider}: {keepalive['when']}; an hour costs {cost['cpu_seconds_per_hour']:g} s of this "
-        f"machine's CPU and {cost['server_seconds_per_hour']:g} s of the server's time ({requests})"
-    )
+    told = [f"keep-alive of {provider}: {keepalive['when']}"]
+    if keepalive["load_seconds"] is not None:
+        told.append(f"the last load took {keepalive['load_seconds']:.1f} s")
+    seen = [f"{state} {count} times" for state, count in keepalive["seen"].items() if state in _DISTURBED]
+    return "; ".join(told + ([f"seen so far: {', '.join(seen)}"] if seen else []))
 
 
 def _gpu(gpu: dict[str, Any]) -> str:

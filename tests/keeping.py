@@ -77,8 +77,10 @@ def kind_of(exchange: Exchange) -> str:
     """Tell what a request was for."""
     if exchange.path == "/api/ps":
         return "look"
+    if exchange.path == "/api/show":
+        return "show"
     if not exchange.body["messages"]:
-        return "unload" if exchange.body["keep_alive"] == 0 else "ping"
+        return "unload" if exchange.body.get("keep_alive") == 0 else "ping"
     return "prime" if exchange.body["options"]["num_predict"] == 1 else "chat"
 
 

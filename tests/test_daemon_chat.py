@@ -175,7 +175,6 @@ def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: House) -> N
             assert told["first_token_ms"] > 0
             assert told["load_ms"] >= 0
             assert told["answer_tokens"] == 3
-            assert told["reused_tokens"] > 0
             assert "switch_reason" not in told
 
     run(scenario())
@@ -203,17 +202,16 @@ def test_a_conversation_is_continued_by_its_name(house: House) -> None:
 
 
 def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -> None:
-    """What Ollama still knew of the third question is all of the second, which its figures show."""
+    """What Ollama still knew of the third question is all of the second."""
 
     async def scenario() -> None:
         async with connect(house.daemon.port()) as client:
             for question in ("What is the capital of France?", "And how big is it?"):
                 await handled(client, question, {"conversation_id": "cache"})
             known = len(house.ollama.server.counts.generations)
-            answer = await handled(client, "Who lives there?", {"conversation_id": "cache"})
+            await handled(client, "Who lives there?", {"conversation_id": "cache"})
         (generation,) = house.ollama.server.counts.generations[known:]
         assert generation.cached_tokens > 2 * generation.evaluated_tokens
-        assert answer.data["context"]["reused_tokens"] > 0
 
     run(scenario())
 
@@ -329,8 +327,7 @@ def test_the_status_tells_it_all(house: House) -> None:
         assert (ollama["provider"], ollama["model"], ollama["up"]) == ("ollama", "smollm2", False)
         assert "cannot be reached; is it running?" in ollama["words"]
         assert (local["provider"], local["up"], local["leaves_house"]) == ("local", True, False)
-        assert ollama["keepalive"]["cost"]["requests_per_hour"]["look"] > 0
-        assert ollama["keepalive"]["cost"]["cpu_seconds_per_hour"] > 0
+        assert ollama["keepalive"]["requests"]["look"] > 0
         assert ollama["keepalive"]["seen"]["warm"] >= 1
         assert state["chat"]["answering"] == "local"
         switch = state["chat"]["last_switch"]

@@ -6,9 +6,9 @@ from satellite.engines.chat.pace import Pace, Retry
 from satellite.engines.chat.residency import Residency
 
 
-@pytest.mark.parametrize(("ping_seconds", "gap_seconds"), [(0.001, 0.1), (0.05, 5.0), (0.1, 10.0), (3.0, 10.0)])
+@pytest.mark.parametrize(("ping_seconds", "gap_seconds"), [(0.001, 5.0), (0.07, 7.0), (0.1, 10.0), (3.0, 10.0)])
 def test_pings_take_a_hundredth_of_the_servers_time(ping_seconds: float, gap_seconds: float) -> None:
-    """And there is one in ten seconds at least."""
+    """And there is one in ten seconds at least, and one in five at most: each is a line in Ollama's log."""
     pace = Pace()
     assert pace.gap_seconds == 0
     for _ in range(3):

@@ -305,3 +305,47 @@ def test_a_runner_that_dies_idle_goes_on_being_listed() -> None:
         assert server.counts.reloads == 1
 
     run(scenario)
+
+
+@pytest.mark.parametrize("wanted", [{"model": "b"}, {"options": {"num_ctx": 2048}}])
+def test_a_keep_alive_amid_an_answer_locks_everybody_out(wanted: dict[str, Any]) -> None:
+    """Who waits for room waits for ever, though the client hangs up and asks again, until the model is let go."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(server: OllamaServer, client: Client) -> None:
+        words.put_nowait("Paris")
+        async with client.streaming(keep_alive=-1) as lines:
+            await anext(lines)
+            other = asyncio.create_task(client.chat(**wanted))
+            await until(lambda: server.runner is not None and server.runner.keep_alive_seconds == 0)
+            await client.chat(keep_alive=-1)
+            words.put_nowait(None)
+            assert [line["done"] async for line in lines] == [True]
+        other.cancel()
+        again = asyncio.create_task(client.chat(**wanted))
+        for _ in range(3):  # while who has no wish of its own is served
+            assert (await client.chat())["done_reason"] == "load"
+        assert (again.done(), server.counts.loads) == (False, 1)
+        assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
+        assert (await again)["done_reason"] == "load"
+
+    run(scenario, dictated(words), max_loaded_models=1)
+
+
+@pytest.mark.parametrize("wanted", [{"model": "b"}, {"options": {"num_ctx": 2048}}])
+def test_without_a_keep_alive_amid_an_answer_the_other_gets_its_turn(wanted: dict[str, Any]) -> None:
+    """As soon as the model is idle it goes, whatever it had been told before."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(server: OllamaServer, client: Client) -> None:
+        words.put_nowait("Paris")
+        async with client.streaming(keep_alive=-1) as lines:
+            await anext(lines)
+            other = asyncio.create_task(client.chat(**wanted))
+            await until(lambda: server.runner is not None and server.runner.keep_alive_seconds == 0)
+            await client.chat()
+            words.put_nowait(None)
+            assert [line["done"] async for line in lines] == [True]
+        assert (await other)["done_reason"] == "load"
+
+    run(scenario, dictated(words), max_loaded_models=1)

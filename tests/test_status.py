@@ -38,16 +38,9 @@ STATE: dict[str, Any] = {
                     "when": "always",
                     "seen": {"warm": 2, "unreachable": 1},
                     "load_seconds": 1.5,
-                    "prefix_tokens": 20,
                     "gpu_share": None,
                     "context_tokens": None,
-                    "cost": {
-                        "requests": {"look": 10, "ping": 2},
-                        "cpu_seconds": 0.5,
-                        "requests_per_hour": {"look": 7200},
-                        "cpu_seconds_per_hour": 20.0,
-                        "server_seconds_per_hour": 30.0,
-                    },
+                    "requests": {"look": 10, "ping": 2},
                 },
             },
             {

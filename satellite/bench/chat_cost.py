@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from satellite.bench.server import Server
 from satellite.errors import SatelliteError
 
 _PROC = Path("/proc")
-_HOUR_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +24,11 @@ class KeepAliveCost:
     """CPU time of the daemon that keeps its model warm, percent of a core."""
 
     without_percent: float
-    told: dict[str, Any]
-    """What the daemon itself says that an hour costs: its `status`."""
 
     @property
     def percent(self) -> float:
         """The timer's own part of a core."""
         return self.with_percent - self.without_percent
-
-    @property
-    def requests_per_second(self) -> dict[str, float]:
-        """Requests to the server by kind."""
-        return {kind: number / _HOUR_SECONDS for kind, number in self.told["requests_per_hour"].items()}
 
     def described(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -48,8 +39,6 @@ class KeepAliveCost:
                 "without": round(self.without_percent, 2),
                 "difference": round(self.percent, 2),
             },
-            "requests_per_second": {kind: round(rate, 3) for kind, rate in self.requests_per_second.items()},
-            **self.told,
         }
 
 
@@ -68,12 +57,12 @@ class Rest:
         self.seconds += time.monotonic() - began
         self._used = tuple(map(_grown, self._used, before, self._read()))
 
-    def cost(self, told: Mapping[str, Any]) -> KeepAliveCost:
-        """Return what came of it; `told` is the daemon's own account."""
+    def cost(self) -> KeepAliveCost:
+        """Return what came of it."""
         if not self.seconds:
             raise SatelliteError("the daemons never rested", code="bench-chat")
         keeping, leaving = (100 * used / self.seconds for used in self._used)
-        return KeepAliveCost(self.seconds, keeping, leaving, dict(told))
+        return KeepAliveCost(self.seconds, keeping, leaving)
 
     def _read(self) -> tuple[float, ...]:
         return tuple(cpu_seconds(daemon) for daemon in self._daemons)

@@ -99,9 +99,6 @@ def _cost(cost: KeepAliveCost) -> Table:
         ("CPU of the daemon, keep-alive on", f"{cost.with_percent:.2f} % of a core"),
         ("CPU of the daemon, keep-alive off", f"{cost.without_percent:.2f} % of a core"),
         ("keep-alive", f"{cost.percent:.2f} % of a core"),
-        ("by the daemon's own account", f"{cost.told['cpu_seconds_per_hour']:.1f} CPU seconds an hour"),
-        ("the server's time, with looks, pings and primes", f"{cost.told['server_seconds_per_hour']:.1f} s an hour"),
-        *((f"requests: {kind}", f"{rate:.3f} a second") for kind, rate in cost.requests_per_second.items()),
     ]
     return Table(f"Cost of the keep-alive, over {cost.seconds:.0f} s at rest", ("what", "takes"), rows)
 

@@ -160,7 +160,7 @@ class ChatBench:
             if rest.seconds < self._plan.rest_seconds:
                 self._on_status("chat: CPU time at rest")
                 await rest(self._plan.rest_seconds - rest.seconds)
-            self._result.cost = rest.cost(await chat_servers.keep_alive_cost(daemon))
+            self._result.cost = rest.cost()
 
     async def _with_short_keep_alive(self) -> None:
         """Measure the first answer when a model that nobody keeps warm would have been unloaded meanwhile."""

@@ -113,10 +113,3 @@ async def status(port: int) -> dict[str, Any]:
         while (event := await receive(client)).type != _STATUS:
             pass
     return event.data
-
-
-async def keep_alive_cost(daemon: ChatDaemon) -> dict[str, Any]:
-    """Return the daemon's own account of what keeping its first provider warm costs in an hour."""
-    provider = (await status(daemon.port))["chat"]["providers"][0]
-    cost: dict[str, Any] = provider["keepalive"]["cost"]
-    return cost

@@ -28,7 +28,7 @@ _WATCHERS = 64
 _UNREAD = 256
 """Events that may wait for a watcher before it is dropped."""
 
-_ALWAYS_CHANGING = ("uptime_seconds", "since_seconds", "requests_per_hour", "cpu_seconds_per_hour")
+_ALWAYS_CHANGING = ("uptime_seconds", "since_seconds", "requests")
 
 
 def routes(context: Context) -> APIRouter:

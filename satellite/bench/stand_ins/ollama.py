@@ -20,7 +20,7 @@ from satellite.bench.stand_ins.runner import runner_options, tagged, timestamp
 
 __all__ = ["Fault", "OllamaServer"]
 
-_VERSION = "0.32.14"
+_VERSION = "0.32.15"
 _DETAILS = {
     "parent_model": "",
     "format": "gguf",

@@ -75,7 +75,6 @@ class Runner:
     expires_at_nanoseconds: int | None = None
     """None until the first request has ended."""
 
-    expires_when_idle: bool = False
     is_dead: bool = False
     cache: PrefixCache = field(default_factory=PrefixCache)
     lives: set[asyncio.Timeout] = field(default_factory=set)
@@ -141,7 +140,12 @@ class Wanted:
 
 
 class Residency:
-    """The loaded models; one at a time is loaded or waited for."""
+    """The loaded models; one at a time is loaded or waited for.
+
+    Room is made as Ollama 0.32.15 makes it: the runner that is to go gets a keep-alive of nought and is waited for, by
+    everybody who needs a load. A request that is served meanwhile by that runner and brings a keep-alive of its own
+    sets it back, and then it never goes, and nobody else is ever served.
+    """
 
     def __init__(self, terms: Terms, counts: Counts) -> None:
         self.loaded: dict[str, Runner] = {}
@@ -152,6 +156,10 @@ class Residency:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._loading: asyncio.Timeout | None = None
+        self._leaving: Runner | None = None
+        """Who is to make room."""
+
+        self._awaited: asyncio.Task[None] | None = None
 
     async def acquire(self, wanted: Wanted) -> Runner:
         """Return a runner, loaded if need be, that stays until it is released; raises `Refusal`."""
@@ -171,7 +179,7 @@ class Residency:
         runner.last_used = time.monotonic()
         if runner.users:
             return
-        if runner.expires_when_idle or runner.keep_alive_seconds <= 0:
+        if runner.keep_alive_seconds <= 0:
             self._unload(runner)
             return
         runner.expires_at_nanoseconds = expiry_nanoseconds(time.time_ns(), runner.keep_alive_seconds)
@@ -212,7 +220,15 @@ class Residency:
         try:
             return await self._provided(wanted)
         finally:
-            self._turn.release()
+            if self._leaving is None:
+                self._turn.release()
+            else:  # whoever waited has hung up, but room is made all the same, and nobody is served before
+                self._awaited = asyncio.create_task(self._pass_on_the_turn(self._leaving), name="make room")
+
+    async def _pass_on_the_turn(self, leaving: Runner) -> None:
+        await leaving.gone.wait()
+        self._leaving = None
+        self._turn.release()
 
     async def _provided(self, wanted: Wanted) -> Runner:
         replaces = False
@@ -225,9 +241,10 @@ class Residency:
             replaces = runner is not None
             leaving = runner or self._victim()
             leaving.keep_alive_seconds = 0
-            leaving.expires_when_idle = True
+            self._leaving = leaving
             self._unload_when_idle(leaving)
             await leaving.gone.wait()
+            self._leaving = None
 
     def _victim(self) -> Runner:
         """Return the runner that makes room: one that nobody uses, the one unused longest."""

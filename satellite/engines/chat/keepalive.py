@@ -1,8 +1,8 @@
 """Keeps one Ollama model loaded, on the GPU, and its prompt read: the timer.
 
 A look is a `GET /api/ps`, which costs Ollama next to nothing. A ping is an empty chat request: it loads what is not
-loaded and renews the keep-alive, but costs Ollama up to a tenth of a second, so that it is sent only when a look asks
-for it, and now and then, since Ollama goes on listing a runner that has died. A prime has the model read the unchanging
+loaded, and is sent only when a look asks for it, and now and then, since Ollama goes on listing a runner that has died.
+A prime has the model read the unchanging
 beginning of the prompt. None of them is sent while a question is being answered, nor right after.
 """
 
@@ -18,13 +18,11 @@ from typing import Any
 from satellite.config import KeepAlive
 from satellite.engines import Message
 from satellite.engines.chat.breaker import Breaker
-from satellite.engines.chat.cost import Cost
 from satellite.engines.chat.giveway import GiveWay, TurnBegan, begins
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.pace import Retry
-from satellite.engines.chat.residency import RESIDENT, Residency
+from satellite.engines.chat.residency import COLD, RESIDENT, Residency
 from satellite.engines.chat.resident import Resident
-from satellite.engines.chat.reuse import PrefixGauge
 from satellite.engines.chat.schedule import Schedule
 from satellite.engines.chat.sightings import Sightings
 from satellite.engines.health import Health
@@ -43,8 +41,6 @@ class Keeper:
     ) -> None:
         """Watch over the model of `api`; `prefix` is how every prompt begins."""
         self.breaker = Breaker()
-        self.gauge = PrefixGauge()
-        self.cost = Cost()
         self.schedule = Schedule(settings)
         self.sightings = Sightings(api)
         self._api = api
@@ -52,14 +48,14 @@ class Keeper:
         self._prefix = list(prefix)
         self._patience_seconds = patience_seconds
         self._way = GiveWay()
-        self._model = Resident(api, self.cost, self._way, self.sightings, interval_seconds=settings.interval_seconds)
+        self._model = Resident(api, self._way, self.sightings, interval_seconds=settings.interval_seconds)
         self._was_away = False
         self._retry = Retry()
         self._primed_load = -1
         """After which load the prompt's beginning was read."""
 
-        self._used_load = 0
-        """After which load something was read."""
+        self._was_resident = False
+        """Whether the model was there when the last question came."""
 
         self._expected: list[Message] | None = None
         self._urgent = True
@@ -74,11 +70,12 @@ class Keeper:
         if not self.breaker.up:
             return Health(self.breaker.state, False, self.breaker.reason, since=self.breaker.since)
         state = self.sightings.state
-        if state in (Residency.LOADING, Residency.RELEASED):
+        if state in COLD:
             up = self._seconds_to_warm() <= self._patience_seconds
         else:
             up = state in RESIDENT or state is Residency.UNKNOWN
-        return Health(state, up, self.sightings.words, since=self.sightings.since)
+        is_late = state in COLD and not up
+        return Health(state, up, self.sightings.words, is_late=is_late, since=self.sightings.since)
 
     @property
     def loading(self) -> bool:
@@ -86,23 +83,22 @@ class Keeper:
         return self._model.loading
 
     def described(self) -> dict[str, Any]:
-        """Return the state of the model, how often it came into which, and what keeping it warm costs."""
+        """Return the state of the model, how often it came into which, and what was sent to look after it."""
         entry, load_seconds = self._model.entry, self._model.load_seconds
         return {
             "state": self.sightings.state,
             "when": self.schedule.described(),
             "seen": {state.value: count for state, count in sorted(self.sightings.seen.items())},
             "load_seconds": None if load_seconds is None else round(load_seconds, 2),
-            "prefix_tokens": self.gauge.prefix_tokens,
             "gpu_share": None if entry is None else round(entry.gpu_share, 2),
             "context_tokens": None if entry is None else entry.context_tokens,
-            "cost": self.cost.described(),
+            "requests": dict(sorted(self._model.requests.items())),
         }
 
     @contextmanager
     def turn(self, messages: Sequence[Message]) -> Iterator[None]:
         """Stay out of the way while a question is being answered."""
-        self._used_load = self._model.loads + self._model.loading
+        self._was_resident = self.sightings.state in RESIDENT and not self._model.loading
         if self._expected and begins(messages, _before_the_question(self._expected)):
             self._expected = None
         with self._way.turn(messages):
@@ -119,11 +115,10 @@ class Keeper:
         """Note an answer, and how long it says that the model took to load."""
         self.breaker.succeeded()
         self._retry.at_once()
-        if load_seconds is not None and load_seconds > self._model.pace.slow_seconds:
-            if self.sightings.state in RESIDENT:
-                state = Residency.RUNNER_DIED if self._settings.enabled else Residency.NOT_LOADED
-                self.sightings.passed(state, f"{load_seconds:.1f} s to load it again, in an answer")
-            self._model.load_seconds = load_seconds
+        if load_seconds is not None and load_seconds > self._model.pace.slow_seconds and not self._model.loading:
+            died = self._was_resident and self._settings.enabled
+            self._model.answered_slowly(load_seconds, Residency.RUNNER_DIED if died else Residency.NOT_LOADED)
+            self._poke()
 
     def suspect(self, error: ChatError) -> None:
         """Note that a question failed: until a look, a ping and a prime succeed, none shall wait for this model."""
@@ -156,8 +151,9 @@ class Keeper:
         self._poked.set()
 
     def _is_wanted(self) -> bool:
-        """Switched off, the timer only begins, and brings back a model that does not answer."""
-        return self._settings.enabled or not self._settled.is_set() or not self.health.up
+        """Switched off, the timer only begins, tells the model to stay, and brings back one that does not answer."""
+        begins = not self._settled.is_set() or self._model.is_to_stay
+        return self._settings.enabled or begins or not self.health.up
 
     async def _tick(self) -> None:
         try:
@@ -184,8 +180,11 @@ class Keeper:
             return
         if self._retry.is_waiting:
             return
-        is_doubtful = self._was_away or self.breaker.due
-        await self._model.keep(loaded, is_doubtful=is_doubtful, is_used_next=self._expected is not None)
+        is_needed = self.breaker.due or self._expected is not None
+        if not await self._model.keep(loaded, is_doubtful=self._was_away or self.breaker.due, is_needed=is_needed):
+            self._primed_load = -1
+            self._model.show()
+            return
         if not self._retry.seconds:  # else it has to prove itself first
             self._model.show()
         if self._was_away:
@@ -203,17 +202,15 @@ class Keeper:
         """Have the prompt's beginning read: with the room's history if a question is expected."""
         messages, self._expected = self._expected or self._prefix, None
         load = self._model.loads
-        prime = partial(self.cost.count, "prime", partial(self._api.prime, messages, _PRIME_SECONDS))
+        self._model.requests["prime"] += 1
+        prime = partial(self._api.prime, messages, _PRIME_SECONDS)
         try:
-            part = await self._way.unless_asked(partial(self._model.attended, prime), reading=messages)
+            await self._way.unless_asked(partial(self._model.attended, prime), reading=messages)
         except ChatRejected as error:  # the model is there, and reads the first question whole
             _LOGGER.debug("%s does not read the beginning of a prompt: %s", self._api.server, error)
         else:
             self._model.contact_at = time.monotonic()
-            was_cold = load > self._used_load and self.sightings.state is not Residency.OTHER_NAME
-            if was_cold and messages == self._prefix:
-                self.gauge.learn(messages, part)
-        self._primed_load = self._used_load = load
+        self._primed_load = load
 
     async def _release(self) -> None:
         """Let the model go: it is not wanted warm now."""

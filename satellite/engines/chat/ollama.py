@@ -66,7 +66,7 @@ class OllamaChat:
 
     @property
     def details(self) -> dict[str, Any]:
-        """Return what the keep-alive timer has seen, and what it costs."""
+        """Return what the keep-alive timer has seen, and sent."""
         return {"keepalive": self.keeper.described()}
 
     def stream(
@@ -144,7 +144,7 @@ class OllamaChat:
             raise
         except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
             raise self._api.translated(foreign, seconds) from foreign
-        yield answer.end(self._stats(messages, part))
+        yield answer.end(self._stats(part))
 
     async def _first(self, parts: AsyncGenerator[Any, None], began: float) -> Any:
         """Return the first line of a request that `began` then, None when there is none."""
@@ -168,12 +168,11 @@ class OllamaChat:
     def _late(self, waited: float) -> ChatUnavailable:
         return ChatUnavailable(f"{self._api.server} had no word within {waited:.1f} s", kind="timeout")
 
-    def _stats(self, messages: Sequence[Message], part: Any) -> ChatStats:
+    def _stats(self, part: Any) -> ChatStats:
         """Return the figures of an answer's last line; Ollama counts in nanoseconds."""
         return ChatStats(
             truncated=part.done_reason == "length",
             prompt_tokens=part.prompt_eval_count,
-            cached_tokens=self.keeper.gauge.reused(messages, part),
             answer_tokens=part.eval_count,
             load_seconds=_seconds(part.load_duration),
             prompt_seconds=_seconds(part.prompt_eval_duration),

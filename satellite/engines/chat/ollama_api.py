@@ -1,7 +1,9 @@
 """Ollama's native API as we use it: `/v1` can set neither context length nor keep-alive.
 
-Every request is made by one function. Ollama reloads the model when the context length differs from the last
-request's, and a reload without a keep-alive falls back to five minutes, so that both go into every one.
+Every request is made by one function. The context length goes into each: Ollama reloads the model when it differs from
+the last request's. A keep-alive goes only into the request that loads and the one that sets another client's right: to
+make room for another model Ollama sets a model's keep-alive to nought and waits for it to fall idle, and a request that
+comes meanwhile with a keep-alive of its own sets it back, so that nobody else is ever served.
 """
 
 import asyncio
@@ -32,6 +34,8 @@ class OllamaApi:
     def __init__(self, settings: Ollama, chat: Chat) -> None:
         self.model = settings.model
         self.context_tokens = settings.num_ctx
+        """What every request names; whoever looks after the model takes a longer one if that is what is loaded."""
+
         self.server = f"Ollama at {shown(settings.url)}"
         self._settings = settings
         self._closed = False
@@ -43,8 +47,9 @@ class OllamaApi:
         if self._closed:
             raise RuntimeError("closed")
         import httpx
+        import ollama
 
-        return _client_type()(
+        return ollama.AsyncClient(
             host=self._settings.url,
             # Reading is limited by whoever waits: a load takes minutes where a list takes a moment.
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
@@ -64,7 +69,6 @@ class OllamaApi:
             "model": self.model,
             "messages": [{"role": message.role, "content": message.whole} for message in messages],
             "think": False,
-            "keep_alive": _FOR_EVER,
             "options": {"num_ctx": self.context_tokens, "num_predict": options.pop("max_tokens"), **options},
         }
 
@@ -82,13 +86,23 @@ class OllamaApi:
             for entry in response.models
         ]
 
+    async def trained_tokens(self, seconds: float) -> int | None:
+        """Return the longest context that the model allows; None where that is not told."""
+        told = await self._within(self._client.show(self.model), seconds)
+        lengths = [value for name, value in (told.modelinfo or {}).items() if name.endswith(".context_length")]
+        return next((length for length in lengths if isinstance(length, int) and length > 0), None)
+
     async def load(self, seconds: float) -> None:
-        """Load the model if it is not, and tell it to stay; reads no prompt."""
+        """Load the model, and tell it to stay; reads no prompt. For one that nobody else is using."""
+        await self._within(self._client.chat(**self.request([]), keep_alive=_FOR_EVER), seconds)
+
+    async def ping(self, seconds: float) -> None:
+        """Have the model loaded if it is not, and start the time that it stays anew; reads no prompt."""
         await self._within(self._client.chat(**self.request([])), seconds)
 
     async def unload(self) -> None:
         """Let the model go, once whatever it is answering is complete."""
-        await self._within(self._client.chat(**{**self.request([]), "keep_alive": 0}), _UNLOAD_SECONDS)
+        await self._within(self._client.chat(**self.request([]), keep_alive=0), _UNLOAD_SECONDS)
 
     async def prime(self, messages: Sequence[Message], seconds: float) -> Any:
         """Let the model read `messages`, so that it need not when a question follows; return the answer's figures.
@@ -134,7 +148,7 @@ class OllamaApi:
             return ChatUnavailable(f"{self.server} was silent for {seconds:g} s", kind="timeout")
         if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
             return ChatUnavailable(f"{self.server} cannot be reached; is it running?", kind="unreachable")
-        return ChatUnavailable(f"{self.server} broke off: {foreign or type(foreign).__name__}")
+        return ChatUnavailable(f"{self.server} broke off: {str(foreign) or type(foreign).__name__}")
 
     def _refusal(self, status: int, reason: str) -> ChatError:
         if status == -1:  # an error among the lines of an answer that had begun with 200
@@ -146,17 +160,3 @@ class OllamaApi:
         if status == 404:
             return ChatUnavailable(f"{self.server} answered 404: that is no Ollama", kind="unreachable")
         return failure(self.server, status, reason)
-
-
-def _client_type() -> Any:
-    """Return the official client, made to keep a figure of the newest servers that it drops as of 0.6.3."""
-    import ollama
-
-    class Figures(ollama.ChatResponse):
-        prompt_eval_cached_count: int | None = None
-
-    class Client(ollama.AsyncClient):
-        async def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return await super()._request(Figures if cls is ollama.ChatResponse else cls, *args, **kwargs)
-
-    return Client

@@ -7,6 +7,9 @@ from satellite.engines.chat.residency import Residency
 _PING_SHARE = 0.01
 """Part of Ollama's time that pings may take."""
 
+_SHORTEST_GAP_SECONDS = 5.0
+"""A ping costs milliseconds, but a line in Ollama's log."""
+
 _LONGEST_GAP_SECONDS = 10.0
 _SLOW_SECONDS = 0.3
 _SLOW_FACTOR = 5
@@ -29,8 +32,11 @@ class Pace:
 
     @property
     def gap_seconds(self) -> float:
-        """How long to leave between two pings."""
-        return min(max(self._usual_seconds or 0.0, self._last_seconds) / _PING_SHARE, _LONGEST_GAP_SECONDS)
+        """How long to leave between two pings; nothing as long as it is not known what one takes."""
+        if self._usual_seconds is None:
+            return 0.0
+        gap = max(self._usual_seconds, self._last_seconds) / _PING_SHARE
+        return min(max(gap, _SHORTEST_GAP_SECONDS), _LONGEST_GAP_SECONDS)
 
     @property
     def slow_seconds(self) -> float:

@@ -21,6 +21,7 @@ class Residency(StrEnum):
     WARM = "warm"
     RELEASED = "released"
     NOT_LOADED = "not-loaded"
+    UNLOADED = "unloaded"
     LOADING = "loading"
     OTHER_NAME = "other-name"
     FOREIGN_KEEP_ALIVE = "foreign-keep-alive"
@@ -57,6 +58,9 @@ RESIDENT = frozenset(
     }
 )
 """The states in which a question is answered without loading anything."""
+
+COLD = frozenset({Residency.LOADING, Residency.RELEASED, Residency.UNLOADED, Residency.OTHER_CONTEXT})
+"""The states in which it is answered once the model has been loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,10 @@ def likely_alias(loaded: Sequence[Loaded], context_tokens: int) -> str | None:
     return None
 
 
-def findings(entry: Loaded, model: str, context_tokens: int | None) -> list[Residency]:
-    """Return what is not as it should be with a loaded model, the worst first; `context_tokens` is what it had."""
+def findings(entry: Loaded, model: str, least_tokens: int) -> list[Residency]:
+    """Return what is not as it should be with a loaded model, the worst first; `least_tokens` of context are enough."""
     found = []
-    if context_tokens is not None and entry.context_tokens not in (None, context_tokens):
+    if entry.context_tokens is not None and entry.context_tokens < least_tokens:
         found.append(Residency.OTHER_CONTEXT)
     if not entry.stays(datetime.now(UTC)):
         found.append(Residency.FOREIGN_KEEP_ALIVE)

@@ -18,12 +18,14 @@ _WORDS = {
     Residency.WARM: "{model} is loaded and ready ({detail})",
     Residency.RELEASED: "{model} is unloaded until it is needed, as keepalive.when says",
     Residency.NOT_LOADED: "{model} was not loaded; it took {detail}",
+    Residency.UNLOADED: "{model} was unloaded by another client, or is being loaded by it; it is loaded again "
+    "in a moment",
     Residency.LOADING: "{model} is being loaded",
     Residency.OTHER_NAME: "{model} answers, but Ollama lists it under another name, that of a model which shares its "
     "file, or not at all; nothing is wrong",
     Residency.FOREIGN_KEEP_ALIVE: "another client had set {model} to be unloaded; it is set to stay again",
-    Residency.OTHER_CONTEXT: "another client had loaded {model} with another context length; it is loaded again with "
-    "{context}. To end this, give both the same: num_ctx here, the context window there",
+    Residency.OTHER_CONTEXT: "another client has loaded {model} with a shorter context; it is loaded again, with "
+    "{context}, when somebody is about to ask. To end this, give both the same: num_ctx here, the context window there",
     Residency.PARTLY_ON_CPU: "{model} does not fit on the GPU and is slow ({detail}); free GPU memory, or choose a "
     "smaller model or num_ctx",
     Residency.ON_CPU: "{model} runs on the CPU; if there is a GPU, Ollama has lost it: restart Ollama",
@@ -37,6 +39,7 @@ _WORDS = {
 _LEVELS = {
     Residency.UNKNOWN: logging.DEBUG,
     Residency.LOADING: logging.DEBUG,
+    Residency.UNLOADED: logging.DEBUG,
     Residency.WARM: logging.INFO,
     Residency.RELEASED: logging.INFO,
     Residency.NOT_LOADED: logging.INFO,

@@ -153,8 +153,6 @@ function keepaliveWords(keepalive) {
   if (keepalive.gpu_share !== null) told.push(`${Math.round(keepalive.gpu_share * 100)} % on the GPU`);
   if (keepalive.context_tokens) told.push(`context ${keepalive.context_tokens}`);
   if (keepalive.load_seconds !== null) told.push(`loaded in ${span(keepalive.load_seconds * 1000)}`);
-  const cost = keepalive.cost;
-  told.push(`an hour costs ${cost.cpu_seconds_per_hour} s of CPU here and ${cost.server_seconds_per_hour} s of the server`);
   return `${told.join(" · ")}.`;
 }
 

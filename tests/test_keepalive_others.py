@@ -1,0 +1,177 @@
+"""Other clients of the same Ollama: they are served, and what they have loaded is used where it is good enough."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from satellite.bench.stand_ins.http import dictated
+from satellite.config import KeepAlive
+from satellite.engines import Message
+from satellite.engines.chat.residency import Residency
+from tests.keeping import SYSTEM, House, keep
+from tests.stand_in_client import until
+
+pytestmark = pytest.mark.slow
+
+MODEL = {"model": "smollm2"}
+SHORTER, LONGER = {"options": {"num_ctx": 2048}}, {"options": {"num_ctx": 8192}}
+QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
+
+
+@pytest.mark.parametrize("wanted", [{"model": "other"}, {**MODEL, "options": {"num_ctx": 16384}}])
+def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, Any]) -> None:
+    """Whoever waits for room while we answer gets it when we are done, however many questions came meanwhile."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(house: House) -> None:
+        words.put_nowait(None)  # of the prime
+        await house.chat.warm_up()
+        async with aclosing(house.chat.stream(QUESTION)) as first:
+            words.put_nowait("Paris")
+            await anext(first)
+            other = asyncio.create_task(house.other.chat(keep_alive=60, **wanted))
+            await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds == 0)
+            second = asyncio.create_task(house.asked("And of Spain?"))
+            await until(lambda: len(house.sent("chat")) == 2)
+            for word in (None, "Madrid", None):
+                words.put_nowait(word)
+            assert [delta.text async for delta in first] == [""]
+            assert await second == "Madrid"
+        assert (await other)["done_reason"] == "load"
+        words.put_nowait(None)
+        await house.becomes(Residency.WARM)  # and ours comes back
+
+    keep(
+        scenario,
+        words=dictated(words),
+        models={"smollm2": "x", "other": "y"},
+        max_loaded_models=1,
+        trained_context=16384,
+    )
+
+
+def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -> None:
+    """To set it right then may lock out whoever waits for room; once the answer is over it is done."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(house: House) -> None:
+        kept = {**MODEL, "keep_alive": "10m", "options": {"num_ctx": 4096}}
+        await house.other.chat(**kept)
+        words.put_nowait("Paris")
+        async with house.other.streaming(**kept) as lines:
+            await anext(lines)
+            third = asyncio.create_task(house.other.chat(model="other"))
+            await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds == 0)
+            watch = asyncio.create_task(house.chat.watch())
+            await until(lambda: Residency.FOREIGN_KEEP_ALIVE in house.seen)
+            await house.ticks(8)
+            assert [exchange.body.get("keep_alive") for exchange in house.sent("ping")] == [None]
+            for word in (None, None):  # of the answer, and of the prime behind it
+                words.put_nowait(word)
+            assert [line["done"] async for line in lines] == [True]
+        assert (await third)["done_reason"] == "load"
+        words.put_nowait(None)
+        await house.becomes(Residency.WARM)
+        assert await house.other.names() == ["smollm2:latest"]
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+    keep(
+        scenario,
+        watched=False,
+        words=dictated(words),
+        models={"smollm2": "x", "other": "y"},
+        max_loaded_models=1,
+    )
+
+
+def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """Home Assistant asks for more than we do: neither has the model loaded again for the other, and it is told."""
+    caplog.set_level(logging.INFO, "satellite")
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        for _ in range(3):
+            await house.other.ask(**MODEL, **LONGER, keep_alive=-1)
+            await until(lambda: house.chat.details["keepalive"]["context_tokens"] == 8192)
+            assert await house.asked() == "Paris it is."
+        assert house.server.counts.loads == 2
+        assert house.sent("chat")[-1].body["options"]["num_ctx"] == 8192
+        await house.becomes(Residency.WARM)
+        assert await house.is_primed()
+        assert "context 8192, which another client wanted: num_ctx is 4096 here" in house.chat.health.words
+        assert Residency.OTHER_CONTEXT not in house.seen
+        await house.other.chat(**MODEL, keep_alive=0)
+        await until(lambda: house.server.counts.loads == 3)
+        await house.becomes(Residency.WARM)
+        assert house.server.runner is not None
+        assert house.server.runner.options["num_ctx"] == 8192  # or it would be loaded again for the other
+        assert [r.levelname for r in caplog.records if "left as it is" in r.getMessage()] == ["INFO"]
+
+    keep(scenario)
+
+
+def test_a_model_that_another_client_is_loading_differently_is_not_loaded_behind_it() -> None:
+    """It is gone meanwhile, and comes back with a context that is enough."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        other = asyncio.create_task(house.other.ask(**MODEL, **LONGER, keep_alive=-1))
+        await house.becomes(Residency.UNLOADED)
+        assert house.chat.health.up or house.chat.health.is_late
+        await other
+        await house.becomes(Residency.WARM)
+        assert house.server.counts.loads == 2
+        assert await house.is_primed()
+
+    keep(scenario, load_seconds=1.0)
+
+
+@pytest.mark.parametrize("about_to", ["speak", "ask"])
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
+    when: str, about_to: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The timer does not fight over it; a wake word or a question has it loaded as it should be, and it is primed."""
+    caplog.set_level(logging.INFO, "satellite")
+
+    async def loaded_by_others(house: House) -> None:
+        await house.other.ask(**MODEL, **SHORTER, keep_alive=-1)
+
+    async def scenario(house: House) -> None:
+        if when == "later":
+            await house.warm()
+            await loaded_by_others(house)
+        await house.becomes(Residency.OTHER_CONTEXT)
+        loads = house.server.counts.loads
+        await house.ticks(12)
+        assert house.server.counts.loads == loads
+        assert [model["context_length"] for model in await house.other.ps()] == [2048]
+        if about_to == "speak":
+            house.chat.prepare([SYSTEM])
+            await house.becomes(Residency.WARM)
+        assert await house.asked() == "Paris it is."
+        await house.becomes(Residency.WARM)
+        assert [model["context_length"] for model in await house.other.ps()] == [4096]
+        assert await house.is_primed()
+        assert house.server.counts.loads == loads + 1
+        assert house.seen[Residency.OTHER_CONTEXT] == 1
+        told = [r.levelname for r in caplog.records if "num_ctx here, the context window there" in r.getMessage()]
+        assert told == ["WARNING"]
+
+    keep(scenario, before=loaded_by_others if when == "before" else None)
+
+
+def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay() -> None:
+    """A question says nothing of how long the model is to stay, and Ollama's default is five minutes."""
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        await house.other.chat(**MODEL, keep_alive=0)
+        assert await house.asked() == "Paris it is."
+        await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds > 1e9)
+
+    keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05), load_seconds=0.5)
