@@ -16,8 +16,9 @@ from tests.stand_in_client import until
 
 pytestmark = pytest.mark.slow
 
-MODEL = {"model": "smollm2"}
-SHORTER, LONGER = {"options": {"num_ctx": 2048}}, {"options": {"num_ctx": 8192}}
+MODEL: dict[str, Any] = {"model": "smollm2"}
+SHORTER: dict[str, Any] = {"options": {"num_ctx": 2048}}
+LONGER: dict[str, Any] = {"options": {"num_ctx": 8192}}
 QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 
 

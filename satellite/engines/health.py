@@ -20,8 +20,8 @@ class Health:
     forbidden: bool = False
     """True when it must not be asked even if nobody else is left: its rate limit, or no key."""
 
-    is_late: bool = False
-    """True when it is not up, but alive: it would answer, though not soon."""
-
     since: float = field(default_factory=time.monotonic)
     """When it came into this state, `time.monotonic()`."""
+
+    is_late: bool = False
+    """True when it is not up, but alive: it would answer, though not soon."""
