@@ -178,6 +178,7 @@ class Daemon:
         self._stages.configure(self.config)
         tell_of_rooms(self._stages.responders, self.config)
         await self.hub.apply(self.config.rooms, self.config.hub)
+        self.background.run("keep phrases", partial(keep_phrases, self._stages))
         return left
 
     def _begin(self) -> None:

@@ -112,6 +112,24 @@ def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
     assert len(pcm) / 2 / 22050 > 25
 
 
+def test_each_speaker_of_a_voice_has_a_gain_of_its_own(models_directory: Path, tmp_path: Path) -> None:
+    """One may be louder than the other; who has spoken before need not be loaded."""
+    voices: dict[str, dict[str, object]] = {"en_US-two-medium": {"speaker_id_map": {"ann": 0, "bob": 1}}}
+    mouth = Mouth(copies(models_directory, tmp_path, voices), Tts(threads=2), models_directory / ".parts")
+    mouth.piper.load()
+
+    async def scenario() -> None:
+        for name in ("ann", "bob", "ann"):
+            await mouth.piper.speaker(VoiceChoice(speaker=name))
+        speakers = [await mouth.piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob")]
+        assert len({speaker.identity for speaker in speakers}) == 2
+        assert set(mouth.piper._gains) >= {speaker.identity for speaker in speakers}
+        assert [mouth.piper._gains[speaker.identity] for speaker in speakers] == [one.gain for one in speakers]
+
+    asyncio.run(scenario())
+    mouth.worker.close()
+
+
 def test_the_gain_of_a_voice_is_constant(mouth: Mouth) -> None:
     """Short and long texts are scaled alike: no piece is blown up to full loudness on its own."""
 

@@ -79,6 +79,30 @@ def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
     run(daemon, scenario)
 
 
+@pytest.mark.models
+def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> None:
+    """A reload forgets none of it, and makes what is to be said from now on."""
+    running, stages = daemon.daemon.config, daemon.daemon._stages
+    wanted = running.model_copy(update={"phrases": parse("phrases: {unavailable: Nothing works today.}").phrases})
+
+    def kept() -> set[str]:
+        return {text for _, text in stages._phrases}
+
+    async def scenario() -> None:
+        before = kept()
+        assert len(before) == 2
+        try:
+            await daemon.daemon.apply(wanted)
+            assert kept() >= before
+            await until(lambda: "Nothing works today." in kept())
+        finally:
+            await daemon.daemon.apply(running)
+        assert kept() > before
+
+    daemon.call(scenario())
+    daemon.settle()
+
+
 @pytest.mark.usefixtures("_level")
 def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The reason is in the log and in the status until a better file comes."""

@@ -9,7 +9,7 @@ import pytest
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Config
-from satellite.engines import ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
+from satellite.engines import ChatDelta, Detection, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ProtocolError, SpeechToTextError, Stage
@@ -90,13 +90,32 @@ class Engine:
         """Nothing to do."""
 
 
+class Deaf:
+    """Listens for wake words, and hears none."""
+
+    program = "deaf"
+
+    async def stream(self, names: Sequence[str] | None) -> "Deaf":
+        """Listen."""
+        return self
+
+    async def feed(self, pcm: bytes) -> list[Detection]:
+        """Hear nothing."""
+        return []
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
 async def stages(engine: Engine, **deadlines: float) -> Stages:
     """Return stages that have nothing but `engine`."""
     slot: Slot[Any] = Slot(Stage.CHAT, engine)
     await slot.load(lambda: asyncio.sleep(0))
     vad: Slot[Any] = Slot(Stage.STT, LoudnessVad())
     await vad.load(lambda: asyncio.sleep(0))
-    engines = Engines(chat=slot, wake=(), vad=vad, transcriber=slot, synthesizer=slot)
+    wake: Slot[Any] = Slot(Stage.WAKE, Deaf())
+    await wake.load(lambda: asyncio.sleep(0))
+    engines = Engines(chat=slot, wake=(wake,), vad=vad, transcriber=slot, synthesizer=slot)
     return Stages(engines, Config.model_validate({"deadlines": deadlines}))
 
 

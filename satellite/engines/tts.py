@@ -5,6 +5,7 @@ pieces of one answer jump in level. Here a voice's gain is measured once, when i
 """
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -105,8 +106,11 @@ class PiperSynthesizer:
         self._files = files
         self._parts = parts
         self._worker = worker
-        self._loaded: OrderedDict[str, tuple[Voice, PiperVoice]] = OrderedDict()
+        self._loaded: OrderedDict[str, PiperVoice] = OrderedDict()
+        self._lock = threading.Lock()  # of the voices in memory
         self._gains: dict[str, float] = {}
+        """By `Speaker.identity`: those of one voice are not equally loud."""
+
         self._providers: list[Any] = []
 
     def load(self) -> None:
@@ -125,20 +129,33 @@ class PiperSynthesizer:
         Raises `TextToSpeechError` of the kind `unknown-voice`, `unknown-speaker` or `unsupported-language`.
         """
         voice, _ = self._choose(choice)
-        if voice.name in self._loaded and voice.name in self._gains:
-            return self._speaker(choice)  # nothing to load: no need to queue behind somebody's sentence
+        if (piper := self._resident(voice)) is not None:
+            speaker = self._made(voice, piper, choice)
+            if speaker.identity in self._gains:
+                speaker.gain = self._gains[speaker.identity]
+                return speaker  # nothing to load: no need to queue behind somebody's sentence
         return await self._worker.run(self._speaker, choice)
 
     def _speaker(self, choice: VoiceChoice) -> PiperSpeaker:
         voice, file = self._choose(choice)
-        piper = self._load(voice, file)
+        speaker = self._made(voice, self._resident(voice) or self._load(voice, file), choice)
+        if speaker.identity not in self._gains:
+            self._gains[speaker.identity] = speaker.measured_gain()
+        speaker.gain = self._gains[speaker.identity]
+        return speaker
+
+    def _made(self, voice: Voice, piper: "PiperVoice", choice: VoiceChoice) -> PiperSpeaker:
         is_configured = voice.name == self._settings.voice and piper.config.speaker_id_map
         wanted = choice.speaker or (self._settings.speaker if is_configured else None)
-        speaker = PiperSpeaker(voice, piper, self._settings, _speaker_id(voice, piper, wanted), self._worker)
-        if voice.name not in self._gains:
-            self._gains[voice.name] = speaker.measured_gain()
-        speaker.gain = self._gains[voice.name]
-        return speaker
+        return PiperSpeaker(voice, piper, self._settings, _speaker_id(voice, piper, wanted), self._worker)
+
+    def _resident(self, voice: Voice) -> "PiperVoice | None":
+        """Return a voice that is in memory, and count it as used; from any thread."""
+        with self._lock:
+            if voice.name not in self._loaded:
+                return None
+            self._loaded.move_to_end(voice.name)
+            return self._loaded[voice.name]
 
     def _choose(self, choice: VoiceChoice) -> tuple[Voice, Path]:
         files = self._files()
@@ -157,9 +174,6 @@ class PiperSynthesizer:
         return files[0]
 
     def _load(self, voice: Voice, file: Path) -> "PiperVoice":
-        if voice.name in self._loaded:
-            self._loaded.move_to_end(voice.name)
-            return self._loaded[voice.name][1]
         from satellite.engines.piper import PiperVoice
 
         piper = PiperVoice(file, self._parts, self._providers, cpu_threads(self._settings.threads))
@@ -168,10 +182,11 @@ class PiperSynthesizer:
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
         if len(self._providers) > 1 and self.device != "cuda":
             _LOGGER.warning("text to speech runs on the CPU though there is a GPU: ONNX Runtime could not use it")
-        self._loaded[voice.name] = (voice, piper)
-        while len(self._loaded) > self._settings.max_loaded_voices:
-            gone, _ = self._loaded.popitem(last=False)
-            _LOGGER.info("unloaded voice %s, unused longest", gone)
+        with self._lock:
+            self._loaded[voice.name] = piper
+            while len(self._loaded) > self._settings.max_loaded_voices:
+                gone, _ = self._loaded.popitem(last=False)
+                _LOGGER.info("unloaded voice %s, unused longest", gone)
         return piper
 
 

@@ -44,6 +44,9 @@ _INBOX_SECONDS = 20.0
 _STILL_SECONDS = 1.0
 """How long after a run a satellite may go on streaming before it is reminded."""
 
+_ANNOUNCED_SECONDS = 1.0
+"""How much of an announcement has to be heard: cut off before that by somebody who calls, it is made again."""
+
 _STOP_SECONDS = 0.5
 """How long after `audio-stop` a satellite may still go on."""
 
@@ -100,6 +103,9 @@ class Conversation:
         self._unengaged = asyncio.Event()
         self._unengaged.set()
         self._announcing = asyncio.Lock()
+        self._quiet_time: asyncio.Timeout | None = None
+        """Ends the announcement that is heard."""
+
         self._audio_end: asyncio.Handle = asyncio.get_running_loop().call_soon(_nothing)
 
     async def take(self, event: Event) -> None:
@@ -123,15 +129,39 @@ class Conversation:
             await end_tasks(task)
 
     async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Play `pcm`, and `more`, once nobody speaks with the room, to the end; cancelling or failing silences it."""
-        await self._unengaged.wait()
-        async with self._announcing:
-            try:
+        """Play `pcm`, and `more`, while nobody speaks with the room; cancelling or failing silences it.
+
+        Whoever calls meanwhile silences it too, for good if they have heard its beginning.
+        """
+        announced = False
+        while not announced:
+            await self._unengaged.wait()
+            async with self._announcing:
+                if self._unengaged.is_set():  # somebody may have called while another announcement was heard
+                    announced = await self._announced(source, pcm, more)
+
+    async def _announced(self, source: AudioFormat, pcm: bytes, more: Making | None) -> bool:
+        """Play an announcement, and return whether enough of it was heard."""
+        try:
+            async with asyncio.timeout(None) as self._quiet_time:
                 await self._playback.play(source, pcm, more)
                 await self._playback.finish()
-            except (asyncio.CancelledError, TextToSpeechError):
-                await self._playback.silence()
-                raise
+        except (asyncio.CancelledError, TextToSpeechError):
+            await self._playback.silence()
+            raise
+        except TimeoutError:
+            heard_seconds = self._playback.heard_seconds()
+            await self._playback.silence()
+            return heard_seconds >= _ANNOUNCED_SECONDS
+        finally:
+            self._quiet_time = None
+        return True
+
+    def _engage(self) -> None:
+        """Somebody speaks with the room: an announcement gives way."""
+        self._unengaged.clear()
+        if self._quiet_time is not None:
+            self._quiet_time.reschedule(asyncio.get_running_loop().time())
 
     # What the satellite wants.
 
@@ -318,7 +348,7 @@ class Conversation:
             case RunEventType.WAKE_WORD_END:
                 await self._heard_wake_word(step.data)
             case RunEventType.STT_START:
-                self._unengaged.clear()
+                self._engage()
             case RunEventType.STT_END:
                 self._answering.set()
             case RunEventType.TTS_END:
@@ -337,7 +367,7 @@ class Conversation:
             self._told = self._told or step.type in (RunEventType.STT_END, RunEventType.ERROR)
 
     async def _heard_wake_word(self, data: dict[str, Any]) -> None:
-        self._unengaged.clear()
+        self._engage()
         self.on_call()
         if not self._claim(data["name"]):
             self._lose()

@@ -42,15 +42,22 @@ async def warm_up(stages: Stages) -> dict[str, str]:
 
 
 async def keep_phrases(stages: Stages) -> None:
-    """Speak what may have to be said when little works, which keeps it; what cannot be spoken now is when it must."""
+    """Speak what may have to be said when little works, which keeps it; what cannot be spoken now is when it must.
+
+    In the voices of the rooms, as many as are in memory at a time.
+    """
     if not stages.engines.synthesizer.ready:
         return
-    try:
-        speaker = await stages.speaker(VoiceChoice())
-        for occasion in Phrase:
-            await stages.phrase(occasion, speaker)
-    except SatelliteError as error:
-        _LOGGER.debug("what is said when little works cannot be kept: %s", error)
+    config = stages.config
+    places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
+    choices = dict.fromkeys([VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in places)])
+    for choice in list(choices)[: config.tts.max_loaded_voices]:
+        try:
+            speaker = await stages.speaker(choice)
+            for occasion in Phrase:
+                await stages.phrase(occasion, speaker)
+        except SatelliteError as error:
+            _LOGGER.debug("what is said when little works cannot be kept: %s", error)
 
 
 async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, None], seconds: float) -> str:
