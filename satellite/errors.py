@@ -6,6 +6,7 @@ SatelliteError
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
 ├── PeerRefused            peer-refused
 ├── CannotListen           cannot-listen: an address or a port cannot be had at the moment
+├── ProxyUnusable          proxy-unusable: the environment names a proxy that cannot be used
 ├── AlreadyRunning         already-running: another daemon has the ports
 ├── DaemonUnreachable      daemon-unreachable: a command could not talk to a running daemon
 └── StageError             one stage of a run failed; `stage` says which
@@ -79,6 +80,12 @@ class CannotListen(SatelliteError):
         super().__init__(message)
         self.taken = taken
         """Whether another server has the port."""
+
+
+class ProxyUnusable(SatelliteError):
+    """The environment names a proxy for an address outside the house that cannot be used."""
+
+    default_code = "proxy-unusable"
 
 
 class AlreadyRunning(SatelliteError):

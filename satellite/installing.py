@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from satellite.proxies import without_proxies
+
 if TYPE_CHECKING:
     import ollama
 
@@ -31,9 +33,10 @@ def _addresses(config: str) -> int:
 
 def _pull(name: str) -> int:
     """Let Ollama (of this machine, or $OLLAMA_HOST) fetch a model unless it has it, and print how far it is."""
-    import ollama
+    with without_proxies():
+        import ollama
 
-    client = ollama.Client()
+    client = ollama.Client(trust_env=False)
     try:
         present = _models(client)
         if not {name, f"{name}:latest"} & present:

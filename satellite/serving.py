@@ -81,6 +81,10 @@ class Reloader:
             self.words = f" · configuration refused: {str(error).splitlines()[0]}"
             _LOGGER.error("the configuration is refused, the old one stays: %s", error, extra={"code": error.code})
             return
+        except Exception as error:  # whatever a file brings about, the daemon that runs goes on
+            self.words = f" · configuration not taken: {type(error).__name__}: {error}"
+            _LOGGER.exception("the configuration cannot be taken, the old one stays")
+            return
         if not self._verbose:
             logs.set_level(self._daemon.config.log_level)
         self.words = f" · needs a restart: {', '.join(left)}" if left else ""

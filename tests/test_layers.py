@@ -40,6 +40,7 @@ LAYERS = [
         "satellite.config_local",
         "satellite.config_rooms",
         "satellite.configfile",
+        "satellite.proxies",
         "satellite.secret",
     ],
     ["satellite.models.", "satellite.events"],

@@ -9,9 +9,9 @@ import httpx
 
 from satellite.config import Config, OpenAICompatible
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
+from satellite.engines.chat.address import client_settings, is_at_home, shown
 from satellite.engines.chat.key import find_key
-from satellite.errors import ConfigError, SatelliteError
+from satellite.errors import ChatError, ConfigError, SatelliteError
 from satellite.wire import client
 
 _ASK_SECONDS = 5.0
@@ -63,10 +63,11 @@ async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
             what, State.NOTE, seen, f"sudo install -D -m 600 KEY_FILE {file}; sudo ./install.sh --hosted; {_RESTART}"
         )
     try:
-        mounts = None if outside else NO_PROXY
-        async with httpx.AsyncClient(timeout=_ASK_SECONDS, mounts=mounts) as http:
+        async with httpx.AsyncClient(timeout=_ASK_SECONDS, **client_settings(provider.url)) as http:
             headers = {"Authorization": f"Bearer {key.value or 'none'}"}
             response = await http.get(f"{provider.url.rstrip('/')}/models", headers=headers)
+    except ChatError as error:
+        return Finding(what, State.BAD, str(error), "env | grep -i proxy")
     except httpx.HTTPError as error:
         reason = key.scrub(str(error)) or type(error).__name__
         remedy = f"curl -I {shown(provider.url)}" + (

@@ -9,8 +9,9 @@ import httpx
 
 from satellite.config import Config, Ollama
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
+from satellite.engines.chat.address import client_settings, shown
 from satellite.engines.chat.residency import Loaded, find, full_name
+from satellite.errors import ChatError
 from satellite.gpu import gpus
 
 _ASK_SECONDS = 3.0
@@ -30,9 +31,9 @@ async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[
 
 async def _examined(provider: Ollama, config: Config, state: Answer | None) -> list[Finding]:
     what = f"ollama at {shown(provider.url)}"
-    mounts = NO_PROXY if is_at_home(provider.url) else None
     try:
-        async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS, mounts=mounts) as http:
+        settings = client_settings(provider.url)
+        async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS, **settings) as http:
             version = str((await _asked(http, "/api/version"))["version"])
             models = [model["name"] for model in (await _asked(http, "/api/tags"))["models"]]
             if full_name(provider.model) not in map(full_name, models):
@@ -40,6 +41,8 @@ async def _examined(provider: Ollama, config: Config, state: Answer | None) -> l
                 return [Finding(what, State.BAD, seen, f"ollama pull {provider.model}")]
             shown_model = await _asked(http, "/api/show", {"model": provider.model})
             loaded = [_loaded(entry) for entry in (await _asked(http, "/api/ps"))["models"]]
+    except ChatError as error:
+        return [Finding(what, State.BAD, str(error), "env | grep -i proxy")]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"does not answer: {error or type(error).__name__}"
         return [Finding(what, State.BAD, reason, "systemctl start ollama; journalctl -u ollama -n 20")]

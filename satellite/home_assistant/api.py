@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from satellite.config import HomeAssistant
-from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
+from satellite.engines.chat.address import client_settings, is_at_home, shown
 from satellite.engines.chat.lazily import made_once
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError
 from satellite.home_assistant.answer import Answer, parsed
@@ -67,13 +67,13 @@ class Api:
             },
             timeout=httpx.Timeout(self._connect_seconds, read=None),
             limits=httpx.Limits(keepalive_expiry=_IDLE_SECONDS),
-            mounts=None if self.leaves_house else NO_PROXY,
-            verify=self._verify,
+            **(client_settings(self._url) | {"verify": self._verify}),
         )
 
     async def load(self) -> None:
-        """Import the library, and make the client, in a thread."""
-        await asyncio.to_thread(lambda: self._client)
+        """Import the library, and make the client, in a thread; what is wrong with that is told by whoever uses it."""
+        with suppress(ChatError):
+            await asyncio.to_thread(lambda: self._client)
 
     async def converse(self, text: str, language: str | None, conversation: str, departure: Departure) -> Answer:
         """Send a sentence, once and unless it is barred by then, and return the answer, however late."""
@@ -132,6 +132,8 @@ class Api:
     def _translated(self, foreign: Exception) -> ChatError:
         import httpx
 
+        if isinstance(foreign, ChatError):
+            return foreign
         if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout):
             reason = self._token.scrub(str(foreign)) or "no answer"
             if "CERTIFICATE" in reason:

@@ -16,9 +16,10 @@ from urllib.parse import quote
 
 import httpx
 
-from satellite.errors import ModelError
+from satellite.errors import ModelError, ProxyUnusable
 from satellite.models.files import PLAN, Fetched, Report, require_space, seal
 from satellite.models.spec import File, HubSource, ModelSpec
+from satellite.proxies import proxy_for
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _ATTEMPTS = 5
@@ -43,12 +44,23 @@ def fetch(spec: ModelSpec, source: HubSource, folder: Path, report: Report) -> F
     headers = {"User-Agent": "satellite", "Accept-Encoding": "identity"}
     if token := os.environ.get("HF_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
-    with _http_errors(source), httpx.Client(headers=headers, timeout=_TIMEOUT) as client:
+    with _http_errors(source), _client(headers) as client:
         plan = _describe(client, spec, source)
         _prepare(folder, plan)
         require_space(folder, plan.size_bytes - sum(_size(folder / file.name) for file in plan.files))
         files = tuple(_obtain(client, plan, folder, report))
     return Fetched(files, f"{source.repository}@{plan.commit} (hub)")
+
+
+def _client(headers: dict[str, str]) -> httpx.Client:
+    proxy = proxy_for(_endpoint())
+    return httpx.Client(
+        headers=headers,
+        timeout=_TIMEOUT,
+        trust_env=False,
+        proxy=proxy,
+        verify=httpx.create_ssl_context(trust_env=True),  # SSL_CERT_FILE
+    )
 
 
 def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan:
@@ -168,6 +180,6 @@ def _http_errors(source: HubSource) -> Iterator[None]:
         hint = "; no such file or repository, or a private one (HF_TOKEN)" if status in (401, 403, 404) else ""
         message = f"{what}: {url.copy_with(query=None)} answered {status}{hint}"
         raise ModelError(message, code="model-download-failed") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ProxyUnusable) as error:
         reason = str(error) or type(error).__name__
         raise ModelError(f"{what}: {reason}", code="model-download-failed") from error

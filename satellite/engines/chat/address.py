@@ -2,13 +2,13 @@
 
 import ipaddress
 import logging
-from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-_LOGGER = logging.getLogger(__name__)
+from satellite.errors import ChatUnavailable, ProxyUnusable
+from satellite.proxies import proxy_for
 
-NO_PROXY: Mapping[str, None] = {"all://": None, "http://": None, "https://": None}
-"""Mounts of an HTTP client that overrule HTTP_PROXY and its like: no proxy has a way into the house."""
+_LOGGER = logging.getLogger(__name__)
 
 _HOME_SUFFIXES = (".localhost", ".local", ".lan", ".home", ".internal", ".home.arpa")
 
@@ -20,6 +20,21 @@ def is_at_home(url: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_private
     except ValueError:
         return "." not in host or host.endswith(_HOME_SUFFIXES)
+
+
+def client_settings(url: str) -> dict[str, Any]:
+    """Return how an HTTP client reaches `url`: no proxy has a way into the house, and out of it the environment's.
+
+    Raises `ChatUnavailable` where that is one that cannot be used. Loads certificates: call it in a thread.
+    """
+    import httpx
+
+    try:
+        proxy = None if is_at_home(url) else proxy_for(url)
+    except ProxyUnusable as error:
+        raise ChatUnavailable(f"{shown(url)} cannot be reached: {error}", kind="unreachable") from error
+    # What else the environment says is of certificates: SSL_CERT_FILE.
+    return {"trust_env": False, "proxy": proxy, "verify": httpx.create_ssl_context(trust_env=True)}
 
 
 def shown(url: str) -> str:

@@ -7,17 +7,20 @@ comes meanwhile with a keep-alive of its own sets it back, so that nobody else i
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
+from importlib import import_module
 from typing import Any, TypeVar
 
 from satellite.config import Chat, Ollama
 from satellite.engines import AS_CONFIGURED, Message, Sampling
-from satellite.engines.chat.address import NO_PROXY, is_at_home, shown
+from satellite.engines.chat.address import client_settings, shown
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.residency import Loaded
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.proxies import without_proxies
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ class OllamaApi:
         """The client; the first to use it waits for its library, unless it has been loaded."""
         if self._closed:
             raise RuntimeError("closed")
+        _load_library()
         import httpx
         import ollama
 
@@ -54,7 +58,7 @@ class OllamaApi:
             # Reading is limited by whoever waits: a load takes minutes where a list takes a moment.
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
             limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=60),
-            mounts=NO_PROXY if is_at_home(self._settings.url) else None,
+            **client_settings(self._settings.url),
         )
 
     async def open(self) -> None:
@@ -138,6 +142,8 @@ class OllamaApi:
     def translated(self, foreign: Exception, seconds: float) -> ChatError:
         """Return the error for what the client raised while waiting for `seconds`."""
         import httpx
+
+        _load_library()
         import ollama
 
         if isinstance(foreign, ChatError):
@@ -160,3 +166,10 @@ class OllamaApi:
         if status == 404:
             return ChatUnavailable(f"{self.server} answered 404: that is no Ollama", kind="unreachable")
         return failure(self.server, status, reason)
+
+
+def _load_library() -> None:
+    """Import the official client's library, which makes a client of its own then: without anybody's proxy."""
+    if "ollama" not in sys.modules:
+        with without_proxies():
+            import_module("ollama")

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.chat.address import NO_PROXY, is_at_home, shown, warn_of_outside
+from satellite.engines.chat.address import client_settings, is_at_home, shown, warn_of_outside
 from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.engines.chat.failures import RateLimited, failure
@@ -102,7 +102,7 @@ class OpenAIChat:
             timeout=openai.Timeout(_CONNECT_SECONDS, read=None),
             http_client=openai.DefaultAsyncHttpxClient(
                 limits=limits(max_keepalive_connections=4, keepalive_expiry=_CONNECTION_SECONDS),
-                mounts=None if self.leaves_house else NO_PROXY,
+                **client_settings(self._settings.url),
             ),
         )
         _ = client.chat.completions  # now: imports much of the library

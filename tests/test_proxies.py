@@ -1,0 +1,154 @@
+"""Proxies that the environment names: honoured on the way out, never at home, and never the end of everything."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from satellite.bench.stand_ins.home_assistant import HomeAssistantServer
+from satellite.config import Config, HomeAssistant, OpenAICompatible
+from satellite.config_chat import Chat, Ollama
+from satellite.doctor.chat import _reached
+from satellite.engines import Message
+from satellite.engines.chat.address import client_settings
+from satellite.engines.chat.ollama_api import OllamaApi
+from satellite.engines.chat.openai import OpenAIChat
+from satellite.errors import ChatError, ChatUnavailable, ModelError, ProxyUnusable
+from satellite.home_assistant.api import Api
+from satellite.models import catalogue, hub
+from satellite.models.spec import HubSource, Kind
+from satellite.proxies import proxy_for
+from satellite.secret import Secret
+
+OUTSIDE = "https://api.example.com/v1"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is named but by the test."""
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "proxy:3128"}, "http://proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, None),
+        ({"ALL_PROXY": "http://me:s3cret@proxy:3128"}, "http://me:s3cret@proxy:3128"),
+        ({"ALL_PROXY": "http://one:1", "HTTPS_PROXY": "http://two:2"}, "http://two:2"),
+        ({"ALL_PROXY": "http://one:1", "NO_PROXY": "example.com"}, None),
+    ],
+)
+def test_the_environments_proxy_is_found(
+    environment: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As other programs find it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(OUTSIDE) == proxy
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://me:s3cret@proxy:1", "ftp://proxy", "http://proxy:port", "http://[::1"])
+def test_one_that_cannot_be_used_is_named(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its variable, and without the password."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ProxyUnusable, match="of ALL_PROXY cannot be used: ") as caught:
+        proxy_for(OUTSIDE)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ChatUnavailable, match="ALL_PROXY"):
+        client_settings(OUTSIDE)
+    assert client_settings("http://gpu.lan:11434")["proxy"] is None
+
+
+def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Home Assistant answers, and Ollama's absence is the only thing that is wrong with it."""
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+
+    async def scenario() -> None:
+        async with HomeAssistantServer(token="t") as house:
+            api = Api(HomeAssistant(url=house.url), Secret("t", "here", "token"))
+            assert await api.look()
+            await api.close()
+        ollama = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
+        with pytest.raises(ChatUnavailable, match="is it running"):
+            await ollama.loaded(5)
+
+    asyncio.run(scenario())
+
+
+def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone fails, in a sentence, also to the doctor and in the state."""
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+    monkeypatch.setenv("GROQ_API_KEY", "key")
+    settings = OpenAICompatible(type="openai", model="m", url=OUTSIDE)
+
+    async def scenario() -> None:
+        provider = OpenAIChat(settings, Chat(), Config().deadlines)
+        with pytest.raises(ChatError, match="ALL_PROXY"):
+            async for _ in provider.stream([Message("user", "Hi")]):
+                raise AssertionError
+        assert "ALL_PROXY" in provider.health.words
+        assert not provider.health.up
+        await provider.close()
+        finding = await _reached(settings, {})
+        assert "ALL_PROXY" in finding.seen
+
+    asyncio.run(scenario())
+
+
+def test_models_say_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Fetching one is an error of a model, not a traceback."""
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+    spec = catalogue.find(Kind.STT, "base")
+    assert isinstance(spec.source, HubSource)
+    with pytest.raises(ModelError, match="ALL_PROXY"):
+        hub.fetch(spec, spec.source, tmp_path, lambda *_: None)
+
+
+@contextmanager
+def proxy() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of a proxy that notes what it is asked for, and refuses it."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    asked.append(connection.recv(4096).partition(b"\r\n")[0])
+                    connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
+
+
+def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves the house goes through it."""
+    monkeypatch.setenv("GROQ_API_KEY", "key")
+    settings = OpenAICompatible(type="openai", model="m", url=OUTSIDE)
+    with proxy() as (address, asked):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+
+        async def scenario() -> None:
+            provider = OpenAIChat(settings, Chat(), Config().deadlines)
+            with pytest.raises(ChatError):
+                async for _ in provider.stream([Message("user", "Hi")]):
+                    raise AssertionError
+            await provider.close()
+
+        asyncio.run(scenario())
+        assert asked == [b"CONNECT api.example.com:443 HTTP/1.1"]
