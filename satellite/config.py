@@ -329,9 +329,13 @@ class Config(Settings):
     http: Http = Http()
 
 
+_LONGEST_NAME = 100
+"""Characters of a name that are compared: it may come from anybody, and comparing takes more than linear time."""
+
+
 def nearest(name: str, known: set[str] | list[str]) -> str:
     """Return a phrase that names the valid name closest to `name`, or all of a few."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], sorted(known), n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return "expected one of " + ", ".join(sorted(known))

@@ -147,3 +147,18 @@ STAGE_ERRORS: dict[Stage, type[StageError]] = {
     Stage.CHAT: ChatError,
     Stage.TTS: TextToSpeechError,
 }
+
+
+_SHOWN_CHARACTERS = 80
+
+
+def shown(what: object, longest: int = _SHOWN_CHARACTERS) -> str:
+    """Return what a peer chose as it may stand in a message and in the log: cut, without control characters."""
+    text = str(what)
+    cut = text[:longest]
+    plain = "".join(character if character.isprintable() else _escaped(character) for character in cut)
+    return f"{plain}…" if len(text) > longest else plain
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

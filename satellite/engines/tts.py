@@ -17,7 +17,7 @@ from satellite.engines import Voice, VoiceChoice
 from satellite.engines.cuda import load_for_onnxruntime
 from satellite.engines.vits.pace import Timeline
 from satellite.engines.worker import Worker
-from satellite.errors import TextToSpeechError
+from satellite.errors import TextToSpeechError, shown
 
 if TYPE_CHECKING:
     from satellite.engines.piper import PiperVoice
@@ -167,7 +167,7 @@ class PiperSynthesizer:
                     return voice, file
             known = {voice.name for voice, _ in files}
             raise TextToSpeechError(
-                f"unknown voice {choice.name!r}; {nearest(choice.name, known)}", kind="unknown-voice"
+                f"unknown voice '{shown(choice.name)}'; {nearest(choice.name, known)}", kind="unknown-voice"
             )
         if choice.language is not None:
             return _for_language(choice.language, files, strict=choice.strict)
@@ -231,7 +231,7 @@ def _speaker_id(voice: Voice, piper: "PiperVoice", wanted: str | None) -> int | 
         return None
     if wanted in names:
         return names[wanted]
-    if wanted.isdecimal() and int(wanted) < piper.config.num_speakers:
+    if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < piper.config.num_speakers:
         return int(wanted) if names else None
     known = nearest(wanted, set(names)) if names else "it has one, who needs no name"
-    raise TextToSpeechError(f"voice {voice.name} has no speaker {wanted!r}; {known}", kind="unknown-speaker")
+    raise TextToSpeechError(f"voice {voice.name} has no speaker '{shown(wanted)}'; {known}", kind="unknown-speaker")

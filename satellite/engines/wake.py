@@ -13,7 +13,7 @@ from satellite.audio import RATE, WIDTH
 from satellite.config import Wake, nearest
 from satellite.engines import Detection
 from satellite.engines.worker import Worker
-from satellite.errors import WakeWordError
+from satellite.errors import WakeWordError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,9 @@ def choose(names: Sequence[str] | None, known: Collection[str], configured: Sequ
     wanted = list(dict.fromkeys(names or configured))
     unknown = [name for name in wanted if name not in known]
     if unknown and (names or len(unknown) == len(wanted)):
-        raise WakeWordError(f"unknown wake word {unknown[0]!r}; {nearest(unknown[0], set(known))}", kind="unknown-word")
+        raise WakeWordError(
+            f"unknown wake word '{shown(unknown[0])}'; {nearest(unknown[0], set(known))}", kind="unknown-word"
+        )
     if unknown:
         _LOGGER.debug("configured wake words that this engine lacks: %s", ", ".join(unknown))
     return [name for name in wanted if name in known]

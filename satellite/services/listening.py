@@ -14,7 +14,7 @@ from satellite.audio import seconds_of
 from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
-from satellite.errors import ProtocolError, SpeechToTextError
+from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, shown
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
@@ -45,12 +45,14 @@ class CommandListener:
         self._session = session
         self._request = request
         self._recording: _Recording | None = None
-        self._answered = False
+        self._owed = True
+        """Whether an answer has still to be given, or an error."""
+
         self._looking: asyncio.TimerHandle | None = None
         known = {session.stages.engines.transcriber.engine.model, PROGRAM, STT_ENGINE}
         if request.name is not None and request.name not in known:
             raise SpeechToTextError(
-                f"unknown model {request.name!r}; {nearest(request.name, known)}", kind="unknown-model"
+                f"unknown model '{shown(request.name)}'; {nearest(request.name, known)}", kind="unknown-model"
             )
 
     async def start(self) -> None:
@@ -62,36 +64,46 @@ class CommandListener:
         if config.stt.own_endpoint:
             settings = EndpointSettings(**config.endpoint.model_dump())
             endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)), decides=False)
-        self._answered = False
         self._session.stages.expect()
         recorder = Recorder(
             vad, threshold=config.vad.threshold, max_seconds=config.wyoming.max_audio_seconds, endpoint=endpoint
         )
         self._recording = _Recording(self._session, self._request, recorder, endpoint, vad.window_seconds)
+        self._owed = True
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
-        """Record; past the end of the command, audio is ignored."""
-        if self._recording is None or self._answered:
+        """Record; past the end of the command, and behind an error, audio is ignored."""
+        if self._recording is None or not self._owed:
             return
         self._look_no_more()
-        if await self._recording.feed(pcm) is EndpointState.ENDED:  # it is full
+        try:
+            state = await self._recording.feed(pcm)
+        except SatelliteError:
+            await self.close()
+            raise
+        if state is EndpointState.ENDED:  # it is full
             self._answer(self._recording)
         else:
             self._look(self._recording)
 
     async def stop(self) -> None:
-        """Answer, unless the end of the command was found before."""
+        """Answer, unless the end of the command was found before; without any audio, with no words."""
         self._look_no_more()
-        if self._recording is not None and not self._answered:
+        if self._owed:
             self._answer(self._recording)
         self._recording = None
+
+    async def finish(self) -> None:
+        """Half a command is not answered."""
+        await self.close()
 
     async def close(self) -> None:
         """Drop a recording that nobody has asked the text of."""
         self._look_no_more()
-        if self._recording is not None and not self._answered:
+        if self._recording is not None and self._owed:
             self._recording.close()
         self._recording = None
+        self._owed = False
 
     def _look(self, recording: _Recording) -> None:
         """Answer if the command is over; while more may come at any moment, look again when that is not so any more."""
@@ -113,7 +125,7 @@ class CommandListener:
             try:
                 self._look(recording)
             except ProtocolError:  # too many requests are open; who sends `audio-stop` is told of it
-                self._answered = False
+                self._owed = True
 
         self._looking = loop.call_at(due, look)
 
@@ -122,13 +134,17 @@ class CommandListener:
             self._looking.cancel()
             self._looking = None
 
-    def _answer(self, recording: _Recording) -> None:
-        self._answered = True
+    def _answer(self, recording: _Recording | None) -> None:
+        self._owed = False
         try:
-            self._session.request(recording.answer)
+            self._session.request(self._answer_silence if recording is None else recording.answer)
         except ProtocolError:  # too many requests are open
-            recording.close()
+            if recording is not None:
+                recording.close()
             raise
+
+    async def _answer_silence(self) -> None:
+        await self._session.connection.send(*_whole(Transcription("", self._request.language or ""), self._request))
 
 
 class _Recording:
@@ -147,9 +163,7 @@ class _Recording:
         self._session = session
         self._request = request
         self._recorder = recorder
-        self._vocabulary = [
-            str(term) for term in (*(request.transcript_names or ()), *(request.transcript_terms or ()))
-        ]
+        self._vocabulary = [*(request.transcript_names or ()), *(request.transcript_terms or ())]
         stages = session.stages
         transcriber = stages.engines.transcriber.engine
         self._early = EarlyTranscript(
@@ -174,14 +188,12 @@ class _Recording:
         """Send the text of all of it."""
         self._partials.close()
         result = await self._early.result()
-        language, context = result.language or None, self._request.context
+        start, chunk, *end = _whole(result, self._request)
         following = rest(self._sent, result.text) if self._sent else None
-        events: list[Eventable] = [Transcript(text=result.text, language=language, context=context), TranscriptStop()]
         if following is not None:
-            events = [TranscriptChunk(text=following), *events]
+            await self._session.connection.send(TranscriptChunk(text=following), *end)
         else:  # nothing was sent so far, or the model has thought better of a word that was
-            events = [TranscriptStart(language=language, context=context), TranscriptChunk(text=result.text), *events]
-        await self._session.connection.send(*events)
+            await self._session.connection.send(start, chunk, *end)
 
     def close(self) -> None:
         """Drop the work ahead."""
@@ -202,6 +214,17 @@ class _Recording:
         return await self._session.stages.transcribe(self._recorder, self._request.language, self._vocabulary)
 
 
+def _whole(result: Transcription, request: Transcribe) -> list[Eventable]:
+    """Return the events of a transcript of which nothing was sent before."""
+    language, context = result.language or None, request.context
+    return [
+        TranscriptStart(language=language, context=context),
+        TranscriptChunk(text=result.text),
+        Transcript(text=result.text, language=language, context=context),
+        TranscriptStop(),
+    ]
+
+
 class WakeListener:
     """`detect`: answers every wake word heard with `detection`, and silence about them with `not-detected`."""
 
@@ -210,7 +233,9 @@ class WakeListener:
         self._request = request
         self._program = program
         self._stream: WakeStream | None = None
-        self._detected = False
+        self._owed = True
+        """Whether nothing was told yet, neither a detection nor an error."""
+
         self._first_ms = 0
 
     async def start(self) -> None:
@@ -218,35 +243,46 @@ class WakeListener:
         await self.close()
         engine = await self._session.stages.wake_engine(self._program)
         names = self._request.names
-        self._stream = await engine.stream([str(name) for name in names] if names else None)
-        self._detected = False
+        self._stream = await engine.stream(names or None)
+        self._owed = True
         self._first_ms = -1
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
-        """Listen on, and report what is heard."""
+        """Listen on, and report what is heard; behind an error, audio is ignored."""
         if self._stream is None:
             return
         if self._first_ms < 0:
             self._first_ms = timestamp_ms or 0
-        await self._report(await self._stream.feed(pcm))
+        try:
+            await self._report(await self._stream.feed(pcm))
+        except SatelliteError:
+            await self.close()
+            raise
 
     async def stop(self) -> None:
-        """The audio is over."""
-        if self._stream is not None:
-            await self._report(await self._stream.end())
-            if not self._detected:
+        """The audio is over, or there was none."""
+        try:
+            if self._stream is not None:
+                await self._report(await self._stream.end())
+            if self._owed:
                 await self._session.connection.send(NotDetected(context=self._request.context))
+        finally:
+            await self.close()
+
+    async def finish(self) -> None:
+        """Nobody says anything any more."""
         await self.close()
 
     async def close(self) -> None:
         """Forget the stream."""
+        self._owed = False
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     async def _report(self, detections: Sequence[HeardWord]) -> None:
         for detection in detections:
-            self._detected = True
+            self._owed = False
             self._session.stages.expect()
             at_ms = self._first_ms + round(detection.seconds * 1000)
             await self._session.connection.send(

@@ -3,6 +3,7 @@
 from __future__ import annotations  # Session is only a type here; importing it would be a circle
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wyoming.asr import Transcribe, Transcript
@@ -14,7 +15,8 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.vad import VoiceStarted, VoiceStopped
 from wyoming.wake import Detect, Detection
 
-from satellite.errors import ProtocolError, Stage
+from satellite.background import begin_task, end_tasks
+from satellite.errors import STAGE_ERRORS, ProtocolError, Stage
 from satellite.events import RunEvent, RunEventType
 from satellite.services.speaking import audio_chunks
 from satellite.turn.inbox import AudioInbox
@@ -40,7 +42,14 @@ class DialogueListener:
         self._session = session
         self._request = request
         self._inbox = AudioInbox()
-        self._task = asyncio.create_task(self._converse(), name=f"run {session.connection.peer}")
+        self._needs_audio = True
+        """Whether the present run has not got all of its audio yet."""
+
+        start = STAGES[request.start_stage]
+        limit = session.stages.config.wyoming.max_text_characters
+        if len(request.announce_text or "") > limit:
+            raise STAGE_ERRORS[start](f"a text of more than {limit} characters is too long", kind="too-long")
+        self._task = begin_task(self._converse(), f"run {session.connection.peer}")
 
     async def start(self) -> None:
         """Audio may come with or without `audio-start`."""
@@ -51,17 +60,25 @@ class DialogueListener:
 
     async def stop(self) -> None:
         """The room's audio is over; the run goes on with what it has."""
+        self._needs_audio = False
         self._inbox.end()
+
+    async def finish(self) -> None:
+        """See the run through that has all of its audio; one in the middle of a command would act on half of it."""
+        if not self._needs_audio:
+            self._inbox.end()
+            await asyncio.wait((self._task,))
 
     async def close(self) -> None:
         """Cancel the run, if it has not ended."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
 
     async def _converse(self) -> None:
         session = self._session
         while True:
-            run = Run(session.stages, session.bus, self._run_request(), _Room(session).emit)
+            request = self._run_request()
+            self._needs_audio = request.start in (Stage.WAKE, Stage.STT) and not self._inbox.ended
+            run = Run(session.stages, session.bus, request, _Room(session, self._note_end_of_command).emit)
             try:
                 succeeded = await run.execute(self._inbox)
             except (ConnectionError, ProtocolError):
@@ -72,6 +89,9 @@ class DialogueListener:
                 self._inbox.end()
                 return
 
+    def _note_end_of_command(self) -> None:
+        self._needs_audio = False
+
     def _run_request(self) -> RunRequest:
         request = self._request
         names = request.wake_word_names
@@ -79,7 +99,7 @@ class DialogueListener:
             room=self._session.connection.peer,
             start=STAGES[request.start_stage],
             end=STAGES[request.end_stage],
-            wake_words=tuple(str(name) for name in names) if names else None,
+            wake_words=tuple(names) if names else None,
             text=request.announce_text or "",
         )
 
@@ -87,8 +107,9 @@ class DialogueListener:
 class _Room:
     """Turns a run's steps into the events that a Wyoming satellite understands."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, on_end_of_command: Callable[[], None]) -> None:
         self._connection = session.connection
+        self._on_end_of_command = on_end_of_command
         self._sounding = False
 
     async def emit(self, step: RunEvent | Speech) -> None:
@@ -99,6 +120,8 @@ class _Room:
             return
         events = room_events(step)
         match step.type:
+            case RunEventType.STT_VAD_END:
+                self._on_end_of_command()
             case RunEventType.TTS_START:
                 self._sounding = True
                 events = [AudioStart(rate=step.data["rate"], width=2, channels=1)]

@@ -1,16 +1,18 @@
 """One client's connection: answers `describe` and `ping` at once, and hands everything else to the stages.
 
-Events are read all the time, so that a client that leaves is noticed in the middle of a long answer. Requests are
-answered one after the other by a second task, so that two answers never mix on one connection.
+Three tasks. One reads, all the time, so that a client that leaves is noticed in the middle of a long answer. What it
+reads waits, in a bounded queue, for the second, which handles event by event and may wait for an engine. Requests are
+answered one after the other by the third, so that two answers never mix on one connection.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from wyoming.asr import Transcribe, Transcript
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.audio import AudioChunk, AudioStart
 from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.info import SelectProgram
@@ -21,36 +23,37 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 from wyoming.wake import Detect
 
 from satellite.audio import AudioFormat, Converter
+from satellite.background import begin_task, end_tasks
 from satellite.config import nearest
-from satellite.errors import ProtocolError, SatelliteError, Stage, StageError
+from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, shown
 from satellite.events import EventBus
 from satellite.services import info
 from satellite.services.handle import answer
 from satellite.services.listening import CommandListener, WakeListener
 from satellite.services.room import DialogueListener
 from satellite.services.speaking import TextStream, speak
+from satellite.services.waiting import WaitingEvents
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
+from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)
 
 _QUEUED_REQUESTS = 8
 
+_WAITING_BYTES = 1024 * 1024
+"""Most that is read ahead of what is handled: half a minute of audio. As long as there is room a ping is answered."""
+
 _LAST_ANSWERS_SECONDS = 30.0
-"""How long a client that sends no more may wait for the answers to what it has asked."""
+"""How long a client that sends no more waits for the next of the answers to what it has asked, beside loading."""
+
+_TOLD_FAULTS = 5
+"""Mistakes of one client that are worth a line in the log each."""
 
 ALL_STAGES = frozenset(Stage)
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Answers an event of our own, on the port with all services, by one of the same type: data in, data out."""
-
-
-_FIELD_TYPES: dict[str, type] = {
-    **dict.fromkeys(("text", "name", "language", "speaker"), str),
-    **dict.fromkeys(("rate", "width", "channels", "timestamp"), int),
-    **dict.fromkeys(("names", "transcript_names", "transcript_terms", "wake_word_names"), list),
-    **dict.fromkeys(("context", "voice"), dict),
-}
 
 
 class Listener(Protocol):
@@ -64,6 +67,9 @@ class Listener(Protocol):
 
     async def stop(self) -> None:
         """The audio is over."""
+
+    async def finish(self) -> None:
+        """The client sends no more: complete what needs nothing from it, drop what does."""
 
     async def close(self) -> None:
         """Another request or the end of the connection takes this one's place."""
@@ -89,6 +95,9 @@ class Session:
         self._listener: Listener | None = None
         self._converter: Converter | None = None
         self._text_stream: TextStream | None = None
+        self._waiting = WaitingEvents(_WAITING_BYTES)
+        self._faults = 0
+        self._deaf = False  # whether the audio that comes has been answered with an error
         self._ended = False
         self._answering = False
         self._requests: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(_QUEUED_REQUESTS)
@@ -99,64 +108,104 @@ class Session:
         A client that only closes its own half still gets its answers. Whether it has gone altogether shows with the
         first of them: writing fails, and the rest is dropped.
         """
-        answering = asyncio.create_task(self._answer_requests(), name=f"answers {self.connection.peer}")
+        handling = begin_task(self._handle_events(), f"events {self.connection.peer}")
+        answering = begin_task(self._answer_requests(), f"answers {self.connection.peer}")
         try:
             async for event in self.connection:
-                await self._dispatch_safely(event)
+                if event.type in ("describe", "ping"):
+                    await self._safely(event, self._answer_at_once)
+                else:
+                    await self._waiting.put(event, self.connection.event_bytes)
             if not self.connection.was_reset:
-                await self._listen(None)
-                self._ended = True
-                if self._text_stream is not None:
-                    self._text_stream.end()
+                self._waiting.end()
+                await self._until_done(handling)
                 if self.answering:
-                    await asyncio.wait((answering,), timeout=_LAST_ANSWERS_SECONDS)
+                    await self._until_done(answering)
         finally:
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
+            await end_tasks(handling, answering)
             await self._listen(None)
 
-    async def _dispatch_safely(self, event: Event) -> None:
-        """Handle `event`; what is wrong with it is answered with an `error` event, and the connection goes on."""
+    async def _until_done(self, task: asyncio.Task[None]) -> None:
+        """Wait until `task` is done, as long as the client is sent something now and then."""
+        longest = _LAST_ANSWERS_SECONDS + self.stages.config.deadlines.load_seconds
+        while not task.done() and (left := self.connection.last_active_at + longest - time.monotonic()) > 0:
+            await asyncio.wait((task,), timeout=left)
+
+    async def _handle_events(self) -> None:
+        """Handle what waits, in order, until the client sends no more; then what it has asked for is completed."""
         try:
-            await self._dispatch(event)
+            async for event in self._waiting:
+                await self._safely(event, self._dispatch)
+            if self._text_stream is not None:
+                self._text_stream.end()
+            if self._listener is not None:
+                await self._listener.finish()
+            self._ended = True
+        except ConnectionError:
+            self.connection.abort()
+        except ProtocolError as error:  # it does not read
+            self.note(error)
+            self.connection.abort()
+
+    async def _safely(self, event: Event, handle: Callable[[Event], Awaitable[None]]) -> None:
+        """Handle `event`; what is wrong with it is answered with an `error` event, and the connection goes on.
+
+        Raises `ConnectionError` and `ProtocolError` where the client cannot be told.
+        """
+        try:
+            await handle(event)
+        except ConnectionError:
+            raise
         except SatelliteError as error:
-            await self.fail(error)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # wyoming's from_event raises these for missing or mistyped fields
-            await self.fail(ProtocolError(f"{event.type}: {type(error).__name__}: {error}"))
+            await self._blame(event, error)
+        except Exception as error:  # the event's boundary: the client must be told, whatever broke
+            _LOGGER.exception("%s: an event failed unexpectedly", self.connection.peer)
+            await self._blame(event, SatelliteError(f"{type(error).__name__}: {shown(error)}"))
+
+    async def _blame(self, event: Event, error: SatelliteError) -> None:
+        """Tell what is wrong with `event`; of the chunks of one stream of audio, once."""
+        if event.type == "audio-chunk":
+            if self._deaf:
+                return
+            self._deaf = True
+        await self.fail(error)
+
+    async def _answer_at_once(self, event: Event) -> None:
+        if event.type == "ping":
+            await self.connection.send(Pong(text=parsed(Ping.from_event, event).text))
+        else:
+            await self.connection.send(self._info())
 
     async def _dispatch(self, event: Event) -> None:
-        _check_fields(event.data)
         match event.type:
-            case "describe":
-                await self.connection.send(self._info())
-            case "ping":
-                await self.connection.send(Pong(text=Ping.from_event(event).text))
             case "select-program":
-                self._select(SelectProgram.from_event(event).name)
+                self._select(parsed(SelectProgram.from_event, event).name)
             case "audio-chunk":
-                await self._audio(AudioChunk.from_event(event))
+                await self._audio(parsed(AudioChunk.from_event, event))
             case "audio-start":
-                start = AudioStart.from_event(event)
+                start = parsed(AudioStart.from_event, event)
                 await self._audio_start(AudioFormat(start.rate, start.width, start.channels))
             case "audio-stop":
-                AudioStop.from_event(event)
                 await self._audio_stop()
             case _:
                 await self._dispatch_request(event)
 
     async def _dispatch_request(self, event: Event) -> None:
         if Transcribe.is_type(event.type) and Stage.STT in self._served:
-            await self._listen(CommandListener(self, Transcribe.from_event(event)))
+            await self._listen(CommandListener(self, parsed(Transcribe.from_event, event)))
         elif Detect.is_type(event.type) and Stage.WAKE in self._served:
-            await self._listen(WakeListener(self, Detect.from_event(event), self._programs.get(Stage.WAKE)))
+            await self._listen(WakeListener(self, parsed(Detect.from_event, event), self._programs.get(Stage.WAKE)))
         elif RunPipeline.is_type(event.type) and self._served == ALL_STAGES:
-            await self._listen(DialogueListener(self, RunPipeline.from_event(event)))
+            request = parsed(RunPipeline.from_event, event)
+            await self._listen(None)  # two runs at once would mix on the connection
+            await self._listen(DialogueListener(self, request))
         elif Transcript.is_type(event.type) and Stage.CHAT in self._served:
-            transcript = Transcript.from_event(event)
+            if event.data.get("text", "") is None:  # no text, as in `intent`
+                event.data["text"] = ""
+            transcript = parsed(Transcript.from_event, event)
             self.request(lambda: answer(self, transcript.text or "", transcript.context, transcript.language))
         elif Intent.is_type(event.type) and Stage.CHAT in self._served:
-            intent = Intent.from_event(event)
+            intent = parsed(Intent.from_event, event)
             self.request(lambda: answer(self, intent.text or "", intent.context, None))
         elif event.type in self._commands and self._served == ALL_STAGES:
             self.request(lambda: self._run_command(event))
@@ -165,19 +214,20 @@ class Session:
 
     async def _dispatch_speech(self, event: Event) -> None:
         if SynthesizeStart.is_type(event.type):
-            start = SynthesizeStart.from_event(event)
+            start = parsed(SynthesizeStart.from_event, event)
             if self._text_stream is not None:
                 self._text_stream.end()
-            stream = self._text_stream = TextStream(self.stages.config.wyoming.max_text_characters)
+            stream = TextStream(self.stages.config.wyoming.max_text_characters)
             self.request(lambda: speak(self, stream, start.voice, start.text_format, streaming=True))
+            self._text_stream = stream
         elif SynthesizeChunk.is_type(event.type) and self._text_stream is not None:
-            self._text_stream.add(SynthesizeChunk.from_event(event).text)
+            self._text_stream.add(parsed(SynthesizeChunk.from_event, event).text)
         elif SynthesizeStop.is_type(event.type) and self._text_stream is not None:
             self._text_stream.end()
             self._text_stream = None
         elif Synthesize.is_type(event.type) and self._text_stream is None:
             # Inside a stream `synthesize` only repeats the text for servers that cannot stream.
-            request = Synthesize.from_event(event)
+            request = parsed(Synthesize.from_event, event)
             stream = TextStream(self.stages.config.wyoming.max_text_characters)
             stream.add(request.text)
             stream.end()
@@ -201,13 +251,16 @@ class Session:
         """Remember the engine of each stage that the program belongs to; wake words have two, the other stages one."""
         programs = info.selectable(self.stages.engines)
         if name not in programs:
-            raise ProtocolError(f"unknown program {name!r}; {nearest(name, set(programs))}", code="unknown-program")
+            raise ProtocolError(
+                f"unknown program '{shown(name)}'; {nearest(name, set(programs))}", code="unknown-program"
+            )
         self._programs |= programs[name]
 
     async def _listen(self, listener: Listener | None) -> None:
         """Let `listener` take the audio from now on."""
         previous, self._listener = self._listener, listener
         self._converter = None
+        self._deaf = False
         if previous is not None:
             await previous.close()
 
@@ -215,6 +268,7 @@ class Session:
         if self._listener is None:
             await self._listen(self._default_listener())
         self._converter = Converter(source)
+        self._deaf = False
         assert self._listener is not None
         await self._listener.start()
 
@@ -272,7 +326,7 @@ class Session:
                 return  # the reader sees the same end
             except Exception as error:  # the request boundary: the client must be told, whatever broke
                 _LOGGER.exception("%s: a request failed unexpectedly", self.connection.peer)
-                await self._tell(SatelliteError(f"{type(error).__name__}: {error}"))
+                await self._tell(SatelliteError(f"{type(error).__name__}: {shown(error)}"))
 
     async def _tell(self, error: SatelliteError) -> None:
         try:
@@ -286,16 +340,9 @@ class Session:
         await self.connection.send(Error(text=str(error), code=error.code))
 
     def note(self, error: SatelliteError) -> None:
-        """Log `error`."""
-        severity = logging.WARNING if isinstance(error, StageError) else logging.INFO
-        _LOGGER.log(severity, "%s: [%s] %s", self.connection.peer, error.code, error, extra={"code": error.code})
-
-
-def _check_fields(data: dict[str, Any]) -> None:
-    """Refuse fields of a wrong type, which `wyoming` lets through; raises `ProtocolError`."""
-    for name, kind in _FIELD_TYPES.items():
-        value = data.get(name)
-        if value is not None and not isinstance(value, kind):
-            raise ProtocolError(f"{name} is no {kind.__name__}")
-    if data.get("voice") is not None:
-        _check_fields(data["voice"])
+        """Log `error`; of a client that makes one mistake after the other, the first few."""
+        level = logging.WARNING
+        if not isinstance(error, StageError):
+            self._faults += 1
+            level = logging.INFO if self._faults <= _TOLD_FAULTS else logging.DEBUG
+        _LOGGER.log(level, "%s: [%s] %s", self.connection.peer, error.code, error, extra={"code": error.code})

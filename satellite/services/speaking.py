@@ -33,12 +33,12 @@ class TextStream:
     def __init__(self, max_characters: int) -> None:
         self._left = max_characters
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by the characters
-        self._too_long = False
+        self._ended = self._too_long = False
 
     def add(self, text: str) -> None:
-        """Add `text`; what exceeds the limit fails the stream when it is reached."""
-        if not isinstance(text, str):
-            raise TypeError("text is not a string")
+        """Add `text`; what exceeds the limit fails the stream when it is reached, and all behind it is ignored."""
+        if self._ended:
+            return
         self._left -= max(len(text), 1)
         if self._left < 0:
             self._too_long = True
@@ -47,8 +47,10 @@ class TextStream:
             self._pieces.put_nowait(text)
 
     def end(self) -> None:
-        """No more text follows."""
-        self._pieces.put_nowait(None)
+        """No more text follows; may be called twice."""
+        if not self._ended:
+            self._ended = True
+            self._pieces.put_nowait(None)
 
     async def texts(self) -> AsyncGenerator[str, None]:
         """Yield the text piece by piece. Raises `TextToSpeechError` when it is too long or stops coming."""

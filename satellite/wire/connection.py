@@ -21,6 +21,9 @@ _READ_BYTES = 64 * 1024
 _WRITE_BUFFER_BYTES = 256 * 1024
 _SMALL_EVENT_BYTES = 64 * 1024
 
+_TURN_EVENTS = 4
+"""Events that are handed out before others have their turn: one read may hold thousands of tiny ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -69,10 +72,16 @@ class Connection:
         self._budget = budget or MemoryBudget()
         self._lock = asyncio.Lock()
         self.last_event_at = time.monotonic()
-        """When the peer last completed an event; the measure of idleness."""
+        """When the peer last completed an event (`time.monotonic()`)."""
+
+        self.last_active_at = self.last_event_at
+        """When the peer last completed an event, or took one of ours; the measure of idleness."""
+
+        self.event_bytes = 0
+        """What the event that was handed out last took on the wire."""
 
         self.was_reset = False
-        """Whether the peer broke the connection off; False when it only said that it will send no more."""
+        """Whether the connection was broken off; False while the peer has only said that it will send no more."""
 
         self.peer = _peer_name(writer)
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
@@ -88,10 +97,13 @@ class Connection:
         began: float | None = None
         try:
             while data := await self._read(began):
-                for event in parser.feed(data):
-                    self.last_event_at = time.monotonic()
+                for count, event in enumerate(parser.feed(data), 1):
+                    self.last_event_at = self.last_active_at = time.monotonic()
                     began = None
+                    self.event_bytes = parser.event_bytes
                     yield event
+                    if count % _TURN_EVENTS == 0:
+                        await asyncio.sleep(0)
                 self._budget.give(reserved)
                 reserved = parser.owed_bytes if parser.owed_bytes > _SMALL_EVENT_BYTES else 0
                 try:
@@ -134,6 +146,7 @@ class Connection:
             async with asyncio.timeout(self._timeouts.write_seconds), self._lock:
                 self._writer.write(data)
                 await self._writer.drain()
+                self.last_active_at = time.monotonic()
         except TimeoutError as error:
             self.abort()
             raise ProtocolError("the client does not read", code="protocol-timeout") from error
@@ -142,6 +155,7 @@ class Connection:
 
     def abort(self) -> None:
         """Cut the connection now and drop what was not sent."""
+        self.was_reset = True
         self._writer.transport.abort()
 
     async def close(self) -> None:

@@ -25,6 +25,11 @@ class Limits:
     header_bytes: int = 64 * 1024
     data_bytes: int = 1024 * 1024
     payload_bytes: int = 4 * 1024 * 1024
+    nesting: int = 64
+    """Most objects and arrays within each other: whoever writes, compares or prints them may recurse."""
+
+    parts: int = 32 * 1024
+    """Most objects and arrays; to make more takes long."""
 
 
 class EventParser:
@@ -37,6 +42,8 @@ class EventParser:
         self._header: dict[str, Any] | None = None
         self._data_length = 0
         self._payload_length = 0
+        self.event_bytes = 0
+        """What the last event took, all of it."""
 
     @property
     def mid_event(self) -> bool:
@@ -66,9 +73,10 @@ class EventParser:
         if end < 0:
             self._searched = length
             return False
-        header = _json_object(self._buffer[:end], "header")
+        header = self._json_object(self._buffer[:end], "header")
         del self._buffer[: end + 1]
         self._searched = 0
+        self.event_bytes = end + 1
         if not isinstance(header.get("type"), str):
             raise ProtocolError("header has no type")
         self._data_length = _length(header, "data_length", self._limits.data_bytes)
@@ -82,12 +90,27 @@ class EventParser:
         if not isinstance(data, dict):
             raise ProtocolError("data is not an object")
         if self._data_length:
-            data = {**data, **_json_object(self._buffer[: self._data_length], "data")}
+            data = {**data, **self._json_object(self._buffer[: self._data_length], "data")}
         payload = bytes(self._buffer[self._data_length : self.owed_bytes]) or None
         event = Event(type=self._header["type"], data=data, payload=payload)
         del self._buffer[: self.owed_bytes]
+        self.event_bytes += self.owed_bytes
         self._header = None
         return event
+
+    def _json_object(self, text: bytearray, what: str) -> dict[str, Any]:
+        parts = text.count(b"{") + text.count(b"[")
+        if parts > self._limits.parts:
+            raise ProtocolError(f"{what} has more than {self._limits.parts} objects and arrays")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"{what} is not JSON") from error
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{what} is not an object")
+        if parts > self._limits.nesting and _is_nested(value, self._limits.nesting):
+            raise ProtocolError(f"{what} is nested more than {self._limits.nesting} deep")
+        return value
 
 
 def encode(event: Event) -> bytes:
@@ -109,14 +132,20 @@ def _dump(value: dict[str, Any]) -> bytes:
         return json.dumps(value).encode()
 
 
-def _json_object(text: bytearray, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"{what} is not JSON") from error
-    if not isinstance(value, dict):
-        raise ProtocolError(f"{what} is not an object")
-    return value
+def _is_nested(value: object, most: int) -> bool:
+    """Return whether `value` has more than `most` objects and arrays within each other."""
+    level = [value]
+    for _ in range(most + 1):
+        inner: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                inner += part.values()
+            elif isinstance(part, list):
+                inner += part
+        level = [part for part in inner if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _length(header: dict[str, Any], key: str, limit: int) -> int:

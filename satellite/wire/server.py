@@ -94,7 +94,7 @@ class Server:
         self._connections[connection] = task
 
     def _evict(self) -> None:
-        idlest = min(self._connections, key=lambda connection: connection.last_event_at)
+        idlest = min(self._connections, key=lambda connection: connection.last_active_at)
         _LOGGER.warning("%d connections are open: closing the idlest, %s", len(self._connections), idlest.peer)
         task = self._connections.pop(idlest)
         self._evicted.add(task)  # the loop itself keeps only weak references to tasks

@@ -1,0 +1,73 @@
+"""Events as `wyoming`'s dataclasses, with fields of the types that those declare; `wyoming` takes whatever comes."""
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from wyoming.event import Event
+
+from satellite.errors import ProtocolError, shown
+
+T = TypeVar("T")
+
+_WHOLE = ("rate", "width", "channels")
+"""Fields that JavaScript and Lua may write as 16000.0."""
+
+_UNREAD = ("attribution", "version")
+"""What programs tell of themselves and nobody here goes by: it may be anything."""
+
+
+def parsed(read: Callable[[Event], T], event: Event) -> T:
+    """Return what `read`, a `from_event`, makes of `event`. Raises `ProtocolError` for missing and mistyped fields.
+
+    A whole number may be written with a point; a timestamp may be any number, and what is none is ignored.
+    """
+    try:
+        found = read(Event(event.type, _in_whole_numbers(event.data), event.payload))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"{shown(event.type)}: {type(error).__name__}: {shown(error)}") from error
+    if (wrong := next(_misfits(found), None)) is not None:
+        raise ProtocolError(f"{shown(event.type)}: {wrong} is of a wrong type")
+    return found
+
+
+def _in_whole_numbers(data: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for name in _WHOLE:
+        if isinstance(value := data.get(name), float) and value.is_integer():
+            changed[name] = int(value)
+    timestamp = data.get("timestamp")
+    if timestamp is not None and type(timestamp) is not int:
+        is_number = isinstance(timestamp, float) and abs(timestamp) < float("inf")
+        changed["timestamp"] = round(timestamp) if is_number else None
+    return {**data, **changed} if changed else data
+
+
+def _misfits(found: Any) -> Iterator[str]:
+    """Yield the names of fields whose values are not of the declared types."""
+    kind: Any = type(found)
+    for name, hint in _declared(kind):
+        if not _fits(getattr(found, name), hint):
+            yield name
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return isinstance(value, hint) and next(_misfits(value), None) is None
+    if hint is int:
+        return type(value) is int  # bool is one, too, and no number
+    return isinstance(value, origin or hint)
+
+
+@cache
+def _declared(kind: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, hint) for name, hint in get_type_hints(kind).items() if name not in _UNREAD)
