@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 _SPEECH_TO_TEXT = {
     "decoded": "Stretches of speech that were decoded.",
     "full_window_retries": "Those that repeated themselves, and were decoded once more over 30 s.",
+    "abandoned": "Those given up half-way, since somebody spoke on or had gone.",
     "early": "Transcriptions begun in a pause of the speaker.",
     "early_used": "Those behind which nothing more was said.",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from satellite import configfile, logs
 from satellite.background import begin_task, end_tasks
-from satellite.config import Config, Deadlines
+from satellite.config import Config, Deadlines, stt_patience, tts_patience
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.run_log import log_runs
@@ -16,6 +16,12 @@ from satellite.signals import Signals
 from satellite.supervision import Supervisor
 
 _LOGGER = logging.getLogger(__name__)
+
+_STT_CALL_SECONDS = 30.0
+"""Audio that Whisper takes in one call, at most."""
+
+_TTS_CALL_CHARACTERS = 240
+"""Text that Piper takes in one call, at most."""
 
 
 async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> int:
@@ -96,7 +102,11 @@ class Reloader:
 
 def _longest_call(deadlines: Deadlines) -> float:
     """Return for how long an engine may be busy with one call, seconds: nobody waits for it any longer than that."""
-    return max(deadlines.load_seconds, deadlines.stt_seconds, deadlines.tts_seconds)
+    return max(
+        deadlines.load_seconds,
+        deadlines.stt_seconds * stt_patience(_STT_CALL_SECONDS),
+        deadlines.tts_seconds * tts_patience(_TTS_CALL_CHARACTERS),
+    )
 
 
 async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:

@@ -51,6 +51,28 @@ def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_command_is_read_once(tmp_path: Path) -> None:
+    """Whether it is over, whether it concerns the commands, and what it says are one question; other rooms are not."""
+
+    async def scenario(house: House) -> None:
+        text = "Set a timer for ten minutes in the kitchen."
+        read = house.responder._read
+        assert await house.responder.concerns(Question(text, language="en"))
+        (first,) = read.values()
+        await house.responder.is_command(text, "en")
+        assert await house.said(text) == "Timer set for 10 minutes"
+        assert list(read.values()) == [first]
+        assert read["en", text] is first
+        house.responder.rooms = dict(ROOMS)
+        assert await house.responder.concerns(Question(text, language="en"))
+        assert read["en", text] is not first
+        for number in range(100):
+            assert not await house.responder.is_command(f"Text {number}", "en")
+        assert len(read) <= 16
+
+    run(scenario, tmp_path)
+
+
 def test_the_life_of_a_timer(tmp_path: Path) -> None:
     """Set, looked at, paused, resumed, extended, shortened, cancelled."""
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioStop
+from wyoming.event import async_read_event, async_write_event
 from wyoming.pipeline import PipelineStage
 
 from satellite.audio import read_wav
 from satellite.config import Stt
 from satellite.configfile import parse
-from satellite.engines import VoiceChoice
+from satellite.engines import Transcription, VoiceChoice
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
 from satellite.wire import client
@@ -74,6 +77,38 @@ def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
             assert hosts.words.endswith(f":{second.port} answers")
             await first.open()
             await until(lambda: "nothing answers" not in hosts.words)
+
+    run(scenario)
+
+
+def test_the_language_and_the_names_travel() -> None:
+    """A server that finds out the language tells it, and hears what words to expect."""
+    asked: list[Transcribe] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (event := await async_read_event(reader)) is not None:
+            if Transcribe.is_type(event.type):
+                asked.append(Transcribe.from_event(event))
+            elif AudioStop.is_type(event.type):
+                language = "fr" if asked[-1].language is None else None
+                await async_write_event(Transcript(text=" Allume la lampe. ", language=language).event(), writer)
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{port}"], 20)
+            stt = RemoteTranscriber(hosts, Stt(vocabulary=("Aurore",)))
+            found = await stt.transcribe(NABU, speech=SPEECH, vocabulary=["Nabu"])
+            told = await stt.transcribe(NABU, speech=SPEECH, language="de")
+            assert (found, told) == (
+                Transcription("Allume la lampe.", "fr"),
+                Transcription("Allume la lampe.", "de"),
+            )
+        assert [(one.language, one.transcript_names) for one in asked] == [
+            (None, ["Nabu", "Aurore"]),
+            ("de", ["Aurore"]),
+        ]
 
     run(scenario)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.config import Stt
 from satellite.engines import Transcription
-from satellite.engines.stt import WhisperTranscriber, _echoes, _loop_at, _segments, _text
+from satellite.engines.stt import WhisperTranscriber, _segments
 from satellite.engines.vad import SileroVad
+from satellite.engines.whisper_text import echoes, loop_at, text_of
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
 from satellite.models import catalogue
@@ -162,8 +165,74 @@ def test_the_model_tells_of_its_work(models_directory: Path) -> None:
     assert ears.whisper.idle
     ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
     assert ears.whisper.usual_seconds is not None
-    assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 0}
+    assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 0, "abandoned": 0}
     ears.worker.close()
+
+
+class Slow:
+    """A loaded Whisper model whose encoder works until it may go on."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.entered, self.may_go_on = threading.Event(), threading.Event()
+        self.generated = 0
+
+    def encode(self, features: Any) -> Any:
+        """Take long."""
+        self.entered.set()
+        assert self.may_go_on.wait(60)
+        return self._model.encode(features)
+
+    def generate(self, *args: Any, **options: Any) -> Any:
+        """Count."""
+        self.generated += 1
+        return self._model.generate(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+@pytest.mark.models
+def test_a_transcription_that_nobody_wants_any_more_is_given_up(models_directory: Path) -> None:
+    """Who speaks on after a hesitation waits for the encoder at most, not for words that nobody will read."""
+    ears = Ears(models_directory, Stt(threads=2))
+    slow = ears.whisper._whisper = Slow(ears.whisper._whisper)
+    pcm = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+
+    async def scenario() -> Transcription:
+        speech = await ears.vad.stream().feed(pcm)
+        first = asyncio.create_task(ears.whisper.transcribe(pcm, speech=speech))
+        await asyncio.to_thread(slow.entered.wait, 60)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        slow.may_go_on.set()
+        return await ears.whisper.transcribe(pcm, speech=speech)
+
+    assert "lights" in asyncio.run(scenario()).text
+    assert slow.generated == 1
+    assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 0, "abandoned": 1}
+    ears.worker.close()
+
+
+@pytest.mark.models
+def test_others_have_their_turn_between_the_parts_of_a_long_recording(ears: Ears) -> None:
+    """Whoever speaks a command meanwhile does not wait for all of it."""
+    command = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
+    long = command * 20
+
+    async def scenario() -> list[str]:
+        done: list[str] = []
+
+        async def hear(name: str, pcm: bytes) -> None:
+            speech = await ears.vad.stream().feed(pcm)
+            await ears.whisper.transcribe(pcm, speech=speech)
+            done.append(name)
+
+        await asyncio.gather(hear("long", long), hear("short", command))
+        return done
+
+    assert len(list(_segments([True] * (len(long) // 1024), len(long) // 2))) > 1
+    assert asyncio.run(scenario()) == ["short", "long"]
 
 
 @pytest.mark.models
@@ -172,7 +241,7 @@ def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> Non
     ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=1))
     for wav in COMMANDS:
         text = ears.hear(read_wav(wav)).text
-        assert _loop_at(text.split()) is None
+        assert loop_at(text.split()) is None
     assert ears.whisper.counts["decoded"] == len(COMMANDS)
     assert ears.whisper.counts["full_window_retries"] <= len(COMMANDS)
     ears.worker.close()
@@ -233,11 +302,11 @@ def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
 )
 def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
     """Four times the same phrase in a row is a loop; a list or a refrain is not."""
-    assert _loop_at(text.split()) == loop
+    assert loop_at(text.split()) == loop
 
 
 @pytest.mark.parametrize(
-    ("text", "echoes"),
+    ("text", "does"),
     [
         ("Set lights to red. Set lights to red.", True),
         ("Set a timer. Open the blinds in the office. Open the blinds in the office. Open the", True),
@@ -247,20 +316,20 @@ def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
         ("", False),
     ],
 )
-def test_echoes_are_recognised(text: str, echoes: bool) -> None:
+def test_echoes_are_recognised(text: str, does: bool) -> None:
     """Three words or more twice in a row; a stutter is none, nor is what comes again later."""
-    assert _echoes(text.split()) is echoes
+    assert echoes(text.split()) is does
 
 
 @pytest.mark.models
-def test_tokens_spell_text(models_directory: Path) -> None:
+def test_tokens_spelltext_of(models_directory: Path) -> None:
     """Our reading of tokens is the tokenizer's, in any script."""
     import tokenizers
 
     folder = Store(models_directory).path(catalogue.find(Kind.STT, "tiny.en"))
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     for text in ("Turn on the lights.", "Ça va très bien !", "今日は 🎉", "a\tb\x00c", "ß–“”…"):
-        assert _text(["<|startoftranscript|>", *tokenizer.encode(text, add_special_tokens=False).tokens]) == text
+        assert text_of(["<|startoftranscript|>", *tokenizer.encode(text, add_special_tokens=False).tokens]) == text
 
 
 def test_long_speech_is_cut_in_its_pauses() -> None:

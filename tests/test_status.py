@@ -55,7 +55,7 @@ STATE: dict[str, Any] = {
             },
         ],
     },
-    "speech_to_text": {"decoded": 7, "full_window_retries": 1, "early": 5, "early_used": 4},
+    "speech_to_text": {"decoded": 7, "full_window_retries": 1, "abandoned": 2, "early": 5, "early_used": 4},
     "responders": [
         {
             "responder": "commands",

@@ -3,6 +3,7 @@
 from __future__ import annotations  # Answers is only a type here; its libraries come with the first grammar
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from satellite.commands.grammar import Grammar
 
 _SILENT = ""
+_READ_TEXTS = 16
 _NO_TIMERS_THERE = "no_timer_support"
 
 
@@ -55,6 +57,8 @@ class CommandResponder:
         self._last_answer = last_answer
         self._now = now
         self._grammars = Grammars()
+        self._read: OrderedDict[tuple[str, str], tuple[Command | None, Mapping[str, str]]] = OrderedDict()
+        """What the latest texts mean, with the rooms by which they were read: a run asks three times about its own."""
 
     @property
     def details(self) -> dict[str, Any]:
@@ -101,7 +105,13 @@ class CommandResponder:
         grammar = await self._grammars.get(language or self._language)
         if grammar is None:
             return None
-        command = await asyncio.to_thread(grammar.understand, text, self.rooms)
+        key, rooms = (grammar.language, text), self.rooms
+        known = self._read.get(key)
+        if known is None or known[1] is not rooms:
+            known = self._read[key] = await asyncio.to_thread(grammar.understand, text, rooms), rooms
+            if len(self._read) > _READ_TEXTS:
+                self._read.popitem(last=False)
+        command = known[0]
         return None if command is None else (command, grammar)
 
     async def watch(self) -> None:

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from wyoming.info import Info
 
-from satellite.audio import RATE, AudioFormat
-from satellite.config import Stt, nearest
+from satellite.audio import RATE, AudioFormat, seconds_of
+from satellite.config import Stt, nearest, stt_patience, tts_patience
 from satellite.engines import Transcription, Voice, VoiceChoice, has_speech
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError
@@ -98,21 +98,23 @@ class Hosts:
             due = [host for host in self._hosts if host.trouble or now - host.looked_at >= self._look_seconds]
             await asyncio.gather(*(self._look(host) for host in due))
 
-    async def first(self, ask: Callable[[str], Awaitable[T]]) -> T:
+    async def first(self, ask: Callable[[str], Awaitable[T]], *, patience: float = 1.0) -> T:
         """Return what `ask` makes of the address of the first server that does not fail.
 
-        Servers in trouble come last. Raises a `StageError` that names each one's reason.
+        Each may take `patience` times as long as usual; those in trouble come last. Raises a `StageError` that names
+        each one's reason.
         """
         order = sorted(self._hosts, key=lambda host: (bool(host.trouble), host.asked))
+        seconds = self._seconds * patience
         reasons: list[str] = []
         refusal = ""
         for host in order:
             host.asked += 1
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(seconds):
                     found = await ask(host.uri)
             except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
-                reason = _reason(error, self._seconds)
+                reason = _reason(error, seconds)
                 reasons.append(f"{host.uri} {reason}")
                 if type(error) is SatelliteError:  # it lives, and has said why it will not do this
                     refusal = refusal or error.code
@@ -213,8 +215,11 @@ class RemoteTranscriber:
         wanted = language or self._settings.language
         if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
-        heard = await self._hosts.first(lambda uri: client.transcribe(uri, pcm, wanted))
-        return Transcription(heard.transcript.strip(), wanted or "")
+        names = [*vocabulary, *self._settings.vocabulary]
+        heard = await self._hosts.first(
+            lambda uri: client.transcribe(uri, pcm, wanted, names), patience=stt_patience(seconds_of(pcm))
+        )
+        return Transcription(heard.transcript.strip(), heard.language or wanted or "")
 
 
 class RemoteSynthesizer:
@@ -301,7 +306,7 @@ class RemoteSpeaker:
 
         Another server is asked only as long as nothing has been heard.
         """
-        sound, pcm = await self._hosts.first(lambda uri: self._begun(uri, text))
+        sound, pcm = await self._hosts.first(lambda uri: self._begun(uri, text), patience=tts_patience(len(text)))
         async with aclosing(sound):
             while pcm is not None:
                 if pcm:

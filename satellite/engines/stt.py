@@ -10,11 +10,10 @@ import asyncio
 import importlib.util
 import logging
 import re
+import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcri
 from satellite.engines.cuda import load_cublas
 from satellite.engines.remembered import Remembered
 from satellite.engines.vad import WINDOW_SAMPLES
+from satellite.engines.whisper_text import Decoded, text_of
 from satellite.engines.whisper_threads import fastest_threads
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
@@ -52,43 +52,13 @@ _SPARE_TOKENS = 12
 _VOCABULARY_TOKENS = 200
 """Most tokens of vocabulary in the prompt; the decoder has 448 places for prompt and text together."""
 
-_COMPRESSION_LIMIT = 2.4
-"""zlib ratio above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
-
-_ECHO_WORDS = 3
-"""Words that come twice in a row are an echo: in short windows tiny.en says the last of two sentences again."""
-
 _BEFORE_SPEECH_SECONDS = 0.5
 """Audio kept before what the VAD calls speech: soft beginnings lie outside it. Behind it, `AFTER_SPEECH_SECONDS`."""
 
 _RECENT = 5
 """Transcriptions of which the slowest is the usual time."""
 
-_SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
 _LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    text: str
-    language: str
-    log_probability: float
-    no_speech: float
-    capped: bool
-
-    @property
-    def repetitive(self) -> bool:
-        """True for what Whisper falls into when it does not see the end of the speech: loops, a sentence once more."""
-        raw, words = self.text.encode(), self.text.split()
-        compression = len(raw) / len(zlib.compress(raw))
-        return self.capped or compression > _COMPRESSION_LIMIT or _loop_at(words) is not None or _echoes(words)
-
-    @property
-    def said_once(self) -> str:
-        """The text up to the end of the first turn of its loop; all of it when there is none."""
-        words = self.text.split()
-        loop = _loop_at(words)
-        return self.text if loop is None else " ".join(words[: sum(loop)])
 
 
 class WhisperTranscriber:
@@ -111,7 +81,7 @@ class WhisperTranscriber:
         self._tokenizer: Any = None
         self._folder = Path()
         self._recent_seconds: deque[float] = deque(maxlen=_RECENT)
-        self._counts = {"decoded": 0, "full_window_retries": 0}
+        self._counts = {"decoded": 0, "full_window_retries": 0, "abandoned": 0}
         self._warming: asyncio.Task[None] | None = None
 
     def load(self, folder: Path) -> None:
@@ -172,7 +142,7 @@ class WhisperTranscriber:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often a stretch of speech was `decoded`, and of these again over the full window."""
+        """How often a stretch of speech was `decoded`, those repeated over 30 s, and those `abandoned` half-way."""
         return self._counts
 
     def prepare(self) -> None:
@@ -197,7 +167,17 @@ class WhisperTranscriber:
         if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
         spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
-        return await self._worker.run(self._transcribe, pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary))
+        abandoned = threading.Event()
+        pieces = self._pieces(pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary), abandoned)
+        texts: list[str] = []
+        try:
+            while (piece := await self._worker.run(next, pieces, None)) is not None:
+                texts.append(piece.text)
+                wanted = piece.language
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
+        return Transcription(" ".join(text for text in texts if text), wanted or "")
 
     def _language(self, language: str | None) -> str | None:
         """Return the code Whisper uses for `language`, None to detect it; raises when the model does not know it."""
@@ -212,47 +192,68 @@ class WhisperTranscriber:
             )
         return code
 
-    def _transcribe(
-        self, pcm: bytes, spoken: list[bool], language: str | None, vocabulary: Sequence[str]
-    ) -> Transcription:
+    def _pieces(
+        self,
+        pcm: bytes,
+        spoken: list[bool],
+        language: str | None,
+        vocabulary: Sequence[str],
+        abandoned: threading.Event,
+    ) -> Iterator[Transcription]:
+        """Yield the words of each stretch of speech; blocking, but between two of them the thread is free for others.
+
+        Once it is `abandoned` it ends as soon as the library allows: behind the network's present step.
+        """
         if self._whisper is None:
             raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
-        began = time.monotonic()
         samples = to_float(pcm)
-        texts: list[str] = []
+        seconds = 0.0
         for start, end in _segments(spoken, len(samples)):
-            decoded = self._decode(samples[start:end], language, vocabulary)
+            began = time.monotonic()
+            decoded = self._decode(samples[start:end], language, vocabulary, abandoned)
             language = decoded.language
-            if not self._is_noise(decoded):
-                texts.append(decoded.said_once)
-        self._recent_seconds.append(time.monotonic() - began)
-        return Transcription(" ".join(texts).strip(), language or "")
+            seconds += time.monotonic() - began
+            yield Transcription("" if self._is_noise(decoded) else decoded.said_once.strip(), language)
+        self._recent_seconds.append(seconds)
 
-    def _is_noise(self, decoded: _Decoded) -> bool:
+    def _is_noise(self, decoded: Decoded) -> bool:
         """Tell words from what Whisper invents over noise: unlikely words where it doubts that anyone spoke."""
         unlikely = decoded.log_probability < self._settings.log_probability_threshold
         return unlikely and decoded.no_speech > self._settings.no_speech_threshold
 
-    def _decode(self, samples: "np.ndarray[Any, Any]", language: str | None, vocabulary: Sequence[str]) -> _Decoded:
+    def _decode(
+        self,
+        samples: "np.ndarray[Any, Any]",
+        language: str | None,
+        vocabulary: Sequence[str],
+        abandoned: threading.Event,
+    ) -> Decoded:
         seconds = len(samples) / RATE
         window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
-        decoded = self._decode_window(samples, window, language, vocabulary)
+        decoded = self._decode_window(samples, window, language, vocabulary, abandoned)
         self._counts["decoded"] += 1
         if decoded.repetitive and (window < FULL_WINDOW_SECONDS or vocabulary):
             self._counts["full_window_retries"] += 1
-            decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, ())
+            decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, (), abandoned)
         return decoded
 
     def _decode_window(
-        self, samples: "np.ndarray[Any, Any]", window_seconds: float, language: str | None, vocabulary: Sequence[str]
-    ) -> _Decoded:
+        self,
+        samples: "np.ndarray[Any, Any]",
+        window_seconds: float,
+        language: str | None,
+        vocabulary: Sequence[str],
+        abandoned: threading.Event,
+    ) -> Decoded:
         import numpy as np
 
+        self._go_on(abandoned)
         mel = self._features(samples)[:, : int(FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
         frames = _frames(window_seconds)
         window = np.zeros((1, mel.shape[0], frames), np.float32)
         window[0, :, : mel.shape[1]] = mel[:, :frames]
         encoded = self._whisper.encode(self._storage(window))
+        self._go_on(abandoned)  # somebody has spoken on, as a rule, and waits for the thread with more of the command
         if language is None:
             language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
         prompt = self._prompt(language, vocabulary)
@@ -269,7 +270,13 @@ class WhisperTranscriber:
         )[0]
         tokens = result.sequences[0]
         capped = len(tokens) >= most_tokens
-        return _Decoded(_text(tokens), language, result.scores[0], result.no_speech_prob, capped)
+        return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped)
+
+    def _go_on(self, abandoned: threading.Event) -> None:
+        """End the work if nobody wants it any more."""
+        if abandoned.is_set():
+            self._counts["abandoned"] += 1
+            raise SpeechToTextError("nobody waits for the transcript", kind="failed")
 
     def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[str]:
         """Return the decoder's prompt: the vocabulary as if it had just been said, language, task, no timestamps."""
@@ -314,22 +321,6 @@ def _languages(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _text(tokens: Sequence[str]) -> str:
-    """Return what `tokens` say: they spell bytes, in the alphabet of GPT-2's `bytes_to_unicode`."""
-    spelled = "".join(token for token in tokens if not _SPECIAL_TOKEN.fullmatch(token))
-    return bytes(_BYTES[character] for character in spelled).decode(errors="replace").strip()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return the byte that each character stands for: printable ones for themselves, the others from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTES = _byte_alphabet()
-
-
 def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | None]) -> str:
     """Return `cuda` or `cpu`; `load_libraries` loads what CUDA needs, and returns what is missing."""
     if wanted == "cpu":
@@ -367,29 +358,3 @@ def _widest_gap(windows: Sequence[int], following: int) -> int:
     later = [*windows[len(windows) // 2 :], following]
     before, after = max(pairwise(later), key=lambda pair: pair[1] - pair[0])
     return (before + after + 1) // 2
-
-
-def _folded(words: Sequence[str]) -> list[str]:
-    return [word.lower().strip(".,!?") for word in words]
-
-
-def _echoes(words: Sequence[str]) -> bool:
-    """Return whether some words, three at least, come twice in direct succession: people seldom say so."""
-    folded = _folded(words)
-    return any(
-        folded[start : start + size] == folded[start + size : start + 2 * size]
-        for start in range(len(folded))
-        for size in range(_ECHO_WORDS, (len(folded) - start) // 2 + 1)
-    )
-
-
-def _loop_at(words: Sequence[str]) -> tuple[int, int] | None:
-    """Return where a phrase begins that comes four times or more in direct succession, and its one to four words."""
-    folded = _folded(words)
-    for start in range(len(folded)):
-        for size in range(1, 5):
-            phrase = folded[start : start + size]
-            following = folded[start + size : start + 4 * size]
-            if len(phrase) == size and following == phrase * 3:
-                return start, size
-    return None

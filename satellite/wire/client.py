@@ -34,6 +34,9 @@ class Heard:
 
     wake_word: str | None = None
     transcript: str = ""
+    language: str = ""
+    """That of the transcript, where the server tells it."""
+
     reply: str = ""
     handled: bool = False
     """Whether the chat model has completed its answer."""
@@ -56,7 +59,8 @@ class Heard:
             case "detection":
                 self.wake_word = Detection.from_event(event).name
             case "transcript":
-                self.transcript = Transcript.from_event(event).text
+                transcript = Transcript.from_event(event)
+                self.transcript, self.language = transcript.text, transcript.language or ""
             case "handled":
                 handled = Handled.from_event(event)
                 self.handled = True
@@ -143,10 +147,11 @@ async def command(uri: str, name: str, **data: Any) -> dict[str, Any]:
     raise DaemonUnreachable("the daemon closed the connection before it had answered")
 
 
-async def transcribe(uri: str, pcm: bytes, language: str | None = None) -> Heard:
-    """Return the words in canonical `pcm`."""
+async def transcribe(uri: str, pcm: bytes, language: str | None = None, names: Sequence[str] = ()) -> Heard:
+    """Return the words in canonical `pcm`; `names` are to be expected in them."""
+    request = Transcribe(language=language, transcript_names=list(names) or None)
     async with connected(uri) as connection:
-        await connection.send(Transcribe(language=language), *audio_events(pcm))
+        await connection.send(request, *audio_events(pcm))
         return await _until(connection, Heard(), "transcript")
 
 
