@@ -3,6 +3,7 @@
 import io
 import wave
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -85,9 +86,35 @@ def test_transcription(ai: openai.OpenAI, question: bytes) -> None:
     assert "capital of france" in str(text).lower()
     told = ai.audio.transcriptions.create(model="whisper-1", file=file, response_format="verbose_json", prompt="Paris")
     assert float(told.duration) == pytest.approx(len(question) / 32_000, abs=0.1)
-    with pytest.raises(openai.UnprocessableEntityError) as caught:
-        ai.audio.transcriptions.create(model="whisper-1", file=file, response_format="srt")
-    assert caught.value.code == "http-invalid"
+    assert (told.segments, told.words) == (None, None)  # nobody knows when a word was said
+
+
+@pytest.mark.parametrize(
+    ("wish", "param"),
+    [
+        ({"response_format": "srt"}, "response_format"),
+        ({"response_format": "vtt"}, "response_format"),
+        ({"response_format": "verbose_json", "timestamp_granularities": ["word"]}, "timestamp_granularities[]"),
+        ({"response_format": "text", "stream": True}, "stream"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"include": ["logprobs"]}, "include[]"),
+        ({"extra_body": {"diarize": "true"}}, "diarize"),
+    ],
+)
+def test_a_transcript_that_there_is_not(ai: openai.OpenAI, question: bytes, wish: dict[str, Any], param: str) -> None:
+    """What is asked for and not known is refused, not left out."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        ai.audio.transcriptions.create(model="whisper-1", file=("question.wav", wav(question, CANONICAL)), **wish)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", param)
+    assert param in caught.value.message
+
+
+def test_transcription_streams(ai: openai.OpenAI, question: bytes) -> None:
+    """As events, of which the last has all of it."""
+    file = ("question.wav", wav(question, CANONICAL))
+    events = list(ai.audio.transcriptions.create(model="whisper-1", file=file, stream=True, temperature=0))
+    assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
+    assert "capital of france" in str(events[-1].to_dict()["text"]).lower()
 
 
 @pytest.mark.parametrize("form", ["mp3", "opus", "aac", "flac", "wav"])
@@ -115,6 +142,10 @@ def test_models(ai: openai.OpenAI) -> None:
     names = [model.id for model in ai.models.list()]
     assert names[0] == "satellite"
     assert {"tiny.en", "en_US-joe-medium"} <= set(names)
+    assert [ai.models.retrieve(name).id for name in names] == names
+    with pytest.raises(openai.NotFoundError) as caught:
+        ai.models.retrieve("gpt-4o")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 def test_errors_are_understood(ai: openai.OpenAI) -> None:
@@ -127,5 +158,41 @@ def test_errors_are_understood(ai: openai.OpenAI) -> None:
     assert "messages" in str(caught.value)
     with pytest.raises(openai.UnprocessableEntityError):
         ai.chat.completions.create(model="x", messages=[{"role": "user", "content": " "}])
-    with pytest.raises(openai.UnprocessableEntityError):
-        ai.audio.speech.create(model="tts-1", voice="alloy", input="x", speed=2)
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        ai.audio.speech.create(model="tts-1", voice="alloy", input="x", speed=9)
+    assert caught.value.param == "speed"
+    with pytest.raises(openai.NotFoundError) as missing:
+        ai.responses.create(model="x", input="Hi")
+    assert missing.value.code == "http-not-found"
+
+
+def seconds(sound: bytes) -> float:
+    """Return how long a WAV file is heard."""
+    with wave.open(io.BytesIO(sound)) as file:
+        return float(file.getnframes() / file.getframerate())
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.5])
+def test_speed(ai: openai.OpenAI, speed: float) -> None:
+    """A text takes longer, or less long, and is still understood; the usual pace stays what it was."""
+
+    def spoken(**wishes: Any) -> bytes:
+        voice: Any = {"id": "en_US-joe-medium"}
+        one = ai.audio.speech.create(model="tts-1", voice=voice, input=QUESTION, response_format="wav", **wishes)
+        return one.content
+
+    usual = spoken()
+    other = spoken(speed=speed, instructions="")
+    share = seconds(other) / seconds(usual)
+    assert share > 1.5 if speed < 1 else share < 0.85  # no phoneme is shorter than a frame
+    assert seconds(spoken(speed=1)) == seconds(usual)
+    heard = ai.audio.transcriptions.create(model="whisper-1", file=("x.wav", other)).text
+    assert "what is the capital" in heard.lower()
+
+
+@pytest.mark.parametrize("wish", [{"instructions": "Whisper."}, {"stream_format": "sse"}])
+def test_speech_that_there_is_not(ai: openai.OpenAI, wish: dict[str, Any]) -> None:
+    """Nobody whispers here."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        ai.audio.speech.create(model="tts-1", voice="alloy", input="x", **wish)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", next(iter(wish)))

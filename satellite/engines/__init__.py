@@ -261,6 +261,9 @@ class VoiceChoice:
     strict: bool = False
     """Whether a language that no voice speaks is an error; else the default voice speaks."""
 
+    speed: float = 1.0
+    """How many times as fast as is configured."""
+
 
 class Speaker(Protocol):
     """A loaded voice, ready to speak."""

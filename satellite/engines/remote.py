@@ -260,6 +260,8 @@ class RemoteSynthesizer:
     async def speaker(self, choice: VoiceChoice) -> "RemoteSpeaker":
         """Return the voice that `choice` means; the first time it has to say something, which tells its format."""
         voice = self._chosen(choice)
+        if choice.speed != 1:
+            raise TextToSpeechError("a voice elsewhere cannot be told how fast to speak", kind="unsupported-speed")
         if choice.speaker and voice.speakers and choice.speaker not in voice.speakers:
             raise TextToSpeechError(
                 f"voice {voice.name} has no speaker {choice.speaker!r}; {nearest(choice.speaker, set(voice.speakers))}",

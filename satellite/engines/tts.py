@@ -62,6 +62,14 @@ class PiperSpeaker:
             if pcm:
                 yield pcm
 
+    def paced(self, speed: float) -> "PiperSpeaker":
+        """Return it, speaking so many times as fast as is configured from now on."""
+        if speed != 1:
+            length_scale = self._piper.scales(self._settings)[1] / speed
+            self._settings = self._settings.model_copy(update={"length_scale": length_scale})
+            self.identity += f"/{length_scale}"
+        return self
+
     def measured_gain(self) -> float:
         """Return the gain that suits the voice; blocking."""
         circumstances = {"speaker": self._speaker_id, "scales": list(self._piper.scales(self._settings))}
@@ -133,7 +141,7 @@ class PiperSynthesizer:
             speaker = self._made(voice, piper, choice)
             if speaker.identity in self._gains:
                 speaker.gain = self._gains[speaker.identity]
-                return speaker  # nothing to load: no need to queue behind somebody's sentence
+                return speaker.paced(choice.speed)  # nothing to load: no need to queue behind somebody's sentence
         return await self._worker.run(self._speaker, choice)
 
     def _speaker(self, choice: VoiceChoice) -> PiperSpeaker:
@@ -142,7 +150,7 @@ class PiperSynthesizer:
         if speaker.identity not in self._gains:
             self._gains[speaker.identity] = speaker.measured_gain()
         speaker.gain = self._gains[speaker.identity]
-        return speaker
+        return speaker.paced(choice.speed)
 
     def _made(self, voice: Voice, piper: "PiperVoice", choice: VoiceChoice) -> PiperSpeaker:
         is_configured = voice.name == self._settings.voice and piper.config.speaker_id_map

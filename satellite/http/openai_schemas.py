@@ -1,64 +1,148 @@
-"""The part of OpenAI's API that is understood; what else a client sends is passed over, as other servers do."""
+"""The part of OpenAI's API that is understood; what else a request holds is kept, to be looked at by `refuse`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from satellite.engines import Message, Sampling
+from satellite.http.openai_wishes import refuse, unsupported
 from satellite.http.schemas import SpokenText
 
+_TEXT = ("text", "refusal")
 
-class Lenient(BaseModel):
-    """Base of all: clients send much that has no meaning here."""
-
-    model_config = ConfigDict(extra="ignore")
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
-class TextPart(Lenient):
-    """A piece of a message."""
+class Theirs(BaseModel):
+    """Base of all: clients send more than is understood."""
 
-    type: Literal["text"]
-    text: str = Field(max_length=1_000_000)
+    model_config = ConfigDict(extra="allow")
 
 
-class ChatMessage(Lenient):
+class Part(Theirs):
+    """A piece of a message; only text is understood."""
+
+    type: str = Field(max_length=100, examples=["text"])
+    text: str = Field("", max_length=1_000_000)
+    refusal: str = Field("", max_length=1_000_000)
+
+
+class Called(Theirs):
+    """A function that a model wanted to be called, and with what."""
+
+    name: str = Field("", max_length=200)
+    arguments: str = Field("", max_length=1_000_000)
+
+
+class ToolCall(Theirs):
+    """One call of a tool."""
+
+    id: str = Field("", max_length=200)
+    function: Called = Called()
+
+
+class ChatMessage(Theirs):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] = Field(examples=["What is the capital of France?"])
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = Field(None, examples=["What is the capital of France?"])
+    name: str | None = Field(None, max_length=200)
+    tool_calls: list[ToolCall] | None = Field(None, max_length=100)
+    tool_call_id: str | None = Field(None, max_length=200)
 
     @property
     def text(self) -> str:
-        """Return the content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        """Return the content as one text. Raises `HttpError` for what is none, such as an image."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        for part in self.content:
+            if part.type not in _TEXT:
+                raise unsupported(f"messages.content.{part.type}")
+        return "".join(part.text or part.refusal for part in self.content)
 
 
-class StreamOptions(Lenient):
+class StreamOptions(Theirs):
     """What a stream shall carry."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False, None] = None
 
 
-class CompletionRequest(Lenient):
+class CompletionRequest(Theirs):
     """A conversation to go on with."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
     model: str = Field("satellite", max_length=200, description="Whatever it says, the daemon decides who answers.")
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1, None] = None
+    max_tokens: int | None = Field(None, ge=1, description="Longest answer; never longer than `chat.max_tokens`.")
+    max_completion_tokens: int | None = Field(None, ge=1, description="The same.")
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the answer is to be made. Raises `HttpError` for a wish that is not understood."""
+        refuse(self.model_extra)
+        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Sampling(
+            max_tokens=min(limits, default=None),
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=tuple(stop),
+        )
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The messages as chat models take them.
+
+        What tools were called for, and what came of it, is told in words: it is part of the conversation.
+        """
+        told: list[Message] = []
+        names: dict[str | None, str] = {}
+        results = False
+        for message in self.messages:
+            role, text = message.role, message.text
+            if role in ("tool", "function"):
+                text = f"[{message.name or names.get(message.tool_call_id, 'tool')} returned: {text}]"
+                if results:
+                    told[-1] = Message("user", f"{told[-1].content}\n{text}")
+                    continue
+            calls = message.tool_calls or []
+            names |= {call.id: call.function.name for call in calls}
+            text = "\n".join(filter(None, [text, *map(_call, calls)]))
+            results = role in ("tool", "function")
+            told.append(Message(_ROLES.get(role, role), text))
+        return told
 
 
-class SpeechRequest(Lenient):
+_ROLES = {"developer": "system", "tool": "user", "function": "user"}
+
+
+def _call(call: ToolCall) -> str:
+    return f"[called {call.function.name}: {call.function.arguments}]"
+
+
+class VoiceId(Theirs):
+    """A voice by its id."""
+
+    id: str = Field(min_length=1, max_length=200)
+
+
+class SpeechRequest(Theirs):
     """A text to be spoken."""
 
     input: SpokenText = Field(examples=["Dinner is ready."])
     model: str = Field("satellite", max_length=200)
-    voice: str = Field(
-        "default", min_length=1, max_length=200, description="A voice of `GET /models`; OpenAI's names are the default."
+    voice: Annotated[str, StringConstraints(min_length=1, max_length=200)] | VoiceId = Field(
+        "default", description="A voice of `GET /models`; OpenAI's names are the default."
     )
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
-    speed: float | None = Field(None, ge=1, le=1, description="The configured pace only.")
-    stream_format: Literal["audio", None] = None
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = None
+    speed: float | None = Field(None, ge=0.25, le=4, description="How many times as fast as is configured.")
 
 
 class OpenAIModel(BaseModel):
@@ -85,4 +169,4 @@ class Completion(BaseModel):
     created: int
     model: str
     choices: list[dict[str, Any]]
-    usage: dict[str, int]
+    usage: dict[str, int] | None = Field(description="Tokens, as the provider counts them; null where it does not.")

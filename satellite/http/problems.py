@@ -18,6 +18,8 @@ _STATUS_BY_CODE = {
     "http-unauthorized": 401,
     "http-host-refused": 421,
     "http-origin-refused": 403,
+    "unsupported_parameter": 400,
+    "model_not_found": 404,
     "http-not-found": 404,
     "http-method-not-allowed": 405,
     "http-not-acceptable": 406,
@@ -88,7 +90,7 @@ def status_of(code: str) -> int:
     if code in _STATUS_BY_CODE:
         return _STATUS_BY_CODE[code]
     kind = code.split("-", 1)[-1]
-    if kind.startswith("unknown-") or kind == "unsupported-language":
+    if kind.startswith(("unknown-", "unsupported-")):
         return 422
     if code == "chat-failed":
         return 502
@@ -123,7 +125,7 @@ def response_to(path: str, error: Exception) -> Response:
 def _response(path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     if path.startswith("/v1/"):  # in OpenAI's shape as well, which their clients show
         kind = "invalid_request_error" if body["status"] < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-        body["error"] = {"message": body["detail"], "type": kind, "code": body["code"], "param": None}
+        body["error"] = {"message": body["detail"], "type": kind, "code": body["code"], "param": body.get("param")}
     headers = dict(headers or {})
     headers.pop("content-length", None)
     if body["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -164,7 +166,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
         )
     errors = [{"where": _dotted(one["loc"]), "what": one["msg"]} for one in error.errors()[:20]]
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in errors)
-    return _response(request.url.path, problem("http-invalid", detail, errors=errors))
+    param = errors[0]["where"].removeprefix("body.")
+    return _response(request.url.path, problem("http-invalid", detail, errors=errors, param=param))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -131,18 +131,21 @@ class Stages:
 
     async def answer(
         self,
-        question: Question,
+        question: Question | None,
         prompt: Sequence[Message],
         gate: Gate | None = None,
         sampling: Sampling = AS_CONFIGURED,
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the first responder's answer, whole, else that of the chat model to the `prompt`; see `read_ahead`.
 
+        Without a `question` no responder is asked.
         Raises `ChatError`, also for an answer of the model without a word; past `chat.max_characters` it ends as one
         that the model cut. The answer of a responder may be empty: then there is nothing to say, and nothing is wrong.
         A responder acts: behind a closed `gate` one that may be concerned is asked only once that is open.
         """
         for responder in self.responders:
+            if question is None:
+                break
             if gate is not None and not gate.is_open:
                 if not await self._concerns(responder, question):
                     continue

@@ -1,0 +1,151 @@
+"""OpenAI's own client: what it asks of an answer is done, or refused by name; never passed over."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from tests.http_daemon import client
+from tests.running_daemon import RunningDaemon
+
+pytestmark = pytest.mark.models
+
+STORY = "Tell me a long story about a ship, please."
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(scope="module")
+def ai(daemon: RunningDaemon) -> Iterator[openai.OpenAI]:
+    """The official client."""
+    with openai.OpenAI(
+        base_url=f"http://127.0.0.1:{daemon.port('http')}/v1", api_key="none", max_retries=0, timeout=60
+    ) as one:
+        yield one
+
+
+def ask(ai: openai.OpenAI, /, text: Any = STORY, **wishes: Any) -> Any:
+    """Return the answer to a question."""
+    return ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": text}], **wishes)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_the_longest_answer(ai: openai.OpenAI, name: str) -> None:
+    """It is no longer, and says so; one that ends by itself says that."""
+    answer = ask(ai, **{name: 3})
+    assert answer.usage.completion_tokens <= 3
+    assert answer.choices[0].finish_reason == "length"
+    assert len(answer.choices[0].message.content.split()) <= 3
+    chunks = list(ask(ai, stream=True, stream_options={"include_usage": True}, **{name: 3}))
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "length"
+    assert chunks[-1].usage.completion_tokens <= 3
+    answer = ask(ai, "Say the word hello.", **{name: 4000})
+    assert (answer.choices[0].finish_reason == "length") is (answer.usage.completion_tokens >= 200)
+
+
+def test_texts_before_which_it_ends(ai: openai.OpenAI) -> None:
+    """By the model, and by the house, which answers whole."""
+    whole = ask(ai, seed=7, max_tokens=40).choices[0].message.content
+    word = whole.split()[5]
+    cut = ask(ai, seed=7, max_tokens=40, stop=[word, "never said"]).choices[0]
+    assert cut.message.content == whole[: whole.index(word)].strip()
+    assert cut.finish_reason == "stop"
+    assert "is" not in ask(ai, "What time is it?", stop="is").choices[0].message.content
+
+
+def test_the_same_seed_is_the_same_answer(ai: openai.OpenAI) -> None:
+    """However warm; another seed is another answer."""
+    hot = {"temperature": 1.9, "top_p": 0.99, "max_tokens": 40}
+    one, same, other = (ask(ai, seed=seed, **hot).choices[0].message.content for seed in (1, 1, 2))
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"n": 2},
+        {"logprobs": True},
+        {"top_logprobs": 3},
+        {"logit_bias": {"1": 5}},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": 0.5},
+        {"response_format": {"type": "json_object"}},
+        {"tools": [WEATHER]},
+        {"tools": [WEATHER], "tool_choice": "required"},
+        {"tool_choice": "required"},
+        {"functions": [{"name": "f"}]},
+        {"store": True},
+        {"modalities": ["text", "audio"]},
+        {"reasoning_effort": "high"},
+        {"service_tier": "priority"},
+        {"web_search_options": {}},
+        {"extra_body": {"top_k": 3}},
+    ],
+    ids=lambda wish: "-".join(wish),
+)
+def test_what_is_not_understood_is_refused_by_name(ai: openai.OpenAI, wish: dict[str, Any]) -> None:
+    """In OpenAI's own words for it."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(ai, **wish)
+    assert caught.value.code == "unsupported_parameter"
+    assert caught.value.type == "invalid_request_error"
+    assert caught.value.param in wish.get("extra_body", wish)
+    assert str(caught.value.param) in caught.value.message
+
+
+def test_what_changes_nothing_is_taken(ai: openai.OpenAI) -> None:
+    """What happens anyway may be asked for, and what only OpenAI's accounts know may be told."""
+    asked: dict[str, Any] = {
+        "n": 1,
+        "logprobs": False,
+        "logit_bias": {},
+        "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "response_format": {"type": "text"},
+        "tools": [WEATHER],
+        "tool_choice": "none",
+        "parallel_tool_calls": False,
+        "store": False,
+        "temperature": None,
+        "top_p": 1.0,
+        "stop": None,
+        "user": "somebody",
+        "metadata": {"a": "b"},
+        "service_tier": "auto",
+        "modalities": ["text"],
+    }
+    assert ask(ai, "What time is it?", **asked).choices[0].message.content
+    assert ask(ai, "What time is it?", tools=[], tool_choice="auto").choices[0].message.content
+
+
+def test_the_second_turn_of_an_agent(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
+    """What was called and what came of it is part of the conversation; it is answered, and not done once more."""
+    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "developer", "content": "Answer briefly."},
+        {"role": "user", "content": [{"type": "text", "text": "How is the weather in Paris?"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},  # type: ignore[list-item]  # a dict there
+        {"role": "tool", "tool_call_id": "c1", "content": "What time is it?"},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "20 degrees"}]},
+    ]
+    answer = ai.chat.completions.create(model="satellite", messages=messages)
+    assert answer.choices[0].message.content
+    with client(daemon) as http:
+        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
+    assert run["provider"] == "local"
+    assert run["heard"] == "[get_weather returned: What time is it?]\n[get_weather returned: 20 degrees]"
+    messages += [
+        {"role": "assistant", "content": answer.choices[0].message.content},
+        {"role": "user", "content": "What time is it?"},
+    ]
+    assert ai.chat.completions.create(model="satellite", messages=messages).usage.total_tokens == 0  # type: ignore[union-attr]  # there
+
+
+def test_an_image_is_refused(ai: openai.OpenAI) -> None:
+    """The model does not see."""
+    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": [image]}])
+    assert caught.value.code == "unsupported_parameter"
+    assert caught.value.param == "messages.content.image_url"
