@@ -124,10 +124,11 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 async def _ask(args: argparse.Namespace) -> int:
+    from satellite import sound_files
     from satellite.wire import client
 
     file = Path(args.question)
-    if file.suffix.lower() == ".wav":
+    if file.suffix.lower() in sound_files.SUFFIXES:
         heard = await _ask_recording(args, file)
         if not args.json:
             print(f"heard: {heard.transcript}\n{heard.reply}")
@@ -149,13 +150,10 @@ async def _ask(args: argparse.Namespace) -> int:
 async def _ask_recording(args: argparse.Namespace, file: Path) -> "client.Heard":
     from wyoming.pipeline import PipelineStage
 
-    from satellite.audio import read_wav
+    from satellite.sound_files import read_sound
     from satellite.wire import client
 
-    try:
-        pcm = read_wav(file)
-    except (OSError, EOFError, ValueError) as error:
-        raise SatelliteError(f"{file} cannot be used: {error}", code="bad-wav") from error
+    pcm = read_sound(file)
     end = PipelineStage.TTS if args.output else PipelineStage.HANDLE
     return await client.converse(args.uri, client.recording(pcm, realtime=False), start=PipelineStage.ASR, end=end)
 

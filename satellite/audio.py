@@ -117,7 +117,10 @@ def _resampler(rate: int) -> Any:
 
 
 def read_wav(path: Path) -> bytes:
-    """Return the canonical PCM of a WAV file in any rate, width and number of channels."""
+    """Return the canonical PCM of a WAV file with plain PCM, in any rate, width and number of channels.
+
+    Raises OSError, `wave.Error`, EOFError and `ProtocolError`; what people name is read by `sound_files`.
+    """
     with wave.open(str(path), "rb") as wav:
         converter = Converter(AudioFormat(wav.getframerate(), wav.getsampwidth(), wav.getnchannels()))
         return converter.convert(wav.readframes(wav.getnframes())) + converter.flush()

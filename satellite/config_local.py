@@ -18,7 +18,7 @@ class Sound(Settings):
     """Part of a device's name, or its number, as `satellite rooms devices` lists them; `default` is the system's."""
 
     file: DiskPath | None = None
-    """WAV file, raw 16-bit mono audio, or a named pipe with it, in place of a device."""
+    """Sound file (.wav, .mp3, .ogg, ...), raw 16-bit mono audio, or a named pipe with it, in place of a device."""
 
     command: tuple[str, ...] = ()
     """Program with raw 16-bit mono audio at its standard output or input, in place of a device."""
@@ -80,7 +80,7 @@ class HomeAssistantSatellite(Settings):
     """Name of its area in Home Assistant; null takes `host_room.area`."""
 
     awake_wav: DiskPath | None = None
-    """WAV file played when it begins to listen; meanwhile, and 0.5 s longer, the microphone is muted."""
+    """Sound file played when it begins to listen; meanwhile, and 0.5 s longer, the microphone is muted."""
 
     done_wav: DiskPath | None = None
-    """WAV file played when the command has been understood."""
+    """Sound file played when the command has been understood."""

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from satellite import configfile
-from satellite.audio import BYTES_PER_SECOND, RATE, Converter, read_wav, to_float, write_wav
+from satellite.audio import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
 from satellite.config import Config
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError, SatelliteError
@@ -22,6 +22,7 @@ from satellite.events import RunEvent, RunEventType, Subscription
 from satellite.models import catalogue
 from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
+from satellite.sound_files import read_sound
 from satellite.wire import client
 
 WAKE_PHRASE = "Okay Nabu."
@@ -179,10 +180,7 @@ async def _say(uri: str, text: str) -> bytes:
 
 async def _recorded(uri: str, file: Path) -> _Question:
     """Take a recording; one without a wake word gets a spoken one in front."""
-    try:
-        pcm = read_wav(file)
-    except (OSError, EOFError, ValueError, SatelliteError) as error:
-        raise SatelliteError(f"{file} cannot be used: {error}", code="bad-wav") from error
+    pcm = await asyncio.to_thread(read_sound, file)
     if await client.detects(uri, pcm):
         return _composed(b"", pcm)
     return _composed(await _say(uri, WAKE_PHRASE), pcm)

@@ -233,4 +233,4 @@ def test_commands_without_a_daemon_say_so() -> None:
     assert result.stderr.startswith("error: [daemon-unreachable] nothing answers at tcp://127.0.0.1:9")
     result = command("ask", "absent.wav", "--uri", "tcp://127.0.0.1:9")
     assert result.returncode == 1
-    assert "[bad-wav]" in result.stderr
+    assert "[audio-unreadable]" in result.stderr

@@ -71,5 +71,5 @@ def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Pat
     (tmp_path / "x.wav").write_bytes(b"no wav")
     result = demo(models_directory, tmp_path, "--wav", "x.wav")
     assert result.returncode == 1
-    assert "[bad-wav]" in result.stderr
+    assert "[audio-unreadable]" in result.stderr
     assert "Traceback" not in result.stderr

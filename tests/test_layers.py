@@ -42,6 +42,7 @@ LAYERS = [
         "satellite.configfile",
         "satellite.proxies",
         "satellite.secret",
+        "satellite.sound_files",
     ],
     ["satellite.models.", "satellite.events"],
     ["satellite.engines", "satellite.wire", "satellite.microphone", "satellite.portaudio"],

@@ -1,11 +1,11 @@
 """Recordings with their words: a folder of NAME.wav and NAME.txt, the layout that wyoming-bench reads."""
 
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
-from satellite.audio import read_wav, seconds_of
+from satellite.audio import seconds_of
 from satellite.errors import SatelliteError
+from satellite.sound_files import read_sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def read_corpus(folder: Path, name: str | None = None) -> Corpus:
     for file in files:
         try:
             clips.append(_read_clip(file, folder))
-        except (OSError, EOFError, ValueError, wave.Error, SatelliteError) as error:
+        except (OSError, ValueError, SatelliteError) as error:
             problems.append(f"{file}: {error or 'is cut short'}")
     if problems:
         raise SatelliteError("\n".join(problems), code="bench-corpus")
@@ -60,7 +60,7 @@ def _read_clip(file: Path, folder: Path) -> Clip:
     transcript = file.with_suffix(".txt")
     if not transcript.is_file():
         raise ValueError(f"no transcript: {transcript.name} is missing")
-    pcm = read_wav(file)
+    pcm = read_sound(file)
     if not pcm:
         raise ValueError("holds no audio")
     words = transcript.read_text(encoding="utf-8").strip()

@@ -13,14 +13,15 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.snd import Played
 from wyoming.wake import Detection
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, seconds_of
+from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, seconds_of
 from satellite.background import begin_task, end_tasks
 from satellite.config import Config
 from satellite.engines import WakeStream
-from satellite.errors import ProtocolError
+from satellite.errors import ProtocolError, SatelliteError
 from satellite.rooms.announcing import chime
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.speaker import SoundEvents
+from satellite.sound_files import read_sound
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 
@@ -197,9 +198,9 @@ class HomeAssistantGuest:
 
     async def _play_wav(self, wav: Path, *, mute: bool) -> None:
         try:
-            pcm = await asyncio.to_thread(read_wav, wav)
-        except (OSError, EOFError, ValueError) as error:
-            _LOGGER.warning("%s cannot be played: %s", wav, error)
+            pcm = await asyncio.to_thread(read_sound, wav)
+        except SatelliteError as error:
+            _LOGGER.warning("it cannot be played: %s", error, extra={"code": error.code})
             return
         if mute:
             self._muted_until = time.monotonic() + seconds_of(pcm) + _MUTED_AFTER_SECONDS

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from satellite.audio import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, read_wav, seconds_of
+from satellite.audio import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, seconds_of
 from satellite.child import start
 from satellite.config_local import Sound
-from satellite.errors import SatelliteError
 from satellite.microphone import listen
 from satellite.rooms.live import LiveSource
+from satellite.sound_files import SUFFIXES, read_sound
 from satellite.turn.inbox import AudioInbox
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,13 +69,10 @@ async def _file(settings: Sound) -> AsyncGenerator[bytes, None]:
 
 
 def _read(path: Path, settings: Sound) -> bytes:
-    if path.suffix.lower() != ".wav":
-        converter = Converter(_layout(settings))
-        return converter.convert(path.read_bytes()) + converter.flush()
-    try:
-        return read_wav(path)
-    except (EOFError, ValueError) as error:
-        raise SatelliteError(f"{path} is no WAV file: {error}", code="no-microphone") from error
+    if path.suffix.lower() in SUFFIXES:
+        return read_sound(path)
+    converter = Converter(_layout(settings))
+    return converter.convert(path.read_bytes()) + converter.flush()
 
 
 async def _recording(pcm: bytes) -> AsyncGenerator[bytes, None]:
