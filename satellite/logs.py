@@ -9,6 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 
+from satellite.errors import shown
+
+_LOGGER = logging.getLogger(__name__)
+
+_WORDS = 500
+"""Characters of what was heard or answered that are logged."""
+
 _FIELDS = ("room", "run", "stage", "code", "ms")
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 NOISY = ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock")
@@ -30,6 +37,14 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(level.upper())
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
+
+
+def log_words(whose: str, heard: str, said: str | None = None, **fields: str) -> None:
+    """Log what was heard, and what was answered to it: at debug, and nothing of it at any other level."""
+    if said is None:
+        _LOGGER.debug("%s: heard “%s”", whose, shown(heard, _WORDS), extra=fields)
+    else:
+        _LOGGER.debug("%s: heard “%s”, answered “%s”", whose, shown(heard, _WORDS), shown(said, _WORDS), extra=fields)
 
 
 def in_journal() -> bool:

@@ -1,8 +1,9 @@
-"""A line in the log for each run that has ended: where its time went, never what was said."""
+"""A line in the log for each run that has ended: where its time went; at debug another one: what was said."""
 
 import logging
 
 from satellite.events import EventBus
+from satellite.logs import log_words
 from satellite.runs import Recorder, RunRecord
 
 _LOGGER = logging.getLogger(__name__)
@@ -14,7 +15,7 @@ _UNDER_WAY = 256
 
 def log_runs(bus: EventBus) -> Recorder:
     """Return what logs the runs on `bus`; it is to be started and stopped."""
-    recorder = Recorder(bus, kept=_UNDER_WAY, transcripts=False)
+    recorder = Recorder(bus, kept=_UNDER_WAY, transcripts=True)
     recorder.on_change(_note)
     return recorder
 
@@ -34,3 +35,5 @@ def _note(run: RunRecord) -> None:
         f" ({', '.join(told)})" if told else "",
         extra={"run": run.id, "room": run.room, "code": code, "ms": milliseconds},
     )
+    if run.heard or run.said:
+        log_words(f"run {run.id} in {run.room}", run.heard, run.said, run=run.id, room=run.room)

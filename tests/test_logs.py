@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wyoming.asr import Transcribe, Transcript
 
+from satellite.audio import read_wav
 from satellite.background import Background
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.logs import JournalHandler
 from satellite.run_log import log_runs
+from tests.running_daemon import DATA, RunningDaemon
+from tests.wyoming_client import connect
 
 PACKAGE = Path(__file__).parent.parent / "satellite"
 
@@ -70,9 +74,10 @@ def test_a_failing_journal_breaks_nothing(capsys: Any) -> None:
     assert "no journal" in capsys.readouterr().err
 
 
-def test_a_run_is_one_line_without_what_was_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(level: int, caplog: pytest.LogCaptureFixture) -> None:
     """With its fields, and the time of each stage."""
-    caplog.set_level(logging.INFO, "satellite.run_log")
+    caplog.set_level(level, "satellite")
 
     async def scenario() -> None:
         bus = EventBus()
@@ -83,7 +88,7 @@ def test_a_run_is_one_line_without_what_was_said(caplog: pytest.LogCaptureFixtur
             (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),
             (11.0, RunEventType.STT_VAD_END, {"silence_seconds": 0.5}),
             (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en", "seconds": 0.2}),
-            (11.2, RunEventType.CHAT_START, {}),
+            (11.2, RunEventType.CHAT_START, {"text": "a secret"}),
             (11.5, RunEventType.CHAT_END, {"text": "another secret", "provider": "local"}),
             (11.6, RunEventType.RUN_END, {}),
         ):
@@ -94,7 +99,39 @@ def test_a_run_is_one_line_without_what_was_said(caplog: pytest.LogCaptureFixtur
         await recorder.stop()
 
     asyncio.run(scenario())
-    (record,) = caplog.records
+    record, *words = caplog.records
     assert record.getMessage() == "run r1 in kitchen: done in 1600 ms (stt 200, chat 300)"
     assert (vars(record)["run"], vars(record)["room"], vars(record)["ms"]) == ("r1", "kitchen", 1600)
-    assert "secret" not in caplog.text
+    assert "secret" not in record.getMessage()
+    told = [(one.levelno, one.getMessage(), vars(one)["run"]) for one in words]
+    said = "run r1 in kitchen: heard “a secret”, answered “another secret”"
+    assert told == ([] if level == logging.INFO else [(logging.DEBUG, said, "r1")])
+
+
+@pytest.mark.models
+def test_whatever_is_heard_and_answered_is_logged_at_debug_alone(
+    daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also for clients who have no run: what they said, and what they were answered; in one line, whatever it is."""
+    caplog.set_level(logging.DEBUG, "satellite")
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            await client.send(Transcribe())
+            await client.send_audio(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
+            await client.until("transcript-stop")
+            await client.send(Transcript(text="Say\n" + "nothing " * 200))
+            await client.until("handled-stop")
+
+    asyncio.run(scenario())
+    daemon.settle()
+    heard = [record for record in caplog.records if "heard “" in record.getMessage()]
+    assert {record.levelno for record in heard} == {logging.DEBUG}
+    transcript, question = (record.getMessage() for record in heard)
+    assert "lights" in transcript
+    assert "heard “Say\\nnothing nothing" in question
+    assert "…”, answered “" in question
+    assert "\n" not in question
+    assert len(question) < 1200
+    others = [record.getMessage() for record in caplog.records if record not in heard]
+    assert not any("lights" in said or "nothing" in said for said in others)

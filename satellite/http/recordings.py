@@ -12,6 +12,7 @@ from satellite.errors import ProtocolError
 from satellite.http.context import Context
 from satellite.http.decoding import decoded, raw
 from satellite.http.problems import HttpError
+from satellite.logs import log_words
 from satellite.turn.recorder import Recorder
 
 _RAW = (b"audio/pcm", b"audio/x-raw")
@@ -78,6 +79,7 @@ async def transcribed(
     for at in range(0, len(pcm), BYTES_PER_SECOND):
         await recorder.feed(pcm[at : at + BYTES_PER_SECOND])  # in pieces: others are listening as well
     result = await stages.transcribe(recorder, language, vocabulary)
+    log_words("http", result.text)
     return {
         "text": result.text,
         "language": result.language,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
 from satellite.errors import ChatRejected, ProtocolError, SatelliteError
+from satellite.logs import log_words
 from satellite.turn.clauses import finished, is_finished
 from satellite.turn.dialogue import Question
 from satellite.turn.phrases import Phrase, phrase
@@ -52,6 +53,7 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
                 if delta.text:
                     await session.connection.send(HandledChunk(text=delta.text))
         whole = finished(whole) if stats and stats.truncated else whole.strip()
+        log_words(session.connection.peer, text, whole)
         told = {**(context or {}), "provider": provider, **(stats.described() if stats else {})}
         await session.connection.send(Handled(text=whole, context=told))
         dialogue.remember(question, prompt, whole)

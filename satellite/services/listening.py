@@ -15,6 +15,7 @@ from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
 from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, shown
+from satellite.logs import log_words
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
@@ -188,6 +189,7 @@ class _Recording:
         """Send the text of all of it."""
         self._partials.close()
         result = await self._early.result()
+        log_words(self._session.connection.peer, result.text)
         start, chunk, *end = _whole(result, self._request)
         following = rest(self._sent, result.text) if self._sent else None
         if following is not None:
