@@ -49,7 +49,9 @@ def read_corpus(folder: Path, name: str | None = None) -> Corpus:
     for file in files:
         try:
             clips.append(_read_clip(file, folder))
-        except (OSError, ValueError, SatelliteError) as error:
+        except SatelliteError as error:
+            problems.append(str(error))
+        except (OSError, ValueError) as error:
             problems.append(f"{file}: {error or 'is cut short'}")
     if problems:
         raise SatelliteError("\n".join(problems), code="bench-corpus")
