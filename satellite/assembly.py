@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from satellite.config import Config, Local, Ollama, OpenAICompatible, Tts
+from satellite.config_chat import Provider
 from satellite.engines import ChatModel, WakeWordEngine
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote_wake import RemoteWakeWords
@@ -190,26 +191,11 @@ class Assembly:
         from satellite.engines.chat.route import RouteChat
 
         config = self._config
-        models: list[ChatModel] = []
-        loads: list[Callable[[], Awaitable[None]]] = []
-        for provider in config.chat.providers:
-            match provider:
-                case Ollama():
-                    from satellite.engines.chat.ollama import OllamaChat
-
-                    ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive)
-                    models.append(ollama)
-                    loads.append(ollama.load)
-                case OpenAICompatible():
-                    from satellite.engines.chat.openai import OpenAIChat
-
-                    hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive)
-                    models.append(hosted)
-                    loads.append(hosted.load)
-                case Local():
-                    model, load = self._build_local(provider)
-                    models.append(model)
-                    loads.append(load)
+        built = [
+            self._built(provider, name)
+            for provider, name in zip(config.chat.providers, _names(config.chat.providers), strict=True)
+        ]
+        models = [model for model, _ in built]
 
         async def load_one(load: Callable[[], Awaitable[None]]) -> None:
             try:
@@ -225,17 +211,52 @@ class Assembly:
                 )
 
         async def load_all() -> None:
-            await asyncio.gather(*map(load_one, loads))
+            await asyncio.gather(*(load_one(load) for _, load in built))
 
         return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines), load_all)
 
-    def _build_local(self, provider: Local) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
+    def _built(self, provider: Provider, name: str) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
+        """Return a provider's model, and what loads it; whatever is wrong with its settings, the others are built."""
+        config = self._config
+        try:
+            match provider:
+                case Ollama():
+                    from satellite.engines.chat.ollama import OllamaChat
+
+                    ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
+                    return ollama, ollama.load
+                case OpenAICompatible():
+                    from satellite.engines.chat.openai import OpenAIChat
+
+                    hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
+                    return hosted, hosted.load
+                case _:
+                    return self._build_local(provider, name)
+        except (SatelliteError, ValueError) as error:
+            from satellite.engines.chat.unusable import UnusableChat
+
+            unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {error}")
+            return unusable, unusable.load
+
+    def _build_local(self, provider: Local, name: str) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
         from satellite.engines.llamacpp import LlamaCppChat
 
         spec = catalogue.find(Kind.CHAT, provider.model)
         model = LlamaCppChat(provider, self._config.chat, load_seconds=self._config.deadlines.load_seconds)
+        model.provider = name
 
         async def load() -> None:
             await model.load(self._store.file(spec, ".gguf"))
 
         return model, load
+
+
+def _names(providers: Sequence[Provider]) -> list[str]:
+    """Return what each provider is called: a second one of a name has its number behind it."""
+    names: list[str] = []
+    for provider in providers:
+        name, number = getattr(provider, "name", provider.type), 1
+        while (numbered := name if number == 1 else f"{name}-{number}") in names:
+            number += 1
+        names.append(numbered)
+    return names

@@ -277,6 +277,9 @@ class Deadlines(Settings):
     chat_seconds: Seconds = 60.0
     """The whole answer in words, seconds; how long it takes to be spoken does not count."""
 
+    chat_gap_seconds: Seconds = 3.0
+    """Waiting for more of an answer once it has begun, seconds."""
+
     tts_seconds: Seconds = 15.0
     """Waiting for sound of a sentence of 100 characters, or less, seconds; a longer one may take as many times longer.
 

@@ -36,7 +36,16 @@ class Ollama(Settings):
     """Name of the model, as `ollama list` shows it."""
 
     num_ctx: int = Field(4096, ge=256, le=1_048_576)
-    """Context length, tokens; the same in every request, or Ollama reloads the model."""
+    """Context length, tokens; a longer one that another client has loaded is used as it is."""
+
+    name: str = Field("ollama", min_length=1, max_length=64)
+    """What answers and logs call it."""
+
+    api_key_file: DiskPath | None = None
+    """File with the key that a proxy before it wants; null takes the environment's OLLAMA_API_KEY, if it is there."""
+
+    tell: bool = True
+    """Tell it what `chat.tell` says; very small models answer worse for it."""
 
 
 class OpenAICompatible(Settings):
@@ -56,6 +65,9 @@ class OpenAICompatible(Settings):
 
     api_key_file: DiskPath | None = None
     """File with the key; null takes the environment's GROQ_API_KEY (or NAME_API_KEY for another name)."""
+
+    tell: bool = True
+    """Tell it what `chat.tell` says."""
 
 
 class Local(Settings):
@@ -95,6 +107,9 @@ class Chat(Settings):
     hedge_seconds: Seconds | None = None
     """Ask the next provider already after this long, first to speak wins; null waits as long as the setting above."""
 
+    hosted: Literal["when_down", "when_slow"] = "when_down"
+    """When a hosted provider is asked: when those in the house before it are down, or also when they are slow."""
+
     system_prompt: str = (
         "You are the voice of the house. Answer in one short sentence. You cannot switch anything on or off."
     )
@@ -127,6 +142,9 @@ class KeepAlive(Settings):
 
     interval_seconds: float = Field(0.5, ge=0.05, le=60)
     """How often to look after it, seconds."""
+
+    idle_interval_seconds: float | None = Field(None, ge=0.05, le=3600)
+    """The same while nobody has spoken for five minutes; a wake word ends that at once. null makes no difference."""
 
     when: Literal["always", "hours", "after_activity"] = "always"
     """Keep it warm always, or during `hours` and after each use, or only after each use; else it is unloaded."""

@@ -119,7 +119,7 @@ async def built(
     *,
     patience_seconds: float = 5,
     interval_seconds: float = 0.05,
-    **options: float,
+    **options: Any,
 ) -> AsyncIterator[House]:
     """Build a house that nobody looks after yet; nobody in it ever sees the key."""
     chat = Chat(first_token_seconds=patience_seconds, max_tokens=50)
@@ -135,9 +135,9 @@ async def built(
         monkeypatch.setenv("HTTP_PROXY", relay.url)
         hosted = OpenAICompatible(type="openai", url=OUTSIDE, model=groq.model)
         other = OpenAICompatible(type="openai", name="second", url=second.base_url, model="m")
-        deadlines = Deadlines(chat_first_token_seconds=2 * patience_seconds + 1)
+        deadlines = Deadlines(chat_first_token_seconds=2 * patience_seconds + 1, chat_gap_seconds=GAP_SECONDS)
         models = (
-            OpenAIChat(hosted, chat, deadlines, keepalive, gap_seconds=GAP_SECONDS, **options),
+            OpenAIChat(hosted, chat, deadlines, keepalive, **options),
             OpenAIChat(other, chat, deadlines, keepalive),
         )
         for model in models:

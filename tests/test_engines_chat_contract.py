@@ -30,7 +30,7 @@ class Api:
     """One kind of server and the chat model for it."""
 
     serve: Callable[[Words], Server]
-    connect: Callable[[str, Deadlines, float], ChatModel]
+    connect: Callable[[str, Deadlines], ChatModel]
     faults: Any
 
     def run(self, words: Words, scenario: Scenario, *, first: float = 10, gap: float = 10) -> None:
@@ -38,7 +38,7 @@ class Api:
 
         async def main() -> None:
             async with asyncio.timeout(2 * PATIENCE_SECONDS), self.serve(words) as server:
-                model = self.connect(server.url, Deadlines(chat_first_token_seconds=first), gap)
+                model = self.connect(server.url, Deadlines(chat_first_token_seconds=first, chat_gap_seconds=gap))
                 try:
                     await scenario(server, model)
                 finally:
@@ -48,14 +48,14 @@ class Api:
         asyncio.run(main())
 
 
-def _ollama(url: str, deadlines: Deadlines, gap_seconds: float) -> ChatModel:
+def _ollama(url: str, deadlines: Deadlines) -> ChatModel:
     settings = Ollama(type="ollama", url=url, model="smollm2")
-    return OllamaChat(settings, Chat(), deadlines, gap_seconds=gap_seconds)
+    return OllamaChat(settings, Chat(), deadlines)
 
 
-def _openai(url: str, deadlines: Deadlines, gap_seconds: float) -> ChatModel:
+def _openai(url: str, deadlines: Deadlines) -> ChatModel:
     settings = OpenAICompatible(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant")
-    return OpenAIChat(settings, Chat(), deadlines, gap_seconds=gap_seconds)
+    return OpenAIChat(settings, Chat(), deadlines)
 
 
 @pytest.fixture(params=["ollama", "openai"])
@@ -97,7 +97,7 @@ def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailabl
                     said.append(delta.text)  # noqa: PERF401  # what came before the error counts
             except ChatUnavailable as error:
                 errors.append(error)
-        patient = api.connect(server.url, Deadlines(), PATIENCE_SECONDS)
+        patient = api.connect(server.url, Deadlines())
         assert await answered(patient) == "Paris is it."  # the server is none the worse
         await patient.close()
 
@@ -286,7 +286,7 @@ def test_a_server_that_is_not_there_is_named(api: Api) -> None:
         port = taken.getsockname()[1]
 
     async def scenario() -> None:
-        model = api.connect(f"http://127.0.0.1:{port}", Deadlines(), 10)
+        model = api.connect(f"http://127.0.0.1:{port}", Deadlines())
         with pytest.raises(ChatUnavailable, match=f"127.0.0.1:{port}.* cannot be reached") as caught:
             await answered(model)
         assert caught.value.code == "chat-unreachable"

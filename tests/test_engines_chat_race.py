@@ -22,11 +22,22 @@ class Clockwork:
     """A chat model that speaks, or fails, at a known moment."""
 
     context_tokens: int | None = None
-    leaves_house = False
 
-    def __init__(self, provider: str, seconds: float, *, fails: bool = False, up: bool = True) -> None:
+    def __init__(
+        self,
+        provider: str,
+        seconds: float,
+        *,
+        fails: bool = False,
+        up: bool = True,
+        late: bool = False,
+        hosted: bool = False,
+    ) -> None:
         self.provider = self.model = provider
-        self.health = Health("ready" if up else "unreachable", up, f"{provider} is {'well' if up else 'down'}")
+        self.leaves_house = hosted
+        state = "loading" if late else "ready" if up else "unreachable"
+        words = f"{provider} is {'well' if up else 'down'}"
+        self.health = Health(state, up and not late, words, is_late=late)
         self.details: dict[str, Any] = {}
         self.asked_at: float | None = None
         self.stopped_at: float | None = None
@@ -63,7 +74,7 @@ class Clockwork:
         """Hold nothing."""
 
 
-def ask(*models: Clockwork, **settings: float) -> tuple[str, Any, str]:
+def ask(*models: Clockwork, **settings: Any) -> tuple[str, Any, str]:
     """Return who answered, when its first word came, and why it was not the first."""
 
     async def scenario() -> tuple[str, Any, str]:
@@ -136,3 +147,113 @@ def test_a_question_is_expected_of_whoever_would_be_asked() -> None:
     down, well, spare = Clockwork("down", 1, up=False), Clockwork("well", 1), Clockwork("spare", 1)
     RouteChat([down, well, spare], Chat(), Deadlines()).prepare(QUESTION)
     assert (down.prepared, well.prepared, spare.prepared) == ([QUESTION], [QUESTION], [])
+
+
+def asked(*models: Clockwork) -> list[str]:
+    """Return the names of those that were asked."""
+    return [model.provider for model in models if model.asked_at is not None]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 9.0])
+def test_words_stay_in_the_house_however_slow_it_is(seconds: float) -> None:
+    """A model that is well, and late, is waited for as long as the deadline allows."""
+    ollama, groq = Clockwork("ollama", seconds), Clockwork("groq", 0.1, hosted=True)
+    assert ask(ollama, groq)[:2] == ("ollama", pytest.approx(seconds))
+    assert groq.asked_at is None
+
+
+def test_a_house_that_says_nothing_at_all_ends_with_an_error_and_not_outside() -> None:
+    """The deadline is that of the first word."""
+    ollama, groq = Clockwork("ollama", 60), Clockwork("groq", 0.1, hosted=True)
+    with pytest.raises(ChatUnavailable, match="ollama: no word within"):
+        ask(ollama, groq)
+    assert groq.asked_at is None
+
+
+def test_what_is_slow_is_overtaken_by_the_next_in_the_house() -> None:
+    """The hosted one between them is passed over."""
+    ollama, groq, local = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2)
+    assert ask(ollama, groq, local)[:2] == ("local", pytest.approx(1.7))
+    assert asked(ollama, groq, local) == ["ollama", "local"]
+
+
+def test_words_leave_the_house_when_nobody_before_is_up_or_the_one_that_is_fails() -> None:
+    """In the order of the list, and with the reason."""
+    ollama, groq, local = Clockwork("ollama", 5, up=False), Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2)
+    assert ask(ollama, groq, local) == ("groq", pytest.approx(0.1), "ollama: ollama is down")
+    ollama, groq = Clockwork("ollama", 0.3, fails=True), Clockwork("groq", 0.1, hosted=True)
+    assert ask(ollama, groq) == ("groq", pytest.approx(0.4), "ollama: ollama fails")
+
+
+def test_a_model_that_is_loading_is_waited_for_and_not_gone_past() -> None:
+    """It is not down; who else is in the house answers first."""
+    ollama, groq = Clockwork("ollama", 6, late=True), Clockwork("groq", 0.1, hosted=True)
+    assert ask(ollama, groq)[:2] == ("ollama", pytest.approx(6))
+    assert groq.asked_at is None
+    ollama, groq, local = (
+        Clockwork("ollama", 6, late=True),
+        Clockwork("groq", 0.1, hosted=True),
+        Clockwork("local", 0.2),
+    )
+    assert ask(ollama, groq, local)[:2] == ("local", pytest.approx(0.2))
+    assert asked(ollama, groq, local) == ["local"]
+    ollama = Clockwork("ollama", 6, late=True)
+    groq, local = Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2, fails=True)
+    assert ask(ollama, groq, local)[:2] == ("ollama", pytest.approx(6.2))
+    assert groq.asked_at is None
+
+
+def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
+    """Whoever wants speed at the price of the words sets it."""
+    ollama, groq = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True)
+    assert ask(ollama, groq, hosted="when_slow")[:2] == ("groq", pytest.approx(1.6))
+    ollama, groq = Clockwork("ollama", 6, late=True), Clockwork("groq", 0.1, hosted=True)
+    assert ask(ollama, groq, hosted="when_slow") == ("groq", pytest.approx(0.1), "ollama: ollama is well")
+
+
+def test_two_of_one_name_are_two() -> None:
+    """A switch between two hosts is one, though both are called the same."""
+
+    async def scenario() -> None:
+        first, second = Clockwork("ollama", 0.1), Clockwork("ollama", 0.1)
+        route = RouteChat([first, second], Chat(), Deadlines())
+        for health, switches in ((first.health, 0), (Health("unreachable", False, "it is down"), 1), (first.health, 2)):
+            first.health = health
+            async with aclosing(route.stream(QUESTION)) as deltas:
+                assert [delta.provider async for delta in deltas] == ["ollama"] * 2
+            assert route.switches == switches
+
+    run_virtually(scenario())
+
+
+class Stumbling(Clockwork):
+    """One that cannot be looked after, at first."""
+
+    watches = 0
+
+    async def watch(self) -> None:
+        """Fail twice, then go on."""
+        self.watches += 1
+        if self.watches < 3:
+            raise ValueError("Port could not be cast to integer value")
+        await asyncio.Event().wait()
+
+
+def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> None:
+    """Whatever is wrong with one provider, the others are looked after; the status tells."""
+
+    async def scenario() -> None:
+        broken, well = Stumbling("broken", 1), Clockwork("well", 1)
+        route = RouteChat([broken, well], Chat(), Deadlines())
+        watch = asyncio.create_task(route.watch())
+        await asyncio.sleep(0.1)
+        assert "Port could not be cast" in route.details["providers"][0]["trouble"]
+        assert route.details["providers"][1]["trouble"] == ""
+        await asyncio.sleep(20)
+        assert (broken.watches, watch.done()) == (3, False)
+        await asyncio.sleep(60)
+        assert route.details["providers"][0]["trouble"] == ""
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+    run_virtually(scenario())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.engines.chat.answer import Answers
-from satellite.engines.chat.thinking import ThinkFilter
+from satellite.engines.chat.thinking import ThinkFilter, opens_thought
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatUnavailable
 
@@ -53,31 +53,95 @@ def test_thoughts_are_known_however_they_are_marked(opening: str, closing: str) 
     assert filtered(f"{opening}hm, </other> [", "nearly]", closing, "\n\nYes.") == "Yes."
 
 
+def said(answers: Answers, *pieces: str, truncated: bool = False) -> list[str]:
+    """Return the texts of the deltas of an answer that comes in `pieces`."""
+    answer = answers.begin()
+    deltas = [answer.delta(piece) for piece in pieces]
+    return [delta.text for delta in deltas if delta] + [answer.end(ChatStats(truncated=truncated)).text]
+
+
 def test_a_model_that_begins_within_a_thought_is_found_out_once() -> None:
-    """What its first answer lets slip, no later one does; one that stops thinking is heard again."""
+    """What its first answer lets slip, no later one does."""
     answers = Answers("local")
-    first = answers.begin()
-    first.delta("I should be brief.</think>Yes.")
-    first.end()
+    said(answers, "I should be brief.</think>Yes.")
     assert answers.thinks_first
-    second = answers.begin()
-    assert second.delta("Let me see. ") is None
-    told = second.delta("</think>\nNo.")
-    assert told is not None
-    assert told.text == "No."
-    third = answers.begin()
-    assert third.delta("Paris.") is None
-    assert third.end().text == "Paris."
+    for _ in range(3):
+        assert said(answers, "Let me see. ", "</think>\nNo.") == ["No.", ""]
+
+
+def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytest.LogCaptureFixture) -> None:
+    """A stray closing tag holds one answer back, not all that follow; both turns are told."""
+    caplog.set_level("INFO")
+    answers = Answers("local")
+    assert said(answers, "Okay… </think> The answer is four.") == ["Okay… The answer is four.", ""]
+    assert said(answers, "Paris", " it is.") == ["Paris it is."]
+    assert said(answers, "Paris", " it is.") == ["Paris", " it is.", ""]
+    assert ["wait for such an end" in text for text in caplog.messages] == [True, False]
+    assert "spoken as they come again" in caplog.messages[1]
+
+
+def test_an_answer_that_was_cut_is_not_empty_for_one_stray_tag() -> None:
+    """What was held back for nothing is spoken, also where it reached the longest answer."""
+    answers = Answers("local")
+    said(answers, "Okay. </think> Four.")
+    assert said(answers, "Once upon", " a time", truncated=True) == ["Once upon a time"]
 
 
 def test_a_presumed_thought_that_was_cut_is_not_spoken() -> None:
-    """The length limit may hit in the middle of it."""
+    """The length limit may hit in the middle of it, where the model is known to think first."""
     answers = Answers("local")
-    answers.thinks_first = True
-    answer = answers.begin()
-    answer.delta("Let me see, the user wants")
+    for _ in range(2):
+        said(answers, "Let me see.</think>Yes.")
     with pytest.raises(ChatUnavailable):
-        answer.end(ChatStats(truncated=True))
+        said(answers, "Let me see, the user wants", truncated=True)
+    assert said(answers, "Let me see.", "</think>No.") == ["No.", ""]  # it is still known
+
+
+def test_a_model_whose_prompt_opens_the_thought_never_speaks_it() -> None:
+    """Not even with its first answer."""
+    assert opens_thought("{{ .Prompt }}<｜Assistant｜><think>\n")
+    assert not opens_thought("{{ .Prompt }}<think></think>\n\n")
+    answers = Answers("local")
+    answers.always_thinks = True
+    assert said(answers, "Let me see.", "</think>No.") == ["No.", ""]
+
+
+def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off() -> None:
+    """They were held back for nothing; what is known to be a thought stays one."""
+    answers = Answers("local")
+    said(answers, "Okay. </think> Four.")
+    answer = answers.begin()
+    assert answer.delta("Once upon a ") is None
+    rest = answer.rest()
+    assert rest is not None
+    assert rest.text == "Once upon a "
+    answers.always_thinks = True
+    answer = answers.begin()
+    answer.delta("Let me see")
+    assert answer.rest() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Yes.<|im_end|>", "Yes."),
+        ("Yes.<|im_end|>\n<|im_start|>user\nAnd", "Yes."),
+        ("Yes.<|eot_id|>", "Yes."),
+        ("Yes.</s>", "Yes."),
+        ("Yes.<end_of_turn>\n", "Yes."),
+        ("Yes.<｜end▁of▁sentence｜>", "Yes."),
+        ("<|channel|>Yes.", "Yes."),
+        ("[/INST] Yes.", " Yes."),
+        ("<|assistant|>Yes.", "Yes."),
+        ("a <|b|> c", "a  c"),
+        ("a <|b or c|> d", "a <|b or c|> d"),
+        ("2 < 3 | 4 > 1", "2 < 3 | 4 > 1"),
+    ],
+)
+def test_special_tokens_are_not_text(text: str, left: str) -> None:
+    """Wherever a stream cuts them; what would follow the end of the turn is nobody's answer."""
+    assert filtered(text) == left
+    assert filtered(*text) == left
 
 
 def test_a_bracket_that_is_no_tag_comes_out_with_the_next_piece() -> None:

@@ -124,7 +124,7 @@ class House:
 async def built(**settings: Any) -> AsyncIterator[House]:
     """Build a house whose model nobody looks after yet; `settings` are those of the stand-in."""
     chat = Chat(first_token_seconds=PATIENCE_SECONDS, system_prompt=SYSTEM)
-    deadlines = Deadlines(chat_first_token_seconds=2)
+    deadlines = Deadlines(chat_first_token_seconds=2, chat_gap_seconds=GAP_SECONDS)
     often = KeepAlive(interval_seconds=0.05)
     async with (
         asyncio.timeout(60),
@@ -135,7 +135,7 @@ async def built(**settings: Any) -> AsyncIterator[House]:
         hosted = OpenAICompatible(type="openai", name="second", url=second.base_url, model="m")
         first = Ollama(type="ollama", url=relay.url, model="smollm2")
         models = (
-            OllamaChat(first, chat, deadlines, often, gap_seconds=GAP_SECONDS),
+            OllamaChat(first, chat, deadlines, often),
             OpenAIChat(hosted, chat, deadlines, often),
         )
         for model in models:

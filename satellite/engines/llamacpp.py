@@ -41,7 +41,7 @@ _CHILD = Path(__file__).with_name("llama_child.py")
 class LlamaCppChat:
     """A `ChatModel` with one answer at a time; `queue_size` others may wait. A child that dies is started again."""
 
-    provider = "local"
+    provider: str = "local"
     leaves_house = False
 
     def __init__(self, settings: Local, chat: Chat, *, load_seconds: float = 60.0, queue_size: int = 16) -> None:

@@ -4,10 +4,14 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+from satellite.engines.chat.states import state_after
 from satellite.errors import ChatError, ChatRejected
 
 _FIRST_HOLD_SECONDS = 1.0
 _LONGEST_HOLD_SECONDS = 60.0
+_EMPTY_ANSWERS = 3
+"""So many in a row are the provider's fault."""
+
 _LONGEST_TOLD_SECONDS = 86_400.0
 """Limits are per day at most; what asks for more is mistaken."""
 
@@ -34,12 +38,15 @@ class Breaker:
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._failures = 0
+        self._failures = self._empty = 0
         self._probe_at = 0.0
         self._told = False
         self.state = BreakerState.CLOSED
         self.reason = ""
         """Why it is not closed."""
+
+        self.cause = ""
+        """The state, by `states.MEANINGS`, that its last failure means."""
 
         self.since = now()
         """When it came into its state."""
@@ -63,26 +70,30 @@ class Breaker:
         """Note a question that failed; `hold_seconds` is when the provider itself says that it will answer again."""
         if isinstance(error, ChatRejected) and error.code != "chat-refused":
             return  # the question was at fault
+        if error.code == "chat-empty":  # by the question's fault as often as by the provider's
+            self._empty += 1
+            if self._empty < _EMPTY_ANSWERS:
+                return
         self._failures += 1
         self._told = hold_seconds is not None
         if hold_seconds is None:
             hold_seconds = 0.0 if self._failures == 1 else _FIRST_HOLD_SECONDS * 2 ** min(self._failures - 2, 10)
             hold_seconds = min(hold_seconds, _LONGEST_HOLD_SECONDS)
         self._probe_at = self._now() + min(hold_seconds, _LONGEST_TOLD_SECONDS)
-        self.reason = str(error)
+        self.reason, self.cause = str(error), state_after(error)
         self._enter(BreakerState.OPEN)
 
     def rest(self, seconds: float, reason: str) -> None:
         """Leave the provider alone for a while, though it has not failed."""
         self._probe_at = self._now() + min(seconds, _LONGEST_TOLD_SECONDS)
         self._told = True
-        self.reason = reason
+        self.reason, self.cause = reason, "rate-limited"
         self._enter(BreakerState.OPEN)
 
     def succeeded(self) -> None:
         """Note an answer."""
-        self._failures = 0
-        self.reason = ""
+        self._failures = self._empty = 0
+        self.reason = self.cause = ""
         self._enter(BreakerState.CLOSED)
 
     def excuse(self) -> None:

@@ -26,7 +26,9 @@ class GiveWay:
         self.answered_at = float("-inf")
         """When the last question was done with."""
 
-        self._turns = 0
+        self.turns = 0
+        """Questions that are being answered, or wait."""
+
         self._free = asyncio.Event()
         self._free.set()
         self._task: asyncio.Task[Any] | None = None
@@ -36,12 +38,12 @@ class GiveWay:
     @property
     def is_busy(self) -> bool:
         """Whether a question is being answered."""
-        return self._turns > 0
+        return self.turns > 0
 
     @property
     def idle_seconds(self) -> float:
         """How long ago there was a question, or one was expected."""
-        return 0.0 if self._turns else time.monotonic() - self.used_at
+        return 0.0 if self.turns else time.monotonic() - self.used_at
 
     @contextmanager
     def turn(self, messages: Sequence[Message]) -> Iterator[None]:
@@ -49,14 +51,14 @@ class GiveWay:
         reads_for_it = self._reading and begins(messages, self._reading)
         if self._task is not None and not reads_for_it and time.monotonic() < self._untouchable_at:
             self._task.cancel()
-        self._turns += 1
+        self.turns += 1
         self._free.clear()
         try:
             yield
         finally:
-            self._turns -= 1
+            self.turns -= 1
             self.used_at = self.answered_at = time.monotonic()
-            if not self._turns:
+            if not self.turns:
                 self._free.set()
 
     async def free(self) -> None:

@@ -8,6 +8,7 @@ beginning of the prompt. None of them is sent while a question is being answered
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from satellite.engines.chat.breaker import Breaker
 from satellite.engines.chat.giveway import GiveWay, TurnBegan, begins
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.pace import Retry
-from satellite.engines.chat.residency import COLD, RESIDENT, Residency
+from satellite.engines.chat.residency import AWAY, COLD, RESIDENT, Residency
 from satellite.engines.chat.resident import Resident
 from satellite.engines.chat.schedule import Schedule
 from satellite.engines.chat.sightings import Sightings
@@ -31,15 +32,26 @@ from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 _LOGGER = logging.getLogger(__name__)
 
 _PRIME_SECONDS = 120.0
+_IDLE_SECONDS = 300.0
+"""When `keepalive.idle_interval_seconds` begins."""
 
 
 class Keeper:
     """The keep-alive timer of one model; `run` it for as long as the model is in use."""
 
     def __init__(
-        self, api: OllamaApi, settings: KeepAlive, prefix: Sequence[Message], *, patience_seconds: float
+        self,
+        api: OllamaApi,
+        settings: KeepAlive,
+        prefix: Sequence[Message],
+        *,
+        patience_seconds: float,
+        deadline_seconds: float = math.inf,
     ) -> None:
-        """Watch over the model of `api`; `prefix` is how every prompt begins."""
+        """Watch over the model of `api`; `prefix` is how every prompt begins.
+
+        Within `patience_seconds` its first word is in time, within `deadline_seconds` worth waiting for.
+        """
         self.breaker = Breaker()
         self.schedule = Schedule(settings)
         self.sightings = Sightings(api)
@@ -47,6 +59,7 @@ class Keeper:
         self._settings = settings
         self._prefix = list(prefix)
         self._patience_seconds = patience_seconds
+        self._deadline_seconds = deadline_seconds
         self._way = GiveWay()
         self._model = Resident(api, self._way, self.sightings, interval_seconds=settings.interval_seconds)
         self._was_away = False
@@ -66,21 +79,24 @@ class Keeper:
 
     @property
     def health(self) -> Health:
-        """Return whether a question would be answered, and why not."""
-        if not self.breaker.up:
-            return Health(self.breaker.state, False, self.breaker.reason, since=self.breaker.since)
-        state = self.sightings.state
+        """Return whether a question would be answered, and why not: what was seen, before what came of questions."""
+        state, breaker = self.sightings.state, self.breaker
+        if state in AWAY:
+            return Health(state, False, self.sightings.words, since=self.sightings.since)
         if state in COLD:
-            up = self._seconds_to_warm() <= self._patience_seconds
-        else:
-            up = state in RESIDENT or state is Residency.UNKNOWN
-        is_late = state in COLD and not up
-        return Health(state, up, self.sightings.words, is_late=is_late, since=self.sightings.since)
+            seconds = self._seconds_to_warm()
+            up = breaker.up and seconds <= self._patience_seconds
+            is_late = not up and seconds <= self._deadline_seconds
+            return Health(state, up, self.sightings.words, is_late=is_late, since=self.sightings.since)
+        if not breaker.up:
+            is_late = breaker.cause == Residency.SLOW
+            return Health(breaker.cause, False, breaker.reason, is_late=is_late, since=breaker.since)
+        return Health(state, True, self.sightings.words, since=self.sightings.since)
 
     @property
-    def loading(self) -> bool:
-        """Whether a load of our own is under way, which goes on when somebody gives up waiting for an answer."""
-        return self._model.loading
+    def is_cold(self) -> bool:
+        """Whether the model has to be loaded, or is being loaded, before it answers."""
+        return self._model.loading or self.sightings.state in COLD
 
     def described(self) -> dict[str, Any]:
         """Return the state of the model, how often it came into which, and what was sent to look after it."""
@@ -106,9 +122,10 @@ class Keeper:
 
     def expect(self, messages: Sequence[Message]) -> None:
         """Be ready for a question that begins with `messages`, which may be empty, or end with its first words."""
+        was_idle = self._is_idle
         self._way.used_at = time.monotonic()
         self._expected = list(messages) or self._expected
-        if messages or self.sightings.state not in RESIDENT:
+        if messages or self.sightings.state not in RESIDENT or was_idle:
             self._poke()
 
     def answered(self, load_seconds: float | None) -> None:
@@ -120,6 +137,26 @@ class Keeper:
             self._model.answered_slowly(load_seconds, Residency.RUNNER_DIED if died else Residency.NOT_LOADED)
             self._poke()
 
+    def late_seconds(self, began: float) -> float:
+        """Return for how long a question that `began` then waits, and the model had nothing else to do.
+
+        Another answer of ours, and a load that goes on, are no fault of the model's.
+        """
+        if self.is_cold or self._way.turns > 1:
+            return 0.0
+        return time.monotonic() - max(began, self._way.answered_at, self._model.contact_at)
+
+    async def look_aside(self) -> None:
+        """Look whether Ollama is there, beside a question that waits; raises `ChatError` when it is not.
+
+        While it loads it may be too busy to say so.
+        """
+        try:
+            await self._api.loaded(self._patience_seconds)
+        except ChatError as error:
+            if not (self.is_cold and Residency.after(error) is Residency.SILENT):
+                raise
+
     def suspect(self, error: ChatError) -> None:
         """Note that a question failed: until a look, a ping and a prime succeed, none shall wait for this model."""
         self.breaker.failed(error)
@@ -128,8 +165,9 @@ class Keeper:
     async def settled(self) -> None:
         """Wait until it is known what is the matter with the model; raises `ChatUnavailable` when it cannot answer."""
         await self._settled.wait()
-        if not self.health.up:
-            raise ChatUnavailable(self.health.words, kind="not-ready")
+        health = self.health
+        if not (health.up or health.is_late):
+            raise ChatUnavailable(health.words, kind="not-ready")
 
     # The timer.
 
@@ -142,9 +180,19 @@ class Keeper:
                 self._urgent = False
                 await self._tick()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.interval_seconds):
+                async with asyncio.timeout(self._interval_seconds()):
                     await self._poked.wait()
             self._poked.clear()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nobody has spoken for a while."""
+        return self._way.idle_seconds >= _IDLE_SECONDS
+
+    def _interval_seconds(self) -> float:
+        """Return how long until the next look."""
+        idle = self._settings.idle_interval_seconds if self._is_idle and self.sightings.state in RESIDENT else None
+        return idle or self._settings.interval_seconds
 
     def _poke(self) -> None:
         self._urgent = True

@@ -1,12 +1,12 @@
-"""The key of a hosted chat model."""
+"""The key of a chat model behind an API."""
 
 import re
 
-from satellite.config import OpenAICompatible
+from satellite.config import Ollama, OpenAICompatible
 from satellite.secret import Secret, Whereabouts
 
 
-def find_key(settings: OpenAICompatible) -> Secret:
+def find_key(settings: Ollama | OpenAICompatible) -> Secret:
     """Return the key; see `Whereabouts.find`."""
     return Whereabouts(
         name="the key",

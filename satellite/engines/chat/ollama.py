@@ -16,8 +16,8 @@ from satellite.engines.health import Health
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
 
-_GAP_SECONDS = 10.0
-"""Longest silence between two tokens."""
+_WHOLE = 0.9
+"""What part of the deadline for the first word is as good as all of it: who was silent for so long does not answer."""
 
 _TAIL_SECONDS = 1.0
 """How long the end of the HTTP answer may take once the model's is complete."""
@@ -33,27 +33,27 @@ class OllamaChat:
     background and one at a time, until the model speaks.
     """
 
-    provider = "ollama"
-
     def __init__(
-        self,
-        settings: Ollama,
-        chat: Chat,
-        deadlines: Deadlines,
-        keepalive: KeepAlive | None = None,
-        *,
-        gap_seconds: float = _GAP_SECONDS,
+        self, settings: Ollama, chat: Chat, deadlines: Deadlines, keepalive: KeepAlive | None = None, *, name: str = ""
     ) -> None:
+        """Talk with a model as configured; `name` is what it is called, if not by its settings."""
+        self.provider = name or settings.name
         self.model = settings.model
         self.context_tokens: int | None = settings.num_ctx
         self.leaves_house = not is_at_home(settings.url)
         self._api = OllamaApi(settings, chat)
         prefix = [Message("system", chat.system_prompt)]
         patience = chat.first_token_seconds
-        self.keeper = Keeper(self._api, keepalive or KeepAlive(), prefix, patience_seconds=patience)
+        self.keeper = Keeper(
+            self._api,
+            keepalive or KeepAlive(),
+            prefix,
+            patience_seconds=patience,
+            deadline_seconds=deadlines.chat_first_token_seconds,
+        )
         self._patience_seconds = patience
         self._first_token_seconds = deadlines.chat_first_token_seconds
-        self._gap_seconds = gap_seconds
+        self._gap_seconds = deadlines.chat_gap_seconds
         self._answers = Answers(self.provider)
         self._lingering: asyncio.Task[None] | None = None
         if self.leaves_house or settings.model.endswith("cloud"):  # Ollama hands models such as gpt-oss:120b-cloud on
@@ -91,9 +91,9 @@ class OllamaChat:
                 self.keeper.suspect(error)
                 raise
             except asyncio.CancelledError:
-                waited = time.monotonic() - began
-                if silent and waited >= self._patience_seconds:
-                    self.keeper.suspect(self._late(waited))
+                late = self.keeper.late_seconds(began)
+                if silent and late >= self._patience_seconds:
+                    self.keeper.suspect(self._late(late))
                 raise
 
     def prepare(self, messages: Sequence[Message]) -> None:
@@ -110,7 +110,8 @@ class OllamaChat:
 
     async def watch(self) -> None:
         """Run the keep-alive timer."""
-        await self.load()
+        with suppress(ChatError):  # which the timer meets as well, and tells
+            await self.load()
         await self.keeper.run()
 
     async def close(self) -> None:
@@ -121,29 +122,33 @@ class OllamaChat:
         await self._api.close()
 
     async def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
+        self._answers.always_thinks = self._api.opens_thought
         answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
         seconds = self._first_token_seconds
         parts = self._api.parts(messages, sampling)
         began = time.monotonic()
+        problem: ChatError | None = None
         try:
             await self._api.open()
             part = await self._first(parts, began)
-            seconds = self._gap_seconds
             async with aclosing(parts):
                 while part is not None:
                     if delta := answer.delta(part.message.content or ""):
                         yield delta
                     if part.done:
                         break
+                    seconds = self._gap_seconds if answer.has_begun else self._first_token_seconds
                     async with asyncio.timeout(seconds):
                         part = await anext(parts, None)
                 else:
                     raise ChatUnavailable(f"{self._api.server} cut its answer off")
                 await _read_to_end(parts)
-        except ChatError:
-            raise
-        except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
-            raise self._api.translated(foreign, seconds) from foreign
+        except Exception as foreign:  # noqa: BLE001  # the engine seam: the client lets through what HTTP and JSON raise
+            problem = self._api.translated(foreign, seconds)
+        if problem is not None:
+            if delta := answer.rest():
+                yield delta
+            raise problem
         yield answer.end(self._stats(part))
 
     async def _first(self, parts: AsyncGenerator[Any, None], began: float) -> Any:
@@ -151,10 +156,25 @@ class OllamaChat:
         first = asyncio.create_task(_next(parts), name="first line")
         try:
             async with asyncio.timeout(self._first_token_seconds):
-                return await asyncio.shield(first)
-        except (TimeoutError, asyncio.CancelledError):
+                while not first.done():
+                    await asyncio.wait([first], timeout=self._patience_seconds)
+                    if not first.done():
+                        await self._looked_aside(first)
+            return first.result()
+        except (ChatError, TimeoutError, asyncio.CancelledError):
             await self._abandon(parts, first, time.monotonic() - began)
             raise
+
+    async def _looked_aside(self, first: asyncio.Task[Any]) -> None:
+        """Look whether Ollama is still there, for as long as the first line is not; raises `ChatError` if it is not."""
+        look = asyncio.create_task(self.keeper.look_aside(), name="look aside")
+        try:
+            await asyncio.wait([first, look], return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                look.result()
+        finally:
+            look.cancel()
+            await asyncio.gather(look, return_exceptions=True)
 
     async def _abandon(self, parts: AsyncGenerator[Any, None], first: asyncio.Task[Any], waited: float) -> None:
         """Give a request up, but let a load that it may have begun come to its end."""
@@ -166,7 +186,8 @@ class OllamaChat:
             self._lingering = asyncio.create_task(_outlast(parts, first), name="abandoned load")
 
     def _late(self, waited: float) -> ChatUnavailable:
-        return ChatUnavailable(f"{self._api.server} had no word within {waited:.1f} s", kind="timeout")
+        kind = "timeout" if waited >= _WHOLE * self._first_token_seconds else "slow"
+        return ChatUnavailable(f"{self._api.server} had no word within {waited:.1f} s", kind=kind)
 
     def _stats(self, part: Any) -> ChatStats:
         """Return the figures of an answer's last line; Ollama counts in nanoseconds."""

@@ -17,8 +17,10 @@ from satellite.config import Chat, Ollama
 from satellite.engines import AS_CONFIGURED, Message, Sampling
 from satellite.engines.chat.address import client_settings, shown
 from satellite.engines.chat.failures import failure
+from satellite.engines.chat.key import find_key
 from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.residency import Loaded
+from satellite.engines.chat.thinking import opens_thought
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.proxies import without_proxies
 
@@ -40,7 +42,11 @@ class OllamaApi:
         """What every request names; whoever looks after the model takes a longer one if that is what is loaded."""
 
         self.server = f"Ollama at {shown(settings.url)}"
+        self.opens_thought = False
+        """Whether the model's template begins every answer with a thought; known once `trained_tokens` was asked."""
+
         self._settings = settings
+        self._key = find_key(settings)
         self._closed = False
         self._chat = chat
 
@@ -59,19 +65,29 @@ class OllamaApi:
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
             limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=60),
             **client_settings(self._settings.url),
+            headers={"Authorization": f"Bearer {self._key.value}"} if self._key.value else None,
         )
 
     async def open(self) -> None:
-        """Import the library, and make the client, in a thread, unless they are there."""
-        if "_client" not in self.__dict__:
+        """Import the library, and make the client, in a thread, unless they are there. Raises `ChatUnavailable`."""
+        if "_client" in self.__dict__:
+            return
+        try:
             await asyncio.to_thread(lambda: self._client)
+        except ChatError:
+            raise
+        except Exception as foreign:  # the engine seam: whatever the library has against the settings
+            raise ChatUnavailable(f"{self.server} cannot be asked: {foreign}", kind="misconfigured") from foreign
 
     def request(self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED) -> dict[str, Any]:
         """Return all of a request: for an answer, or of one token to have the prompt read, or to load."""
         options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self.model,
-            "messages": [{"role": message.role, "content": message.whole} for message in messages],
+            "messages": [
+                {"role": message.role, "content": message.whole if self._settings.tell else message.content}
+                for message in messages
+            ],
             "think": False,
             "options": {"num_ctx": self.context_tokens, "num_predict": options.pop("max_tokens"), **options},
         }
@@ -93,6 +109,7 @@ class OllamaApi:
     async def trained_tokens(self, seconds: float) -> int | None:
         """Return the longest context that the model allows; None where that is not told."""
         told = await self._within(self._client.show(self.model), seconds)
+        self.opens_thought = opens_thought(told.template or "")
         lengths = [value for name, value in (told.modelinfo or {}).items() if name.endswith(".context_length")]
         return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
@@ -154,9 +171,13 @@ class OllamaApi:
             return ChatUnavailable(f"{self.server} was silent for {seconds:g} s", kind="timeout")
         if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
             return ChatUnavailable(f"{self.server} cannot be reached; is it running?", kind="unreachable")
-        return ChatUnavailable(f"{self.server} broke off: {str(foreign) or type(foreign).__name__}")
+        reason = self._key.scrub(str(foreign)) or type(foreign).__name__
+        return ChatUnavailable(f"{self.server} broke off: {reason}")
 
     def _refusal(self, status: int, reason: str) -> ChatError:
+        reason = self._key.scrub(reason)
+        if status in (401, 403):
+            reason += f" (the key is from {self._key.source})" if self._key.value else f" (no key: {self._key.source})"
         if status == -1:  # an error among the lines of an answer that had begun with 200
             return ChatUnavailable(f"{self.server} broke off: {reason}")
         if status == 404 and "model" in reason:

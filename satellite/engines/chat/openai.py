@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.address import client_settings, is_at_home, shown, warn_of_outside
-from satellite.engines.chat.answer import Answers
+from satellite.engines.chat.answer import Answer, Answers
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.engines.chat.failures import RateLimited, failure
 from satellite.engines.chat.key import find_key
@@ -28,8 +28,8 @@ from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 _LOGGER = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
-_GAP_SECONDS = 10.0
-"""Longest silence between two tokens."""
+_WHOLE = 0.9
+"""What part of the deadline for the first word is as good as all of it: who was silent for so long does not answer."""
 
 _TAIL_SECONDS = 1.0
 """How long the end of the HTTP answer may take once the model's is complete."""
@@ -55,10 +55,11 @@ class OpenAIChat:
         deadlines: Deadlines,
         keepalive: KeepAlive | None = None,
         *,
-        gap_seconds: float = _GAP_SECONDS,
+        name: str = "",
         touch_seconds: float = _TOUCH_SECONDS,
     ) -> None:
-        self.provider = settings.name
+        """Talk with a model as configured; `name` is what it is called, if not by its settings."""
+        self.provider = name or settings.name
         self.model = settings.model
         self.context_tokens: int | None = None
         self.leaves_house = not is_at_home(settings.url)
@@ -74,14 +75,18 @@ class OpenAIChat:
         self._schedule = Schedule(self._keepalive)
         self._patience_seconds = chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds
-        self._gap_seconds = gap_seconds
+        self._gap_seconds = deadlines.chat_gap_seconds
         self._touch_seconds = touch_seconds
-        self._server = f"{settings.name} at {shown(settings.url)}"
+        self._server = f"{self.provider} at {shown(settings.url)}"
         self._key = find_key(settings)
-        self._answers = Answers(settings.name)
+        self._answers = Answers(self.provider)
         self._limit = "max_tokens"
         self._closed = False
         self._contact_at = self._used_at = time.monotonic()
+        self._asking = 0
+        """Questions that are being answered, or wait."""
+
+        self._answered_at = -math.inf
         self._poked = asyncio.Event()
         if self.leaves_house and self._key.value:
             warn_of_outside(self.provider, settings.url)
@@ -109,9 +114,18 @@ class OpenAIChat:
         return client
 
     async def load(self) -> None:
-        """Import the library, which takes a second, beside whatever else is to be done."""
-        if self._usable and "_client" not in self.__dict__:
+        """Import the library, which takes a second, beside whatever else is to be done. Raises `ChatUnavailable`."""
+        if not self._usable or "_client" in self.__dict__:
+            return
+        reason = ""
+        try:
             await asyncio.to_thread(lambda: self._client)
+        except ChatError:
+            raise
+        except Exception as foreign:  # noqa: BLE001  # the engine seam: whatever the library has against the settings
+            reason = self._key.scrub(str(foreign)) or type(foreign).__name__
+        if reason:  # outside the handler: the library's error may quote the key
+            raise ChatUnavailable(f"{self._server} cannot be asked: {reason}", kind="misconfigured")
 
     @property
     def health(self) -> Health:
@@ -119,10 +133,13 @@ class OpenAIChat:
         if not self._usable:
             words = f"{self.provider} is not used: no key was found ({self._key.source})"
             return Health("no-key", False, words, forbidden=True)
-        state, words = "ready", f"{self._server} answers"
-        if self.breaker.state is not BreakerState.CLOSED:
-            state, words = str(self.breaker.state), self.breaker.reason
-        return Health(state, self.breaker.up, words, self.breaker.forbidden, self.breaker.since)
+        breaker = self.breaker
+        if breaker.state is BreakerState.CLOSED:
+            return Health("ready", True, f"{self._server} answers", since=breaker.since)
+        if breaker.state is BreakerState.HALF_OPEN:
+            return Health("recovering", True, breaker.reason, since=breaker.since)
+        is_late = breaker.cause == "slow"
+        return Health(breaker.cause, False, breaker.reason, breaker.forbidden, breaker.since, is_late)
 
     @property
     def _usable(self) -> bool:
@@ -146,9 +163,11 @@ class OpenAIChat:
             raise ChatRejected(self.health.words, kind="refused")
         self._used_at = time.monotonic()
         silent, whole = True, False
+        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
+        self._asking += 1
         try:
             await self.load()
-            async with aclosing(self._deltas(messages, sampling)) as deltas:
+            async with aclosing(self._deltas(answer, messages, sampling)) as deltas:
                 async for delta in deltas:
                     silent, whole = False, delta.stats is not None
                     yield delta
@@ -156,20 +175,33 @@ class OpenAIChat:
         except ChatError as error:
             problem = error
         except asyncio.CancelledError:
-            waited = time.monotonic() - began
-            if silent and waited >= self._patience_seconds:  # nobody shall wait for it again
-                self._suspect(ChatUnavailable(f"{self._server} had no word within {waited:.1f} s", kind="timeout"))
+            late = self._late_seconds(began)
+            if silent and late >= self._patience_seconds:  # nobody shall wait for it again
+                kind = "timeout" if late >= _WHOLE * self._first_token_seconds else "slow"
+                self._suspect(ChatUnavailable(f"{self._server} had no word within {late:.1f} s", kind=kind))
             raise
         except Exception as foreign:  # noqa: BLE001  # the engine seam; what comes through varies with the library
             problem = self._translated(foreign)
         finally:
-            self._contact_at = time.monotonic()
+            self._asking -= 1
+            self._contact_at = self._answered_at = time.monotonic()
             if not whole:  # the connection is gone as well
                 self._contact_at = -math.inf
                 self._poked.set()
         self._suspect(problem)
+        if rest := answer.rest():
+            yield rest
         # Outside the handlers, or Python would chain to ours the library's error, which may quote the key.
         raise problem
+
+    def _late_seconds(self, began: float) -> float:
+        """Return for how long a question that `began` then waits, not counting a server at home that answers another.
+
+        Such a server may give one answer at a time, which is no fault of it.
+        """
+        if self.leaves_house:
+            return time.monotonic() - began
+        return 0.0 if self._asking > 1 else time.monotonic() - max(began, self._answered_at)
 
     def _suspect(self, problem: ChatError) -> None:
         """Note that a question or a probe failed; what was asked before a limit was told does not lift it."""
@@ -233,8 +265,9 @@ class OpenAIChat:
             self.sent_outside += 1
             _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
 
-    async def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
-        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
+    async def _deltas(
+        self, answer: Answer, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[ChatDelta, None]:
         seconds = self._first_token_seconds
         async with asyncio.timeout(seconds):
             raw = await self._begin(messages, sampling)
@@ -251,7 +284,8 @@ class OpenAIChat:
                 if choice and choice.finish_reason:
                     truncated = choice.finish_reason == "length"
                     break
-                seconds = self._gap_seconds
+                if answer.has_begun:
+                    seconds = self._gap_seconds
             stats = await _read_to_end(stream) or _stats(chunk) or ChatStats()
         last = answer.end(replace(stats, truncated=truncated))
         if not self.breaker.forbidden:  # else a later question was told to wait
@@ -279,7 +313,10 @@ class OpenAIChat:
         options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self._settings.model,
-            "messages": [{"role": message.role, "content": message.whole} for message in messages],
+            "messages": [
+                {"role": message.role, "content": message.whole if self._settings.tell else message.content}
+                for message in messages
+            ],
             self._limit: options.pop("max_tokens"),
             **options,
             "stream": True,

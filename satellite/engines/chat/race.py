@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
 from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
@@ -11,35 +11,48 @@ Started = tuple[ChatModel, AsyncGenerator[ChatDelta, None], ChatDelta]
 
 
 class Race:
-    """One question to `models`: the next one is asked when one fails, or none has a word for `patience_seconds`."""
+    """One question to `models`: the next one is asked when one fails, or none has a word for `patience_seconds`.
+
+    Who `waits_for` others is asked only once all of them have failed.
+    """
 
     def __init__(
-        self, models: Sequence[ChatModel], messages: Sequence[Message], sampling: Sampling, patience_seconds: float
+        self,
+        models: Sequence[ChatModel],
+        messages: Sequence[Message],
+        sampling: Sampling,
+        patience_seconds: float,
+        *,
+        waits_for: Mapping[ChatModel, Collection[ChatModel]] | None = None,
     ) -> None:
+        self._waits_for = waits_for or {}
         self.failures: list[tuple[ChatModel, ChatError]] = []
         self._waiting = list(models)
         self._messages = messages
         self._sampling = sampling
         self._patience_seconds = patience_seconds
         self._runners: dict[asyncio.Task[ChatDelta], tuple[ChatModel, AsyncGenerator[ChatDelta, None]]] = {}
-        self._asked_at: dict[str, float] = {}
+        self._asked_at: dict[ChatModel, float] = {}
 
     @property
     def running(self) -> list[ChatModel]:
         """Who was asked and has neither spoken nor failed."""
         return [model for model, _ in self._runners.values()]
 
-    def waits(self) -> dict[str, str]:
-        """Return how long those who were asked have been silent, in words, by their names."""
+    def waits(self) -> dict[ChatModel, str]:
+        """Return how long those who were asked have been silent, in words."""
         now = time.monotonic()
-        return {provider: f"no word after {now - at:.1f} s" for provider, at in self._asked_at.items()}
+        return {model: f"no word after {now - at:.1f} s" for model, at in self._asked_at.items()}
 
     async def first(self) -> Started | None:
         """Return who spoke first, the rest of its answer, and its first delta; None when all have failed."""
-        while self._waiting or self._runners:
-            if self._waiting:
-                self._ask(self._waiting.pop(0))
-            patience = self._patience_seconds if self._waiting else None
+        while True:
+            if (model := self._next()) is not None:
+                self._waiting.remove(model)
+                self._ask(model)
+            if not self._runners:
+                return None
+            patience = self._patience_seconds if self._next() is not None else None
             done, _ = await asyncio.wait(self._runners, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=list(self._runners).index):
                 model, deltas = self._runners.pop(task)
@@ -47,7 +60,6 @@ class Race:
                     return model, deltas, task.result()
                 except ChatError as error:
                     self.failures.append((model, error))
-        return None
 
     async def stop(self) -> None:
         """Stop everybody who is still running."""
@@ -58,9 +70,17 @@ class Race:
         for _, deltas in runners.values():
             await deltas.aclose()
 
+    def _next(self) -> ChatModel | None:
+        """Return who may be asked now, None when that is nobody."""
+        failed = [model for model, _ in self.failures]
+        for model in self._waiting:
+            if all(other in failed for other in self._waits_for.get(model, ())):
+                return model
+        return None
+
     def _ask(self, model: ChatModel) -> None:
         deltas = model.stream(self._messages, self._sampling)
-        self._asked_at[model.provider] = time.monotonic()
+        self._asked_at[model] = time.monotonic()
         self._runners[asyncio.create_task(_first(deltas), name=f"ask {model.provider}")] = (model, deltas)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from satellite.engines.chat.states import state_after
 from satellite.errors import ChatError
 
 _FOR_EVER = timedelta(days=3650)
@@ -33,19 +34,15 @@ class Residency(StrEnum):
     SILENT = "silent"
     MODEL_MISSING = "model-missing"
     FAILING = "failing"
+    REFUSED = "refused"
+    MISCONFIGURED = "misconfigured"
+    SLOW = "slow"
 
     @classmethod
     def after(cls, error: ChatError) -> "Residency":
         """Return what a failed request says of the model."""
-        match error.code:
-            case "chat-unreachable":
-                return cls.UNREACHABLE
-            case "chat-timeout":
-                return cls.SILENT
-            case "chat-unknown-model":
-                return cls.MODEL_MISSING
-            case _:
-                return cls.FAILING
+        state = state_after(error)
+        return cls(state) if state in list(cls) else cls.FAILING
 
 
 RESIDENT = frozenset(
@@ -58,6 +55,18 @@ RESIDENT = frozenset(
     }
 )
 """The states in which a question is answered without loading anything."""
+
+AWAY = frozenset(
+    {
+        Residency.UNREACHABLE,
+        Residency.SILENT,
+        Residency.MODEL_MISSING,
+        Residency.FAILING,
+        Residency.REFUSED,
+        Residency.MISCONFIGURED,
+    }
+)
+"""The states in which it is not answered."""
 
 COLD = frozenset({Residency.LOADING, Residency.RELEASED, Residency.UNLOADED, Residency.OTHER_CONTEXT})
 """The states in which it is answered once the model has been loaded."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from satellite.background import Background
 from satellite.config import Chat, Deadlines
 from satellite.engines import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.race import Race
+from satellite.engines.chat.states import tone_of
 from satellite.engines.health import Health
 from satellite.errors import ChatError, ChatUnavailable
 
@@ -37,7 +39,8 @@ class RouteChat:
 
     One that is known to be down is not asked, unless all are. One that is asked and has no word within
     `chat.first_token_seconds` (or `hedge_seconds`) is not given up: the next one is asked as well, whoever speaks first
-    is heard, and the others are stopped.
+    is heard, and the others are stopped. One outside the house is asked only when all in the house that stand before it
+    are down, or have failed this question, unless `chat.hosted` lets it be asked for their being slow.
     """
 
     def __init__(self, models: Sequence[ChatModel], chat: Chat, deadlines: Deadlines) -> None:
@@ -48,14 +51,18 @@ class RouteChat:
         self.models = tuple(models)
         self.last_switch: Switch | None = None
         self.switches = 0
+        self._waits_for_house = chat.hosted == "when_down"
+        self._background = Background()
         self._patience_seconds = chat.hedge_seconds or chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds * _USABLE
-        self._answering = next((model for model in models if not _is_absent(model.health)), models[0]).provider
+        self._answering = next((model for model in models if not _is_absent(model.health)), models[0])
 
     @property
     def health(self) -> Health:
         """Return the health of whoever would be asked."""
-        return next((model.health for model in self.models if model.health.up), self.models[0].health)
+        states = [model.health for model in self.models]
+        up = [health for health in states if health.up]
+        return next(iter(up + [health for health in states if health.is_late]), states[0])
 
     @property
     def details(self) -> dict[str, Any]:
@@ -65,16 +72,21 @@ class RouteChat:
             at = datetime.fromtimestamp(self.last_switch.at).astimezone().isoformat(timespec="seconds")
             switch = {"at": at, "from": self.last_switch.from_provider, "to": self.last_switch.to_provider}
             switch["reason"] = self.last_switch.reason
-        providers = [_described(model) for model in self.models]
-        return {"answering": self._answering, "switches": self.switches, "last_switch": switch, "providers": providers}
+        providers = [{**_described(model), "trouble": self._trouble(model)} for model in self.models]
+        return {
+            "answering": self._answering.provider,
+            "switches": self.switches,
+            "last_switch": switch,
+            "providers": providers,
+        }
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yield one provider's answer; see `ChatModel`. Raises `ChatUnavailable`, which names all, when none begins."""
         began = time.monotonic()
-        asked, reasons = self._to_ask()
-        race = Race(asked, messages, sampling, self._patience_seconds)
+        asked, reasons, waits_for = self._to_ask()
+        race = Race(asked, messages, sampling, self._patience_seconds, waits_for=waits_for)
         try:
             async with asyncio.timeout(self._first_token_seconds):
                 started = await race.first()
@@ -86,7 +98,7 @@ class RouteChat:
             started = None
         finally:
             await race.stop()
-        reasons |= {model.provider: str(error) for model, error in race.failures}
+        reasons |= {model: str(error) for model, error in race.failures}
         if started is None:
             raise self._nobody(reasons, race.failures)
         winner, deltas, first = started
@@ -107,10 +119,10 @@ class RouteChat:
     async def warm_up(self) -> None:
         """Warm all up; raises `ChatUnavailable` only when none can answer, and logs why a single one cannot."""
         results = await asyncio.gather(*(model.warm_up() for model in self.models), return_exceptions=True)
-        failed: dict[str, str] = {}
+        failed: dict[ChatModel, str] = {}
         for model, result in zip(self.models, results, strict=True):
             if isinstance(result, ChatError):
-                failed[model.provider] = str(result)
+                failed[model] = str(result)
                 _LOGGER.info(
                     "chat: %s does not answer yet [%s]: %s",
                     model.provider,
@@ -124,47 +136,59 @@ class RouteChat:
             raise self._nobody(failed, [])
 
     async def watch(self) -> None:
-        """Look after all, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for model in self.models:
-                group.create_task(model.watch(), name=f"watch {model.provider}")
+        """Look after all, until cancelled; a watcher that fails is begun again, and ends nobody else's."""
+        try:
+            watchers = [self._background.run(_watcher(model), model.watch) for model in self.models]
+            await asyncio.gather(*(watcher.task for watcher in watchers))
+        finally:
+            await self._background.close()
 
     async def close(self) -> None:
         """Close all providers; may be called twice."""
         await asyncio.gather(*(model.close() for model in self.models))
 
-    def _to_ask(self) -> tuple[list[ChatModel], dict[str, str]]:
-        """Return who is worth asking, all that may be if none seems to be, and why the others are not."""
-        states = [(model, model.health) for model in self.models]
-        up = [model for model, health in states if health.up]
-        if not up:
-            up = [model for model, health in states if not health.forbidden]
+    def _trouble(self, model: ChatModel) -> str:
+        """Return what looking after a provider has failed of lately; empty while that works."""
+        return self._background.trouble(_watcher(model))
+
+    def _to_ask(self) -> tuple[list[ChatModel], dict[ChatModel, str], dict[ChatModel, list[ChatModel]]]:
+        """Return who is worth asking, all that may be if none seems to be; why others are not; who waits for whom."""
+        states = {model: model.health for model in self.models}
+        alive = [model for model, health in states.items() if health.up]
+        alive += [model for model, health in states.items() if health.is_late]
+        up = alive or [model for model, health in states.items() if not health.forbidden]
         down = {
-            model.provider: health.words
-            for model, health in states
-            if model not in up and not (up and _is_absent(health))
+            model: health.words for model, health in states.items() if not health.up and not (up and _is_absent(health))
         }
         for model in self.models:
-            if model.provider in down:
+            if model in down:
                 model.prepare([])  # it may be that only a question brings it back
-        return up, down
+        house = [model for model in self.models if model in alive and not model.leaves_house]
+        waits_for = {
+            model: [other for other in house if self.models.index(other) < index]
+            for index, model in enumerate(self.models)
+            if model.leaves_house and self._waits_for_house
+        }
+        return up, down, waits_for
 
-    def _note_answer(self, winner: ChatModel, reasons: dict[str, str], race: Race) -> str:
+    def _note_answer(self, winner: ChatModel, reasons: dict[ChatModel, str], race: Race) -> str:
         """Return why it is not the first provider that answers; log it when it is another than the last time."""
         before = self.models[: self.models.index(winner)]
         told = race.waits() | reasons
-        reason = "; ".join(f"{model.provider}: {told[model.provider]}" for model in before if model.provider in told)
-        if winner.provider != self._answering:
+        reason = "; ".join(f"{model.provider}: {told[model]}" for model in before if model in told)
+        if winner is not self._answering:
             self.switches += 1
             why = reason or f"{winner.provider} is back"
-            self.last_switch = Switch(self._answering, winner.provider, why)
+            self.last_switch = Switch(self._answering.provider, winner.provider, why)
             level = logging.WARNING if reason else logging.INFO
-            _LOGGER.log(level, "chat: %s answers now instead of %s: %s", winner.provider, self._answering, why)
-            self._answering = winner.provider
+            _LOGGER.log(level, "chat: %s answers now instead of %s: %s", winner.provider, self._answering.provider, why)
+            self._answering = winner
         return reason
 
-    def _nobody(self, reasons: dict[str, str], failures: Sequence[tuple[ChatModel, ChatError]]) -> ChatUnavailable:
-        told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
+    def _nobody(
+        self, reasons: dict[ChatModel, str], failures: Sequence[tuple[ChatModel, ChatError]]
+    ) -> ChatUnavailable:
+        told = "; ".join(f"{model.provider}: {reason}" for model, reason in reasons.items())
         kind = failures[-1][1].code.removeprefix("chat-") if failures else "not-ready"
         return ChatUnavailable(f"nobody answers: {told}", kind=kind)
 
@@ -174,12 +198,17 @@ def _is_absent(health: Health) -> bool:
     return health.forbidden and health.state == "no-key"
 
 
+def _watcher(model: ChatModel) -> str:
+    return f"watch {model.provider}"
+
+
 def _described(model: ChatModel) -> dict[str, Any]:
     health = model.health
     return {
         "provider": model.provider,
         "model": model.model,
         "state": health.state,
+        "tone": tone_of(health.state),
         "up": health.up,
         "words": health.words,
         "since_seconds": round(time.monotonic() - health.since, 1),

@@ -34,6 +34,9 @@ _WORDS = {
     Residency.SILENT: "{detail}; if this lasts, restart Ollama",
     Residency.MODEL_MISSING: "{detail}",
     Residency.FAILING: "{detail}",
+    Residency.REFUSED: "{detail}",
+    Residency.MISCONFIGURED: "{detail}",
+    Residency.SLOW: "{detail}",
 }
 
 _LEVELS = {

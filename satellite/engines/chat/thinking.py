@@ -1,4 +1,4 @@
-"""Keeps a model's thoughts, `<think>…</think>` amid the answer, from being spoken."""
+"""Keeps what is not meant for ears from being spoken: a model's thoughts, and its special tokens."""
 
 import re
 
@@ -7,16 +7,34 @@ _PAIRS = {f"<{name}>": f"</{name}>" for name in _NAMES} | {"[THINK]": "[/THINK]"
 """How models write them: most, Mistral's, Kimi's."""
 
 _CLOSED_BY = {opening.lower(): closing.lower() for opening, closing in _PAIRS.items()}
-_TAGS = tuple(tag for pair in _CLOSED_BY.items() for tag in pair)
-_TAG = re.compile("|".join(map(re.escape, _TAGS)), re.IGNORECASE)
+_WORDS = ("</s>", "<s>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "[inst]", "[/inst]")
+"""Special tokens of Llama 2, Gemma and Mistral."""
+
+_TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair), *_WORDS)
+_LONGEST_NAME = 40
+_NAMED = rf"<\|\w{{1,{_LONGEST_NAME}}}\|>|<｜[\w▁]{{1,{_LONGEST_NAME}}}｜>"
+"""The special tokens of most others, such as <|im_end|>, and DeepSeek's."""
+
+_TAG = re.compile("|".join([*map(re.escape, _TAGS), _NAMED]), re.IGNORECASE)
+_BEGUN = re.compile(rf"<(\|\w{{0,{_LONGEST_NAME}}}\|?|｜[\w▁]{{0,{_LONGEST_NAME}}}｜?)?\Z")
+_OF_A_TURN = re.compile(
+    r"</s>|<eos>|<\w+_of_turn>|\[inst\]|<.(im_\w+|eot\w*|eo[st]|end.*|start.*|user|assistant|system).>"
+)
+"""Those that end the answer: what follows would be the next turn, which nobody has asked for."""
+
+
+def opens_thought(template: str) -> bool:
+    """Tell whether a chat template begins the answer with an opened thought."""
+    end = template.rstrip().lower()
+    return any(end.endswith(opening) for opening in _CLOSED_BY)
 
 
 class ThinkFilter:
-    """Drops thoughts, and the white space behind them, from text that comes in pieces.
+    """Drops thoughts, the white space behind them, and special tokens from text that comes in pieces.
 
-    Text passes at once; only what may still become a tag is held back. A thought that is never closed drops the rest.
-    Some models' prompts open the thought for them, so that the text begins inside of one: with `thinking` it is held
-    back until the thought is closed, and passes as a whole at the end if it never was.
+    Text passes at once; only what may still become a tag is held back. A thought that is never closed drops the rest,
+    as does a token that ends the turn. Some models' prompts open the thought for them, so that the text begins inside
+    of one: with `thinking` it is held back until the thought is closed.
     """
 
     def __init__(self, *, thinking: bool = False) -> None:
@@ -27,30 +45,36 @@ class ThinkFilter:
         self._closing: str | None = None
         self._presumed = "" if thinking else None
         self._skips_space = False
+        self._has_begun = self._is_over = False
 
     def feed(self, text: str) -> str:
-        """Return what of `text`, and of what was held back, is known to be no thought."""
-        self._held += text
-        passed = ""
-        while tag := _TAG.search(self._held):
-            before, self._held = self._held[: tag.start()], self._held[tag.end() :]
-            passed += self._pass(before)
+        """Return what of `text`, and of what was held back, is known to be meant for ears."""
+        text, done = self._held + text, 0
+        passed = []
+        for tag in _TAG.finditer(text):
+            passed.append(self._pass(text[done : tag.start()]))
             self._turn(tag[0].lower())
-        certain = len(self._held) - _possible_start(self._held)
-        passed += self._pass(self._held[:certain])
-        self._held = self._held[certain:]
-        return passed
+            done = tag.end()
+        certain = len(text) - _possible_start(text[done:])
+        passed.append(self._pass(text[done:certain]))
+        self._held = text[certain:]
+        return "".join(passed)
 
-    def flush(self, *, truncated: bool = False) -> str:
-        """Return the rest once nothing more will come; a thought that was `truncated` is still one."""
+    def flush(self) -> str:
+        """Return the rest once nothing more will come, but not what is presumed to be a thought: see `presumed`."""
         rest, self._held = self._pass(self._held), ""
-        if self._presumed is not None and not truncated:
-            rest, self._presumed = self._presumed, None
         return rest
+
+    def presumed(self) -> str:
+        """Return what was held back since it was presumed to be a thought, and never closed."""
+        text, self._presumed = self._presumed or "", None
+        return text
 
     def _turn(self, tag: str) -> None:
         """Begin or end a thought at `tag`; what closes another kind of thought than the present one is part of it."""
-        if self._closing is None and tag in _CLOSED_BY:
+        if tag not in _CLOSED_BY and tag not in _CLOSED_BY.values():
+            self._is_over = self._is_over or (self._has_begun and bool(_OF_A_TURN.fullmatch(tag)))
+        elif self._closing is None and tag in _CLOSED_BY:
             self._closing = _CLOSED_BY[tag]
         elif self._closing in (None, tag):
             self.unopened = self.unopened or self._closing is None
@@ -58,7 +82,7 @@ class ThinkFilter:
             self._skips_space = True
 
     def _pass(self, text: str) -> str:
-        if self._closing is not None:
+        if self._closing is not None or self._is_over:
             return ""
         if self._presumed is not None:
             self._presumed += text
@@ -66,10 +90,13 @@ class ThinkFilter:
         if self._skips_space:
             text = text.lstrip()
             self._skips_space = not text
+        self._has_begun = self._has_begun or bool(text.strip())
         return text
 
 
 def _possible_start(text: str) -> int:
     """Return how many characters at the end of `text` may be the beginning of a tag."""
     end = text[-max(map(len, _TAGS)) :].lower()
-    return next((size for size in range(len(end), 0, -1) if any(tag.startswith(end[-size:]) for tag in _TAGS)), 0)
+    plain = next((size for size in range(len(end), 0, -1) if any(tag.startswith(end[-size:]) for tag in _TAGS)), 0)
+    begun = _BEGUN.search(text, max(0, len(text) - _LONGEST_NAME - 4))
+    return max(plain, len(begun[0]) if begun else 0)
