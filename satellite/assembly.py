@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from satellite.background import Background
 from satellite.config import Config, Local, Ollama, OpenAICompatible, Tts
 from satellite.config_chat import Provider
 from satellite.engines import ChatModel, WakeWordEngine
@@ -44,8 +45,9 @@ _WAKE_LOOK_SECONDS = 2.0
 class Assembly:
     """The engines. Nothing is loaded before `load`."""
 
-    def __init__(self, config: Config, store: Store) -> None:
-        """Make what `config` asks for, of the models in `store`."""
+    def __init__(self, config: Config, store: Store, background: Background) -> None:
+        """Make what `config` asks for, of the models in `store`; what looks after them goes on in the `background`."""
+        self._background = background
         self._config = config
         self._store = store
         self.workers = {
@@ -213,7 +215,7 @@ class Assembly:
         async def load_all() -> None:
             await asyncio.gather(*(load_one(load) for _, load in built))
 
-        return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines), load_all)
+        return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines, self._background), load_all)
 
     def _built(self, provider: Provider, name: str) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
         """Return a provider's model, and what loads it; whatever is wrong with its settings, the others are built."""

@@ -70,7 +70,7 @@ class Daemon:
         """Where it listens, by the name of the setting; filled at start."""
 
         self.store = Store(config.models.directory)
-        self._assembly = Assembly(config, self.store)
+        self._assembly = Assembly(config, self.store, self.background)
         self._workers = self._assembly.workers
         self.engines = self._assembly.engines
         self._stages = Stages(self.engines, config, self.background)

@@ -19,9 +19,6 @@ _GOOD = {
     "idle",
     "closed",
     "half-open",
-    "on-cpu",
-    "other-name",
-    "released",
     "connected",
     "found",
     "done",
@@ -35,12 +32,10 @@ _UNSURE = {
     "loading",
     "unknown",
     "cold",
-    "partly-on-cpu",
-    "foreign-keep-alive",
-    "not-loaded",
     "degraded",
 }
 
+_TONES = {"good": "green", "wait": "yellow", "bad": "red"}
 _DISTURBED = ("foreign-keep-alive", "other-context", "runner-died", "unloaded")
 """What other clients of Ollama, or its crashes, do to the model."""
 
@@ -159,7 +154,8 @@ def _providers(chat: dict[str, Any]) -> Table:
         words = provider["words"]
         if provider["leaves_house"]:
             words += f" (outside this house; {provider.get('sent_outside', 'unknown')} questions sent)"
-        table.add_row(name, _coloured(provider["state"]), _duration(provider["since_seconds"]), Text(words))
+        tone = _TONES[provider["tone"]]
+        table.add_row(name, Text(provider["state"], tone), _duration(provider["since_seconds"]), Text(words))
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from satellite.background import Background
 from satellite.config import Chat, Deadlines
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.route import RouteChat
@@ -243,17 +244,19 @@ def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> None:
     """Whatever is wrong with one provider, the others are looked after; the status tells."""
 
     async def scenario() -> None:
+        background = Background()
         broken, well = Stumbling("broken", 1), Clockwork("well", 1)
-        route = RouteChat([broken, well], Chat(), Deadlines())
+        route = RouteChat([broken, well], Chat(), Deadlines(), background)
         watch = asyncio.create_task(route.watch())
         await asyncio.sleep(0.1)
-        assert "Port could not be cast" in route.details["providers"][0]["trouble"]
-        assert route.details["providers"][1]["trouble"] == ""
+        assert "Port could not be cast" in background.trouble("watch broken")
+        assert background.trouble("watch well") == ""
         await asyncio.sleep(20)
         assert (broken.watches, watch.done()) == (3, False)
         await asyncio.sleep(60)
-        assert route.details["providers"][0]["trouble"] == ""
+        assert background.trouble("watch broken") == ""
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
+        await background.close()
 
     run_virtually(scenario())

@@ -29,6 +29,7 @@ STATE: dict[str, Any] = {
                 "provider": "ollama",
                 "model": "phi3:mini",
                 "state": "unreachable",
+                "tone": "bad",
                 "up": False,
                 "words": "Ollama at [::1] cannot be reached; is it running?",
                 "since_seconds": 90.0,
@@ -47,6 +48,7 @@ STATE: dict[str, Any] = {
                 "provider": "groq",
                 "model": "llama",
                 "state": "ready",
+                "tone": "good",
                 "up": True,
                 "words": "answers",
                 "since_seconds": 5.0,
@@ -124,7 +126,7 @@ def test_the_page_says_who_answers_and_why() -> None:
     assert "Home Assistant [::1] cannot be reached" in page
     assert "outside this house; 4 questions sent" in page
     assert "last switch: 2026-11-23T22:05:00+00:00 from ollama to groq: no word [after]" in page
-    assert "an hour costs 20 s of this machine's CPU and 30 s of the server's time (7200 looks)" in page
+    assert "keep-alive of ollama: always; the last load took 1.5 s\n" in page
     assert "RTX 4090, 21 W, 50% busy, 1.0 of 16.0 GiB used" in page
 
 

@@ -31,7 +31,9 @@ _REMEDIES = {
     "partly-on-cpu": "nvidia-smi; a smaller model or num_ctx; sudo systemctl restart ollama",
     "runner-died": "journalctl -u ollama -n 50",
     "other-context": "the same num_ctx here and in the other client",
-    "open": "journalctl -u satellite -p warning",
+    "refused": f"sudo install -m 600 KEY_FILE {_CREDENTIALS}/{{provider}}.key && sudo systemctl restart satellite",
+    "failed": "satellite models pull configured",
+    "misconfigured": "satellite check",
 }
 """What mends a provider, by its state."""
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from satellite.engines.provider_states import COMING
+
 LOADING, READY, DEGRADED = "loading", "ready", "degraded"
 """Not everything has been loaded yet; everything works; something needs attention, and the rest serves."""
-
-ON_ITS_WAY = frozenset({"loading", "not-loaded", "released", "unknown"})
-"""States of a chat provider that cannot answer at once, with which nothing is wrong."""
 
 _LOOK = "satellite doctor"
 _LOG = "journalctl -u satellite -p err"
@@ -52,7 +51,7 @@ def needed(
             cure = _PULL if stage.get("code") in _MODEL_CODES else _LOOK
             yield Attention(f"stage {stage['stage']}", stage["words"] or stage["state"], cure)
     for provider in providers:
-        if not provider["up"] and provider["state"] not in ON_ITS_WAY:
+        if not provider["up"] and provider["state"] not in COMING:
             yield Attention(f"provider {provider['provider']}", provider["words"], _LOOK)
     for responder in responders:
         if not responder["up"]:

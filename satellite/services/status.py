@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from satellite import __version__
+from satellite.engines.provider_states import COMING
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
 from satellite.gpu import gpus
@@ -102,7 +103,7 @@ class Status:
         providers = self._engines.chat.engine.details["providers"]
         if any(one["up"] for one in providers):
             return None
-        coming = [one for one in providers if one["state"] in attention.ON_ITS_WAY]
+        coming = [one for one in providers if one["state"] in COMING]
         if any(one["state"] == "released" for one in coming):
             return "idle", "is loaded when it is asked for"
         words = "; ".join(f"{one['provider']}: {one['words']}" for one in coming or providers)

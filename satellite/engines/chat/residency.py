@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from satellite.engines.chat.states import state_after
+from satellite.engines.provider_states import state_after
 from satellite.errors import ChatError
 
 _FOR_EVER = timedelta(days=3650)

@@ -13,8 +13,8 @@ from satellite.background import Background
 from satellite.config import Chat, Deadlines
 from satellite.engines import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.race import Race
-from satellite.engines.chat.states import tone_of
 from satellite.engines.health import Health
+from satellite.engines.provider_states import tone_of
 from satellite.errors import ChatError, ChatUnavailable
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,7 +43,10 @@ class RouteChat:
     are down, or have failed this question, unless `chat.hosted` lets it be asked for their being slow.
     """
 
-    def __init__(self, models: Sequence[ChatModel], chat: Chat, deadlines: Deadlines) -> None:
+    def __init__(
+        self, models: Sequence[ChatModel], chat: Chat, deadlines: Deadlines, background: Background | None = None
+    ) -> None:
+        """Choose between `models`, each of which is looked after in the `background`."""
         self.provider = ", ".join(model.provider for model in models)
         self.model = ", ".join(model.model for model in models)
         self.context_tokens = models[0].context_tokens
@@ -52,7 +55,7 @@ class RouteChat:
         self.last_switch: Switch | None = None
         self.switches = 0
         self._waits_for_house = chat.hosted == "when_down"
-        self._background = Background()
+        self._background = background or Background()
         self._patience_seconds = chat.hedge_seconds or chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds * _USABLE
         self._answering = next((model for model in models if not _is_absent(model.health)), models[0])
@@ -72,7 +75,7 @@ class RouteChat:
             at = datetime.fromtimestamp(self.last_switch.at).astimezone().isoformat(timespec="seconds")
             switch = {"at": at, "from": self.last_switch.from_provider, "to": self.last_switch.to_provider}
             switch["reason"] = self.last_switch.reason
-        providers = [{**_described(model), "trouble": self._trouble(model)} for model in self.models]
+        providers = [_described(model) for model in self.models]
         return {
             "answering": self._answering.provider,
             "switches": self.switches,
@@ -137,19 +140,15 @@ class RouteChat:
 
     async def watch(self) -> None:
         """Look after all, until cancelled; a watcher that fails is begun again, and ends nobody else's."""
+        watchers = [self._background.run(f"watch {model.provider}", model.watch) for model in self.models]
         try:
-            watchers = [self._background.run(_watcher(model), model.watch) for model in self.models]
             await asyncio.gather(*(watcher.task for watcher in watchers))
         finally:
-            await self._background.close()
+            await asyncio.gather(*(watcher.stop() for watcher in watchers))
 
     async def close(self) -> None:
         """Close all providers; may be called twice."""
         await asyncio.gather(*(model.close() for model in self.models))
-
-    def _trouble(self, model: ChatModel) -> str:
-        """Return what looking after a provider has failed of lately; empty while that works."""
-        return self._background.trouble(_watcher(model))
 
     def _to_ask(self) -> tuple[list[ChatModel], dict[ChatModel, str], dict[ChatModel, list[ChatModel]]]:
         """Return who is worth asking, all that may be if none seems to be; why others are not; who waits for whom."""
@@ -196,10 +195,6 @@ class RouteChat:
 def _is_absent(health: Health) -> bool:
     """Tell whether a provider was never meant to be asked: there is no key for it."""
     return health.forbidden and health.state == "no-key"
-
-
-def _watcher(model: ChatModel) -> str:
-    return f"watch {model.provider}"
 
 
 def _described(model: ChatModel) -> dict[str, Any]:

@@ -136,7 +136,7 @@ function fillProvider(entry, one, chat) {
   fillEntry(entry, {
     title: `${one.provider} · ${one.model}`,
     pill: stateWords(one.state),
-    pillTone: toneOf(one.state),
+    pillTone: one.tone,
     lead: answers ? "Answers now" : "",
     words: `${capital(unstopped(one.words))}, for ${roughly(one.since_seconds)}.`,
   });

@@ -45,10 +45,9 @@ export const capital = (text) => (/^[a-z]+([ ,;.]|$)/.test(text) ? text[0].toUpp
 /** Return `text` for the end of a sentence that goes on: without its full stop. */
 export const unstopped = (text) => text.replace(/[.\s]+$/, "");
 
-const GOOD = ["ready", "warm", "closed", "connected", "released", "other-name", "on-cpu"];
+const GOOD = ["ready", "closed", "connected"];
 const WAIT = [
-  "loading", "cold", "untried", "connecting", "unknown", "half-open", "idle", "partly-on-cpu", "foreign-keep-alive",
-  "not-loaded", "no-key", "other-context",
+  "loading", "cold", "untried", "connecting", "unknown", "half-open", "idle",
 ];
 
 /** Return the tone of a state's name as the daemon tells it. */

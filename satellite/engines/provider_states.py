@@ -56,6 +56,9 @@ MEANINGS = {
 }
 """By the state's name, the best first."""
 
+COMING = frozenset({"loading", "not-loaded", "released", "unknown", "unloaded", "other-context"})
+"""States of a provider that does not answer at once, with which nothing is wrong."""
+
 _AFTER = {
     "chat-unreachable": "unreachable",
     "chat-timeout": "silent",

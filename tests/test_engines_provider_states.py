@@ -1,0 +1,42 @@
+"""One table of a provider's states: whoever tells of one says what it means, and what mends it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from satellite.doctor.chat import _REMEDIES
+from satellite.engines.chat.residency import Residency
+from satellite.engines.chat.sightings import _WORDS
+from satellite.engines.provider_states import COMING, MEANINGS, Tone, state_after, tone_of
+from satellite.errors import ChatUnavailable
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_state_of_a_model_is_in_the_table_and_has_words() -> None:
+    """Whatever the timer sees can be told."""
+    assert {state.value for state in Residency} <= MEANINGS.keys()
+    assert set(_WORDS) == set(Residency)
+    assert MEANINGS.keys() >= COMING
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "timeout", "slow", "unknown-model", "rate-limited", "busy", "empty"])
+def test_whatever_a_provider_fails_of_is_a_state(kind: str) -> None:
+    """No word of the circuit breaker is shown."""
+    state = state_after(ChatUnavailable("it fails", kind=kind))
+    assert state in MEANINGS
+    assert tone_of(state) is not Tone.GOOD
+
+
+@pytest.mark.parametrize("page", ["chat.md", "troubleshooting.md"])
+def test_the_documents_list_every_state(page: str) -> None:
+    """An administrator finds the word that is shown."""
+    named = set(re.findall(r"`([a-z-]+)`", (DOCS / page).read_text(encoding="utf-8")))
+    assert MEANINGS.keys() - named == set()
+
+
+def test_the_doctor_knows_a_cure_for_every_bad_state() -> None:
+    """And for nothing that is no state."""
+    assert {state for state, meaning in MEANINGS.items() if meaning.tone is Tone.BAD} <= _REMEDIES.keys()
+    assert _REMEDIES.keys() <= MEANINGS.keys()
