@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,6 +16,11 @@ from satellite.turn.dialogue import Question
 
 TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"
 KITCHEN = "turn on the kitchen light"
+WHY = "Why is the sky blue?"
+
+SILENT = "Home Assistant doesn't answer."
+STARTING = "Home Assistant is starting. Please try again in a moment."
+REFUSED = "Home Assistant doesn't let me in."
 
 Scenario = Callable[[HomeAssistantServer, HomeAssistantResponder], Awaitable[None]]
 
@@ -37,12 +42,20 @@ def asking(
     breaker: Breaker | None = None,
     touch: float = 60,
     late: float = 30,
+    first: float = 0,
+    languages: Sequence[str] = (),
     **settings: Any,
 ) -> HomeAssistantResponder:
     """Return a responder that asks `server`, and looks after it often."""
     known = {"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings}
     return HomeAssistantResponder(
-        HomeAssistant(**known), interval_seconds=0.02, touch_seconds=touch, late_seconds=late, breaker=breaker
+        HomeAssistant(**known),
+        interval_seconds=0.02,
+        touch_seconds=touch,
+        late_seconds=late,
+        breaker=breaker,
+        first_seconds=first,
+        languages=lambda: languages,
     )
 
 

@@ -20,9 +20,11 @@ from satellite.bench.stand_ins.home_assistant import Fault, HomeAssistantServer
 from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.commands.timer import Duration, Timer
 from satellite.configfile import parse
+from satellite.home_assistant import HomeAssistantResponder
 from satellite.metrics import exposition
 from satellite.turn.recorder import Recorder
 from satellite.wire import client as our_client
+from tests.home import SILENT
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import connect
 
@@ -295,6 +297,44 @@ def test_stop_in_one_room_silences_another(world: World) -> None:
 # What is answered, by whom.
 
 
+def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world: World) -> None:
+    """Its lights and its timers are those of where it stands; what runs here is still ours."""
+
+    async def scenario() -> None:
+        kitchen = {"device_id": "d-kitchen", "satellite_id": "assist_satellite.kitchen"}
+        async with asking(world) as asked:
+            answered = await asked("Turn on the lights.", kitchen)
+            assert (answered.data["text"], answered.data["context"]["provider"]) == (
+                "Turned on the lights",
+                "home_assistant",
+            )
+            assert (await asked("Set a timer for 5 minutes.", kitchen)).data["text"] == "Timer set"
+            assert world.home.timers == [("d-kitchen", "5 minutes")]
+            assert await asyncio.to_thread(world.timers) == []
+            await asyncio.to_thread(world.start_timer, 300, "kitchen")
+            cancelled = await asked("Cancel all timers.", kitchen)
+            assert cancelled.data["context"]["provider"] == "commands"
+            assert await asyncio.to_thread(world.timers) == []
+
+    world.call(scenario())
+
+
+def test_the_lights_are_those_of_the_room(world: World) -> None:
+    """In a room of ours, too, by the name of its area."""
+    command = world.spoken("Turn on the lights.")
+
+    async def scenario() -> None:
+        before = world.home.executed["light.kitchen on"]
+        answered = await world.said(command)
+        assert answered["text"] == "Turned on the lights"
+        assert world.home.executed["light.kitchen on"] == before + 1
+
+    world.home.entities[0].area = "kitchen"  # as the room is called
+    world.home.devices[0].area = "kitchen"
+    world.call(_found(world))
+    world.call(scenario())
+
+
 def test_never_mind_ends_the_run_politely(world: World) -> None:
     """The satellite gets its transcript, and silence, and no error."""
     never_mind = world.spoken("Never mind.")
@@ -331,11 +371,12 @@ def test_what_the_house_can_do_is_asked_of_home_assistant(world: World) -> None:
     command = world.spoken("Turn on the kitchen light.")
 
     async def scenario() -> None:
+        before = world.home.executed["light.kitchen on"]
         answered = await world.said(command)
         assert answered["context"]["provider"] == "home_assistant"
         assert answered["text"] == "Turned on the light"
         assert "light" in (await world.heard(world.kitchen)).lower()
-        assert world.home.executed["light.kitchen on"] == 1
+        assert world.home.executed["light.kitchen on"] == before + 1
 
     world.call(scenario())
 
@@ -377,18 +418,21 @@ def test_the_conversation_service_answers_alike(world: World) -> None:
 
 
 def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world: World) -> None:
-    """The chat model answers, the status tells why, and when Home Assistant is back it is asked again."""
+    """An order is told so, questions go to the chat model; the status tells why; it is asked again when it is back."""
 
     async def scenario() -> None:
         async with asking(world) as asked:
+            await asked("Turn on the bedroom light.")  # its language is compiled
             world.home.faults = [Fault.HANG]
             began = time.monotonic()
             answered = await asked("Turn on the bedroom light.")
-            assert answered.data["context"]["provider"] == "local"
+            assert answered.data["context"]["provider"] == "home_assistant"
+            assert answered.data["text"] == SILENT
             assert time.monotonic() - began > DEADLINE_SECONDS
             await _becomes(world, up=True)
             await world.home.stop()
-            assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "local"
+            assert (await asked("Turn on the bedroom light.")).data["text"] == SILENT
+            assert (await asked("What is the capital of France?")).data["context"]["provider"] == "local"
             await _becomes(world, up=False)
             assert "cannot be reached" in (await world.responder("home_assistant"))["words"]
             await asked("Turn on the bedroom light.")
@@ -420,3 +464,16 @@ def test_the_status_and_the_metrics_tell_of_both(world: World) -> None:
         assert 'satellite_timers{state="running"} 1.0' in metrics
 
     world.call(scenario())
+
+
+async def _found(world: World) -> None:
+    """Have the rooms looked for again, and wait until they are known."""
+
+    async def looked() -> str | None:
+        home = next(one for one in world.daemon.daemon._stages.responders if isinstance(one, HomeAssistantResponder))
+        home.places.forget()
+        while home.places.of("kitchen").device is None:
+            await asyncio.sleep(0.01)
+        return home.places.of("kitchen").device
+
+    assert await asyncio.to_thread(world.daemon.call, asyncio.wait_for(looked(), 60)) == "d-kitchen"

@@ -1,4 +1,4 @@
-"""Home Assistant fails, hangs, restarts: the chat model answers, nothing is done twice, and everybody is told once."""
+"""Home Assistant fails, hangs, restarts: orders are told so, nothing is done twice, and it is logged once."""
 
 import asyncio
 import logging
@@ -14,7 +14,15 @@ from satellite.errors import ChatError
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
-from tests.home import TOKEN, Clock, asking, run, said, state, told, until, watched
+from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, until, watched
+
+STATES = {
+    Fault.BAD_GATEWAY: "starting",
+    Fault.STOPPING: "starting",
+    Fault.NOT_LOADED: "starting",
+    Fault.HANG: "silent",
+}
+"""What the status calls them; anything else is `failing`."""
 
 WITHOUT_AN_ACTION = [fault for fault in Fault if fault not in (Fault.SLOW, Fault.CUT)]
 
@@ -26,20 +34,23 @@ def info(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("fault", WITHOUT_AN_ACTION)
-def test_whatever_goes_wrong_the_chat_model_answers(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
-    """One request, no second one until it is back, one warning."""
+def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+    """One request, no second one until it is back, one warning; the chat model answers questions, and nothing else."""
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.faults = [fault]
-        assert await said(home) is None
-        assert await said(home) is None
+        expected = STARTING if fault in STATES and STATES[fault] == "starting" else SILENT
+        assert await said(home) == expected
+        assert await said(home) == expected
+        assert await said(home, WHY) is None
         assert len(house.exchanges) == 1
         assert not house.executed
         details = home.details
-        assert (details["state"], details["up"], details["failed"]) == ("open", False, 1)
+        assert (details["state"], details["up"], details["failed"]) == (STATES.get(fault, "failing"), False, 1)
         assert details["words"].startswith(f"Home Assistant at {house.url} ")
         [warning] = told(caplog)
-        assert warning == f"WARNING home_assistant: {details['words']}; the chat model answers alone"
+        rest = "; orders are not carried out, the chat model answers the rest"
+        assert warning == f"WARNING home_assistant: {details['words']}{rest}"
 
     run(scenario, deadline_seconds=0.3 if fault is Fault.HANG else 5)
 
@@ -64,7 +75,7 @@ def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.faults = [fault]
-        assert await said(home) is None
+        assert await said(home)
         assert words in home.details["words"]
 
     run(scenario, deadline_seconds=0.3 if fault is Fault.HANG else 5)
@@ -74,7 +85,7 @@ def test_an_agent_that_is_not_there_is_named() -> None:
     """The setting to correct is in the words."""
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        assert await said(home) is None
+        assert await said(home)
         words = home.details["words"]
         assert "answered 400: Message format incorrect: invalid agent ID" in words
         assert "(agent_id is conversation.nobody)" in words
@@ -88,7 +99,7 @@ def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         await said(home, "hello")
         house.faults = [Fault.CUT]
-        assert await said(home) is None
+        assert await said(home)
         await asyncio.sleep(0.05)
         assert house.executed == {"light.kitchen on": 1}
         assert len(house.exchanges) == 2
@@ -102,7 +113,7 @@ def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.faults, house.slow_seconds = [Fault.SLOW], 1.0
         began = time.monotonic()
-        assert await said(home) is None
+        assert await said(home)
         assert 0.1 <= time.monotonic() - began < 0.8
         assert not house.executed
         await until(lambda: bool(house.executed))
@@ -121,7 +132,7 @@ def test_who_is_late_is_asked_again_at_once() -> None:
         async with watched(home):
             for _ in range(3):
                 house.faults, house.slow_seconds = [Fault.SLOW], 0.6
-                assert await said(home) is None
+                assert await said(home)
                 await until(lambda: state(home) == "half-open")
             assert await said(home) == "Turned on the light"
         assert clock.now == 1000.0
@@ -159,7 +170,7 @@ def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
         async with asyncio.timeout(60), server:
             url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             home = asking(HomeAssistantServer(), url=url, trust="any", deadline_seconds=0.2)
-            assert await said(home) is None
+            assert await said(home)
             await until(lambda: bool(sent))  # it has hung up
             assert sent[0] == 0x16  # a handshake, and nothing behind it
             await home.close()
@@ -188,7 +199,7 @@ def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.faults = [Fault.HANG]
-        assert await said(home) is None
+        assert await said(home)
         assert not house.abandoned.is_set()
         await house.abandoned.wait()
 
@@ -203,7 +214,7 @@ def test_closing_gives_up_every_request() -> None:
         asked = asyncio.create_task(said(home))
         await house.asked.wait()
         await home.close()
-        assert await asked is None
+        assert await asked == SILENT
         await house.abandoned.wait()
 
     run(scenario)
@@ -216,8 +227,8 @@ def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> 
         async with watched(home):
             await until(lambda: state(home) == "ready")
             house.fault = Fault.CRASH
-            assert await said(home) is None
-            assert state(home) == "open"
+            assert await said(home)
+            assert state(home) == "failing"
             house.fault = None
             await until(lambda: state(home) == "half-open")
             assert home.details["up"]
@@ -238,14 +249,18 @@ def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
         async with watched(home):
             assert await said(home, conversation="room kitchen")
             await house.stop()
-            assert await said(home, conversation="room kitchen") is None
+            assert await said(home, conversation="room kitchen") == SILENT
+            assert state(home) == "unreachable"
             assert "cannot be reached" in home.details["words"]
             house.fault = Fault.NOT_LOADED
             await house.start()
             await until(lambda: "404" in home.details["words"])
+            assert state(home) == "starting"
             house.fault, house.state = None, "NOT_RUNNING"
             await until(lambda: str(home.details["words"]).endswith(" is starting or stopping"))
             assert not home.details["up"]
+            assert await said(home) == STARTING
+            assert await said(home, WHY) is None
             house.state = "RUNNING"
             await until(lambda: home.details["up"])
             assert await said(home, conversation="room kitchen") == "Turned on the light"
@@ -261,7 +276,7 @@ def test_without_the_conversation_integration_the_remedy_is_told() -> None:
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.components = ["api"]
         async with watched(home):
-            await until(lambda: state(home) == "open")
+            await until(lambda: state(home) == "failing")
             assert "add `conversation:`" in home.details["words"]
             house.components = ["api", "conversation"]
             await until(lambda: home.details["up"])
@@ -277,7 +292,7 @@ def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatc
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.fault = fault
         async with watched(home):
-            await until(lambda: state(home) == "open")
+            await until(lambda: state(home) == STATES.get(fault, "failing"))
             expected = "is silent" if fault is Fault.HANG else "as no Home Assistant does"
             assert expected in home.details["words"]
 
@@ -292,7 +307,7 @@ def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> N
         async with watched(home):
             await until(lambda: state(home) == "ready")
             await asyncio.sleep(0.1)
-        assert told(caplog) == [f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.2.3)"]
+        assert told(caplog) == [f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.11.0)"]
         assert len(house.exchanges) == 1
 
     run(scenario)
@@ -304,7 +319,7 @@ def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFixture) 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         await house.stop()
         async with watched(home):
-            await until(lambda: state(home) == "open")
+            await until(lambda: state(home) == "unreachable")
             await asyncio.sleep(0.1)
         [line] = told(caplog)
         assert line.startswith("WARNING home_assistant:")
@@ -333,10 +348,10 @@ def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> Non
         house.faults = [Fault.CRASH] * 3
         async with watched(home):
             for hold in (0.0, 1.0, 2.0):
-                assert await said(home) is None
+                assert await said(home)
                 if hold:
                     await asyncio.sleep(0.1)
-                    assert state(home) == "open"
+                    assert state(home) == "failing"
                     clock.now += hold
                 await until(lambda: state(home) == "half-open")
             assert await said(home)

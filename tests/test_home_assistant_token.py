@@ -18,7 +18,7 @@ from satellite.errors import ChatError, ConfigError
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
-from tests.home import TOKEN, Clock, asking, run, said, state, told, until, watched
+from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, run, said, state, told, until, watched
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,8 @@ def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> No
     """The start tells it once, with the places to put one."""
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        assert await said(home) is None
+        assert await said(home) == REFUSED
+        assert await said(home, WHY) is None
         await home.watch()
         assert (state(home), home.details["up"]) == ("no-token", False)
         assert not house.exchanges
@@ -103,7 +104,7 @@ def test_nobody_sees_it(fault: Fault | None, caplog: pytest.LogCaptureFixture) -
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         async with watched(home):
-            assert await said(home) is None
+            assert await said(home)
             await until(lambda: not home.details["up"])
         assert TOKEN not in f"{home!r} {vars(home)!r} {home.details} {vars(home._api)!r}"
 
@@ -142,7 +143,7 @@ def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCapture
         async with watched(home):
             await until(lambda: state(home) == "refused")
             clock.now += 5 * 3600
-            assert await said(home) is None
+            assert await said(home) == REFUSED
             await asyncio.sleep(0.2)
             assert len(house.exchanges) == 1
             clock.now += 3600
@@ -166,7 +167,7 @@ def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -> None
         async with watched(home):
             await until(lambda: state(home) == "ready")
             house.token = "another"
-            assert await said(home) is None
+            assert await said(home) == REFUSED
             await asyncio.sleep(0.1)
             assert state(home) == "refused"
             assert house.refused == 1
@@ -180,7 +181,7 @@ def test_a_ban_is_told() -> None:
     house.login_attempts_threshold = 0
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        assert await said(home) is None
+        assert await said(home) == REFUSED
         assert "answered 403: it may have banned this machine, see ip_bans.yaml" in home.details["words"]
         assert state(home) == "refused"
 
@@ -232,7 +233,7 @@ def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
             url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             for trust in (certificate, "any", "system"):
                 home = asking(house, url=url, trust=trust)
-                assert (await said(home) is None) == (trust == "system")
+                assert (await said(home) == SILENT) == (trust == "system")
                 if trust == "system":
                     assert "home_assistant.trust" in home.details["words"]
                 await home.close()

@@ -43,10 +43,14 @@ class Responder:
 
     def __init__(self, name: str, does: Callable[[], Awaitable[str | None]], deadline_seconds: float = 10) -> None:
         self.name = name
-        self.deadline_seconds = deadline_seconds
+        self._deadline_seconds = deadline_seconds
         self.does = does
         self.details: dict[str, Any] = {}
         self.asked = 0
+
+    def deadline_seconds(self, question: Question) -> float:
+        """Say how long it may take."""
+        return self._deadline_seconds
 
     async def concerns(self, question: Question) -> bool:
         """Tell that only asking can tell."""

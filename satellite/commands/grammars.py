@@ -27,6 +27,11 @@ class Grammars:
         """Return the languages that are loaded."""
         return [code for code, grammar in self._grammars.items() if grammar.done()]
 
+    def has(self, language: str) -> bool:
+        """Return whether `get` need not wait for a language: it is loaded, or there is none."""
+        code = known_language(language)
+        return code is None or (code in self._grammars and self._grammars[code].done())
+
     async def get(self, language: str) -> "Grammar | None":
         """Return the grammar of a language code; None if there is none.
 

@@ -4,7 +4,7 @@ from __future__ import annotations  # Answers is only a type here; its libraries
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,31 +26,42 @@ _SILENT = ""
 _READ_TEXTS = 16
 _NO_TIMERS_THERE = "no_timer_support"
 
+_DEADLINE_SECONDS = 1.0
+_FIRST_DEADLINE_SECONDS = 5.0
+
+_KEPT_LANGUAGES = 4
+"""Languages of the house that are compiled before anybody speaks them; two more find room beside them."""
+
+_LOOK_AGAIN_SECONDS = 10.0
+
 
 class CommandResponder:
     """Understands by grammar, strictly: what is not wholly a command is left to others."""
 
     name = "commands"
 
-    deadline_seconds = 1.0
-    """Enough for the first question in a language, whose grammar has to be compiled first."""
-
     def __init__(
         self,
         clockwork: Clockwork,
         *,
         language: str | None = None,
+        languages: Callable[[], Sequence[str]] = tuple,
         rooms: Mapping[str, str] | None = None,
+        home_assistant: bool = False,
         last_answer: Callable[[Question], str | None] = lambda _: None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         """Set and end the timers of `clockwork`; `rooms` are the names of rooms with the places that they are.
 
-        `language` is that of questions which do not say theirs, and is loaded first. `last_answer` returns what was
-        said last in the conversation of a question, by whomever.
+        `language` is that of questions which do not say theirs, and is loaded first, then `languages`: those of the
+        house. With `home_assistant`, which is asked next, what was said to a device of its own is left to it, unless it
+        is about a timer of ours. `last_answer` returns what was said last in the conversation of a question, by
+        whomever.
         """
         self.clockwork = clockwork
         self._language = language or "en"
+        self._languages = languages
+        self._home_assistant = home_assistant
         self.rooms = rooms or {}
         """The names of rooms with the places that they are; may be replaced."""
 
@@ -73,6 +84,11 @@ class CommandResponder:
             "timers": states,
             "languages": self._grammars.languages,
         }
+
+    def deadline_seconds(self, question: Question) -> float:
+        """Return how long it may take: longer for the first question in a language, whose grammar is compiled first."""
+        is_there = self._grammars.has(question.language or self._language)
+        return _DEADLINE_SECONDS if is_there else _FIRST_DEADLINE_SECONDS
 
     async def concerns(self, question: Question) -> bool:
         """Return whether the question is a command."""
@@ -97,7 +113,10 @@ class CommandResponder:
         return understood is not None and understood[0].intent in (Intent.STOP, Intent.NEVERMIND)
 
     async def is_command(self, text: str, language: str | None) -> bool:
-        """Return whether `text` is a command that does not go on."""
+        """Return whether `text` is a command that does not go on; what is not known yet is not waited for."""
+        if not self._grammars.has(language or self._language):
+            self._grammars.load(language or self._language)
+            return False
         understood = await self._understood(text, language)
         return understood is not None and understood[0].is_closed
 
@@ -115,9 +134,19 @@ class CommandResponder:
         return None if command is None else (command, grammar)
 
     async def watch(self) -> None:
-        """Load the usual language, and let timers end on time, until cancelled."""
+        """Load the languages of the house, and let timers end on time, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_languages(), name="grammars")
+            tasks.create_task(self.clockwork.watch(), name="timers")
+
+    async def _keep_languages(self) -> None:
+        """Have the grammars of the house at hand: the usual one at once, the others one by one."""
         self._grammars.load(self._language)
-        await self.clockwork.watch()
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            for language in list(dict.fromkeys([self._language, *self._languages()]))[:_KEPT_LANGUAGES]:
+                if (loading := self._grammars.load(language)) is not None:
+                    await asyncio.wait([loading])
 
     async def close(self) -> None:
         """Write down what timers there are; may be called twice."""
@@ -151,12 +180,16 @@ class CommandResponder:
             case _:
                 return self._changed(command, question, answers, language)
 
-    def _started(self, command: Command, question: Question, answers: Answers, language: str) -> str:
+    def _passed_on(self, question: Question) -> bool:
+        """Return whether Home Assistant, which is asked next, has timers where this was said."""
+        return self._home_assistant and bool(question.device or question.satellite)
+
+    def _started(self, command: Command, question: Question, answers: Answers, language: str) -> str | None:
         """Set a timer, to ring in the room that was named, or here; where nothing of ours could ring, there is none."""
         wanted = command.wanted
         place = question.place if wanted.place is None else wanted.place
         if place not in self.rooms.values():
-            return answers.error(_NO_TIMERS_THERE)
+            return None if self._passed_on(question) else answers.error(_NO_TIMERS_THERE)
         try:
             timer = self.clockwork.timers.start(
                 command.duration,
@@ -169,7 +202,7 @@ class CommandResponder:
             return refusal(error.limit, language) or answers.error("handle_error")
         return answers.started(timer)
 
-    def _cancelled(self, command: Command, question: Question, answers: Answers) -> str:
+    def _cancelled(self, command: Command, question: Question, answers: Answers) -> str | None:
         """Cancel the timers of the house, or of one room."""
         timers = self.clockwork.timers
         silenced = timers.silence(question.place) if command.wanted.room is None else []
@@ -178,12 +211,14 @@ class CommandResponder:
             timers.cancel(timer)
         if silenced and not found:
             return _SILENT
+        if not found and self._passed_on(question):
+            return None
         return answers.cancelled(len(found), command.wanted.room)
 
     def _status(self, command: Command, question: Question, answers: Answers) -> str | None:
         timers = self.clockwork.timers
         found = find_here(timers.pending(), command.wanted, question.place)
-        if not found and not command.about_timers:
+        if not found and (not command.about_timers or self._passed_on(question)):
             return None
         if not found and not command.wanted.anything and timers.pending():
             return answers.error(Miss.NOT_FOUND)
@@ -196,7 +231,8 @@ class CommandResponder:
             return _SILENT
         found = find_one(self._candidates(command.intent), command.wanted, question.place)
         if isinstance(found, Miss):
-            nobodys = found is Miss.NOT_FOUND and not command.about_timers
+            passed_on = not command.about_timers or self._passed_on(question)
+            nobodys = found is Miss.NOT_FOUND and passed_on
             return None if nobodys else answers.error(found)
         match command.intent:
             case Intent.CANCEL_TIMER:

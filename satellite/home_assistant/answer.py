@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from satellite.home_assistant.orders import is_order
+from satellite.home_assistant.trouble import Trouble, sentence
 
 _FAILURES = ("failed_to_handle", "unknown")
 _NO_TARGETS = "no_valid_targets"
+_UNSPEAKABLE = re.compile(r"(?:Unknown intent|Error handling) \w+$")
+"""What Home Assistant means for its log, but sends: it has understood something that it has no integration for."""
+
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -22,6 +26,11 @@ class Answer:
 
     conversation: str | None
     """Home Assistant's name for the conversation."""
+
+    @property
+    def is_unspeakable(self) -> bool:
+        """Whether it could not be done, and the words are those of a log."""
+        return self.error is not None and _UNSPEAKABLE.match(self.speech) is not None
 
 
 def parsed(document: Any) -> Answer | None:
@@ -49,6 +58,8 @@ def what_to_say(answer: Answer, text: str, language: str | None) -> str | None:
         return answer.speech
     if not answer.speech:
         return None
+    if answer.is_unspeakable:
+        return sentence(Trouble.UNABLE, language)
     if answer.error in _FAILURES or (answer.error == _NO_TARGETS and is_order(text, language)):
         return answer.speech
     return None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from satellite.engines.chat.address import client_settings, is_at_home, shown
 from satellite.engines.chat.lazily import made_once
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError
 from satellite.home_assistant.answer import Answer, parsed
+from satellite.home_assistant.places import Found, Whereabouts
 from satellite.secret import Secret
 
 if TYPE_CHECKING:
@@ -25,6 +27,18 @@ _IDLE_SECONDS = 60.0
 
 _LONGEST_BYTES = 1 << 20
 _LONGEST_REASON = 200
+_NOWHERE = Found()
+
+
+_PLACES = """[{% for place in places %}
+{%- set devices = ([device_id(place.device)] if place.device else []) + (area_devices(place.area) | list) %}
+{{- [devices | select | first | default(""), area_entities(place.area) | first | default("")] | to_json }}
+{{- "" if loop.last else "," }}{% endfor %}]"""
+"""For each place a device of its own, else one of its area, and an entity of the area, as JSON."""
+
+
+class _UnknownKey(ChatUnavailable):
+    """It is older than a key that was sent, and has done nothing."""
 
 
 @dataclass(slots=True)
@@ -47,6 +61,7 @@ class Api:
 
         self.server = f"Home Assistant at {url}"
         self._agent_id = settings.agent_id
+        self._knows_places = True
         self._token = token
         self._url = url
         # Reading has no limit here: hanging up makes Home Assistant stop in the middle of what it does.
@@ -75,8 +90,13 @@ class Api:
         with suppress(ChatError):
             await asyncio.to_thread(lambda: self._client)
 
-    async def converse(self, text: str, language: str | None, conversation: str, departure: Departure) -> Answer:
-        """Send a sentence, once and unless it is barred by then, and return the answer, however late."""
+    async def converse(
+        self, text: str, language: str | None, conversation: str, departure: Departure, where: Found = _NOWHERE
+    ) -> Answer:
+        """Send a sentence, once and unless it is barred by then, and return the answer, however late.
+
+        `where` is the device or entity that it was said to; a server that is too old for it is not told.
+        """
         import httpx
 
         async def trace(event: str, _: dict[str, Any]) -> None:
@@ -86,7 +106,14 @@ class Api:
         body = {"text": text, "agent_id": self._agent_id, "conversation_id": conversation}
         if language:
             body["language"] = language
-        answer = parsed(await self._asked("POST", "/api/conversation/process", body, {"trace": trace}))
+        told = {"device_id": where.device, "satellite_id": where.entity} if self._knows_places else {}
+        place = {key: value for key, value in told.items() if value}
+        path, extensions = "/api/conversation/process", {"trace": trace}
+        try:
+            answer = parsed(await self._asked("POST", path, body | place, extensions))
+        except _UnknownKey:
+            self._knows_places = False
+            answer = parsed(await self._asked("POST", path, body, extensions))
         if answer is None:
             raise self._not_home_assistant()
         return answer
@@ -101,10 +128,32 @@ class Api:
                 return self._version_if_ready(await self._asked("GET", "/api/config"))
         raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
 
+    async def find(self, places: Sequence[Whereabouts]) -> list[Found]:
+        """Return what stands for each of `places`; it is asked by `/api/template`, which administrators may use."""
+        variables = {"places": [{"area": place.area, "device": place.device} for place in places]}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                rows = await self._asked("POST", "/api/template", {"template": _PLACES, "variables": variables})
+                return self._found(rows, len(places))
+        raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
+
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         if "_client" in self.__dict__:
             await self._client.aclose()
+
+    def _found(self, rows: Any, count: int) -> list[Found]:
+        """Return what the answer to the template says, which is whatever a server sends."""
+        if not isinstance(rows, list) or len(rows) != count:
+            raise self._not_home_assistant()
+        found = []
+        for row in rows:
+            if not isinstance(row, list) or len(row) != 2 or not all(isinstance(name, str) for name in row):
+                raise self._not_home_assistant()
+            device, entity = row
+            # An entity stands for its area only where it was put there itself, as where no device is.
+            found.append(Found(device or None, None if device else entity or None))
+        return found
 
     def _version_if_ready(self, config: Any) -> str:
         if not isinstance(config, dict) or not isinstance(config.get("components"), list):
@@ -160,6 +209,8 @@ class Api:
                 return ChatUnavailable(
                     f"{answered}: it is starting or stopping, or url is another server's", kind="not-ready"
                 )
+            case 400 if "extra keys" in reason and ("device_id" in reason or "satellite_id" in reason):
+                return _UnknownKey(f"{answered}: {reason}")
             case 400:
                 return ChatUnavailable(f"{answered}: {reason} (agent_id is {self._agent_id})")
             case _ if 200 <= status < 400:

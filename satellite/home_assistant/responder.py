@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,10 @@ from satellite.errors import ChatError, ChatUnavailable
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.answer import Answer, what_to_say
 from satellite.home_assistant.api import Api, Departure
+from satellite.home_assistant.languages import Languages
+from satellite.home_assistant.orders import is_order
+from satellite.home_assistant.places import Found, Places
+from satellite.home_assistant.trouble import Trouble, cause, sentence
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Reply
 
@@ -35,10 +40,16 @@ _REFUSED_SECONDS = 6 * 3600.0
 _TOUCH_SECONDS = 30.0
 """How long without a sign of life is looked at."""
 
+_FIRST_SECONDS = 5.0
+"""Deadline of the first sentence in a language since Home Assistant came up, which compiles it only then."""
+
+_BUILT_IN = "conversation.home_assistant"
+
 
 class HomeAssistantResponder:
-    """A `Responder`. Whatever goes wrong, `respond` answers None within the deadline, and says so in log and status.
+    """A `Responder`. Whatever goes wrong, `respond` answers within the deadline, and log and status say so.
 
+    What failed is None, but for an order: the chat model would pretend, so whoever gave it hears why nothing was done.
     A request that has left is never repeated, nor hung up on: Home Assistant would stop halfway through an action.
     """
 
@@ -52,9 +63,16 @@ class HomeAssistantResponder:
         touch_seconds: float = _TOUCH_SECONDS,
         late_seconds: float = _LATE_SECONDS,
         breaker: Breaker | None = None,
+        first_seconds: float = _FIRST_SECONDS,
+        languages: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """Raises `ConfigError` for a token or a certificate that cannot be used; `settings.url` must be set."""
-        self.deadline_seconds = settings.deadline_seconds
+        """Raises `ConfigError` for a token or a certificate that cannot be used; `settings.url` must be set.
+
+        `languages` are those that are likely to be spoken, such as `fr`; the first answer in one may take
+        `first_seconds`.
+        """
+        self._settings = settings
+        self._first_seconds = first_seconds
         self._token = find_token(settings)
         self._api = Api(settings, self._token)
         self._interval_seconds = interval_seconds
@@ -64,39 +82,56 @@ class HomeAssistantResponder:
         self._poked = asyncio.Event()
         self._contact_at = 0.0
         self._version: str | None = None
-        self._refused = False
+        self._trouble = Trouble.SILENT
+        """Why it is down, while it is."""
+
+        self.places = Places(self._api)
+        """Where our rooms are in Home Assistant."""
+
+        self._languages = Languages(self._api, languages)
         self._warned: set[str] = set()
         self._requests: set[asyncio.Task[Answer | ChatError]] = set()
         self._under_way: list[str] = []
         self._conversations: OrderedDict[str, str] = OrderedDict()
         self._answered = self._not_understood = self._failed = 0
 
+    def deadline_seconds(self, question: Question) -> float:
+        """Return how long it may take: longer for the first question in a language."""
+        wanted = self._settings.deadline_seconds
+        is_known = self._settings.agent_id != _BUILT_IN or self._languages.has(question.language)
+        return wanted if is_known else max(wanted, self._first_seconds)
+
     async def concerns(self, question: Question) -> bool:
-        """Return whether it would be asked: what it understands, only asking can tell."""
-        if not self._token.value or not self._breaker.up or self._comes_from_us(question):
+        """Return whether it would be asked, since only asking can tell what it understands; or would have been."""
+        if len(question.text) > _LONGEST_CHARACTERS or self._comes_from_us(question):
             return False
-        return len(question.text) <= _LONGEST_CHARACTERS
+        return self._up or is_order(question.text, question.language)
 
     async def respond(self, question: Question) -> Reply | None:
-        """Ask, once; None for what is not understood, and if there is no answer by the deadline."""
+        """Ask, once; None for what is not understood, and for a question that is not answered by the deadline."""
         if not await self.concerns(question):
             return None
+        if not self._up:
+            return self._excuse(question)
+        deadline_seconds = self.deadline_seconds(question)
         departure = Departure()
         request = asyncio.create_task(self._ask(question, departure), name="home_assistant question")
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
         try:
-            await asyncio.wait([request], timeout=self.deadline_seconds)
+            await asyncio.wait([request], timeout=deadline_seconds)
         finally:
             if not request.done():
                 self._leave(request, question, departure)
-        outcome = request.result() if request.done() and not request.cancelled() else self._late()
+        outcome = request.result() if request.done() and not request.cancelled() else self._late(deadline_seconds)
         if isinstance(outcome, ChatError):
             self._failed += 1
             self._note_failure(outcome)
             self._poked.set()
-            return None
+            return self._excuse(question)
         self._note_answer(question, outcome)
+        if outcome.is_unspeakable:
+            _LOGGER.warning("home_assistant: %r: %s", question.text, outcome.speech)
         said = what_to_say(outcome, question.text, question.language)
         if said is None:
             self._not_understood += 1
@@ -109,7 +144,7 @@ class HomeAssistantResponder:
         """Return its state for the status."""
         return {
             "state": self._state,
-            "up": bool(self._token.value) and self._breaker.up,
+            "up": self._up,
             "words": self._words,
             "answered": self._answered,
             "not_understood": self._not_understood,
@@ -135,9 +170,12 @@ class HomeAssistantResponder:
             silent = time.monotonic() - self._contact_at >= self._touch_seconds
             if self._breaker.due or (self._breaker.up and silent):
                 await self._look()
+            if self._breaker.up and self.places.due:
+                await self.places.look()
 
     async def close(self) -> None:
         """Hang up; may be called twice."""
+        await self._languages.close()
         requests = list(self._requests)
         for request in requests:
             request.cancel()
@@ -145,11 +183,15 @@ class HomeAssistantResponder:
         await self._api.close()
 
     @property
+    def _up(self) -> bool:
+        return bool(self._token.value) and self._breaker.up
+
+    @property
     def _state(self) -> str:
         if not self._token.value:
-            return "no-token"
+            return Trouble.NO_TOKEN
         if self._breaker.state is not BreakerState.CLOSED:
-            return "refused" if self._refused else str(self._breaker.state)
+            return str(self._breaker.state) if self._breaker.up else self._trouble
         return "untried" if self._version is None and not self._contact_at else "ready"
 
     @property
@@ -169,17 +211,37 @@ class HomeAssistantResponder:
         conversation = self._conversation_of(question)
         self._under_way.append(conversation)
         try:
-            async with asyncio.timeout(self.deadline_seconds + self._late_seconds):
-                return await self._api.converse(question.text, question.language, conversation, departure)
+            async with asyncio.timeout(self.deadline_seconds(question) + self._late_seconds):
+                where = self._where(question)
+                return await self._api.converse(question.text, question.language, conversation, departure, where)
         except TimeoutError:
-            return self._late()
+            return self._late(self._settings.deadline_seconds)
         except ChatError as error:
             return error
         finally:
             self._under_way.remove(conversation)
 
-    def _late(self) -> ChatError:
-        silence = f"{self._api.server} gave no answer within {self.deadline_seconds:g} s"
+    def _where(self, question: Question) -> Found:
+        """Return the device that it was said to, or what stands for the room in Home Assistant."""
+        if question.device or question.satellite:
+            return Found(question.device, question.satellite)
+        return self.places.of(question.place)
+
+    def _excuse(self, question: Question) -> Reply | None:
+        """Return what is said to an order that Home Assistant cannot be given."""
+        if not is_order(question.text, question.language):
+            return None
+        trouble = self._trouble if self._token.value else Trouble.NO_TOKEN
+        return Reply(sentence(trouble, question.language), self.name)
+
+    def _came_up(self) -> None:
+        """Find everything anew; an agent with a language model compiles nothing, and might take a word for an order."""
+        self.places.forget()
+        if self._settings.agent_id == _BUILT_IN:
+            self._languages.warm_up()
+
+    def _late(self, deadline_seconds: float) -> ChatError:
+        silence = f"{self._api.server} gave no answer within {deadline_seconds:g} s"
         return ChatUnavailable(silence, kind="timeout")
 
     def _leave(self, request: asyncio.Task[Answer | ChatError], question: Question, departure: Departure) -> None:
@@ -197,14 +259,15 @@ class HomeAssistantResponder:
 
     async def _look(self) -> None:
         """See how it is, and note it."""
-        was_up = self._breaker.up
+        was_up, was_met = self._breaker.up, self._version is not None
         try:
             self._version = await self._api.look()
         except ChatError as error:
             self._note_failure(error, looked=True)
             return
         self._contact_at = time.monotonic()
-        self._refused = False
+        if not (was_up and was_met):
+            self._came_up()
         if was_up:
             self._warned &= {"circle"}
             return
@@ -215,22 +278,24 @@ class HomeAssistantResponder:
 
     def _note_failure(self, error: ChatError, *, looked: bool = False) -> None:
         self._contact_at = time.monotonic()
-        self._refused = error.code == "chat-refused"
-        if self._refused:
+        self._trouble = cause(error)
+        if self._trouble is not Trouble.SILENT:
+            self._languages.forget()
+        if self._trouble is Trouble.REFUSED:
             self._breaker.rest(_REFUSED_SECONDS, str(error))
         elif looked:
             self._breaker.rest(_LOOK_AGAIN_SECONDS, str(error))
         else:
             self._breaker.failed(error)
-        kind = "refused" if self._refused else "down"
+        kind = "refused" if self._trouble is Trouble.REFUSED else "down"
         level = logging.DEBUG if kind in self._warned else logging.WARNING
         self._warned.add(kind)
-        _LOGGER.log(level, "home_assistant: %s; the chat model answers alone", error)
+        _LOGGER.log(level, "home_assistant: %s; orders are not carried out, the chat model answers the rest", error)
 
     def _note_answer(self, question: Question, answer: Answer) -> None:
         self._contact_at = time.monotonic()
-        self._refused = False
         self._warned &= {"circle"}
+        self._languages.answered(question.language)
         self._breaker.succeeded()
         self._remember(question, answer)
 

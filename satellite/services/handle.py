@@ -35,7 +35,8 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
         await session.connection.send(NotHandled(text="", context=context))
         return
     dialogue = session.stages.dialogue
-    question = Question(text, _conversation(context), None, language)
+    device, satellite = _named(context, "device_id"), _named(context, "satellite_id")
+    question = Question(text, _conversation(context), None, language, device=device, satellite=satellite)
     started = False
     whole = provider = ""
     try:
@@ -85,7 +86,12 @@ async def _apologise(
 def _conversation(context: dict[str, Any] | None) -> str | None:
     """Return which conversation a client means."""
     for key, kind in (("conversation_id", "conversation"), ("satellite_id", "room"), ("device_id", "room")):
-        name = (context or {}).get(key)
-        if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME:
+        if (name := _named(context, key)) is not None:
             return f"{kind} {name}"
     return None
+
+
+def _named(context: dict[str, Any] | None, key: str) -> str | None:
+    """Return a name in the context, if there is one and it looks like one."""
+    name = (context or {}).get(key)
+    return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME else None

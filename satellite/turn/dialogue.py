@@ -40,6 +40,12 @@ class Question:
     place: str = ""
     """Where it was asked, for what belongs to a place, such as timers: a room, a satellite, or a connection."""
 
+    device: str | None = None
+    """Home Assistant's id of the device that it was said to, if it comes from there."""
+
+    satellite: str | None = None
+    """Home Assistant's id of the satellite that it was said to, such as `assist_satellite.kitchen`."""
+
 
 @dataclass(slots=True)
 class _Conversation:

@@ -24,9 +24,8 @@ class Responder(Protocol):
     def name(self) -> str:
         """Return what logs, answers and the status call it."""
 
-    @property
-    def deadline_seconds(self) -> float:
-        """Return how long `respond` may take."""
+    def deadline_seconds(self, question: Question) -> float:
+        """Return how long `respond` may take; longer where something has to be got ready first, such as a language."""
 
     async def concerns(self, question: Question) -> bool:
         """Return whether it may answer, without doing anything; True where only asking can tell."""

@@ -178,7 +178,7 @@ class Stages:
     async def _concerns(self, responder: Responder, question: Question) -> bool:
         """Return whether a responder may answer; True also when it is broken or slow, which asking it will tell."""
         try:
-            async with asyncio.timeout(responder.deadline_seconds):
+            async with asyncio.timeout(responder.deadline_seconds(question)):
                 return await responder.concerns(question)
         except Exception:  # whatever breaks it must not cost the answer
             _LOGGER.debug("chat: %s does not say whether it is concerned", responder.name, exc_info=True)
@@ -188,7 +188,7 @@ class Stages:
         """Return what a responder says; None also when it is broken, or too slow, which is told once."""
         name = responder.name
         try:
-            async with asyncio.timeout(responder.deadline_seconds + _GRACE_SECONDS):
+            async with asyncio.timeout(responder.deadline_seconds(question) + _GRACE_SECONDS):
                 reply = await responder.respond(question)
         except Exception as error:  # whatever breaks it must not cost the answer
             level = logging.DEBUG if name in self._broken else logging.WARNING

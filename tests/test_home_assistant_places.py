@@ -1,0 +1,299 @@
+"""What Home Assistant is told of where something was said, and the languages that it has compiled by then."""
+
+import asyncio
+import logging
+
+import pytest
+
+from satellite.bench.stand_ins.home_assistant import Device, Fault, HomeAssistantServer
+from satellite.configfile import parse
+from satellite.home_assistant import HomeAssistantResponder
+from satellite.home_assistant.orders import is_order
+from satellite.home_assistant.places import Whereabouts
+from satellite.home_assistant.trouble import Trouble, sentence
+from satellite.responders import _places
+from satellite.turn.dialogue import Question
+from satellite.turn.phrases import _BUILT_IN as PHRASES
+from tests.home import WHY, run, state, told, until, watched
+
+LIGHTS = "turn on the lights"
+
+
+async def heard(home: HomeAssistantResponder, text: str, **where: str) -> str | None:
+    """Return what is said to a text."""
+    reply = await home.respond(Question(text, None, language="en", **where))
+    return None if reply is None else reply.text
+
+
+def test_a_device_of_home_assistants_is_told_to_it() -> None:
+    """So that the lights are those of its area, and timers ring there."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        assert await heard(home, LIGHTS) is None
+        assert await heard(home, LIGHTS, device="d-kitchen") == "Turned on the lights"
+        assert house.executed == {"light.kitchen on": 1}
+        assert await heard(home, LIGHTS, satellite="light.bedroom", device="d-kitchen") == "Turned on the lights"
+        assert house.executed == {"light.kitchen on": 1, "light.bedroom on": 1}
+        assert await heard(home, "set a timer for 5 minutes", device="d-kitchen") == "Timer set"
+        assert house.timers == [("d-kitchen", "5 minutes")]
+        assert "not supported" in str(await heard(home, "set a timer for 5 minutes", device="d-attic"))
+
+    run(scenario)
+
+
+def test_an_older_home_assistant_is_not_told() -> None:
+    """It refuses keys that it does not know, and has done nothing then: it is asked without them, from then on."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.knows_places = False
+        for _ in range(2):
+            assert await heard(home, "turn on the kitchen light", device="d-kitchen") == "Turned on the light"
+        assert ["device_id" in exchange.body for exchange in house.exchanges] == [True, False, False]
+        assert house.executed == {"light.kitchen on": 2}
+        assert state(home) == "ready"
+
+    run(scenario)
+
+
+def test_a_room_of_ours_is_found_by_its_area() -> None:
+    """By a device there, else by an entity that was put there; what is not found is as it was."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.devices.append(Device("d-study", "Study speaker", "Kitchen"))
+        home.places.want(
+            {
+                "cook's": Whereabouts("Kitchen"),
+                "upstairs": Whereabouts("Bedroom"),
+                "moon": Whereabouts("Moon {{ 1 / 0 }}"),
+                "host": Whereabouts("Bedroom", "Study speaker"),
+            }
+        )
+        async with watched(home):
+            await until(lambda: home.places.of("host").device is not None)
+        for place in ("cook's", "upstairs", "host"):
+            assert await heard(home, LIGHTS, place=place) == "Turned on the lights"
+        assert await heard(home, LIGHTS, place="moon") is None
+        told = [exchange.body for exchange in house.exchanges if exchange.path.endswith("process")]
+        assert [(one.get("device_id"), one.get("satellite_id")) for one in told] == [
+            ("d-kitchen", None),
+            (None, "light.bedroom"),
+            ("d-study", None),
+            (None, None),
+        ]
+        assert house.executed == {"light.kitchen on": 2, "light.bedroom on": 1}
+
+    run(scenario)
+
+
+def test_rooms_are_looked_for_again() -> None:
+    """When the configuration names others, and when Home Assistant is back."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            home.places.want({"study": Whereabouts("Study")})
+            await until(lambda: any(exchange.path == "/api/template" for exchange in house.exchanges))
+            assert home.places.of("study").device is None
+            house.devices.append(Device("d-study", "Lamp", "Study"))
+            house.fault = Fault.CRASH
+            await heard(home, LIGHTS)
+            house.fault = None
+            await until(lambda: home.places.of("study").device == "d-study")
+
+    run(scenario)
+
+
+def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Home Assistant counts it as a wrong login: it is asked once, and sentences go on."""
+    caplog.set_level(logging.INFO)
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.is_administrators = False
+        home.places.want({"study": Whereabouts("Study")})
+        async with watched(home):
+            await until(lambda: house.refused == 1)
+            await until(lambda: not home.places.due)
+            home.places.forget()
+            assert not home.places.due
+        assert await heard(home, "turn on the kitchen light", place="study") == "Turned on the light"
+        assert state(home) == "ready"
+
+    run(scenario)
+    [warning] = [line for line in told(caplog) if line.startswith("WARNING")]
+    assert warning.endswith("cannot be asked: the token is not an administrator's")
+
+
+@pytest.mark.parametrize("fault", [Fault.STRANGE, Fault.GARBAGE, Fault.CRASH, Fault.FLOOD])
+def test_whatever_comes_back_is_borne(fault: Fault) -> None:
+    """An answer that is none finds nothing; Home Assistant is not taken for dead for it."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            house.fault = fault
+            home.places.want({"study": Whereabouts("Study")})
+            await until(lambda: not home.places.due)
+            house.fault = None
+            assert home.places.of("study").device is None
+            assert state(home) == "ready"
+
+    run(scenario)
+
+
+def test_the_configuration_says_what_to_look_for() -> None:
+    """The area of a room, else its name; the host's room also by the satellite that Home Assistant drives."""
+    config = parse(
+        "rooms: [{name: kitchen, uri: 'tcp://k:10700'}, {name: desk, uri: 'tcp://d:10700', area: Study}]\n"
+        "microphone: default\nhost_room: {name: host, area: Hall}\n"
+        "home_assistant_satellite: {enabled: true, name: Hall satellite}"
+    )
+    assert _places(config) == {
+        "kitchen": Whereabouts("kitchen"),
+        "desk": Whereabouts("Study"),
+        "host": Whereabouts("Hall", "Hall satellite"),
+    }
+
+
+def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The first sentence in each is one that does nothing, sent when Home Assistant is there, and when it is back."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        house.uncompiled = {"fr", "de"}
+        house.slow_seconds = 0.05
+        async with watched(home):
+            await until(lambda: not house.uncompiled)
+            await home.respond(Question(WHY, language="it"))
+            await house.stop()
+            await home.respond(Question(WHY, language="it"))
+            house.uncompiled = {"fr", "de", "it"}
+            await house.start()
+            await until(lambda: not house.uncompiled)
+        sentences = [one.body for one in house.exchanges if one.path.endswith("process")]
+        asked = [one for one in sentences if one["text"] != WHY]
+        assert [one["language"] for one in asked] == ["fr", "de", "it", "fr", "de"]
+        assert len({one["text"] for one in asked}) == 1
+        assert not house.executed
+        assert home.details["not_understood"] == 1  # the one question that was asked
+
+    run(scenario, languages=("fr", "de"))
+
+
+def test_the_first_sentence_in_a_language_may_take_longer() -> None:
+    """Nobody has warmed it up; the next one is as quick as any."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        question = Question("turn on the kitchen light", language="en")
+        house.uncompiled, house.slow_seconds = {"en"}, 0.6
+        assert home.deadline_seconds(question) == 30
+        reply = await home.respond(question)
+        assert reply is not None
+        assert reply.text == "Turned on the light"
+        assert home.deadline_seconds(question) == 0.3
+        assert home.deadline_seconds(Question("x", language="fr")) == 30
+
+    run(scenario, deadline_seconds=0.3, first=30)
+
+
+def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
+    """It compiles nothing, costs money, and might take anything for an order."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        async with watched(home):
+            await until(lambda: state(home) == "ready")
+            await asyncio.sleep(0.1)
+        assert home.deadline_seconds(Question("x", language="fr")) == 0.3
+        assert house.sentences == 0
+
+    run(scenario, languages=("fr",), agent_id="conversation.openai", deadline_seconds=0.3, first=30)
+
+
+ORDERS = {
+    "en": "turn off the kitchen light",
+    "ar": "أطفئ ضوء المطبخ",
+    "ca": "apaga el llum de la cuina",
+    "cs": "zhasni světlo v kuchyni",
+    "da": "sluk lyset i køkkenet",
+    "de": "Schalte das Küchenlicht aus.",
+    "el": "σβήσε το φως της κουζίνας",
+    "es": "Apaga la luz de la cocina.",
+    "fi": "sammuta keittiön valo",
+    "fr": "Éteins la lumière de la cuisine.",
+    "hu": "kapcsold le a konyhai lámpát",
+    "it": "Spegni la luce della cucina.",
+    "nl": "doe het keukenlicht uit",
+    "no": "slå av kjøkkenlyset",
+    "pl": "zgaś światło w kuchni",
+    "pt": "Apague a luz da cozinha.",
+    "ro": "stinge lumina din bucătărie",
+    "ru": "Выключи свет на кухне.",
+    "sk": "zhasni svetlo v kuchyni",
+    "sv": "Släck lampan i köket.",
+    "tr": "Mutfak ışığını kapat.",
+    "uk": "вимкни світло на кухні",
+    "zh": "关掉厨房的灯",
+}
+QUESTIONS = {
+    "en": "What is the capital of France?",
+    "de": "Wie heißt die Hauptstadt von Frankreich?",
+    "fr": "Quelle est la capitale de la France ?",
+    "es": "¿Cuál es la capital de Francia?",
+    "sv": "Vad heter Frankrikes huvudstad?",
+    "tr": "Fransa'nın başkenti neresi?",
+    "zh": "关于法国的首都你知道什么",
+}
+
+
+def test_every_language_that_apologises_knows_orders() -> None:
+    """Nobody hears in one language what is pretended in another."""
+    assert ORDERS.keys() == PHRASES.keys()
+
+
+@pytest.mark.parametrize("language", ORDERS)
+def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> None:
+    """In its language, while Home Assistant is off; with a cause that differs, the words differ."""
+
+    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+        await house.stop()
+        async with watched(home):
+            await until(lambda: state(home) == "unreachable")
+            question = Question(ORDERS[language], language=language)
+            assert await home.concerns(question)
+            reply = await home.respond(question)
+            assert reply is not None
+            assert reply.text == sentence(Trouble.UNREACHABLE, language)
+            assert reply.text.startswith("Home Assistant ")
+        said = {sentence(trouble, language) for trouble in Trouble}
+        assert len(said) == 4
+        assert language == "en" or not said & {sentence(trouble, "en") for trouble in Trouble}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("language", QUESTIONS)
+def test_a_question_is_no_order(language: str) -> None:
+    """It goes to the chat model, whatever Home Assistant does."""
+    assert not is_order(QUESTIONS[language], language)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Kitchen lights off.", "en"),
+        ("Licht in der Küche aus!", "de"),
+        ("Küchenlicht an", "de"),
+        ("Kannst du das Licht in der Küche ausschalten?", "de"),
+        ("Peux-tu éteindre la lumière ?", "fr"),
+        ("Kan du tænde lyset?", "da_DK"),
+        ("Slå av lyset", "nb"),
+        ("把厨房的灯关掉", "zh-CN"),
+    ],
+)
+def test_orders_have_many_forms(text: str, language: str) -> None:
+    """Politely, without a verb, or with the verb at the end."""
+    assert is_order(text, language)
+
+
+def test_no_text_makes_the_judgement_slow() -> None:
+    """The longest that is judged, made to go back and forth."""
+    for beginning in ("licht in ", "kannst du ", "a ", "fel "):
+        assert not is_order(beginning * 60 + "x", None)
