@@ -13,7 +13,7 @@ def test_every_room_hears_it_from_the_beginning() -> None:
     """One that is there at once hears each piece as it is made, one that comes later all of it."""
 
     async def scenario() -> None:
-        making = Making()
+        making = Making(1000)
         come: asyncio.Queue[bytes] = asyncio.Queue()
         heard: dict[str, list[bytes]] = {"early": [], "late": []}
         news = asyncio.Event()
@@ -47,7 +47,7 @@ def test_what_breaks_it_is_told_behind_what_was_made() -> None:
     """In every room."""
 
     async def scenario() -> None:
-        making = Making()
+        making = Making(1000)
         heard: list[bytes] = []
 
         async def sound() -> AsyncIterator[bytes]:
@@ -66,11 +66,82 @@ def test_what_breaks_it_is_told_behind_what_was_made() -> None:
     asyncio.run(scenario())
 
 
+def test_it_is_made_as_far_as_it_is_heard() -> None:
+    """A few seconds ahead of the room that has heard most, however long it is and however slow the rooms are."""
+
+    async def scenario() -> None:
+        making = Making(10)
+        made = 0
+        turn = asyncio.Event()
+
+        async def sound() -> AsyncIterator[bytes]:
+            nonlocal made
+            for _ in range(10_000):
+                made += 10
+                yield bytes(10)
+
+        async def still() -> None:
+            for _ in range(50):
+                await asyncio.sleep(0)
+
+        async def play(pcm: bytes) -> None:
+            await turn.wait()
+            turn.clear()
+
+        async with asyncio.TaskGroup() as tasks:
+            filling = tasks.create_task(making.fill(sound()))
+            await still()
+            assert made == 110  # ten seconds, and the piece that goes beyond them
+            rooms = [tasks.create_task(making.to(play)) for _ in range(2)]
+            for heard in range(1, 20):
+                turn.set()
+                await still()
+                assert made <= 110 + 10 * heard
+            assert made > 110
+            for task in (filling, *rooms):
+                task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_room_that_is_minutes_late_is_told() -> None:
+    """The newest two minutes are kept; who has not heard what was before them cannot, and the others go on."""
+
+    async def scenario() -> None:
+        making = Making(10)
+        heard = 0
+
+        async def sound() -> AsyncIterator[bytes]:
+            for _ in range(300):
+                yield bytes(10)
+
+        async def play(pcm: bytes) -> None:
+            nonlocal heard
+            heard += len(pcm)
+
+        async def late(pcm: bytes) -> None:
+            await everything_heard.wait()
+
+        everything_heard = asyncio.Event()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            tasks.create_task(making.fill(sound()))
+            slow = asyncio.create_task(making.to(late))
+            await making.to(play)
+            everything_heard.set()
+        assert heard == 3000
+        assert sum(map(len, making._pieces)) <= 1200
+        for room in (slow, making.to(late)):
+            with pytest.raises(TextToSpeechError, match="too far ahead"):
+                await room
+
+    asyncio.run(scenario())
+
+
 def test_nobody_waits_for_a_maker_that_was_stopped() -> None:
     """Its end is the end."""
 
     async def scenario() -> None:
-        making = Making()
+        making = Making(1000)
 
         async def sound() -> AsyncIterator[bytes]:
             await asyncio.sleep(60)

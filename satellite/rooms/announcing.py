@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from satellite.background import begin_task, end_tasks
 from satellite.engines import VoiceChoice
-from satellite.errors import SatelliteError, TextToSpeechError
+from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.rooms.playback import Making
 from satellite.turn.stages import Stages, once
 
@@ -19,6 +19,9 @@ _TONES_HERTZ = (659.3, 880.0)
 _TONE_SECONDS = 0.35
 _GAIN = 0.2
 
+_MOST_AT_ONCE = 16
+"""Announcements that may be under way, or wait for a room where somebody speaks."""
+
 
 class Announcer:
     """Speaks a text once and plays it in every room that is meant, behind a chime, while it is being made."""
@@ -26,6 +29,7 @@ class Announcer:
     def __init__(self, hub: "Hub", stages: Stages) -> None:
         self._hub = hub
         self._stages = stages
+        self._under_way = 0
 
     async def announce(self, data: dict[str, Any]) -> dict[str, Any]:
         """Say `text` in `rooms`, in all without them; return `{"heard": [room], "failed": {room: reason}}` in the end.
@@ -33,30 +37,47 @@ class Announcer:
         Raises `SatelliteError` for rooms that do not exist, for a list of none, and for a text without a word.
         """
         text, names = data.get("text") or "", data.get("rooms", [])
+        longest = self._stages.config.wyoming.max_text_characters
+        if not isinstance(text, str):
+            raise ProtocolError("text is of a wrong type")
+        if len(text) > longest:
+            raise TextToSpeechError(f"a text of more than {longest} characters is too long", kind="too-long")
         if "rooms" in data and not (names and isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise SatelliteError(
                 "rooms: expected names of rooms, at least one; leave it out to speak in every room", code="unknown-room"
             )
         known = [link.room.name for link in self._hub.all]
         if unknown := [name for name in names if name not in known]:
-            raise SatelliteError(f"there is no room {unknown[0]!r}; there are: {', '.join(known)}", code="unknown-room")
+            raise SatelliteError(
+                f"there is no room '{shown(unknown[0])}'; there are: {', '.join(known)}", code="unknown-room"
+            )
         if not known:
             raise SatelliteError(
                 "there are no rooms; name them in the configuration, under rooms:", code="unknown-room"
             )
+        if self._under_way >= _MOST_AT_ONCE:
+            raise TextToSpeechError(f"{_MOST_AT_ONCE} announcements are under way; try again later", kind="busy")
+        self._under_way += 1
+        try:
+            failed = await self._announced(text, names)
+        finally:
+            self._under_way -= 1
+        return {"heard": [name for name in known if name in (names or known) and name not in failed], "failed": failed}
+
+    async def _announced(self, text: str, names: list[str]) -> dict[str, str]:
+        """Have a text heard, and return why it was not, by room."""
         speaker = await self._stages.speaker(VoiceChoice())
-        making = Making()
-        async with aclosing(self._stages.speak(once(str(text)), speaker)) as pieces:
+        making = Making(speaker.format.rate * speaker.format.frame_bytes)
+        async with aclosing(self._stages.speak(once(text), speaker)) as pieces:
             sound = (piece.pcm async for piece in pieces if piece.pcm)
             first = await anext(sound, None)
             if first is None:
                 raise TextToSpeechError("there is nothing to say", kind="empty")
             filling = begin_task(making.fill(sound), "make an announcement")
             try:
-                failed = await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
+                return await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
             finally:
                 await end_tasks(filling)
-        return {"heard": [name for name in known if name in (names or known) and name not in failed], "failed": failed}
 
 
 def chime(format_: "AudioFormat") -> bytes:

@@ -43,6 +43,10 @@ _STEADY_SECONDS = 5.0
 """A microphone that was heard for so long is tried again soon."""
 
 
+_LEAD_SECONDS = 2.0
+"""How much of an announcement waits to be heard: the rest waits where all rooms take it from."""
+
+
 class Guest(Protocol):
     """Who drives the room in the place of its own conversation."""
 
@@ -121,6 +125,7 @@ class LocalRoom:
     async def _feed(self, utterance: Utterance, pcm: bytes) -> None:
         if self.speaker is not None:
             self.speaker.feed(utterance, pcm)
+            await utterance.played_down_to(_LEAD_SECONDS)
 
     def lend(self, guest: Guest, words: str) -> None:
         """Let `guest` drive the room from now on; `words` say who that is."""

@@ -1,6 +1,7 @@
 """Sound on its way to a room, no faster than it is heard but for a small lead, so that it can be stopped."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -8,13 +9,19 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 
 from satellite.audio import AudioFormat
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, TextToSpeechError
 
 _CHUNK_BYTES = 2304
 """Audio an event, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
 
 _PLAYED_SECONDS = 2.0
 """How much longer than its sound lasts a satellite may take to say that it has played it."""
+
+_AHEAD_SECONDS = 10
+"""How far an announcement is made ahead of what is heard of it."""
+
+_KEPT_SECONDS = 120
+"""How much of an announcement is kept for rooms that hear it later than others, the newest."""
 
 Send = Callable[..., Awaitable[None]]
 
@@ -30,20 +37,31 @@ class Peer(Protocol):
 
 
 class Making:
-    """Takes sound piece by piece; every room hears it from its beginning, as fast as it plays or as it is made."""
+    """Takes sound piece by piece; every room hears it from its beginning, as fast as it plays or as it is made.
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+    It is made no further than a few seconds ahead of the room that has heard most of it, and kept for those that began
+    later, such as one where somebody was speaking: for two minutes, which all but the longest announcements fit into.
+    """
+
+    def __init__(self, bytes_per_second: int) -> None:
+        """Take sound of which a second takes so many bytes."""
+        self._most_ahead_bytes = _AHEAD_SECONDS * bytes_per_second
+        self._most_kept_bytes = _KEPT_SECONDS * bytes_per_second
+        self._pieces: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._gone = 0  # pieces, from the beginning
+        self._made_bytes = self._heard_bytes = 0
         self._over = False
         self._failure: SatelliteError | None = None
-        self._grown = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def fill(self, sound: AsyncIterator[bytes]) -> None:
         """Take all of `sound`; what breaks it is raised in the rooms, behind what was made."""
         try:
             async for pcm in sound:
-                self._pieces.append(pcm)
-                self._tell()
+                self._take(pcm)
+                while self._made_bytes - self._heard_bytes > self._most_ahead_bytes:
+                    await self._changed.wait()
         except SatelliteError as error:
             self._failure = error
         finally:
@@ -51,20 +69,38 @@ class Making:
             self._tell()
 
     async def to(self, play: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hand the sound to `play` from its beginning to its end."""
-        at = 0
-        while at < len(self._pieces) or not self._over:
-            if at < len(self._pieces):
-                await play(self._pieces[at])
+        """Hand the sound to `play` from its beginning to its end.
+
+        Raises `TextToSpeechError` where that is not kept any more: others have heard too much of it by now.
+        """
+        at = heard_bytes = 0
+        while at < self._gone + len(self._pieces) or not self._over:
+            if at < self._gone:
+                raise TextToSpeechError("the others were too far ahead to wait for", kind="timeout")
+            if at < self._gone + len(self._pieces):
+                pcm = self._pieces[at - self._gone]
+                await play(pcm)
                 at += 1
+                heard_bytes += len(pcm)
+                self._heard_bytes = max(self._heard_bytes, heard_bytes)
+                self._tell()
             else:
-                await self._grown.wait()
+                await self._changed.wait()
         if self._failure is not None:
             raise self._failure
 
+    def _take(self, pcm: bytes) -> None:
+        self._pieces.append(pcm)
+        self._made_bytes += len(pcm)
+        self._kept_bytes += len(pcm)
+        while self._kept_bytes > self._most_kept_bytes:
+            self._kept_bytes -= len(self._pieces.popleft())
+            self._gone += 1
+        self._tell()
+
     def _tell(self) -> None:
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class Playback:

@@ -40,12 +40,14 @@ class Utterance:
 
         self.ended = asyncio.Event()
         self.waiting_bytes = 0
+        self._lost = False
+        self._taken = asyncio.Event()
         self._chunks: deque[bytes] = deque()
         self._news = asyncio.Event()
 
     def feed(self, pcm: bytes) -> None:
         """Add sound."""
-        if not self.dropped and not self.over.is_set():
+        if not (self.dropped or self._lost or self.over.is_set()):
             self._chunks.append(pcm)
             self.waiting_bytes += len(pcm)
             self._news.set()
@@ -58,9 +60,27 @@ class Utterance:
     def drop(self) -> None:
         """Be silent."""
         self.dropped = True
+        self.lose()
+        self.finish()
+
+    def lose(self) -> None:
+        """Forget the sound that waits, and what will still come: nothing can play it."""
+        self._lost = True
         self._chunks.clear()
         self.waiting_bytes = 0
+        self._taken.set()
+
+    def finish(self) -> None:
+        """It has been heard, or never will be."""
         self.over.set()
+        self._taken.set()
+
+    async def played_down_to(self, seconds: float) -> None:
+        """Wait until no more than `seconds` of sound wait to be heard, or none will be."""
+        most_bytes = seconds * self.format.rate * self.format.frame_bytes
+        while self.waiting_bytes > most_bytes and not self.over.is_set():
+            self._taken.clear()
+            await self._taken.wait()
 
     async def next(self) -> bytes | None:
         """Return more sound, None at its end."""
@@ -71,6 +91,7 @@ class Utterance:
             await self._news.wait()
         pcm = self._chunks.popleft()
         self.waiting_bytes -= len(pcm)
+        self._taken.set()
         return pcm
 
 
@@ -140,8 +161,9 @@ class Speaker:
         task, self._playing = self._playing, None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
+            utterance.lose()
             await self._either(utterance.ended, utterance.over)
-        utterance.over.set()
+        utterance.finish()
         if not utterance.dropped and utterance.played is not None:
             await utterance.played()
 
