@@ -126,6 +126,36 @@ def test_what_waits_for_the_same_is_done_together() -> None:
     asyncio.run(scenario())
 
 
+def test_a_result_does_not_wait_for_the_call_behind_it() -> None:
+    """However quick the first was, and however long the second takes; also behind what is run together."""
+
+    async def scenario() -> None:
+        worker = Worker(Stage.TTS)
+        hold, release = threading.Event(), threading.Event()
+
+        def double(items: Sequence[int]) -> list[int]:
+            return [2 * item for item in items]
+
+        held = asyncio.create_task(worker.run(hold.wait, 60))
+        quick = [
+            asyncio.create_task(worker.run(lambda: 7)),
+            asyncio.create_task(worker.run_together(double, 4)),
+            asyncio.create_task(worker.run(lambda: 9)),
+        ]
+        slow = asyncio.create_task(worker.run(release.wait, 60))
+        await asyncio.sleep(0)
+        hold.set()
+        async with asyncio.timeout(30):
+            assert await asyncio.gather(*quick) == [7, 8, 9]
+        assert not slow.done()
+        release.set()
+        assert await slow
+        assert await held
+        worker.close()
+
+    asyncio.run(scenario())
+
+
 def test_one_whose_call_fails_does_not_cost_the_others_theirs() -> None:
     """What fails together is run again, each alone."""
 

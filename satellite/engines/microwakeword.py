@@ -48,8 +48,9 @@ class MicroWakeWordEngine:
     def __init__(self, settings: Wake, worker: Worker) -> None:
         self._settings = settings
         self._worker = worker
-        self._directory = _builtin_directory()
-        self._builtin = ModelFolder(self._directory, microwakeword_files, load_model)
+        directory = _builtin_directory()
+        self._builtin = ModelFolder(directory, microwakeword_files, load_model)
+        self._shipped = [_word(_manifest(files), files) for files in microwakeword_files(directory).values()]
         self._custom = ModelFolder(settings.custom_directory, microwakeword_files, load_model)
         self._loaded = False
 
@@ -65,7 +66,7 @@ class MicroWakeWordEngine:
     def words(self) -> Sequence[WakeWord]:
         """All words that can be asked for now; before `load`, those built in."""
         if not self._loaded:
-            return [_word(_manifest(files), files) for files in microwakeword_files(self._directory).values()]
+            return self._shipped
         return [model.word for model in self._models().values()]
 
     async def refresh(self) -> None:

@@ -18,7 +18,7 @@ from satellite.audio import RATE, AudioFormat, seconds_of
 from satellite.config import Stt, nearest, stt_patience, tts_patience
 from satellite.engines import Transcription, Voice, VoiceChoice, has_speech
 from satellite.engines.vad import WINDOW_SAMPLES
-from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError
+from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError, shown
 from satellite.wire import client
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _Sound = AsyncGenerator[tuple[AudioFormat | None, bytes], None]
+
+_LONGEST_TRANSCRIPT = 20_000
+"""Characters: far more than anybody says in a recording, far less than a broken server may send."""
 
 _DESCRIBE_SECONDS = 3.0
 _LOOK_DOWN_SECONDS = 1.0
@@ -219,7 +222,7 @@ class RemoteTranscriber:
         heard = await self._hosts.first(
             lambda uri: client.transcribe(uri, pcm, wanted, names), patience=stt_patience(seconds_of(pcm))
         )
-        return Transcription(heard.transcript.strip(), heard.language or wanted or "")
+        return Transcription(heard.transcript.strip()[:_LONGEST_TRANSCRIPT], heard.language or wanted or "")
 
 
 class RemoteSynthesizer:
@@ -283,7 +286,9 @@ class RemoteSynthesizer:
             found = next((voice for voice in voices if voice.name == choice.name), None)
             if found is None:
                 known = ", ".join(voice.name for voice in voices[:8])
-                raise TextToSpeechError(f"unknown voice {choice.name!r}; expected one of {known}", kind="unknown-voice")
+                raise TextToSpeechError(
+                    f"unknown voice '{shown(choice.name)}'; expected one of {known}", kind="unknown-voice"
+                )
             return found
         code = (choice.language or "").replace("-", "_").partition("_")[0].lower()
         speaks = (voice for voice in voices if any(one.partition("_")[0].lower() == code for one in voice.languages))

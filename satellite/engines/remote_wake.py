@@ -20,6 +20,7 @@ from satellite.engines.remote import Hosts
 from satellite.engines.wake import Trigger, choose
 from satellite.errors import SatelliteError, WakeWordError
 from satellite.wire.connection import Connection, Timeouts, dial
+from satellite.wire.parsing import parsed
 
 _CONNECT_SECONDS = 2.0
 _WRITE_SECONDS = 3.0
@@ -113,12 +114,12 @@ class _Link:
 
     def _take(self, event: Event) -> None:
         if DetectionEvent.is_type(event.type):
-            self.detections.append(DetectionEvent.from_event(event))
+            self.detections.append(parsed(DetectionEvent.from_event, event))
             self.news.set()
         elif NotDetected.is_type(event.type):
             self.news.set()
         elif Error.is_type(event.type):
-            error = Error.from_event(event)
+            error = parsed(Error.from_event, event)
             raise SatelliteError(error.text, code=error.code)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from satellite.errors import STAGE_ERRORS, Stage, StageError
 _LOGGER = logging.getLogger(__name__)
 
 _TOGETHER_SECONDS = 0.002
-"""How long a result may wait for the next: to wake the loop for each costs as much as a small network does."""
+"""How long a result may wait for the next of its kind: to wake the loop for each costs as much as a small network."""
 
 _MOST_TOGETHER = 16
 """Calls that are run as one, so that those behind them do not wait long."""
@@ -132,9 +132,16 @@ class Worker:
             self.busy_since = None
             self.completed += len(calls)
             self._done += calls
-            if not self._waiting or time.monotonic() - told_at >= _TOGETHER_SECONDS:
+            if not self._goes_on(calls[0]) or time.monotonic() - told_at >= _TOGETHER_SECONDS:
                 self._tell()
                 told_at = time.monotonic()
+
+    def _goes_on(self, call: "_Call") -> bool:
+        """Return whether more of what is run together with `call` is next; anything else may take long."""
+        if call.together is None:
+            return False
+        with self._lock:
+            return bool(self._waiting) and self._waiting[0].together == call.together
 
     def _next(self) -> "list[_Call]":
         """Return the call whose turn it is, with those that can be run along with it; none if nothing waits."""

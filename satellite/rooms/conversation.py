@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wyoming.asr import Transcript
-from wyoming.audio import AudioChunk
+from wyoming.audio import AudioChunk, AudioStart
 from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.pipeline import RunPipeline
@@ -23,7 +23,7 @@ from satellite.audio import AudioFormat
 from satellite.background import begin_task, end_tasks
 from satellite.config_rooms import Hub, Place
 from satellite.engines import VoiceChoice
-from satellite.errors import Stage, TextToSpeechError
+from satellite.errors import ProtocolError, Stage, TextToSpeechError
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.ear import Ear
@@ -35,6 +35,7 @@ from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import RunRequest, Speech
 from satellite.turn.stages import Stages
+from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -111,13 +112,13 @@ class Conversation:
     async def take(self, event: Event) -> None:
         """Handle what the satellite says."""
         if AudioChunk.is_type(event.type):
-            await self._audio(AudioChunk.from_event(event))
+            await self._audio(parsed(AudioChunk.from_event, event))
         elif event.type == "audio-stop":
             self._stopped()
         elif RunPipeline.is_type(event.type):
             await self._requested(event)
         elif Detection.is_type(event.type):
-            self._detected = Detection.from_event(event).name or "wake word"
+            self._detected = parsed(Detection.from_event, event).name or "wake word"
         elif event.type == "played":
             self._playback.note_played()
 
@@ -167,14 +168,15 @@ class Conversation:
 
     async def _requested(self, event: Event) -> None:
         try:
-            request = RunPipeline.from_event(event)
-            start, end = STAGES[request.start_stage], STAGES[request.end_stage]
-        except (KeyError, TypeError, ValueError) as error:
+            request = parsed(RunPipeline.from_event, event)
+            if wanted := event.data.get("snd_format"):
+                sound = parsed(AudioStart.from_event, Event("snd_format", wanted))
+                self._playback.format = AudioFormat(sound.rate, sound.width, sound.channels)
+        except ProtocolError as error:
             _LOGGER.warning("room %s: a run that cannot be: %s", self.room.name, error, extra={"room": self.room.name})
-            await self._connection.send(Error(text=f"run-pipeline: {error}", code="protocol-error"))
+            await self._connection.send(Error(text=str(error), code=error.code))
             return
-        if wanted := event.data.get("snd_format"):
-            self._playback.format = AudioFormat(wanted["rate"], wanted["width"], wanted["channels"])
+        start, end = STAGES[request.start_stage], STAGES[request.end_stage]
         self._streams_for_wake = start is Stage.WAKE
         if start is Stage.WAKE and not self._unengaged.is_set():
             self._audio_end.cancel()  # it goes on, amid a command or an answer: only the wake word may interrupt

@@ -17,13 +17,14 @@ from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, seconds_of
 from satellite.background import begin_task, end_tasks
 from satellite.config import Config
 from satellite.engines import WakeStream
-from satellite.errors import ProtocolError, SatelliteError
+from satellite.errors import ProtocolError, SatelliteError, shown
 from satellite.rooms.announcing import chime
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.speaker import SoundEvents
 from satellite.sound_files import read_sound
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
+from satellite.wire.parsing import Faults
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,6 +68,9 @@ class HomeAssistantGuest:
         self._stream: WakeStream | None = None
         self._fed_seconds = 0.0
         self._streaming_since: float | None = None
+        self.faults = Faults()
+        """What the server has sent that makes no sense."""
+
         self._muted_until = 0.0
         self._no_wake_until = 0.0
         self._sounds: set[asyncio.Task[None]] = set()
@@ -89,7 +93,7 @@ class HomeAssistantGuest:
                 _LOGGER.warning(
                     "room %s: Home Assistant: %s",
                     self._room.room.name,
-                    event.data.get("text"),
+                    shown(event.data.get("text"), 200),
                     extra={"room": self._room.room.name},
                 )
             case "transcribe":

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from wyoming.event import Event
-from wyoming.info import Describe, Info
+from wyoming.info import Describe
 from wyoming.ping import Ping, Pong
 from wyoming.satellite import PauseSatellite, RunSatellite
 
@@ -25,6 +25,7 @@ from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts, dial
+from satellite.wire.parsing import Faults, parsed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class RoomLink:
         self._bus = bus
         self._arbiter = arbiter
         self._clockwork = clockwork
+        self._faults = Faults()
         self._ringing: Supervised | None = None
         self._conversation: Conversation | None = None
         self._heartbeat: Ping | Describe = Ping()
@@ -155,13 +157,14 @@ class RoomLink:
             async for event in connection:
                 if event.type == "info" and not described:
                     described = True
-                    info = Info.from_event(event)
-                    if not self._is_satellite(info):
+                    satellite = event.data.get("satellite")
+                    if not isinstance(satellite, dict):
+                        self._become(LinkState.NO_SATELLITE, f"{self.room.uri} is no satellite; is the port right?")
                         return
-                    self._heartbeat = _heartbeat(info)
+                    self._heartbeat = _heartbeat(satellite)
                     await connection.send(RunSatellite(), self._heartbeat)
                 elif event.type == "ping":
-                    await connection.send(Pong(text=Ping.from_event(event).text))
+                    await connection.send(Pong(text=parsed(Ping.from_event, event).text))
                 elif event.type != "info" or isinstance(self._heartbeat, Describe):
                     if not claimed:
                         claimed = True
@@ -176,16 +179,9 @@ class RoomLink:
         """Hand an event on; one that makes no sense costs a line in the log."""
         try:
             await conversation.take(event)
-        except (KeyError, TypeError, ValueError, AttributeError, ProtocolError) as error:
-            # wyoming's from_event raises these for missing or mistyped fields
-            _LOGGER.warning(
-                "room %s: %s: %s: %s",
-                self.room.name,
-                event.type,
-                type(error).__name__,
-                error,
-                extra={"room": self.room.name},
-            )
+        except ProtocolError as error:
+            level = self._faults.level(logging.WARNING)
+            _LOGGER.log(level, "room %s: %s", self.room.name, error, extra={"room": self.room.name})
 
     async def _ping(self, connection: Connection) -> None:
         """Make sure that something is to be heard of a satellite that lives, also while sound plays."""
@@ -194,12 +190,6 @@ class RoomLink:
                 await asyncio.sleep(_PING_SECONDS)
                 if self.state is LinkState.CONNECTED:
                     await connection.send(self._heartbeat)
-
-    def _is_satellite(self, info: Info) -> bool:
-        if info.satellite is None:
-            self._become(LinkState.NO_SATELLITE, f"{self.room.uri} is no satellite; is the port right?")
-            return False
-        return True
 
     def _welcome(self, connection: Connection, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -235,6 +225,6 @@ class RoomLink:
             _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
 
 
-def _heartbeat(info: Info) -> Ping | Describe:
+def _heartbeat(satellite: dict[str, Any]) -> Ping | Describe:
     """Return what a satellite that lives answers; wyoming-satellite 1.0 tells no version and knows no `ping`."""
-    return Ping() if info.satellite is not None and info.satellite.version is not None else Describe()
+    return Ping() if satellite.get("version") is not None else Describe()

@@ -25,6 +25,7 @@ from satellite.rooms.local import LocalRoom
 from satellite.services.info import OURS, describe
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
+from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,12 +81,11 @@ class SatelliteService:
     async def _take(self, connection: Connection, guest: HomeAssistantGuest, event: Event) -> None:
         try:
             if event.type == "ping":
-                await connection.send(Pong(text=Ping.from_event(event).text))
+                await connection.send(Pong(text=parsed(Ping.from_event, event).text))
             elif event.type != "pong":
                 await guest.take(event)
-        except (KeyError, TypeError, ValueError, AttributeError, SatelliteError) as error:
-            # wyoming's from_event raises these for missing or mistyped fields
-            _LOGGER.warning("%s: %s: %s: %s", connection.peer, event.type, type(error).__name__, error)
+        except SatelliteError as error:
+            _LOGGER.log(guest.faults.level(logging.WARNING), "%s: %s", connection.peer, error)
 
     def _refuse(self, connection: Connection) -> None:
         """Turn a second server away, as wyoming-satellite does; told once."""

@@ -13,6 +13,7 @@ from satellite.background import begin_task, end_tasks
 from satellite.errors import SatelliteError
 from satellite.rooms.playback import Fitter
 from satellite.rooms.speakers import Sink
+from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -216,10 +217,10 @@ class SoundEvents:
         match event.type:
             case "audio-start":
                 self._end()
-                start = AudioStart.from_event(event)
+                start = parsed(AudioStart.from_event, event)
                 self._begin(self._speaker, AudioFormat(start.rate, start.width, start.channels))
             case "audio-chunk":
-                chunk = AudioChunk.from_event(event)
+                chunk = parsed(AudioChunk.from_event, event)
                 utterance = self._utterance or self._begin(
                     self._speaker, AudioFormat(chunk.rate, chunk.width, chunk.channels)
                 )

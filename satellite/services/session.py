@@ -35,7 +35,7 @@ from satellite.services.speaking import TextStream, speak
 from satellite.services.waiting import WaitingEvents
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
-from satellite.wire.parsing import parsed
+from satellite.wire.parsing import Faults, parsed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,9 +46,6 @@ _WAITING_BYTES = 1024 * 1024
 
 _LAST_ANSWERS_SECONDS = 30.0
 """How long a client that sends no more waits for the next of the answers to what it has asked, beside loading."""
-
-_TOLD_FAULTS = 5
-"""Mistakes of one client that are worth a line in the log each."""
 
 ALL_STAGES = frozenset(Stage)
 
@@ -96,7 +93,7 @@ class Session:
         self._converter: Converter | None = None
         self._text_stream: TextStream | None = None
         self._waiting = WaitingEvents(_WAITING_BYTES)
-        self._faults = 0
+        self._faults = Faults()
         self._deaf = False  # whether the audio that comes has been answered with an error
         self._ended = False
         self._answering = False
@@ -343,6 +340,5 @@ class Session:
         """Log `error`; of a client that makes one mistake after the other, the first few."""
         level = logging.WARNING
         if not isinstance(error, StageError):
-            self._faults += 1
-            level = logging.INFO if self._faults <= _TOLD_FAULTS else logging.DEBUG
+            level = self._faults.level(logging.INFO)
         _LOGGER.log(level, "%s: [%s] %s", self.connection.peer, error.code, error, extra={"code": error.code})

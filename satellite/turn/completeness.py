@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from satellite.turn.endings import ENDINGS, PROPER_NAME
 
+_LONGEST_CHARACTERS = 400
+"""How much of a text is looked at, from its end: some patterns take more than linear time."""
+
 _BROKEN_OFF = re.compile(r"(?:\.\.+|…|[-–—,:;])\W*$")
 _NO_WORD = re.compile(r"[^\w'%.:]+|(?<!\d)[.:]|[.:](?!\d)")
 
@@ -27,6 +30,7 @@ class Completeness(StrEnum):
 
 def completeness(text: str, language: str | None, *, is_command: bool = False) -> Completeness:
     """Return how complete `text` is; `is_command` if all of it is a known command which does not go on."""
+    text = text[-_LONGEST_CHARACTERS:]
     endings = ENDINGS.get((language or "").replace("_", "-").partition("-")[0].lower())
     if _BROKEN_OFF.search(text):
         return Completeness.INCOMPLETE

@@ -21,6 +21,7 @@ from satellite.audio import CANONICAL, WIDTH, AudioFormat
 from satellite.binding import EVERYWHERE
 from satellite.errors import DaemonUnreachable, SatelliteError
 from satellite.wire.connection import Connection, Timeouts, dial
+from satellite.wire.parsing import parsed
 
 DEFAULT_URI = "tcp://127.0.0.1:10600"
 
@@ -57,29 +58,29 @@ class Heard:
         """Note what `event` says and return whether the run is over; raises the failure that it reports."""
         match event.type:
             case "detection":
-                self.wake_word = Detection.from_event(event).name
+                self.wake_word = parsed(Detection.from_event, event).name
             case "transcript":
-                transcript = Transcript.from_event(event)
+                transcript = parsed(Transcript.from_event, event)
                 self.transcript, self.language = transcript.text, transcript.language or ""
             case "handled":
-                handled = Handled.from_event(event)
+                handled = parsed(Handled.from_event, event)
                 self.handled = True
                 self.reply = handled.text or ""
                 self.context = handled.context or {}
                 self.provider = str(self.context.get("provider", ""))
             case "not-handled":
-                self.reply = NotHandled.from_event(event).text or ""
+                self.reply = parsed(NotHandled.from_event, event).text or ""
                 if code := event.data.get("code"):  # satellite's own: why there is no answer
                     raise SatelliteError(str(event.data.get("detail") or self.reply), code=str(code))
             case "audio-start":
-                start = AudioStart.from_event(event)
+                start = parsed(AudioStart.from_event, event)
                 self.format = AudioFormat(start.rate, start.width, start.channels)
             case "audio-chunk":
-                self.pcm += AudioChunk.from_event(event).audio
+                self.pcm += parsed(AudioChunk.from_event, event).audio
             case "audio-stop":
                 return True
             case "error":
-                error = Error.from_event(event)
+                error = parsed(Error.from_event, event)
                 raise SatelliteError(error.text, code=error.code or "internal-error")
         return False
 
@@ -108,7 +109,7 @@ async def ask_text(uri: str, text: str, on_words: Callable[[str], None], languag
         await connection.send(Transcript(text=text, language=language))
         async for event in connection:
             if HandledChunk.is_type(event.type):
-                on_words(HandledChunk.from_event(event).text)
+                on_words(parsed(HandledChunk.from_event, event).text)
             heard.take(event)
             if event.type in ("handled", "not-handled"):
                 return heard
@@ -121,7 +122,7 @@ async def described(uri: str) -> Info:
         await connection.send(Describe())
         async for event in connection:
             if Info.is_type(event.type):
-                return Info.from_event(event)
+                return parsed(Info.from_event, event)
     raise DaemonUnreachable(f"{uri} hung up before it had described itself")
 
 

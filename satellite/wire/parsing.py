@@ -1,5 +1,6 @@
 """Events as `wyoming`'s dataclasses, with fields of the types that those declare; `wyoming` takes whatever comes."""
 
+import logging
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
@@ -11,6 +12,8 @@ from wyoming.event import Event
 from satellite.errors import ProtocolError, shown
 
 T = TypeVar("T")
+
+_TOLD_FAULTS = 5
 
 _WHOLE = ("rate", "width", "channels")
 """Fields that JavaScript and Lua may write as 16000.0."""
@@ -71,3 +74,15 @@ def _fits(value: object, hint: Any) -> bool:
 @cache
 def _declared(kind: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, hint) for name, hint in get_type_hints(kind).items() if name not in _UNREAD)
+
+
+class Faults:
+    """Counts the mistakes of one peer: the first few are worth a line in the log each."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def level(self, usual: int) -> int:
+        """Return at which level the next one is logged, `usual` or debug."""
+        self._count += 1
+        return usual if self._count <= _TOLD_FAULTS else logging.DEBUG
