@@ -4,8 +4,8 @@ Only this module knows concrete engines. What is heavy is imported where it is b
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from satellite.background import Background
@@ -14,17 +14,16 @@ from satellite.config_chat import Provider
 from satellite.engines import ChatModel, WakeWordEngine
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote_wake import RemoteWakeWords
-from satellite.engines.slot import Engines, Slot
+from satellite.engines.slot import Engines, Load, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.voices import VoiceFolder
 from satellite.engines.worker import Worker
-from satellite.errors import SatelliteError, Stage
+from satellite.errors import Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.process import imported, return_freed_memory
-
-_LOGGER = logging.getLogger(__name__)
+from satellite.supervision import Engine as Busy
 
 _STREAM_QUEUE = 4096
 """Waiting calls of engines that are fed chunk by chunk; each stream has at most one."""
@@ -46,9 +45,9 @@ class Assembly:
     """The engines. Nothing is loaded before `load`."""
 
     def __init__(self, config: Config, store: Store, background: Background) -> None:
-        """Make what `config` asks for, of the models in `store`; what looks after them goes on in the `background`."""
-        self._background = background
+        """Make what `config` asks for, of the models in `store`; they are loaded and looked after in `background`."""
         self._config = config
+        self._background = background
         self._store = store
         self.workers = {
             "wake": Worker(Stage.WAKE, queue_size=_STREAM_QUEUE),
@@ -58,13 +57,15 @@ class Assembly:
         }
         """The engines' threads."""
 
+        self.threads: dict[str, Busy] = dict(self.workers)
+        """Whatever may hang amid its work, by name."""
+
         self.hosts: list[Hosts] = []
         """Servers that are asked instead of an engine here."""
 
         voice = Tts().voice if config.tts.uri else config.tts.voice
         self._voices = VoiceFolder(store, catalogue.find(Kind.TTS, voice))
         self._prepared = asyncio.Event()
-        self._loads: list[tuple[Slot[Any], Callable[[], Awaitable[None]]]] = []
         self.engines = Engines(
             chat=self._build_chat(),  # first: starting its process delays the loop less before other threads are busy
             wake=self._build_wake(),
@@ -82,17 +83,13 @@ class Assembly:
         self._prepared.set()
 
     async def load(self) -> None:
-        """Load all side by side, once all is prepared; each slot notes what came of it."""
+        """Load all side by side, once all is prepared; return when each is loaded or has failed, and is tried again."""
         await self._prepared.wait()
-        await asyncio.gather(*(slot.load(load) for slot, load in self._loads))
-
-    async def close(self) -> None:
-        """Release all; may be called twice."""
-        for slot in self.engines.slots:
-            await slot.close()
-        await self.engines.chat.engine.close()
-        for worker in self.workers.values():
-            worker.close()
+        wanted = [slot for slot in self.engines.slots if not slot.on_demand]
+        for slot in wanted:
+            self._keep_loading(slot)
+        for slot in wanted:
+            await slot.until_settled()
 
     async def trim(self) -> None:
         """Return the memory of work that is done, once nothing is under way; until cancelled."""
@@ -114,16 +111,14 @@ class Assembly:
                 if slot.ready:
                     await slot.engine.refresh()
 
-    def _slot(self, stage: Stage, engine: Any, load: Callable[[], Awaitable[None]], *, name: str = "") -> Slot[Any]:
-        slot: Slot[Any] = Slot(stage, engine, name=name)
-        self._loads.append((slot, load))
-        return slot
+    def _keep_loading(self, slot: Slot[Any]) -> None:
+        self._background.run(f"load {slot.name}", slot.keep_loading)
 
     def _build_wake(self) -> tuple[Slot[Any], ...]:
         if uris := self._config.wake.uri:
             seconds = _WAKE_CONNECT_SECONDS * len(uris)
             hosts = self._elsewhere(Stage.WAKE, uris, seconds, look_seconds=_WAKE_LOOK_SECONDS)
-            return (self._slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), hosts.load),)
+            return (Slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), load=hosts.load),)
         from satellite.engines.microwakeword import MicroWakeWordEngine
         from satellite.engines.openwakeword import OpenWakeWordEngine
 
@@ -141,22 +136,30 @@ class Assembly:
             await self._prepared.wait()  # it may be loaded when it is first asked for
             await worker.run(micro.load)
 
-        loads: dict[WakeWordEngine, Callable[[], Awaitable[None]]] = {micro: load_micro}
+        loads: dict[WakeWordEngine, Load] = {micro: load_micro}
         if self._config.wake.engine == open_.program or self._store.present(spec):
             loads[open_] = load_open
-        first, *others = sorted(loads, key=lambda engine: engine.program != self._config.wake.engine)
-        slots = [self._slot(Stage.WAKE, first, loads[first], name=first.program)]
-        for engine in others:
-            if self._config.wake.custom_directory is None:
-                slots.append(Slot(Stage.WAKE, engine, name=engine.program, load=loads[engine]))
-            else:  # only a loaded engine knows the words in the folder
-                slots.append(self._slot(Stage.WAKE, engine, loads[engine], name=engine.program))
-        return tuple(slots)
+        seen = {open_.program: partial(self._store.seen, spec)}
+        # Only a loaded engine knows the words in a folder; without one, the second engine waits until it is asked for.
+        later = self._keep_loading if self._config.wake.custom_directory is None else None
+        return tuple(
+            Slot(
+                Stage.WAKE,
+                engine,
+                name=engine.program,
+                load=loads[engine],
+                seen=seen.get(engine.program),
+                on_demand=later if number else None,
+            )
+            for number, engine in enumerate(
+                sorted(loads, key=lambda engine: engine.program != self._config.wake.engine)
+            )
+        )
 
     def _build_vad(self) -> Slot[Any]:
         worker = self.workers["vad"]
         vad = SileroVad(worker)
-        return self._slot(Stage.STT, vad, lambda: worker.run(vad.load), name="vad")
+        return Slot(Stage.STT, vad, name="vad", load=lambda: worker.run(vad.load))
 
     def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float, *, look_seconds: float = 10.0) -> Hosts:
         self.hosts.append(Hosts(stage, uris, seconds, look_seconds=look_seconds))
@@ -165,19 +168,24 @@ class Assembly:
     def _build_transcriber(self) -> Slot[Any]:
         if uris := self._config.stt.uri:
             hosts = self._elsewhere(Stage.STT, uris, self._config.deadlines.stt_seconds)
-            return self._slot(Stage.STT, RemoteTranscriber(hosts, self._config.stt), hosts.load)
+            return Slot(Stage.STT, RemoteTranscriber(hosts, self._config.stt), load=hosts.load)
         from satellite.engines.stt import WhisperTranscriber
 
         worker = self.workers["stt"]
         spec = catalogue.find(Kind.STT, self._config.stt.model)
         measured = self._store.directory / ".parts" / f"stt--{spec.name}"
         transcriber = WhisperTranscriber(self._config.stt, spec, worker, measured)
-        return self._slot(Stage.STT, transcriber, lambda: worker.run(lambda: transcriber.load(self._store.path(spec))))
+        return Slot(
+            Stage.STT,
+            transcriber,
+            load=lambda: worker.run(lambda: transcriber.load(self._store.path(spec))),
+            seen=partial(self._store.seen, spec),
+        )
 
     def _build_synthesizer(self) -> Slot[Any]:
         if uris := self._config.tts.uri:
             hosts = self._elsewhere(Stage.TTS, uris, self._config.deadlines.tts_seconds)
-            return self._slot(Stage.TTS, RemoteSynthesizer(hosts, voice=self._config.tts.voice), hosts.load)
+            return Slot(Stage.TTS, RemoteSynthesizer(hosts, voice=self._config.tts.voice), load=hosts.load)
         from satellite.engines.tts import PiperSynthesizer
 
         worker = self.workers["tts"]
@@ -187,70 +195,71 @@ class Assembly:
             await worker.run(self._voices.require_default)
             await worker.run(synthesizer.load)
 
-        return self._slot(Stage.TTS, synthesizer, load)
+        return Slot(Stage.TTS, synthesizer, load=load, seen=self._voices.seen)
 
     def _build_chat(self) -> Slot[Any]:
         from satellite.engines.chat.route import RouteChat
 
         config = self._config
-        built = [
-            self._built(provider, name)
-            for provider, name in zip(config.chat.providers, _names(config.chat.providers), strict=True)
-        ]
-        models = [model for model, _ in built]
+        names = _names(config.chat.providers)
+        parts = [self._built(*one) for one in zip(config.chat.providers, names, strict=True)]
+        route = RouteChat([part.engine for part in parts], config.chat, config.deadlines, self._background)
+        if len(parts) == 1:
+            return Slot(Stage.CHAT, route, load=parts[0].load_engine, seen=parts[0].seen)
 
-        async def load_one(load: Callable[[], Awaitable[None]]) -> None:
-            try:
-                await load()
-            except SatelliteError as error:
-                if len(models) == 1:
-                    raise
-                _LOGGER.error(
-                    "chat: [%s] %s; the other providers answer",
-                    error.code,
-                    error,
-                    extra={"stage": "chat", "code": error.code},
-                )
+        async def load() -> None:
+            """Begin with all; whoever cannot be had is tried again, and the others answer."""
+            for part in parts:
+                self._keep_loading(part)
+            for part in parts:
+                await part.until_settled()
 
-        async def load_all() -> None:
-            await asyncio.gather(*(load_one(load) for _, load in built))
+        return Slot(Stage.CHAT, route, load=load)
 
-        return self._slot(Stage.CHAT, RouteChat(models, config.chat, config.deadlines, self._background), load_all)
-
-    def _built(self, provider: Provider, name: str) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
-        """Return a provider's model, and what loads it; whatever is wrong with its settings, the others are built."""
+    def _built(self, provider: Provider, name: str) -> Slot[ChatModel]:
+        """Return a provider's model; whatever is wrong with its settings, the others are built."""
         config = self._config
+        slot = f"chat {name}"
         try:
             match provider:
                 case Ollama():
                     from satellite.engines.chat.ollama import OllamaChat
 
                     ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
-                    return ollama, ollama.load
+                    return Slot(Stage.CHAT, ollama, name=slot, load=ollama.load)
                 case OpenAICompatible():
                     from satellite.engines.chat.openai import OpenAIChat
 
                     hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
-                    return hosted, hosted.load
+                    return Slot(Stage.CHAT, hosted, name=slot, load=hosted.load)
                 case _:
-                    return self._build_local(provider, name)
-        except (SatelliteError, ValueError) as error:
+                    return self._local(provider, name)
+        except Exception as error:  # noqa: BLE001 - the loading boundary: its owner is told, in the status and the log
             from satellite.engines.chat.unusable import UnusableChat
 
-            unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {error}")
-            return unusable, unusable.load
+            unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {type(error).__name__}: {error}")
+            return Slot(Stage.CHAT, unusable, name=slot, load=unusable.load)
 
-    def _build_local(self, provider: Local, name: str) -> tuple[ChatModel, Callable[[], Awaitable[None]]]:
+    def _local(self, provider: Local, name: str) -> Slot[ChatModel]:
         from satellite.engines.llamacpp import LlamaCppChat
 
         spec = catalogue.find(Kind.CHAT, provider.model)
-        model = LlamaCppChat(provider, self._config.chat, load_seconds=self._config.deadlines.load_seconds)
+        deadlines = self._config.deadlines
+        model = LlamaCppChat(
+            provider,
+            self._config.chat,
+            load_seconds=deadlines.load_seconds,
+            silence_seconds=deadlines.chat_first_token_seconds,
+        )
         model.provider = name
-
-        async def load() -> None:
-            await model.load(self._store.file(spec, ".gguf"))
-
-        return model, load
+        self.threads[f"chat {name}"] = model
+        return Slot(
+            Stage.CHAT,
+            model,
+            name=f"chat {name}",
+            load=lambda: model.load(self._store.file(spec, ".gguf")),
+            seen=partial(self._store.seen, spec),
+        )
 
 
 def _names(providers: Sequence[Provider]) -> list[str]:

@@ -17,7 +17,7 @@ from satellite.binding import Doors
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.timerfile import default_directory
 from satellite.config import Config
-from satellite.engines.worker import Worker
+from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, SatelliteError, Stage
 from satellite.events import EventBus
 from satellite.http.service import HttpService
@@ -34,6 +34,7 @@ from satellite.services.attention import Attention
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
+from satellite.supervision import Engine as Busy
 from satellite.turn.stages import Stages
 from satellite.turn.warmup import keep_phrases, warm_up
 from satellite.wire.connection import Connection, Timeouts
@@ -97,7 +98,7 @@ class Daemon:
             config, self._stages, self.bus, self._status, self.store, self.hub, self._workers, self.runs
         )
         self._doors = Doors()
-        self._status.troubles += [self._closed_doors, self._failing_tasks]
+        self._status.troubles += [self._closed_doors]
         self._presence: Supervised | None = None
         self._loaded = asyncio.Event()
 
@@ -130,7 +131,6 @@ class Daemon:
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
             ("what goes on in the background", self.background.close),
-            *((f"the engine {slot.name}", slot.close) for slot in self.engines.slots),
             ("the chat model", self.engines.chat.engine.close),
             *((one.name, one.close) for one in self._stages.responders),
         ]
@@ -165,9 +165,9 @@ class Daemon:
         return in_one_line(self.engines, self.hub.described(), status.state, status.attention())
 
     @property
-    def threads(self) -> Mapping[str, Worker]:
-        """The engines' threads by name, for whoever watches whether one hangs."""
-        return self._workers
+    def threads(self) -> Mapping[str, Busy]:
+        """What may hang amid its work, by name, for whoever watches."""
+        return self._assembly.threads
 
     async def apply(self, config: Config) -> list[str]:
         """Take what of `config` can be had without a restart, and return the keys that need one.
@@ -245,11 +245,6 @@ class Daemon:
         for name, why in self._doors.closed.items():
             yield Attention(f"port {name.removesuffix('_port')}", str(why), "satellite doctor")
 
-    def _failing_tasks(self) -> Iterator[Attention]:
-        for task in self.background.described():
-            if task["state"] == "failing":
-                yield Attention(task["task"], task["words"], "journalctl -u satellite -p warning")
-
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         announcer = Announcer(self.hub, self._stages)
         commands = {"status": self._told, "announce": announcer.announce}
@@ -286,6 +281,9 @@ class Daemon:
     async def _load_all(self) -> None:
         await self._assembly.load()
         self._status.cold = await warm_up(self._stages)
+        for slot in self.engines.slots:
+            if slot.failure is not None:
+                self.background.run(f"warm up {slot.name}", partial(self._warm_up_later, slot))
         self._status.ready = True
         self._loaded.set()
         failed = [slot.stage for slot in self.engines.slots if slot.failure is not None]
@@ -294,6 +292,14 @@ class Daemon:
         else:
             _LOGGER.info("ready")
         await keep_phrases(self._stages)
+
+    async def _warm_up_later(self, slot: Slot[Any]) -> None:
+        """Warm up a stage whose engine failed at first, once it has been loaded after all."""
+        await slot.until_ready()
+        cold = await warm_up(self._stages, slot.stage)
+        self._status.cold = {name: why for name, why in self._status.cold.items() if name != slot.name} | cold
+        if slot is self.engines.synthesizer:
+            await keep_phrases(self._stages)
 
 
 async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -281,7 +281,7 @@ def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog: pyte
         assert "Paris" in text(await brain.ask(FRANCE))
 
     brain.run(scenario)
-    assert "starts it again" in caplog.text
+    assert "it is started again" in caplog.text
 
 
 @pytest.mark.models
@@ -350,3 +350,56 @@ def test_a_system_without_libgomp_is_given_one(tmp_path: Path) -> None:
     code = "import ctypes; ctypes.CDLL('libgomp.so.1'); print(open('/proc/self/maps').read())"
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "ctranslate2.libs/libgomp-" in result.stdout
+
+
+@pytest.mark.models
+def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It says nothing, however many are asked of it; none of them waits for ever, and the next one is answered."""
+    brain = Brain(gguf)
+    brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=3.0)
+
+    async def scenario() -> None:
+        watch = asyncio.create_task(brain.chat.watch())
+        child = brain.child()
+        child.suspend()
+        first = brain.ask(FRANCE)
+        await brain.at_work()
+        since = brain.chat.busy_since
+        for _ in range(4):
+            impatient = brain.ask("And of Italy?")
+            await asyncio.sleep(0.5)
+            impatient.cancel()
+            assert brain.chat.busy_since in (since, None)
+        with pytest.raises(ChatUnavailable, match="said nothing for 3 s") as caught:
+            await first
+        assert caught.value.code == "chat-failed"
+        assert brain.chat.health.state in ("failing", "loading")
+        assert not brain.chat.health.up
+        child.wait(60)
+        while not brain.chat.health.up:
+            await asyncio.sleep(0.05)
+        assert "Paris" in text(await brain.ask(FRANCE))
+        watch.cancel()
+
+    brain.run(scenario)
+    assert "owes an answer and has said nothing" in caplog.text
+
+
+@pytest.mark.models
+def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> None:
+    """A silence in which nothing was asked is no hang, nor is one that the event loop has slept through."""
+    brain = Brain(gguf)
+    brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=2.0)
+
+    async def scenario() -> None:
+        watch = asyncio.create_task(brain.chat.watch())
+        child = brain.child()
+        await asyncio.sleep(4)
+        answer = brain.ask(STORY)
+        await brain.at_work()
+        time.sleep(4)  # noqa: ASYNC251  # the loop stands still
+        assert text(await answer)
+        assert brain.child() == child
+        watch.cancel()
+
+    brain.run(scenario)

@@ -94,7 +94,7 @@ async def stages(*responders: Responder, **chat: Any) -> tuple[Stages, Model]:
     """Return stages with a chat model and those who are asked before."""
     model = Model()
     slot: Slot[Any] = Slot(Stage.CHAT, model)
-    await slot.load(lambda: asyncio.sleep(0))
+    slot.settle()
     config = Config.model_validate({"chat": chat})
     made = Stages(Engines(chat=slot, wake=(), vad=slot, transcriber=slot, synthesizer=slot), config)
     made.responders = responders
@@ -217,10 +217,7 @@ def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
     async def scenario() -> None:
         made, _ = await stages(Responder("a", bonjour))
 
-        async def missing() -> None:
-            raise ChatError("there is none")
-
-        await made.engines.chat.load(missing)
+        made.engines.chat.settle(ChatError("there is none"))
         assert whole(await answered(made)) == ("a", "Bonjour.")
         made.responders = ()
         with pytest.raises(ChatError):

@@ -157,9 +157,9 @@ def _is(step: RunEvent | Speech, wanted: RunEventType | type[Speech]) -> bool:
 async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = (), **endpoint: float) -> Told:
     """Say something at the pace of a microphone, and return what came of it."""
     slot: Slot[Any] = Slot(Stage.CHAT, engine)
-    await slot.load(lambda: asyncio.sleep(0))
+    slot.settle()
     vad: Slot[Any] = Slot(Stage.STT, LoudnessVad())
-    await vad.load(lambda: asyncio.sleep(0))
+    vad.settle()
     engines = Engines(chat=slot, wake=(), vad=vad, transcriber=slot, synthesizer=slot)
     stages = Stages(engines, Config.model_validate({"endpoint": endpoint}))
     stages.responders = responders

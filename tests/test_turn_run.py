@@ -110,11 +110,11 @@ class Deaf:
 async def stages(engine: Engine, **deadlines: float) -> Stages:
     """Return stages that have nothing but `engine`."""
     slot: Slot[Any] = Slot(Stage.CHAT, engine)
-    await slot.load(lambda: asyncio.sleep(0))
+    slot.settle()
     vad: Slot[Any] = Slot(Stage.STT, LoudnessVad())
-    await vad.load(lambda: asyncio.sleep(0))
+    vad.settle()
     wake: Slot[Any] = Slot(Stage.WAKE, Deaf())
-    await wake.load(lambda: asyncio.sleep(0))
+    wake.settle()
     engines = Engines(chat=slot, wake=(wake,), vad=vad, transcriber=slot, synthesizer=slot)
     return Stages(engines, Config.model_validate({"deadlines": deadlines}))
 

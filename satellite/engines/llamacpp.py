@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from satellite.background import begin_task, end_tasks
+from satellite.backoff import Backoff
+from satellite.child import Child, start
 from satellite.config import Chat, Local, cpu_threads
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.answer import Answers
@@ -35,18 +38,39 @@ _SPINS = "2000"
 hundreds of barriers a token, makes a model 30 times slower as soon as another program wants one of its cores."""
 
 _LONGEST_LINE = 1 << 20
+_LOOK_SECONDS = 1.0
+"""How often it is looked whether the child lives, and says something."""
+
+_FIRST_BACKOFF_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 60.0
+"""A child that dies at once, as for want of memory, is not loaded over and over."""
+
 _CHILD = Path(__file__).with_name("llama_child.py")
 
 
 class LlamaCppChat:
-    """A `ChatModel` with one answer at a time; `queue_size` others may wait. A child that dies is started again."""
+    """A `ChatModel` with one answer at a time; `queue_size` others may wait.
+
+    A child that dies is started again; one that owes an answer and says nothing for `silence_seconds` is killed before.
+    """
 
     provider: str = "local"
     leaves_house = False
 
-    def __init__(self, settings: Local, chat: Chat, *, load_seconds: float = 60.0, queue_size: int = 16) -> None:
+    def __init__(
+        self,
+        settings: Local,
+        chat: Chat,
+        *,
+        load_seconds: float = 60.0,
+        silence_seconds: float = 10.0,
+        queue_size: int = 16,
+    ) -> None:
         self.busy_since: float | None = None
-        """When the answer that is being made was begun (`time.monotonic()`), for whoever watches for a wedged model."""
+        """Since when it owes an answer without a sign of life (`time.monotonic()`), for whoever watches for a hang.
+
+        Further questions change nothing about that.
+        """
 
         self.model = settings.model
         self.context_tokens: int | None = settings.context_tokens
@@ -57,9 +81,10 @@ class LlamaCppChat:
         self._settings = settings
         self._chat = chat
         self._load_seconds = load_seconds
+        self._silence_seconds = silence_seconds
         self._queue_size = queue_size
         self._file: Path | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._generations: dict[int, _Generation] = {}
@@ -74,16 +99,11 @@ class LlamaCppChat:
     async def load(self, file: Path) -> None:
         """Load `file`, a GGUF, and warm it up. Raises `ChatUnavailable`(not-ready)."""
         self._file = file
-        try:
-            await self._start()
-        except ChatUnavailable as error:
-            self._become("failed", str(error))
-            raise
-        self._become("ready", f"{self.model} runs on this machine")
+        await self._start()
 
     @property
     def health(self) -> Health:
-        """Return whether it is loaded; one that died is started again by the next question."""
+        """Return whether it is loaded; one that died is being started again."""
         return Health(self._state, self._state == "ready", self._words, since=self._since)
 
     @property
@@ -106,7 +126,25 @@ class LlamaCppChat:
             raise ChatUnavailable(self._words, kind="not-ready")
 
     async def watch(self) -> None:
-        """Nothing is to be looked after: a child that dies is started by the next question."""
+        """Kill a child that hangs, and start the next one, until cancelled."""
+        backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+        silent_since, looks = self.busy_since, 0  # looks, and not the clock: the event loop may have stood still
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            looks = looks + 1 if self.busy_since is not None and self.busy_since == silent_since else 0
+            silent_since = self.busy_since
+            if looks * _LOOK_SECONDS >= self._silence_seconds:
+                _LOGGER.error("llama.cpp owes an answer and has said nothing for %.0f s: it is killed", looks)
+                await self._end(f"llama.cpp said nothing for {looks * _LOOK_SECONDS:.0f} s")
+            if self._process is None or self._process.returncode is None:
+                continue
+            try:
+                await self._start()
+            except ChatUnavailable as error:
+                _LOGGER.warning("llama.cpp does not start: %s", error)
+                await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
@@ -133,7 +171,8 @@ class LlamaCppChat:
         """Have the child answer `request`; return the number of the generation."""
         self._number += 1
         self._generations[self._number] = _Generation()
-        self._mark_busy()
+        if self.busy_since is None:
+            self._mark_busy()
         self._write({"id": self._number, "request": request})
         return self._number
 
@@ -142,11 +181,17 @@ class LlamaCppChat:
         self._closed = True
         self._fail_all("the chat model is shutting down")
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
+        if process is not None:
+            await process.end()
         if self._reader is not None:
-            await asyncio.gather(self._reader, return_exceptions=True)
+            await end_tasks(self._reader)
+
+    async def _end(self, reason: str) -> None:
+        """Kill the child, and fail whoever waits for it."""
+        self._become("failing", reason)
+        self._fail_all(reason)
+        if self._process is not None:
+            await self._process.end()
 
     async def _start(self) -> None:
         """Start the child unless it lives."""
@@ -156,13 +201,20 @@ class LlamaCppChat:
             file = self._file
             if file is None:
                 raise ChatUnavailable("the chat model is not loaded", kind="not-ready")
-            with tempfile.TemporaryDirectory(prefix="satellite-") as folder:
-                process = await self._spawn(file, Path(folder))
-                await self._until_ready(process, file)
+            if self._state == "failing":
+                self._become("loading", f"{self.model} is being loaded again: {self._words}")
+            try:
+                with tempfile.TemporaryDirectory(prefix="satellite-") as folder:
+                    process = await self._spawn(file, Path(folder))
+                    await self._until_ready(process, file)
+            except ChatUnavailable as error:
+                self._become("failed", str(error))
+                raise
             self._process = process
-            self._reader = asyncio.create_task(self._read(process), name="llama.cpp")
+            self._reader = begin_task(self._read(process), "llama.cpp")
+            self._become("ready", f"{self.model} runs on this machine")
 
-    async def _spawn(self, file: Path, folder: Path) -> asyncio.subprocess.Process:
+    async def _spawn(self, file: Path, folder: Path) -> Child:
         greeting = [Message("system", self._chat.system_prompt), Message("user", "Hi")]
         settings = {
             "file": str(file),
@@ -176,12 +228,12 @@ class LlamaCppChat:
         try:
             if path := library_path(folder):
                 environment["LD_LIBRARY_PATH"] = path
-            process = await asyncio.create_subprocess_exec(
+            process = await start(
                 *(sys.executable, str(_CHILD)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                limit=_LONGEST_LINE,
-                env=environment,
+                stream_bytes=_LONGEST_LINE,
+                environment=environment,
             )
             assert process.stdin is not None
             process.stdin.write(json.dumps(settings).encode() + b"\n")  # no argument: everybody could read the prompt
@@ -189,7 +241,7 @@ class LlamaCppChat:
             raise ChatUnavailable(f"llama.cpp cannot be started: {error}", kind="not-ready") from error
         return process
 
-    async def _until_ready(self, process: asyncio.subprocess.Process, file: Path) -> None:
+    async def _until_ready(self, process: Child, file: Path) -> None:
         """Wait for the child's first line; a child that has none, or not in time, is ended."""
         reason = ""
         try:
@@ -203,17 +255,27 @@ class LlamaCppChat:
         except TimeoutError:
             reason = f"it took longer than {self._load_seconds:g} s"
         finally:
-            if (reason or sys.exc_info()[0]) and process.returncode is None:
-                process.kill()
+            if reason or sys.exc_info()[0]:
+                await process.end()
         if reason:
-            await process.wait()
             raise ChatUnavailable(f"chat model {file} cannot be loaded: {reason}", kind="not-ready")
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, process: Child) -> None:
         """Hand the child's lines to those who wait for them, until it ends."""
+        try:
+            await self._pass_on(process)
+            reason = f"llama.cpp ended with status {await process.wait()}"
+        except (ValueError, KeyError) as error:
+            reason = f"llama.cpp has sent nonsense: {type(error).__name__}: {error}"
+        if process is self._process and self._state != "failing":
+            _LOGGER.error("%s; it is started again", reason)
+            await self._end(reason)
+
+    async def _pass_on(self, process: Child) -> None:
         assert process.stdout is not None
         while line := await process.stdout.readline():
             message = json.loads(line)
+            self._mark_busy()
             generation = self._generations.get(message["id"])
             if generation is None:
                 continue
@@ -221,13 +283,9 @@ class LlamaCppChat:
                 del self._generations[message["id"]]
                 self._mark_busy()
             generation.take(message)
-        status = await process.wait()
-        if not self._closed:
-            _LOGGER.error("llama.cpp ended with status %s; the next question starts it again", status)
-            self._fail_all(f"llama.cpp ended with status {status}")
 
     def _mark_busy(self) -> None:
-        """An answer was begun or is complete: the next one in the queue begins now."""
+        """A sign of life has come, or it owes an answer from now on, or none any more."""
         self.busy_since = time.monotonic() if self._generations else None
 
     def _fail_all(self, reason: str) -> None:

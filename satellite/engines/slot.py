@@ -6,20 +6,54 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from satellite.backoff import Backoff
 from satellite.engines import ChatModel, Synthesizer, Transcriber, Vad, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage
 
 _LOGGER = logging.getLogger(__name__)
 
+_FIRST_BACKOFF_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 8.0
+"""What failed for whatever passing reason comes back within ten seconds."""
+
+_LOOK_SECONDS = 1.0
+"""How often the files of an engine that has failed are looked at, which costs next to nothing."""
+
+_REST = 20.0
+"""How much longer than a try took it is waited for the next, as long as no file has changed."""
+
+_LONGEST_REST_SECONDS = 300.0
+
+Load = Callable[[], Awaitable[None]]
+
 T = TypeVar("T")
 
 
+async def _nothing() -> None:
+    """Load what needs no loading."""
+
+
+def _nowhere() -> None:
+    """Look at the files of what has none."""
+
+
 class Slot(Generic[T]):
-    """One engine: loading, ready, or failed. With `load`, it is loaded when it is first asked for."""
+    """One engine: loading, ready, or failed, and tried again then."""
 
     def __init__(
-        self, stage: Stage, engine: T, *, name: str = "", load: Callable[[], Awaitable[None]] | None = None
+        self,
+        stage: Stage,
+        engine: T,
+        *,
+        name: str = "",
+        load: Load | None = None,
+        seen: Callable[[], object] | None = None,
+        on_demand: Callable[["Slot[T]"], None] | None = None,
     ) -> None:
+        """Hold `engine`; see the attributes.
+
+        With `on_demand`, which is called once to see to that it is loaded, nothing is done until it is asked for.
+        """
         self.stage = stage
         self.name = name or stage.value
         """Unique among the daemon's slots."""
@@ -28,9 +62,18 @@ class Slot(Generic[T]):
         """The engine itself, loaded or not; only what needs no model may be asked of it before `get`."""
 
         self.failure: SatelliteError | None = None
-        self._load_on_demand = load
-        self._loading: asyncio.Task[None] | None = None
+        self.on_demand = on_demand is not None
+        """Whether it is loaded when it is first asked for."""
+
         self._settled = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self.load_engine = load or _nothing
+        """Loads the engine, or raises what keeps it from that."""
+
+        self.seen = seen or _nowhere
+        """Returns, blocking, what is another when the engine's files are."""
+
+        self._begin = on_demand
 
     @property
     def settled(self) -> bool:
@@ -38,46 +81,81 @@ class Slot(Generic[T]):
         return self._settled.is_set()
 
     @property
-    def on_demand(self) -> bool:
-        """True for an engine that is loaded when it is first asked for."""
-        return self._load_on_demand is not None
-
-    @property
     def ready(self) -> bool:
         """True once the engine is loaded."""
-        return self._settled.is_set() and self.failure is None
+        return self._loaded.is_set()
 
-    async def load(self, load: Callable[[], Awaitable[None]]) -> None:
-        """Run `load` and note whether it succeeded."""
+    async def until_settled(self) -> None:
+        """Wait until the engine is loaded or has failed."""
+        await self._settled.wait()
+
+    async def until_ready(self) -> None:
+        """Wait until the engine is loaded."""
+        await self._loaded.wait()
+
+    async def keep_loading(self) -> None:
+        """Load until it has gone well: again when its files have changed, and every few seconds in any case.
+
+        What takes long to fail is tried less often, so that it never takes more than a small part of the machine.
+        """
+        backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+        clock = asyncio.get_running_loop().time
+        while True:
+            before, began = await asyncio.to_thread(self.seen), clock()
+            await self.load()
+            if self.ready:
+                return
+            took = clock() - began
+            rest, waited = max(backoff.next(), min(took * _REST, _LONGEST_REST_SECONDS)), 0.0
+            while waited < rest and not (waited > took and await asyncio.to_thread(self.seen) != before):
+                pause = min(_LOOK_SECONDS, rest - waited)
+                await asyncio.sleep(pause)
+                waited += pause
+
+    async def load(self) -> None:
+        """Try once, and note whether it succeeded."""
         try:
-            await load()
-        except SatelliteError as error:
-            _LOGGER.error("%s: [%s] %s", self.stage, error.code, error, extra={"stage": self.stage, "code": error.code})
-            self.settle(error)
-        except Exception as error:  # the loading boundary: whatever broke one engine, the others serve
-            _LOGGER.exception("%s: cannot be loaded", self.stage, extra={"stage": self.stage})
-            self.settle(
-                STAGE_ERRORS[self.stage](f"cannot be loaded: {type(error).__name__}: {error}", kind="not-ready")
-            )
+            await self.load_engine()
+        except Exception as error:  # noqa: BLE001 - the loading boundary: whatever broke one engine, the others serve
+            self.settle(self._told(error))
         else:
+            if self.failure is not None:
+                _LOGGER.info("%s: loaded after all", self.name, extra={"stage": self.stage})
             self.settle()
 
-    async def close(self) -> None:
-        """Stop loading; may be called twice."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+    def _told(self, error: Exception) -> SatelliteError:
+        """Log a failure, unless it is the same as before, and return it as one of ours."""
+        ours = error if isinstance(error, SatelliteError) else None
+        failure = ours or STAGE_ERRORS[self.stage](
+            f"cannot be loaded: {type(error).__name__}: {error}", kind="not-ready"
+        )
+        known = self.failure is not None and str(self.failure) == str(failure)
+        _LOGGER.log(
+            logging.DEBUG if known else logging.ERROR,
+            "%s: [%s] %s",
+            self.name,
+            failure.code,
+            failure,
+            exc_info=None if ours or known else error,
+            extra={"stage": self.stage, "code": failure.code},
+        )
+        return failure
 
     def settle(self, failure: SatelliteError | None = None) -> None:
         """The engine is loaded, or will not be because of `failure`."""
         self.failure = failure
         self._settled.set()
+        if failure is None:
+            self._loaded.set()
+        else:
+            self._loaded.clear()
 
     async def get(self, timeout_seconds: float) -> T:
         """Return the loaded engine; raises the stage's error of the kind `not-ready`."""
         error = STAGE_ERRORS[self.stage]
-        if self._load_on_demand is not None and self._loading is None:
-            self._loading = asyncio.create_task(self.load(self._load_on_demand), name=f"load {self.stage}")
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            begin(self)
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._settled.wait()

@@ -114,8 +114,9 @@ class PiperSynthesizer:
         self._files = files
         self._parts = parts
         self._worker = worker
-        self._loaded: OrderedDict[str, PiperVoice] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Voice, PiperVoice]] = OrderedDict()
         self._lock = threading.Lock()  # of the voices in memory
+        self._refused: dict[str, Voice] = {}
         self._gains: dict[str, float] = {}
         """By `Speaker.identity`: those of one voice are not equally loud."""
 
@@ -158,12 +159,13 @@ class PiperSynthesizer:
         return PiperSpeaker(voice, piper, self._settings, _speaker_id(voice, piper, wanted), self._worker)
 
     def _resident(self, voice: Voice) -> "PiperVoice | None":
-        """Return a voice that is in memory, and count it as used; from any thread."""
+        """Return a voice that is in memory as its files are now, or as they were while those cannot be used."""
         with self._lock:
-            if voice.name not in self._loaded:
+            known = self._loaded.get(voice.name)
+            if known is None or (known[0] is not voice and self._refused.get(voice.name) is not voice):
                 return None
             self._loaded.move_to_end(voice.name)
-            return self._loaded[voice.name]
+            return known[1]
 
     def _choose(self, choice: VoiceChoice) -> tuple[Voice, Path]:
         files = self._files()
@@ -184,14 +186,23 @@ class PiperSynthesizer:
     def _load(self, voice: Voice, file: Path) -> "PiperVoice":
         from satellite.engines.piper import PiperVoice
 
-        piper = PiperVoice(file, self._parts, self._providers, cpu_threads(self._settings.threads))
+        try:
+            piper = PiperVoice(file, self._parts, self._providers, cpu_threads(self._settings.threads))
+        except TextToSpeechError as error:
+            known = self._loaded.get(voice.name)
+            if known is None:
+                raise
+            _LOGGER.warning("voice %s was replaced by one that cannot be used: %s", voice.name, error)
+            self._refused[voice.name] = voice
+            return known[1]
         self.device = piper.device
         if self._settings.device == "cuda" and self.device != "cuda":
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
         if len(self._providers) > 1 and self.device != "cuda":
             _LOGGER.warning("text to speech runs on the CPU though there is a GPU: ONNX Runtime could not use it")
         with self._lock:
-            self._loaded[voice.name] = piper
+            self._loaded[voice.name] = (voice, piper)
+            self._loaded.move_to_end(voice.name)
             while len(self._loaded) > self._settings.max_loaded_voices:
                 gone, _ = self._loaded.popitem(last=False)
                 _LOGGER.info("unloaded voice %s, unused longest", gone)

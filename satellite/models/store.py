@@ -88,6 +88,16 @@ class Store:
             and pinned.keys() <= recorded.keys()
         )
 
+    def seen(self, spec: ModelSpec) -> object:
+        """Return what is another whenever the files of `spec` come, change, go, or become readable or unreadable."""
+        folder = self._folder(spec)
+        try:
+            files = sorted(folder.iterdir())
+            stats = [one.stat() for one in (folder, *files)]
+        except OSError as error:
+            return str(error)
+        return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+
     def verify(self, spec: ModelSpec) -> None:
         """Read every file and compare its hash; raises ModelError(model-missing or model-corrupt)."""
         folder = self.path(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations  # Session is only a type here; importing it would be a circle
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from satellite.audio import seconds_of
 from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
-from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, shown
+from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, shown
 from satellite.logs import log_words
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.turn.early import EarlyTranscript
@@ -228,7 +229,10 @@ def _whole(result: Transcription, request: Transcribe) -> list[Eventable]:
 
 
 class WakeListener:
-    """`detect`: answers every wake word heard with `detection`, and silence about them with `not-detected`."""
+    """`detect`: answers every wake word heard with `detection`, and silence about them with `not-detected`.
+
+    An engine that fails is told once, and asked anew a little later: whoever listens must not go deaf with it.
+    """
 
     def __init__(self, session: Session, request: Detect, program: str | None) -> None:
         self._session = session
@@ -239,27 +243,41 @@ class WakeListener:
         """Whether nothing was told yet, neither a detection nor an error."""
 
         self._first_ms = 0
+        self._fed_seconds = 0.0
+        self._again_at: float | None = None
 
     async def start(self) -> None:
         """Listen from the beginning of a new stream."""
         await self.close()
-        engine = await self._session.stages.wake_engine(self._program)
-        names = self._request.names
-        self._stream = await engine.stream(names or None)
+        await self._open()
         self._owed = True
-        self._first_ms = -1
+        self._first_ms, self._fed_seconds = -1, 0.0
+
+    async def _open(self) -> None:
+        engine = await self._session.stages.wake_engine(self._program)
+        self._stream = await engine.stream(self._request.names or None)
+        self._again_at = None
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
-        """Listen on, and report what is heard; behind an error, audio is ignored."""
-        if self._stream is None:
-            return
+        """Listen on, and report what is heard; behind an error, audio is ignored for a while."""
         if self._first_ms < 0:
             self._first_ms = timestamp_ms or 0
         try:
-            await self._report(await self._stream.feed(pcm))
-        except SatelliteError:
-            await self.close()
-            raise
+            if self._again_at is not None and time.monotonic() >= self._again_at:
+                await self._open()
+                self._first_ms += round(1000 * self._fed_seconds)
+                self._fed_seconds = 0.0
+            self._fed_seconds += seconds_of(pcm)
+            detections = await self._stream.feed(pcm) if self._stream is not None else []
+        except Exception as error:  # the engine seam: whatever it is, the next try may go well
+            self._drop()
+            self._owed = False
+            seconds = self._session.stages.background.note("wake word of clients", error)
+            self._again_at = time.monotonic() + seconds
+            if isinstance(error, SatelliteError):
+                raise
+            raise WakeWordError(f"{type(error).__name__}: {error}", kind="failed") from error
+        await self._report(detections)
 
     async def stop(self) -> None:
         """The audio is over, or there was none."""
@@ -278,6 +296,10 @@ class WakeListener:
     async def close(self) -> None:
         """Forget the stream."""
         self._owed = False
+        self._again_at = None
+        self._drop()
+
+    def _drop(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None

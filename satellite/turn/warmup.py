@@ -19,8 +19,8 @@ _RECORDING = Path(__file__).with_name("warm_up.wav")
 """\"Okay Nabu. What time is it?\", spoken by the Piper voice en_US-joe-medium."""
 
 
-async def warm_up(stages: Stages) -> dict[str, str]:
-    """Run each loaded stage once, side by side; return why a stage is not warm, by the name of its slot.
+async def warm_up(stages: Stages, only: Stage | None = None) -> dict[str, str]:
+    """Run each loaded stage, or one, once, side by side; return why a stage is not warm, by the name of its slot.
 
     A stage that is not warm still serves: its next use may go well.
     """
@@ -36,6 +36,8 @@ async def warm_up(stages: Stages) -> dict[str, str]:
         works[engines.synthesizer.name] = (Stage.TTS, _speak(stages))
     if engines.chat.ready:
         works[engines.chat.name] = (Stage.CHAT, engines.chat.engine.warm_up())
+    for name in [name for name, (stage, _) in works.items() if only not in (None, stage)]:
+        works.pop(name)[1].close()
     seconds = stages.config.deadlines.load_seconds
     reasons = await asyncio.gather(*(_reason(name, *work, seconds) for name, work in works.items()))
     return {name: reason for name, reason in zip(works, reasons, strict=True) if reason}
@@ -69,6 +71,9 @@ async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, None], seco
         error: SatelliteError = STAGE_ERRORS[stage](f"it was not warm within {seconds:g} s", kind="timeout")
     except SatelliteError as failure:
         error = failure
+    except Exception as failure:  # the engine seam: whatever broke one stage, the others serve
+        _LOGGER.exception("%s has failed to be warmed up", name)
+        error = STAGE_ERRORS[stage](f"{type(failure).__name__}: {failure}", kind="failed")
     else:
         return ""
     _LOGGER.error(
