@@ -156,11 +156,13 @@ def begin_task(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 
 
 async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -> None:
-    """Cancel tasks, wait until they have ended, and log what none of them should have failed of.
+    """Cancel tasks, wait until they have ended, and log what any of them failed of amid that.
 
-    One that takes longer than `seconds` is left behind: whoever waited for it would hang with it.
+    What one had failed of before is its owner's to take, and asyncio itself logs what nobody has taken. One that takes
+    longer than `seconds` is left behind: whoever waited for it would hang with it.
     """
-    left: set[asyncio.Task[Any]] = set(tasks)
+    ending = [task for task in tasks if not task.done()]
+    left: set[asyncio.Task[Any]] = set(ending)
     for _ in range(_CANCELLATIONS):
         for task in left:
             task.cancel()
@@ -168,7 +170,7 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
             _, left = await asyncio.wait(left, timeout=seconds / _CANCELLATIONS)
     for task in left:
         _LOGGER.error("%s does not end, and is left behind: %s", task.get_name(), task.get_stack(limit=1))
-    for task in tasks:
+    for task in ending:
         if task in left or task.cancelled() or (error := task.exception()) is None:
             continue
         if isinstance(error, SatelliteError | ConnectionError):

@@ -1,6 +1,7 @@
 """Background tasks: one that fails is logged once, counted, told, and begun again; or ends the daemon."""
 
 import asyncio
+import gc
 import logging
 from itertools import pairwise
 
@@ -177,12 +178,15 @@ def test_one_that_never_ends_holds_nobody(caplog: pytest.LogCaptureFixture) -> N
     assert "stubborn" in error.message
 
 
-def test_what_an_owned_task_failed_of_is_logged_where_it_ends(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody has waited for it: it would have died without a word."""
+def test_what_a_task_fails_of_while_it_ends_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for that any more: it would be lost."""
 
     async def scenario() -> None:
         async def work() -> None:
-            raise KeyError("espeak")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise KeyError("espeak")
 
         task = begin_task(work(), "read")
         await asyncio.sleep(0)
@@ -191,3 +195,22 @@ def test_what_an_owned_task_failed_of_is_logged_where_it_ends(caplog: pytest.Log
     run_virtually(scenario())
     (error,) = errors(caplog)
     assert "read" in error.message
+
+
+def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: pytest.LogCaptureFixture) -> None:
+    """Who has taken it tells it as it likes; what nobody has taken is not lost."""
+
+    async def scenario() -> None:
+        async def work() -> None:
+            raise KeyError("espeak")
+
+        taken, forgotten = begin_task(work(), "taken"), begin_task(work(), "forgotten")
+        await asyncio.wait([taken, forgotten])
+        assert isinstance(taken.exception(), KeyError)
+        await end_tasks(taken, forgotten)
+
+    run_virtually(scenario())
+    gc.collect()
+    (error,) = errors(caplog)
+    assert "never retrieved" in error.message
+    assert "forgotten" in error.message
