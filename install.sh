@@ -5,7 +5,8 @@
 #   sudo ./install.sh --upgrade          replace an older version; the old one comes back if the new one does not start
 #   sudo ./install.sh --help             everything else
 #
-# All of it is in main, called in the last line, so that half of a script does nothing.
+# All of it is in main, called in the last line, so that half of a script does nothing. It is root's: nothing is run, read
+# or written through a folder that somebody else may change, but the sources beside this script.
 set -eu
 
 usage() {
@@ -30,6 +31,7 @@ usage: install.sh [OPTION]...
 
   --prepare DIR         fetch what --offline needs into DIR, on a machine like this one; needs no root
   --offline DIR         take packages and models from DIR instead of the network
+                        (DIR is a whole path, such as /srv/satellite)
 
 environment: OLLAMA_INSTALLER  where Ollama's installer is (default: https://ollama.com/install.sh), for a mirror;
              pip's own variables, such as PIP_INDEX_URL
@@ -37,7 +39,8 @@ USAGE
 }
 
 PREFIX=/opt/satellite
-CONFIG=/etc/satellite/config.yaml
+SETTINGS=/etc/satellite
+CONFIG=$SETTINGS/config.yaml
 STATE=/var/lib/satellite
 SYSTEM=/etc/systemd/system
 UNIT=$SYSTEM/satellite.service
@@ -45,77 +48,10 @@ DROPINS=$UNIT.d
 OPENINGS="gpu microphone hosted restart credentials"
 OLLAMA_DROPIN=$SYSTEM/ollama.service.d/satellite.conf
 COMMAND=/usr/local/bin/satellite
-
-say() { printf '%s\n' "$*"; }
-
-# Print the step that failed, the cause and the remedy, and end; what this run has done is taken back on the way out.
-fail() {
-    printf 'error: %s\n  cause:  %s\n  remedy: %s\n' "$STEP" "$1" "$2" >&2
-    EXPLAINED=1
-    exit 1
-}
-
-# Begin a step. Arguments: what it does, and the remedy where a command in it fails and tells no better one.
-step() {
-    STEP=$1
-    REMEDY=${2:-mend that, and run this again}
-    say "- $1"
-}
-
-# Run a command that changes something, or say that it would be run.
-change() {
-    CHANGED=1
-    if [ -n "$DRY" ]; then say "    would run: $*"; else "$@"; fi
-}
-
-# Take a change back if it, or a later step, fails: a command that does no harm where there is nothing to take back.
-undo() {
-    [ -n "$DRY" ] || UNDO="$1
-$UNDO"
-}
-
-# shellcheck disable=SC2329  # main traps EXIT with it
-on_exit() {
-    status=$?
-    trap - EXIT
-    trap '' INT TERM HUP
-    if [ "$status" -ne 0 ] && [ -n "$STEP" ]; then
-        [ -n "$EXPLAINED" ] ||
-            printf 'error: %s\n  cause:  see the message above\n  remedy: %s\n' "$STEP" "$REMEDY" >&2
-        [ -z "$UNDO" ] || say "taking back what was done"
-        printf '%s\n' "$UNDO" | while IFS= read -r line; do
-            [ -z "$line" ] || sh -c "$line" >/dev/null 2>&1 || printf 'warning: could not undo: %s\n' "$line" >&2
-        done
-    fi
-    [ -z "$SCRATCH" ] || rm -rf "$SCRATCH"
-    exit "$status"
-}
-
-# Keep a file as it is now, for the way back.
-keep() {
-    KEPT=$((KEPT + 1))
-    [ -n "$DRY" ] || cp -p "$1" "$SCRATCH/kept.$KEPT"
-    undo "cp -p '$SCRATCH/kept.$KEPT' '$1'"
-}
-
-# Put a file where it belongs unless the same one is there. Arguments: source, target, mode.
-put() {
-    if cmp -s "$1" "$2"; then return; fi
-    folder=$(dirname "$2")
-    if [ ! -d "$folder" ]; then
-        undo "[ ! -d '$folder' ] || rmdir '$folder'"
-        change install -d -m 755 "$folder"
-    fi
-    if [ -e "$2" ]; then keep "$2"; else undo "rm -f '$2'"; fi
-    change install -m "$3" "$1" "$2"
-}
-
-# Take a file away that is wanted no more.
-drop() {
-    if [ ! -e "$1" ]; then return; fi
-    keep "$1"
-    change rm -f "$1"
-}
+COMPLETIONS="bash:/usr/local/share/bash-completion/completions/satellite
+zsh:/usr/local/share/zsh/site-functions/_satellite
+fish:/usr/local/share/fish/vendor_completions.d/satellite.fish"
+LOCK=/run/satellite-install.lock
 
 parse() {
     while [ $# -gt 0 ]; do
@@ -128,14 +64,15 @@ parse() {
         --with-ollama) WITH_OLLAMA=1 ;;
         --gpu | --model | --whisper | --voice | --wake-word | --prepare | --offline)
             [ $# -ge 2 ] || fail "$1 needs a value" "$0 --help"
+            [ -n "$2" ] || fail "$1 has an empty value" "$0 --help"
             case $1 in
             --gpu) GPU=$2 ;;
             --model) MODEL=$2 ;;
             --whisper) WHISPER=$2 ;;
             --voice) VOICE=$2 ;;
             --wake-word) WAKE_WORD=$2 ;;
-            --prepare) ACTION=prepare FOLDER=$2 ;;
-            --offline) OFFLINE=$2 ;;
+            --prepare) ACTION=prepare FOLDER=$(whole_path "$1" "$2") ;;
+            --offline) OFFLINE=$(whole_path "$1" "$2") ;;
             esac
             shift
             ;;
@@ -149,29 +86,28 @@ parse() {
     done
     case $GPU in '' | auto | cuda | cpu) ;; *) fail "--gpu $GPU" "one of auto, cuda, cpu" ;; esac
     [ -z "$PURGE" ] || [ "$ACTION" = uninstall ] || fail "--purge without --uninstall" "$0 --uninstall --purge"
-    case "$MODEL$WHISPER$VOICE$WAKE_WORD" in
-    *[!A-Za-z0-9._:/@-]*) fail "a name with characters that no model has" "letters, digits and . _ : / @ -" ;;
-    esac
-    [ -z "$OFFLINE" ] || [ -d "$OFFLINE/wheels" ] || fail "there is no folder $OFFLINE/wheels" "$0 --prepare $OFFLINE"
+    [ -z "$DRY" ] || [ "$ACTION" != prepare ] || fail "--dry-run with --prepare" "one of them"
+    for name in "$MODEL" "$WHISPER" "$VOICE" "$WAKE_WORD"; do
+        case $name in -* | *[!A-Za-z0-9._:/@-]*) fail "'$name' is no model's name" "letters, digits and . _ : / @ -" ;; esac
+    done
 }
 
-check_system() {
-    step "checking the system"
-    [ "$(uname -s)" = Linux ] || fail "this is $(uname -s)" "a Linux host, such as Debian 12 or Ubuntu 24.04"
-    case $(uname -m) in x86_64 | aarch64) ;; *) fail "there are no packages for $(uname -m)" "x86_64 or aarch64" ;; esac
-    [ -e "$HERE/pyproject.toml" ] || fail "the sources are not beside this script" "run it in a clone of the repository"
-    [ -n "$DRY" ] || [ "$(id -u)" = 0 ] || fail "you are not root" "sudo $0"
-    [ -d /run/systemd/system ] || fail "systemd does not run here" "a host started by systemd, or docs/install.md"
-    if [ -z "$DRY" ]; then
-        exec 9<"$HERE/install.sh"
-        flock -n 9 || fail "it runs already" "wait until that has ended"
-    fi
+# Print the path $2, given to the option $1, if it is one that cannot be misunderstood.
+whole_path() {
+    newline='
+'
+    case $2 in
+    *"$newline"* | */../* | */..) fail "$1 '$2' is an odd path" "a plain one, such as /srv/satellite" ;;
+    /*) printf '%s\n' "$2" ;;
+    *) fail "$1 '$2' is not a whole path" "$1 $(readlink -m -- "$CALLED_IN/$2")" ;;
+    esac
 }
 
 # Leave out nothing that was chosen at an earlier time: the drop-ins and the packages tell.
 recall() {
     [ ! -e "$DROPINS/microphone.conf" ] || MICROPHONE=1
     [ ! -e "$DROPINS/hosted.conf" ] || HOSTED=1
+    [ "$GPU" != cuda ] || DEMAND=1
     case $GPU:$(readlink "$PREFIX/current" 2>/dev/null) in
     :) GPU=auto ;;
     :*gpu) CUDA=1 ;;
@@ -186,45 +122,66 @@ recall() {
     fi
 }
 
+# What an administrator has switched off or stopped stays so.
+recall_service() {
+    ENABLE=1 START=1
+    [ -e "$UNIT" ] && [ -e "$PREFIX/current" ] || return 0
+    case $(systemctl is-enabled satellite 2>/dev/null) in enabled*) ;; *) ENABLE='' ;; esac
+    case $(systemctl show -P ActiveState satellite) in inactive) START='' ;; esac
+}
+
 install_all() {
+    check_places
     recall
+    recall_service
     need_packages
-    check_ports
-    DEMAND=
-    [ "$GPU" != cuda ] || DEMAND=1
+    [ -z "$OFFLINE" ] || check_prepared
     RELEASE=$PREFIX/releases/$(release_id)
-    if [ "$ACTION" = install ] && [ -e "$PREFIX/current" ] && [ "$(readlink "$PREFIX/current")" != "$RELEASE" ]; then
-        fail "$(basename "$(readlink "$PREFIX/current")") is installed, and this is another" "$0 --upgrade"
+    old=$(readlink "$PREFIX/current" 2>/dev/null || :)
+    if [ "$ACTION" = install ] && [ -n "$old" ] && [ "$old" != "$RELEASE" ]; then
+        fail "$(basename "$old") is installed, and this is $(basename "$RELEASE")" "$0 --upgrade"
     fi
     fetch_ollama_installer
     make_user
-    make_release
     make_config
+    make_release
     fetch_models
     setup_ollama
     fetch_chat_model
     place_units
+    place_completions
     start
     clean
     goodbye
 }
 
 main() {
-    ACTION=install PURGE='' DRY='' MICROPHONE='' HOSTED='' WITH_OLLAMA='' GPU='' MODEL='' WHISPER='' VOICE=''
-    WAKE_WORD='' FOLDER='' OFFLINE='' STEP='reading the options' REMEDY="$0 --help" EXPLAINED='' UNDO='' CHANGED=''
-    CUDA='' KEPT=0 SCRATCH=''
-    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+    ACTION=install PURGE='' DRY='' MICROPHONE='' HOSTED='' WITH_OLLAMA='' GPU='' MODEL='' WHISPER='' VOICE='' CUDA=''
+    WAKE_WORD='' FOLDER='' OFFLINE='' DEMAND='' STEP='reading the options' REMEDY="$0 --help" EXPLAINED='' CHANGED=''
+    INTERRUPTED='' CREATED='' KEPT=0 WORK='' CHILD='' TICKER=''
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    CALLED_IN=$(pwd)
+    unset CDPATH
     umask 022
-    trap on_exit EXIT
-    trap 'exit 130' INT TERM HUP
-    HERE=$(cd "$(dirname "$0")" && pwd)
+    HERE=$(cd -- "$(dirname -- "$0")" && pwd -P)
+    cd /
+    # shellcheck source=scripts/install-tools.sh
+    . "$HERE/scripts/install-tools.sh"
+    # shellcheck source=scripts/install-checks.sh
+    . "$HERE/scripts/install-checks.sh"
     # shellcheck source=scripts/install-release.sh
     . "$HERE/scripts/install-release.sh"
     # shellcheck source=scripts/install-service.sh
     . "$HERE/scripts/install-service.sh"
+    trap on_exit EXIT
+    trap 'INTERRUPTED=1; exit 130' INT
+    trap 'INTERRUPTED=1; exit 143' TERM HUP
+    if [ "$(id -u)" = 0 ]; then # not that of the user who called sudo, whose settings root would follow
+        HOME=$(getent passwd 0 | cut -d : -f 6)
+        export HOME
+    fi
     parse "$@"
-    export TMPDIR="${TMPDIR:-/var/tmp}" # /tmp may be in memory, and NVIDIA's packages are larger than that
-    SCRATCH=$(mktemp -d)
+    check_sources
     case $ACTION in
     prepare) prepare ;;
     uninstall)

@@ -1,7 +1,14 @@
-"""What install.sh leaves to Python: `python -m satellite.installing addresses CONFIG | pull NAME`."""
+"""What install.sh leaves to Python: `python -m satellite.installing TASK ...`.
 
+`defaults [KIND/NAME ...]` runs on a bare Python, all but `addresses` and `pull` where only the packages are that
+reading the configuration needs.
+"""
+
+import errno
+import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +17,21 @@ from satellite.proxies import without_proxies
 if TYPE_CHECKING:
     import ollama
 
+    from satellite.config import Config
+    from satellite.models.spec import ModelSpec
+    from satellite.models.store import Store
+
 _STARTING_SECONDS = 10.0
 """How long an Ollama that was started just now may take to answer."""
 
 
 def main(arguments: list[str]) -> int:
-    """Do one of them and return the exit status: 0, or 1 with the reason on standard error."""
-    task, value = arguments
-    return {"addresses": _addresses, "pull": _pull}[task](value)
+    """Do one task and return the exit status: 0, or 1 with the reason told."""
+    task, *values = arguments
+    if task == "defaults":
+        return _defaults([value for value in values if value])
+    tasks = {"addresses": _addresses, "ports": _ports, "models": _models, "room": _room, "pull": _pull}
+    return tasks[task](*values)
 
 
 def _addresses(config: str) -> int:
@@ -26,9 +40,99 @@ def _addresses(config: str) -> int:
     from satellite.wire.discovery import own_addresses
 
     wyoming = load(Path(config)).wyoming
-    for address in own_addresses(wyoming.host) or wyoming.host:
+    addresses = own_addresses(wyoming.host)
+    for address in addresses:
         print(f"    host {address}   port {wyoming.port}")
+    if not addresses:
+        print(f"    port {wyoming.port}; this host has no address in a network yet")
     return 0
+
+
+def _ports(config: str) -> int:
+    """Print the addresses, of those where the daemon will listen, that it cannot have; 1 if there are any.
+
+    One that this host does not have yet is none of them: it may come.
+    """
+    from satellite.configfile import load
+
+    taken = [reason for host, port in _listening(load(Path(config))) if (reason := _refused(host, port))]
+    print(", ".join(taken))
+    return 1 if taken else 0
+
+
+def _listening(config: "Config") -> Iterator[tuple[str, int]]:
+    wyoming = config.wyoming
+    ports = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
+    if config.microphone.given and config.home_assistant_satellite.enabled:
+        ports.append(config.home_assistant_satellite.port)
+    for host in wyoming.host:
+        yield from ((host, port) for port in ports if port is not None)
+    if config.http.enabled:
+        yield config.http.host, config.http.port
+
+
+def _refused(host: str, port: int) -> str:
+    """Return why nothing can listen there, nothing where it can."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return ""  # a name that is not known yet
+    for family, kind, _, _, address in found:
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    return f"{host} port {port} ({error.strerror})"
+    return ""
+
+
+def _models(config: str) -> int:
+    """Print the models that the configuration names and that are not here, each with its size."""
+    _, missing = _missing(config)
+    _print_models(missing)
+    return 0
+
+
+def _room(config: str) -> int:
+    """Print how many megabytes fetching what is missing takes, and the folder in which."""
+    from satellite.models.spec import WheelSource
+
+    store, missing = _missing(config)
+    packed = max((spec.source.size_bytes for spec in missing if isinstance(spec.source, WheelSource)), default=0)
+    print(round((sum(spec.size_bytes for spec in missing) + packed) / 1e6), store.directory)
+    return 0
+
+
+def _missing(config: str) -> "tuple[Store, list[ModelSpec]]":
+    from satellite.configfile import load
+    from satellite.models.spec import LocalSource, PackageSource
+    from satellite.models.store import Store
+    from satellite.models.wanted import wanted_models
+
+    settings = load(Path(config))
+    store = Store(settings.models.directory)
+    wanted = [spec for spec in wanted_models(settings) if not isinstance(spec.source, LocalSource | PackageSource)]
+    return store, [spec for spec in wanted if not store.present(spec)]
+
+
+def _defaults(chosen: list[str]) -> int:
+    """Print the models of a new configuration; `chosen` are those that were asked for, as `kind/name`."""
+    from satellite.models import catalogue
+
+    models = {spec.kind: spec for spec in catalogue.DEMO}
+    _print_models(list((models | {(spec := catalogue.lookup(name)).kind: spec for name in chosen}).values()))
+    return 0
+
+
+def _print_models(specs: "list[ModelSpec]") -> None:
+    from satellite.models.files import megabytes
+
+    for spec in specs:
+        print(f"    {spec.reference}   {megabytes(spec.size_bytes)}")
 
 
 def _pull(name: str) -> int:
@@ -38,7 +142,7 @@ def _pull(name: str) -> int:
 
     client = ollama.Client(trust_env=False)
     try:
-        present = _models(client)
+        present = _known(client)
         if not {name, f"{name}:latest"} & present:
             for part in client.pull(name, stream=True):
                 _show(part.status or "", part.completed or 0, part.total or 0)
@@ -48,7 +152,7 @@ def _pull(name: str) -> int:
     return 0
 
 
-def _models(client: "ollama.Client") -> set[str]:
+def _known(client: "ollama.Client") -> set[str]:
     """Return the names of the models that it has, once it answers; raises `ConnectionError` when it does not."""
     deadline = time.monotonic() + _STARTING_SECONDS
     while True:

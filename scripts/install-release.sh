@@ -1,15 +1,18 @@
 # shellcheck shell=sh disable=SC2034,SC2153  # the variables are install.sh's
 # The part of install.sh that makes what runs: packages, the user, the release in its own folder. Sourced, not run.
 
+# Python looks into no folder but its own (-I): not the current one, not the user's, not $PYTHONPATH.
 find_python() {
     PYTHON=
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
-        if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$candidate" -I -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             PYTHON=$candidate
             return
         fi
     done
 }
+
+python_and_machine() { "$PYTHON" -I -c 'import sys, platform; print("%d.%d" % sys.version_info[:2], platform.machine())'; }
 
 need_packages() {
     find_python
@@ -21,41 +24,15 @@ need_packages() {
     step "installing the packages $*" "apt-get update; apt-get install $*; then run this again"
     [ -z "$OFFLINE" ] || fail "they are not installed, and --offline was given" "install them from your own mirror"
     command -v apt-get >/dev/null || fail "they are not installed, and there is no apt-get" "install them by hand"
-    packages="dpkg-query -W -f '\${db:Status-Abbrev}\${binary:Package}\n' | sort"
-    [ -n "$DRY" ] || sh -c "$packages" >"$SCRATCH/packages"
-    undo "$packages | comm -13 '$SCRATCH/packages' - | cut -c 4- | xargs -r apt-get -qq -y purge"
+    if [ -z "$DRY" ]; then
+        installed_packages >"$WORK/packages"
+        undo packages
+    fi
     change apt-get -qq -o DPkg::Lock::Timeout=60 update
     change env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -y -o DPkg::Lock::Timeout=60 --no-install-recommends install "$@" >&2
     [ -n "$DRY" ] || find_python
     [ -n "$DRY$PYTHON" ] || fail "there is no Python 3.11 or newer" "Debian 12, Ubuntu 24.04, or a newer system"
-}
-
-# See before the long work whether the daemon will have its ports; where there is a configuration, it has its own.
-check_ports() {
-    [ -z "$DRY" ] && [ ! -e "$CONFIG" ] && [ ! -e "$PREFIX/current" ] || return 0
-    taken=$("$PYTHON" - <<'PYTHON'
-import socket
-
-for port in (10600, 10200, 10300, 10400, 10500, 10800):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            print(port, end=" ")
-PYTHON
-    )
-    [ -z "$taken" ] || fail "another program listens at the port ${taken% }" \
-        "stop it (ss -ltnp shows which it is), or write other ports into $CONFIG first: see config.yaml.example"
-}
-
-# Copy the sources, so that building leaves the folder as it is.
-copy_sources() {
-    mkdir "$SCRATCH/source"
-    for part in pyproject.toml constraints.txt README.md LICENSE satellite; do
-        cp -R "$HERE/$part" "$SCRATCH/source/"
-    done
 }
 
 extras() {
@@ -65,88 +42,152 @@ extras() {
     say "[$list]"
 }
 
-# Run pip in the environment $1; what it keeps ends with this script.
+# Print a short sum of the names and contents of files and folders of the sources.
+sum_of() {
+    (cd "$HERE" && find "$@" -type f ! -name '*.pyc' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -c 1-8)
+}
+
+# The version tells what is installed: two contents never have the same.
+version() {
+    say "$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$HERE/satellite/__init__.py")+$(sum_of satellite pyproject.toml constraints.txt)"
+}
+
+# The identity of what would be installed: nothing is to be done when it is there already.
+release_id() { say "$(version)-$(extras | tr -d '[]' | tr , -)"; }
+
+# Copy the sources, so that building leaves the folder as it is; the copy knows its whole version.
+copy_sources() {
+    mkdir "$WORK/source"
+    for part in pyproject.toml constraints.txt README.md LICENSE satellite; do
+        cp -R -- "$HERE/$part" "$WORK/source/"
+    done
+    sed -i "s/^__version__ = .*/__version__ = \"$(version)\"/" "$WORK/source/satellite/__init__.py"
+}
+
+# Run pip in the environment $1. What it keeps ends with this script. Only wheels are taken: nothing of theirs runs here.
 pip() {
     environment=$1
     shift
-    PIP_CACHE_DIR=$SCRATCH/pip PIP_DISABLE_PIP_VERSION_CHECK=1 "$environment/bin/python" -m pip "$@"
+    patiently "$environment" env PIP_CACHE_DIR="$WORK/pip" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
+        "$environment/bin/python" -I -m pip "$@"
 }
 
 pip_install() {
     environment=$1
     shift
     if [ -n "$OFFLINE" ]; then set -- --no-index --find-links "$OFFLINE/wheels" "$@"; fi
-    pip "$environment" install -q -c "$SCRATCH/source/constraints.txt" "$@"
+    pip "$environment" install -q --only-binary :all: -c "$WORK/source/constraints.txt" "$@" || fail \
+        "$(why "pip could not install the packages, see above" "$PREFIX")" \
+        "check the network, or prepare them elsewhere: ./install.sh --prepare DIR, then --offline DIR"
 }
+
+build_backend() { sed -n 's/^requires = \["\(.*\)"\]/\1/p' "$HERE/pyproject.toml"; }
 
 prepare() {
     step "fetching packages and models into $FOLDER" "check the network and the names, and run this again"
     find_python
     [ -n "$PYTHON" ] || fail "there is no Python 3.11 or newer with venv" "apt install python3-venv"
     [ "$GPU" != cuda ] || CUDA=1
-    mkdir -p "$FOLDER/wheels"
+    if [ -e "$FOLDER" ] && [ ! -e "$FOLDER/prepared" ] && [ -n "$(ls -A "$FOLDER")" ]; then
+        fail "there is something else in $FOLDER" "--prepare with a new folder"
+    fi
+    install -d "$FOLDER"
+    if [ "$(id -u)" = 0 ]; then check_root_owns "$FOLDER"; fi
+    exec 9>"$FOLDER/prepared"
+    flock -n 9 || fail "it runs already for $FOLDER" "wait until that has ended"
+    WORK=$FOLDER/.part
+    rm -rf "$WORK"
+    install -d -m 700 "$WORK"
+    export TMPDIR="$WORK"
     copy_sources
-    "$PYTHON" -m venv "$SCRATCH/venv"
-    pip "$SCRATCH/venv" wheel -q -c "$SCRATCH/source/constraints.txt" -w "$FOLDER/wheels" \
-        "$SCRATCH/source$(extras)" "setuptools>=77" wheel
-    pip "$SCRATCH/venv" install -q --no-index --find-links "$FOLDER/wheels" satellite-voice
+    "$PYTHON" -I -m venv "$WORK/venv"
+    step "fetching packages into $FOLDER" "check the network, and run this again"
+    rm -rf "$FOLDER/wheels"
+    pip "$WORK/venv" wheel -q --only-binary :all: -c "$WORK/source/constraints.txt" -w "$FOLDER/wheels" \
+        "$WORK/source$(extras)" "$(build_backend)"
+    pip "$WORK/venv" install -q --no-index --find-links "$FOLDER/wheels" satellite-voice
+    rm -f "$FOLDER"/wheels/satellite_voice-* # --offline builds it of its own sources
+    step "fetching models into $FOLDER" "check the network and the names, and run this again"
     names=
     [ -z "$WHISPER" ] || names="stt/$WHISPER"
     [ -z "$VOICE" ] || names="$names tts/$VOICE"
     # shellcheck disable=SC2086  # a list of words
-    "$SCRATCH/venv/bin/satellite" models pull --directory "$FOLDER/models" demo $names
+    run "$WORK/venv/bin/python" -I -m satellite models pull --directory "$FOLDER/models" demo $names
+    say "$(python_and_machine) $(extras) $(sum_of pyproject.toml constraints.txt)" >&9
     say "done; on the other machine: sudo ./install.sh --offline $FOLDER"
 }
 
-# The identity of what would be installed: nothing is to be done when it is there already.
-release_id() {
-    version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$HERE/satellite/__init__.py")
-    sum=$(cd "$HERE" && find satellite pyproject.toml constraints.txt -type f ! -name '*.pyc' | LC_ALL=C sort |
-        xargs cat | cksum | cut -d ' ' -f 1)
-    say "$version-$sum-$(extras | tr -d '[]' | tr , -)"
-}
-
 make_user() {
-    if ! id satellite >/dev/null 2>&1; then
+    if [ -z "$(account 1)" ]; then
         step "making the user satellite"
-        undo "! id satellite || userdel satellite"
-        change useradd --system --user-group --home-dir "$STATE" --no-create-home --shell /usr/sbin/nologin satellite
+        undo account
+        change useradd --system --user-group --comment "$MADE_ACCOUNT" --home-dir "$STATE" --no-create-home \
+            --shell /usr/sbin/nologin satellite
     fi
-    for folder in "$STATE" "$STATE/models"; do
-        [ ! -d "$folder" ] || continue
-        undo "rm -rf '$folder'"
-        change install -d -o satellite -g satellite -m 750 "$folder"
-    done
+    if [ ! -d "$STATE" ]; then
+        undo remove "$STATE"
+        change install -d -o satellite -g satellite -m 750 "$STATE"
+    elif [ "$(stat -L -c %U "$STATE")" != satellite ]; then # root's, or that of an account that is gone
+        step "giving $STATE to the user satellite"
+        undo owner "$STATE" "$(stat -L -c %u:%g "$STATE")"
+        change chown -hR satellite:satellite "$STATE/"
+    fi
+    if [ -z "$DRY" ] && [ ! -d "$STATE/models" ]; then
+        undo rmdir "$STATE/models"
+        as_service mkdir -m 750 "$STATE/models"
+    fi
 }
 
-check_space() {
-    wanted=$1
-    folder=$2
-    while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
-    free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024) }')
-    [ "$free" -ge "$wanted" ] || fail "only $free MB are free in $folder" "free $wanted MB there"
-}
+# Packages that reading the configuration needs: with them alone what is wrong is found before the long work.
+LIGHT="pydantic PyYAML filelock"
+
+# Print how many megabytes a release needs while it is installed.
+release_megabytes() { if [ -n "$CUDA" ]; then say 8000; else say 1500; fi; }
 
 make_release() {
-    if [ -e "$RELEASE/.complete" ] && "$RELEASE/bin/satellite" --version >/dev/null 2>&1; then return; fi
-    step "installing $(basename "$RELEASE") into $PREFIX" "check the messages above"
-    check_space "$(if [ -n "$CUDA" ]; then say 8000; else say 1500; fi)" "$PREFIX"
-    if [ -n "$DRY" ]; then
-        change "$PYTHON" -m venv "$RELEASE"
+    if [ -e "$RELEASE/.complete" ] && "$RELEASE/bin/python" -I -m satellite --version >/dev/null 2>&1; then
+        check_configuration
         return
     fi
+    check_space "$(release_megabytes)" "$PREFIX"
+    if [ -n "$DRY" ]; then
+        step "installing $(basename "$RELEASE") into $PREFIX: $(if [ -n "$CUDA" ]; then say 8; else say 0.8; fi) GB"
+        [ -z "$old" ] || say "    in the place of $(basename "$old")"
+        change "$PYTHON" -I -m venv "$RELEASE"
+        return
+    fi
+    step "looking whether the configuration is good for $(basename "$RELEASE")" "check the messages above"
     CHANGED=1
-    for folder in "$PREFIX" "$PREFIX/releases"; do [ -d "$folder" ] || undo "[ ! -d '$folder' ] || rmdir '$folder'"; done
-    undo "rm -rf '$RELEASE'"
-    rm -rf "$RELEASE" # half of one, or of a Python that is gone
-    "$PYTHON" -m venv "$RELEASE"
+    make_folder "$PREFIX/releases"
+    undo remove "$RELEASE"
+    rm -rf "$RELEASE" # of a Python that is gone
+    run "$PYTHON" -I -m venv "$RELEASE"
     copy_sources
-    pip_install "$RELEASE" "$SCRATCH/source$(extras)" || fail "pip could not install the packages, see above" \
-        "check the network, or prepare them elsewhere: ./install.sh --prepare DIR, then --offline DIR"
+    build_wheel
+    # shellcheck disable=SC2086  # a list of words
+    pip_install "$RELEASE" $LIGHT
+    pip_install "$RELEASE" --no-deps "$WHEEL"
+    check_configuration
+    step "installing $(basename "$RELEASE") into $PREFIX${old:+, in the place of $(basename "$old")}" "check the messages above"
+    pip_install "$RELEASE" "$WHEEL$(extras)"
     if [ -n "$CUDA" ]; then # both packages own the same files: take both away, then put one back
         pip "$RELEASE" uninstall -q -y onnxruntime onnxruntime-gpu
         pip_install "$RELEASE" --no-deps onnxruntime-gpu
     fi
     cp "$HERE/config.yaml.example" "$RELEASE/"
+    mkdir "$RELEASE/completion"
+    for shell in bash zsh fish; do
+        "$RELEASE/bin/python" -I -m satellite completion "$shell" |
+            sed "1a # Installed by satellite's install.sh." >"$RELEASE/completion/$shell"
+    done
     touch "$RELEASE/.complete"
+}
+
+build_wheel() {
+    mkdir "$WORK/wheel"
+    set --
+    [ -z "$OFFLINE" ] || set -- --no-index --find-links "$OFFLINE/wheels"
+    pip "$RELEASE" wheel -q --no-deps -w "$WORK/wheel" "$@" "$WORK/source" ||
+        fail "$(why "the sources could not be built, see above" "$PREFIX")" "check the network"
+    WHEEL=$(echo "$WORK"/wheel/*.whl)
 }

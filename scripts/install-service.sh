@@ -5,56 +5,121 @@
 make_config() {
     if [ -e "$CONFIG" ]; then
         case "$MODEL$WHISPER$VOICE$WAKE_WORD" in '') ;; *) say "    $CONFIG stays as it is: change it there" ;; esac
+        open_config
         return
     fi
     step "writing $CONFIG"
-    {
-        say "# Every setting, with its unit and default: $PREFIX/current/config.yaml.example. Check: satellite check"
-        [ -z "$WHISPER$DEMAND" ] || say "stt:"
-        [ -z "$WHISPER" ] || say "  model: $WHISPER"
-        [ -z "$DEMAND" ] || say "  device: cuda"
-        [ -z "$VOICE$DEMAND" ] || say "tts:"
-        [ -z "$VOICE" ] || say "  voice: $VOICE"
-        [ -z "$DEMAND" ] || say "  device: cuda"
-        [ -z "$WAKE_WORD" ] || say "wake:
+    make_folder "$SETTINGS"
+    if [ -n "$DRY" ]; then
+        say "    would write:"
+        config_text | sed 's/^/      /'
+        return
+    fi
+    config_text >"$WORK/config.yaml"
+    CREATED=1
+    put "$WORK/config.yaml" "$CONFIG" 640
+    chgrp satellite "$CONFIG"
+}
+
+config_text() {
+    say "# Every setting, with its unit and default: $PREFIX/current/config.yaml.example. Check: satellite check"
+    [ -z "$WHISPER$DEMAND" ] || say "stt:"
+    [ -z "$WHISPER" ] || say "  model: $WHISPER"
+    [ -z "$DEMAND" ] || say "  device: cuda"
+    [ -z "$VOICE$DEMAND" ] || say "tts:"
+    [ -z "$VOICE" ] || say "  voice: $VOICE"
+    [ -z "$DEMAND" ] || say "  device: cuda"
+    [ -z "$WAKE_WORD" ] || say "wake:
   words: [$WAKE_WORD]"
-        [ -z "$MODEL" ] || say "chat:
+    [ -z "$MODEL" ] || say "chat:
   providers:
     - type: ollama
       model: \"$MODEL\"
     - type: local"
-    } >"$SCRATCH/config.yaml"
-    put "$SCRATCH/config.yaml" "$CONFIG" 640
-    change chgrp satellite "$CONFIG"
 }
 
-# As the user who will run it: what he may not read is found here, too.
-satellite() {
-    setpriv --reuid satellite --regid satellite --init-groups env HOME="$STATE" \
-        "$RELEASE/bin/satellite" --config "$CONFIG" "$@"
+# Let the daemon read what is root's alone, in a folder that is root's alone; where an administrator chose another file or
+# owner, say so instead.
+open_config() {
+    [ -z "$DRY" ] || [ -n "$(account 1)" ] && [ "$(id -u)" = 0 ] || return 0
+    ! as_service test -r "$CONFIG" || return 0
+    [ -f "$CONFIG" ] && [ ! -L "$CONFIG" ] && [ "$(stat -c %U "$CONFIG")" = root ] || return 0
+    step "letting the daemon read $CONFIG"
+    for one in "$SETTINGS" "$CONFIG"; do
+        ! as_service test -r "$one" || continue
+        undo rights "$one" "$(stat -c '%G %a' "$one")"
+        change chgrp satellite "$one"
+        change chmod g+rX "$one"
+    done
+}
+
+# As the user who will run it, who may read less than root.
+satellite() { as_service "$RELEASE/bin/python" -I -m satellite --config "$CONFIG" "$@"; }
+installing() { as_service "$RELEASE/bin/python" -I -m satellite.installing "$@"; }
+
+# See before the long work whether the daemon can be configured so, will have its ports, and room for its models.
+check_configuration() {
+    [ -z "$DRY" ] || [ "$(id -u)" = 0 ] || return 0
+    STEP="checking the configuration"
+    problem=$(satellite check 2>&1 >/dev/null) || case $problem in
+    *config-invalid* | *model-unknown*) fail "$problem" "mend $CONFIG${CREATED:+, or the name that was given}" ;;
+    *model-*) ;;
+    *) fail "${problem:-the command satellite does not work}" "another version" ;;
+    esac
+    if ! systemctl -q is-active satellite; then # else the daemon has them
+        taken=$(installing ports "$CONFIG") || fail "another program listens: $taken" \
+            "stop it (ss -ltnp shows which it is), or write other ports into $CONFIG: see config.yaml.example"
+    fi
+    room=$(installing room "$CONFIG")
+    needed=${room%% *}
+    place=${room#* }
+    if [ ! -e "$RELEASE/.complete" ] && [ "$(stat -c %d "$STATE")" = "$(stat -c %d "$PREFIX")" ]; then
+        needed=$((needed + $(release_megabytes)))
+    fi
+    check_space "$needed" "$place"
 }
 
 fetch_models() {
-    step "checking configuration and models" "check the network and the names in $CONFIG"
+    step "fetching the models that are missing" "check the network and the names in $CONFIG"
     if [ -n "$DRY" ]; then
-        say "    would fetch the models that are missing"
+        tell_models
         return
     fi
-    problem=$(satellite check 2>&1 >/dev/null) || case $problem in
-    *config-invalid* | *model-unknown*) fail "$problem" "mend $CONFIG" ;;
-    *model-*)
-        CHANGED=1
-        if [ -n "$OFFLINE" ]; then
-            cp -R "$OFFLINE/models/." "$STATE/models/" && chown -R satellite:satellite "$STATE/models"
-            problem=$(satellite check 2>&1 >/dev/null) || fail "$problem" \
-                "$0 --prepare $OFFLINE with --whisper and --voice as in $CONFIG, on a machine with a network"
-        else
-            satellite models pull configured ||
-                fail "the models could not be fetched, see above" "check the network and the names in $CONFIG"
-        fi
-        ;;
-    *) fail "${problem:-the command satellite does not work}" "another version" ;;
-    esac
+    missing=$(installing models "$CONFIG")
+    [ -n "$missing" ] || return 0
+    say "$missing"
+    CHANGED=1
+    if [ -z "$OFFLINE" ]; then
+        satellite models pull configured ||
+            fail "$(why "the models could not be fetched, see above" "$STATE")" "check the network and the names in $CONFIG"
+        return
+    fi
+    # By the user: nothing of his is followed or written to by root.
+    # shellcheck disable=SC2016,SC2086  # the inner shell expands it; a list of words
+    tar -C "$OFFLINE/models" -cf - . | setsid -w $AS_SERVICE sh -c 'umask 027; mkdir -p "$0" && exec tar -C "$0" -xf - --no-same-owner' \
+        "$STATE/models" || fail "$(why "the models could not be copied, see above" "$STATE")" "mend that, and run this again"
+    problem=$(satellite check 2>&1 >/dev/null) || fail "$problem" \
+        "$0 --prepare $OFFLINE with --whisper and --voice as in $CONFIG, on a machine with a network"
+}
+
+# Say which models would be fetched, as far as it can be known before the packages are there.
+tell_models() {
+    known=
+    for candidate in "$RELEASE" "$PREFIX/current"; do
+        [ -z "$known" ] && [ -e "$candidate/.complete" ] && [ -e "$CONFIG" ] && [ "$(id -u)" = 0 ] || continue
+        known=1
+        missing=$(as_service "$candidate/bin/python" -I -m satellite.installing models "$CONFIG")
+    done
+    if [ -n "$known" ]; then
+        if [ -n "$missing" ]; then say "    would fetch:
+$missing"; else say "    all are there"; fi
+    elif [ -e "$CONFIG" ]; then
+        say "    would fetch those that $CONFIG names, unless they are in $STATE/models"
+    elif [ -n "$PYTHON" ]; then
+        say "    would fetch, unless they are in $STATE/models:"
+        "$PYTHON" -I -B -c 'import sys; sys.path.insert(0, sys.argv[1]); from satellite import installing as i; i.main(sys.argv[2:])' \
+            "$HERE" defaults "${WHISPER:+stt/$WHISPER}" "${VOICE:+tts/$VOICE}"
+    fi
 }
 
 # Before the long work: without it nothing is begun.
@@ -62,19 +127,19 @@ fetch_ollama_installer() {
     [ -n "$WITH_OLLAMA" ] && ! command -v ollama >/dev/null || return 0
     step "fetching Ollama's official installer" "check the network, or OLLAMA_INSTALLER=URL of a mirror"
     [ -z "$OFFLINE" ] || fail "Ollama is not here, and --offline was given" "install Ollama by hand"
-    change curl -fsSL --retry 2 --max-time 60 -o "$SCRATCH/ollama.sh" "${OLLAMA_INSTALLER:-https://ollama.com/install.sh}"
+    change curl -q -fsSL --retry 2 --max-time 60 -o "$PREFIX/.install/ollama.sh" "${OLLAMA_INSTALLER:-https://ollama.com/install.sh}"
 }
 
 setup_ollama() {
     [ -n "$WITH_OLLAMA" ] || return 0
     if ! command -v ollama >/dev/null; then
         step "installing Ollama" "install it by hand (https://ollama.com/download), and run this again"
-        change sh "$SCRATCH/ollama.sh"
+        change sh "$PREFIX/.install/ollama.sh"
         say "    Ollama stays, whatever happens to the steps that follow"
     fi
     if cmp -s "$HERE/systemd/ollama.conf" "$OLLAMA_DROPIN"; then return; fi
     step "keeping Ollama's models loaded, and on the GPU"
-    undo "systemctl daemon-reload; systemctl try-restart ollama"
+    undo ollama
     put "$HERE/systemd/ollama.conf" "$OLLAMA_DROPIN" 644
     change systemctl daemon-reload
     change systemctl try-restart ollama
@@ -87,20 +152,24 @@ fetch_chat_model() {
         change ollama pull "$MODEL"
         return
     fi
-    "$RELEASE/bin/python" -m satellite.installing pull "$MODEL" || fail "Ollama did not fetch it, see above" \
+    installing pull "$MODEL" || fail "Ollama did not fetch it, see above" \
         "$0 --with-ollama --model $MODEL where there is no Ollama; otherwise check the model's name and the network"
 }
 
 place_units() {
     step "placing the unit"
-    if [ -e "$PREFIX/current" ] && systemctl -q is-active satellite; then # taken back last, when all else is as it was
-        undo "systemctl daemon-reload; systemctl restart satellite"
+    if [ -n "$old" ] && systemctl -q is-active satellite; then # taken back last, when all else is as it was
+        undo restart
     else
-        undo "systemctl daemon-reload"
+        undo reload
+    fi
+    if [ ! -d "$SETTINGS/credentials" ]; then
+        undo rmdir "$SETTINGS/credentials"
+        change install -d -m 700 "$SETTINGS/credentials"
     fi
     put "$HERE/systemd/satellite.service" "$UNIT" 644
     backs_off=
-    [ "$(systemctl --version | awk 'NR == 1 { print int($2) }')" -lt 254 ] || backs_off=1
+    [ "$(systemd_version)" -lt 254 ] || backs_off=1
     for opening in gpu:"$CUDA" microphone:"$MICROPHONE" hosted:"$HOSTED" restart:"$backs_off" credentials:; do
         name=${opening%:*}.conf
         if [ -z "${opening#*:}" ]; then # credentials.conf was needed once
@@ -110,39 +179,50 @@ place_units() {
         fi
     done
     if [ "$(readlink "$COMMAND" 2>/dev/null)" != "$PREFIX/current/bin/satellite" ]; then
-        [ ! -e "$COMMAND" ] || fail "there is another $COMMAND" "take it away, and run this again"
-        undo "rm -f '$COMMAND'"
+        undo remove "$COMMAND"
         change ln -sfn "$PREFIX/current/bin/satellite" "$COMMAND"
     fi
 }
 
-switch_to() {
-    ln -sfn "$1" "$PREFIX/current.new"
-    mv -T "$PREFIX/current.new" "$PREFIX/current"
+# Words that a shell completes; where somebody else's are, they stay.
+place_completions() {
+    for line in $COMPLETIONS; do
+        if [ -n "$DRY" ]; then
+            [ -e "${line#*:}" ] || say "    would write: ${line#*:}"
+        elif ours "${line#*:}"; then
+            put "$RELEASE/completion/${line%%:*}" "${line#*:}" 644
+        else
+            say "    ${line#*:} is another's, and stays"
+        fi
+    done
 }
 
 words() { systemctl show -P StatusText satellite; }
 
 start() {
-    old=$(readlink "$PREFIX/current" 2>/dev/null || :)
-    if [ -z "$CHANGED" ] && [ "$old" = "$RELEASE" ] && systemctl -q is-active satellite && systemctl -q is-enabled satellite &&
+    if [ -z "$CHANGED" ] && [ "$old" = "$RELEASE" ] && { [ -z "$START" ] || systemctl -q is-active satellite; } &&
         [ "$(systemctl show -P NeedDaemonReload satellite)" = no ]; then return; fi
     step "starting, and waiting until it is ready" "journalctl -u satellite; satellite doctor"
     if [ -n "$DRY" ]; then
-        change systemctl enable --now satellite
+        [ -z "$ENABLE" ] || change systemctl enable satellite
+        if [ -n "$START" ]; then change systemctl restart satellite; else say "    it was stopped, and stays so"; fi
         return
     fi
     CHANGED=1
     before=$(words)
     if [ -n "$old" ]; then
-        undo "ln -sfn '$old' '$PREFIX/current.new'; mv -T '$PREFIX/current.new' '$PREFIX/current'"
+        undo current "$old"
     else
-        undo "systemctl disable satellite; systemctl stop satellite; systemctl reset-failed satellite || :"
-        undo "rm -f '$PREFIX/current'"
+        undo stop
+        undo remove "$PREFIX/current"
     fi
-    switch_to "$RELEASE"
+    point_to "$RELEASE"
     systemctl daemon-reload
-    systemctl -q enable satellite
+    if [ -n "$ENABLE" ]; then systemctl -q enable satellite; else say "    it was disabled, and stays so"; fi
+    if [ -z "$START" ]; then
+        say "    it was stopped, and stays so: systemctl start satellite"
+        return
+    fi
     systemctl reset-failed satellite 2>/dev/null || :
     if ! systemctl restart satellite || ! serves; then
         journalctl -q -u satellite -n 8 -o cat >&2 || :
@@ -159,16 +239,17 @@ start() {
 
 # Also with a room that is switched off, or a provider that is away: that is no fault of the release.
 serves() {
-    satellite status >/dev/null
-    case $? in 0 | 3) ;; *) return 1 ;; esac
+    status=0
+    satellite status >/dev/null || status=$?
+    case $status in 0 | 3) ;; *) return 1 ;; esac
 }
 
-# The release before stays, for a way back by hand; older ones go.
+# From here on nothing is taken back. The release before stays, for a way back by hand; older ones go.
 clean() {
     [ -z "$DRY" ] || return 0
-    UNDO=
+    rm -f "$WORK/undo"
     for release in "$PREFIX"/releases/*; do
-        [ "$release" = "$RELEASE" ] || [ "$release" = "$old" ] || rm -rf "$release"
+        [ "$release" = "$RELEASE" ] || [ "$release" = "$old" ] || [ ! -e "$release/.complete" ] || rm -rf "$release"
     done
 }
 
@@ -178,29 +259,66 @@ goodbye() {
         return
     fi
     [ -n "$CHANGED" ] || say "everything is in place already; nothing was changed"
+    if [ -n "$CHANGED" ] && [ -n "$old" ] && [ "$old" != "$RELEASE" ]; then
+        say "
+upgraded: $(basename "$old") -> $(basename "$RELEASE")"
+    fi
     say "
-$(words)
+$(if [ -n "$START" ]; then words; else say "installed, and stopped as it was: systemctl start satellite"; fi)
 In Home Assistant: Settings > Devices & services. It is discovered there; otherwise add the integration Wyoming Protocol with"
-    "$RELEASE/bin/python" -m satellite.installing addresses "$CONFIG"
-    say "How it is: satellite status     What is wrong: satellite doctor     Log: journalctl -u satellite"
+    installing addresses "$CONFIG"
+    say "How it is: satellite status     What is wrong: sudo satellite doctor     Log: sudo journalctl -u satellite"
 }
 
 uninstall() {
     step "removing the service"
-    [ ! -e "$UNIT" ] || change systemctl -q disable --now satellite
-    for name in $OPENINGS; do [ ! -e "$DROPINS/$name.conf" ] || change rm -f "$DROPINS/$name.conf"; done
-    for file in "$UNIT" "$OLLAMA_DROPIN"; do [ ! -e "$file" ] || change rm -f "$file"; done
-    for folder in "$DROPINS" "$(dirname "$OLLAMA_DROPIN")"; do # what others put there stays, until --purge
-        [ ! -d "$folder" ] || change rmdir --ignore-fail-on-non-empty "$folder"
+    others=1
+    if ours "$UNIT"; then others=''; fi
+    if [ -z "$others" ] && [ -e "$UNIT" ]; then change systemctl -q disable --now satellite; fi
+    set -- "$UNIT" "$OLLAMA_DROPIN" "$COMMAND" "$PREFIX/current"
+    for name in $OPENINGS; do set -- "$@" "$DROPINS/$name.conf"; done
+    for line in $COMPLETIONS; do set -- "$@" "${line#*:}"; done
+    for file in "$@"; do
+        if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
+        if ours "$file"; then change rm -f "$file"; else say "    $file is another's, and stays"; fi
     done
-    [ ! -e "$PREFIX" ] || change rm -rf "$PREFIX"
-    case $(readlink "$COMMAND" 2>/dev/null) in "$PREFIX"/*) change rm -f "$COMMAND" ;; esac
+    for release in "$PREFIX"/releases/*; do
+        [ ! -e "$release/pyvenv.cfg" ] || change rm -rf --one-file-system "$release"
+    done
+    [ -n "$DRY" ] || rm -rf "$WORK"
+    [ -z "$PURGE" ] || purge
+    for folder in "$DROPINS" "$(dirname "$OLLAMA_DROPIN")" "$PREFIX/releases" "$PREFIX"; do
+        leave "$folder"
+    done
+    for line in $COMPLETIONS; do
+        leave "$(dirname "${line#*:}")"
+        leave "$(dirname "$(dirname "${line#*:}")")"
+    done
     change systemctl daemon-reload
-    if [ -n "$PURGE" ]; then
-        change rm -rf "$(dirname "$CONFIG")" "$STATE" "$DROPINS"
-        ! id satellite >/dev/null 2>&1 || change userdel satellite
-    else
-        say "    $(dirname "$CONFIG"), $STATE and the user satellite stay; --purge removes them"
-    fi
+    [ -n "$PURGE" ] || say "    $SETTINGS, $STATE and the user satellite stay; --purge removes them"
     [ -z "$DRY" ] || say "nothing was changed: this was a dry run"
+}
+
+# Remove a folder if nothing is left in it; what others put there stays.
+leave() {
+    [ -d "$1" ] || return 0
+    change rmdir --ignore-fail-on-non-empty "$1"
+    case $1 in "$PREFIX" | "$SETTINGS") [ ! -d "$1" ] || [ -n "$DRY" ] || say "    $1 stays: it has other files" ;; esac
+}
+
+# Remove what belongs to the account, and the account if the installer made it.
+purge() {
+    if [ -z "$(account 1)" ] || ! account_fits; then
+        say "    there is no user satellite of this service: nothing else is removed"
+        return
+    fi
+    if [ -z "$others" ] && [ -d "$DROPINS" ]; then change rm -rf "$DROPINS"; fi
+    for file in "$CONFIG" "$SETTINGS/credentials"; do [ ! -e "$file" ] || change rm -rf "$file"; done
+    leave "$SETTINGS"
+    [ "$(stat -c %U "$STATE" 2>/dev/null)" != satellite ] || change rm -rf --one-file-system "$STATE"
+    if [ "$(account 5)" = "$MADE_ACCOUNT" ]; then
+        change userdel satellite
+    else
+        say "    the user satellite was not made by this installer, and stays"
+    fi
 }

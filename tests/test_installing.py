@@ -1,6 +1,7 @@
 """What install.sh leaves to Python."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ def installing(*arguments: str, host: str = "127.0.0.1:9") -> subprocess.Complet
         timeout=120,
         env={**os.environ, "OLLAMA_HOST": host},
     )
+
+
+def free() -> int:
+    """Return a port that nobody has at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def test_a_model_is_fetched_once(ollama: Ollama) -> None:
@@ -66,3 +73,61 @@ def test_the_addresses_are_those_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("wyoming: {host: 192.0.2.7, port: 10601}")
     told = installing("addresses", str(tmp_path / "config.yaml")).stdout
     assert told == "    host 192.0.2.7   port 10601\n"
+
+
+def test_a_host_without_an_address_is_told_so(tmp_path: Path) -> None:
+    """It may come later."""
+    (tmp_path / "config.yaml").write_text("wyoming: {host: 127.0.0.1}")
+    told = installing("addresses", str(tmp_path / "config.yaml")).stdout
+    assert told == "    port 10600; this host has no address in a network yet\n"
+
+
+def test_ports_that_others_have_are_named(tmp_path: Path) -> None:
+    """Those of every service that is switched on; an address that this host does not have may come."""
+    config = tmp_path / "config.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        mine, web = one.getsockname()[1], two.getsockname()[1]
+        rest = "wake_port: null, tts_port: null, handle_port: null"
+        config.write_text(
+            f"wyoming: {{host: 127.0.0.1, port: {free()}, stt_port: {mine}, {rest}}}\nhttp: {{port: {web}}}"
+        )
+        told = installing("ports", str(config))
+        assert told.returncode == 1
+        assert [part.partition(" (")[0] for part in told.stdout.strip().split(", ")] == [
+            f"127.0.0.1 port {mine}",
+            f"127.0.0.1 port {web}",
+        ]
+        config.write_text(
+            f"wyoming: {{host: 192.0.2.7, port: {free()}, stt_port: {mine}, {rest}}}\nhttp: {{enabled: false}}"
+        )
+        assert installing("ports", str(config)).returncode == 0
+
+
+def test_what_is_missing_is_told_with_its_size(tmp_path: Path) -> None:
+    """Each model that the configuration names, and the room that fetching takes; a local file is nobody's to fetch."""
+    config = tmp_path / "config.yaml"
+    hosted = "{type: openai, model: m, url: 'http://127.0.0.1:9/v1'}"
+    config.write_text(
+        f"models: {{directory: {tmp_path}}}\ntts: {{voice: {tmp_path}/my.onnx}}\nchat: {{providers: [{hosted}]}}"
+    )
+    told = installing("models", str(config)).stdout.splitlines()
+    assert [line.split() for line in told] == [["wake/openwakeword", "6.0", "MB"], ["stt/tiny.en", "78.1", "MB"]]
+    megabytes, _, folder = installing("room", str(config)).stdout.strip().partition(" ")
+    assert 84 < int(megabytes) < 300
+    assert folder == str(tmp_path)
+
+
+def test_a_new_configuration_is_told_by_a_bare_python() -> None:
+    """Before a package is installed."""
+    command = [sys.executable, "-I", "-S", "-B", "-c"]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from satellite import installing as i; i.main(sys.argv[2:])"
+    told = subprocess.run(
+        [*command, code, str(Path(__file__).parent.parent), "defaults", "stt/small.en", ""],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout.split()
+    assert "stt/small.en" in told
+    assert "stt/tiny.en" not in told
+    assert "wake/openwakeword" in told

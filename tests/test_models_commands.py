@@ -3,6 +3,9 @@
 import argparse
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,3 +127,25 @@ def test_unknown_name_stops_a_pull_before_it_starts(hub: HubServer, models: Run)
     """All names are looked up before the first is fetched."""
     assert models("pull", "stt/base", "stt/bsae") == 2
     assert hub.requests == []
+
+
+def test_root_pulls_as_the_owner_of_the_folder(tmp_path: Path) -> None:
+    """So it follows no link of that user's, and the daemon may read what came; also of a user without a name."""
+    owned = tmp_path / "models"
+    owned.mkdir()
+    if os.geteuid() == 0:
+        os.chown(owned, 54321, 54322)
+    code = (
+        "import os, pathlib, sys; from satellite.models.commands import _become_owner; "
+        "_become_owner(pathlib.Path(sys.argv[1])); print(os.getuid(), os.geteuid(), os.getegid(), os.getgroups())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(owned / "not" / "there")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    owner = owned.stat()
+    assert told.startswith(f"{owner.st_uid} {owner.st_uid} {owner.st_gid} ")
+    assert os.geteuid() != 0 or told == "54321 54321 54322 [54322]\n"

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import os
+import pwd
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from satellite.config import Config
@@ -58,6 +61,7 @@ def _named(name: str, config: Config) -> Sequence[ModelSpec]:
 def _pull(store: Store, arguments: argparse.Namespace) -> None:
     from satellite.models.progress import TerminalProgress
 
+    _become_owner(store.directory)
     results = []
     with TerminalProgress() as progress:
         for spec in arguments.specs:  # all names were looked up before the first byte is fetched
@@ -68,6 +72,26 @@ def _pull(store: Store, arguments: argparse.Namespace) -> None:
                 print(f"{spec.reference}: {'already here' if was_here else 'fetched'}, {folder}", flush=True)
     if arguments.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def _become_owner(directory: Path) -> None:
+    """Let root be the user to whom the folder belongs, for good.
+
+    Root would follow whatever links that user put there, and leave files that the daemon may not read.
+    """
+    if os.geteuid() != 0:
+        return
+    while not directory.exists():
+        directory = directory.parent
+    owner = directory.stat()
+    if owner.st_uid != 0:
+        try:
+            os.environ["HOME"] = pwd.getpwuid(owner.st_uid).pw_dir
+        except KeyError:  # a user of another system, as in a container's volume
+            os.environ["HOME"] = "/"
+        os.setgroups([owner.st_gid])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
 
 
 def _path(store: Store, arguments: argparse.Namespace) -> None:

@@ -25,7 +25,6 @@ def offline() -> Path:
         shutil.rmtree(cache / "offline", ignore_errors=True)
         with Machine(cache / "root", index=True) as machine:
             machine.run("sh /media/satellite/install.sh --prepare /srv/offline", seconds=900)
-            machine.run("rm /srv/offline/wheels/satellite_voice-*")  # it is built from the sources
             shutil.copytree(machine.root / "srv" / "offline", cache / "offline")
         stamp.write_text(wanted)
     return cache / "offline"

@@ -1,5 +1,7 @@
 """Upgrading, also to what does not work, and removing; the last of all."""
 
+import re
+
 import pytest
 
 from tests.system.machine import Machine
@@ -34,10 +36,59 @@ def test_an_upgrade(service: Machine, newer: str) -> None:
     """The new version answers; configuration and models stay, and so does the release before, for a way back."""
     before = service.run("cksum /etc/satellite/config.yaml; ls -R /var/lib/satellite/models").stdout
     service.run("sed -i 's/^__version__ = .*/__version__ = \"99.0\"/' /srv/newer/satellite/__init__.py")
-    service.run(newer, seconds=400)
-    assert service.status["version"] == "99.0"
+    old = service.run("satellite --version").stdout.split()[1]
+    told = service.run(newer, seconds=400).stdout
+    new = service.status["version"]
+    assert re.fullmatch(r"99\.0\+[0-9a-f]{8}", new)
+    assert service.run("satellite --version").stdout == f"satellite {new}\n"
+    assert f"upgraded: {old}-systemd -> {new}-systemd" in told
     assert service.run("cksum /etc/satellite/config.yaml; ls -R /var/lib/satellite/models").stdout == before
     assert len(service.run("ls /opt/satellite/releases").stdout.split()) == 2
+
+
+def test_what_was_stopped_and_disabled_stays_so(service: Machine, newer: str) -> None:
+    """The new version is there when somebody starts it; run again, it changes nothing."""
+    service.run("systemctl disable --now satellite; echo '# another' >>/srv/newer/satellite/serving.py")
+    told = service.run(newer, seconds=400).stdout
+    assert "it was stopped, and stays so" in told
+    assert "it was disabled, and stays so" in told
+    states = "systemctl show -P ActiveState -P UnitFileState satellite | tr '\\n' ' '"
+    assert service.run(states).stdout.split() == ["inactive", "disabled"]
+    assert "nothing was changed" in service.run(newer).stdout
+    assert service.run(states).stdout.split() == ["inactive", "disabled"]
+    service.run("systemctl enable --now satellite")
+    assert service.words.startswith("ready")
+
+
+def test_what_others_made_stays(service: Machine) -> None:
+    """Files in the installer's folders, a completion, an account that was there before, and it is told."""
+    others = "/opt/satellite/mine /opt/satellite/releases/mine /etc/satellite/notes"
+    service.run(f"touch {others}; usermod -c other satellite")
+    service.run("echo mine >/usr/local/share/zsh/site-functions/_satellite")
+    told = service.run("sh /media/satellite/install.sh --uninstall --purge").stdout
+    for line in (
+        "/opt/satellite stays",
+        "/etc/satellite stays",
+        "_satellite is another's",
+        "was not made by this installer, and stays",
+    ):
+        assert line in told, told
+    service.run(f"ls {others} /usr/local/share/zsh/site-functions/_satellite; id satellite")
+    service.run("! ls -d /etc/satellite/config.yaml /var/lib/satellite /opt/satellite/current /usr/local/bin/satellite")
+    service.run(f"rm {others} /usr/local/share/zsh/site-functions/_satellite; userdel satellite")
+    service.run("rmdir /opt/satellite/releases /opt/satellite /etc/satellite")
+    service.run("rmdir /usr/local/share/zsh/site-functions /usr/local/share/zsh")
+    service.run(service.install, seconds=600)
+
+
+def test_another_program_of_that_name_is_left_alone(service: Machine) -> None:
+    """Without an account of this service, purging removes nothing of it."""
+    service.run("sh /media/satellite/install.sh --uninstall --purge")
+    foreign = "/etc/satellite/config.yaml /var/lib/satellite/data"
+    service.run(f"mkdir /etc/satellite /var/lib/satellite; touch {foreign}")
+    service.run("sh /media/satellite/install.sh --uninstall --purge")
+    service.run(f"ls {foreign}; rm -r /etc/satellite /var/lib/satellite")
+    service.run(service.install, seconds=600)
 
 
 def test_it_is_gone_without_a_trace(service: Machine) -> None:
