@@ -119,6 +119,22 @@ def test_it_comes_back_after_a_crash(service: Machine) -> None:
     assert service.run("systemctl show -P LimitCORE satellite").stdout == "0\n"
 
 
+def test_why_it_does_not_listen_is_in_the_journal(service: Machine) -> None:
+    """With its priority and its code; it listens as soon as it can, without being started again."""
+    service.run("systemctl stop satellite; systemd-run -q --unit other python3 -m http.server 10300")
+    service.until("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 10300))'")
+    service.run("systemctl start --no-block satellite")
+    service.until(
+        "journalctl -u satellite -p err -o cat SATELLITE_CODE=cannot-listen"
+        " | grep 'cannot listen at 0.0.0.0:10300: .*is another server running there?'"
+    )
+    restarts = service.run("systemctl show -P NRestarts satellite").stdout
+    service.run("systemctl stop other")
+    service.until("systemctl is-active satellite")
+    service.until("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 10300))'")
+    assert service.run("systemctl show -P NRestarts satellite").stdout == restarts
+
+
 def test_restarting_it_often_locks_nobody_out(service: Machine) -> None:
     """Neither by hand, nor by a fault that lasts longer than any limit: it comes back when the fault has gone."""
     for _ in range(12):
