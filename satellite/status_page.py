@@ -33,6 +33,7 @@ _UNSURE = {
     "unknown",
     "cold",
     "degraded",
+    "starting",
 }
 
 _TONES = {"good": "green", "wait": "yellow", "bad": "red"}

@@ -178,6 +178,25 @@ def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_path: Pat
     run(daemon, scenario)
 
 
+def test_a_timer_of_home_assistants_rings_until_somebody_calls(daemon: RunningDaemon, tmp_path: Path) -> None:
+    """As ours do, with chimes and words, again and again; another that ends meanwhile is told, too."""
+
+    async def scenario() -> None:
+        async with house(daemon, tmp_path) as home, home.assist() as assist:
+            await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
+            await until(lambda: sound_seconds(home.said) > 8)  # three rings would be over by now
+            assert "pizza" in (await understood(daemon, read_wav(home.said))).lower()
+            await assist.send(TimerFinished(id="unknown"))
+            await home.mouth.say(QUIETLY + NABU)
+            await assist.until(lambda: assist.came("run-pipeline") == 1)
+            silent = sound_seconds(home.said)
+            await home.mouth.say(5 * QUIETLY)
+            assert sound_seconds(home.said) - silent < 0.15
+            assert assist.broke is None
+
+    run(daemon, scenario)
+
+
 def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """All of the answer that waits is dropped, Home Assistant learns that it is over, and a new run begins."""
 
@@ -284,7 +303,7 @@ def test_a_muted_room_hears_nothing(daemon: RunningDaemon, question: bytes, tmp_
             await assist.mute()
             with daemon.daemon.bus.subscribe() as events:
                 await home.mouth.say(3 * QUIETLY + NABU + PAUSE + question)
-                assert home.doing == "driven by Home Assistant"
+                assert home.doing == "muted by Home Assistant"
                 assert events._queue.empty()
             assert not assist.came("detection")
             await assist.unmute()

@@ -18,7 +18,7 @@ from satellite.background import begin_task, end_tasks
 from satellite.config import Config
 from satellite.engines import WakeStream
 from satellite.errors import ProtocolError, SatelliteError, shown
-from satellite.rooms.announcing import chime
+from satellite.rooms.guest_timers import GuestTimers
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.speaker import SoundEvents
 from satellite.sound_files import read_sound
@@ -36,9 +36,6 @@ LONGEST_STREAM_SECONDS = 30.0
 
 _MUTED_AFTER_SECONDS = 0.5
 """How much longer than the sound that says that it listens the microphone is muted: the room echoes."""
-
-_RINGS = 3
-"""How often a timer that has ended is heard, as far as nobody says the wake word."""
 
 
 class HomeAssistantGuest:
@@ -73,6 +70,7 @@ class HomeAssistantGuest:
 
         self._muted_until = 0.0
         self._no_wake_until = 0.0
+        self._timers = GuestTimers(room, stages, lambda: self._streaming_since is not None)
         self._sounds: set[asyncio.Task[None]] = set()
 
     async def take(self, event: Event) -> None:
@@ -100,8 +98,8 @@ class HomeAssistantGuest:
                 self._play(self._settings.awake_wav, mute=True)
             case "audio-start" | "audio-chunk" | "audio-stop":
                 self._sound.take(event)
-            case "timer-finished":
-                self._own(self._room.play(SND_FORMAT, chime(SND_FORMAT) * _RINGS))
+            case "timer-started" | "timer-cancelled" | "timer-finished":
+                self._timers.take(event)
 
     async def heard(self, pcm: bytes) -> None:
         """Take what the room hears: to the server once the wake word was heard."""
@@ -134,6 +132,7 @@ class HomeAssistantGuest:
         if self._room.guest is self:
             self._sound.drop()
             self._room.take_back(self)
+        await self._timers.close()
         await end_tasks(*self._sounds)
 
     # The wake word.
@@ -155,6 +154,7 @@ class HomeAssistantGuest:
         self._close_stream()
         self._streaming_since = time.monotonic()
         self._room.hush()
+        self._timers.hush()
         interrupted = self._sound.drop()
         if self._room.speaker is not None:
             self._room.speaker.drop()

@@ -50,6 +50,9 @@ _LEAD_SECONDS = 2.0
 class Guest(Protocol):
     """Who drives the room in the place of its own conversation."""
 
+    muted: bool
+    """Whether it has switched the microphone off."""
+
     async def heard(self, pcm: bytes) -> None:
         """Take what the room hears; never raises."""
 
@@ -158,7 +161,9 @@ class LocalRoom:
             "area": self.room.area,
             "state": self.state,
             "words": words,
-            "doing": f"driven by {self._guest_words}" if self.guest else own,
+            "doing": own
+            if self.guest is None
+            else f"{'muted' if self.guest.muted else 'driven'} by {self._guest_words}",
             "since_seconds": round(time.monotonic() - self.since, 1),
             "reconnections": self.reconnections,
         }

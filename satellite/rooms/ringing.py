@@ -19,7 +19,7 @@ from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 2.0
+PAUSE_SECONDS = 2.0
 """Between one ring and the next; for how long it rings at most, the timers know."""
 
 _AGAIN_SECONDS = 5.0
@@ -97,7 +97,7 @@ class Ringing:
             try:
                 await self._announce(*sound)
                 timers.heard(owed)
-                pause = _PAUSE_SECONDS
+                pause = PAUSE_SECONDS
             except (SatelliteError, ConnectionError) as error:
                 _LOGGER.debug(
                     "room %s: a timer could not ring: %s", self._room.name, error, extra={"room": self._room.name}
@@ -106,23 +106,28 @@ class Ringing:
             await asyncio.sleep(pause)
 
     async def _sound_of(self, words: str) -> tuple[AudioFormat, bytes]:
-        """Return chimes and words; the chimes alone where nothing can be spoken."""
-        if words == self._words:
-            return self._sound
-        format_, spoken = _PLAIN, b""
-        try:
-            speaker = await self._stages.speaker(VoiceChoice(self._room.voice, self._room.language))
-            format_ = speaker.format
-            async with aclosing(self._stages.speak(once(words), speaker)) as pieces:
-                async for piece in pieces:
-                    spoken += piece.pcm
-        except SatelliteError as error:
-            _LOGGER.warning(
-                "room %s: a timer rings without words: [%s] %s",
-                self._room.name,
-                error.code,
-                error,
-                extra={"room": self._room.name, "code": error.code},
-            )
-        self._words, self._sound = words, (format_, chime(format_) * _CHIMES + spoken)
+        """Return how `words` ring, made once."""
+        if words != self._words:
+            self._sound = await ring_sound(self._stages, self._room, words)
+            self._words = words
         return self._sound
+
+
+async def ring_sound(stages: Stages, room: Place, words: str) -> tuple[AudioFormat, bytes]:
+    """Return chimes and words; the chimes alone where nothing can be spoken."""
+    format_, spoken = _PLAIN, b""
+    try:
+        speaker = await stages.speaker(VoiceChoice(room.voice, room.language))
+        format_ = speaker.format
+        async with aclosing(stages.speak(once(words), speaker)) as pieces:
+            async for piece in pieces:
+                spoken += piece.pcm
+    except SatelliteError as error:
+        _LOGGER.warning(
+            "room %s: a timer rings without words: [%s] %s",
+            room.name,
+            error.code,
+            error,
+            extra={"room": room.name, "code": error.code},
+        )
+    return format_, chime(format_) * _CHIMES + spoken

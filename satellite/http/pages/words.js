@@ -47,7 +47,7 @@ export const unstopped = (text) => text.replace(/[.\s]+$/, "");
 
 const GOOD = ["ready", "closed", "connected"];
 const WAIT = [
-  "loading", "cold", "untried", "connecting", "unknown", "half-open", "idle",
+  "loading", "cold", "untried", "connecting", "unknown", "half-open", "idle", "starting",
 ];
 
 /** Return the tone of a state's name as the daemon tells it. */
