@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satellite.arguments import parser
-from satellite.errors import ConfigError, ModelError, SatelliteError
+from satellite.errors import ConfigError, ConfigUnreadable, ModelError, SatelliteError
 
 if TYPE_CHECKING:
     from satellite.config import Config
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"error: [{error.code}]\n{error}" if "\n" in str(error) else f"error: [{error.code}] {error}",
             file=sys.stderr,
         )
-        return 2
+        return _exit_status(error) if args.action == "run" else 2
     except SatelliteError as error:
         print(f"error: [{error.code}] {error}", file=sys.stderr)
         return 1
@@ -87,11 +87,16 @@ def _run(args: argparse.Namespace) -> int:
             raise
         # Printed, it would have no priority there.
         logging.getLogger(__name__).critical("%s", error, extra={"code": error.code})
-        status = 2 if isinstance(error, ConfigError) else 1
+        status = _exit_status(error)
     # An engine's thread cannot be interrupted in the middle of a computation: leave without waiting for it.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)
+
+
+def _exit_status(error: SatelliteError) -> int:
+    """Return what the daemon ends with: 2 for what systemd need not try again."""
+    return 2 if isinstance(error, ConfigError) and not isinstance(error, ConfigUnreadable) else 1
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from satellite.config import Config, Settings, nearest
 from satellite.config_check import Where, contradictions, on_disk
-from satellite.errors import ConfigError
+from satellite.errors import ConfigError, ConfigUnreadable
 
 SYSTEM_CONFIG = Path("/etc/satellite/config.yaml")
 """Read when `--config` is not given and the file exists."""
@@ -29,7 +29,9 @@ def load(path: Path | None = None) -> Config:
                 return Config()
             path = SYSTEM_CONFIG
         text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigUnreadable(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
+    except ValueError as error:
         raise ConfigError(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
     return parse(text, name=str(path))
 

@@ -2,6 +2,7 @@
 
 SatelliteError
 ├── ConfigError            config-invalid
+│   └── ConfigUnreadable       the file, or one that it names, cannot be read at the moment
 ├── ModelError             model-unknown, model-missing, model-corrupt, model-download-failed, model-disk-full
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
 ├── PeerRefused            peer-refused
@@ -51,6 +52,10 @@ class ConfigError(SatelliteError):
     """The configuration cannot be used; the message names file, line and key of every problem."""
 
     default_code = "config-invalid"
+
+
+class ConfigUnreadable(ConfigError):
+    """The configuration, or a key's file that it names, cannot be read at the moment; trying again may help."""
 
 
 class ModelError(SatelliteError):

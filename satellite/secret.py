@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from satellite.errors import ConfigError
+from satellite.errors import ConfigError, ConfigUnreadable
 
 _FOLDER = "satellite_"
 """What systemd puts before a file's name when it loads a whole folder (`LoadCredential=satellite:FOLDER`)."""
@@ -68,10 +68,12 @@ class Whereabouts:
     def _read(self, file: Path) -> str:
         try:
             return file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        except OSError as error:
+            raise ConfigUnreadable(f"{self.name} in {file} cannot be read: {error.strerror}") from error
+        except ValueError:
+            pass
         # Outside the handler: the decoder's error carries the file's content.
-        raise ConfigError(f"{self.name} in {file} cannot be read: {reason}")
+        raise ConfigError(f"{self.name} in {file} cannot be read: it is no text")
 
     def _checked(self, value: str, source: str) -> Secret:
         """Refuse what cannot be a header, of which HTTP libraries complain by quoting it."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LARGE = (
     "ai_edge_litert",
     "ctranslate2",
@@ -83,3 +85,18 @@ def test_the_ports_open_before_anything_large_is_imported(tmp_path: Path) -> Non
     assert told["described"] == [True] * 4
     assert told["served"] == ["handle_port", "http", "port", "stt_port", "tts_port", "wake_port"]
     assert {"fastapi", "uvicorn", "zeroconf"} <= set(told["later"])
+
+
+@pytest.mark.parametrize(("content", "status"), [(None, 1), ("log_level: loud", 2), ("a: [", 2), (b"\xff", 2)])
+def test_what_may_be_mended_by_waiting_is_worth_another_start(
+    tmp_path: Path, content: str | bytes | None, status: int
+) -> None:
+    """A file that cannot be read may be there in a moment, on a disk that comes late; a wrong one stays wrong."""
+    file = tmp_path / "config.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = subprocess.run(
+        [sys.executable, "-m", "satellite", "--config", str(file), "run"], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == status
+    assert result.stderr.startswith("error: [config-invalid]")
