@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.responder import CommandResponder
 from satellite.commands.timer import TimerState
@@ -266,5 +268,66 @@ def test_the_status_tells_of_timers_and_languages(tmp_path: Path) -> None:
             "timers": {"running": 0, "paused": 1, "ringing": 1, "missed": 0},
             "languages": ["en"],
         }
+
+    run(scenario, tmp_path)
+
+
+def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the first command in one is in time; one of a voice that comes later, too, and any other gets longer."""
+    monkeypatch.setattr("satellite.commands.responder._LOOK_AGAIN_SECONDS", 0.01)
+    spoken = ["fr"]
+
+    async def main() -> None:
+        responder = CommandResponder(Clockwork(tmp_path), language="en", languages=lambda: spoken)
+        watch = asyncio.create_task(responder.watch())
+        async with asyncio.timeout(90):
+            for language in ("en", "fr", "it"):
+                while language not in responder.details["languages"]:
+                    await asyncio.sleep(0.01)
+                assert responder.deadline_seconds(Question("x", language=language)) == 1
+                spoken[1:] = ["it"]
+            assert responder.deadline_seconds(Question("x", language="nl")) == 5
+            assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await responder.close()
+
+    asyncio.run(main())
+
+
+def test_the_end_of_a_command_does_not_wait_for_a_language(tmp_path: Path) -> None:
+    """What is not known yet is no command, and known the next time."""
+
+    async def scenario(house: House) -> None:
+        assert not await house.responder.is_command("Arrête.", "fr")
+        assert await house.responder.concerns(Question("Arrête.", language="fr"))
+        assert await house.responder.is_command("Arrête.", "fr")
+
+    run(scenario, tmp_path)
+
+
+def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(tmp_path: Path) -> None:
+    """It has timers of its own there; ours are still ours, and without Home Assistant all is as anywhere."""
+
+    async def scenario(house: House) -> None:
+        def asking(text: str) -> Question:
+            return Question(text, language="en", device="d-kitchen")
+
+        home = CommandResponder(house.clockwork, rooms=ROOMS, home_assistant=True)
+        refused = await house.responder.respond(asking("Set a timer for five minutes."))
+        assert refused is not None
+        assert "not supported" in refused.text
+        for text in ("Set a timer for five minutes.", "Cancel the timer.", "Cancel all timers.", "How long is left?"):
+            assert await home.respond(asking(text)) is None
+        assert not house.timers.all()
+        reply = await home.respond(asking("Set a timer for five minutes in the kitchen."))
+        assert reply is not None
+        reply = await home.respond(asking("Cancel the timer."))
+        assert reply is not None
+        assert not house.timers.all()
+        assert await home.respond(asking("What time is it?")) is not None
+        await home.close()
 
     run(scenario, tmp_path)
