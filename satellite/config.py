@@ -62,8 +62,8 @@ class Wyoming(Settings):
     write_timeout_seconds: Seconds = 10.0
     """How long a client may refuse to read before it is cut off, seconds."""
 
-    max_audio_seconds: float = Field(60.0, ge=1, le=600)
-    """Longest recording for speech to text, seconds; at the limit it is transcribed as it is."""
+    max_audio_seconds: float = Field(600.0, ge=1, le=3600)
+    """Longest recording for speech to text, seconds; what is longer is transcribed up to here, and the client told."""
 
     max_text_characters: int = Field(20_000, ge=100, le=1_000_000)
     """Longest text to speak or to answer, characters."""

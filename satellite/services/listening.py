@@ -22,6 +22,7 @@ from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.pace import Pace
 from satellite.turn.partials import Partials, allowed, rest
+from satellite.turn.parts import PART_SECONDS, Part, Parts
 from satellite.turn.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -67,24 +68,26 @@ class CommandListener:
             settings = EndpointSettings(**config.endpoint.model_dump())
             endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)), decides=False)
         self._session.stages.expect()
-        recorder = Recorder(
-            vad, threshold=config.vad.threshold, max_seconds=config.wyoming.max_audio_seconds, endpoint=endpoint
-        )
+        recorder = Recorder(vad, threshold=config.vad.threshold, max_seconds=PART_SECONDS, endpoint=endpoint)
         self._recording = _Recording(self._session, self._request, recorder, endpoint, vad.window_seconds)
         self._owed = True
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
         """Record; past the end of the command, and behind an error, audio is ignored."""
-        if self._recording is None or not self._owed:
+        if self._recording is None:
+            return
+        if not self._owed:
+            self._note_loss(self._recording, pcm)
             return
         self._look_no_more()
         try:
-            state = await self._recording.feed(pcm)
+            await self._recording.feed(pcm)
         except SatelliteError:
             await self.close()
             raise
-        if state is EndpointState.ENDED:  # it is full
+        if self._recording.full:
             self._answer(self._recording)
+            self._note_loss(self._recording, b"")
         else:
             self._look(self._recording)
 
@@ -136,6 +139,19 @@ class CommandListener:
             self._looking.cancel()
             self._looking = None
 
+    def _note_loss(self, recording: _Recording, more: bytes) -> None:
+        """Tell once, behind the transcript, that what came when the recording was full is not in it."""
+        if (recording.lost or (recording.full and more)) and not recording.told:
+            recording.told = True
+            self._session.request(self._refuse_more)
+
+    async def _refuse_more(self) -> None:
+        longest = self._session.stages.config.wyoming.max_audio_seconds
+        raise SpeechToTextError(
+            f"the recording is longer than {longest:g} s (wyoming.max_audio_seconds); the rest is not transcribed",
+            kind="too-long",
+        )
+
     def _answer(self, recording: _Recording | None) -> None:
         self._owed = False
         try:
@@ -161,6 +177,9 @@ class _Recording:
         window_seconds: float,
     ) -> None:
         self.endpoint = endpoint
+        self.told = False
+        """Whether the client knows that the rest of it is lost."""
+
         self.pace = Pace()
         self._session = session
         self._request = request
@@ -174,22 +193,34 @@ class _Recording:
         self._partials = Partials(
             recorder, window_seconds, self._transcribe, lambda: allowed(stages.config.stt, transcriber)
         )
+        self._parts = Parts(recorder, self._transcribe_part, stages.config.wyoming.max_audio_seconds)
         self._sent = ""
 
-    async def feed(self, pcm: bytes) -> EndpointState:
+    @property
+    def full(self) -> bool:
+        """Whether no more audio is taken."""
+        return self._parts.full
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was more than could be taken."""
+        return self._parts.lost
+
+    async def feed(self, pcm: bytes) -> None:
         """Record, and work ahead."""
         self.pace.take(seconds_of(pcm))
-        state = await self._recorder.feed(pcm)
+        await self._parts.feed(pcm)
         self._early.look()
-        if not self._session.answering:  # what comes before an earlier answer would be taken for part of it
+        if self._parts.several:
+            self._partials.close()
+        elif not self._session.answering:  # what comes before an earlier answer would be taken for part of it
             self._partials.look()
             await self._send_words()
-        return state
 
     async def answer(self) -> None:
         """Send the text of all of it."""
         self._partials.close()
-        result = await self._early.result()
+        result = await self._parts.joined(await self._early.result())
         log_words(self._session.connection.peer, result.text)
         start, chunk, *end = _whole(result, self._request)
         following = rest(self._sent, result.text) if self._sent else None
@@ -200,6 +231,7 @@ class _Recording:
 
     def close(self) -> None:
         """Drop the work ahead."""
+        self._parts.close()
         self._partials.close()
         self._early.close()
 
@@ -214,7 +246,10 @@ class _Recording:
             await self._session.connection.send(TranscriptChunk(text=following))
 
     async def _transcribe(self) -> Transcription:
-        return await self._session.stages.transcribe(self._recorder, self._request.language, self._vocabulary)
+        return await self._transcribe_part(self._recorder)
+
+    async def _transcribe_part(self, part: Recorder | Part) -> Transcription:
+        return await self._session.stages.transcribe(part, self._request.language, self._vocabulary)
 
 
 def _whole(result: Transcription, request: Transcribe) -> list[Eventable]:

@@ -31,7 +31,7 @@ class Recorder:
 
         self.heard_speech = False
         self._stream = vad.stream()
-        self._window_seconds = vad.window_seconds
+        self.window_seconds = vad.window_seconds
         self._window_bytes = int(vad.window_seconds * BYTES_PER_SECOND)
         self._threshold = threshold
         self._was_speech = False
@@ -46,6 +46,11 @@ class Recorder:
     def full(self) -> bool:
         """True when no more audio is taken."""
         return len(self.pcm) >= self._max_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """How much more audio is taken."""
+        return max(0, self._max_bytes - len(self.pcm))
 
     @property
     def silence_seconds(self) -> float:
@@ -82,7 +87,7 @@ class Recorder:
 
     async def feed(self, pcm: bytes) -> EndpointState:
         """Take `pcm` and return where the command is; `ENDED` also when the recording is full."""
-        room = self._max_bytes - len(self.pcm)
+        room = self.room_bytes
         self.pcm += pcm[:room]
         self._unheard += pcm[:room]
         state = EndpointState.WAITING
@@ -96,6 +101,13 @@ class Recorder:
         if self.full:
             return EndpointState.ENDED
         return state if self._endpoint is None else self._endpoint.state
+
+    def take(self, windows: int) -> tuple[bytes, list[float]]:
+        """Take the first windows of the recording out of it, with what the VAD says of each: there is room again."""
+        size = windows * self._window_bytes
+        taken = bytes(self.pcm[:size]), self.speech[:windows]
+        del self.pcm[:size], self.speech[:windows]
+        return taken
 
     def _hear(self, size: int) -> None:
         if self._endpoint is not None:
@@ -112,7 +124,7 @@ class Recorder:
     def _advance(self, is_speech: bool) -> EndpointState:
         self.heard_speech = self.heard_speech or is_speech
         if self._tail_left > 0:
-            self._tail_left -= self._window_seconds
+            self._tail_left -= self.window_seconds
             if is_speech and self._tail_left > 0:
                 return EndpointState.WAITING
             if is_speech:
@@ -121,18 +133,16 @@ class Recorder:
                 self._drop_tail()
         if self._endpoint is None:
             return EndpointState.SPEAKING if self.heard_speech else EndpointState.WAITING
-        return self._endpoint.feed(self._window_seconds, is_speech, fades=self._quiet.has_begun)
+        return self._endpoint.feed(self.window_seconds, is_speech, fades=self._quiet.has_begun)
 
     def _keep_tail(self) -> None:
         """Whoever spoke has gone on: all of it is the command."""
         if self._endpoint is not None:
             for _ in self.speech[:-1]:
-                self._endpoint.feed(self._window_seconds, is_speech=True)
+                self._endpoint.feed(self.window_seconds, is_speech=True)
 
     def _drop_tail(self) -> None:
         """The wake word has ended in silence: what was recorded until now is not part of the command."""
         self._tail_left = 0.0
-        dropped = len(self.speech)
-        del self.pcm[: int(dropped * self._window_seconds * BYTES_PER_SECOND)]
-        self.speech.clear()
+        self.take(len(self.speech))
         self.heard_speech = False

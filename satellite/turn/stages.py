@@ -30,6 +30,7 @@ from satellite.turn.completeness import Completeness, completeness
 from satellite.turn.dialogue import Dialogue, Question
 from satellite.turn.early import EarlyCount
 from satellite.turn.gate import Gate
+from satellite.turn.parts import Part
 from satellite.turn.phrases import Phrase, phrase
 from satellite.turn.recorder import Recorder
 from satellite.turn.responder import Reply, Responder
@@ -107,10 +108,10 @@ class Stages:
         return await (slots or self.engines.wake)[0].get(self.config.deadlines.load_seconds)
 
     async def transcribe(
-        self, recorder: Recorder, language: str | None = None, vocabulary: Sequence[str] = ()
+        self, recording: Recorder | Part, language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
         """Return what was said in the recording until now."""
-        pcm, speech = bytes(recorder.pcm), tuple(recorder.speech)
+        pcm, speech = bytes(recording.pcm), tuple(recording.speech)
         transcriber = await self.engines.transcriber.get(self.config.deadlines.load_seconds)
         seconds = self.config.deadlines.stt_seconds * stt_patience(seconds_of(pcm))
         with _translate_timeout(Stage.STT, seconds):

@@ -9,6 +9,7 @@ from typing import Any
 from satellite.audio import read_wav
 from satellite.engines import VoiceChoice, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage
+from satellite.turn.parts import PART_SECONDS
 from satellite.turn.phrases import Phrase
 from satellite.turn.recorder import Recorder
 from satellite.turn.stages import Stages
@@ -96,9 +97,7 @@ async def _detect(engine: WakeWordEngine, pcm: bytes) -> None:
 
 async def _transcribe(stages: Stages, pcm: bytes) -> None:
     config = stages.config
-    recorder = Recorder(
-        stages.engines.vad.engine, threshold=config.vad.threshold, max_seconds=config.wyoming.max_audio_seconds
-    )
+    recorder = Recorder(stages.engines.vad.engine, threshold=config.vad.threshold, max_seconds=PART_SECONDS)
     await recorder.feed(pcm)
     await stages.transcribe(recorder)
 
