@@ -15,6 +15,7 @@ from rich.console import Console
 
 from satellite import configfile
 from satellite.audio import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
+from satellite.background import begin_task, end_tasks
 from satellite.config import Config
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError, SatelliteError
@@ -143,12 +144,11 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
         clock = _Clock()
         microphone = client.recording(question.pcm, realtime=True)
     with daemon.bus.subscribe(4096) as events:
-        story = asyncio.create_task(_tell(events, clock, console), name="story")
+        story = begin_task(_tell(events, clock, console), "story")
         try:
             heard = await client.converse(uri, microphone, on_event=lambda event: _note_sound(clock, event.type))
         finally:
-            story.cancel()
-            await asyncio.gather(story, return_exceptions=True)
+            await end_tasks(story)
     if heard.format is None:
         raise SatelliteError("the run ended without an answer that can be heard")
     write_wav(args.output, bytes(heard.pcm), heard.format)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import home_assistant_intents
 
+from satellite.background import begin_task
+
 if TYPE_CHECKING:
     from satellite.commands.grammar import Grammar
 
@@ -45,8 +47,9 @@ class Grammars:
         code = known_language(language)
         if code is None:
             return None
-        if code not in self._grammars:
-            self._grammars[code] = asyncio.create_task(asyncio.to_thread(_compiled, code), name=f"grammar {code}")
+        known = self._grammars.get(code)
+        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+            self._grammars[code] = begin_task(asyncio.to_thread(_compiled, code), f"grammar {code}")
         self._grammars.move_to_end(code)
         while len(self._grammars) > _GRAMMARS:
             self._grammars.popitem(last=False)
@@ -54,7 +57,8 @@ class Grammars:
 
     async def close(self) -> None:
         """Wait for what is being compiled; may be called twice."""
-        await asyncio.gather(*self._grammars.values(), return_exceptions=True)
+        if self._grammars:
+            await asyncio.wait(self._grammars.values())
 
 
 def known_language(language: str) -> str | None:

@@ -14,6 +14,7 @@ from wyoming.wake import Detect, NotDetected
 from wyoming.wake import Detection as DetectionEvent
 
 from satellite.audio import BYTES_PER_SECOND, CANONICAL, seconds_of
+from satellite.background import begin_task
 from satellite.config import Wake
 from satellite.engines import Detection, WakeStream, WakeWord
 from satellite.engines.remote import Hosts
@@ -98,7 +99,7 @@ class _Link:
         """Why nothing comes any more, if so."""
 
         self.connection = connection
-        self._reading = asyncio.create_task(self._read(), name=f"wake word of {uri}")
+        self._reading = begin_task(self._read(), f"wake word of {uri}")
 
     async def _read(self) -> None:
         try:

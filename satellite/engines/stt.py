@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satellite.audio import RATE, to_float
+from satellite.background import begin_task
 from satellite.config import Stt, cpu_threads
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
 from satellite.engines.cuda import load_cublas
@@ -148,7 +149,7 @@ class WhisperTranscriber:
     def prepare(self) -> None:
         """On a GPU, run the encoder once, unless it works anyway: its clocks fall at rest, and take a while to rise."""
         if self._whisper is not None and self.device.startswith("cuda") and self.idle:
-            self._warming = asyncio.create_task(self._warm(), name="warm speech to text")
+            self._warming = begin_task(self._warm(), "warm speech to text")
 
     async def _warm(self) -> None:
         import numpy as np

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
+from satellite.background import begin_task, end_tasks
 from satellite.errors import ChatError
 from satellite.home_assistant.api import Api, Departure
 
@@ -50,13 +51,12 @@ class Languages:
     def warm_up(self) -> None:
         """Begin to have every language compiled that is likely to be spoken."""
         if self._warming is None or self._warming.done():
-            self._warming = asyncio.create_task(self._warm_up(), name="home_assistant warm-up")
+            self._warming = begin_task(self._warm_up(), "home_assistant warm-up")
 
     async def close(self) -> None:
         """End what is under way; may be called twice."""
         if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.gather(self._warming, return_exceptions=True)
+            await end_tasks(self._warming)
 
     async def _warm_up(self) -> None:
         for language in list(dict.fromkeys([*reversed(self._spoken), *self._expected()]))[:_LANGUAGES]:

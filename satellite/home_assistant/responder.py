@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from satellite.background import begin_task, end_tasks
 from satellite.config import HomeAssistant
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.errors import ChatError, ChatUnavailable
@@ -115,7 +116,7 @@ class HomeAssistantResponder:
             return self._excuse(question)
         deadline_seconds = self.deadline_seconds(question)
         departure = Departure()
-        request = asyncio.create_task(self._ask(question, departure), name="home_assistant question")
+        request = begin_task(self._ask(question, departure), "home_assistant question")
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
         try:
@@ -177,9 +178,7 @@ class HomeAssistantResponder:
         """Hang up; may be called twice."""
         await self._languages.close()
         requests = list(self._requests)
-        for request in requests:
-            request.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
+        await end_tasks(*requests)
         await self._api.close()
 
     @property

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from satellite.background import begin_task, end_tasks
 from satellite.config import Config
 from satellite.config_http import Http
 from satellite.engines import VoiceChoice
@@ -101,7 +102,7 @@ async def perform(context: Context, request: RunRequest, audio: AudioInbox | Non
     """Yield the steps of a run, to its end; closing the generator cancels it."""
     steps: asyncio.Queue[Step] = asyncio.Queue(_STEPS)
     run = Run(context.stages, context.bus, request, steps.put)
-    task = asyncio.create_task(run.execute(audio or AudioInbox()), name=f"run {request.room}")
+    task = begin_task(run.execute(audio or AudioInbox()), f"run {request.room}")
     try:
         while True:
             step = await steps.get()
@@ -109,8 +110,7 @@ async def perform(context: Context, request: RunRequest, audio: AudioInbox | Non
             if isinstance(step, RunEvent) and step.type is RunEventType.RUN_END:
                 return
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def finish(

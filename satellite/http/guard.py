@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from satellite.background import begin_task
 from satellite.config_http import Http
 from satellite.errors import SatelliteError
 from satellite.http.admission import Admission
@@ -137,7 +138,7 @@ class _Client:
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._complete = True
             if self._scope["method"] == "POST":
-                self._watch = asyncio.create_task(self._until_left(), name=f"watch {self.address}")
+                self._watch = begin_task(self._until_left(), f"watch {self.address}")
         return message
 
     async def _discard(self) -> None:

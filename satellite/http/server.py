@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from satellite.background import Background, Supervised
 from satellite.binding import bound
 from satellite.config_http import Http
 
@@ -31,15 +32,18 @@ class HttpServer:
         self._settings = settings
         self._server: _Server | None = None
         self._sockets: list[socket.socket] = []
-        self._task: asyncio.Task[None] | None = None
+        self._task: Supervised | None = None
 
     async def listen(self, port: int) -> int:
         """Take `port` (0 for any) and return it; raises `CannotListen`."""
         self._sockets = await bound([self._settings.host], port)
         return int(self._sockets[0].getsockname()[1])
 
-    async def start(self, build: Callable[[], ASGIApp]) -> None:
-        """Serve what `build`, which takes a while, returns; clients that have come meanwhile are answered then."""
+    async def start(self, build: Callable[[], ASGIApp], background: Background) -> None:
+        """Serve, in the `background`, what `build`, which takes a while, returns.
+
+        Clients that have come meanwhile are answered then.
+        """
         assert self._sockets
         app = await asyncio.to_thread(build)
         # Its lines hold whole addresses, tokens included; what breaks in a request, the guard has told already.
@@ -59,17 +63,23 @@ class HttpServer:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(self._sockets), name="http")
+
+        async def serve() -> None:
+            self._server = _Server(config)
+            await self._server.serve(self._sockets)
+
+        self._task = background.run("http", serve)
 
     async def stop(self) -> None:
         """End every request and listen no longer; may be called twice."""
         server, self._server = self._server, None
-        if server is not None and self._task is not None:
+        if server is None and self._task is not None:
+            await self._task.stop()
+        elif server is not None and self._task is not None:
             server.should_exit = True
             for task in list(server.server_state.tasks):
                 task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task.task])
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
         for listening in self._sockets:

@@ -62,7 +62,7 @@ class HttpService:
         taken = await server.listen(port)
         self._server = server
         self._runs.on_change(metrics.note)
-        await server.start(lambda: self._app(token, metrics))
+        await server.start(lambda: self._app(token, metrics), self._stages.background)
         _LOGGER.info("http: listening at %s:%d", settings.host, taken)
         return taken
 

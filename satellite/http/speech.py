@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from satellite.audio import BYTES_PER_SECOND, AudioFormat
+from satellite.background import begin_task
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunEventType
@@ -87,7 +88,7 @@ def routes(context: Context) -> APIRouter:
         conversation = conversation_id or new_conversation()
         asked = run_request(client_of(request), conversation, start=Stage.STT, end=Stage.TTS, language=language)
         inbox = AudioInbox()
-        feeding = asyncio.create_task(_feed(inbox, pcm), name="feed a recording")
+        feeding = begin_task(_feed(inbox, pcm), "feed a recording")
         if form == "application/json":
             try:
                 outcome, sound = await finish(context, asked, inbox)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from satellite import __version__
 from satellite.audio import RATE, AudioFormat, Converter
+from satellite.background import begin_task, end_tasks
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEvent, RunEventType
 from satellite.http.barge_in import BargeIn
@@ -89,8 +90,7 @@ class Talk:
         """End what is under way; may be called twice."""
         run, self._run = self._run, None
         if run is not None:
-            run.cancel()
-            await asyncio.gather(run, return_exceptions=True)
+            await end_tasks(run)
 
     async def _do(self, frame: ClientFrame) -> None:
         match frame:
@@ -147,7 +147,7 @@ class Talk:
     def _begin(self, request: RunRequest) -> None:
         self._barge_in = None
         self._under_way = request.run_id
-        self._run = asyncio.create_task(self._execute(request), name=f"run {request.room}")
+        self._run = begin_task(self._execute(request), f"run {request.room}")
 
     async def _execute(self, request: RunRequest) -> None:
         context = self._context

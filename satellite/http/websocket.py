@@ -7,6 +7,7 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from satellite.background import begin_task
 from satellite.http.context import Context
 from satellite.http.problems import HttpError
 from satellite.http.talk import Talk
@@ -24,9 +25,9 @@ def routes(context: Context) -> APIRouter:
         address = socket.client.host if socket.client else "unknown"
         talk = Talk(context, address)
         tasks = [
-            asyncio.create_task(_send(socket, talk), name=f"send to {address}"),
-            asyncio.create_task(_read(socket, talk), name=f"read from {address}"),
-            asyncio.create_task(talk.outbox.overflow(), name=f"watch {address}"),
+            begin_task(_send(socket, talk), f"send to {address}"),
+            begin_task(_read(socket, talk), f"read from {address}"),
+            begin_task(talk.outbox.overflow(), f"watch {address}"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
+from satellite.background import begin_task, end_tasks
+
 T = TypeVar("T")
 
 
@@ -31,11 +33,10 @@ async def ahead(source: AsyncGenerator[T, None], *, size: int) -> AsyncGenerator
             raise
         await queue.put(None)
 
-    producer = asyncio.create_task(produce_to_end(), name="ahead")
+    producer = begin_task(produce_to_end(), "ahead")
     try:
         while (item := await queue.get()) is not None:
             yield item[0]
         await producer  # raises what `source` raised
     finally:
-        producer.cancel()
-        await asyncio.gather(producer, return_exceptions=True)
+        await end_tasks(producer)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from satellite.background import begin_task
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
 from satellite.errors import SatelliteError
 from satellite.turn.recorder import Recorder
@@ -68,7 +69,7 @@ class EarlyTranscript:
         self._note_speech()
         if self._task is None and self._paused() and self._idle():
             self._count.begun += 1
-            self._task = asyncio.create_task(self._run(), name="early transcript")
+            self._task = begin_task(self._run(), "early transcript")
             self._task.add_done_callback(_note_failure)
 
     async def result(self) -> Transcription:

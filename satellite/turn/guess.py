@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from satellite.background import begin_task
 from satellite.events import RunEvent
 from satellite.turn.completeness import Completeness
 from satellite.turn.gate import Gate
@@ -34,7 +35,7 @@ class Guess:
         """
         self.last_speech_at = last_speech_at
         self.gate = Gate(emit, publish, lambda: on_ready(self))
-        self._task = asyncio.create_task(work(self), name="guess")
+        self._task = begin_task(work(self), "guess")
         self._task.add_done_callback(lambda _: on_ready(self))
 
     async def worth_going_on(self, words: Completeness) -> None:
@@ -54,4 +55,6 @@ class Guess:
 
     async def ended(self) -> None:
         """Wait for the end of the work, whatever it is."""
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()  # whoever commits it hears of that; of one that is dropped nobody needs to

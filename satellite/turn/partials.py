@@ -7,6 +7,7 @@ is transcribed again and again, and what two transcripts in a row have in common
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from satellite.background import begin_task
 from satellite.config import Stt
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
 from satellite.errors import SatelliteError
@@ -86,7 +87,7 @@ class Partials:
         under_way = self._task is not None and not self._task.done()
         if len(speech) >= self._due and not under_way and self._allowed():
             self._due = len(speech) + interval
-            self._task = asyncio.create_task(self._run(), name="partial")
+            self._task = begin_task(self._run(), "partial")
 
     def close(self) -> None:
         """Begin no more, and drop what is under way; may be called twice."""

@@ -18,6 +18,7 @@ from wyoming.tts import Synthesize, SynthesizeVoice
 from wyoming.wake import Detect, Detection
 
 from satellite.audio import CANONICAL, WIDTH, AudioFormat
+from satellite.background import begin_task, end_tasks
 from satellite.binding import EVERYWHERE
 from satellite.errors import DaemonUnreachable, SatelliteError
 from satellite.wire.connection import Connection, Timeouts, dial
@@ -204,7 +205,7 @@ async def converse(
     heard = Heard()
     async with connected(uri) as connection:
         await connection.send(RunPipeline(start_stage=start, end_stage=end))
-        sending = asyncio.create_task(_send_audio(connection, microphone), name="microphone")
+        sending = begin_task(_send_audio(connection, microphone), "microphone")
         sending.add_done_callback(lambda task: connection.abort() if _failure(task) else None)
         try:
             async for event in connection:
@@ -213,8 +214,7 @@ async def converse(
                 if over and heard.handled:  # sound without a complete answer is an apology, with an error behind it
                     return heard
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            await end_tasks(sending)
     raise _failure(sending) or DaemonUnreachable("the daemon closed the connection before it had answered")
 
 

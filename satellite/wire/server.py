@@ -6,6 +6,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from satellite.background import begin_task, end_tasks
 from satellite.binding import bound
 from satellite.errors import ProtocolError
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts
@@ -90,7 +91,7 @@ class Server:
         if len(self._connections) >= self._max_connections:
             self._evict()
         connection = Connection(reader, writer, self._timeouts, self._budget)
-        task = asyncio.create_task(self._serve(connection, handler), name=f"wyoming {connection.peer}")
+        task = begin_task(self._serve(connection, handler), f"wyoming {connection.peer}")
         self._connections[connection] = task
 
     def _evict(self) -> None:
@@ -129,7 +130,7 @@ class Server:
             await asyncio.wait(tasks, timeout=_POLITE_SECONDS)
         for connection in open_:
             connection.abort()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
         for listener in self._listeners:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeouts.write_seconds):

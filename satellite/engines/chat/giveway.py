@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from satellite.background import begin_task, end_tasks
 from satellite.engines import Message
 
 T = TypeVar("T")
@@ -78,13 +79,12 @@ class GiveWay:
         """
         if self.is_busy:
             raise TurnBegan
-        self._task = task = asyncio.create_task(call(), name="keep-alive")
+        self._task = task = begin_task(call(), "keep-alive")
         self._reading, self._untouchable_at = reading, time.monotonic() + within_seconds
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks(task)
             raise
         finally:
             self._task = None

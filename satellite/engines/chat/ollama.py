@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
+from satellite.background import begin_task, end_tasks
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.address import is_at_home, warn_of_outside
@@ -117,8 +118,7 @@ class OllamaChat:
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         if self._lingering is not None:
-            self._lingering.cancel()
-            await asyncio.gather(self._lingering, return_exceptions=True)
+            await end_tasks(self._lingering)
         await self._api.close()
 
     async def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
@@ -153,7 +153,7 @@ class OllamaChat:
 
     async def _first(self, parts: AsyncGenerator[Any, None], began: float) -> Any:
         """Return the first line of a request that `began` then, None when there is none."""
-        first = asyncio.create_task(_next(parts), name="first line")
+        first = begin_task(_next(parts), "first line")
         try:
             async with asyncio.timeout(self._first_token_seconds):
                 while not first.done():
@@ -167,14 +167,13 @@ class OllamaChat:
 
     async def _looked_aside(self, first: asyncio.Task[Any]) -> None:
         """Look whether Ollama is still there, for as long as the first line is not; raises `ChatError` if it is not."""
-        look = asyncio.create_task(self.keeper.look_aside(), name="look aside")
+        look = begin_task(self.keeper.look_aside(), "look aside")
         try:
             await asyncio.wait([first, look], return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
                 look.result()
         finally:
-            look.cancel()
-            await asyncio.gather(look, return_exceptions=True)
+            await end_tasks(look)
 
     async def _abandon(self, parts: AsyncGenerator[Any, None], first: asyncio.Task[Any], waited: float) -> None:
         """Give a request up, but let a load that it may have begun come to its end."""
@@ -183,7 +182,7 @@ class OllamaChat:
         if first.done() or warm or lingers:
             await _drop(parts, first)
         else:
-            self._lingering = asyncio.create_task(_outlast(parts, first), name="abandoned load")
+            self._lingering = begin_task(_outlast(parts, first), "abandoned load")
 
     def _late(self, waited: float) -> ChatUnavailable:
         kind = "timeout" if waited >= _WHOLE * self._first_token_seconds else "slow"
@@ -215,8 +214,7 @@ async def _outlast(parts: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -
 
 async def _drop(parts: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -> None:
     """Hang up; what the first line was, or would have been, does not matter."""
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
+    await end_tasks(first)
     await parts.aclose()
 
 

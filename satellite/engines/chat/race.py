@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
+from satellite.background import begin_task, end_tasks
 from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 
@@ -64,9 +65,7 @@ class Race:
     async def stop(self) -> None:
         """Stop everybody who is still running."""
         runners, self._runners = self._runners, {}
-        for task in runners:
-            task.cancel()
-        await asyncio.gather(*runners, return_exceptions=True)
+        await end_tasks(*runners)
         for _, deltas in runners.values():
             await deltas.aclose()
 
@@ -81,7 +80,7 @@ class Race:
     def _ask(self, model: ChatModel) -> None:
         deltas = model.stream(self._messages, self._sampling)
         self._asked_at[model] = time.monotonic()
-        self._runners[asyncio.create_task(_first(deltas), name=f"ask {model.provider}")] = (model, deltas)
+        self._runners[begin_task(_first(deltas), f"ask {model.provider}")] = (model, deltas)
 
 
 async def _first(deltas: AsyncGenerator[ChatDelta, None]) -> ChatDelta:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from satellite.background import begin_task, end_tasks
 from satellite.engines.chat.giveway import GiveWay, TurnBegan
 from satellite.engines.chat.length import ContextLength
 from satellite.engines.chat.ollama_api import OllamaApi
@@ -141,15 +142,14 @@ class Resident:
         While it loads it may be too busy to say so.
         """
         self._had_shorter_context = False
-        task = asyncio.create_task(call(), name="keep-alive request")
+        task = begin_task(call(), "keep-alive request")
         try:
             while not task.done():
                 await asyncio.wait([task], timeout=self._interval_seconds)
                 if not task.done() and not self._way.is_busy:
                     await self._look_aside(is_load=is_load)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks(task)
         return task.result()
 
     def forget(self) -> None:
