@@ -175,10 +175,15 @@ class Assembly:
         spec = catalogue.find(Kind.STT, self._config.stt.model)
         measured = self._store.directory / ".parts" / f"stt--{spec.name}"
         transcriber = WhisperTranscriber(self._config.stt, spec, worker, measured)
+
+        async def load() -> None:
+            folder = await asyncio.to_thread(self._store.path, spec)  # not in the worker: the error stays the store's
+            await worker.run(transcriber.load, folder)
+
         return Slot(
             Stage.STT,
             transcriber,
-            load=lambda: worker.run(lambda: transcriber.load(self._store.path(spec))),
+            load=load,
             seen=partial(self._store.seen, spec),
         )
 
@@ -192,7 +197,7 @@ class Assembly:
         synthesizer = PiperSynthesizer(self._config.tts, self._voices.files, self._store.directory / ".parts", worker)
 
         async def load() -> None:
-            await worker.run(self._voices.require_default)
+            await asyncio.to_thread(self._voices.require_default)
             await worker.run(synthesizer.load)
 
         return Slot(Stage.TTS, synthesizer, load=load, seen=self._voices.seen)

@@ -311,7 +311,7 @@ async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: floa
     task = begin_task(stopping(), f"stop {name}")
     done, _ = await asyncio.wait([task], timeout=seconds)
     if not done:
-        _LOGGER.error("%s does not stop within %.0f s, and is left behind", name, seconds)
+        _LOGGER.error("stopping %s takes longer than %.0f s: it is left behind", name, seconds)
         await end_tasks(task, seconds=_LEAST_STEP_SECONDS)
     elif not task.cancelled() and (error := task.exception()) is not None:
-        _LOGGER.error("%s has failed to stop", name, exc_info=error)
+        _LOGGER.error("stopping %s has failed", name, exc_info=error)

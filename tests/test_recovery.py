@@ -132,6 +132,9 @@ def test_a_voice_that_is_mended_speaks_without_a_restart(
         mend = breaks(models / "tts" / VOICE)
         async with running(models) as (daemon, failed):
             assert failed == ["tts"]
+            failure = daemon.engines.synthesizer.failure
+            assert failure is not None
+            assert failure.code in ("model-missing", "model-corrupt", "tts-not-ready")
             assert await state(daemon, "tts") == "failed"
             assert await state(daemon, "stt") == "ready"
             await asyncio.sleep(2)  # it is tried, in vain
