@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satellite.arguments import parser
-from satellite.errors import ConfigError, ConfigUnreadable, ModelError, SatelliteError
+from satellite.errors import ConfigError, ConfigUnreadable, SatelliteError
 
 if TYPE_CHECKING:
     from satellite.config import Config
@@ -100,26 +100,26 @@ def _exit_status(error: SatelliteError) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from satellite.checking import problems
     from satellite.models.store import Store
-    from satellite.models.wanted import wanted_models
 
     config = _load(args)
     store = Store(config.models.directory)
-    problems = []
-    for spec in wanted_models(config):
-        try:
-            store.path(spec)
-        except ModelError as error:
-            problems.append({"code": error.code, "text": str(error)})
+    found = list(problems(config, store))
     if args.json:
-        print(json.dumps({"ok": not problems, "models_directory": str(store.directory), "problems": problems}))
+        told = {"ok": not found, "models_directory": str(store.directory), "problems": [asdict(one) for one in found]}
+        print(json.dumps(told))
+        return 1 if found else 0
+    print("configuration: good")
+    for problem in found:
+        print(f"error: [{problem.code}] {problem.key}: {problem.text}", file=sys.stderr)
+    if found:
+        print("the daemon starts, without what needs these", file=sys.stderr)
     else:
-        print("configuration: good")
-        for problem in problems:
-            print(f"error: [{problem['code']}] {problem['text']}", file=sys.stderr)
-        if not problems:
-            print(f"models: all present in {store.directory}")
-    return 1 if problems else 0
+        print(f"models: all present in {store.directory}")
+    return 1 if found else 0
 
 
 def _demo(args: argparse.Namespace) -> int:

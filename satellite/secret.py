@@ -65,6 +65,13 @@ class Whereabouts:
         )
         return Secret("", f"neither {settings}, ${self.variable} nor a credential {self.credential}", self.kind)
 
+    def sought(self) -> Secret:
+        """Return what `find` does; one that cannot be had is as one that is not there, and its source says why."""
+        try:
+            return self.find()
+        except ConfigError as error:
+            return Secret("", str(error), self.kind)
+
     def _read(self, file: Path) -> str:
         try:
             return file.read_text(encoding="utf-8").strip()

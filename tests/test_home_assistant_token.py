@@ -63,6 +63,22 @@ def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> No
     assert "neither token_file, token, $HOME_ASSISTANT_TOKEN nor a credential home_assistant.token" in line
 
 
+def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file was deleted: Home Assistant is not asked, and why is told."""
+    file = tmp_path / "gone"
+
+    async def scenario() -> None:
+        home = HomeAssistantResponder(HomeAssistant(url="http://127.0.0.1:9", token_file=file))
+        await home.watch()
+        assert (state(home), home.details["up"]) == ("no-token", False)
+        assert f"{file} cannot be read: No such file" in home.details["words"]
+        await home.close()
+
+    asyncio.run(scenario())
+    [line] = told(caplog)
+    assert str(file) in line
+
+
 @pytest.mark.parametrize("content", [b"", b"  \n", b"abc\ndef", b"abc def", b"\xff\xfe", "abcdéf".encode()])
 def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
     """The message names the file, never what is in it."""

@@ -53,6 +53,7 @@ LAYERS = [
     ["satellite.daemon", "satellite.assembly"],
     [
         "satellite.demo",
+        "satellite.checking",
         "satellite.bench",
         "satellite.status_page",
         "satellite.serving",
@@ -65,6 +66,7 @@ LAYERS = [
 CONCRETE = ("vad", "stt", "tts", "voices", "openwakeword", "microwakeword", "llamacpp", "chat")
 KNOWING = (
     "satellite.assembly",
+    "satellite.checking",  # where keys are, and what voices a folder holds, no engine
     "satellite.bench.stand_ins.__main__",
     "satellite.bench.chat_bare",
     "satellite.bench.endpoint",

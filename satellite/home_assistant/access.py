@@ -6,6 +6,11 @@ from satellite.secret import Secret, Whereabouts
 
 def find_token(settings: HomeAssistant) -> Secret:
     """Return the token; see `Whereabouts.find`."""
+    return whereabouts(settings).find()
+
+
+def whereabouts(settings: HomeAssistant) -> Whereabouts:
+    """Return where the token may be."""
     return Whereabouts(
         name="Home Assistant's token",
         kind="token",
@@ -15,4 +20,4 @@ def find_token(settings: HomeAssistant) -> Secret:
         given_setting="home_assistant.token",
         variable="HOME_ASSISTANT_TOKEN",
         credential="home_assistant.token",
-    ).find()
+    )

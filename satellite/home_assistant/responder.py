@@ -13,7 +13,7 @@ from satellite.background import begin_task, end_tasks
 from satellite.config import HomeAssistant
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.home_assistant.access import find_token
+from satellite.home_assistant.access import whereabouts
 from satellite.home_assistant.answer import Answer, what_to_say
 from satellite.home_assistant.api import Api, Departure
 from satellite.home_assistant.languages import Languages
@@ -67,14 +67,14 @@ class HomeAssistantResponder:
         first_seconds: float = _FIRST_SECONDS,
         languages: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """Raises `ConfigError` for a token or a certificate that cannot be used; `settings.url` must be set.
+        """Raises `ConfigError` for a certificate that cannot be used; `settings.url` must be set.
 
         `languages` are those that are likely to be spoken, such as `fr`; the first answer in one may take
         `first_seconds`.
         """
         self._settings = settings
         self._first_seconds = first_seconds
-        self._token = find_token(settings)
+        self._token = whereabouts(settings).sought()
         self._api = Api(settings, self._token)
         self._interval_seconds = interval_seconds
         self._touch_seconds = touch_seconds

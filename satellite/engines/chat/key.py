@@ -8,6 +8,11 @@ from satellite.secret import Secret, Whereabouts
 
 def find_key(settings: Ollama | OpenAICompatible) -> Secret:
     """Return the key; see `Whereabouts.find`."""
+    return whereabouts(settings).find()
+
+
+def whereabouts(settings: Ollama | OpenAICompatible) -> Whereabouts:
+    """Return where the key may be."""
     return Whereabouts(
         name="the key",
         kind="key",
@@ -15,4 +20,4 @@ def find_key(settings: Ollama | OpenAICompatible) -> Secret:
         file_setting="api_key_file",
         variable=re.sub(r"\W", "_", settings.name, flags=re.ASCII).upper() + "_API_KEY",
         credential=f"{settings.name}.key",
-    ).find()
+    )

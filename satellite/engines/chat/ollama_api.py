@@ -17,7 +17,7 @@ from satellite.config import Chat, Ollama
 from satellite.engines import AS_CONFIGURED, Message, Sampling
 from satellite.engines.chat.address import client_settings, shown
 from satellite.engines.chat.failures import failure
-from satellite.engines.chat.key import find_key
+from satellite.engines.chat.key import whereabouts
 from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.residency import Loaded
 from satellite.engines.chat.thinking import opens_thought
@@ -46,7 +46,7 @@ class OllamaApi:
         """Whether the model's template begins every answer with a thought; known once `trained_tokens` was asked."""
 
         self._settings = settings
-        self._key = find_key(settings)
+        self._key = whereabouts(settings).sought()
         self._closed = False
         self._chat = chat
 

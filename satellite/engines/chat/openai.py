@@ -16,7 +16,7 @@ from satellite.engines.chat.address import client_settings, is_at_home, shown, w
 from satellite.engines.chat.answer import Answer, Answers
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.engines.chat.failures import RateLimited, failure
-from satellite.engines.chat.key import find_key
+from satellite.engines.chat.key import whereabouts
 from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.ratelimit import exhausted_seconds, retry_after_seconds
 from satellite.engines.chat.schedule import Schedule
@@ -78,7 +78,7 @@ class OpenAIChat:
         self._gap_seconds = deadlines.chat_gap_seconds
         self._touch_seconds = touch_seconds
         self._server = f"{self.provider} at {shown(settings.url)}"
-        self._key = find_key(settings)
+        self._key = whereabouts(settings).sought()
         self._answers = Answers(self.provider)
         self._limit = "max_tokens"
         self._closed = False
