@@ -1,14 +1,18 @@
 """A run ends once whatever its room does, at the pace of the room and nobody else's; on a virtual clock."""
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio import RATE, AudioFormat
 from satellite.config import Config
+from satellite.configfile import parse
 from satellite.engines import ChatDelta, Detection, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats
@@ -18,6 +22,8 @@ from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import Emit, RunRequest, Speech
 from satellite.turn.stages import Stages
+from satellite.wire.framing import encode
+from tests.running_daemon import RunningDaemon
 from tests.test_turn_recorder import LoudnessVad, silence, speech
 from tests.virtual_clock import run_virtually
 
@@ -355,3 +361,29 @@ def test_text_to_speech_may_take_as_long_as_there_is_something_to_hear() -> None
     assert code(Engine(story, tts_seconds=pauses), Stage.CHAT, tts_seconds=2) is None
     assert code(Engine(story, tts_seconds=(0.05, 4)), Stage.CHAT, tts_seconds=2) == "tts-timeout"
     assert code(Engine(story, tts_seconds=(*pauses[:5], 1e9)), Stage.CHAT, tts_seconds=2) == "tts-timeout"
+
+
+@pytest.mark.models
+def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: Path) -> None:
+    """Amid the sound: the run is over for the dashboard and the metrics too, soon after the client is cut off."""
+    config = parse(
+        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
+        "wyoming: {host: 127.0.0.1, write_timeout_seconds: 0.5}\nhttp: {enabled: false}"
+    )
+    story = "This sentence is one of very many. " * 200
+
+    async def scenario(running: RunningDaemon) -> None:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", running.port()))
+            request = RunPipeline(start_stage=PipelineStage.TTS, end_stage=PipelineStage.TTS, announce_text=story)
+            client.sendall(encode(request.event()))
+            async with asyncio.timeout(240):
+                while not (runs := running.daemon.runs.latest(1)) or runs[0].outcome == "running":
+                    await asyncio.sleep(0.05)
+            assert runs[0].outcome == "cancelled"
+            assert "first_audio" in runs[0].marks
+
+    with RunningDaemon(config) as running:
+        asyncio.run(scenario(running))
+        running.settle()
