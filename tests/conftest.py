@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from satellite import logs
 from satellite.configfile import parse
@@ -12,6 +13,9 @@ from satellite.models import catalogue
 from satellite.models.store import Store
 from tests.driven_rooms import spoken
 from tests.running_daemon import RunningDaemon
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are looked at

@@ -115,7 +115,7 @@ def test_a_longer_context_is_as_good(context_tokens: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("size", "size_vram", "share", "words"),
-    [(100, 100, 1.0, "100%"), (100, 37, 0.37, "37%"), (100, 0, 0.0, "0%"), (0, 0, 0.0, "0%"), (100, 200, 1.0, "100%")],
+    [(100, 100, 1.0, "100%"), (100, 37, 0.37, "37%"), (0, 0, 0.0, "0%"), (100, 200, 1.0, "100%")],
 )
 def test_the_share_on_the_gpu_is_a_share(size: int, size_vram: int, share: float, words: str) -> None:
     """Also where a server says odd things."""
@@ -155,3 +155,11 @@ def test_what_was_on_the_gpu_is_worth_one_try() -> None:
     assert not memory.is_lost(loaded(size_vram=90))
     assert memory.is_lost(loaded(size_vram=0))
     assert not memory.is_lost(loaded(size=0, size_vram=0))
+
+
+def test_without_a_gpu_nothing_is_wrong_with_the_cpu() -> None:
+    """It is said where it runs, and that is all."""
+    entry = loaded(size=100, size_vram=0)
+    assert entry.described == "on the CPU, context 4096"
+    assert findings(entry, "phi3:mini", 4096) == [Residency.ON_CPU]
+    assert findings(entry, "phi3:mini", 4096, expects_gpu=False) == []

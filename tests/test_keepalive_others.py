@@ -2,15 +2,22 @@
 
 import asyncio
 import logging
+import re
+import traceback
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated
-from satellite.config import KeepAlive
+from satellite.bench.stand_ins.http import Exchange, dictated, script
+from satellite.bench.stand_ins.ollama import OllamaServer
+from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import Message
+from satellite.engines.chat import keepalive
+from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.residency import Residency
+from satellite.errors import ChatError
+from satellite.turn.dialogue import Dialogue, Question
 from tests.keeping import SYSTEM, House, keep
 from tests.stand_in_client import until
 
@@ -176,3 +183,97 @@ def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay
         await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds > 1e9)
 
     keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05), load_seconds=0.5)
+
+
+def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
+    monkeypatch.setattr(keepalive, "_IDLE_SECONDS", 0.5)
+
+    async def scenario(house: House) -> None:
+        await house.chat.warm_up()
+        await asyncio.sleep(1.0)  # until nobody has spoken for a while
+        looks = len(house.sent("look"))
+        await asyncio.sleep(0.5)  # many intervals, in which nothing is to happen
+        assert len(house.sent("look")) <= looks + 1
+        house.chat.prepare([])
+        await house.ticks(3)
+
+    keep(scenario, settings=KeepAlive(interval_seconds=0.05, idle_interval_seconds=60))
+
+
+def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A proxy before Ollama wants one; whatever it answers, the key is in no log, error or status."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("OLLAMA_API_KEY", "sk-NobodyMayEverSeeThis")
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        await house.asked()
+        assert {exchange.headers["authorization"] for exchange in house.sent()} == {"Bearer sk-NobodyMayEverSeeThis"}
+        assert isinstance(house.server, Locked)
+        house.server.is_locked = True
+        with pytest.raises(ChatError) as caught:
+            await house.asked()
+        assert "the key is from $OLLAMA_API_KEY" in str(caught.value)
+        await house.becomes(Residency.REFUSED)
+        shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+        assert "NobodyMayEverSeeThis" not in shown
+        assert "NobodyMayEverSeeThis" not in f"{house.chat.details} {house.chat.health} {house.chat!r}"
+
+    keep(scenario, kind=Locked)
+    assert "NobodyMayEverSeeThis" not in caplog.text
+
+
+class Locked(OllamaServer):
+    """An Ollama behind a proxy that may refuse a key, and repeats it."""
+
+    is_locked = False
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Refuse what is asked, or hand it on."""
+        if self.is_locked:
+            return await exchange.reply(401, {"error": f"what is {exchange.headers['authorization']}?"})
+        return await super().answer(exchange)
+
+
+@pytest.mark.parametrize("tell", [True, False])
+def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
+    """Small ones answer worse for it."""
+
+    async def main() -> None:
+        async with OllamaServer(script("Paris.")) as server:
+            settings = Ollama(type="ollama", url=server.url, model="smollm2", tell=tell)
+            chat = OllamaChat(settings, Chat(), Deadlines())
+            async with aclosing(chat.stream([Message("user", "Hello", "It is Monday")])) as deltas:
+                assert "".join([delta.text async for delta in deltas]) == "Paris."
+            await chat.close()
+            sent = server.exchanges[-1].body["messages"][-1]["content"]
+            assert ("Monday" in sent) is tell
+
+    asyncio.run(main())
+
+
+def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
+    """What is left of it begins otherwise, so that without that all of it would be read behind the question."""
+
+    async def scenario(house: House) -> None:
+        await house.warm()
+        dialogue = Dialogue(Chat(system_prompt=SYSTEM.content, history_tokens=400), 4096)
+        cut = 0
+        for number in range(12):
+            question = Question(f"Question {number}, which is about something", "kitchen")
+            prompt = dialogue.prompt(question)
+            answer = await house.asked(prompt[-1].whole, *prompt[1:-1])
+            assert house.server.counts.generations[-1].evaluated_tokens < 30
+            if dialogue.remember(question, prompt, answer):
+                cut += 1
+                primes = len(house.sent("prime"))
+                house.chat.prepare(dialogue.beginning("kitchen"))
+                await until(lambda primes=primes: len(house.sent("prime")) > primes)  # type: ignore[misc]  # bound now
+                await house.ticks()
+        assert cut >= 2
+
+    keep(
+        scenario,
+        words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3)),
+    )

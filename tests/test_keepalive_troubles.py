@@ -11,6 +11,7 @@ import pytest
 from satellite.bench.stand_ins.ollama import Fault
 from satellite.config import Chat, KeepAlive, Ollama
 from satellite.engines import Message
+from satellite.engines.chat import resident
 from satellite.engines.chat.keepalive import Keeper
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.residency import Loaded, Residency
@@ -184,13 +185,18 @@ def test_what_has_left_the_gpu_is_loaded_again_once(
     keep(scenario)
 
 
-def test_what_never_was_on_the_gpu_is_not_loaded_again() -> None:
-    """There may be none."""
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none nothing is wrong; where there is one, somebody should restart Ollama."""
+    monkeypatch.setattr(resident, "gpus", lambda: [{"name": "a GPU"}] if has_gpu else [])
 
     async def scenario(house: House) -> None:
         await house.chat.warm_up()
         await house.ticks()
-        assert (house.chat.health.state, house.chat.health.up) == (Residency.ON_CPU, True)
+        state = Residency.ON_CPU if has_gpu else Residency.WARM
+        assert (house.chat.health.state, house.chat.health.up) == (state, True)
+        words = "though there is a GPU: restart Ollama" if has_gpu else "loaded and ready (on the CPU, context 4096)"
+        assert words in house.chat.health.words
         assert house.server.counts.loads == 1
         assert house.chat.details["keepalive"]["gpu_share"] == 0
 

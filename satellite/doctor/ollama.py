@@ -10,8 +10,9 @@ import httpx
 from satellite.config import Config, Ollama
 from satellite.doctor.finding import Finding, State
 from satellite.engines.chat.address import client_settings, shown
+from satellite.engines.chat.key import find_key
 from satellite.engines.chat.residency import Loaded, find, full_name
-from satellite.errors import ChatError
+from satellite.errors import ChatError, ConfigError
 from satellite.gpu import gpus
 
 _ASK_SECONDS = 3.0
@@ -32,7 +33,9 @@ async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[
 async def _examined(provider: Ollama, config: Config, state: Answer | None) -> list[Finding]:
     what = f"ollama at {shown(provider.url)}"
     try:
+        key = find_key(provider)
         settings = client_settings(provider.url)
+        settings["headers"] = {"Authorization": f"Bearer {key.value}"} if key.value else {}
         async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS, **settings) as http:
             version = str((await _asked(http, "/api/version"))["version"])
             models = [model["name"] for model in (await _asked(http, "/api/tags"))["models"]]
@@ -41,6 +44,8 @@ async def _examined(provider: Ollama, config: Config, state: Answer | None) -> l
                 return [Finding(what, State.BAD, seen, f"ollama pull {provider.model}")]
             shown_model = await _asked(http, "/api/show", {"model": provider.model})
             loaded = [_loaded(entry) for entry in (await _asked(http, "/api/ps"))["models"]]
+    except ConfigError as error:
+        return [Finding(what, State.BAD, str(error), "chat.providers.api_key_file: a file that can be read")]
     except ChatError as error:
         return [Finding(what, State.BAD, str(error), "env | grep -i proxy")]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -49,7 +54,7 @@ async def _examined(provider: Ollama, config: Config, state: Answer | None) -> l
     findings = [_version(what, version, provider)]
     findings += _context(provider, shown_model)
     entry = find(loaded, provider.model, None)
-    findings.append(_residency(provider, config, entry, running=state is not None))
+    findings.append(_residency(provider, config, entry, _trained(shown_model), running=state is not None))
     if entry is not None:
         findings += await _share(provider, entry)
     return findings + _others(state, provider)
@@ -74,10 +79,8 @@ def _version(what: str, version: str, provider: Ollama) -> Finding:
 def _context(provider: Ollama, told: Answer) -> list[Finding]:
     """Compare the context that is asked for with what the model was trained with."""
     what = f"context of {provider.model}"
-    trained = next(
-        (value for name, value in told.get("model_info", {}).items() if name.endswith(".context_length")), None
-    )
-    if not isinstance(trained, int):
+    trained = _trained(told)
+    if trained is None:
         return []
     if trained < provider.num_ctx:
         seen = f"{provider.num_ctx} tokens are asked for, the model can read {trained}"
@@ -85,7 +88,15 @@ def _context(provider: Ollama, told: Answer) -> list[Finding]:
     return [Finding(what, State.GOOD, f"{provider.num_ctx} of {trained} tokens that the model can read")]
 
 
-def _residency(provider: Ollama, config: Config, entry: Loaded | None, *, running: bool) -> Finding:
+def _trained(told: Answer) -> int | None:
+    """Return the longest context that the model can read, None where that is not told."""
+    lengths = (value for name, value in told.get("model_info", {}).items() if name.endswith(".context_length"))
+    return next((length for length in lengths if isinstance(length, int)), None)
+
+
+def _residency(
+    provider: Ollama, config: Config, entry: Loaded | None, trained: int | None, *, running: bool
+) -> Finding:
     what = f"{provider.model} in memory"
     always = running and config.keepalive.enabled and config.keepalive.when == "always"
     if entry is None:
@@ -93,7 +104,7 @@ def _residency(provider: Ollama, config: Config, entry: Loaded | None, *, runnin
         if always:
             return Finding(what, State.BAD, seen, "satellite status says why; journalctl -u ollama -n 20")
         return Finding(what, State.NOTE, seen, "" if running else "sudo systemctl start satellite")
-    if entry.context_tokens not in (None, provider.num_ctx):
+    if entry.context_tokens is not None and entry.context_tokens < min(provider.num_ctx, trained or provider.num_ctx):
         seen = f"another client has loaded it with a context of {entry.context_tokens} tokens: each reloads it in turn"
         return Finding(
             what, State.BAD, seen, f"give the other client num_ctx {provider.num_ctx}, or set num_ctx here to its"

@@ -33,7 +33,7 @@ MEANINGS = {
     "warm": Meaning(Tone.GOOD, "the model is loaded, to stay, and has read the beginning of the prompt"),
     "released": Meaning(Tone.GOOD, "unloaded until it is needed, as keepalive.when says"),
     "other-name": Meaning(Tone.GOOD, "it answers, and Ollama lists it under the name of a model that shares its file"),
-    "on-cpu": Meaning(Tone.WAIT, "it answers, but nothing of it is on the GPU that it once was on"),
+    "on-cpu": Meaning(Tone.WAIT, "it answers, on the CPU, though there is a GPU"),
     "unknown": Meaning(Tone.WAIT, "it has not been looked at yet"),
     "not-loaded": Meaning(Tone.WAIT, "it is not loaded yet"),
     "loading": Meaning(Tone.WAIT, "the model is being loaded"),

@@ -57,7 +57,7 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
         log_words(session.connection.peer, text, whole)
         told = {**(context or {}), "provider": provider, **(stats.described() if stats else {})}
         await session.connection.send(Handled(text=whole, context=told))
-        dialogue.remember(question, prompt, whole)
+        session.stages.remember(question, prompt, whole)
     except (ConnectionError, ProtocolError):
         raise  # nobody is there to be told
     except SatelliteError as error:

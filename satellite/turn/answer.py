@@ -82,7 +82,7 @@ class Answer:
         finally:
             if self._gate.is_open:
                 heard = self.text if complete or not speaks else self._heard()
-                dialogue.remember(question, prompt, heard, self.text)
+                self._stages.remember(question, prompt, heard, self.text)
 
     def _heard(self) -> str:
         """Return what has been heard of an answer that was broken off."""

@@ -87,14 +87,18 @@ class Dialogue:
         beginning = self.beginning(question.conversation, question.persona)
         return [*beginning, Message("user", question.text, self._moment(question))]
 
-    def remember(self, question: Question, prompt: list[Message], answer: str, whole: str = "") -> None:
-        """Add a turn: the question as it was sent, and what of the answer was heard; `whole` is all of it."""
+    def remember(self, question: Question, prompt: list[Message], answer: str, whole: str = "") -> bool:
+        """Add a turn: the question as it was sent, and what of the answer was heard; `whole` is all of it.
+
+        Returns whether older turns had to go for it, so that the next prompt begins as none before.
+        """
         if question.conversation is None or not (answer or whole):
-            return
+            return False
         turns = list(self._recalled(question.conversation))
         if answer:
             turns += [prompt[-1], Message("assistant", answer)]
-        if conversation_tokens(turns) > self._budget_tokens:
+        is_too_long = conversation_tokens(turns) > self._budget_tokens
+        if is_too_long:
             # Half goes at once: each time that something goes, the model has to read the rest again.
             while turns and conversation_tokens(turns) > self._budget_tokens // 2:
                 del turns[:2]
@@ -102,6 +106,7 @@ class Dialogue:
         self._conversations.move_to_end(question.conversation)
         while len(self._conversations) > _CONVERSATIONS:
             self._conversations.popitem(last=False)
+        return is_too_long
 
     def last_answer(self, question: Question) -> str | None:
         """Return what was said last in the conversation of a question, by whomever."""

@@ -130,6 +130,11 @@ class Stages:
             known.append(Message("user", words))
         self.engines.chat.engine.prepare(known)
 
+    def remember(self, question: Question, prompt: list[Message], answer: str, whole: str = "") -> None:
+        """Remember a turn, see `Dialogue.remember`; what is left of one that was too long is read at once."""
+        if self.dialogue.remember(question, prompt, answer, whole):
+            self.engines.chat.engine.prepare(self.dialogue.beginning(question.conversation, question.persona))
+
     async def answer(
         self,
         question: Question | None,

@@ -22,6 +22,15 @@ def is_at_home(url: str) -> bool:
         return "." not in host or host.endswith(_HOME_SUFFIXES)
 
 
+def is_on_this_host(url: str) -> bool:
+    """Tell whether `url` names this very machine, by a loopback address or name."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def client_settings(url: str) -> dict[str, Any]:
     """Return how an HTTP client reaches `url`: no proxy has a way into the house, and out of it the environment's.
 

@@ -32,6 +32,7 @@ from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 _LOGGER = logging.getLogger(__name__)
 
 _PRIME_SECONDS = 120.0
+_ASIDE_SECONDS = 2.0
 _IDLE_SECONDS = 300.0
 """When `keepalive.idle_interval_seconds` begins."""
 
@@ -83,15 +84,20 @@ class Keeper:
         state, breaker = self.sightings.state, self.breaker
         if state in AWAY:
             return Health(state, False, self.sightings.words, since=self.sightings.since)
-        if state in COLD:
+        is_late = breaker.cause == Residency.SLOW
+        if state is Residency.LOADING or (state in COLD and (breaker.up or is_late)):
             seconds = self._seconds_to_warm()
             up = breaker.up and seconds <= self._patience_seconds
             is_late = not up and seconds <= self._deadline_seconds
             return Health(state, up, self.sightings.words, is_late=is_late, since=self.sightings.since)
         if not breaker.up:
-            is_late = breaker.cause == Residency.SLOW
             return Health(breaker.cause, False, breaker.reason, is_late=is_late, since=breaker.since)
         return Health(state, True, self.sightings.words, since=self.sightings.since)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the model was there when it was last looked for, so that nothing is being loaded."""
+        return self.sightings.state in RESIDENT and not self._model.loading
 
     @property
     def is_cold(self) -> bool:
@@ -114,7 +120,9 @@ class Keeper:
     @contextmanager
     def turn(self, messages: Sequence[Message]) -> Iterator[None]:
         """Stay out of the way while a question is being answered."""
-        self._was_resident = self.sightings.state in RESIDENT and not self._model.loading
+        self._was_resident = self.is_resident
+        if not self._was_resident:  # the question may load it, and says nothing of how long it is to stay
+            self._model.is_to_stay = True
         if self._expected and begins(messages, _before_the_question(self._expected)):
             self._expected = None
         with self._way.turn(messages):
@@ -125,7 +133,9 @@ class Keeper:
         was_idle = self._is_idle
         self._way.used_at = time.monotonic()
         self._expected = list(messages) or self._expected
-        if messages or self.sightings.state not in RESIDENT or was_idle:
+        if self.sightings.state not in RESIDENT:
+            self._expected = self._expected or list(self._prefix)
+        if self._expected or was_idle:
             self._poke()
 
     def answered(self, load_seconds: float | None) -> None:
@@ -152,7 +162,7 @@ class Keeper:
         While it loads it may be too busy to say so.
         """
         try:
-            await self._api.loaded(self._patience_seconds)
+            await self._api.loaded(_ASIDE_SECONDS)
         except ChatError as error:
             if not (self.is_cold and Residency.after(error) is Residency.SILENT):
                 raise

@@ -178,7 +178,7 @@ class OllamaChat:
     async def _abandon(self, parts: AsyncGenerator[Any, None], first: asyncio.Task[Any], waited: float) -> None:
         """Give a request up, but let a load that it may have begun come to its end."""
         lingers = self._lingering is not None and not self._lingering.done()
-        warm = self.health.up and waited < self._patience_seconds
+        warm = self.keeper.is_resident and waited < self._patience_seconds
         if first.done() or warm or lingers:
             await _drop(parts, first)
         else:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from satellite.config import Chat, Ollama
 from satellite.engines import AS_CONFIGURED, Message, Sampling
-from satellite.engines.chat.address import client_settings, shown
+from satellite.engines.chat.address import client_settings, is_on_this_host, shown
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.key import whereabouts
 from satellite.engines.chat.lazily import made_once
@@ -45,6 +45,7 @@ class OllamaApi:
         self.opens_thought = False
         """Whether the model's template begins every answer with a thought; known once `trained_tokens` was asked."""
 
+        self.is_here = is_on_this_host(settings.url)
         self._settings = settings
         self._key = whereabouts(settings).sought()
         self._closed = False

@@ -98,8 +98,8 @@ class Loaded:
     @property
     def described(self) -> str:
         """Where it runs and how much it can read, for people."""
-        context = f", context {self.context_tokens}" if self.context_tokens else ""
-        return f"{self.gpu_share:.0%} on the GPU{context}"
+        where = f"{self.gpu_share:.0%} on the GPU" if self.size_vram > 0 or not self.size else "on the CPU"
+        return where + (f", context {self.context_tokens}" if self.context_tokens else "")
 
 
 def full_name(model: str) -> str:
@@ -129,15 +129,18 @@ def likely_alias(loaded: Sequence[Loaded], context_tokens: int) -> str | None:
     return None
 
 
-def findings(entry: Loaded, model: str, least_tokens: int) -> list[Residency]:
-    """Return what is not as it should be with a loaded model, the worst first; `least_tokens` of context are enough."""
+def findings(entry: Loaded, model: str, least_tokens: int, *, expects_gpu: bool = True) -> list[Residency]:
+    """Return what is not as it should be with a loaded model, the worst first; `least_tokens` of context are enough.
+
+    With no GPU to expect it on, nothing is wrong with a model on the CPU.
+    """
     found = []
     if entry.context_tokens is not None and entry.context_tokens < least_tokens:
         found.append(Residency.OTHER_CONTEXT)
     if not entry.stays(datetime.now(UTC)):
         found.append(Residency.FOREIGN_KEEP_ALIVE)
     if entry.size and entry.size_vram <= 0:
-        found.append(Residency.ON_CPU)
+        found += [Residency.ON_CPU] if expects_gpu else []
     elif entry.size_vram < entry.size:
         found.append(Residency.PARTLY_ON_CPU)
     if full_name(entry.name) != full_name(model):
@@ -153,6 +156,11 @@ class GpuMemory:
         """Whether it was loaded again since."""
 
         self._best_share = 0.0
+
+    @property
+    def was_used(self) -> bool:
+        """Whether any of the model was ever seen on a GPU."""
+        return self._best_share > 0
 
     def is_lost(self, entry: Loaded) -> bool:
         """Tell whether less is on the GPU than once was, and nothing was tried."""

@@ -16,6 +16,7 @@ from satellite.engines.chat.pace import Pace
 from satellite.engines.chat.residency import GpuMemory, Loaded, Residency, find, findings, likely_alias
 from satellite.engines.chat.sightings import Sightings
 from satellite.errors import ChatError
+from satellite.gpu import gpus
 
 T = TypeVar("T")
 
@@ -63,6 +64,9 @@ class Resident:
         self._interval_seconds = interval_seconds
         self._length = ContextLength(api)
         self._gpu = GpuMemory()
+        self._has_gpu_here: bool | None = None
+        """Whether Ollama runs on this machine, and that has a GPU of which it is known; None before it was asked."""
+
         self._alias: str | None = None
         self._is_unlisted = False
         self._missed_at: float | None = None
@@ -91,6 +95,8 @@ class Resident:
         time for it and nothing else tells.
         """
         await self._length.learn(self.requests)
+        if self._has_gpu_here is None:
+            self._has_gpu_here = self._api.is_here and bool(await asyncio.to_thread(gpus))
         entry = find(loaded, self._api.model, self._alias)
         self._compare(entry)
         self._find(entry)
@@ -297,7 +303,9 @@ class Resident:
     def _find(self, entry: Loaded | None) -> list[Residency]:
         """Note and return what is not as it should be, the worst first."""
         unlisted = [Residency.OTHER_NAME] if self._is_unlisted else []
-        found = unlisted if entry is None else findings(entry, self._api.model, self._length.least_tokens)
+        expects_gpu = bool(self._has_gpu_here) or self._gpu.was_used
+        least = self._length.least_tokens
+        found = unlisted if entry is None else findings(entry, self._api.model, least, expects_gpu=expects_gpu)
         if self.is_to_stay and Residency.FOREIGN_KEEP_ALIVE in found:
             found.remove(Residency.FOREIGN_KEEP_ALIVE)
         self._sightings.find(found, self._described(entry))

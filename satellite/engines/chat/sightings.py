@@ -28,7 +28,7 @@ _WORDS = {
     "{context}, when somebody is about to ask. To end this, give both the same: num_ctx here, the context window there",
     Residency.PARTLY_ON_CPU: "{model} does not fit on the GPU and is slow ({detail}); free GPU memory, or choose a "
     "smaller model or num_ctx",
-    Residency.ON_CPU: "{model} runs on the CPU; if there is a GPU, Ollama has lost it: restart Ollama",
+    Residency.ON_CPU: "{model} runs on the CPU though there is a GPU: restart Ollama",
     Residency.RUNNER_DIED: "{model} had died though {server} listed it; it took {detail}",
     Residency.UNREACHABLE: "{detail}",
     Residency.SILENT: "{detail}; if this lasts, restart Ollama",

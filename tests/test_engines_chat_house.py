@@ -1,0 +1,234 @@
+"""A house whose own model is busy, loading, hung or gone, and a hosted provider behind it: when do words leave?"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from satellite.bench.stand_ins.http import dictated, script
+from satellite.bench.stand_ins.ollama import OllamaServer
+from satellite.bench.stand_ins.openai import OpenAIServer
+from satellite.config import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
+from satellite.engines import Message
+from satellite.engines.chat.ollama import OllamaChat
+from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.chat.residency import Residency
+from satellite.engines.chat.route import RouteChat
+from satellite.errors import ChatUnavailable
+from tests.stand_in_client import until
+
+pytestmark = pytest.mark.slow
+
+KEY = "gsk_NobodyMayEverSeeThis"
+OUTSIDE = "http://chat.example.com/openai/v1"
+PATIENCE_SECONDS = 0.3
+
+
+@dataclass
+class House:
+    """Ollama at home, and a provider outside behind it."""
+
+    ollama: OllamaServer
+    groq: OpenAIServer
+    model: OllamaChat
+    chat: RouteChat
+
+    async def answered(self, question: str = "What is the capital of France?") -> str:
+        """Return a whole answer, behind the name of who gave it."""
+        async with aclosing(self.chat.stream([Message("user", question)])) as stream:
+            deltas = [delta async for delta in stream]
+        return f"{deltas[0].provider}: {''.join(delta.text for delta in deltas)}"
+
+    @property
+    def left(self) -> int:
+        """How many questions have left the house."""
+        return sum(exchange.method == "POST" for exchange in self.groq.exchanges)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: Callable[[House], Awaitable[None]],
+    *,
+    words: Any = None,
+    watched: bool = True,
+    hosted: str = "when_down",
+    deadline: float = 30,
+    **server: Any,
+) -> None:
+    """Run `scenario` in a house in which a first word is late after a moment."""
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+
+    async def main() -> None:
+        async with (
+            asyncio.timeout(90),
+            OllamaServer(words or script("Paris", ", says the house."), **server) as ollama,
+            OpenAIServer(script("Paris, says Groq."), key=KEY) as groq,
+        ):
+            # It stands in for the house's proxy, through which a public name is reached without a network.
+            monkeypatch.setenv("HTTP_PROXY", groq.url)
+            chat = Chat.model_validate({"first_token_seconds": PATIENCE_SECONDS, "hosted": hosted})
+            deadlines = Deadlines(chat_first_token_seconds=deadline)
+            often = KeepAlive(interval_seconds=0.05)
+            model = OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
+            outside = OpenAIChat(OpenAICompatible(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
+            await asyncio.gather(model.load(), outside.load())
+            route = RouteChat([model, outside], chat, deadlines)
+            watch = asyncio.create_task(route.watch()) if watched else None
+            try:
+                await scenario(House(ollama, groq, model, route))
+            finally:
+                if watch is not None:
+                    watch.cancel()
+                    await asyncio.gather(watch, return_exceptions=True)
+                await route.close()
+
+    asyncio.run(main())
+
+
+def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words stay in the house, however long the first answer takes, and the model is not taken for down."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(house: House) -> None:
+        words.put_nowait(None)  # of the prime
+        await house.model.warm_up()
+        async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
+            words.put_nowait("Once")
+            assert (await anext(first)).text == "Once"
+            second = asyncio.create_task(house.answered())
+            await asyncio.sleep(4 * PATIENCE_SECONDS)
+            assert house.model.health.up
+            for word in (None, "Paris.", None):
+                words.put_nowait(word)
+            async for _ in first:
+                pass
+        assert await second == "ollama: Paris."
+        assert (house.left, house.model.health.up, house.chat.switches) == (0, True, 0)
+
+    run(monkeypatch, scenario, words=dictated(words))
+
+
+def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leaves the second room does not take the model from the first."""
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def scenario(house: House) -> None:
+        async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
+            words.put_nowait("Once")
+            await anext(first)
+            second = asyncio.create_task(house.answered())
+            await asyncio.sleep(2 * PATIENCE_SECONDS)
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
+            assert house.model.health.up
+        assert house.left == 0
+
+    run(monkeypatch, scenario, words=dictated(words), watched=False)
+
+
+def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cold model is slow, not down; that it loads as expected opens no breaker, and is no death of its process."""
+
+    async def scenario(house: House) -> None:
+        await until(lambda: house.model.health.state == Residency.LOADING)
+        assert await house.answered() == "ollama: Paris, says the house."
+        assert house.left == 0
+        await until(lambda: house.model.health.state == Residency.WARM)
+        assert house.ollama.counts.loads == 1
+        assert Residency.RUNNER_DIED not in house.model.keeper.sightings.seen
+
+    run(monkeypatch, scenario, load_seconds=1.5)
+
+
+def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To wait for it would end with an apology."""
+
+    async def scenario(house: House) -> None:
+        await until(lambda: house.model.health.state == Residency.LOADING)
+        await until(lambda: not house.model.health.is_late and not house.model.health.up)
+        assert await house.answered() == "groq: Paris, says Groq."
+
+    run(monkeypatch, scenario, load_seconds=60, deadline=1)
+
+
+def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and says nothing: then the words leave, at once from the next question on."""
+
+    async def scenario(house: House) -> None:
+        await house.model.warm_up()
+        house.ollama.freeze()
+        assert await house.answered() == "groq: Paris, says Groq."
+        assert house.model.health.state == Residency.SILENT
+        assert await house.answered() == "groq: Paris, says Groq."
+        house.ollama.thaw()
+        await until(lambda: house.model.health.up)
+        assert await house.answered() == "ollama: Paris, says the house."
+
+    run(monkeypatch, scenario)
+
+
+def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server is there, and its process hangs: one question ends with an error, the next is answered elsewhere."""
+
+    async def scenario(house: House) -> None:
+        house.ollama.first_token_seconds = 60
+        with pytest.raises(ChatUnavailable, match="no word within"):
+            await house.answered()
+        assert house.left == 0
+        assert (house.model.health.state, house.model.health.is_late) == (Residency.SILENT, False)
+        assert await house.answered() == "groq: Paris, says Groq."
+
+    run(monkeypatch, scenario, watched=False, deadline=2)
+
+
+def test_when_slow_it_leaves_for_being_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever set it so has speed for words."""
+
+    async def scenario(house: House) -> None:
+        await house.model.warm_up()
+        house.ollama.first_token_seconds = 60
+        assert await house.answered() == "groq: Paris, says Groq."
+        assert house.left == 1
+
+    run(monkeypatch, scenario, hosted="when_slow")
+
+
+def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question has met it: the state is what was seen, with the words that help."""
+
+    async def scenario(house: House) -> None:
+        await house.model.warm_up()
+        await house.ollama.stop()
+        assert await house.answered() == "groq: Paris, says Groq."
+        assert house.model.health.state == Residency.UNREACHABLE
+        assert "is it running?" in house.model.health.words
+        await house.ollama.start()
+        await until(lambda: house.model.health.up)
+        house.ollama.forget()
+        house.ollama.models.clear()
+        assert await house.answered() == "groq: Paris, says Groq."
+        assert house.model.health.state == Residency.MODEL_MISSING
+        assert house.model.health.words.endswith("run: ollama pull smollm2")
+
+    run(monkeypatch, scenario)
+
+
+def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is asked the next question as well."""
+
+    async def scenario(house: House) -> None:
+        await house.model.warm_up()
+        house.ollama.words = script("")
+        assert await house.answered() == "groq: Paris, says Groq."
+        assert house.model.health.up
+        house.ollama.words = script("Rome.")
+        assert await house.answered() == "ollama: Rome."
+        house.ollama.words = script("")
+        for _ in range(3):
+            await house.answered()
+        assert not house.model.health.up
+
+    run(monkeypatch, scenario)
