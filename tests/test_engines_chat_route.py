@@ -11,7 +11,7 @@ import pytest
 
 from satellite.bench.stand_ins import ollama as ollama_stand_in
 from satellite.bench.stand_ins import openai as openai_stand_in
-from satellite.bench.stand_ins.http import script
+from satellite.bench.stand_ins.http import dictated, script
 from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
@@ -146,13 +146,18 @@ def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
     """Being late is not being out; whoever loses is stopped, and not blamed for it."""
 
     async def scenario(house: House) -> None:
-        house.ollama.first_token_seconds = 0.7
-        house.groq.first_token_seconds = 10
-        assert await answered(house.chat) == "ollama: Paris, says Ollama."
+        words: asyncio.Queue[str | None] = asyncio.Queue()
+        house.ollama.words = dictated(words)
+        house.groq.first_token_seconds = 600
+        answer = asyncio.create_task(answered(house.chat))
+        await house.groq.asked.wait()
+        for word in ("Paris", ", says Ollama.", None):
+            words.put_nowait(word)
+        assert await answer == "ollama: Paris, says Ollama."
         await house.groq.abandoned.wait()
         assert house.chat.models[1].health.up
 
-    run(scenario, first_token_seconds=0.5)
+    run(scenario, first_token_seconds=30, hedge_seconds=0.1, first=60)
 
 
 def test_hedging_asks_the_second_early_and_blames_nobody() -> None:

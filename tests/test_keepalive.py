@@ -190,10 +190,11 @@ def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
 
     async def scenario(house: House) -> None:
         await house.warm()
-        house.server.load_seconds = 2
+        slow_seconds = house.chat.keeper._model.pace.slow_seconds
+        house.server.load_seconds = slow_seconds + 3
         house.server.kill_runner()
         await until(lambda: house.server.runner is None)
-        await asyncio.sleep(0.6)  # until a ping has taken longer than any does
+        await asyncio.sleep(slow_seconds + 0.5)  # until a ping has taken longer than any does
         assert await house.asked() == "Paris it is."
         await until(lambda: Residency.RUNNER_DIED in house.seen)
         assert (house.server.counts.reloads, house.server.counts.aborted_loads) == (1, 0)
@@ -309,7 +310,7 @@ def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> 
         await house.becomes(Residency.RELEASED)
         assert house.seen[Residency.RELEASED] == 2
 
-    keep(scenario, settings=_released_when_idle(0.6))
+    keep(scenario, settings=_released_when_idle(2.0))
 
 
 def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
@@ -323,7 +324,7 @@ def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
         assert house.server.counts.loads == 2
         assert Residency.RUNNER_DIED not in house.seen
 
-    keep(scenario, settings=_released_when_idle(0.5), load_seconds=0.4)
+    keep(scenario, settings=_released_when_idle(2.0), load_seconds=0.4)
 
 
 def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
@@ -336,7 +337,7 @@ def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
         await house.becomes(Residency.WARM)
         assert house.chat.health.up
 
-    keep(scenario, settings=_released_when_idle(0.4), load_seconds=0.5, first_token_seconds=0.2)
+    keep(scenario, settings=_released_when_idle(2.0), load_seconds=0.5, first_token_seconds=0.2)
 
 
 def test_switched_off_it_loads_once_and_is_silent() -> None:

@@ -378,7 +378,7 @@ def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
         house.server.faults = [Fault.CRASH, Fault.CRASH]
         with pytest.raises(ChatUnavailable, match="500"):
             await house.asked()
-        assert (house.chat.health.state, house.chat.health.up) == ("open", False)
+        assert (house.chat.health.state, house.chat.health.up) == (Residency.FAILING, False)
         assert "500" in house.chat.health.words
         await until(lambda: house.chat.health.up)
         assert [len(house.sent(kind)) for kind in ("chat", "prime")] == [1, 3]

@@ -18,7 +18,7 @@ from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
 
 _WHOLE = 0.9
-"""What part of the deadline for the first word is as good as all of it: who was silent for so long does not answer."""
+"""What part of a deadline is as good as all of it: whoever gave up waiting may have begun a little earlier."""
 
 _TAIL_SECONDS = 1.0
 """How long the end of the HTTP answer may take once the model's is complete."""
@@ -178,7 +178,7 @@ class OllamaChat:
     async def _abandon(self, parts: AsyncGenerator[Any, None], first: asyncio.Task[Any], waited: float) -> None:
         """Give a request up, but let a load that it may have begun come to its end."""
         lingers = self._lingering is not None and not self._lingering.done()
-        warm = self.keeper.is_resident and waited < self._patience_seconds
+        warm = not self.keeper.is_cold and waited < _WHOLE * self._patience_seconds
         if first.done() or warm or lingers:
             await _drop(parts, first)
         else:

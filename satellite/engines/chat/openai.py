@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
 _WHOLE = 0.9
-"""What part of the deadline for the first word is as good as all of it: who was silent for so long does not answer."""
+"""What part of a deadline is as good as all of it: whoever gave up waiting may have begun a little earlier."""
 
 _TAIL_SECONDS = 1.0
 """How long the end of the HTTP answer may take once the model's is complete."""
