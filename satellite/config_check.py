@@ -188,7 +188,7 @@ def _open_http(config: Config) -> Problems:
     except ConfigError as error:
         yield ("http", "token" if config.http.token_file is None else "token_file"), str(error)
         return
-    if not token.value and not config.http.is_local:
+    if not token.value and not token.elsewhere and not config.http.is_local:
         yield (
             ("http", "host"),
             f"{config.http.host} can be reached from other machines, and there is no token ({token.source})",

@@ -8,6 +8,9 @@ from pydantic import SecretStr
 
 from satellite.errors import ConfigError, ConfigUnreadable
 
+_SERVICE_FOLDER = Path("/etc/satellite/credentials")
+"""Which the unit has systemd load."""
+
 _FOLDER = "satellite_"
 """What systemd puts before a file's name when it loads a whole folder (`LoadCredential=satellite:FOLDER`)."""
 
@@ -22,6 +25,9 @@ class Secret:
 
     kind: str
     """`key` or `token`."""
+
+    elsewhere: bool = False
+    """Whether systemd may hand one to the service, which it does to no other process."""
 
     def scrub(self, text: str) -> str:
         """Return `text` without the secret, should a server or a library have repeated it."""
@@ -63,7 +69,20 @@ class Whereabouts:
         settings = ", ".join(
             [self.file_setting, *([self.given_setting.rpartition(".")[2]] if self.given_setting else [])]
         )
-        return Secret("", f"neither {settings}, ${self.variable} nor a credential {self.credential}", self.kind)
+        return Secret(
+            "", f"neither {settings}, ${self.variable} nor a credential {self.credential}", self.kind, self._elsewhere()
+        )
+
+    def _elsewhere(self) -> bool:
+        if "CREDENTIALS_DIRECTORY" in os.environ:
+            return False  # this is the service
+        try:
+            (_SERVICE_FOLDER / self.credential).stat()
+        except PermissionError:  # root's alone
+            return True
+        except OSError:
+            return False
+        return True
 
     def sought(self) -> Secret:
         """Return what `find` does; one that cannot be had is as one that is not there, and its source says why."""

@@ -197,7 +197,7 @@ place_completions() {
     done
 }
 
-words() { systemctl show -P StatusText satellite; }
+words() { systemctl show -P StatusText satellite | tr -d "[:cntrl:]"; } # they are the service's, not ours
 
 start() {
     if [ -z "$CHANGED" ] && [ "$old" = "$RELEASE" ] && { [ -z "$START" ] || systemctl -q is-active satellite; } &&

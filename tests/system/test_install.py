@@ -198,6 +198,22 @@ def test_openings_are_remembered_and_keys_are_handed_over(service: Machine) -> N
     assert service.run("systemctl show -P NeedDaemonReload satellite").stdout == "no\n"
 
 
+def test_a_token_that_only_the_service_gets_is_believed(service: Machine, config: str) -> None:
+    """The dashboard is open to the house by it, and neither the check nor the installer miss it."""
+    token = "0123456789abcdef" * 2
+    service.run(f"echo {token} >/etc/satellite/credentials/http.token; echo 'http: {{host: 0.0.0.0}}' >>{config}")
+    assert (
+        "configuration: good"
+        in service.run("satellite check; setpriv --reuid satellite --clear-groups satellite check").stdout
+    )
+    service.run(f"{service.install} && systemctl reload-or-restart satellite && systemctl restart satellite")
+    ask = "curl -s -o /dev/null -w '%{http_code}' http://192.168.77.2:10800/status"
+    assert service.run(f"{ask} -H 'Authorization: Bearer {token}'").stdout == "200"
+    assert service.run(ask).stdout == "401"
+    service.run("rm /etc/satellite/credentials/http.token")
+    assert "there is no token" in service.run("satellite check", check=False).stderr
+
+
 def test_exactly_one_onnxruntime_is_there(service: Machine) -> None:
     """Two would overwrite each other's files."""
     listed = service.run("/opt/satellite/current/bin/python -m pip list --format freeze").stdout
