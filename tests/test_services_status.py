@@ -8,6 +8,7 @@ import pytest
 
 from satellite.configfile import parse
 from satellite.daemon import Daemon
+from satellite.metrics import exposition
 from satellite.services.attention import Attention, needed, overall
 
 STAGE = {"stage": "stt", "state": "ready", "words": ""}
@@ -104,5 +105,32 @@ def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
             assert cures["stage stt"] == cures["stage tts"] == "satellite models pull configured"
             assert daemon.words.startswith("degraded, without ")
             assert " · look at stage " in daemon.words
+
+    asyncio.run(scenario())
+
+
+def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> None:
+    """By the status, as something that needs attention, and by a counter and a gauge."""
+
+    async def scenario() -> None:
+        async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
+            assert (await daemon._status.described())["background"] == []
+
+            async def fails() -> None:
+                raise KeyError("espeak")
+
+            daemon.background.run("refresh voices", fails)
+            async with asyncio.timeout(60):
+                while not daemon.background.described():
+                    await asyncio.sleep(0.01)
+            state = await daemon._status.described()
+            (told,) = state["background"]
+            assert (told["task"], told["state"], told["words"]) == ("refresh voices", "failing", "KeyError: 'espeak'")
+            assert told["since_seconds"] >= 0
+            (needed_,) = [one for one in state["attention"] if one["what"] == "task refresh voices"]
+            assert "KeyError: 'espeak'" in needed_["text"]
+            metrics = exposition(state)
+            assert 'satellite_task_failing{task="refresh voices"} 1.0' in metrics
+            assert f'satellite_task_failures_total{{task="refresh voices"}} {told["failures"]:.1f}' in metrics
 
     asyncio.run(scenario())

@@ -85,6 +85,7 @@ class LlamaCppChat:
         self._queue_size = queue_size
         self._file: Path | None = None
         self._process: Child | None = None
+        self._ended: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._generations: dict[int, _Generation] = {}
@@ -188,6 +189,7 @@ class LlamaCppChat:
 
     async def _end(self, reason: str) -> None:
         """Kill the child, and fail whoever waits for it."""
+        self._ended = self._process
         self._become("failing", reason)
         self._fail_all(reason)
         if self._process is not None:
@@ -267,7 +269,7 @@ class LlamaCppChat:
             reason = f"llama.cpp ended with status {await process.wait()}"
         except (ValueError, KeyError) as error:
             reason = f"llama.cpp has sent nonsense: {type(error).__name__}: {error}"
-        if process is self._process and self._state != "failing":
+        if process is self._process and process is not self._ended:
             _LOGGER.error("%s; it is started again", reason)
             await self._end(reason)
 
