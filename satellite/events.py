@@ -35,10 +35,10 @@ class RunEvent:
 
     What was done before the command was known to be over is told behind stt-vad-end, with the time when it was done.
 
-    `at` is `time.monotonic()` in seconds. `data` by type: wake_word-end {name}; stt-vad-end {silence_seconds,
-    guesses}; stt-end {text, language, seconds}; chat-start {text}; chat-delta {text};
-    chat-end {text, provider, and `ChatStats.described()`}; tts-start {voice, rate, synthesis_seconds};
-    tts-end {audio_seconds}; error {stage, code, text}.
+    `at` is `time.monotonic()` in seconds. `data` by type: run-start {start, end, and the text where it starts at tts};
+    wake_word-end {name}; stt-vad-end {silence_seconds, guesses}; stt-end {text, language, seconds}; chat-start {text};
+    chat-delta {text}; chat-end {text, provider, and `ChatStats.described()`};
+    tts-start {voice, rate, synthesis_seconds}; tts-end {audio_seconds}; error {stage, code, text}.
     """
 
     type: RunEventType

@@ -156,6 +156,8 @@ class Recorder:
         if event.type is RunEventType.WAKE_WORD_END:
             run.wake_word = event.data["name"]
             run.spans.append(Span("wake", 0.0, 0.0))
+        elif self._transcripts:
+            run.said = event.data.get("text", "")[:_LONGEST_TEXT]
         self._runs[run.id] = run
         while len(self._runs) > self._kept:
             self._runs.popitem(last=False)

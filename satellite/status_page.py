@@ -9,34 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from satellite.engines.provider_states import Tone
 from satellite.errors import SatelliteError
+from satellite.services.tones import tone
 
 _WATCH_SECONDS = 1.0
 
-_GOOD = {
-    "ready",
-    "warm",
-    "idle",
-    "closed",
-    "half-open",
-    "connected",
-    "found",
-    "done",
-}
 _STAGES = ("listen", "stt", "chat", "tts")
-_UNSURE = {
-    "running",
-    "cancelled",
-    "untried",
-    "connecting",
-    "loading",
-    "unknown",
-    "cold",
-    "degraded",
-    "starting",
-}
+_COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
 
-_TONES = {"good": "green", "wait": "yellow", "bad": "red"}
 _DISTURBED = ("foreign-keep-alive", "other-context", "runner-died", "unloaded")
 """What other clients of Ollama, or its crashes, do to the model."""
 
@@ -155,8 +136,8 @@ def _providers(chat: dict[str, Any]) -> Table:
         words = provider["words"]
         if provider["leaves_house"]:
             words += f" (outside this house; {provider.get('sent_outside', 'unknown')} questions sent)"
-        tone = _TONES[provider["tone"]]
-        table.add_row(name, Text(provider["state"], tone), _duration(provider["since_seconds"]), Text(words))
+        colour = _COLOURS[provider["tone"]]
+        table.add_row(name, Text(provider["state"], colour), _duration(provider["since_seconds"]), Text(words))
     return table
 
 
@@ -180,8 +161,7 @@ def _gpu(gpu: dict[str, Any]) -> str:
 
 
 def _coloured(state: str) -> Text:
-    style = "green" if state in _GOOD else "yellow" if state in _UNSURE else "red"
-    return Text(state, style)
+    return Text(state, _COLOURS[tone(state)])
 
 
 def _duration(seconds: float) -> str:

@@ -45,6 +45,16 @@ SEEN = """
 """
 """Notes every text that the latest answer in the page has had."""
 
+SHIFTS = """
+    (() => {
+        globalThis.shifts = 0;
+        new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) if (!entry.hadRecentInput) globalThis.shifts += entry.value;
+        }).observe({ type: "layout-shift", buffered: true });
+    })();
+"""
+"""Adds up how far what is seen has moved by itself (Cumulative Layout Shift)."""
+
 CONTRASTS = """
     () => {
         const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -133,6 +143,7 @@ def opened(browser: Browser, url: str, *, forbidden: str = "", **settings: Any) 
     context = browser.new_context(**settings)
     context.add_init_script(HEARD)
     context.add_init_script(SEEN)
+    context.add_init_script(SHIFTS)
     if forbidden:
         refuse = f"() => Promise.reject(new DOMException('refused', '{forbidden}'))"
         context.add_init_script(f"navigator.mediaDevices.getUserMedia = {refuse};")

@@ -196,7 +196,10 @@ def test_the_house(http: httpx.Client) -> None:
     state = http.get("/status").json()
     assert state["ready"]
     assert {stage["stage"]: stage.get("device") for stage in state["stages"]}["stt"].startswith("c")
-    assert http.get("/rooms").json() == {"rooms": state["rooms"]}
+    assert http.get("/rooms").json() == {"rooms": []} == {"rooms": state["rooms"]}
+    by_stage = {stage["stage"]: stage for stage in state["stages"]}
+    assert (by_stage["stt"]["model"], by_stage["tts"]["model"]) == ("tiny.en", "en_US-joe-medium")
+    assert {stage["tone"] for stage in state["stages"]} == {"good"}
     models = http.get("/models").json()
     assert {"name": "tiny.en", "languages": ["en"], "installed": True, "in_use": True, "speakers": []} in models["stt"]
     assert any(one["in_use"] and one["installed"] for one in models["tts"])
@@ -319,6 +322,17 @@ def test_answers_are_safe_in_a_browser(http: httpx.Client) -> None:
         assert headers["content-security-policy"].startswith("default-src 'self'; connect-src 'self'")
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
+
+
+def test_the_page_is_not_sent_twice(http: httpx.Client) -> None:
+    """Its parts may be kept, and are sent again only if they have changed; compressed, where that is understood."""
+    first = http.get("/static/base.css")
+    assert first.headers["cache-control"] == "no-cache"
+    assert first.headers["content-encoding"] == "gzip"
+    again = http.get("/static/base.css", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert "content-encoding" not in http.get("/static/base.css", headers={"Accept-Encoding": "identity"}).headers
+    assert http.get("/status").headers["cache-control"] == "no-store"
 
 
 def test_what_happens_is_told_as_it_happens(http: httpx.Client, daemon: RunningDaemon) -> None:

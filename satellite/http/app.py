@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
@@ -40,7 +41,7 @@ def build(context: Context, token: Secret) -> ASGIApp:
     _describe(app)
 
     if (PAGES / "index.html").exists():
-        app.mount("/static", StaticFiles(directory=PAGES), name="static")
+        app.mount("/static", GZipMiddleware(StaticFiles(directory=PAGES)), name="static")
 
         @app.get("/", include_in_schema=False)
         async def page() -> FileResponse:

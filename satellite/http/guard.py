@@ -157,7 +157,9 @@ class _Client:
             headers = MutableHeaders(scope=message)
             for name, value in (_SECURITY_HEADERS | self.headers).items():
                 headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
+            # What is the same for everybody may be kept, and is asked for again only if its ETag has changed.
+            is_static = self._scope["path"].startswith("/static/")
+            headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
         elif message["type"] == "websocket.accept":
             self._started = True
         elif message["type"] == "http.response.body" and not message.get("more_body", False):

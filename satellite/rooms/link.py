@@ -124,7 +124,9 @@ class RoomLink:
         try:
             connection = await dial(self.room.uri, Timeouts(idle_seconds=_DEAD_SECONDS))
         except DaemonUnreachable as error:
-            self._become(LinkState.OFF, f"{self.room.name}: {error}; is it switched on?")
+            there = isinstance(error.__cause__, ConnectionRefusedError)
+            hint = "the machine is on, its satellite is not running" if there else "is it switched on?"
+            self._become(LinkState.OFF, f"{self.room.name}: {error}; {hint}")
             raise
         conversation = Conversation(connection, self._stages, self._bus, self.room, self.hub, self._arbiter)
         pings = self._stages.background.run(f"ping {self.room.name}", lambda: self._ping(connection))

@@ -12,6 +12,7 @@ from satellite.errors import ModelError
 from satellite.gpu import gpus
 from satellite.services import attention
 from satellite.services.attention import Attention
+from satellite.services.tones import tone
 from satellite.turn.stages import Stages
 
 
@@ -44,9 +45,9 @@ class Status:
             "ready": self.ready,
             "state": attention.overall(troubles, loaded=self.ready),
             "attention": attention.described(troubles),
-            "stages": self.stages(),
-            "rooms": self._rooms(),
-            "responders": self._responders(),
+            "stages": _toned(self.stages()),
+            "rooms": _toned(self._rooms()),
+            "responders": _toned(self._responders()),
             "speech_to_text": {
                 **self._engines.transcriber.engine.counts,
                 "early": self._stages.early_transcripts.begun,
@@ -73,7 +74,7 @@ class Status:
         return found
 
     def stages(self) -> list[dict[str, Any]]:
-        """Return the state of each stage, and the device that it really runs on, where it tells."""
+        """Return the state of each stage, its model and the device that it really runs on, where it tells."""
         stages = []
         for slot in self._engines.slots:
             state, words = self._stage(slot)
@@ -83,6 +84,8 @@ class Status:
                 told["code"] = cause.code if isinstance(cause, ModelError) else slot.failure.code
             if device := getattr(slot.engine, "device", None):
                 told["device"] = device
+            if model := _model(slot.engine):
+                told["model"] = model
             stages.append(told)
         return stages
 
@@ -111,3 +114,15 @@ class Status:
 
     def _responders(self) -> list[dict[str, Any]]:
         return [{"responder": one.name, **one.details} for one in self._stages.responders]
+
+
+def _toned(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `entries` with how good news the state of each is."""
+    return [{**entry, "tone": tone(entry["state"])} for entry in entries]
+
+
+def _model(engine: Any) -> str | None:
+    """Return the model that an engine runs, or its default voice, where it tells."""
+    if voices := getattr(engine, "voices", ()):
+        return str(voices[0].name)
+    return getattr(engine, "model", None)

@@ -92,7 +92,9 @@ class Run:
         errors of `emit` itself, when the room has gone.
         """
         try:
-            await self._emit(RunEventType.RUN_START, start=self._request.start, end=self._request.end)
+            request = self._request
+            told = {"text": request.text} if request.start is Stage.TTS else {}  # nothing else will say what is spoken
+            await self._emit(RunEventType.RUN_START, start=request.start, end=request.end, **told)
             failure = await self._failure(audio)
             if failure is not None:
                 await self._tell_failure(failure)

@@ -1,12 +1,10 @@
 // Saying something in rooms.
 
 import { json } from "./api.js";
-import { byId, element, keep, say } from "./dom.js";
-import { counted } from "./words.js";
+import { byId, element, keep, say, tone } from "./dom.js";
+import { counted, listed, sentenceOf, stateWords, unnamed } from "./words.js";
 
 export class Announce {
-  #rooms = [];
-
   constructor() {
     byId("announce").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -14,11 +12,10 @@ export class Announce {
     });
   }
 
-  /** Offer `rooms`, as `/status` tells them; those that are unknown yet are chosen. */
+  /** Offer `rooms`, as `/status` tells them; those that can hear it are chosen until somebody chooses otherwise. */
   offer(rooms) {
-    this.#rooms = rooms;
     byId("announce").hidden = rooms.length === 0;
-    keep(byId("announce-rooms"), ["legend", ...rooms.map((room) => room.room)], (name) => name, makeChip, () => {});
+    keep(byId("announce-rooms"), [{ legend: true }, ...rooms], (room) => room.room ?? "", makeChip, fillChip);
   }
 
   async #send() {
@@ -31,24 +28,44 @@ export class Announce {
       return;
     }
     button.disabled = true;
+    tone(result, "");
     say(result, `Announcing in ${counted(rooms.length, "room")}…`);
     try {
-      const { failed } = await json("announce", { body: { text, rooms } });
-      const heard = rooms.filter((room) => !(room in failed));
-      const told = heard.length ? [`Heard in ${heard.join(", ")}.`] : [];
-      told.push(...Object.entries(failed).map(([room, why]) => `Not in ${room}: ${why}.`));
-      say(result, told.join(" "));
-      if (heard.length) field.value = "";
+      const { heard, failed } = await json("announce", { body: { text, rooms } });
+      this.#tell(heard, failed);
+      field.value = "";
     } catch (problem) {
-      say(result, problem.message);
+      if (problem.told?.failed) this.#tell([], problem.told.failed);
+      else {
+        say(result, problem.message);
+        tone(result, "bad");
+      }
     } finally {
       button.disabled = false;
     }
   }
+
+  #tell(heard, failed) {
+    const told = heard.length ? [`Heard in ${listed(heard)}.`] : [];
+    for (const [room, why] of Object.entries(failed)) {
+      told.push(`Not heard in ${room}. ${sentenceOf(unnamed(why, room))}`);
+    }
+    say(byId("announce-result"), told.join(" "));
+    tone(byId("announce-result"), Object.keys(failed).length ? "bad" : "good");
+  }
 }
 
-function makeChip(name) {
-  if (name === "legend") return element("legend", { class: "sr-only" }, "In which rooms");
-  const box = element("input", { type: "checkbox", value: name, checked: true });
-  return element("label", { class: "chip" }, box, element("span", {}, name));
+function makeChip(room) {
+  if (room.legend) return element("legend", { class: "sr-only" }, "In which rooms");
+  const box = element("input", { type: "checkbox", value: room.room });
+  box.addEventListener("change", () => (box.dataset.chosen = "by hand"));
+  return element("label", { class: "chip" }, box, element("span", { dir: "auto" }, room.room), element("span", { class: "quiet" }));
+}
+
+function fillChip(node, room) {
+  if (room.legend) return;
+  const [box, , state] = node.children;
+  const isHere = room.state === "connected";
+  if (!box.dataset.chosen) box.checked = isHere;
+  say(state, isHere ? "" : stateWords(room.state));
 }

@@ -1,5 +1,7 @@
 // Talking to the daemon: the token, requests, server-sent events in an answer.
 
+import { element } from "./dom.js";
+
 const KEY = "satellite-token";
 
 /** The token of this tab; empty without one. */
@@ -10,10 +12,10 @@ export const token = {
 
 /** What the daemon refused, in its words. `status` is 0 when it could not be reached. */
 export class Problem extends Error {
-  constructor(words, status = 0, code = "") {
+  constructor(words, status = 0, told = {}) {
     super(words);
     this.status = status;
-    this.code = code;
+    this.told = told;
   }
 }
 
@@ -51,13 +53,27 @@ export async function request(path, { body, accept = "application/json", signal 
 /** Return what `path` answers, as an object. */
 export const json = async (path, options) => (await request(path, options)).json();
 
+/** Open what `path` answers, which a link cannot: it sends no token. */
+export async function openText(path) {
+  const tab = open("", "_blank"); // now, or the browser takes it for an advertisement
+  try {
+    const text = await (await request(path, { accept: "*/*" })).text();
+    const url = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+    if (tab) tab.location.replace(url);
+    else element("a", { href: url, download: path.split("/").at(-1) }).click();
+  } catch (error) {
+    tab?.close();
+    throw error;
+  }
+}
+
 /** Yield `{event, data}` of a response that is an event stream. */
 export async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch(broken);
       if (done) return;
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = blocks.pop();
@@ -69,6 +85,11 @@ export async function* eventsOf(response) {
   } finally {
     await reader.cancel().catch(() => {}); // it may have ended by itself
   }
+}
+
+function broken(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Problem("The connection to the daemon broke off.");
 }
 
 function parsed(block) {
@@ -84,5 +105,5 @@ function parsed(block) {
 async function problemOf(response) {
   const told = await response.json().catch(() => ({})); // a proxy in between may answer with anything
   const words = told.detail || told.title || `The daemon answered with ${response.status}.`;
-  return new Problem(words, response.status, told.code ?? "");
+  return new Problem(words, response.status, told);
 }

@@ -60,7 +60,7 @@ export function makeEntry() {
     { class: "row" },
     element("div", { class: "row-head" }, element("span", { class: "row-title" }), element("span", { class: "pill small" })),
     element("p", { class: "row-lead" }),
-    element("p", { class: "row-words quiet" }),
+    element("p", { class: "row-words quiet", dir: "auto" }),
   );
   return entry;
 }

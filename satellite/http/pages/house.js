@@ -1,7 +1,7 @@
 // The house at a glance: rooms, who answers, engines, graphics cards.
 
 import { byId, element, fillEntry, keep, makeEntry, say, show, tone } from "./dom.js";
-import { capital, counted, gib, moment, roughly, span, stateWords, toneOf, unstopped } from "./words.js";
+import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateWords, unnamed, unstopped } from "./words.js";
 
 const STAGES = {
   wake: "Wake word",
@@ -26,6 +26,7 @@ const BUSY = ["listening", "thinking", "speaking"];
 /** Show what `/status` says. */
 export function showStatus(status) {
   showOverall(status);
+  showAttention(status.attention);
   showRooms(status.rooms);
   showProviders(status.chat);
   showResponders(status.responders ?? []);
@@ -33,17 +34,16 @@ export function showStatus(status) {
   showGpus(status.gpus);
 }
 
-/** Show the tiles above everything; `waits` are the last waits for an answer, in milliseconds. */
+/** Show the tiles above everything; `waits` are the last waits for an answer that was heard, in milliseconds. */
 export function showGlance(status, waits) {
-  const sorted = [...waits].sort((one, other) => one - other);
   const answering = status.chat.providers.find((one) => one.provider === status.chat.answering);
   const connected = status.rooms.filter((room) => room.state === "connected");
   const gpu = status.gpus[0];
   const tiles = [
     {
       name: "Answers begin after",
-      value: sorted.length ? span(sorted[Math.floor((sorted.length - 1) / 2)]) : "–",
-      words: sorted.length ? `median of the last ${counted(sorted.length, "answer")}` : "nothing was asked yet",
+      value: waits.length ? span(median(waits)) : "–",
+      words: waits.length > 1 ? `median of the last ${waits.length} heard` : waits.length ? "the last that was heard" : "none was heard yet",
     },
     {
       name: "Who answers",
@@ -72,15 +72,32 @@ function roomWords(rooms, connected) {
   return rooms.length ? "all quiet" : "none is configured";
 }
 
+/** Show the daemon's own word for how it is; where something needs attention, that leads to what it is. */
 function showOverall(status) {
-  const failed = status.stages.filter((stage) => stage.state === "failed");
-  const loading = status.stages.filter((stage) => stage.state === "loading");
-  const pill = byId("overall");
-  if (failed.length) say(pill, `${failed.map((stage) => stageName(stage)).join(", ")} failed`);
-  else if (status.ready) say(pill, "Ready");
-  else say(pill, loading.length ? `Loading ${loading.map((stage) => stageName(stage).toLowerCase()).join(", ")}` : "Starting");
-  tone(pill, failed.length ? "bad" : status.ready ? "good" : "wait");
+  const loading = status.stages.filter((stage) => stage.state === "loading").map((stage) => stageName(stage).toLowerCase());
+  const [count, pill] = [status.attention.length, byId("overall")];
+  if (count) say(pill, count === 1 ? "1 thing needs attention" : `${count} things need attention`);
+  else if (status.state === "loading") say(pill, loading.length ? `Loading ${loading.join(", ")}` : "Starting");
+  else say(pill, capital(status.state));
+  tone(pill, count ? "bad" : status.state === "ready" ? "good" : "wait");
+  if (count) pill.setAttribute("href", "#attention");
+  else pill.removeAttribute("href");
   say(byId("about"), `up ${roughly(status.uptime_seconds)} · version ${status.version}`);
+}
+
+function showAttention(troubles) {
+  show(byId("attention"), troubles.length > 0);
+  keep(byId("troubles"), troubles, (one) => `${one.what} ${one.cure}`, makeTrouble, (node, one) => {
+    const [what, text, cure] = node.children;
+    say(what, capital(one.what));
+    say(text, sentenceOf(unnamed(one.text, one.what.replace(/^room /, ""))));
+    say(cure.lastElementChild, one.cure);
+  });
+}
+
+function makeTrouble() {
+  return element("li", { class: "row" }, element("p", { class: "row-title" }), element("p", { class: "row-words", dir: "auto" }),
+    element("p", { class: "quiet" }, "On the daemon’s machine: ", element("code")));
 }
 
 function showRooms(rooms) {
@@ -98,7 +115,7 @@ function makeNoRooms() {
     "li",
     { class: "empty" },
     element("p", { class: "empty-title" }, "No rooms yet"),
-    element("p", {}, "Find the satellites in your network with ", element("code", {}, "satellite rooms"),
+    element("p", {}, "Find the satellites in your network with ", element("code", {}, "satellite rooms discover"),
       ", and name them in the configuration under ", element("code", {}, "rooms:"), "."),
   );
 }
@@ -110,8 +127,8 @@ function fillRoom(entry, room) {
   fillEntry(entry, {
     title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
     pill: isHere ? doing : stateWords(room.state),
-    pillTone: !isHere ? toneOf(room.state) : BUSY.includes(room.doing) ? "busy" : "good",
-    words: isHere ? (unusual ? capital(room.words ?? "") : "") : `${capital(room.words ?? "")} (for ${roughly(room.since_seconds)})`,
+    pillTone: !isHere ? room.tone : BUSY.includes(room.doing) ? "busy" : "good",
+    words: isHere ? (unusual ? capital(room.words ?? "") : "") : `${capital(unnamed(room.words ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
   });
 }
 
@@ -161,7 +178,7 @@ function showResponders(responders) {
   const title = (one) => capital(one.responder.replaceAll("_", " ")).replace("Home assistant", "Home Assistant");
   keep(byId("responders"), responders, (one) => one.responder, makeEntry, (node, one) =>
     fillEntry(node, {
-      title: title(one), pill: one.up ? "ready" : stateWords(one.state), pillTone: one.up ? "good" : toneOf(one.state),
+      title: title(one), pill: one.up ? "ready" : stateWords(one.state), pillTone: one.up ? "good" : one.tone,
       words: capital(one.words),
     }));
 }
@@ -173,7 +190,7 @@ function fillEngine(entry, stage) {
   fillEntry(entry, {
     title: stageName(stage),
     pill: stage.state === "idle" ? "on demand" : stateWords(stage.state),
-    pillTone: stage.state === "idle" ? "calm" : toneOf(stage.state),
+    pillTone: stage.state === "idle" ? "calm" : stage.tone,
     lead: runs.join(" · "),
     words: stage.state === "idle" ? capital(stage.words) : stage.words,
   });

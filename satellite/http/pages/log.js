@@ -10,7 +10,7 @@ export function addEntry(who, text = "") {
     "article",
     { class: `said ${who}` },
     element("span", { class: "sr-only" }, who === "you" ? "You: " : "Satellite: "),
-    element("p", { class: "said-text" }),
+    element("p", { class: "said-text", dir: "auto" }),
     element("p", { class: "said-note quiet" }),
   );
   byId("log").append(entry);
@@ -30,18 +30,27 @@ export function fillEntry(entry, text, note = "") {
   if (atEnd || entry === log.lastElementChild) log.scrollTop = log.scrollHeight;
 }
 
-/** An answer is complete: it is read aloud by screen readers once, not word by word. */
-export function complete(entry, text, note = "") {
+/** Return the text of an entry. */
+export const textOf = (entry) => entry.children[1].textContent;
+
+/** An answer is complete: it is read aloud by screen readers once, not word by word; not at all where it is spoken. */
+export function complete(entry, text, note = "", { spoken = false } = {}) {
   fillEntry(entry, text, note);
-  announce(`Satellite: ${text}`);
+  if (!spoken) announce(`Satellite: ${text}`);
 }
 
-/** Tell in the log what went wrong. */
+/** Tell in the log what went wrong; what has been said before stays. */
 export function fail(entry, words) {
-  entry.classList.add("failed");
-  fillEntry(entry, words);
+  const said = textOf(entry).trim();
+  if (!said) entry.classList.add("failed");
+  entry.classList.toggle("broken", said !== "");
+  if (said) fillEntry(entry, said, words);
+  else fillEntry(entry, words);
   announce(words);
 }
+
+/** Remove an entry. */
+export const remove = (entry) => entry.remove();
 
 /** Remove everything. */
 export function clear() {

@@ -1,9 +1,9 @@
 // The page: joins the live feed to what shows it.
 
-import { json } from "./api.js";
+import { json, openText, token } from "./api.js";
 import { Announce } from "./announce.js";
 import { Chat } from "./chat.js";
-import { byId, say, tone } from "./dom.js";
+import { announce, byId, say, tone } from "./dom.js";
 import { showGlance, showStatus } from "./house.js";
 import { Live } from "./live.js";
 import { clear } from "./log.js";
@@ -18,6 +18,12 @@ const announcing = new Announce();
 const chat = new Chat(conversation);
 const talk = new Talk(conversation);
 let status = null;
+let isToldOfRuns = false;
+
+/** Show the page's parts once all are known: what came piece by piece would push the rest about. */
+function reveal() {
+  if (status && isToldOfRuns) byId("page").removeAttribute("aria-busy");
+}
 
 const runs = new Runs(() => status && showGlance(status, runs.waits));
 
@@ -27,16 +33,20 @@ const live = new Live({
     showStatus(status);
     showGlance(status, runs.waits);
     announcing.offer(status.rooms);
-    byId("page").removeAttribute("aria-busy");
+    reveal();
   },
   run: (run) => runs.take(run),
   async connected() {
     const told = await json("runs?limit=" + RUNS_AT_FIRST).catch(() => null); // the feed tells when it breaks
     if (told) runs.replace(told.runs);
+    isToldOfRuns = true;
+    reveal();
   },
   lost() {
     say(byId("overall"), "Not connected");
     tone(byId("overall"), "bad");
+    byId("overall").removeAttribute("href");
+    runs.draw();
   },
 });
 
@@ -47,6 +57,14 @@ byId("forget").addEventListener("click", () => {
   clear();
   byId("ask-text").focus();
 });
+
+for (const link of document.querySelectorAll("a[data-token]")) {
+  link.addEventListener("click", (event) => {
+    if (!token.get()) return; // the link itself leads there
+    event.preventDefault();
+    openText(link.getAttribute("href")).catch((problem) => announce(problem.message));
+  });
+}
 
 offerSignIn(() => live.open());
 live.open();

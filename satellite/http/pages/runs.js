@@ -50,11 +50,11 @@ export class Runs {
     if (index < 0 || run.total_ms !== null) this.changed();
   }
 
-  /** Return how long people waited in the last runs that gave an answer, spoken ones if there are, milliseconds. */
+  /** Return how long people waited in the last runs in which somebody asked and the answer was heard, milliseconds. */
   get waits() {
-    const answered = this.#runs.filter((run) => run.outcome === "done" && waited(run) !== null);
-    const spoken = answered.filter((run) => run.marks.first_audio_ms !== undefined);
-    return (spoken.length ? spoken : answered).slice(0, 20).map(waited);
+    const asked = (run) => run.stages.some((stage) => stage.name === "chat");
+    const heard = this.#runs.filter((run) => run.outcome === "done" && asked(run) && run.marks.first_audio_ms !== undefined);
+    return heard.slice(0, 20).map(waited);
   }
 
   /** Draw everything; while a run goes on, again and again. */
@@ -68,7 +68,8 @@ export class Runs {
     show(byId("runs-more"), this.#runs.length > this.#shown);
     fillAxis(byId("axis"), byId("runs"), axis);
     keep(byId("runs"), runs, (run) => run.id, makeRun, (node, run) => fillRun(node, run, axis));
-    if (runs.some((run) => run.total_ms === null)) this.#timer = setTimeout(() => this.draw(), REDRAW_MS);
+    const live = !document.body.classList.contains("stale"); // nobody knows how a run goes on that is not told of
+    if (live && runs.some((run) => run.total_ms === null)) this.#timer = setTimeout(() => this.draw(), REDRAW_MS);
   }
 }
 
@@ -89,7 +90,7 @@ function makeRun() {
     "summary",
     {},
     element("span", { class: "run-when" }, element("span"), element("span", { class: "quiet" })),
-    element("span", { class: "run-heard" }),
+    element("span", { class: "run-heard", dir: "auto" }),
     makeWaterfall(),
     element("span", { class: "run-figure" }, element("b"), element("span", { class: "quiet" })),
     element("span", { class: "sr-only" }),
@@ -117,8 +118,11 @@ function fillRun(node, run, axis) {
 function unheard(run) {
   if (run.outcome === "running") return "…";
   if (run.outcome === "cancelled" && !run.said) return "Broken off";
-  return run.error?.stage === "stt" ? "Nothing was understood" : (run.said ? `Answer: ${run.said}` : "Words are not kept");
+  return run.error?.stage === "stt" ? "Nothing was understood" : (run.said ? `${asksNobody(run) ? "Spoken" : "Answer"}: ${run.said}` : "Words are not kept");
 }
+
+/** Whether a run does no more than speak a text. */
+const asksNobody = (run) => run.stages.every((stage) => stage.name === "tts");
 
 function figureOf(run, mode) {
   if (run.outcome === "error") return [run.error?.code ?? "failed", "failed"];
@@ -148,7 +152,7 @@ function fillMore(more, run) {
     more.append(element("dl", { class: "facts" }), makeTable(), element("p", { class: "quiet run-id" }));
   }
   const [list, table, id] = more.children;
-  keep(list, facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd")), (node, [, words]) =>
+  keep(list, facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" })), (node, [, words]) =>
     say(node.children[1], words));
   const makeRow = () => element("tr", {}, element("th", { scope: "row" }), element("td"), element("td"));
   keep(table.tBodies[0], stages, (cells) => stages.indexOf(cells), makeRow, (node, cells) =>

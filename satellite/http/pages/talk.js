@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { announce, byId, element, say, show } from "./dom.js";
-import { addEntry, complete, fail, fillEntry } from "./log.js";
+import { addEntry, complete, fail, fillEntry, textOf } from "./log.js";
 import { explained, Microphone, obstacle, onPermission } from "./microphone.js";
 import { Player } from "./player.js";
 import { capital } from "./words.js";
@@ -184,6 +184,7 @@ export class Talk {
   #step(event) {
     switch (event.type) {
       case "run-start":
+        this.#player.clear(); // what the run before has said may still be playing
         this.#expect();
         this.#awaited = false;
         break;
@@ -199,11 +200,11 @@ export class Talk {
         break;
       case "chat-delta":
         this.#answer ??= addEntry("house");
-        fillEntry(this.#answer, this.#answer.children[1].textContent + event.text);
+        fillEntry(this.#answer, textOf(this.#answer) + event.text);
         break;
       case "chat-end":
         this.#answer ??= addEntry("house");
-        complete(this.#answer, event.text, event.provider ?? "");
+        complete(this.#answer, event.text, event.provider ?? "", { spoken: true });
         break;
       case "tts-start":
         this.#player.prepare(event.rate);

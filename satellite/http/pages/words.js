@@ -45,18 +45,25 @@ export const capital = (text) => (/^[a-z]+([ ,;.]|$)/.test(text) ? text[0].toUpp
 /** Return `text` for the end of a sentence that goes on: without its full stop. */
 export const unstopped = (text) => text.replace(/[.\s]+$/, "");
 
-const GOOD = ["ready", "closed", "connected"];
-const WAIT = [
-  "loading", "cold", "untried", "connecting", "unknown", "half-open", "idle", "starting",
-];
-
-/** Return the tone of a state's name as the daemon tells it. */
-export function toneOf(state) {
-  if (GOOD.includes(state)) return "good";
-  return WAIT.includes(state) ? "wait" : "bad";
-}
-
 const PLAIN = { open: "down", "half-open": "trying again", closed: "ready", "on-cpu": "on the CPU", "partly-on-cpu": "partly on the CPU" };
 
 /** Return a state's name as words. */
 export const stateWords = (state) => PLAIN[state] ?? String(state).replaceAll("-", " ");
+
+/** Return names as people list them: "kitchen, study and bath". */
+export function listed(names) {
+  return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
+
+/** Return what is told of something without its name in front, which stands beside it. */
+export const unnamed = (text, name) => (text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text);
+
+/** Return `text` as a sentence of its own. */
+export const sentenceOf = (text) => (/[.!?…]$/.test(text.trim()) ? capital(text.trim()) : `${capital(text.trim())}.`);
+
+/** Return the median of numbers; undefined of none. */
+export function median(numbers) {
+  const sorted = [...numbers].sort((one, other) => one - other);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[middle] : sorted.length ? (sorted[middle - 1] + sorted[middle]) / 2 : undefined;
+}

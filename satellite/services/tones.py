@@ -1,0 +1,15 @@
+"""How good news a state is: the one list of it for what is no chat provider, for the dashboard and the terminal."""
+
+from satellite.engines.provider_states import Tone
+
+_GOOD = frozenset({"closed", "connected", "done", "found", "idle", "ready"})
+_WAIT = frozenset(
+    {"cancelled", "cold", "connecting", "degraded", "half-open", "loading", "running", "starting", "unknown", "untried"}
+)
+
+
+def tone(state: str) -> Tone:
+    """Return the tone of a state of a stage, a responder, a room, a run or the daemon; what is not known is bad."""
+    if state in _GOOD:
+        return Tone.GOOD
+    return Tone.WAIT if state in _WAIT else Tone.BAD
