@@ -186,3 +186,20 @@ def test_it_may_be_asked_instead() -> None:
     endpoint = Endpoint(EndpointSettings(), decides=False)
     feed(endpoint, 6.0, False)
     assert endpoint.decide() is EndpointState.NO_SPEECH
+
+
+def test_what_had_no_words_was_no_beginning() -> None:
+    """The end of the wake word, or a cough: the command is waited for as before, and nobody for ever."""
+    endpoint = Endpoint(EndpointSettings())
+    assert feed(endpoint, 0.2, True) is EndpointState.SPEAKING
+    assert feed(endpoint, 0.5, False) is EndpointState.SPEAKING
+    endpoint.restart()
+    assert feed(endpoint, 2.0, False) is EndpointState.WAITING
+    assert feed(endpoint, 1.0, True) is EndpointState.SPEAKING
+    assert feed(endpoint, 1.0, False) is EndpointState.ENDED
+    endpoint.restart()
+    assert endpoint.state is EndpointState.ENDED
+    endpoint = Endpoint(EndpointSettings())
+    feed(endpoint, 0.2, True)
+    endpoint.restart()
+    assert feed(endpoint, 5.0, False) is EndpointState.NO_SPEECH

@@ -72,15 +72,27 @@ def test_a_stream_that_begins_with_what_had_to_wait_is_live_soon(begun_seconds: 
     assert stream.is_live
 
 
-def test_a_stream_that_stalls_is_live_again() -> None:
-    """What had to wait comes at once; then it goes on as before."""
+@pytest.mark.parametrize("stall_seconds", [0.3, 0.8, 3.0])
+def test_a_stream_that_stalls_is_live_again(stall_seconds: float) -> None:
+    """What had to wait comes at once; then it goes on as before, however often that happens."""
     stream = Stream()
     stream.live(2.0)
-    stream.clock.now += 0.8
-    stream.at_once(0.8)
-    assert not stream.is_live
-    stream.live(0.9)
-    assert stream.is_live
+    for _ in range(5):
+        stream.clock.now += stall_seconds
+        stream.at_once(stall_seconds)
+        assert not stream.is_live
+        stream.live(stall_seconds / 2 + 0.05)
+        assert stream.is_live
+
+
+def test_a_recording_that_comes_behind_a_stall_is_not_live() -> None:
+    """Nobody could say by the time since the beginning that it is one: it comes at once, and goes on coming."""
+    stream = Stream()
+    stream.clock.now += 10
+    stream.at_once(0.5)
+    for _ in range(200):
+        stream.at_once(0.02)
+        assert not stream.is_live
 
 
 def test_when_nothing_more_comes_it_is_over() -> None:

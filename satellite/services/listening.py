@@ -18,6 +18,7 @@ from satellite.engines import Transcription, WakeStream
 from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, shown
 from satellite.logs import log_words
 from satellite.services.info import PROGRAM, STT_ENGINE
+from satellite.turn.completeness import Completeness
 from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.pace import Pace
@@ -195,6 +196,7 @@ class _Recording:
         )
         self._parts = Parts(recorder, self._transcribe_part, stages.config.wyoming.max_audio_seconds)
         self._sent = ""
+        self._told: asyncio.Task[Transcription] | None = None
 
     @property
     def full(self) -> bool:
@@ -211,11 +213,29 @@ class _Recording:
         self.pace.take(seconds_of(pcm))
         await self._parts.feed(pcm)
         self._early.look()
+        if self.endpoint is not None:
+            await self._tell_words(self.endpoint)
         if self._parts.several:
             self._partials.close()
         elif not self._session.answering:  # what comes before an earlier answer would be taken for part of it
             self._partials.look()
             await self._send_words()
+
+    async def _tell_words(self, endpoint: Endpoint) -> None:
+        """Let the endpoint know what the words so far say of the end, once they are known.
+
+        A sentence that may go on ends as if they were not: the text is wanted at once, there is no answer to hear yet.
+        """
+        task = self._early.task
+        if task is None or task is self._told or not task.done() or task.cancelled() or task.exception() is not None:
+            return
+        self._told, heard = task, task.result()
+        if not heard.text:
+            endpoint.restart()
+            return
+        words = await self._session.stages.completeness(heard.text, heard.language or self._request.language)
+        if words in (Completeness.COMPLETE, Completeness.INCOMPLETE):
+            endpoint.note(words)
 
     async def answer(self) -> None:
         """Send the text of all of it."""

@@ -122,6 +122,12 @@ class Endpoint:
         if self._decides:
             self._end_if_silent()
 
+    def restart(self) -> None:
+        """Wait for speech again: what was taken for it had no words, such as the end of the wake word, or a cough."""
+        if self.state is EndpointState.SPEAKING:
+            self.state = EndpointState.WAITING
+            self._heard = Heard()
+
     def hold(self) -> None:
         """Wait as long as ever, until `release` or more speech: there is nothing to answer with yet."""
         self._held = True
