@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wyoming.event import Event, async_read_event, read_event, write_event
 
@@ -74,6 +74,7 @@ def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["type", "data", "data_length", "payload_length", "x"]), json_values), st.binary()
 )
@@ -117,6 +118,11 @@ def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[str, A
         b'{"type": "x", "payload_length": 99999999999999999999}\n',
         b'{"type": "x", "data_length": 2000000}\n',
         b"[" * 60_000 + b"\n",
+        b'{"type": "x", "data": {"n": ' + b"[" * 64 + b"]" * 64 + b"}}\n",
+        b'{"type": "x", "data": {"n": ' + b"[" * 1_500 + b"]" * 1_500 + b"}}\n",
+        b'{"type": "x", "data": {"n": ' + b'{"n":' * 1_500 + b"1" + b"}" * 1_500 + b"}}\n",
+        b'{"type": "x", "data_length": 3006}\n{"n": ' + b"[" * 1_500 + b"]" * 1_500,
+        b'{"type": "x", "data_length": 99007}\n{"n": [' + b"[]," * 33_000,
         b"\xff\xfe\n",
         b"x" * 70_000,
     ],
@@ -126,6 +132,15 @@ def test_refuses(data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse(data)
     assert caught.value.code == "protocol-error"
+
+
+def test_brackets_in_a_text_and_side_by_side_are_no_nesting() -> None:
+    """Only what lies within each other counts, up to 64 deep."""
+    data: dict[str, Any] = {"text": "[{" * 1_000, "many": [[], {}] * 1_000, "deep": 1}
+    for _ in range(61):
+        data["deep"] = [data["deep"]]
+    (event,) = parse(encode(Event(type="x", data=data)))
+    assert event.data == data
 
 
 def test_holds_no_more_than_the_limits() -> None:

@@ -151,6 +151,67 @@ def test_past_the_limit_the_idlest_connection_goes() -> None:
     asyncio.run(scenario())
 
 
+def test_one_that_only_listens_is_not_idle() -> None:
+    """Who is sent something counts as busy for as long as it takes it."""
+
+    async def scenario() -> None:
+        async with serving(max_connections=2) as (server, port):
+            listener = await dial(f"tcp://127.0.0.1:{port}")
+            await listener.send(Event(type="hello"))
+            await answer(listener)
+            (there,) = server._connections
+            silent = await dial(f"tcp://127.0.0.1:{port}")
+            await silent.send(Event(type="hello"))
+            await answer(silent)
+            await there.send(Event(type="word"))
+            assert (await answer(listener)).type == "word"
+            newcomer = await dial(f"tcp://127.0.0.1:{port}")
+            await newcomer.send(Event(type="welcome"))
+            assert (await answer(newcomer)).type == "welcome"
+            with pytest.raises(StopAsyncIteration):
+                await answer(silent)
+            await there.send(Event(type="more"))
+            assert (await answer(listener)).type == "more"
+            for connection in (listener, silent, newcomer):
+                await connection.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
+    """Of thousands that come in one read, few are handed out at a time."""
+
+    async def scenario() -> None:
+        in_a_row = longest = 0
+        done = asyncio.Event()
+
+        async def count(connection: Connection) -> None:
+            nonlocal in_a_row, longest
+            async for event in connection:
+                in_a_row += 1
+                longest = max(longest, in_a_row)
+                if event.type == "last":
+                    done.set()
+
+        async def others() -> None:
+            nonlocal in_a_row
+            while not done.is_set():
+                in_a_row = 0
+                await asyncio.sleep(0)
+
+        server = Server(Admission(), QUICK, max_connections=2)
+        port = await server.listen("127.0.0.1", 0, count)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
+        async with asyncio.timeout(30):
+            await others()
+        writer.close()
+        await server.close()
+        assert longest <= 8
+
+    asyncio.run(scenario())
+
+
 def test_a_thousand_idle_connections_disturb_nobody() -> None:
     """With a thousand silent clients, one that speaks is answered."""
 

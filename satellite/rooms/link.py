@@ -25,7 +25,7 @@ from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts, dial
-from satellite.wire.parsing import Faults, parsed
+from satellite.wire.parsing import Faults
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -166,7 +166,8 @@ class RoomLink:
                     self._heartbeat = _heartbeat(satellite)
                     await connection.send(RunSatellite(), self._heartbeat)
                 elif event.type == "ping":
-                    await connection.send(Pong(text=parsed(Ping.from_event, event).text))
+                    text = event.data.get("text")
+                    await connection.send(Pong(text=text if isinstance(text, str) else None))
                 elif event.type != "info" or isinstance(self._heartbeat, Describe):
                     if not claimed:
                         claimed = True

@@ -41,7 +41,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _QUEUED_REQUESTS = 8
 
-_WAITING_BYTES = 1024 * 1024
+_WAITING_BYTES = 2 * 1024 * 1024
 """Most that is read ahead of what is handled: half a minute of audio. As long as there is room a ping is answered."""
 
 _LAST_ANSWERS_SECONDS = 30.0

@@ -5,7 +5,7 @@ from collections import deque
 
 from wyoming.event import Event
 
-_EVENT_BYTES = 1024
+_EVENT_BYTES = 512
 """What an event takes beside what it carries, so that tiny ones are bounded as well."""
 
 _TURN_EVENTS = 4
