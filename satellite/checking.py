@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from satellite.config import Config, Ollama, OpenAICompatible
+from satellite.config_http_token import find_token as find_http_token
 from satellite.engines.chat.key import find_key
 from satellite.engines.voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
@@ -69,6 +70,11 @@ def _secrets(config: Config) -> Iterator[Problem]:
                 find_key(provider)
             except ConfigError as error:
                 yield Problem("key-missing", f"chat.providers[{index}].api_key_file", str(error))
+    if config.http.enabled:
+        try:
+            find_http_token(config.http)
+        except ConfigError as error:
+            yield Problem("key-missing", "http.token_file", str(error))
     if config.home_assistant.url is not None:
         try:
             find_token(config.home_assistant)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from satellite.config import Config, Endpoint, Local, Wake, Wyoming, nearest
 from satellite.config_http_token import find_token
 from satellite.config_rooms import Place
-from satellite.errors import ConfigError, ModelError
+from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind
 
@@ -185,6 +185,8 @@ def _open_http(config: Config) -> Problems:
         return
     try:
         token = find_token(config.http)
+    except ConfigUnreadable:
+        return  # it may come back: all but HTTP starts without it
     except ConfigError as error:
         yield ("http", "token" if config.http.token_file is None else "token_file"), str(error)
         return

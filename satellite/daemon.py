@@ -18,7 +18,7 @@ from satellite.commands.clockwork import Clockwork
 from satellite.commands.timerfile import default_directory
 from satellite.config import Config
 from satellite.engines.slot import Slot
-from satellite.errors import AlreadyRunning, SatelliteError, Stage
+from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import EventBus
 from satellite.http.service import HttpService
 from satellite.models.store import Store
@@ -219,7 +219,10 @@ class Daemon:
         self.ports[name] = await self._server.listen(self.config.wyoming.host, self._wanted(port), handler)
 
     async def _serve_http(self) -> None:
-        self.ports["http"] = await self._http.start(self._wanted(self.config.http.port))
+        try:
+            self.ports["http"] = await self._http.start(self._wanted(self.config.http.port))
+        except ConfigUnreadable as error:  # its token; the rest of the house needs none
+            raise CannotListen(f"http: {error}") from error
 
     def _wanted(self, port: int) -> int:
         return 0 if self._free_ports else port

@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -145,5 +146,25 @@ def test_a_second_daemon_says_so_and_ends() -> None:
                 async with Daemon(parse(CONFIG % (port, http_port))):
                     raise AssertionError
             assert first.ports == {"port": port, "http": http_port}
+
+    asyncio.run(scenario())
+
+
+def test_http_waits_for_its_token_and_nothing_else_does(tmp_path: Path) -> None:
+    """The file has gone: the house is served, HTTP is closed rather than open to all, and opens when it is back."""
+    file = tmp_path / "token"
+    text = f"models: {{directory: {tmp_path}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
+
+    async def scenario() -> None:
+        async with Daemon(parse(f"{text}http: {{host: 0.0.0.0, token_file: {file}}}"), free_ports=True) as daemon:
+            assert "http" not in daemon.ports
+            assert "port" in daemon.ports
+            told = {one.what: one.text for one in daemon._status.attention()}
+            assert f"{file} cannot be read: No such file" in told["port http"]
+            file.write_text("of-the-house\n")
+            async with asyncio.timeout(60):
+                while "http" not in daemon.ports:
+                    await asyncio.sleep(0.05)
+            assert "port http" not in {one.what for one in daemon._status.attention()}
 
     asyncio.run(scenario())

@@ -278,10 +278,6 @@ def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
         ("http:\n  host: 0.0.0.0", "c.yaml:2: http.host: 0.0.0.0 can be reached from other machines"),
         ("http:\n  port: 10600", "c.yaml:2: http.port: port 10600 is also wyoming.port"),
         ("http:\n  token: ' '", "c.yaml:2: http.token: the token from http.token is empty"),
-        (
-            "http:\n  token_file: /nowhere/token",
-            "c.yaml:2: http.token_file: the token in /nowhere/token cannot be",
-        ),
         ("http:\n  requests_per_minute: 0", "c.yaml:2: http.requests_per_minute: "),
     ],
 )

@@ -115,6 +115,18 @@ def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pyte
         await reloader.reload()
         assert reloader.words.startswith(f" · configuration refused: {file}:1: log_level:")
         assert daemon.config == Config()
+        folder = tmp_path / "words"
+        folder.symlink_to(folder)  # which cannot be entered, as that of another user
+        file.write_text(f"wake:\n  custom_directory: {folder}\n")
+        await reloader.reload()
+        assert reloader.words.startswith(f" · configuration refused: {file}:2: wake.custom_directory: the folder")
+        file.unlink()
+        await reloader.reload()
+        assert "cannot be read" in reloader.words
+        file.write_bytes(b"\xff\xfe\x00")
+        await reloader.reload()
+        assert "cannot be read" in reloader.words
+        assert daemon.config == Config()
         file.write_text("log_level: warning\nstt: {beam_size: 2}\n")
         await reloader.reload()
         assert reloader.words == " · needs a restart: stt.beam_size"
