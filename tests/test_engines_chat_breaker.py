@@ -136,3 +136,29 @@ def test_a_provider_may_be_left_alone_without_a_failure(breaker: Breaker, clock:
     breaker.probed(None)
     breaker.failed(DOWN)
     assert breaker.due  # it is the first
+
+
+def test_only_the_third_empty_answer_in_a_row_is_the_providers_fault(breaker: Breaker) -> None:
+    """A question may have no answer; whoever never has one is left alone like any other."""
+    empty = ChatUnavailable("an empty answer", kind="empty")
+    for _ in range(2):
+        breaker.failed(empty)
+    assert breaker.up
+    breaker.succeeded()
+    for _ in range(2):
+        breaker.failed(empty)
+    assert breaker.up
+    breaker.failed(empty)
+    assert not breaker.up
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [("unreachable", "unreachable"), ("timeout", "silent"), ("slow", "slow"), ("unknown-model", "model-missing")],
+)
+def test_the_cause_is_what_the_failure_means(breaker: Breaker, kind: str, cause: str) -> None:
+    """So that nobody need be told of a breaker."""
+    breaker.failed(ChatUnavailable("it fails", kind=kind))
+    assert breaker.cause == cause
+    breaker.succeeded()
+    assert breaker.cause == ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import script
+from satellite.bench.stand_ins.http import dictated, script
 from satellite.bench.stand_ins.openai import Fault, OpenAIServer
 from satellite.config import Chat, Deadlines, OpenAICompatible
 from satellite.engines import Message
@@ -236,3 +236,49 @@ def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
         assert await answered(model) == "Paris."
 
     run(OpenAIServer(script("Paris."), key="from-the-file"), scenario, api_key_file=file)
+
+
+def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> None:
+    """It may give one answer at a time; who gave up waiting for the second does not take it from the first."""
+
+    async def main() -> None:
+        words: asyncio.Queue[str | None] = asyncio.Queue()
+        async with asyncio.timeout(60), OpenAIServer(dictated(words)) as server:
+            settings = OpenAICompatible(type="openai", name="vllm", url=server.base_url, model=server.model)
+            model = OpenAIChat(settings, Chat(first_token_seconds=0.1), Deadlines())
+            async with aclosing(model.stream(QUESTION)) as first:
+                words.put_nowait("Once")
+                await anext(first)
+                second = asyncio.create_task(answered(model))
+                await asyncio.sleep(0.3)  # longer than the patience
+                second.cancel()
+                await asyncio.gather(second, return_exceptions=True)
+                assert model.health.up
+            alone = asyncio.create_task(answered(model))
+            await asyncio.sleep(0.3)
+            alone.cancel()
+            await asyncio.gather(alone, return_exceptions=True)
+            assert (model.health.state, model.health.up, model.health.is_late) == ("slow", False, True)
+            await model.close()
+
+    asyncio.run(main())
+
+
+def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off() -> None:
+    """They may have been a thought, and were none."""
+
+    async def main() -> None:
+        async with asyncio.timeout(60), OpenAIServer(script("Okay. </think>", " Four.")) as server:
+            model = connected(server)
+            await answered(model)
+            server.words = script("Once upon a time", " there was")
+            server.faults = [Fault.RESET]
+            said = []
+            async with aclosing(model.stream(QUESTION)) as deltas:
+                with pytest.raises(ChatUnavailable):
+                    async for delta in deltas:
+                        said.append(delta.text)  # noqa: PERF401  # what came before the error counts
+            assert said == ["Once upon a time"]
+            await model.close()
+
+    asyncio.run(main())
