@@ -201,26 +201,6 @@ def test_a_conversation_is_continued_by_its_name(house: House) -> None:
     run(scenario())
 
 
-def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question(models_directory: Path) -> None:
-    """Nobody waits for what had to be forgotten: the shorter history is primed in the pause."""
-
-    async def scenario(house: House) -> None:
-        dialogue, cut, before = house.daemon.daemon._stages.dialogue, 0, 0
-        async with connect(house.daemon.port()) as client, asyncio.timeout(60):
-            for number in range(10):
-                await handled(client, f"Question {number}, which is about something", {"conversation_id": "long"})
-                left = [{"role": one.role, "content": one.whole} for one in dialogue.beginning("long")]
-                if len(left) <= before:
-                    cut += 1
-                    while left != house.ollama.primes[-1][:-1]:
-                        await asyncio.sleep(0.02)
-                before = len(left)
-        assert cut >= 2
-
-    with running(models_directory, "    - {type: local}\n  history_tokens: 150\n") as house:
-        run(scenario(house))
-
-
 def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -> None:
     """What Ollama still knew of the third question is all of the second."""
 

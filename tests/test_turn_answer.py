@@ -28,6 +28,13 @@ class Model:
     context_tokens = None
     asked = 0
 
+    def __init__(self) -> None:
+        self.prepared: list[Sequence[Message]] = []
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Note what is expected."""
+        self.prepared.append(messages)
+
     async def stream(
         self, conversation: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:
@@ -222,5 +229,24 @@ def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
         made.responders = ()
         with pytest.raises(ChatError):
             await answered(made)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question() -> None:
+    """Only when something had to be forgotten, for else the model has read it all; with the room's own persona."""
+
+    async def scenario() -> None:
+        made, model = await stages(history_tokens=150, tell=[])
+        question = Question("What is the capital of France?", "kitchen", persona="Be brief.")
+        begun: list[Sequence[Message]] = []
+        for _ in range(12):
+            before = made.dialogue.beginning("kitchen", "Be brief.")
+            made.remember(question, made.dialogue.prompt(question), "Paris is the capital of France.")
+            after = made.dialogue.beginning("kitchen", "Be brief.")
+            if after[: len(before)] != before:
+                begun.append(after)
+        assert len(begun) >= 2
+        assert model.prepared == begun
 
     asyncio.run(scenario())
