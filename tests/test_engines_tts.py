@@ -271,3 +271,37 @@ def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
     assert folder.files() == []
     with pytest.raises(ModelError, match="satellite models pull tts/fr_FR-siwis-medium"):
         folder.require_default()
+
+
+def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tmp_path: Path) -> None:
+    """One that cannot be used leaves the old one speaking; nobody has to restart anything."""
+    (original,) = copies(models_directory, tmp_path, {"en-mine": {}})
+    about = Path(f"{original[1]}.json")
+    folder = VoiceFolder(Store(tmp_path / "store"), catalogue.find(Kind.TTS, str(original[1])))
+    worker = Worker(Stage.TTS)
+    piper = PiperSynthesizer(Tts(voice=str(original[1])), folder.files, models_directory / ".parts", worker)
+
+    async def seconds() -> float:
+        folder.scan()
+        speaker = await piper.speaker(VoiceChoice())
+        pcm = b"".join([one async for one in speaker.speak("This is a sentence of some length.")])
+        return len(pcm) / 2 / speaker.format.rate
+
+    def replace(content: str) -> None:
+        about.with_suffix(".new").write_text(content)
+        about.with_suffix(".new").replace(about)
+
+    async def scenario() -> None:
+        first = await seconds()
+        assert await seconds() == pytest.approx(first, rel=0.2)
+        good = json.loads(about.read_text())
+        replace(json.dumps(good | {"inference": {**good["inference"], "length_scale": 3.0}}))
+        slow = await seconds()
+        assert slow > 2 * first
+        replace(json.dumps({key: value for key, value in good.items() if key != "phoneme_id_map"}))
+        assert await seconds() == pytest.approx(slow, rel=0.2)
+        replace(json.dumps(good))
+        assert await seconds() == pytest.approx(first, rel=0.2)
+
+    asyncio.run(scenario())
+    worker.close()
