@@ -55,6 +55,15 @@ TIMERS = [
     ("fr", "Mets un minuteur d'une heure et demie.", 5400, None, None),
     ("fr", "Mets un minuteur d'une demi-heure.", 1800, None, None),
     ("fr", "Mets un minuteur de 10 minutes pour les pâtes.", 600, "pâtes", None),
+    ("en", "Set a pasta timer for 8 minutes in the kitchen.", 480, "pasta", "kitchen"),
+    ("en", "Start a ten minute pizza timer in the living room.", 600, "pizza", "lounge"),
+    ("en", "Remind me in ten minutes.", 600, None, None),
+    ("de", "Stelle einen Nudel-Timer auf acht Minuten in der Küche.", 480, "Nudel", "kitchen"),
+    ("de", "Stelle einen Timer auf acht Minuten für die Nudeln in der Küche.", 480, "Nudeln", "kitchen"),
+    ("de", "Erinnere mich in zehn Minuten.", 600, None, None),
+    ("fr", "Lance un minuteur pâtes de dix minutes dans la cuisine.", 600, "pâtes", "kitchen"),
+    ("fr", "Lance un minuteur de dix minutes pour les pâtes dans la cuisine.", 600, "pâtes", "kitchen"),
+    ("fr", "Rappelle-moi dans vingt minutes.", 1200, None, None),
 ]
 
 CHANGES = [
@@ -142,14 +151,14 @@ NO_COMMANDS = {
         Wie lange muss ein Ei kochen?
         Was ist ein Timer?
         Welcher Tag ist Weihnachten?
-        Erinnere mich in fünf Minuten.
+        Erinnere mich in fünf Minuten an Mama.
         Der Timer von Siemens ist kaputt, was tun?""",
     "fr": """À quelle heure se lève le soleil ?
         Quelle heure est-il à New York ?
         Arrête la musique.
         Quel jour est Noël ?
         C'est quoi un minuteur ?
-        Rappelle-moi dans cinq minutes.
+        Rappelle-moi dans cinq minutes d'appeler maman.
         Répète après moi.""",
 }
 

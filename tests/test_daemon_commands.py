@@ -309,6 +309,7 @@ def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world: World
                 "home_assistant",
             )
             assert (await asked("Set a timer for 5 minutes.", kitchen)).data["text"] == "Timer set"
+            assert (await our_client.described(world.daemon.uri)).handle[0].supports_home_control
             assert world.home.timers == [("d-kitchen", "5 minutes")]
             assert await asyncio.to_thread(world.timers) == []
             await asyncio.to_thread(world.start_timer, 300, "kitchen")
