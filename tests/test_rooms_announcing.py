@@ -123,6 +123,24 @@ def test_one_that_was_cut_off_at_once_is_made_again() -> None:
     run_virtually(scenario())
 
 
+def test_whoever_calls_twice_silences_it_once() -> None:
+    """The wake word and the command behind it may come in the same moment, and again while it falls silent."""
+
+    async def scenario() -> None:
+        async with room() as satellite:
+            assert satellite.conversation is not None
+            announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
+            await asyncio.sleep(2)
+            for turns in (0, 0, 1, 1, 1, 1):
+                satellite.conversation._engage()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            await announcing
+            assert [length < 4 for _, _, length in satellite.sounds()] == [True]
+
+    run_virtually(scenario())
+
+
 def test_one_that_nobody_disturbs_is_heard_whole() -> None:
     """One after the other."""
 

@@ -145,8 +145,11 @@ class Conversation:
         """Play an announcement, and return whether enough of it was heard."""
         try:
             async with asyncio.timeout(None) as self._quiet_time:
-                await self._playback.play(source, pcm, more)
-                await self._playback.finish()
+                try:
+                    await self._playback.play(source, pcm, more)
+                    await self._playback.finish()
+                finally:
+                    self._quiet_time = None
         except (asyncio.CancelledError, TextToSpeechError):
             await self._playback.silence()
             raise
@@ -154,15 +157,14 @@ class Conversation:
             heard_seconds = self._playback.heard_seconds()
             await self._playback.silence()
             return heard_seconds >= _ANNOUNCED_SECONDS
-        finally:
-            self._quiet_time = None
         return True
 
     def _engage(self) -> None:
         """Somebody speaks with the room: an announcement gives way."""
         self._unengaged.clear()
-        if self._quiet_time is not None:
-            self._quiet_time.reschedule(asyncio.get_running_loop().time())
+        quiet_time, self._quiet_time = self._quiet_time, None  # it may be ended once
+        if quiet_time is not None:
+            quiet_time.reschedule(asyncio.get_running_loop().time())
 
     # What the satellite wants.
 
