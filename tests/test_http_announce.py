@@ -1,7 +1,9 @@
 """`POST /announce`: where it is heard, and what is said where it is not."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -10,7 +12,9 @@ from satellite.audio import BYTES_PER_SECOND
 from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
+from satellite.errors import SatelliteError
 from satellite.rooms.hub import Hub
+from satellite.wire import client as wire_client
 from tests.driven_rooms import rooms
 from tests.http_daemon import client, problem
 from tests.running_daemon import RunningDaemon
@@ -71,6 +75,26 @@ def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> 
         assert (refused["status"], refused["code"]) == (502, "announce-failed")
         assert list(refused["failed"]) == ["garage"]
         assert "garage: " in refused["detail"]
+
+
+@pytest.mark.parametrize("nowhere", [[], None, 5, "kitchen", [5]])
+def test_over_wyoming_as_well(daemon: RunningDaemon, nowhere: Any) -> None:
+    """Rooms that are named must be rooms, and one at least."""
+    with pytest.raises(SatelliteError) as caught:
+        asyncio.run(wire_client.command(daemon.uri, "announce", text="Dinner is ready.", rooms=nowhere))
+    assert caught.value.code in ("unknown-room", "protocol-error")
+    assert "rooms" in str(caught.value)
+
+
+def test_a_voice_that_there_is_not_over_wyoming(daemon: RunningDaemon) -> None:
+    """Nobody else speaks in its place."""
+    for name, speaker, code in (
+        ("nobody", None, "tts-unknown-voice"),
+        ("en_US-joe-medium", "x", "tts-unknown-speaker"),
+    ):
+        with pytest.raises(SatelliteError) as caught:
+            asyncio.run(wire_client.say(daemon.uri, "Dinner is ready.", name, speaker))
+        assert caught.value.code == code
 
 
 def test_a_text_that_is_too_long_to_be_spoken(http: httpx.Client) -> None:
