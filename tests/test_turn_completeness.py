@@ -91,3 +91,10 @@ def test_a_known_command_is_complete_whatever_its_words() -> None:
     assert completeness("Stop", "en", is_command=True) is Completeness.SENTENCE
     assert completeness("Turn off the", "en", is_command=True) is Completeness.COMPLETE
     assert completeness("Stop...", "en", is_command=True) is Completeness.INCOMPLETE
+
+
+def test_a_long_text_is_judged_by_its_end() -> None:
+    """However long it is, and whatever it is made of: its beginning is not looked at."""
+    assert completeness(", " * 100_000 + "turn on the", "en") is Completeness.INCOMPLETE
+    assert completeness("a word " * 100_000 + "turn on the lights in the kitchen", "en") is Completeness.COMPLETE
+    assert completeness("," * 1_000_000, "en") is Completeness.INCOMPLETE

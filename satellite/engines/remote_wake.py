@@ -19,7 +19,7 @@ from satellite.config import Wake
 from satellite.engines import Detection, WakeStream, WakeWord
 from satellite.engines.remote import Hosts
 from satellite.engines.wake import Trigger, choose
-from satellite.errors import SatelliteError, WakeWordError
+from satellite.errors import SatelliteError, WakeWordError, shown
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import parsed
 
@@ -121,7 +121,7 @@ class _Link:
             self.news.set()
         elif Error.is_type(event.type):
             error = parsed(Error.from_event, event)
-            raise SatelliteError(error.text, code=error.code)
+            raise SatelliteError(shown(error.text, 200), code=shown(error.code or "internal-error"))
 
     def close(self) -> None:
         """Break the connection."""

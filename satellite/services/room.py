@@ -3,6 +3,7 @@
 from __future__ import annotations  # Session is only a type here; importing it would be a circle
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from satellite.turn.request import RunRequest, Speech
 
 if TYPE_CHECKING:
     from satellite.services.session import Session
+
+_LOGGER = logging.getLogger(__name__)
 
 STAGES = {
     PipelineStage.WAKE: Stage.WAKE,
@@ -83,6 +86,10 @@ class DialogueListener:
                 succeeded = await run.execute(self._inbox)
             except (ConnectionError, ProtocolError):
                 session.connection.abort()  # gone, or does not read
+                return
+            except Exception:  # the run's boundary: a client that hears nothing must not wait for ever
+                _LOGGER.exception("%s: a run failed unexpectedly; connection closed", session.connection.peer)
+                session.connection.abort()
                 return
             # A run that failed is not repeated: a broken stage would spin.
             if not succeeded or not self._request.restart_on_end or self._inbox.ended:

@@ -20,7 +20,7 @@ from wyoming.wake import Detect, Detection
 from satellite.audio import CANONICAL, WIDTH, AudioFormat
 from satellite.background import begin_task, end_tasks
 from satellite.binding import EVERYWHERE
-from satellite.errors import DaemonUnreachable, SatelliteError
+from satellite.errors import DaemonUnreachable, SatelliteError, shown
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import parsed
 
@@ -28,6 +28,9 @@ DEFAULT_URI = "tcp://127.0.0.1:10600"
 
 _CHUNK_SAMPLES = 512
 _ANSWER_SECONDS = 120.0
+
+_LONGEST_REASON = 1000
+"""Characters of an error's text."""
 
 
 @dataclass(slots=True)
@@ -72,7 +75,7 @@ class Heard:
             case "not-handled":
                 self.reply = parsed(NotHandled.from_event, event).text or ""
                 if code := event.data.get("code"):  # satellite's own: why there is no answer
-                    raise SatelliteError(str(event.data.get("detail") or self.reply), code=str(code))
+                    raise _failure_of(event.data.get("detail") or self.reply, code)
             case "audio-start":
                 start = parsed(AudioStart.from_event, event)
                 self.format = AudioFormat(start.rate, start.width, start.channels)
@@ -82,8 +85,13 @@ class Heard:
                 return True
             case "error":
                 error = parsed(Error.from_event, event)
-                raise SatelliteError(error.text, code=error.code or "internal-error")
+                raise _failure_of(error.text, error.code or "internal-error")
         return False
+
+
+def _failure_of(reason: object, code: object) -> SatelliteError:
+    """Return the error that a server tells of, as long as it may be in a message."""
+    return SatelliteError(shown(reason, _LONGEST_REASON), code=shown(code))
 
 
 @asynccontextmanager
