@@ -136,6 +136,7 @@ install_all() {
     recall_service
     need_packages
     [ -z "$OFFLINE" ] || check_prepared
+    STEP="checking the system"
     RELEASE=$PREFIX/releases/$(release_id)
     old=$(readlink "$PREFIX/current" 2>/dev/null || :)
     if [ "$ACTION" = install ] && [ -n "$old" ] && [ "$old" != "$RELEASE" ]; then
