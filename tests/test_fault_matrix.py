@@ -126,10 +126,10 @@ class House:
 
 
 @asynccontextmanager
-async def built(**settings: Any) -> AsyncIterator[House]:
+async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterator[House]:
     """Build a house whose model nobody looks after yet; `settings` are those of the stand-in."""
     chat = Chat(first_token_seconds=PATIENCE_SECONDS, system_prompt=SYSTEM)
-    deadlines = Deadlines(chat_first_token_seconds=2, chat_gap_seconds=GAP_SECONDS)
+    deadlines = Deadlines(chat_first_token_seconds=deadline_seconds, chat_gap_seconds=GAP_SECONDS)
     often = KeepAlive(interval_seconds=0.05)
     async with (
         asyncio.timeout(60),
@@ -549,7 +549,7 @@ def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) -> None:
     """One error tells what is the matter with everybody, and the next question does not wait long for nothing."""
 
     async def scenario() -> None:
-        async with built() as house:
+        async with built(deadline_seconds=2) as house:
             house.look_after()
             await house.until(lambda: house.primed)
             await fault.break_(house)
