@@ -16,7 +16,7 @@ from satellite.http.encoding import wav
 from satellite.rooms.hub import Hub
 from tests.browser import opened, running
 from tests.driven_rooms import rooms
-from tests.http_daemon import serving
+from tests.http_daemon import client, serving
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
 
@@ -172,6 +172,8 @@ def test_nothing_jumps(daemon: RunningDaemon, browser: Browser, size: dict[str, 
     """While the page comes to life, with rooms, runs and troubles, and when its connection is lost."""
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
     off = ("garage", "Obergeschoss Arbeitszimmer")
+    with client(daemon) as http:
+        assert http.post("/chat", json={"text": "What time is it?"}).status_code == 200
     with (
         house(daemon, kitchen, off=off),
         relayed(daemon) as relay,
@@ -223,6 +225,22 @@ def test_what_needs_attention_is_said_first(daemon: RunningDaemon, browser: Brow
             expect(page.locator("#troubles code").first).to_have_text("satellite doctor")
         expect(overall).to_have_text("Ready")
         expect(page.locator("#attention")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_a_house_of_many_rooms_has_place(
+    daemon: RunningDaemon, browser: Browser, url: str, size: dict[str, int]
+) -> None:
+    """They are scrolled through, and what stands below them stays in its card."""
+    off = tuple(f"room {number}" for number in range(30))
+    with house(daemon, off=off), opened(browser, url, viewport=size) as page:
+        expect(page.locator("#rooms > li")).to_have_count(30)
+        card = page.locator(".card.rooms").bounding_box()
+        last = page.locator("#announce-result").bounding_box()
+        assert card is not None
+        assert last is not None
+        assert last["y"] + last["height"] <= card["y"] + card["height"]
+        assert card["height"] <= 1.2 * size["height"]
 
 
 def test_words_run_the_way_they_are_read(daemon: RunningDaemon, browser: Browser) -> None:
