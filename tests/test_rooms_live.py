@@ -36,7 +36,7 @@ def test_what_is_too_old_is_dropped_oldest_first() -> None:
     now = 0.0
     backlog = Backlog(lambda: now)
     for number in range(10):
-        now = number * 0.1
+        now = number * LATE_SECONDS / 3
         backlog.put(bytes([number, 0]))
     assert [backlog.take() for _ in range(2)] == [bytes([6, 0]), bytes([7, 0])]
     assert backlog.dropped_bytes == 12

@@ -1,7 +1,8 @@
 """Sound that comes by itself, whether or not anybody takes it: what is not taken in time is dropped, oldest first.
 
-A thread reads it, so that it is known when each piece came, however busy the event loop is. Somebody who was held up
-goes on with what is heard now; without that a room that once fell behind would answer late for as long as it runs.
+A thread reads it, so that it is known when each piece came, however busy the event loop is. Who was held up for a
+moment takes what has come meanwhile at once, and misses nothing; who was held up for longer goes on with what is young
+enough. Without that a room that once fell behind would answer late for as long as it runs.
 """
 
 import asyncio
@@ -19,8 +20,9 @@ from satellite.errors import SatelliteError
 
 _LOGGER = logging.getLogger(__name__)
 
-LATE_SECONDS = 0.3
-"""How old a piece may be when it is taken."""
+LATE_SECONDS = 2.0
+"""How old a piece may be when it is taken. Loading a model holds the loop up for less, and no command is to lose words
+to that; what was said longer ago is answered too late to be of use."""
 
 _STALL_SECONDS = 2.0
 """What gives nothing for so long is taken for gone, as a device is."""
