@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from satellite.arguments import parser
-from satellite.errors import ConfigError, ConfigUnreadable, SatelliteError
+from satellite.arguments import parse, parser
+from satellite.errors import ConfigError, ConfigUnreadable, DaemonUnreachable, SatelliteError
 
 if TYPE_CHECKING:
     from satellite.config import Config
@@ -18,30 +18,50 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 for a failure, 2 for a wrong configuration or usage."""
-    args = parser().parse_args(arguments)
+    """Run one command and return its exit status, as `satellite --help` tells."""
     try:
-        if "uri" in args and args.uri is None:
-            args.uri = _own_uri(args)
-        return _COMMANDS[args.action](args)
-    except ConfigError as error:
-        print(
-            f"error: [{error.code}]\n{error}" if "\n" in str(error) else f"error: [{error.code}] {error}",
-            file=sys.stderr,
-        )
-        return _exit_status(error) if args.action == "run" else 2
-    except SatelliteError as error:
-        print(f"error: [{error.code}] {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone
+        try:
+            return _main(parse(arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, which is no trouble of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
+def _main(args: argparse.Namespace) -> int:
+    try:
+        if args.config is not None and args.action in _TAKE_ANY_CONFIG:
+            _load(args)
+        if "uri" in args and args.uri is None:
+            args.uri, args.own = _own_uri(args), True
+        return _COMMANDS[args.action](args)
+    except SatelliteError as error:
+        _tell(args, error)
+        return _exit_status(error, args.action)
+    except KeyboardInterrupt:
+        return 130
+
+
+_TAKE_ANY_CONFIG = ("ask", "say", "rooms", "announce", "status", "bench", "completion")
+"""Commands that need no configuration; one that was named must be good all the same."""
+
+
+def _tell(args: argparse.Namespace, error: SatelliteError) -> None:
+    """Say on standard error what has failed; with `--json` also on standard output, as an object."""
+    text = str(error)
+    if isinstance(error, DaemonUnreachable) and "own" in args:
+        text += f"; start it: {'sudo systemctl start satellite' if _UNIT.exists() else 'satellite run'}"
+    print(f"error: [{error.code}]{chr(10) if chr(10) in text else ' '}{text}", file=sys.stderr)
+    if getattr(args, "json", False):
+        print(json.dumps({"error": {"code": error.code, "message": text}}, ensure_ascii=False))
+
+
+_UNIT = Path("/etc/systemd/system/satellite.service")
+
+
 def _own_uri(args: argparse.Namespace) -> str:
-    """Return where the configured daemon listens; the usual address where the configuration cannot be read."""
+    """Return where the configured daemon listens; the usual address where the system's configuration cannot be read."""
     from satellite import configfile
     from satellite.wire import client
 
@@ -87,16 +107,20 @@ def _run(args: argparse.Namespace) -> int:
             raise
         # Printed, it would have no priority there.
         logging.getLogger(__name__).critical("%s", error, extra={"code": error.code})
-        status = _exit_status(error)
+        status = _exit_status(error, args.action)
     # An engine's thread cannot be interrupted in the middle of a computation: leave without waiting for it.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)
 
 
-def _exit_status(error: SatelliteError) -> int:
-    """Return what the daemon ends with: 2 for what systemd need not try again."""
-    return 2 if isinstance(error, ConfigError) and not isinstance(error, ConfigUnreadable) else 1
+def _exit_status(error: SatelliteError, action: str) -> int:
+    """Return what a command ends with; of the daemon, 2 is what systemd need not try again."""
+    if isinstance(error, ConfigError):
+        return 1 if action == "run" and isinstance(error, ConfigUnreadable) else 2
+    if isinstance(error, DaemonUnreachable):
+        return 5
+    return 2 if error.code == "model-unknown" else 1
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -201,7 +225,7 @@ async def _status(args: argparse.Namespace) -> int:
 
 
 _STATUS_EXITS = {"ready": 0, "degraded": 3, "loading": 4}
-"""What `satellite status` exits with; 1 is that nothing answers."""
+"""What `satellite status` exits with; `_exit_status` has the rest."""
 
 
 async def _rooms(args: argparse.Namespace) -> int:
@@ -271,7 +295,8 @@ def _described(heard: "client.Heard", output: Path | None) -> dict[str, Any]:
 def _models(args: argparse.Namespace) -> int:
     from satellite.models import commands
 
-    return commands.run(args, _load(args))
+    commands.run(args, _load(args))
+    return 0
 
 
 def _bench(args: argparse.Namespace) -> int:

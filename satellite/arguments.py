@@ -1,6 +1,7 @@
 """The command line's grammar. It imports nothing large: `--help` and the completion of a shell are not waited for."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from satellite import __version__
@@ -13,12 +14,23 @@ _JSON = "print one JSON object"
 _DESCRIPTION = """A fast, private voice for the home.
 
 `satellite COMMAND --help` tells of one command, with an example."""
+_EXITS = """exit status: 0 good, 1 a failure, 2 wrong usage or configuration, 5 nothing answers at the daemon's address;
+of `status` also 3 degraded, 4 loading"""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments, `sys.argv` by default; ends the process with status 2 for those that make no sense."""
+    top = parser()
+    args = top.parse_args(arguments)
+    if args.action == "say" and args.speaker and not args.voice:
+        top.error("--speaker is one of a voice's: give --voice too (satellite models list shows those that are here)")
+    return args
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; `action` names the command, and `uri` is there where a command talks with a daemon."""
     top = argparse.ArgumentParser(
-        prog="satellite", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="satellite", description=_DESCRIPTION, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"satellite {__version__}")
     top.add_argument(
@@ -77,14 +89,14 @@ def _daemon(commands: _Commands) -> None:
 def _conversation(commands: _Commands) -> None:
     examples = ('satellite ask "What time is it?"', "satellite ask question.wav -o answer.wav")
     command = commands.add("ask", "ask a running daemon", *examples, uri=True)
-    command.add_argument("question", metavar="TEXT|FILE.wav", help="the question, or a recording of it")
+    command.add_argument("question", metavar="TEXT|FILE.wav", type=_words, help="the question, or a recording of it")
     command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", help="also write the spoken answer")
     command.add_argument("--language", help="language of the question, such as en")
 
     command = commands.add(
         "say", "let a running daemon speak", 'satellite say "Dinner is ready." -o dinner.wav', uri=True
     )
-    command.add_argument("text")
+    command.add_argument("text", type=_words)
     command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", required=True, help="where the sound goes")
     command.add_argument("--voice", help="name of a voice")
     command.add_argument("--speaker", help="speaker of a multi-speaker voice")
@@ -106,14 +118,21 @@ def _conversation(commands: _Commands) -> None:
         "announce", "say something in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
     )
     command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
-    command.add_argument("text")
+    command.add_argument("text", type=_words)
+
+
+def _words(text: str) -> str:
+    """Return `text`, which must have something in it."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected words, found none")
+    return text
 
 
 def _administration(commands: _Commands) -> None:
     examples = ("satellite status --watch", "satellite status --json | jq .stages")
     command = commands.add(
         "status",
-        "how a running daemon is: exits 0 ready, 3 degraded, 4 loading, 1 silent",
+        "how a running daemon is: exits 0 ready, 3 degraded, 4 loading, 5 silent",
         *examples,
         json=False,
         uri=True,

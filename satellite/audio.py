@@ -128,7 +128,7 @@ def read_wav(path: Path) -> bytes:
 
 def write_wav(path: Path, pcm: bytes, source: AudioFormat) -> None:
     """Write `pcm`, which is in the format `source`, as a WAV file."""
-    with wave.open(str(path), "wb") as wav:
+    with path.open("wb") as file, wave.open(file, "wb") as wav:
         wav.setframerate(source.rate)
         wav.setsampwidth(source.width)
         wav.setnchannels(source.channels)

@@ -224,13 +224,19 @@ _STORY = {
 
 
 async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
-    """Print the run as it happens and note its times."""
+    """Print the run as it happens and note its times.
+
+    What is known before its turn in the story, as words before the end of the command, is told at its turn.
+    """
+    told = 0.0
     async for event in events:
         at = clock.note(event.type, event.at)
         if event.type is RunEventType.STT_END:
             clock.note("stt-begin", event.at - event.data["seconds"])
         if event.type in _STORY:
-            console.print(f"[dim]{at / 1000:7.2f} s[/]  {_sentence(event)}", highlight=False)
+            told = max(told, at)
+            early = f" [dim](known already at {at / 1000:.2f} s)[/]" if at < told else ""
+            console.print(f"[dim]{told / 1000:7.2f} s[/]  {_sentence(event)}{early}", highlight=False)
 
 
 def _sentence(event: RunEvent) -> str:

@@ -25,9 +25,8 @@ _DISTURBED = ("foreign-keep-alive", "other-context", "runner-died", "unloaded")
 def show(state: dict[str, Any], console: Console | None = None) -> None:
     """Print what `Status.described` returned."""
     console = console or Console()
-    console.print(
-        "satellite", state["version"], "·", _coloured(state["state"]), f"· up {_duration(state['uptime_seconds'])}"
-    )
+    up = f"· up {_duration(state['uptime_seconds'])}"
+    console.print(Text(" ").join([Text(f"satellite {state['version']} ·"), _coloured(state["state"]), Text(up)]))
     for one in state["attention"]:
         console.print(Text(f"{one['what']}: {one['text']}", "red"), Text(f"  → {one['cure']}"), sep="\n")
     console.print()
@@ -54,17 +53,29 @@ def show(state: dict[str, Any], console: Console | None = None) -> None:
 
 
 async def watch(ask: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-    """Show what `ask` returns, again and again, in place, until cancelled; also that nobody answers."""
+    """Show what `ask` returns, again and again, until cancelled; also that nobody answers.
+
+    In place on a terminal, else one block after the other, with an empty line between them.
+    """
     console = Console()
+    if not console.is_terminal:
+        while True:
+            await _show_once(ask, console)
+            console.print()
+            await asyncio.sleep(_WATCH_SECONDS)
     with console.screen() as screen:
         while True:
             page = Console(width=console.width, record=True, file=io.StringIO(), force_terminal=True)
-            try:
-                show(await ask(), page)
-            except SatelliteError as error:
-                page.print(Text(f"[{error.code}] {error}", "red"))
+            await _show_once(ask, page)
             screen.update(Text.from_ansi(page.export_text(styles=True)))
             await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def _show_once(ask: Callable[[], Awaitable[dict[str, Any]]], console: Console) -> None:
+    try:
+        show(await ask(), console)
+    except SatelliteError as error:
+        console.print(Text(f"[{error.code}] {error}", "red"))
 
 
 def show_rooms(rooms: list[dict[str, Any]], console: Console | None = None) -> None:

@@ -1,6 +1,5 @@
 """`satellite models` as people and programs see it: output, errors and exit statuses."""
 
-import argparse
 import io
 import json
 import os
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from satellite.config import Config, Models
-from satellite.models import arguments, catalogue, commands
+from satellite.__main__ import main
+from satellite.models import catalogue
 from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
 from tests.hub_server import WHISPER, HubServer
@@ -34,9 +33,9 @@ def models(tmp_path: Path) -> Run:
     """Run `satellite models` with an empty folder and return the exit status."""
 
     def run(*words: str) -> int:
-        parser = argparse.ArgumentParser()
-        arguments.add_arguments(parser)
-        return commands.run(parser.parse_args(words), Config(models=Models(directory=tmp_path)))
+        file = tmp_path / "config.yaml"
+        file.write_text(f"models: {{directory: {tmp_path}}}")
+        return main(["--config", str(file), "models", *words])
 
     return run
 
@@ -82,6 +81,27 @@ def test_pull_then_path(hub: HubServer, models: Run, capsys: pytest.CaptureFixtu
     assert json.loads("".join(middle)) == [{"model": "stt/base", "path": folder, "fetched": False}]
     assert last == folder
     assert errors == ""
+
+
+def test_pull_mends_what_is_damaged(
+    hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Changed bytes under the right size, a cut file and one that is gone: it is fetched anew, and sound again."""
+    assert models("pull", "base") == 0
+    spec, store = catalogue.find(catalogue.Kind.STT, "base"), Store(tmp_path)
+    file = store.path(spec) / "model.bin"
+    content = file.read_bytes()
+    for damaged, told in ((bytes(len(content)), "was damaged, fetched anew"), (b"cut", "fetched"), (None, "fetched")):
+        file.unlink()
+        if damaged is not None:
+            file.write_bytes(damaged)
+        assert not store.sound(spec)
+        capsys.readouterr()
+        assert models("pull", "base") == 0
+        assert capsys.readouterr().out.startswith(f"stt/base: {told}, ")
+        assert store.sound(spec)
+    assert models("pull", "base") == 0
+    assert "already here, and sound" in capsys.readouterr().out
 
 
 def test_bar_is_drawn_for_a_terminal_only() -> None:

@@ -332,7 +332,7 @@ def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | N
     if wanted == "cuda":
         raise SpeechToTextError(f"stt.device is cuda, but {missing}", kind="not-ready")
     _LOGGER.log(
-        logging.WARNING if cuda_devices else logging.INFO, "speech to text runs on the CPU, not on a GPU: %s", missing
+        logging.WARNING if cuda_devices else logging.DEBUG, "speech to text runs on the CPU, not on a GPU: %s", missing
     )
     return "cpu"
 

@@ -217,7 +217,8 @@ def _providers(device: str) -> list[Any]:
     if device == "cuda" and not available:
         raise TextToSpeechError("tts.device is cuda, but this ONNX Runtime has no CUDA", kind="not-ready")
     if device == "auto":
-        _LOGGER.info("text to speech runs on the %s", "GPU" if available else "CPU: no CUDA was found")
+        level = logging.INFO if available else logging.DEBUG
+        _LOGGER.log(level, "text to speech runs on the %s", "GPU" if available else "CPU: no CUDA was found")
     if device == "cpu" or not available:
         return ["CPUExecutionProvider"]
     load_for_onnxruntime()

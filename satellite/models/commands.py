@@ -1,16 +1,14 @@
-"""`satellite models list | pull | path`: the actions; every error is one line and an exit status."""
+"""`satellite models list | pull | path`: the actions."""
 
 import argparse
 import json
 import os
 import pwd
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from satellite.config import Config
-from satellite.errors import ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind, ModelSpec
 from satellite.models.demo import MICROWAKEWORD
@@ -21,21 +19,13 @@ from satellite.models.wanted import wanted_models
 _MANY_LANGUAGES = 7
 
 
-def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Do what `arguments` ask and return the exit status: 0, 1 for an error, 2 for an unknown name.
-
-    `--directory` wins over the configured folder.
-    """
+def run(arguments: argparse.Namespace, config: Config) -> None:
+    """Do what `arguments` ask; `--directory` wins over the configured folder. Raises `ModelError`."""
     store = Store(arguments.directory or config.models.directory or default_directory())
     actions = {"list": _list, "pull": _pull, "path": _path}
-    try:
-        if arguments.models_action == "pull":
-            arguments.specs = [spec for name in arguments.names for spec in _named(name, config)]
-        actions[arguments.models_action](store, arguments)
-    except ModelError as error:
-        print(f"error: [{error.code}] {error}", file=sys.stderr)
-        return 2 if error.code == "model-unknown" else 1
-    return 0
+    if arguments.models_action == "pull":
+        arguments.specs = [spec for name in arguments.names for spec in _named(name, config)]
+    actions[arguments.models_action](store, arguments)
 
 
 def _list(store: Store, arguments: argparse.Namespace) -> None:
@@ -65,11 +55,14 @@ def _pull(store: Store, arguments: argparse.Namespace) -> None:
     results = []
     with TerminalProgress() as progress:
         for spec in arguments.specs:  # all names were looked up before the first byte is fetched
-            was_here = store.present(spec)
+            before = store.seen(spec)
+            damaged = store.present(spec)
             folder = store.pull(spec, progress)
-            results.append({"model": spec.reference, "path": str(folder), "fetched": not was_here})
+            fetched = store.seen(spec) != before
+            results.append({"model": spec.reference, "path": str(folder), "fetched": fetched})
             if not arguments.json:
-                print(f"{spec.reference}: {'already here' if was_here else 'fetched'}, {folder}", flush=True)
+                done = ("was damaged, fetched anew" if damaged else "fetched") if fetched else "already here, and sound"
+                print(f"{spec.reference}: {done}, {folder}", flush=True)
     if arguments.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
 

@@ -5,7 +5,7 @@
     <directory>/.locks/           one lock a model, so that two processes fetch it once
     <directory>/.parts/           voices in parts, as text to speech makes them (`engines/vits/kept.py`)
 
-Here only `pull` touches a network or writes, and only when the model is not there yet.
+Here only `pull` touches a network or writes, and only when the model is not there yet, or is not sound.
 """
 
 import importlib.util
@@ -105,6 +105,14 @@ class Store:
             for file in _recorded_files(folder):
                 check(folder / file.name, file)
 
+    def sound(self, spec: ModelSpec) -> bool:
+        """Tell whether `spec` is here and every file holds what its hash promises; reads all of it."""
+        try:
+            self.verify(spec)
+        except ModelError:
+            return False
+        return True
+
     def installed(self, kind: Kind | None = None) -> list[ModelSpec]:
         """Return the models that are here and complete, of one kind or of all, by name."""
         found = []
@@ -119,11 +127,11 @@ class Store:
         return found
 
     def pull(self, spec: ModelSpec, progress: Progress = quiet) -> Path:
-        """Return the folder of `spec`, fetching it first unless it is here; raises ModelError."""
-        if isinstance(spec.source, LocalSource | PackageSource) or self.present(spec):
+        """Return the folder of `spec`, fetching it first unless it is here and sound; raises ModelError."""
+        if isinstance(spec.source, LocalSource | PackageSource) or self.sound(spec):
             return self.path(spec)
         with disk_errors(self.directory), self._locked(spec):
-            if not self.present(spec):  # another process may have fetched it meanwhile
+            if not self.sound(spec):  # another process may have fetched it meanwhile
                 self._fetch(spec, spec.source, progress)
         return self.path(spec)
 
@@ -154,7 +162,7 @@ class Store:
         _sync_folder(partial)
         target = self._folder(spec)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # damaged, or of an older catalogue: `present` has just said no
+        if target.exists():  # damaged, or of an older catalogue: `sound` has just said no
             broken = partial.with_name(f"{partial.name}--replaced")
             shutil.rmtree(broken, ignore_errors=True)
             target.rename(broken)

@@ -47,13 +47,14 @@ class Announcer:
                 "rooms: expected names of rooms, at least one; leave it out to speak in every room", code="unknown-room"
             )
         known = [link.room.name for link in self._hub.all]
+        if not known:
+            raise SatelliteError(
+                "there are no rooms; name them in the configuration, under rooms: (name, and uri: tcp://HOST:10700)",
+                code="unknown-room",
+            )
         if unknown := [name for name in names if name not in known]:
             raise SatelliteError(
                 f"there is no room '{shown(unknown[0])}'; there are: {', '.join(known)}", code="unknown-room"
-            )
-        if not known:
-            raise SatelliteError(
-                "there are no rooms; name them in the configuration, under rooms:", code="unknown-room"
             )
         if self._under_way >= _MOST_AT_ONCE:
             raise TextToSpeechError(f"{_MOST_AT_ONCE} announcements are under way; try again later", kind="busy")

@@ -1,0 +1,126 @@
+"""What the commands say and exit with when something is wrong, as people and programs see it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOBODY = "tcp://127.0.0.1:9"
+
+
+def satellite(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as people do."""
+    return subprocess.run(
+        [sys.executable, "-m", "satellite", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **settings},
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("status",), ("ask", "Hello?"), ("say", "Hello.", "-o", "/dev/null"), ("rooms",), ("announce", "Dinner.")],
+    ids=lambda words: words[0],
+)
+def test_an_error_is_an_object_too(words: tuple[str, ...], tmp_path: Path) -> None:
+    """For programs on standard output, for people on standard error, with how to start what does not answer."""
+    file = tmp_path / "config.yaml"
+    file.write_text("wyoming: {host: 127.0.0.1, port: 9}")
+    result = satellite("--config", str(file), *words, "--json")
+    assert result.returncode == 5
+    told = json.loads(result.stdout)["error"]
+    assert told["code"] == "daemon-unreachable"
+    assert NOBODY in told["message"]
+    assert "satellite run" in told["message"] or "sudo systemctl start satellite" in told["message"]
+    assert result.stderr == f"error: [daemon-unreachable] {told['message']}\n"
+    elsewhere = satellite(*words, "--uri", NOBODY)
+    assert (elsewhere.returncode, elsewhere.stdout) == (5, "")
+    assert "start it" not in elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", ""),
+        ("ask", " "),
+        ("say", "", "-o", "x.wav"),
+        ("announce", ""),
+        ("say", "Hello.", "--speaker", "p225", "-o", "x.wav"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(words: tuple[str, ...]) -> None:
+    """It is not sent to the daemon."""
+    result = satellite(*words, "--uri", NOBODY)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("satellite")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--uri", NOBODY),
+        ("rooms", "devices"),
+        ("completion", "bash"),
+        ("models", "list"),
+        ("check",),
+        ("bench", "chat"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_configuration_that_is_not_there_is_an_error(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever the command does with it."""
+    result = satellite("--config", str(tmp_path / "none.yaml"), *words)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """Without a traceback from whoever closes it."""
+    script = (
+        "import pathlib, sys; from satellite.audio import CANONICAL, write_wav\n"
+        "try: write_wav(pathlib.Path(sys.argv[1]), b'', CANONICAL)\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "none" / "h.wav")], capture_output=True, text=True, timeout=60
+    )
+    assert (result.stdout, result.stderr) == ("No such file or directory\n", "")
+
+
+@pytest.mark.parametrize("words", ["models list --all --json", "models list", "completion bash"])
+def test_a_reader_that_goes_is_no_trouble(words: str) -> None:
+    """As `head` does it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "satellite", *words.split()], stdout=writer, stderr=subprocess.PIPE, timeout=120
+        )
+    finally:
+        os.close(writer)
+    assert result.stderr == b""
+    assert result.returncode == 1
+
+
+def test_watching_without_a_terminal_pads_nothing(tmp_path: Path) -> None:
+    """One block after the other, for a file or a program."""
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "satellite", "status", "--watch", "--uri", NOBODY],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert watching.stdout is not None
+    lines = [watching.stdout.readline() for _ in range(4)]
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=60)
+    assert [line[:20] for line in lines] == ["[daemon-unreachable]", "\n", "[daemon-unreachable]", "\n"]
+    assert "\x1b" not in "".join(lines)
