@@ -1,6 +1,7 @@
 """What `satellite check` finds behind a good configuration, and that the start agrees with it, whatever is written."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -133,6 +134,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Pop
     errors = tmp_path_factory.mktemp("starter") / "errors"
     with (
         errors.open("w") as log,
+        contextlib.chdir(errors.parent),  # some of the paths it is given are relative: both sides take them alike
         subprocess.Popen(
             [sys.executable, "-c", STARTS],
             stdin=subprocess.PIPE,
@@ -140,7 +142,6 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Pop
             stderr=log,
             text=True,
             env={**os.environ, "SATELLITE_MODELS": str(errors.parent), "SATELLITE_STATE": str(errors.parent)},
-            cwd=Path(__file__).parent.parent,
         ) as process,
     ):
         yield process
