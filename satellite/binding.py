@@ -5,7 +5,7 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 
 from satellite.backoff import Backoff
@@ -112,6 +112,28 @@ def _cannot(host: str, port: int, error: OSError) -> CannotListen:
 
 def _shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def taken(addresses: Iterable[tuple[str, int]]) -> list[str]:
+    """Return why nothing can listen at some of the addresses (host, port), in words; none of them is waited for.
+
+    An address that this machine does not have yet is not taken: it may come.
+    """
+    return [reason for host, port in addresses if (reason := _refused(host, port))]
+
+
+def _refused(host: str, port: int) -> str:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return ""  # a name that is not known yet
+    for *_, address in found:
+        try:
+            _socket(str(address[0]), port).close()
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                return f"{host} port {port} ({error.strerror})"
+    return ""
 
 
 class Doors:

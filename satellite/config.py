@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -330,6 +331,17 @@ class Config(Settings):
     host_room: HostRoom = HostRoom()
     home_assistant_satellite: HomeAssistantSatellite = HomeAssistantSatellite()
     http: Http = Http()
+
+    def listening(self) -> Iterator[tuple[str, int]]:
+        """Yield every host and port that the daemon listens at."""
+        wyoming = self.wyoming
+        ports = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
+        if self.microphone.given and self.home_assistant_satellite.enabled:
+            ports.append(self.home_assistant_satellite.port)
+        for host in wyoming.host:
+            yield from ((host, port) for port in ports if port is not None)
+        if self.http.enabled:
+            yield self.http.host, self.http.port
 
 
 _LONGEST_NAME = 100

@@ -13,7 +13,7 @@ from typing import Any
 
 from satellite.assembly import Assembly
 from satellite.background import Background, Supervised, begin_task, end_tasks
-from satellite.binding import Doors
+from satellite.binding import Doors, taken
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.timerfile import default_directory
 from satellite.config import Config
@@ -109,8 +109,8 @@ class Daemon:
         """
         allow_many_connections()
         try:
+            await self._refuse_a_second()  # before the log is full of ports that cannot be had
             await self._listen()
-            await self._refuse_a_second()
             await self._assembly.prepare()
             self._begin()
             if self.config.http.enabled:
@@ -228,21 +228,20 @@ class Daemon:
         return 0 if self._free_ports else port
 
     async def _refuse_a_second(self) -> None:
-        """Raise `AlreadyRunning` if it is a daemon like this that has the port with all services."""
-        closed = self._doors.closed.get("port")
-        if closed is None or not closed.taken:
+        """Raise `AlreadyRunning` if a daemon like this has the port with all services."""
+        wyoming = self.config.wyoming
+        addresses = [(host, wyoming.port) for host in wyoming.host]
+        if self._free_ports or not await asyncio.to_thread(taken, addresses):
             return
         client = await imported("satellite.wire.client")
-        uri = client.own_uri(self.config.wyoming.host, self.config.wyoming.port)
+        uri = client.own_uri(wyoming.host, wyoming.port)
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 other = await client.status(uri)
         except (SatelliteError, ConnectionError, TimeoutError):
             return  # it is somebody else's
         if "version" in other:
-            raise AlreadyRunning(
-                f"satellite {other['version']} runs already at {uri}: see satellite status"
-            ) from closed
+            raise AlreadyRunning(f"satellite {other['version']} runs already at {uri}: see satellite status")
 
     def _closed_doors(self) -> Iterator[Attention]:
         for name, why in self._doors.closed.items():

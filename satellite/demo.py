@@ -16,9 +16,10 @@ from rich.console import Console
 from satellite import configfile
 from satellite.audio import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
 from satellite.background import begin_task, end_tasks
+from satellite.binding import taken
 from satellite.config import Config
 from satellite.daemon import Daemon
-from satellite.errors import ConfigError, SatelliteError
+from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType, Subscription
 from satellite.models import catalogue
 from satellite.models.progress import TerminalProgress
@@ -116,12 +117,10 @@ class _started:
         self._console = console
 
     async def __aenter__(self) -> Daemon:
-        self._daemon = Daemon(self._config)
-        try:
-            return await self._daemon.__aenter__()
-        except ConfigError as busy:
-            self._console.print(f"{busy}\ntaking free ports instead")
-        self._daemon = Daemon(self._config, free_ports=True)
+        busy = await asyncio.to_thread(taken, self._config.listening())
+        if busy:
+            self._console.print(f"free ports are taken, since others are in use: {', '.join(busy)}")
+        self._daemon = Daemon(self._config, free_ports=bool(busy))
         return await self._daemon.__aenter__()
 
     async def __aexit__(self, *details: object) -> None:

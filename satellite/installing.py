@@ -4,11 +4,8 @@
 reading the configuration needs.
 """
 
-import errno
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +14,6 @@ from satellite.proxies import without_proxies
 if TYPE_CHECKING:
     import ollama
 
-    from satellite.config import Config
     from satellite.models.spec import ModelSpec
     from satellite.models.store import Store
 
@@ -53,41 +49,12 @@ def _ports(config: str) -> int:
 
     One that this host does not have yet is none of them: it may come.
     """
+    from satellite.binding import taken
     from satellite.configfile import load
 
-    taken = [reason for host, port in _listening(load(Path(config))) if (reason := _refused(host, port))]
-    print(", ".join(taken))
-    return 1 if taken else 0
-
-
-def _listening(config: "Config") -> Iterator[tuple[str, int]]:
-    wyoming = config.wyoming
-    ports = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
-    if config.microphone.given and config.home_assistant_satellite.enabled:
-        ports.append(config.home_assistant_satellite.port)
-    for host in wyoming.host:
-        yield from ((host, port) for port in ports if port is not None)
-    if config.http.enabled:
-        yield config.http.host, config.http.port
-
-
-def _refused(host: str, port: int) -> str:
-    """Return why nothing can listen there, nothing where it can."""
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        return ""  # a name that is not known yet
-    for family, kind, _, _, address in found:
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                if error.errno != errno.EADDRNOTAVAIL:
-                    return f"{host} port {port} ({error.strerror})"
-    return ""
+    reasons = taken(load(Path(config)).listening())
+    print(", ".join(reasons))
+    return 1 if reasons else 0
 
 
 def _models(config: str) -> int:

@@ -182,8 +182,8 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
         wait_for(port, process)
         result = command("--config", str(config), "run")
     assert result.returncode == 1
-    assert result.stderr.endswith(f"runs already at tcp://127.0.0.1:{port}: see satellite status\n")
-    assert "Traceback" not in result.stderr
+    [line] = result.stderr.splitlines()
+    assert line.endswith(f"runs already at tcp://127.0.0.1:{port}: see satellite status")
 
 
 def test_check_names_missing_models(tmp_path: Path) -> None:
@@ -227,9 +227,9 @@ def test_ask_and_say(models_directory: Path, tmp_path: Path) -> None:
 
 
 def test_commands_without_a_daemon_say_so() -> None:
-    """Nobody listening is one line and status 1."""
+    """Nobody listening is one line, and a status of its own."""
     result = command("ask", "hello", "--uri", "tcp://127.0.0.1:9")
-    assert result.returncode == 1
+    assert result.returncode == 5
     assert result.stderr.startswith("error: [daemon-unreachable] nothing answers at tcp://127.0.0.1:9")
     result = command("ask", "absent.wav", "--uri", "tcp://127.0.0.1:9")
     assert result.returncode == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ from tests.running_daemon import DATA
 pytestmark = pytest.mark.models
 
 
-def demo(models: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `satellite demo` in `folder`, with a voice that always sounds the same."""
+QUIETLY = "tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}\n"
+
+
+def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `satellite demo` in `folder`, with a voice that always sounds the same, and `more` of a configuration."""
     config = folder / "config.yaml"
-    config.write_text("tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}")
+    config.write_text(f"{QUIETLY}{more}")
     return subprocess.run(
         [sys.executable, "-m", "satellite", "--config", str(config), "demo", *arguments],
         capture_output=True,
@@ -73,3 +77,17 @@ def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Pat
     assert result.returncode == 1
     assert "[audio-unreadable]" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_demo_takes_free_ports_beside_a_daemon(models_directory: Path, tmp_path: Path) -> None:
+    """Whatever listens at the daemon's ports goes on doing so."""
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        result = demo(models_directory, tmp_path, more=f"wyoming: {{host: 127.0.0.1, port: {port}}}\n")
+    assert result.returncode == 0, result.stderr
+    assert f"free ports are taken, since others are in use: 127.0.0.1 port {port} (Address already in use)" in " ".join(
+        result.stdout.split()
+    )
+    assert "Paris" in result.stdout
