@@ -16,6 +16,9 @@ _LOGGER = logging.getLogger(__name__)
 _WORDS = 500
 """Characters of what was heard or answered that are logged."""
 
+_LONGEST_MESSAGE = 4000
+"""Characters of a message that are logged, whoever wrote it; a traceback is beside it."""
+
 _FIELDS = ("room", "run", "stage", "code", "ms")
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 NOISY = ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock")
@@ -27,7 +30,7 @@ def set_up(level: str) -> None:
     send = _journal()
     handler = logging.StreamHandler() if send is None else JournalHandler(send)
     if send is None:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+        handler.setFormatter(BoundedFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], force=True)
     set_level(level)
 
@@ -52,6 +55,16 @@ def in_journal() -> bool:
     return any(isinstance(handler, JournalHandler) for handler in logging.getLogger().handlers)
 
 
+class BoundedFormatter(logging.Formatter):
+    """Cuts messages that are too long for a log: what a peer has written may be in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line of a record, without its traceback."""
+        if len(record.message) > _LONGEST_MESSAGE:
+            record.message = f"{record.message[:_LONGEST_MESSAGE]}…"
+        return super().formatMessage(record)
+
+
 class JournalHandler(logging.Handler):
     """Hands records to the journal, with their fields and the right priority."""
 
@@ -59,7 +72,7 @@ class JournalHandler(logging.Handler):
         """Write by `send`, which takes the fields by name."""
         super().__init__()
         self._send = send
-        self.setFormatter(logging.Formatter("%(message)s"))
+        self.setFormatter(BoundedFormatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; a failure is told on standard error and costs nothing else."""

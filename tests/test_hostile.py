@@ -13,15 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wyoming.asr import Transcribe, Transcript
-from wyoming.audio import AudioChunk, AudioStart
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event
 from wyoming.info import Describe
 from wyoming.ping import Ping
-from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeVoice
 
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.configfile import parse
+from satellite.engines import VoiceChoice
 from satellite.process import allow_many_connections
+from satellite.turn.stages import once
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import Client, connect, types
 
@@ -139,6 +141,59 @@ def test_errors_of_clients_are_one_line_without_a_traceback(
         daemon.settle()
     assert [record for record in caplog.records if record.exc_info] == []
     assert len([record for record in caplog.records if record.name.startswith("satellite.")]) <= 4
+
+
+def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    """A language, like every other name, is cut and without control characters, in the log and in the answer."""
+    name = "\x1b[31m\n" + "x" * 100_000
+
+    async def scenario() -> None:
+        async with connect(daemon.port()) as client:
+            for asked in (
+                [Transcribe(language=name), AudioChunk(16000, 2, 1, LIGHTS), AudioStop()],
+                [Synthesize("Hello.", voice=SynthesizeVoice(language=name))],
+            ):
+                await client.send(*asked)
+                error = (await client.until("error"))[-1]
+                assert error.data["code"].endswith("unsupported-language")
+                assert len(error.data["text"]) < 500
+                assert "\x1b" not in error.data["text"]
+
+    with caplog.at_level(logging.INFO):
+        run(scenario())
+        daemon.settle()
+    told = [record.getMessage() for record in caplog.records if "unsupported-language" in record.getMessage()]
+    assert len(told) == 2
+    assert all(len(line) < 500 and "\n" not in line for line in told)
+
+
+def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: RunningDaemon) -> None:
+    """A text of one sentence again and again, which is kept: the loop turns between any two of them."""
+
+    async def scenario() -> None:
+        stages = daemon.daemon._stages
+        speaker = await stages.speaker(VoiceChoice())
+        turns, ended = 0, False
+
+        async def count() -> None:
+            nonlocal turns
+            while not ended:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def spoken(times: int) -> int:
+            before = turns
+            async for _ in stages.speak(once("Dinner is ready. " * times), speaker):
+                pass
+            return turns - before
+
+        counting = asyncio.create_task(count())
+        await spoken(4)  # what is heard again is kept
+        assert await spoken(100) >= 100
+        ended = True
+        await counting
+
+    daemon.call(scenario())
 
 
 def test_audio_without_end_is_bounded(models_directory: Path) -> None:

@@ -12,7 +12,7 @@ from wyoming.asr import Transcribe, Transcript
 from satellite.audio import read_wav
 from satellite.background import Background
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.logs import JournalHandler
+from satellite.logs import BoundedFormatter, JournalHandler
 from satellite.run_log import log_runs
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import connect
@@ -45,6 +45,24 @@ def test_a_record_has_its_fields_and_priority() -> None:
     assert (first["MESSAGE"], first["PRIORITY"], first["SYSLOG_IDENTIFIER"]) == ("run r1: late", 4, "satellite")
     assert second["PRIORITY"] == 3
     assert not any(name.startswith("SATELLITE_") for name in second)
+
+
+def test_no_message_is_longer_than_a_log_can_bear(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever wrote it; its fields and its traceback stay."""
+    logger = logging.getLogger("satellite.test_logs")
+    handler = logging.StreamHandler()
+    handler.setFormatter(BoundedFormatter("%(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        raise ValueError("this is why")
+    except ValueError:
+        logger.exception("name %s", "x" * 100_000)
+    finally:
+        logger.removeHandler(handler)
+    written = capsys.readouterr().err
+    assert written.startswith("ERROR name xxx")
+    assert written.rstrip().endswith("ValueError: this is why")
+    assert len(written) < 10_000
 
 
 def test_what_names_a_room_a_run_or_a_code_has_it_as_a_field() -> None:

@@ -294,7 +294,7 @@ class RemoteSynthesizer:
         speaks = (voice for voice in voices if any(one.partition("_")[0].lower() == code for one in voice.languages))
         found = next(speaks, None)
         if found is None and code and choice.strict:
-            raise TextToSpeechError(f"no voice speaks {choice.language}", kind="unsupported-language")
+            raise TextToSpeechError(f"no voice speaks {shown(choice.language)}", kind="unsupported-language")
         return found or voices[0]
 
 

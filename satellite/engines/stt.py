@@ -28,7 +28,7 @@ from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.whisper_text import Decoded, text_of
 from satellite.engines.whisper_threads import fastest_threads
 from satellite.engines.worker import Worker
-from satellite.errors import SpeechToTextError
+from satellite.errors import SpeechToTextError, shown
 from satellite.languages import family
 from satellite.models.catalogue import ModelSpec
 from satellite.process import processor
@@ -188,7 +188,7 @@ class WhisperTranscriber:
         if self.languages and code not in self.languages:
             known = ", ".join(self.languages[:8])
             raise SpeechToTextError(
-                f"model {self.model} does not know the language {language!r}; it knows {known}",
+                f"model {self.model} does not know the language '{shown(language)}'; it knows {known}",
                 kind="unsupported-language",
             )
         return code

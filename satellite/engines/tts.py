@@ -238,9 +238,9 @@ def _for_language(language: str, files: Sequence[tuple[Voice, Path]], *, strict:
     if strict:
         known = sorted({code for voice, _ in files for code in voice.languages})
         raise TextToSpeechError(
-            f"no voice speaks {language}; there are voices for: {', '.join(known)}", kind="unsupported-language"
+            f"no voice speaks {shown(language)}; there are voices for: {', '.join(known)}", kind="unsupported-language"
         )
-    _LOGGER.warning("no voice for the language %s: the default one speaks", language)
+    _LOGGER.warning("no voice for the language %s: the default one speaks", shown(language))
     return files[0]
 
 
