@@ -237,7 +237,7 @@ async def _rooms(args: argparse.Namespace) -> int:
     if args.action_of_rooms == "discover":
         from satellite.wire.discovery import discover
 
-        found = await discover()
+        found = await discover(_own_ports(args))
     else:
         found = (await client.status(args.uri))["rooms"]
     if args.json:
@@ -245,6 +245,19 @@ async def _rooms(args: argparse.Namespace) -> int:
     else:
         status_page.show_rooms(found)
     return 0
+
+
+def _own_ports(args: argparse.Namespace) -> list[int]:
+    """Return the ports of the configured daemon; the usual ones where the system's configuration cannot be read."""
+    from satellite.config import Config
+
+    try:
+        config = _load(args)
+    except ConfigError:
+        config = Config()
+    wyoming = config.wyoming
+    ports = (wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port)
+    return [port for port in (*ports, config.home_assistant_satellite.port) if port]
 
 
 async def _devices(args: argparse.Namespace) -> int:

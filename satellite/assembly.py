@@ -18,7 +18,7 @@ from satellite.engines.slot import Engines, Load, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.voices import VoiceFolder
 from satellite.engines.worker import Worker
-from satellite.errors import Stage
+from satellite.errors import ModelError, Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
@@ -258,11 +258,20 @@ class Assembly:
         )
         model.provider = name
         self.threads[f"chat {name}"] = model
+
+        async def load() -> None:
+            try:
+                file = self._store.file(spec, ".gguf")
+            except ModelError as error:
+                model.lacks(str(error))
+                raise
+            await model.load(file)
+
         return Slot(
             Stage.CHAT,
             model,
             name=f"chat {name}",
-            load=lambda: model.load(self._store.file(spec, ".gguf")),
+            load=load,
             seen=partial(self._store.seen, spec),
         )
 

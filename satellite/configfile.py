@@ -1,5 +1,7 @@
 """Reading the configuration: YAML in, a `Config` out, or every mistake with its file, line and key."""
 
+import os
+import pwd
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -30,10 +32,21 @@ def load(path: Path | None = None) -> Config:
             path = SYSTEM_CONFIG
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigUnreadable(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
+        reason = error.strerror or str(error)
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            told = "sudo satellite doctor tells what to do" if "NOTIFY_SOCKET" in os.environ else "try it with sudo"
+            reason += f" for this user ({_user()}); {told}"
+        raise ConfigUnreadable(f"{path or SYSTEM_CONFIG}: cannot be read: {reason}") from error
     except ValueError as error:
         raise ConfigError(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
     return parse(text, name=str(path))
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def parse(text: str, *, name: str = "config") -> Config:

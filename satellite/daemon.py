@@ -30,7 +30,7 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.served import SatelliteService
 from satellite.runs import Recorder
-from satellite.services.attention import Attention
+from satellite.services.attention import LOOK, Attention
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
@@ -245,7 +245,7 @@ class Daemon:
 
     def _closed_doors(self) -> Iterator[Attention]:
         for name, why in self._doors.closed.items():
-            yield Attention(f"port {name.removesuffix('_port')}", str(why), "satellite doctor")
+            yield Attention(f"port {name.removesuffix('_port')}", str(why), LOOK)
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         announcer = Announcer(self.hub, self._stages)

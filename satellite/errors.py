@@ -3,7 +3,8 @@
 SatelliteError
 ├── ConfigError            config-invalid
 │   └── ConfigUnreadable       the file, or one that it names, cannot be read at the moment
-├── ModelError             model-unknown, model-missing, model-corrupt, model-download-failed, model-disk-full
+├── ModelError             model-unknown, model-missing, model-unreadable, model-corrupt, model-download-failed,
+│                          model-disk-full
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
 ├── PeerRefused            peer-refused
 ├── CannotListen           cannot-listen: an address or a port cannot be had at the moment

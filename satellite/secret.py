@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from satellite.errors import ConfigError, ConfigUnreadable
 
-_SERVICE_FOLDER = Path("/etc/satellite/credentials")
+SERVICE_FOLDER = Path("/etc/satellite/credentials")
 """Which the unit has systemd load."""
 
 _FOLDER = "satellite_"
@@ -77,7 +77,7 @@ class Whereabouts:
         if "CREDENTIALS_DIRECTORY" in os.environ:
             return False  # this is the service
         try:
-            (_SERVICE_FOLDER / self.credential).stat()
+            (SERVICE_FOLDER / self.credential).stat()
         except PermissionError:  # root's alone
             return True
         except OSError:

@@ -175,6 +175,7 @@ make_release() {
         pip_install "$RELEASE" --no-deps onnxruntime-gpu
     fi
     cp "$HERE/config.yaml.example" "$RELEASE/"
+    say "$HERE" >"$RELEASE/.sources" # for satellite doctor, which says how this script is called again
     mkdir "$RELEASE/completion"
     for shell in bash zsh fish; do
         "$RELEASE/bin/python" -I -m satellite completion "$shell" |

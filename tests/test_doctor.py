@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -35,11 +36,10 @@ def test_each_trouble_has_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixtu
         )
         found = findings(capsys, file, "tcp://127.0.0.1:9")
     assert found["configuration"]["state"] == "good"
-    assert "systemctl start satellite" in found["daemon"]["remedy"]
-    assert "models pull configured" in found["model stt/tiny.en"]["remedy"]
-    assert str(port) in found["ports"]["seen"]
-    assert "ss -ltnp" in found["ports"]["remedy"]
-    assert found["ollama at http://127.0.0.1:9"]["remedy"].startswith("systemctl start ollama")
+    assert found["daemon"]["remedy"].endswith((f"--config {file} run", "systemctl start satellite"))
+    assert found["model stt/tiny.en"]["remedy"].endswith("models pull configured")
+    assert f"(process {os.getpid()}) has it" in found[f"port {port}"]["seen"]
+    assert found["ollama at http://127.0.0.1:9"]["remedy"]
     assert all(one["remedy"] for one in found.values() if one["state"] == "bad")
 
 
@@ -49,7 +49,9 @@ def test_a_wrong_configuration_ends_nothing(tmp_path: Path, capsys: pytest.Captu
     file.write_text("stt: {modle: tiny.en}\n")
     found = findings(capsys, file, "tcp://127.0.0.1:9")
     assert "did you mean 'model'" in found["configuration"]["seen"]
-    assert {"daemon", "packages", "disk"} <= found.keys()
+    assert "config.yaml.example" in found["configuration"]["remedy"]
+    assert Path(found["configuration"]["remedy"].rpartition(" ")[2]).exists()
+    assert {"daemon", "packages", "unit"} <= found.keys()
 
 
 @pytest.mark.models

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from satellite.doctor.chat import _REMEDIES
+from satellite.config import Local, Ollama, OpenAICompatible
+from satellite.config_chat import Provider
+from satellite.doctor.chat import remedy_of
 from satellite.engines.chat.residency import Residency
 from satellite.engines.chat.sightings import _WORDS
 from satellite.engines.provider_states import COMING, MEANINGS, Tone, state_after, tone_of
@@ -19,6 +21,13 @@ def test_every_state_of_a_model_is_in_the_table_and_has_words() -> None:
     assert {state.value for state in Residency} <= MEANINGS.keys()
     assert set(_WORDS) == set(Residency)
     assert MEANINGS.keys() >= COMING
+
+
+PROVIDERS = (
+    Local(type="local"),
+    Ollama(type="ollama", model="phi3:mini"),
+    OpenAICompatible(type="openai", model="llama"),
+)
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "timeout", "slow", "unknown-model", "rate-limited", "busy", "empty"])
@@ -36,7 +45,7 @@ def test_the_documents_list_every_state(page: str) -> None:
     assert MEANINGS.keys() - named == set()
 
 
-def test_the_doctor_knows_a_cure_for_every_bad_state() -> None:
-    """And for nothing that is no state."""
-    assert {state for state, meaning in MEANINGS.items() if meaning.tone is Tone.BAD} <= _REMEDIES.keys()
-    assert _REMEDIES.keys() <= MEANINGS.keys()
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: str(provider.type))
+def test_the_doctor_knows_a_cure_for_every_bad_state(provider: Provider) -> None:
+    """Whoever the provider is."""
+    assert all(remedy_of(state, provider) for state, meaning in MEANINGS.items() if meaning.tone is Tone.BAD)

@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from satellite import configfile
+from satellite.binding import bound
 from satellite.config import Config
-from satellite.doctor import chat, gpu, house, machine, ollama
+from satellite.doctor import chat, gpu, house, machine, ollama, service
 from satellite.doctor.finding import Finding, State
-from satellite.errors import ConfigError, SatelliteError
+from satellite.errors import CannotListen, ConfigError, ConfigUnreadable, SatelliteError
 from satellite.wire import client
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,22 +48,85 @@ async def run(args: argparse.Namespace) -> int:
 
 
 async def examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
-    """Yield what is found, check by check, of this machine and of the daemon at `uri`."""
-    try:
-        config = configfile.load(path)
-        where = path or (configfile.SYSTEM_CONFIG if configfile.SYSTEM_CONFIG.exists() else "built-in defaults")
-        yield Finding("configuration", State.GOOD, str(where))
-    except ConfigError as error:
-        config = Config()
-        yield Finding("configuration", State.BAD, str(error), f"mend it; every setting: {configfile.SYSTEM_CONFIG}")
+    """Yield what is found of this machine and of the daemon at `uri`; cures are as this user types them."""
+    async for finding in _examine(path, uri):
+        yield replace(finding, remedy=service.typed(finding.remedy))
+
+
+async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
+    checks = {**machine.CHECKS, **gpu.CHECKS, **house.CHECKS, **ollama.CHECKS, **chat.CHECKS}
+    config, finding = _configured(path)
+    yield finding
+    if config is None:  # what follows from it cannot be told
+        checks = {name: check for name, check in checks.items() if name not in _OF_THE_CONFIGURATION}
     try:
         state = await client.status(uri)
     except SatelliteError as error:
         state = None
-        yield Finding("daemon", State.BAD, str(error), "systemctl start satellite; journalctl -u satellite -n 20")
-    for name, check in {**machine.CHECKS, **gpu.CHECKS, **house.CHECKS, **ollama.CHECKS, **chat.CHECKS}.items():
-        for finding in await _checked(name, check, config, state, uri):
+        yield await _silent(str(error), config, path)
+    for name, check in checks.items():
+        for finding in await _checked(name, check, config or Config(), state, uri):
             yield finding
+
+
+_OF_THE_CONFIGURATION = ("models", "disk", "ports", "hosted", "ollama", "elsewhere", "sound")
+"""Checks that say nothing where the configuration is not known."""
+
+
+def _configured(path: Path | None) -> tuple[Config | None, Finding]:
+    """Read the configuration as the daemon does."""
+    what = "configuration"
+    file = path or configfile.SYSTEM_CONFIG
+    try:
+        with service.as_user(wanted=path is None):
+            config = configfile.load(path)
+            where = str(file) if path or file.exists() else "built-in defaults"
+    except ConfigUnreadable as error:
+        if path is None and service.is_stranger():
+            return None, Finding(what, State.NOTE, f"{file} is not for this user to read", "sudo satellite doctor")
+        if path is None and service.asks_as_service():
+            seen = f"{file} cannot be read by the user satellite, who runs the service"
+            return None, Finding(what, State.BAD, seen, _opened(file))
+        return None, Finding(what, State.BAD, str(error), f"ls -l {file}")
+    except ConfigError as error:
+        again = "sudo systemctl reload-or-restart satellite" if service.installed() else "satellite check"
+        remedy = f"mend it, then: {again}; every setting: {service.example()}"
+        return None, Finding(what, State.BAD, str(error), remedy)
+    return config, Finding(what, State.GOOD, where)
+
+
+def _opened(file: Path) -> str:
+    """Return what lets the service read a file, and enter the folder in which it is."""
+    with service.as_user():
+        closed = [str(one) for one in (file.parent, file) if not os.access(one, os.R_OK, effective_ids=True)]
+    names = " ".join(closed) or str(file)
+    return f"sudo chgrp satellite {names} && sudo chmod g+rX {names}"
+
+
+async def _silent(error: str, config: Config | None, path: Path | None) -> Finding:
+    """Tell why the daemon does not answer, as far as systemd and the journal know."""
+    if not service.installed():
+        return Finding("daemon", State.BAD, error, service.command("run", path))
+    active, result = await service.state()
+    said = await service.last_errors()
+    words = f"; its last words: {said}" if said else ""
+    if active == "active":
+        try:
+            for probe in await bound(config.wyoming.host, 0) if config else ():
+                probe.close()
+        except CannotListen:
+            seen = f"{error}: the service runs, and waits for an address that this machine does not have (yet)"
+            return Finding("daemon", State.BAD, seen, "ip -brief address")
+        seen = f"{error}: the service runs, but it keeps the ports with which it was started"
+        return Finding("daemon", State.BAD, seen, service.RESTART)
+    if active in ("activating", "reloading"):
+        return Finding("daemon", State.BAD, f"{error}: the service is being started{words}", service.log())
+    if active == "failed":
+        seen = f"{error}: the service has failed ({result}){words}"
+        return Finding(
+            "daemon", State.BAD, seen, "sudo systemctl reset-failed satellite; sudo systemctl start satellite"
+        )
+    return Finding("daemon", State.BAD, f"{error}: the service is stopped", "sudo systemctl start satellite")
 
 
 async def _checked(
@@ -72,10 +137,12 @@ async def _checked(
         async with asyncio.timeout(_CHECK_SECONDS):
             return await check(config, state, uri)
     except TimeoutError:
-        return [Finding(name, State.BAD, f"could not be checked within {_CHECK_SECONDS:g} s", "try again")]
+        return [
+            Finding(name, State.BAD, f"could not be checked within {_CHECK_SECONDS:g} s", service.command("status"))
+        ]
     except (SatelliteError, OSError, KeyError, ValueError) as error:
         _LOGGER.debug("%s could not be checked", name, exc_info=True)
-        return [Finding(name, State.BAD, f"could not be checked: {error}", "journalctl -u satellite -n 20")]
+        return [Finding(name, State.BAD, f"could not be checked: {error}", service.log())]
 
 
 def _show(console: Console, finding: Finding) -> None:

@@ -7,35 +7,56 @@ from typing import Any
 
 import httpx
 
-from satellite.config import Config, OpenAICompatible
+from satellite.config import Config, Local, Ollama, OpenAICompatible
+from satellite.config_chat import Provider
+from satellite.doctor import ollama, service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.chat.address import client_settings, is_at_home, shown
 from satellite.engines.chat.key import find_key
+from satellite.engines.provider_states import COMING
 from satellite.errors import ChatError, ConfigError, SatelliteError
+from satellite.errors import shown as _shown
+from satellite.secret import Secret
 from satellite.wire import client
 
 _ASK_SECONDS = 5.0
 _QUESTION = "Say yes."
-_CREDENTIALS = Path("/etc/satellite/credentials")
-_RESTART = "sudo systemctl restart satellite"
+_HOSTED = Path("/etc/systemd/system/satellite.service.d/hosted.conf")
 
-_REMEDIES = {
-    "model-missing": "ollama pull {model}",
-    "no-key": (
-        f"sudo install -D -m 600 KEY_FILE {_CREDENTIALS}/{{provider}}.key; sudo ./install.sh --hosted; {_RESTART}"
-    ),
-    "unreachable": "sudo systemctl start ollama; journalctl -u ollama -n 20",
-    "silent": "sudo systemctl restart ollama",
-    "failing": "journalctl -u ollama -n 50",
-    "on-cpu": "nvidia-smi; sudo systemctl restart ollama",
-    "partly-on-cpu": "nvidia-smi; a smaller model or num_ctx; sudo systemctl restart ollama",
-    "runner-died": "journalctl -u ollama -n 50",
-    "other-context": "the same num_ctx here and in the other client",
-    "refused": f"sudo install -m 600 KEY_FILE {_CREDENTIALS}/{{provider}}.key && sudo systemctl restart satellite",
-    "failed": "satellite models pull configured",
-    "misconfigured": "satellite check",
-}
-"""What mends a provider, by its state."""
+
+def remedy_of(state: str, provider: Provider) -> str:
+    """Return what mends a provider in a state that needs it, or shows more of it."""
+    log = service.log("-p warning -n 20")
+    if state == "misconfigured":
+        return service.command("check")
+    if isinstance(provider, Local):
+        return service.command("models pull configured") if state == "failed" else log
+    if isinstance(provider, OpenAICompatible):
+        if state in ("no-key", "refused"):
+            return _put_key(provider)
+        return f"curl -sSI {shown(provider.url)}" if state in ("unreachable", "silent") else log
+    match state:
+        case "unreachable":
+            return ollama.started(provider)
+        case "model-missing":
+            return f"ollama pull {provider.model}"
+        case "silent" | "on-cpu":
+            return "sudo systemctl restart ollama"
+        case "partly-on-cpu":
+            return "nvidia-smi"
+        case "failing" | "runner-died":
+            return "sudo journalctl -u ollama -n 50"
+        case "no-key" | "refused":
+            return _put_key(provider)
+    return log
+
+
+def _put_key(provider: Ollama | OpenAICompatible) -> str:
+    """Return what stores a key, lets the service reach the internet where that takes opening, and starts it again."""
+    put = service.put_secret(provider.api_key_file, f"{provider.name}.key")
+    shut = service.installed() and not is_at_home(provider.url) and not _HOSTED.exists()
+    opening = f"{service.installer('--hosted')}; " if shut else ""
+    return f"{put}; {opening}{service.restart()}"
 
 
 async def _hosted(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
@@ -49,39 +70,42 @@ async def _hosted(config: Config, state: dict[str, Any] | None, _uri: str) -> Se
 async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
     """Ask a provider for its list of models, which carries no words of anybody's."""
     what = f"{provider.name} at {shown(provider.url)}"
-    file = _CREDENTIALS / f"{provider.name}.key"
     try:
-        key = find_key(provider)
+        key = service.secret(lambda: find_key(provider))
     except ConfigError as error:
-        return Finding(
-            what, State.BAD, str(error), f"sudo install -D -m 600 KEY_FILE {provider.api_key_file or file}; {_RESTART}"
-        )
+        return Finding(what, State.BAD, f"{error}; {service.TYPE_IT}", _put_key(provider))
     outside = not is_at_home(provider.url)
     if outside and not key.value:
-        if told and told["state"] != "no-key":
-            return Finding(what, State.GOOD, "the daemon has its key; it can be tried only with sudo satellite doctor")
-        seen = f"is not used, for want of a key: {key.source}"
-        return Finding(
-            what, State.NOTE, seen, f"sudo install -D -m 600 KEY_FILE {file}; sudo ./install.sh --hosted; {_RESTART}"
-        )
+        if key.elsewhere:
+            return Finding(what, State.NOTE, "its key is for the service alone", "sudo satellite doctor")
+        seen = f"is not used, for want of a key: {key.source}; {service.TYPE_IT}"
+        return Finding(what, State.NOTE, seen, _put_key(provider))
     try:
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, **client_settings(provider.url)) as http:
             headers = {"Authorization": f"Bearer {key.value or 'none'}"}
             response = await http.get(f"{provider.url.rstrip('/')}/models", headers=headers)
     except ChatError as error:
-        return Finding(what, State.BAD, str(error), "env | grep -i proxy")
+        return Finding(what, State.BAD, str(error), "env | grep -i _proxy")
     except httpx.HTTPError as error:
         reason = key.scrub(str(error)) or type(error).__name__
-        remedy = f"curl -I {shown(provider.url)}" + (
-            "; sudo ./install.sh --hosted opens the internet" if outside else ""
-        )
-        return Finding(what, State.BAD, f"cannot be reached: {reason}", remedy)
+        return Finding(what, State.BAD, f"cannot be reached: {reason}", f"curl -sSI {shown(provider.url)}")
     if response.status_code in (401, 403):
-        seen = f"refuses the key from {key.source}"
-        return Finding(
-            what, State.BAD, seen, f"sudo install -D -m 600 KEY_FILE {provider.api_key_file or file}; {_RESTART}"
-        )
-    return _listed(what, provider, response)
+        seen = f"refuses the key from {key.source}: {_reason(response, key)}; {service.TYPE_IT}"
+        return Finding(what, State.BAD, seen, _put_key(provider))
+    found = _listed(what, provider, response)
+    if found.state is State.GOOD and told.get("state") in ("no-key", "refused"):
+        seen = f"{found.seen}, but the daemon has not read the key that is there now"
+        return Finding(what, State.BAD, seen, service.restart())
+    return found
+
+
+def _reason(response: httpx.Response, key: Secret) -> str:
+    """Return what a server says of its refusal, in short, without the key."""
+    try:
+        told = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        told = response.text
+    return f"{response.status_code} {_shown(key.scrub(str(told)))}".strip()
 
 
 def _listed(what: str, provider: OpenAICompatible, response: httpx.Response) -> Finding:
@@ -90,16 +114,17 @@ def _listed(what: str, provider: OpenAICompatible, response: httpx.Response) -> 
     except (ValueError, KeyError, TypeError):
         if response.status_code < 500:  # what has no such list may answer questions all the same
             return Finding(what, State.GOOD, "answers")
-        return Finding(what, State.BAD, f"answers {response.status_code}", "try again later; satellite status")
+        return Finding(what, State.BAD, f"answers {response.status_code}", f"curl -sSI {shown(provider.url)}")
     if models and provider.model not in models:
         seen = f"has no model {provider.model}; it has {', '.join(models[:5])}"
-        return Finding(what, State.BAD, seen, "name one of them as chat.providers.model")
+        return Finding(what, State.BAD, seen, f"name one of them as chat.providers.model, then: {service.restart()}")
     return Finding(what, State.GOOD, f"answers, with {provider.model}")
 
 
 async def _providers(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     """Tell what the running daemon knows of each."""
     findings = []
+    configured = {getattr(provider, "name", "local"): provider for provider in config.chat.providers}
     chat = (state or {}).get("chat", {})
     spare = sum(told["up"] for told in chat.get("providers", [])) > 0
     for told in chat.get("providers", []):
@@ -109,9 +134,12 @@ async def _providers(config: Config, state: dict[str, Any] | None, _uri: str) ->
         if told["up"]:
             findings.append(Finding(f"chat {told['provider']}", State.GOOD, seen))
             continue
-        remedy = _REMEDIES.get(told["state"], "").format(**told)
+        if told["state"] in COMING:
+            findings.append(Finding(f"chat {told['provider']}", State.NOTE, seen, "satellite status"))
+            continue
+        provider = configured.get(told["provider"])
+        remedy = remedy_of(told["state"], provider) if provider else service.restart()  # it runs with other settings
         unused = told["state"] == "no-key" and spare
-        remedy = remedy or "satellite status; journalctl -u satellite -p warning"
         findings.append(Finding(f"chat {told['provider']}", State.NOTE if unused else State.BAD, seen, remedy))
     if switch := chat.get("last_switch"):
         seen = f"{switch['at']}, from {switch['from']} to {switch['to']}: {switch['reason']}"
@@ -121,8 +149,8 @@ async def _providers(config: Config, state: dict[str, Any] | None, _uri: str) ->
 
 async def _answer(_config: Config, state: dict[str, Any] | None, uri: str) -> Sequence[Finding]:
     """Let whoever would answer do so, unless that is outside the house."""
-    if state is None:
-        return []
+    if state is None or not any(told["up"] for told in state["chat"]["providers"]):
+        return []  # it is said already why not
     told = _told(state, state["chat"]["answering"])
     if told.get("leaves_house"):
         return [Finding("chat", State.NOTE, f"{told['provider']} is not asked: the words would leave the house")]
@@ -130,11 +158,7 @@ async def _answer(_config: Config, state: dict[str, Any] | None, uri: str) -> Se
     try:
         heard = await client.ask_text(uri, _QUESTION, lambda _: None)
     except SatelliteError as error:
-        return [
-            Finding(
-                "chat", State.BAD, f"[{error.code}] {error}", "satellite status; journalctl -u satellite -p warning"
-            )
-        ]
+        return [Finding("chat", State.BAD, f"[{error.code}] {error}", service.log("-p warning -n 20"))]
     ms = 1000 * (time.monotonic() - began)
     return [Finding("chat", State.GOOD, f"{heard.provider} has answered in {ms:.0f} ms")]
 

@@ -1,11 +1,15 @@
 """Checks of the GPU: driver, libraries, memory, and which stages really run there."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import satellite
 from satellite.config import Config
+from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.cuda import load_cublas
 from satellite.gpu import driver, gpus
@@ -14,8 +18,6 @@ from satellite.models.wanted import wanted_models
 _MODEL_SHARE = 1.3
 """Memory of a GPU that a model takes, of the size of its file."""
 
-_INSTALL = "sudo ./install.sh --upgrade --gpu cuda"
-
 
 async def _gpu(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     found = await asyncio.to_thread(gpus)
@@ -23,8 +25,8 @@ async def _gpu(config: Config, state: dict[str, Any] | None, _uri: str) -> Seque
     if not found:
         if not demanded:
             return [Finding("gpu", State.GOOD, "none, and none is wanted")]
-        seen = f"{', '.join(demanded)} shall run on CUDA, and no driver knows a GPU"
-        return [Finding("gpu", State.BAD, seen, f"nvidia-smi; then {_INSTALL}, or device: cpu")]
+        seen = f"{', '.join(demanded)} shall run on CUDA, and no driver knows a GPU: install it, or set device: auto"
+        return [Finding("gpu", State.BAD, seen, "nvidia-smi")]
     version = await asyncio.to_thread(driver)
     findings = [Finding("gpu driver", State.GOOD, version or "does not tell its version")]
     findings += [_memory(config, gpu, loaded=state is not None) for gpu in found]
@@ -33,13 +35,20 @@ async def _gpu(config: Config, state: dict[str, Any] | None, _uri: str) -> Seque
     return findings + _devices(state, demanded)
 
 
+def _installed() -> str:
+    """Return what installs the libraries."""
+    if service.installed():
+        return service.installer("--upgrade --gpu cuda")
+    return f"{sys.executable} -m pip install -e {Path(satellite.__file__).parent.parent}'[gpu]'"
+
+
 def _libraries(demanded: Sequence[str]) -> list[Finding]:
     """Load what the engines need, as they do; that it is installed proves nothing."""
     wanted = State.BAD if demanded else State.NOTE
     findings = []
     missing = load_cublas()
     findings.append(
-        Finding("cuda for stt", wanted, missing, _INSTALL)
+        Finding("cuda for stt", wanted, missing, _installed())
         if missing
         else Finding("cuda for stt", State.GOOD, f"cuBLAS 12 loads (CTranslate2 {metadata.version('ctranslate2')})")
     )
@@ -49,7 +58,7 @@ def _libraries(demanded: Sequence[str]) -> list[Finding]:
         findings.append(Finding("cuda for tts", State.GOOD, f"ONNX Runtime {onnxruntime.__version__} is built for it"))
     else:
         seen = f"ONNX Runtime {onnxruntime.__version__} is the one for CPUs"
-        findings.append(Finding("cuda for tts", wanted, seen, _INSTALL))
+        findings.append(Finding("cuda for tts", wanted, seen, _installed()))
     return findings
 
 
@@ -64,8 +73,8 @@ def _memory(config: Config, gpu: dict[str, Any], *, loaded: bool) -> Finding:
     free = total - gpu["memory_used_bytes"]
     seen = f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB are free; our models need {need / 1e9:.1f}"
     if (total if loaded else free) < need:
-        remedy = "nvidia-smi shows who has it; a smaller stt.model, or device: cpu for one stage"
-        return Finding(name, State.BAD, seen, remedy)
+        seen += "; end who has it, or take a smaller stt.model, or device: cpu for one stage"
+        return Finding(name, State.BAD, seen, "nvidia-smi")
     return Finding(name, State.GOOD, seen)
 
 
@@ -75,7 +84,7 @@ def _devices(state: dict[str, Any] | None, demanded: Sequence[str]) -> list[Find
             f"gpu: {stage['stage']}",
             State.BAD if stage["stage"] in demanded else State.NOTE,
             "runs on the CPU though there is a GPU",
-            f"{_INSTALL}; journalctl -u satellite",
+            _installed(),
         )
         for stage in (state or {}).get("stages", [])
         if str(stage.get("device", "")).startswith("cpu")

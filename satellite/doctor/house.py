@@ -12,6 +12,7 @@ from typing import Any
 from satellite.audio import Converter, read_wav
 from satellite.config import Config
 from satellite.config_local import Sound
+from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.remote import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
@@ -20,27 +21,32 @@ from satellite.wire import client
 
 _SENTENCE = "One, two, three, four, five."
 _WORKING = ("ready", "idle")
-_JOURNAL = "journalctl -u satellite -p warning"
-_MIC_PACKAGES = "sudo ./install.sh --upgrade --microphone"
 
 
-async def _stages(_config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+async def _stages(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     findings = []
     for stage in (state or {}).get("stages", []):
         what = f"stage {stage['stage']}"
         where = f", on {stage['device']}" if stage.get("device") else ""
         if stage["state"] in _WORKING:
             findings.append(Finding(what, State.GOOD, stage["state"] + where))
+        elif stage["state"] == "loading":
+            findings.append(Finding(what, State.NOTE, stage["words"], "satellite status"))
         else:
             seen = f"{stage['state']}: {stage['words']}"
-            findings.append(Finding(what, State.BAD, seen, _JOURNAL))
+            remedy = service.log("-p warning -n 20")
+            if stage.get("code") in ("model-missing", "model-corrupt"):
+                remedy = service.command("models pull configured")
+            elif stage.get("code") == "model-unreadable":
+                remedy = service.readable(service.store(config).directory)
+            findings.append(Finding(what, State.BAD, seen, remedy))
     return findings
 
 
 async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Sequence[Finding]:
     """Let each stage work, as a room would: speak, understand that, and hear a wake word."""
-    if state is None:
-        return []
+    if state is None or not all(stage["state"] in _WORKING for stage in state["stages"] if stage["stage"] != "chat"):
+        return []  # it is said already why not
     began = time.monotonic()
     try:
         spoken = await client.say(uri, _SENTENCE)
@@ -52,7 +58,7 @@ async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Seque
         call = await asyncio.to_thread(read_wav, Path(warmup.__file__).with_name("warm_up.wav"))
         called = await client.detects(uri, call)
     except SatelliteError as error:
-        return [Finding("speech", State.BAD, f"[{error.code}] {error}", _JOURNAL)]
+        return [Finding("speech", State.BAD, f"[{error.code}] {error}", service.log("-p warning -n 20"))]
     timing = f"spoken in {1000 * (said - began):.0f} ms, understood in {1000 * (understood - said):.0f} ms"
     if heard.transcript.strip():
         findings = [Finding("speech", State.GOOD, timing)]
@@ -74,9 +80,7 @@ async def _elsewhere(config: Config, _state: dict[str, Any] | None, _uri: str) -
             await hosts.load()
             good = not hosts.trouble
             seen = "answers" if good else hosts.words.removeprefix(f"{address} ")
-            remedy = (
-                "" if good else f"satellite doctor there; nc -vz {address.removeprefix('tcp://').replace(':', ' ')}"
-            )
+            remedy = "" if good else f"satellite status --uri {address}; is the server running there?"
             findings.append(Finding(f"{stage} at {address}", State.GOOD if good else State.BAD, seen, remedy))
     return findings
 
@@ -94,12 +98,10 @@ def _told(room: dict[str, Any]) -> Finding:
         return Finding(what, State.GOOD, f"is connected, {room['doing']}" if room.get("doing") else "is connected")
     remedies = {
         "held": "in Home Assistant, Settings → Devices & services: delete the satellite; or delete the room here",
-        "no-satellite": "satellite rooms discover, and set its uri",
-        "connecting": "try again in some seconds",
+        "no-satellite": "satellite rooms discover",
+        "connecting": "satellite rooms",
     }
-    dial = f"ping {room['uri'].removeprefix('tcp://').rpartition(':')[0]}; satellite rooms discover"
-    if room["uri"] == "local":
-        dial = "satellite rooms devices; then microphone: and speaker: in the configuration"
+    dial = "satellite rooms devices" if room["uri"] == "local" else "satellite rooms discover"
     return Finding(what, State.BAD, f"{room['state']}: {room['words']}", remedies.get(room["state"], dial))
 
 
@@ -120,7 +122,7 @@ async def _responders(config: Config, state: dict[str, Any] | None, _uri: str) -
         return [await _home_assistant(config)] if config.home_assistant.url else []
     findings = []
     for one in state.get("responders", []):
-        remedy = "" if one["up"] else f"home_assistant: in the configuration; {_JOURNAL}"
+        remedy = "" if one["up"] else f"home_assistant: in the configuration; {service.log('-p warning -n 20')}"
         findings.append(Finding(one["responder"], State.GOOD if one["up"] else State.BAD, one["words"], remedy))
     return findings
 
@@ -130,21 +132,20 @@ async def _home_assistant(config: Config) -> Finding:
     from satellite.home_assistant.api import Api
 
     what = f"home_assistant at {config.home_assistant.url}"
+    put = service.put_secret(config.home_assistant.token_file, "home_assistant.token") + f"; {service.restart()}"
     try:
-        token = find_token(config.home_assistant)
+        token = service.secret(lambda: find_token(config.home_assistant))
+        if not token.value and token.elsewhere:
+            return Finding(what, State.NOTE, "its token is for the service alone", "sudo satellite doctor")
         if not token.value:
-            remedy = (
-                "sudo install -D -m 600 TOKEN_FILE /etc/satellite/credentials/home_assistant.token; "
-                "sudo systemctl restart satellite"
-            )
-            return Finding(what, State.BAD, f"there is no token: {token.source}", remedy)
+            return Finding(what, State.BAD, f"there is no token: {token.source}; {service.TYPE_IT}", put)
         api = Api(config.home_assistant, token)
         try:
             version = await api.look()
         finally:
             await api.close()
     except ConfigError as error:
-        return Finding(what, State.BAD, str(error), "home_assistant: in the configuration")
+        return Finding(what, State.BAD, str(error), put)
     except SatelliteError as error:
         return Finding(what, State.BAD, str(error), f"curl -I {config.home_assistant.url}")
     return Finding(what, State.GOOD, f"is ready for sentences, {version}")
@@ -166,11 +167,11 @@ async def _listed() -> Finding:
     try:
         found = await asyncio.to_thread(portaudio.devices)
     except SatelliteError as error:
-        return Finding("sound devices", State.BAD, str(error), _MIC_PACKAGES)
+        return Finding("sound devices", State.BAD, str(error), service.installer("--upgrade --microphone"))
     told = "; ".join(f"{len(devices)} {kind}" for kind, devices in found.items())
     if all(found.values()):
         return Finding("sound devices", State.GOOD, told)
-    return Finding("sound devices", State.BAD, told, "plug it in; arecord -l; satellite rooms devices")
+    return Finding("sound devices", State.BAD, f"{told}; is it plugged in?", "satellite rooms devices")
 
 
 async def _heard(settings: Sound) -> Finding:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -11,8 +13,11 @@ from typing import Any
 
 from satellite.binding import EVERYWHERE, bound
 from satellite.config import Config
+from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
+from satellite.doctor.service import output
 from satellite.errors import CannotListen, ModelError
+from satellite.gpu import gpus
 from satellite.models.store import Store
 from satellite.models.wanted import wanted_models
 
@@ -20,7 +25,6 @@ _LEAST_FREE_BYTES = 1_000_000_000
 _CONNECT_SECONDS = 3.0
 _HIGHEST_EXPOSURE = 1.5
 _OPENINGS = Path("/etc/systemd/system/satellite.service.d")
-_PULL = "sudo -u satellite satellite models pull configured"
 
 
 async def _packages(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
@@ -30,64 +34,130 @@ async def _packages(_config: Config, _state: dict[str, Any] | None, _uri: str) -
             found.append(f"{name} {metadata.version(name)}")
     if len(found) == 1:
         return [Finding("packages", State.GOOD, found[0])]
-    remedy = "pip uninstall -y onnxruntime onnxruntime-gpu; pip install --no-deps onnxruntime (or onnxruntime-gpu)"
+    pip = f"{sys.executable} -m pip"
+    one = "onnxruntime-gpu" if await asyncio.to_thread(gpus) else "onnxruntime"
+    remedy = f"{pip} uninstall -y onnxruntime onnxruntime-gpu && {pip} install --no-deps {one}"
+    remedy = f"sudo {remedy.replace('&& ', '&& sudo ')}" if service.installed() else remedy
     return [Finding("packages", State.BAD, " and ".join(found) or "no onnxruntime; there must be exactly one", remedy)]
 
 
-async def _models(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+async def _models(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    """Read every model, as the daemon does."""
+    with service.as_user():
+        return await asyncio.to_thread(_verified, config, state is not None)
+
+
+def _verified(config: Config, running: bool) -> list[Finding]:
     store = Store(config.models.directory)
+    if closed := _closed(store.directory):
+        seen = f"{closed} cannot be {'read by the user satellite' if service.installed() else 'read'}"
+        return [Finding("models", State.BAD, seen, service.readable(closed))]
     findings = []
     for spec in wanted_models(config):
         try:
-            await asyncio.to_thread(store.verify, spec)
+            store.verify(spec)
             findings.append(Finding(f"model {spec.reference}", State.GOOD, "is here, and sound"))
         except ModelError as error:
-            findings.append(Finding(f"model {spec.reference}", State.BAD, str(error), _PULL))
+            pull = service.command("models pull configured")
+            corrupt = running and error.code == "model-corrupt"  # the daemon has loaded it as it was
+            remedy = f"{pull} && {service.restart()}" if corrupt and service.installed() else pull
+            findings.append(Finding(f"model {spec.reference}", State.BAD, str(error), remedy))
     return findings
 
 
+def _closed(folder: Path) -> Path | None:
+    """Return what of the models' folder cannot be read, the outermost; None where all can, or it is not there."""
+
+    def unreadable(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            found.append(Path(error.filename))
+
+    found: list[Path] = []
+    for place, _, files in os.walk(folder, onerror=unreadable):
+        if any(not os.access(Path(place, file), os.R_OK, effective_ids=True) for file in files):
+            found.append(Path(place))
+    return folder if found else None
+
+
 async def _disk(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    folder = Store(config.models.directory).directory
+    with service.as_user():
+        folder = Store(config.models.directory).directory
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     seen = f"{free / 1e9:.1f} GB are free at {folder}"
     if free < _LEAST_FREE_BYTES:
-        return [Finding("disk", State.BAD, seen, f"du -xh {folder} | sort -h | tail")]
+        while not folder.is_mount():
+            folder = folder.parent
+        return [Finding("disk", State.BAD, seen, f"sudo du -xh {folder} | sort -h | tail -n 20")]
     return [Finding("disk", State.GOOD, seen)]
 
 
 async def _clock(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    answer = await _output("timedatectl", "show", "--property", "NTPSynchronized", "--value")
-    if answer == "yes":
+    told = await output("timedatectl", "show", "-p", "CanNTP", "-p", "NTP", "-p", "NTPSynchronized")
+    clock = dict(line.partition("=")[::2] for line in told.splitlines())
+    if not clock:
+        return [Finding("clock", State.NOTE, "cannot be checked here")]
+    if clock.get("NTPSynchronized") == "yes":
         return [Finding("clock", State.GOOD, "is kept by the network")]
-    if answer == "no":
-        seen = "is not kept by the network: the time that is told, and timers, may be wrong"
-        return [Finding("clock", State.NOTE, seen, "sudo timedatectl set-ntp true")]
-    return [Finding("clock", State.NOTE, "cannot be checked here")]
+    seen = "is not kept by the network: the time that is told, and timers, may be wrong"
+    if clock.get("CanNTP") != "yes":
+        remedy = "sudo apt-get install -y systemd-timesyncd" if shutil.which("apt-get") else "install chrony"
+        return [Finding("clock", State.NOTE, f"{seen}; no program that would is installed", remedy)]
+    remedy = "timedatectl timesync-status" if clock.get("NTP") == "yes" else "sudo timedatectl set-ntp true"
+    return [Finding("clock", State.NOTE, seen, remedy)]
 
 
 async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+    """Look whether the daemon has its ports, and if not, who has them."""
+    wanted = _wanted(config)
+    own = service.account()
+    active = own is not None and (await service.state())[0] == "active"
+    if active and own is not None:
+        listening = service.listening()
+        closed = [port for port in wanted if own.pw_uid not in listening.get(port, ())]
+    elif state is not None:
+        closed = [port for port, hosts in wanted.items() if not await _answers(hosts[0], port)]
+    else:
+        closed = list(wanted)
+    findings = []
+    kept, absent = [], []
+    for port in closed:
+        try:
+            for probe in await bound(wanted[port], port):
+                probe.close()
+            kept.append(port)
+        except CannotListen as error:
+            if error.taken:
+                findings.append(Finding(f"port {port}", State.BAD, *service.holder(port)))
+            else:
+                absent.append(str(port))
+    if absent:
+        hosts = ", ".join(wanted[int(absent[0])])
+        seen = f"{', '.join(absent)} wait for an address that this machine does not have (yet): {hosts}"
+        findings.append(Finding("ports", State.BAD, seen, "ip -brief address"))
+    if (active or state is not None) and kept:
+        seen = f"the daemon does not listen at {', '.join(map(str, kept))}: these take a new start"
+        findings.append(Finding("ports", State.BAD, seen, service.restart()))
+    elif not findings:
+        listed = ", ".join(map(str, wanted))
+        told = f"{listed} are {'free for the daemon' if kept else 'open'}"
+        findings.append(Finding("ports", State.GOOD, told))
+    return findings
+
+
+def _wanted(config: Config) -> dict[int, Sequence[str]]:
+    """Return the configured ports, each with the hosts at which it is to be open."""
     wyoming, here = config.wyoming, config.home_assistant_satellite
     names = ("port", "wake_port", "stt_port", "tts_port", "handle_port")
-    wanted = {port: wyoming.host for name in names if (port := getattr(wyoming, name)) is not None}
+    wanted: dict[int, Sequence[str]] = {
+        port: wyoming.host for name in names if (port := getattr(wyoming, name)) is not None
+    }
     if here.enabled:
         wanted[here.port] = wyoming.host
     if config.http.enabled:
         wanted[config.http.port] = (config.http.host,)
-    if state is not None:
-        silent = [port for port, hosts in wanted.items() if not await _answers(hosts[0], port)]
-        remedy = "sudo systemctl restart satellite"
-        words = "does the daemon run with this configuration? nothing listens at"
-    else:
-        silent = [port for port, hosts in wanted.items() if not await _free(hosts, port)]
-        remedy = f"ss -ltnp | grep -E ':({'|'.join(map(str, silent))}) '"
-        words = "somebody else has"
-    if silent:
-        return [Finding("ports", State.BAD, f"{words} {', '.join(map(str, silent))}", remedy)]
-    listed = ", ".join(map(str, wanted))
-    told = f"{listed} are open" if state is not None else f"{listed} are free for the daemon"
-    return [Finding("ports", State.GOOD, told)]
+    return wanted
 
 
 async def _answers(host: str, port: int) -> bool:
@@ -101,45 +171,25 @@ async def _answers(host: str, port: int) -> bool:
     return True
 
 
-async def _free(hosts: Sequence[str], port: int) -> bool:
-    try:
-        sockets = await bound(hosts, port)
-    except CannotListen as error:
-        return not error.taken
-    for probe in sockets:
-        probe.close()
-    return True
-
-
 async def _unit(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    if not await _output("systemctl", "cat", "satellite.service"):
-        return [Finding("unit", State.NOTE, "there is no service of systemd here", "sudo ./install.sh")]
+    if not service.installed():
+        return [Finding("unit", State.NOTE, "there is no service of systemd here", service.installer(""))]
     findings = []
-    if await _output("systemctl", "is-enabled", "satellite.service") != "enabled":
-        remedy = "sudo systemctl enable satellite"
-        findings.append(Finding("unit", State.BAD, "is not started with the machine", remedy))
-    restarts = await _output("systemctl", "show", "--property", "NRestarts", "--value", "satellite.service")
+    if await output("systemctl", "is-enabled", "satellite.service") != "enabled":
+        findings.append(
+            Finding("unit", State.BAD, "is not started with the machine", "sudo systemctl enable satellite")
+        )
+    restarts = await output("systemctl", "show", "--property", "NRestarts", "--value", "satellite.service")
     if restarts not in ("", "0"):
         seen = f"has been restarted {restarts} times after a failure"
-        findings.append(Finding("unit", State.NOTE, seen, "journalctl -u satellite -p warning"))
-    told = await _output("systemd-analyze", "security", "--no-pager", "satellite.service")
+        findings.append(Finding("unit", State.NOTE, seen, service.log("-p warning -n 20")))
+    told = await output("systemd-analyze", "security", "--no-pager", "satellite.service")
     if score := re.search(r"exposure level for \S+ ([\d.]+)", told):
         good = float(score[1]) <= _HIGHEST_EXPOSURE or _OPENINGS.is_dir()  # noqa: ASYNC240  # nobody waits for us here
-        remedy = "" if good else "sudo ./install.sh --upgrade; systemd-analyze security satellite"
+        remedy = "" if good else "systemd-analyze security satellite"
         seen = f"exposure {score[1]}, of 10"
         findings.append(Finding("unit", State.GOOD if good else State.NOTE, seen, remedy))
     return findings
-
-
-async def _output(*command: str) -> str:
-    """Return what a program prints, nothing where there is no such program."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-    except OSError:
-        return ""
-    return (await process.communicate())[0].decode(errors="replace").strip()
 
 
 CHECKS = {

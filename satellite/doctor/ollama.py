@@ -1,15 +1,18 @@
 """Checks of Ollama: version, model, context, where the model is, how long it stays, and who else has a say in that."""
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from satellite.config import Config, Ollama
+from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import client_settings, shown
+from satellite.engines.chat.address import client_settings, is_on_this_host, shown
 from satellite.engines.chat.key import find_key
 from satellite.engines.chat.residency import Loaded, find, full_name
 from satellite.errors import ChatError, ConfigError
@@ -19,7 +22,20 @@ _ASK_SECONDS = 3.0
 _THINK_VERSION = (0, 9)
 """The first release that can be told not to think aloud."""
 
+_UNITS = (Path("/etc/systemd/system/ollama.service"), Path("/usr/lib/systemd/system/ollama.service"))
+
 Answer = dict[str, Any]
+
+
+def started(provider: Ollama) -> str:
+    """Return what starts the Ollama of a provider, or installs it."""
+    if not is_on_this_host(provider.url):
+        return f"curl -sS {shown(provider.url)}/api/version"
+    if any(unit.exists() for unit in _UNITS):
+        return "sudo systemctl start ollama"
+    if shutil.which("ollama"):
+        return "ollama serve"
+    return service.installer(f"--with-ollama --model {provider.model}")
 
 
 async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[Finding]:
@@ -33,7 +49,7 @@ async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[
 async def _examined(provider: Ollama, config: Config, state: Answer | None) -> list[Finding]:
     what = f"ollama at {shown(provider.url)}"
     try:
-        key = find_key(provider)
+        key = service.secret(lambda: find_key(provider))
         settings = client_settings(provider.url)
         settings["headers"] = {"Authorization": f"Bearer {key.value}"} if key.value else {}
         async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS, **settings) as http:
@@ -45,12 +61,13 @@ async def _examined(provider: Ollama, config: Config, state: Answer | None) -> l
             shown_model = await _asked(http, "/api/show", {"model": provider.model})
             loaded = [_loaded(entry) for entry in (await _asked(http, "/api/ps"))["models"]]
     except ConfigError as error:
-        return [Finding(what, State.BAD, str(error), "chat.providers.api_key_file: a file that can be read")]
+        put = service.put_secret(provider.api_key_file, f"{provider.name}.key")
+        return [Finding(what, State.BAD, f"{error}; {service.TYPE_IT}", f"{put}; {service.restart()}")]
     except ChatError as error:
-        return [Finding(what, State.BAD, str(error), "env | grep -i proxy")]
+        return [Finding(what, State.BAD, str(error), "env | grep -i _proxy")]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"does not answer: {error or type(error).__name__}"
-        return [Finding(what, State.BAD, reason, "systemctl start ollama; journalctl -u ollama -n 20")]
+        return [Finding(what, State.BAD, reason, started(provider))]
     findings = [_version(what, version, provider)]
     findings += _context(provider, shown_model)
     entry = find(loaded, provider.model, None)
@@ -102,8 +119,8 @@ def _residency(
     if entry is None:
         seen = "is not loaded: the next answer waits for it"
         if always:
-            return Finding(what, State.BAD, seen, "satellite status says why; journalctl -u ollama -n 20")
-        return Finding(what, State.NOTE, seen, "" if running else "sudo systemctl start satellite")
+            return Finding(what, State.BAD, seen, "satellite status")
+        return Finding(what, State.NOTE, seen, "" if running else service.restart())
     if entry.context_tokens is not None and entry.context_tokens < min(provider.num_ctx, trained or provider.num_ctx):
         seen = f"another client has loaded it with a context of {entry.context_tokens} tokens: each reloads it in turn"
         return Finding(
@@ -124,14 +141,10 @@ async def _share(provider: Ollama, entry: Loaded) -> list[Finding]:
     if entry.gpu_share >= 1:
         return [Finding(what, State.GOOD, "all of it")]
     if entry.gpu_share > 0:
-        remedy = "nvidia-smi shows who has the memory; a smaller model or num_ctx, then sudo systemctl restart ollama"
-        return [Finding(what, State.BAD, f"{share}; the rest is slow, on the CPU", remedy)]
+        seen = f"{share}; the rest is slow, on the CPU: free its memory, or take a smaller model or num_ctx"
+        return [Finding(what, State.BAD, seen, "nvidia-smi")]
     if await asyncio.to_thread(gpus):
-        return [
-            Finding(
-                what, State.BAD, "runs on the CPU though there is a GPU", "sudo systemctl restart ollama; ollama ps"
-            )
-        ]
+        return [Finding(what, State.BAD, "runs on the CPU though there is a GPU", "sudo systemctl restart ollama")]
     return [Finding(what, State.NOTE, "runs on the CPU; this machine has no GPU")]
 
 

@@ -102,6 +102,10 @@ class LlamaCppChat:
         self._file = file
         await self._start()
 
+    def lacks(self, words: str) -> None:
+        """Tell, from now on, why there is nothing to load."""
+        self._become("failed", words)
+
     @property
     def health(self) -> Health:
         """Return whether it is loaded; one that died is being started again."""

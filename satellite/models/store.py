@@ -36,9 +36,11 @@ def default_directory() -> Path:
     """Return $SATELLITE_MODELS, else the system's folder if it can be used, else one in the user's data folder."""
     if chosen := os.environ.get("SATELLITE_MODELS"):
         return Path(chosen).expanduser()
-    if _SYSTEM_DIRECTORY.is_dir():
+    state = _SYSTEM_DIRECTORY.parent
+    if os.access(state, os.X_OK, effective_ids=True) and state.is_dir():
+        ours = state.stat().st_uid == os.geteuid() != 0  # the service's, also while its models cannot be read
         has_models = any(_SYSTEM_DIRECTORY.glob(f"*/*/{_MANIFEST}"))
-        if has_models or os.access(_SYSTEM_DIRECTORY, os.W_OK):
+        if _SYSTEM_DIRECTORY.is_dir() and (ours or has_models or os.access(_SYSTEM_DIRECTORY, os.W_OK)):
             return _SYSTEM_DIRECTORY
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "satellite" / "models"
@@ -58,8 +60,12 @@ class Store:
         if isinstance(spec.source, LocalSource | PackageSource):
             lacking = [file.name for file in spec.files if not (folder / file.name).is_file()]
             raise ModelError(f"{spec.reference} is not there: {folder} lacks {', '.join(lacking) or 'everything'}")
+        for place in (self.directory, folder):
+            if place.is_dir() and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):
+                raise ModelError(f"{spec.reference}: {place} cannot be read by this user", code="model-unreadable")
+        sudo = "sudo " if self.directory == _SYSTEM_DIRECTORY else ""
         raise ModelError(
-            f"{spec.reference} is not in {self.directory}; get it with: satellite models pull {spec.reference}"
+            f"{spec.reference} is not in {self.directory}; get it with: {sudo}satellite models pull {spec.reference}"
         )
 
     def file(self, spec: ModelSpec, suffix: str) -> Path:

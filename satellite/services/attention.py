@@ -3,6 +3,7 @@
 The one place that decides it: the command line, systemd's status line, HTTP and the dashboard tell what is said here.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,9 +13,12 @@ from satellite.engines.provider_states import COMING
 LOADING, READY, DEGRADED = "loading", "ready", "degraded"
 """Not everything has been loaded yet; everything works; something needs attention, and the rest serves."""
 
-_LOOK = "satellite doctor"
-_LOG = "journalctl -u satellite -p err"
-_PULL = "satellite models pull configured"
+_SUDO = "sudo " if os.environ.get("NOTIFY_SOCKET") else ""
+"""The service's files and log are its own and root's."""
+
+LOOK = f"{_SUDO}satellite doctor"
+_LOG = f"{_SUDO}journalctl -u satellite -p err -n 20" if _SUDO else "read what the daemon printed"
+_PULL = f"{_SUDO}satellite models pull configured"
 _MODEL_CODES = frozenset({"model-missing", "model-corrupt"})
 
 
@@ -48,17 +52,17 @@ def needed(
     """Yield what needs attention of the parts that `Status.described` tells of."""
     for stage in stages:
         if stage["state"] not in ("ready", "idle", "loading"):
-            cure = _PULL if stage.get("code") in _MODEL_CODES else _LOOK
+            cure = _PULL if stage.get("code") in _MODEL_CODES else LOOK
             yield Attention(f"stage {stage['stage']}", stage["words"] or stage["state"], cure)
     for provider in providers:
         if not provider["up"] and provider["state"] not in COMING:
-            yield Attention(f"provider {provider['provider']}", provider["words"], _LOOK)
+            yield Attention(f"provider {provider['provider']}", provider["words"], LOOK)
     for responder in responders:
         if not responder["up"]:
-            yield Attention(responder["responder"], responder["words"], _LOOK)
+            yield Attention(responder["responder"], responder["words"], LOOK)
     for room in rooms:
         if room["state"] not in ("connected", "connecting"):
-            yield Attention(f"room {room['room']}", room["words"], _LOOK)
+            yield Attention(f"room {room['room']}", room["words"], LOOK)
 
 
 def failing(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Attention]:

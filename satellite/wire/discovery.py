@@ -12,7 +12,7 @@ import logging
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,8 +221,11 @@ def _info(name: str, port: int, addresses: Iterable[str]) -> ServiceInfo:
     )
 
 
-async def discover(seconds: float = 3.0) -> list[dict[str, str]]:
-    """Return the Wyoming services that announce themselves within `seconds`: `room` (their name) and `uri`."""
+async def discover(own_ports: Collection[int] = (), seconds: float = 3.0) -> list[dict[str, str]]:
+    """Return the Wyoming services that announce themselves within `seconds`: `room` (their name) and `uri`.
+
+    Those at `own_ports` of this machine are the daemon itself, and left out.
+    """
     found: set[str] = set()
 
     def note(zeroconf: object, service_type: str, name: str, state_change: ServiceStateChange) -> None:
@@ -237,10 +240,13 @@ async def discover(seconds: float = 3.0) -> list[dict[str, str]]:
         infos = [await network.async_get_service_info(_TYPE, name, timeout=1000) for name in sorted(found)]
     finally:
         await network.async_close()
+    here = {one.address for one in interfaces()}
     return [
         {"room": info.name.removesuffix(f".{_TYPE}"), "uri": _uri(info.parsed_addresses()[0], info.port)}
         for info in infos
-        if info is not None and info.parsed_addresses()
+        if info is not None
+        and info.parsed_addresses()
+        and not (info.port in own_ports and here & set(info.parsed_addresses()))
     ]
 
 

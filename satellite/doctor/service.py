@@ -1,0 +1,216 @@
+"""The service of systemd, if there is one on this machine: whose it is, what it does, and how to type its commands."""
+
+import asyncio
+import os
+import pwd
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import satellite
+from satellite.config import Config
+from satellite.models.store import Store
+from satellite.secret import SERVICE_FOLDER, Secret
+
+_UNIT = Path("/etc/systemd/system/satellite.service")
+_SOURCES = Path("/opt/satellite/current/.sources")
+"""In which install.sh writes where it lies."""
+
+_EXAMPLES = (Path("/opt/satellite/current"), Path(satellite.__file__).parent.parent)
+_LISTEN = "0A"
+_ERRORS_SHOWN = 3
+
+TYPE_IT = "the command waits for it: paste it, then Enter and Ctrl-D"
+"""Said of what `put_secret` returns."""
+
+RESTART = "sudo systemctl restart satellite"
+
+
+def installed() -> bool:
+    """Tell whether a service was installed here."""
+    return _UNIT.exists()
+
+
+def example() -> Path:
+    """Return the file with every setting."""
+    files = [folder / "config.yaml.example" for folder in _EXAMPLES]
+    return next((file for file in files if file.exists()), files[0])
+
+
+def typed(remedy: str) -> str:
+    """Return `remedy` as this user types it: root needs no sudo, which a small system may not have."""
+    return re.sub(r"\bsudo (?=\S)", "", remedy) if os.geteuid() == 0 else remedy
+
+
+def command(arguments: str, config: Path | None = None) -> str:
+    """Return a command of ours as it is typed: with the service's rights where there is one, else as this one was."""
+    if config is None and installed():
+        return f"sudo satellite {arguments}"
+    own = "satellite" if shutil.which("satellite") else sys.argv[0]
+    return f"{own} --config {config} {arguments}" if config else f"{own} {arguments}"
+
+
+def installer(arguments: str) -> str:
+    """Return how install.sh is run with `arguments`: where its sources still lie, else in words."""
+    folders = [Path(satellite.__file__).parent.parent]
+    if _SOURCES.exists():
+        folders.insert(0, Path(_SOURCES.read_text(encoding="utf-8").strip()))
+    script = next((folder / "install.sh" for folder in folders if (folder / "install.sh").exists()), None)
+    return f"sudo sh {script} {arguments}".strip() if script else f"in the sources: sudo ./install.sh {arguments}"
+
+
+def log(arguments: str = "-n 20") -> str:
+    """Return what shows the daemon's log."""
+    return f"sudo journalctl -u satellite {arguments}" if installed() else "read what the daemon printed, where it runs"
+
+
+def restart() -> str:
+    """Return what starts the daemon again."""
+    return RESTART if installed() else "end the daemon, and start it again: satellite run"
+
+
+@cache
+def account() -> pwd.struct_passwd | None:
+    """Return the user as whom the service runs, None where there is no service."""
+    if not installed():
+        return None
+    try:
+        return pwd.getpwnam("satellite")
+    except KeyError:
+        return None
+
+
+def asks_as_service() -> bool:
+    """Tell whether this process can look at files as the service would."""
+    return os.geteuid() == 0 and account() is not None
+
+
+def is_stranger() -> bool:
+    """Tell whether there is a service, whose files this user may not see."""
+    own = account()
+    return own is not None and os.geteuid() not in (0, own.pw_uid)
+
+
+@contextmanager
+def as_user(*, wanted: bool = True) -> Iterator[None]:
+    """Let root, inside, be who runs the service, so that files are looked at as the daemon sees them."""
+    own = account()
+    if own is None or os.geteuid() != 0 or not wanted:
+        yield
+        return
+    groups, home = os.getgroups(), os.environ.get("HOME", "/root")
+    os.setgroups([own.pw_gid])
+    os.setegid(own.pw_gid)
+    os.seteuid(own.pw_uid)
+    os.environ["HOME"] = own.pw_dir
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+        os.environ["HOME"] = home
+
+
+def secret(find: Callable[[], Secret]) -> Secret:
+    """Return what `find` does in the service: root also looks where systemd takes the credentials from."""
+    with as_user():
+        found = find()
+    if found.value or not asks_as_service() or not SERVICE_FOLDER.is_dir():
+        return found
+    os.environ["CREDENTIALS_DIRECTORY"] = str(SERVICE_FOLDER)
+    try:
+        return find()
+    finally:
+        del os.environ["CREDENTIALS_DIRECTORY"]
+
+
+def put_secret(file: Path | None, credential: str) -> str:
+    """Return what stores a key or a token, which is typed or pasted after it, with Enter and Ctrl-D at the end."""
+    if file is not None:
+        return (
+            f"sudo install -D -m 640 -g satellite /dev/stdin {file}"
+            if installed()
+            else f"install -m 600 /dev/stdin {file}"
+        )
+    return f"sudo install -D -m 600 /dev/stdin {SERVICE_FOLDER / credential}"
+
+
+def store(config: Config) -> Store:
+    """Return the daemon's models."""
+    with as_user():
+        return Store(config.models.directory)
+
+
+def readable(folder: Path) -> str:
+    """Return what lets the daemon read a folder that is its own, with all that is in it."""
+    if installed():
+        return f"sudo chown -R satellite:satellite {folder} && sudo chmod -R u+rwX {folder}"
+    return f"chmod -R u+rwX {folder}"
+
+
+def listening() -> dict[int, set[int]]:
+    """Return the ports of this machine at which somebody listens, and who: IDs of users."""
+    found: dict[int, set[int]] = {}
+    for inode in _sockets().values():
+        for port, user in inode:
+            found.setdefault(port, set()).add(user)
+    return found
+
+
+def _sockets() -> dict[str, list[tuple[int, int]]]:
+    """Return by inode the port and the user of each listening socket."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        if not table.exists():
+            continue
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN:
+                found.setdefault(fields[9], []).append((int(fields[1].rpartition(":")[2], 16), int(fields[7])))
+    return found
+
+
+def holder(port: int) -> tuple[str, str]:
+    """Return who listens at `port`, in words, and what ends it; only root sees that of others."""
+    inodes = {f"socket:[{inode}]" for inode, ports in _sockets().items() if any(one == port for one, _ in ports)}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(file.readlink()) in inodes for file in (process / "fd").iterdir()):
+                name = (process / "comm").read_text(encoding="utf-8").strip()
+                unit = (process / "cgroup").read_text(encoding="utf-8").strip().rpartition("/")[2]
+                end = f"sudo systemctl stop {unit}" if unit.endswith(".service") else f"sudo kill {process.name}"
+                return f"{name} (process {process.name}) has it", end
+        except OSError:  # it has just ended, or is another's
+            continue
+    return "another program has it", "sudo satellite doctor" if os.geteuid() else f"ss -ltnp 'sport = :{port}'"
+
+
+async def state() -> tuple[str, str]:
+    """Return systemd's ActiveState of the service and its Result."""
+    told = await output("systemctl", "show", "--property", "ActiveState,Result", "satellite.service")
+    properties = dict(line.partition("=")[::2] for line in told.splitlines())
+    return properties.get("ActiveState", ""), properties.get("Result", "")
+
+
+async def last_errors() -> str:
+    """Return the last errors in the journal since the last start, in one line."""
+    since = await output("systemctl", "show", "--property", "InvocationID", "--value", "satellite.service")
+    match = (f"_SYSTEMD_INVOCATION_ID={since}",) if since else ("-u", "satellite")
+    told = await output("journalctl", "-q", "-p", "err", "-n", str(_ERRORS_SHOWN), "-o", "cat", *match)
+    return "; ".join(line.strip() for line in told.splitlines()[-_ERRORS_SHOWN:] if line.strip())
+
+
+async def output(*command: str) -> str:
+    """Return what a program prints, nothing where there is no such program."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError:
+        return ""
+    return (await process.communicate())[0].decode(errors="replace").strip()
