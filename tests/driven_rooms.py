@@ -14,6 +14,7 @@ from satellite.rooms.link import LinkState
 from satellite.turn.recorder import Recorder
 from satellite.wire import client
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import until
 
 NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 PAUSE = bytes(BYTES_PER_SECOND // 2)
@@ -40,13 +41,6 @@ async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **setting
         yield hub
     finally:
         await hub.stop()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def understood(daemon: RunningDaemon, satellite: ScriptedSatellite) -> str:

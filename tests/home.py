@@ -94,12 +94,6 @@ async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
             await watch
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 def state(responder: HomeAssistantResponder) -> str:
     """Return the word for its state."""
     return str(responder.details["state"])

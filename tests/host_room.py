@@ -4,7 +4,7 @@ import asyncio
 import os
 import wave
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -108,13 +108,6 @@ async def living(daemon: RunningDaemon, config: Config) -> AsyncIterator[LocalRo
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def sound_seconds(path: Path) -> float:

@@ -14,7 +14,8 @@ from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.residency import Residency
-from tests.stand_in_client import Client, until
+from tests.stand_in_client import Client
+from tests.waiting import until
 
 SYSTEM = Message("system", "You are the voice of the house. Answer in one short sentence. " * 10)
 INTERVAL_SECONDS = 0.05

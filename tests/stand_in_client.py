@@ -72,12 +72,6 @@ def run(scenario: Scenario, words: Words = PARIS, **settings: Any) -> None:
     asyncio.run(main())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what is about to happen; the test has a time limit."""
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 def about(seconds: float) -> Any:
     """Match a time left of so many seconds, some of which have passed."""
     return pytest.approx(timedelta(seconds=seconds), abs=timedelta(seconds=15))

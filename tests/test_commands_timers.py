@@ -13,6 +13,7 @@ from satellite.commands.events import wyoming_event
 from satellite.commands.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
 from satellite.commands.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
 from satellite.commands.words import ended, refusal
+from tests.waiting import until
 
 FIVE = Duration(minutes=5)
 
@@ -207,12 +208,6 @@ def run(scenario: Callable[[Machine], Awaitable[None]], folder: Path) -> None:
             await scenario(Machine(folder))
 
     asyncio.run(main())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 class Running:

@@ -26,6 +26,7 @@ from satellite.turn.recorder import Recorder
 from satellite.wire import client as our_client
 from tests.home import SILENT
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import until
 from tests.wyoming_client import connect
 
 pytestmark = pytest.mark.models
@@ -172,13 +173,6 @@ def world(house: World) -> Iterator[World]:
     yield house
     house.silence()
     house.home.fault, house.home.faults = None, []
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from satellite.config_rooms import Hub as HubSettings
 from satellite.configfile import parse
 from satellite.daemon import Daemon
 from satellite.rooms.link import LinkState
-from tests.driven_rooms import until
+from tests.waiting import until
 
 
 def daemon_of(folder: Path, more: str = "") -> Daemon:

@@ -15,9 +15,10 @@ from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.doctor import examine
 from satellite.doctor.finding import Finding, State
 from satellite.gpu import gpus
-from tests.driven_rooms import rooms, until
+from tests.driven_rooms import rooms
 from tests.driven_rooms import run as run_there
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 WORDS = script("Yes", ".")
 NOBODY = "tcp://127.0.0.1:9"

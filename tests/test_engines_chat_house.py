@@ -18,7 +18,7 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.residency import Residency
 from satellite.engines.chat.route import RouteChat
 from satellite.errors import ChatUnavailable
-from tests.stand_in_client import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

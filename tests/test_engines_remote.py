@@ -19,9 +19,9 @@ from satellite.engines import Transcription, VoiceChoice
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
 from satellite.wire import client
-from tests.driven_rooms import until
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import until
 
 pytestmark = pytest.mark.models
 

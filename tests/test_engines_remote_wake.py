@@ -20,9 +20,9 @@ from satellite.services.info import describe
 from satellite.wire import client
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import Admission, Server
-from tests.driven_rooms import until
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import until
 
 pytestmark = pytest.mark.models
 

@@ -14,7 +14,8 @@ from satellite.errors import ChatError
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
-from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, until, watched
+from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, watched
+from tests.waiting import until
 
 STATES = {
     Fault.BAD_GATEWAY: "starting",

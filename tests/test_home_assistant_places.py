@@ -14,7 +14,8 @@ from satellite.home_assistant.trouble import Trouble, sentence
 from satellite.responders import _places
 from satellite.turn.dialogue import Question
 from satellite.turn.phrases import _BUILT_IN as PHRASES
-from tests.home import WHY, run, state, told, until, watched
+from tests.home import WHY, run, state, told, watched
+from tests.waiting import until
 
 LIGHTS = "turn on the lights"
 

@@ -36,9 +36,9 @@ from tests.host_room import (
     sound_seconds,
     spoken,
     understood,
-    until,
 )
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 pytestmark = pytest.mark.models
 

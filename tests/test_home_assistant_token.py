@@ -18,7 +18,8 @@ from satellite.errors import ChatError, ConfigError
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
-from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, run, said, state, told, until, watched
+from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, run, said, state, told, watched
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from satellite.config import KeepAlive
 from satellite.engines import Message
 from satellite.engines.chat.residency import Residency
 from tests.keeping import SYSTEM, House, keep, kind_of
-from tests.stand_in_client import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from satellite.engines.chat.residency import Residency
 from satellite.errors import ChatError
 from satellite.turn.dialogue import Dialogue, Question
 from tests.keeping import SYSTEM, House, keep
-from tests.stand_in_client import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.residency import Loaded, Residency
 from satellite.errors import ChatError, ChatUnavailable
 from tests.keeping import SYSTEM, House, keep
-from tests.stand_in_client import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from satellite.errors import SatelliteError, Stage
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink
 from satellite.wire import client
-from tests.driven_rooms import until
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 WRONG: list[Any] = [None, True, 5, -5, 12.5, 1e400, "", "x", [], [5], [[]], {}, {"name": 5}, {"a": {"b": []}}]
 ABOUT = {"name": "x", "attribution": {"name": "x", "url": "x"}, "installed": True, "description": "x", "version": "1"}

@@ -18,17 +18,11 @@ from satellite.errors import Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
+from tests.waiting import until
 
 VOICE = "en_US-joe-medium"
 PATIENCE = 120
 """Seconds that a busy machine may take for what takes one."""
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Wait until something is the case."""
-    async with asyncio.timeout(PATIENCE):
-        while not true():
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture

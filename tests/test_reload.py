@@ -16,8 +16,9 @@ from satellite.errors import ConfigError
 from satellite.reload import merge
 from satellite.rooms.link import LinkState
 from satellite.serving import Reloader
-from tests.driven_rooms import rooms, run, until
+from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
-from tests.driven_rooms import NABU, PAUSE, QUIETLY, rooms, run, spoken, understood, until
+from tests.driven_rooms import NABU, PAUSE, QUIETLY, rooms, run, spoken, understood
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 pytestmark = pytest.mark.models
 

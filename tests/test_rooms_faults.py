@@ -11,8 +11,9 @@ import pytest
 from satellite.audio import AudioFormat
 from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.rooms.link import LinkState
-from tests.driven_rooms import rooms, run, until
+from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 pytestmark = pytest.mark.models
 

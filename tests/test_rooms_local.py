@@ -30,9 +30,9 @@ from tests.host_room import (
     sound_seconds,
     spoken,
     understood,
-    until,
 )
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 VOICE = AudioFormat(22_050)
 SECOND = bytes(2 * 22_050)

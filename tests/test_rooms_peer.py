@@ -12,9 +12,10 @@ from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
-from tests.driven_rooms import NABU, PAUSE, spoken, transcribed, until
+from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.peer import wyoming_satellite
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 pytestmark = pytest.mark.models
 

@@ -18,6 +18,7 @@ from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.announcing import chime
 from satellite.rooms.ringing import Ringing
 from satellite.turn.stages import SpokenPiece
+from tests.waiting import until
 
 VOICE = AudioFormat(16_000)
 CHIMES = chime(VOICE) * 2
@@ -123,12 +124,6 @@ class Connected:
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 def test_it_rings_again_until_nothing_rings(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from satellite.bench.stand_ins.http import dictated, thought_by
 from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.config import Chat, Local
 from satellite.engines.llamacpp import LlamaCppChat
-from tests.stand_in_client import PARIS, SYSTEM, Client, about, run, until
+from tests.stand_in_client import PARIS, SYSTEM, Client, about, run
+from tests.waiting import until
 
 
 def test_the_compatible_api_can_set_neither_keep_alive_nor_context() -> None:

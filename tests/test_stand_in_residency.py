@@ -11,7 +11,8 @@ import pytest
 from satellite.bench.stand_ins.http import dictated
 from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.bench.stand_ins.runner import keep_alive_seconds
-from tests.stand_in_client import Client, about, run, until
+from tests.stand_in_client import Client, about, run
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from wyoming.wake import Detection
 
 from satellite.audio import CANONICAL, RATE, AudioFormat, Converter, seconds_of
 from satellite.bench.stand_ins.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
+from tests.waiting import until
 from tests.wyoming_client import Client, connect, sound, types
 
 Scenario = Callable[[ScriptedSatellite, Client], Awaitable[None]]
@@ -35,13 +36,6 @@ def run(scenario: Scenario, **settings: Any) -> None:
             await scenario(room, server)
 
     asyncio.run(main())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def chunks(server: Client, count: int) -> list[Event]:
