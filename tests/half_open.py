@@ -18,6 +18,7 @@ from satellite.config_rooms import Room
 from satellite.daemon import Daemon
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink
+from tests.waiting import PATIENCE_SECONDS
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # linux/sched.h
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # linux/sockios.h, linux/if.h
@@ -42,7 +43,7 @@ def loopback(*, up: bool) -> None:
 async def main() -> None:
     """Connect, swallow, connect again."""
     daemon = Daemon(Config(), free_ports=True)  # not started: nobody speaks here
-    async with asyncio.timeout(80), ScriptedSatellite(mode="always") as satellite:
+    async with asyncio.timeout(PATIENCE_SECONDS), ScriptedSatellite(mode="always") as satellite:
         room = Room(name="far away", uri=satellite.uri)
         hub = Hub((room,), HubSettings(), daemon._stages, daemon.bus)
         hub.start()

@@ -13,6 +13,7 @@ from satellite.config import HomeAssistant
 from satellite.engines.chat.breaker import Breaker
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.turn.dialogue import Question
+from tests.waiting import PATIENCE_SECONDS
 
 TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"
 KITCHEN = "turn on the kitchen light"
@@ -64,7 +65,7 @@ def run(scenario: Scenario, *, server: HomeAssistantServer | None = None, **sett
 
     async def main() -> None:
         house = server or HomeAssistantServer(token=TOKEN)
-        async with asyncio.timeout(60), house:
+        async with asyncio.timeout(PATIENCE_SECONDS), house:
             responder = asking(house, **settings)
             try:
                 await scenario(house, responder)

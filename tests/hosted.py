@@ -18,12 +18,12 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat
 from satellite.errors import ChatError, ChatUnavailable
 from tests.relay import Relay
+from tests.waiting import PATIENCE_SECONDS, until
 
 KEY = "gsk_NobodyMayEverSeeThis"
 OUTSIDE = "http://chat.example.com/openai/v1"
 GAP_SECONDS = 0.6
-MARGIN_SECONDS = 15.0
-"""What a busy machine may take longer; nothing takes it by design."""
+
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
 SAID = {"groq": "Paris, says Groq.", "second": "Paris, says the second."}
@@ -70,9 +70,7 @@ class House:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for what is to come about by itself."""
         try:
-            async with asyncio.timeout(MARGIN_SECONDS):
-                while not condition():
-                    await asyncio.sleep(0.01)
+            await until(condition)
         except TimeoutError:
             raise AssertionError(f"never came about: {self.told}, {self.methods}") from None
 
@@ -125,7 +123,7 @@ async def built(
     chat = Chat(first_token_seconds=patience_seconds, max_tokens=50)
     keepalive = KeepAlive(interval_seconds=interval_seconds)
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(PATIENCE_SECONDS),
         OpenAIServer(GROQ, key=KEY) as groq,
         OpenAIServer(script(SAID["second"]), model="m") as second,
         Relay(groq.port) as relay,
@@ -174,7 +172,7 @@ def live(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario, names: Sequence[
 
 async def answered(house: House) -> str:
     """Ask; there must be exactly one whole answer; return whose."""
-    async with asyncio.timeout(MARGIN_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
         deltas = [delta async for delta in stream]
     (provider,) = {delta.provider for delta in deltas}
     assert "".join(delta.text for delta in deltas) == SAID[provider]
@@ -184,7 +182,7 @@ async def answered(house: House) -> str:
 
 async def answered_until_healed(house: House) -> None:
     """Ask over and over until the hosted provider answers again."""
-    async with asyncio.timeout(MARGIN_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await answered(house) != "groq":
             await asyncio.sleep(0.02)
 
@@ -200,7 +198,7 @@ async def interrupted(house: House, fault: Lasting) -> None:
     words.put_nowait("Paris")
     house.groq.words = dictated(words)
     said, broke = [], None
-    async with asyncio.timeout(MARGIN_SECONDS), aclosing(house.chat.stream(QUESTION)) as deltas:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.chat.stream(QUESTION)) as deltas:
         said.append(await anext(deltas))
         await fault.come(house)
         for word in (", says Groq.", None):

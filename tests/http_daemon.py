@@ -11,11 +11,12 @@ from satellite.http.service import HttpService
 from satellite.runs import Recorder
 from satellite.services.status import Status
 from tests.running_daemon import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 
 def client(daemon: RunningDaemon, **more: Any) -> httpx.Client:
     """Return a client of the daemon's HTTP server."""
-    return httpx.Client(base_url=f"http://127.0.0.1:{daemon.port('http')}", timeout=60, **more)
+    return httpx.Client(base_url=f"http://127.0.0.1:{daemon.port('http')}", timeout=PATIENCE_SECONDS, **more)
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any
 
     port = daemon.call(start())
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as one:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as one:
             yield one
     finally:
         daemon.call(service.stop())

@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 WHISPER = {
     "config.json": b'{"alignment_heads": []}',
     "model.bin": bytes(range(256)) * 4096,
@@ -188,7 +190,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             end = len(body) if fault.cut_after_bytes is None else min(len(body), fault.cut_after_bytes)
             for start in range(0, end, _PIECE_BYTES):
                 if fault.hold is not None and start >= fault.hold_at_byte:
-                    fault.hold.wait(timeout=30)
+                    fault.hold.wait(timeout=PATIENCE_SECONDS)
                 piece = body[start : min(start + _PIECE_BYTES, end)]
                 try:
                     self.wfile.write(piece)

@@ -15,7 +15,7 @@ from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.residency import Residency
 from tests.stand_in_client import Client
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 SYSTEM = Message("system", "You are the voice of the house. Answer in one short sentence. " * 10)
 INTERVAL_SECONDS = 0.05
@@ -101,9 +101,9 @@ def keep(
 
     async def main() -> None:
         async with (
-            asyncio.timeout(90),
+            asyncio.timeout(PATIENCE_SECONDS),
             kind(words or script("Paris", " it", " is."), **server) as ollama,
-            httpx.AsyncClient(base_url=ollama.url, timeout=20) as http,
+            httpx.AsyncClient(base_url=ollama.url, timeout=PATIENCE_SECONDS) as http,
         ):
             chat = OllamaChat(
                 Ollama(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),

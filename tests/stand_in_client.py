@@ -12,6 +12,7 @@ import pytest
 
 from satellite.bench.stand_ins.http import Words, script
 from satellite.bench.stand_ins.ollama import OllamaServer
+from tests.waiting import PATIENCE_SECONDS
 
 PARIS = script("Paris", " it", " is.")
 SYSTEM = {"role": "system", "content": "You are the voice of the house. " * 40}
@@ -63,9 +64,9 @@ def run(scenario: Scenario, words: Words = PARIS, **settings: Any) -> None:
 
     async def main() -> None:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(PATIENCE_SECONDS),
             OllamaServer(words, **{"models": dict(MODELS), **settings}) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=10) as http,
+            httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
         ):
             await scenario(server, Client(http))
 

@@ -14,6 +14,7 @@ from satellite import configfile
 from satellite.__main__ import _COMMANDS, main
 from satellite.arguments import SHELLS, parser
 from satellite.wire.client import DEFAULT_URI
+from tests.waiting import PATIENCE_SECONDS
 
 
 def commands(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -74,7 +75,7 @@ def test_a_real_bash_completes(words: list[str], wanted: set[str], tmp_path: Pat
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     ).stdout
     (tmp_path / "spoken.wav").touch()
     line = ["satellite", *words]
@@ -88,7 +89,7 @@ def test_a_real_bash_completes(words: list[str], wanted: set[str], tmp_path: Pat
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         cwd=tmp_path,
     ).stdout
     assert set(told.split()) == wanted

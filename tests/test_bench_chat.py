@@ -24,6 +24,7 @@ from satellite.config import Chat, Deadlines
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.errors import SatelliteError
 from satellite.turn.dialogue import Dialogue, Question
+from tests.waiting import PATIENCE_SECONDS
 
 Reply = Callable[[str], Sequence[Event]]
 
@@ -68,7 +69,7 @@ def run(scenario: Callable[[Server, list[str]], Awaitable[None]], reply: Reply =
     """Run `scenario` with a conversation service."""
 
     async def run_it() -> None:
-        async with asyncio.timeout(60), handling(reply) as (server, asked):
+        async with asyncio.timeout(PATIENCE_SECONDS), handling(reply) as (server, asked):
             await scenario(server, asked)
 
     asyncio.run(run_it())
@@ -164,7 +165,7 @@ def bare_run(scenario: Callable[[Bare, OllamaServer], Awaitable[None]], *words: 
 
     async def run_it() -> None:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(PATIENCE_SECONDS),
             OllamaServer(script(*words)) as server,
             Bare(chat_servers.asking_ollama(server.url)) as bare,
         ):

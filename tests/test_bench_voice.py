@@ -33,6 +33,7 @@ from satellite.bench.voice_rival import HomeAssistant
 from satellite.bench.voice_room import VoiceRoom
 from satellite.bench.voice_run import VoicePlan
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 SILENCE, SOUND = bytes(2 * RATE // 5), np.full(RATE // 10, 3000, np.int16).tobytes()
 """0.2 s in which nothing is heard, and 0.1 s of something."""
@@ -80,7 +81,7 @@ def played(spoken: Spliced, act: Act, *, answered: bool = True) -> Turn:
     """Return what a room tells of a recording whose server does as `act` says."""
 
     async def scenario() -> Turn:
-        async with asyncio.timeout(50), VoiceRoom() as room:
+        async with asyncio.timeout(PATIENCE_SECONDS), VoiceRoom() as room:
             serving = asyncio.create_task(drive(room, act))
             try:
                 await room.claimed_again()
@@ -167,7 +168,7 @@ def rival_turn(daemon: RunningDaemon, words: Callable[[], Words]) -> Turn:
     pcm = read_wav(DATA / "commands" / "is_the_garage_door_open.wav") + bytes(8 * RATE)
 
     async def scenario() -> Turn:
-        async with asyncio.timeout(50), home_assistant(daemon, words()) as rival:
+        async with asyncio.timeout(PATIENCE_SECONDS), home_assistant(daemon, words()) as rival:
             return await rival.turn(Spliced("garage", (), pcm, 1.5))
 
     return asyncio.run(scenario())

@@ -14,6 +14,7 @@ from satellite.configfile import parse
 from satellite.daemon import Daemon
 from satellite.errors import AlreadyRunning, CannotListen
 from satellite.wire import client
+from tests.waiting import PATIENCE_SECONDS
 
 
 def taken() -> tuple[list[socket.socket], int]:
@@ -86,7 +87,7 @@ def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> None:
         watching = asyncio.create_task(doors.watch())
         for holder in holders:
             holder.close()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while doors.closed:
                 await asyncio.sleep(0.01)
         watching.cancel()
@@ -124,7 +125,7 @@ def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() -> None:
             assert f"cannot listen at 127.0.0.1:{http_port}" in told["port http"]
             for holder in (*first, *second):
                 holder.close()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while len(daemon.ports) < 3:
                     await asyncio.sleep(0.05)
             state = await client.status(f"tcp://127.0.0.1:{port}")
@@ -162,7 +163,7 @@ def test_http_waits_for_its_token_and_nothing_else_does(tmp_path: Path) -> None:
             told = {one.what: one.text for one in daemon._status.attention()}
             assert f"{file} cannot be read: No such file" in told["port http"]
             file.write_text("of-the-house\n")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while "http" not in daemon.ports:
                     await asyncio.sleep(0.05)
             assert "port http" not in {one.what for one in daemon._status.attention()}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 NOBODY = "tcp://127.0.0.1:9"
 
 
@@ -121,6 +123,6 @@ def test_watching_without_a_terminal_pads_nothing(tmp_path: Path) -> None:
     assert watching.stdout is not None
     lines = [watching.stdout.readline() for _ in range(4)]
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=60)
+    watching.communicate(timeout=PATIENCE_SECONDS)
     assert [line[:20] for line in lines] == ["[daemon-unreachable]", "\n", "[daemon-unreachable]", "\n"]
     assert "\x1b" not in "".join(lines)

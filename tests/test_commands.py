@@ -11,6 +11,7 @@ from satellite.commands.clockwork import Clockwork
 from satellite.commands.responder import CommandResponder
 from satellite.commands.timer import TimerState
 from satellite.turn.dialogue import Question
+from tests.waiting import PATIENCE_SECONDS
 
 ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
 NOW = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
@@ -45,7 +46,7 @@ def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
 
     async def main() -> None:
         house = House(folder)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await scenario(house)
         await house.responder.close()
         await house.responder.close()
@@ -282,7 +283,7 @@ def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     async def main() -> None:
         responder = CommandResponder(Clockwork(tmp_path), language="en", languages=lambda: spoken)
         watch = asyncio.create_task(responder.watch())
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for language in ("en", "fr", "it"):
                 while language not in responder.details["languages"]:
                     await asyncio.sleep(0.01)

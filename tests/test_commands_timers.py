@@ -13,7 +13,7 @@ from satellite.commands.events import wyoming_event
 from satellite.commands.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
 from satellite.commands.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
 from satellite.commands.words import ended, refusal
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 FIVE = Duration(minutes=5)
 
@@ -204,7 +204,7 @@ def run(scenario: Callable[[Machine], Awaitable[None]], folder: Path) -> None:
     """Run `scenario` on a machine."""
 
     async def main() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await scenario(Machine(folder))
 
     asyncio.run(main())

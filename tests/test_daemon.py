@@ -20,6 +20,7 @@ from wyoming.tts import Synthesize
 
 from satellite.audio import read_wav
 from tests.running_daemon import DATA
+from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect, sound, types
 
 SATELLITE = [sys.executable, "-m", "satellite"]
@@ -92,7 +93,7 @@ def test_it_answers_from_the_first_moment_and_stops_when_told(models_directory: 
         wait_for(port, process)
         asyncio.run(scenario())
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         assert "stopped" in log
         assert "Traceback" not in log
@@ -109,13 +110,13 @@ def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: Path) 
             await speaking.send(Synthesize(text="This is a long sentence to speak. " * 100))
             await speaking.until("audio-chunk")
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await idle.reader.read() == b""
 
     with running(configuration(tmp_path, models_directory, port)) as process:
         wait_for(port, process)
         asyncio.run(scenario(process))
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         assert "Traceback" not in log
 
@@ -143,7 +144,7 @@ def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Path) -> 
         wait_for(port, process)
         asyncio.run(scenario())
         process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         assert "satellite models pull stt/tiny.en" in log
     assert not list((tmp_path / "models").glob("*/*"))

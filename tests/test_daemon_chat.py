@@ -32,6 +32,7 @@ from satellite.turn.request import RunRequest, Speech
 from satellite.wire import client as our_client
 from tests.running_daemon import DATA, RunningDaemon
 from tests.running_ollama import Ollama
+from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, sound, types
 
 pytestmark = pytest.mark.models
@@ -59,7 +60,7 @@ class House:
 
     async def until(self, state: str) -> None:
         """Wait until Ollama is in `state`, and asked again if that is a good one."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (told := await self.told_of_ollama())["keepalive"]["state"] != state or told["up"] != (
                 state == "warm"
             ):
@@ -341,7 +342,7 @@ def test_the_status_tells_it_all(house: House) -> None:
 def test_the_status_command_shows_it(house: House, arguments: list[str]) -> None:
     """A page for people, one object for programs."""
     command = [sys.executable, "-m", "satellite", "status", "--uri", house.daemon.uri, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert (result.returncode, result.stderr) == (0, "")
     if arguments:
         assert [provider["provider"] for provider in json.loads(result.stdout)["chat"]["providers"]] == [

@@ -26,7 +26,7 @@ from satellite.turn.recorder import Recorder
 from satellite.wire import client as our_client
 from tests.home import SILENT
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import connect
 
 pytestmark = pytest.mark.models
@@ -81,9 +81,9 @@ class World:
         self.forget()
         await self.kitchen.wake()
         await self.kitchen.say(pcm)
-        answered = (await self.kitchen.until("handled", "error", seconds=20)).data
+        answered = (await self.kitchen.until("handled", "error")).data
         if answered.get("text"):
-            await self.kitchen.until("audio-stop", seconds=20)
+            await self.kitchen.until("audio-stop")
         return answered
 
     def forget(self) -> None:
@@ -206,13 +206,13 @@ def test_a_spoken_timer_rings_until_somebody_calls(world: World) -> None:
         finished = await world.kitchen.until("timer-finished")
         assert finished.data["id"] == started.data["id"]
         assert finished.at - started.at > 2.9
-        await world.kitchen.until("audio-stop", seconds=20)
+        await world.kitchen.until("audio-stop")
         assert "timer is done" in (await world.heard(world.kitchen)).lower()
         await until(lambda: len(world.kitchen.speaker.utterances) == before + 3)  # again
         await world.kitchen.wake()
-        await world.kitchen.until("audio-stop", seconds=2)
+        await world.kitchen.until("audio-stop")
         await until(lambda: not world.timers())
-        assert (await world.kitchen.until("error", seconds=20)).data["code"] == "stt-no-speech"
+        assert (await world.kitchen.until("error")).data["code"] == "stt-no-speech"
         assert len(world.kitchen.speaker.utterances) == before + 3
         assert not world.bedroom.timers
 
@@ -225,12 +225,12 @@ def test_the_wake_word_ends_the_ringing_in_a_room_that_streams(world: World) -> 
 
     async def scenario() -> None:
         await asyncio.to_thread(world.start_timer, 1, "bedroom", name="tea")
-        await world.bedroom.until("audio-start", seconds=20)
+        await world.bedroom.until("audio-start")
         await world.bedroom.say(NABU)
         await world.bedroom.until("detection")
         await until(lambda: not world.timers())
         await world.bedroom.say(never_mind)
-        assert (await world.bedroom.until("handled", "error", seconds=20)).data["text"] == ""
+        assert (await world.bedroom.until("handled", "error")).data["text"] == ""
         await world.bedroom.until("detect")
 
     world.call(scenario())
@@ -249,7 +249,7 @@ def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
         await until(lambda: len(world.kitchen.speaker.utterances) == before + 2)
         assert world.kitchen.speaker.utterances[before].stopped_at is not None
         await world.kitchen.until("audio-stop")
-        await world.kitchen.until("audio-stop", seconds=20)
+        await world.kitchen.until("audio-stop")
         assert "timer" in (await world.heard(world.kitchen)).lower()
 
     world.call(scenario())
@@ -265,8 +265,8 @@ def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World) -> N
         await asyncio.to_thread(world.start_timer, 1, "kitchen", name="pizza")
         await until(lambda: [timer.state for timer in world.timers()] == ["ringing"])
         await world.kitchen.start()
-        await world.kitchen.until("timer-finished", seconds=40)
-        await world.kitchen.until("audio-stop", seconds=20)
+        await world.kitchen.until("timer-finished")
+        await world.kitchen.until("audio-stop")
         assert "pizza timer is done" in (await world.heard(world.kitchen)).lower()
         await asyncio.to_thread(world.silence)
         assert len(world.bedroom.speaker.utterances) == before
@@ -279,10 +279,10 @@ def test_stop_in_one_room_silences_another(world: World) -> None:
 
     async def scenario() -> None:
         await asyncio.to_thread(world.start_timer, 1, "bedroom")
-        await world.bedroom.until("audio-start", seconds=20)
+        await world.bedroom.until("audio-start")
         async with asking(world) as asked:
             assert (await asked("Stop.")).data["text"] == ""
-        await world.bedroom.until("audio-stop", seconds=2)
+        await world.bedroom.until("audio-stop")
         await asyncio.to_thread(world.timers)
 
     world.call(scenario())
@@ -439,7 +439,7 @@ def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world:
 
 
 async def _becomes(world: World, *, up: bool) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await world.responder("home_assistant"))["up"] != up:
             await asyncio.sleep(0.05)
 
@@ -471,4 +471,4 @@ async def _found(world: World) -> None:
             await asyncio.sleep(0.01)
         return home.places.of("kitchen").device
 
-    assert await asyncio.to_thread(world.daemon.call, asyncio.wait_for(looked(), 60)) == "d-kitchen"
+    assert await asyncio.to_thread(world.daemon.call, asyncio.wait_for(looked(), PATIENCE_SECONDS)) == "d-kitchen"

@@ -19,10 +19,11 @@ from tests.http_daemon import serving
 from tests.relay import Relay
 from tests.running_daemon import RunningDaemon
 from tests.test_status import STATE
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 1000 * PATIENCE_SECONDS
 TOKEN = "a-token-of-the-house"
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}

@@ -19,6 +19,7 @@ from tests.driven_rooms import rooms
 from tests.http_daemon import client, serving
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
@@ -27,7 +28,7 @@ STORY = "Tell me a long story about a ship, please. Do not stop before it has co
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1440, "height": 900}
 
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")

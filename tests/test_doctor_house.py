@@ -18,7 +18,7 @@ from satellite.gpu import gpus
 from tests.driven_rooms import rooms
 from tests.driven_rooms import run as run_there
 from tests.running_daemon import RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 WORDS = script("Yes", ".")
 NOBODY = "tcp://127.0.0.1:9"
@@ -26,7 +26,7 @@ NOBODY = "tcp://127.0.0.1:9"
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run `scenario`, for a while at most."""
-    asyncio.run(asyncio.wait_for(scenario(), 100))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 async def found(tmp_path: Path, text: str, uri: str = NOBODY) -> dict[str, Finding]:
@@ -50,7 +50,7 @@ def test_every_state_of_ollama_is_told(tmp_path: Path) -> None:
                 return f"chat: {{providers: [{{type: ollama, model: '{model}', url: '{url}', num_ctx: {num_ctx}}}]}}"
 
             async def load(num_ctx: int, keep_alive: int) -> None:
-                async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+                async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http:
                     options = {"num_ctx": num_ctx}
                     body = {"model": "phi3:mini", "messages": [], "keep_alive": keep_alive, "options": options}
                     assert (await http.post("/api/chat", json=body)).is_success

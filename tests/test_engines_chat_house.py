@@ -18,13 +18,13 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.residency import Residency
 from satellite.engines.chat.route import RouteChat
 from satellite.errors import ChatUnavailable
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
 KEY = "gsk_NobodyMayEverSeeThis"
 OUTSIDE = "http://chat.example.com/openai/v1"
-PATIENCE_SECONDS = 0.3
+FIRST_TOKEN_SECONDS = 0.3
 
 
 @dataclass
@@ -63,13 +63,13 @@ def run(
 
     async def main() -> None:
         async with (
-            asyncio.timeout(90),
+            asyncio.timeout(PATIENCE_SECONDS),
             OllamaServer(words or script("Paris", ", says the house."), **server) as ollama,
             OpenAIServer(script("Paris, says Groq."), key=KEY) as groq,
         ):
             # It stands in for the house's proxy, through which a public name is reached without a network.
             monkeypatch.setenv("HTTP_PROXY", groq.url)
-            chat = Chat.model_validate({"first_token_seconds": PATIENCE_SECONDS, "hosted": hosted})
+            chat = Chat.model_validate({"first_token_seconds": FIRST_TOKEN_SECONDS, "hosted": hosted})
             deadlines = Deadlines(chat_first_token_seconds=deadline)
             often = KeepAlive(interval_seconds=0.05)
             model = OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
@@ -99,7 +99,7 @@ def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.Mon
             words.put_nowait("Once")
             assert (await anext(first)).text == "Once"
             second = asyncio.create_task(house.answered())
-            await asyncio.sleep(4 * PATIENCE_SECONDS)
+            await asyncio.sleep(4 * FIRST_TOKEN_SECONDS)
             assert house.model.health.up
             for word in (None, "Paris.", None):
                 words.put_nowait(word)
@@ -120,7 +120,7 @@ def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(monke
             words.put_nowait("Once")
             await anext(first)
             second = asyncio.create_task(house.answered())
-            await asyncio.sleep(2 * PATIENCE_SECONDS)
+            await asyncio.sleep(2 * FIRST_TOKEN_SECONDS)
             second.cancel()
             await asyncio.gather(second, return_exceptions=True)
             assert house.model.health.up

@@ -15,6 +15,7 @@ from satellite.engines import Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.llamacpp import LlamaCppChat
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
 
@@ -29,7 +30,7 @@ def run(scenario: Callable[[OllamaServer, OllamaChat], Awaitable[None]], **setti
     """Run `scenario` with an Ollama that always answers "Paris." and a model of these settings."""
 
     async def main() -> None:
-        async with asyncio.timeout(60), OllamaServer(script("Paris.")) as server:
+        async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(script("Paris.")) as server:
             options = {"url": server.url, "model": "smollm2", **settings}
             model = OllamaChat(Ollama(type="ollama", **options), Chat(max_tokens=50), Deadlines())
             try:
@@ -162,7 +163,7 @@ def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
         brain = LlamaCppChat(Local(type="local"), Chat())
         file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
         await brain.load(file)
-        async with asyncio.timeout(60), OllamaServer(thought_by(brain)) as server:
+        async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
             model = OllamaChat(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
             assert "Paris" in await answered(model)
             await model.close()

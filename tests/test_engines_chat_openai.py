@@ -19,6 +19,7 @@ from satellite.engines import Message
 from satellite.engines.chat.failures import RateLimited
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.waiting import PATIENCE_SECONDS
 
 KEY = "gsk_NobodyMayEverSeeThis"
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
@@ -46,7 +47,7 @@ def run(server: OpenAIServer, scenario: Callable[[OpenAIChat], Awaitable[None]],
     """Run `scenario` with a model that talks to `server`."""
 
     async def main() -> None:
-        async with asyncio.timeout(60), server:
+        async with asyncio.timeout(PATIENCE_SECONDS), server:
             model = connected(server, **settings)
             try:
                 await scenario(model)
@@ -243,7 +244,7 @@ def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> None:
 
     async def main() -> None:
         words: asyncio.Queue[str | None] = asyncio.Queue()
-        async with asyncio.timeout(60), OpenAIServer(dictated(words)) as server:
+        async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(dictated(words)) as server:
             settings = OpenAICompatible(type="openai", name="vllm", url=server.base_url, model=server.model)
             model = OpenAIChat(settings, Chat(first_token_seconds=0.1), Deadlines())
             async with aclosing(model.stream(QUESTION)) as first:
@@ -268,7 +269,7 @@ def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off() -> 
     """They may have been a thought, and were none."""
 
     async def main() -> None:
-        async with asyncio.timeout(60), OpenAIServer(script("Okay. </think>", " Four.")) as server:
+        async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(script("Okay. </think>", " Four.")) as server:
             model = connected(server)
             await answered(model)
             server.words = script("Once upon a time", " there was")

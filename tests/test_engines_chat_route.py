@@ -21,6 +21,7 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat
 from satellite.engines.llamacpp import LlamaCppChat
 from satellite.errors import ChatUnavailable
+from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
 OllamaFault = ollama_stand_in.Fault
@@ -44,7 +45,7 @@ def run(
     async def main() -> None:
         ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
         groq.key = key
-        async with asyncio.timeout(60), ollama, groq:
+        async with asyncio.timeout(PATIENCE_SECONDS), ollama, groq:
             chat_settings = Chat(**{"first_token_seconds": 0.2, **settings})
             models = providers(ollama, groq, chat_settings)
             chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))

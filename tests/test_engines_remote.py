@@ -21,7 +21,7 @@ from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
 from satellite.wire import client
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
@@ -46,7 +46,7 @@ async def two(daemon: RunningDaemon, stage: Stage, seconds: float = 20) -> Async
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run `scenario`, for a while at most."""
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 async def whole(sound: AsyncIterator[bytes]) -> bytes:
@@ -201,7 +201,7 @@ def test_a_daemon_without_models_of_its_own(daemon: RunningDaemon, models_direct
     )
     with RunningDaemon(config) as front:
         asked = client.converse(front.uri, client.recording(question, realtime=False), start=PipelineStage.ASR)
-        heard = asyncio.run(asyncio.wait_for(asked, 60))
+        heard = asyncio.run(asyncio.wait_for(asked, PATIENCE_SECONDS))
         assert heard.transcript == "What is the capital of France?"
         assert heard.audio_seconds > 0.5
         stages = {stage["stage"]: stage for stage in asyncio.run(client.status(front.uri))["stages"]}

@@ -22,7 +22,7 @@ from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import Admission, Server
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
@@ -185,7 +185,7 @@ def test_a_daemon_that_hears_by_another_one(daemon: RunningDaemon, models_direct
         assert asyncio.run(client.detects(front.uri, NABU))
         assert not asyncio.run(client.detects(front.uri, SILENCE))
         asked = client.converse(front.uri, client.recording(NABU + question, realtime=True))
-        heard = asyncio.run(asyncio.wait_for(asked, 60))
+        heard = asyncio.run(asyncio.wait_for(asked, PATIENCE_SECONDS))
         assert heard.wake_word == "okay_nabu"
         assert "capital of France" in heard.transcript
         stages = {stage["stage"]: stage for stage in asyncio.run(client.status(front.uri))["stages"]}

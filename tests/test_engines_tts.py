@@ -20,6 +20,7 @@ from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.turn.clauses import pieces
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
@@ -218,7 +219,7 @@ def test_leaving_stops_the_work(mouth: Mouth) -> None:
         speaking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await speaking
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             windows = [pcm async for pcm in speaker.speak("Next.")]
         assert windows
         assert mouth.worker.completed < left_at + len(windows) + 10  # of some hundred

@@ -9,6 +9,7 @@ import pytest
 from satellite.engines.slot import Slot
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, SpeechToTextError, Stage, TextToSpeechError, WakeWordError
+from tests.waiting import PATIENCE_SECONDS
 
 
 def test_calls_run_one_at_a_time_in_order() -> None:
@@ -145,7 +146,7 @@ def test_a_result_does_not_wait_for_the_call_behind_it() -> None:
         slow = asyncio.create_task(worker.run(release.wait, 60))
         await asyncio.sleep(0)
         hold.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await asyncio.gather(*quick) == [7, 8, 9]
         assert not slow.done()
         release.set()

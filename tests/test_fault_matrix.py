@@ -27,13 +27,13 @@ from satellite.engines.chat.route import RouteChat
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
 from tests.relay import Relay
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 0.3
+FIRST_TOKEN_SECONDS = 0.3
 GAP_SECONDS = 0.6
-MARGIN_SECONDS = 10.0
-"""What a busy machine may take longer; nothing here takes it by design."""
+
 
 SYSTEM = "You are the voice of the house. " * 10
 PREFIX_TOKENS = len(tokens(SYSTEM))
@@ -102,7 +102,7 @@ class House:
 
     def ollama_alone(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Ask as the route does, but nobody else for a first word that is late."""
-        patient = RouteChat(self.chat.models, Chat(first_token_seconds=MARGIN_SECONDS), Deadlines())
+        patient = RouteChat(self.chat.models, Chat(first_token_seconds=PATIENCE_SECONDS), Deadlines())
         return patient.stream(messages)
 
     def look_after(self) -> None:
@@ -112,9 +112,7 @@ class House:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for what the timer is to bring about."""
         try:
-            async with asyncio.timeout(MARGIN_SECONDS + 5):
-                while not condition():
-                    await asyncio.sleep(0.01)
+            await until(condition)
         except TimeoutError:
             raise AssertionError(f"never came about: {self.chat.details}") from None
 
@@ -128,11 +126,11 @@ class House:
 @asynccontextmanager
 async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterator[House]:
     """Build a house whose model nobody looks after yet; `settings` are those of the stand-in."""
-    chat = Chat(first_token_seconds=PATIENCE_SECONDS, system_prompt=SYSTEM)
+    chat = Chat(first_token_seconds=FIRST_TOKEN_SECONDS, system_prompt=SYSTEM)
     deadlines = Deadlines(chat_first_token_seconds=deadline_seconds, chat_gap_seconds=GAP_SECONDS)
     often = KeepAlive(interval_seconds=0.05)
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(2 * PATIENCE_SECONDS),
         OllamaServer(says_ollama, **settings) as ollama,
         OpenAIServer(SECOND, model="m") as second,
         Relay(ollama.port) as relay,
@@ -188,7 +186,7 @@ class Answer:
 
 async def answered(house: House) -> Answer:
     """Ask; there must be exactly one whole answer, as soon as the patience with Ollama allows."""
-    async with asyncio.timeout(PATIENCE_SECONDS + MARGIN_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
         deltas = [delta async for delta in stream]
     (provider,) = {delta.provider for delta in deltas}
     assert (
@@ -213,7 +211,7 @@ async def interrupted(house: House, fault: "Lasting | Passing") -> None:
     broke: ChatError | None = None
     words.put_nowait("Paris")
     try:
-        async with asyncio.timeout(GAP_SECONDS + MARGIN_SECONDS), aclosing(house.ollama_alone(QUESTION)) as deltas:
+        async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.ollama_alone(QUESTION)) as deltas:
             said.append(await anext(deltas))
             house.tasks.append(asyncio.ensure_future(fault.break_(house)))
             await asyncio.wait(house.tasks, timeout=0.1)  # what another client asks for may have to wait for the end
@@ -516,7 +514,7 @@ def test_a_slow_answer_is_no_fault() -> None:
             house.look_after()
             await house.until(lambda: house.primed)
             house.ollama.words = script("Paris", ",", " says", " Ollama", ".")
-            house.ollama.seconds_per_token = PATIENCE_SECONDS + 0.05
+            house.ollama.seconds_per_token = FIRST_TOKEN_SECONDS + 0.05
             assert (await answered(house)).provider == "ollama"
             assert house.second_asked == 0
             assert house.chat.models[0].health.up
@@ -555,7 +553,7 @@ def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) -> None:
             await fault.break_(house)
             await house.second.stop()
             for _ in range(2):
-                async with asyncio.timeout(2 * MARGIN_SECONDS):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     with pytest.raises(ChatUnavailable) as caught:
                         await answered(house)
                 assert str(caught.value).startswith("nobody answers: ")

@@ -20,7 +20,6 @@ from satellite.bench.stand_ins.openai import Fault
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from tests.hosted import (
     KEY,
-    MARGIN_SECONDS,
     OUTSIDE,
     QUESTION,
     House,
@@ -32,6 +31,7 @@ from tests.hosted import (
     shown,
     told_once,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -162,7 +162,7 @@ def test_an_answer_that_breaks_off(fault: Fault, in_house: Callable[..., None]) 
         house.look_after()
         house.groq.faults = [fault]
         said = []
-        async with asyncio.timeout(MARGIN_SECONDS), aclosing(house.chat.stream(QUESTION)) as deltas:
+        async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.chat.stream(QUESTION)) as deltas:
             with pytest.raises(ChatUnavailable) as caught:
                 async for delta in deltas:
                     said.append(delta)  # noqa: PERF401  # what came before the error counts

@@ -19,6 +19,7 @@ from satellite.audio import read_wav
 from satellite.errors import SatelliteError
 from satellite.wire import client
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
@@ -86,7 +87,7 @@ async def understood(uri: str, began: list[float], failed: list[float]) -> None:
     at = time.monotonic()
     began.append(at)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             heard = await client.transcribe(uri, COMMAND)
     except (SatelliteError, ConnectionError):
         failed.append(at)

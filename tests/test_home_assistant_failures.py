@@ -15,7 +15,7 @@ from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
 from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, watched
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 STATES = {
     Fault.BAD_GATEWAY: "starting",
@@ -168,7 +168,7 @@ def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
 
     async def main() -> None:
         server = await asyncio.start_server(connected, "127.0.0.1")
-        async with asyncio.timeout(60), server:
+        async with asyncio.timeout(PATIENCE_SECONDS), server:
             url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             home = asking(HomeAssistantServer(), url=url, trust="any", deadline_seconds=0.2)
             assert await said(home)

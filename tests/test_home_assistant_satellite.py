@@ -38,7 +38,7 @@ from tests.host_room import (
     understood,
 )
 from tests.running_daemon import RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
@@ -357,4 +357,4 @@ def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:
         assert "inner" in await understood(running, read_wav(said))
 
     with RunningDaemon(config) as running:
-        running.call(asyncio.wait_for(use(running), 50))
+        running.call(asyncio.wait_for(use(running), PATIENCE_SECONDS))

@@ -19,7 +19,7 @@ from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
 from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, run, said, state, told, watched
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_an_error_carries_nothing(fault: Fault) -> None:
     """No library's error, with its request and headers, hangs behind ours."""
 
     async def main() -> None:
-        async with asyncio.timeout(60), HomeAssistantServer(token=TOKEN) as house:
+        async with asyncio.timeout(PATIENCE_SECONDS), HomeAssistantServer(token=TOKEN) as house:
             house.repeats_token = True
             house.fault = fault
             settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))

@@ -25,6 +25,7 @@ from satellite.engines import VoiceChoice
 from satellite.process import allow_many_connections
 from satellite.turn.stages import once
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, types
 
 pytestmark = pytest.mark.models
@@ -46,7 +47,7 @@ async def still_serving(daemon: RunningDaemon) -> None:
 
 async def gone(client: Client) -> None:
     """Wait until the daemon has closed the connection."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             while await client.reader.read(65536):
                 pass

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi import checks
 
 from tests.http_daemon import client
 from tests.running_daemon import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
@@ -89,7 +90,7 @@ def test_nothing_breaks_it(described: dict[str, Any], daemon: RunningDaemon, mod
         )
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def fuzz(case: schemathesis.Case[Any]) -> None:
-            response = case.call(base_url=base, timeout=60)
+            response = case.call(base_url=base, timeout=PATIENCE_SECONDS)
             assert response.status_code != http.HTTPStatus.INTERNAL_SERVER_ERROR, response.text
             case.validate_response(response, checks=CHECKS)
             seen.add((case.operation.path, response.status_code))

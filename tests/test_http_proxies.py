@@ -14,6 +14,7 @@ from satellite.errors import ConfigError
 from satellite.http.proxies import Proxies, rate_key
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 TOKEN = "a-token-of-the-house"
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
@@ -49,7 +50,7 @@ def test_behind_a_trusted_proxy_each_client_counts_by_itself(daemon: RunningDaem
             connection.recv()
             for _ in range(2):
                 connection.send('{"type": "hello"}')
-            assert '"http-rate-limited"' in [str(connection.recv(timeout=20)) for _ in range(2)][-1]
+            assert '"http-rate-limited"' in [str(connection.recv(timeout=PATIENCE_SECONDS)) for _ in range(2)][-1]
 
 
 @pytest.mark.models

@@ -15,6 +15,7 @@ from satellite.audio import BYTES_PER_SECOND
 from satellite.http.outbox import Outbox
 from tests.http_daemon import client
 from tests.running_daemon import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.models, pytest.mark.anyio]
 
@@ -48,7 +49,7 @@ class Peer:
 
     async def event(self) -> dict[str, Any]:
         """Return the next event, and keep the sound before it."""
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while isinstance(message := await self._connection.recv(), bytes):
                 self.sound += message
         found: dict[str, Any] = json.loads(message)
@@ -300,7 +301,7 @@ async def test_an_outbox_that_nobody_empties_is_full() -> None:
     outbox.put(b"sound!")
     with pytest.raises(ConnectionResetError):
         outbox.put(b"!")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await outbox.overflow()
     assert [frame async for frame in outbox] == []
 

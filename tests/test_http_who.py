@@ -20,6 +20,7 @@ from satellite.configfile import parse
 from satellite.errors import CannotListen, ConfigError
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 TOKEN = "a-token-of-the-house"
 PAGE = {"Origin": "https://evil.example"}
@@ -138,7 +139,7 @@ def test_wrong_tokens_are_counted(daemon: RunningDaemon) -> None:
         with connect(f"ws://127.0.0.1:{http.base_url.port}/ws") as connection:
             for _ in range(3):
                 connection.send(json.dumps({"type": "hello"}))
-            told = [json.loads(connection.recv(timeout=10)) for _ in range(4)]
+            told = [json.loads(connection.recv(timeout=PATIENCE_SECONDS)) for _ in range(4)]
         assert [one["type"] for one in told] == ["ready", "ready", "ready", "error"]
         assert told[-1]["code"] == "http-rate-limited"
 
@@ -151,13 +152,13 @@ def test_too_much_at_once_is_refused(daemon: RunningDaemon) -> None:
         with http.stream("POST", "/tts", json=long, headers={"Accept": "audio/pcm"}) as stream:
             parts = stream.iter_raw()
             next(parts)
-            with httpx.Client(base_url=http.base_url, timeout=60) as other:
+            with httpx.Client(base_url=http.base_url, timeout=PATIENCE_SECONDS) as other:
                 refused = other.post("/chat", json={"text": "What time is it?"})
                 assert problem(refused)["code"] == "http-busy"
                 assert refused.status_code == 503
                 assert int(refused.headers["retry-after"]) >= 1
                 assert other.get("/rooms").status_code == 200
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while http.post("/chat", json={"text": "What time is it?"}).status_code != 200:
             assert time.monotonic() < deadline  # the client that left has given its place free
             time.sleep(0.05)
@@ -165,7 +166,7 @@ def test_too_much_at_once_is_refused(daemon: RunningDaemon) -> None:
 
 def raw(http: httpx.Client, data: bytes) -> socket.socket:
     """Return a connection on which `data` has been sent."""
-    connection = socket.create_connection(("127.0.0.1", http.base_url.port or 0), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", http.base_url.port or 0), timeout=PATIENCE_SECONDS)
     connection.sendall(data)
     return connection
 
@@ -205,7 +206,7 @@ def test_a_client_that_does_not_read_its_sound(daemon: RunningDaemon) -> None:
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lazy.connect(("127.0.0.1", http.base_url.port))
         lazy.sendall(head + body)
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while http.post("/chat", json={"text": "What time is it?"}).status_code == 200:
             assert time.monotonic() < deadline  # until its work has begun
         while http.post("/chat", json={"text": "What time is it?"}).status_code != 200:
@@ -220,7 +221,7 @@ def test_stopping_ends_every_connection(daemon: RunningDaemon, caplog: pytest.Lo
     """Those who follow the events, a WebSocket and work under way: nothing of it goes on."""
     with ExitStack() as stack:
         with serving(daemon) as http:
-            other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=60))
+            other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=PATIENCE_SECONDS))
             events = stack.enter_context(other.stream("GET", "/events"))
             lines = events.iter_lines()
             next(lines)

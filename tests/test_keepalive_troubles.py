@@ -17,7 +17,7 @@ from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.residency import Loaded, Residency
 from satellite.errors import ChatError, ChatUnavailable
 from tests.keeping import SYSTEM, House, keep
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
@@ -267,7 +267,7 @@ def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pyte
         await until(lambda: Residency.UNREACHABLE in house.seen)
         assert not house.chat.health.up
         await house.server.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await house.becomes(Residency.WARM)
         assert house.chat.health.up
         assert await house.is_primed()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 PACKAGE = Path(__file__).parent.parent / "satellite"
 
 # Lowest first; a module may import from its own layer and from those before it.
@@ -159,7 +161,7 @@ def test_the_command_line_starts_without_the_engines() -> None:
         [sys.executable, "-c", code, *HEAVY, "numpy", "pydantic", "rich", "wyoming", "yaml"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
         cwd=PACKAGE.parent,
     )

@@ -15,6 +15,7 @@ from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.logs import BoundedFormatter, JournalHandler
 from satellite.run_log import log_runs
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect
 
 PACKAGE = Path(__file__).parent.parent / "satellite"
@@ -111,7 +112,7 @@ def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(level: int, caplog:
             (11.6, RunEventType.RUN_END, {}),
         ):
             bus.publish(RunEvent(kind, "r1", "kitchen", data, at))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not caplog.records:
                 await asyncio.sleep(0.01)
         await recorder.stop()

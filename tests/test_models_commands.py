@@ -16,6 +16,7 @@ from satellite.models import catalogue
 from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
 from tests.hub_server import WHISPER, HubServer
+from tests.waiting import PATIENCE_SECONDS
 
 Run = Callable[..., int]
 
@@ -164,7 +165,7 @@ def test_root_pulls_as_the_owner_of_the_folder(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     ).stdout
     owner = owned.stat()
     assert told.startswith(f"{owner.st_uid} {owner.st_uid} {owner.st_gid} ")

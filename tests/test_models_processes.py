@@ -13,6 +13,7 @@ from satellite.models import catalogue
 from satellite.models.catalogue import Kind
 from satellite.models.store import Store
 from tests.hub_server import WHISPER, Fault, HubServer
+from tests.waiting import PATIENCE_SECONDS
 
 SPEC = catalogue.find(Kind.STT, "org/whisper")
 MODEL_BYTES = len(WHISPER["model.bin"])
@@ -74,7 +75,7 @@ def test_killed_pull_is_resumed(hub: HubServer, store: Store) -> None:
 def test_full_disk_leaves_nothing(hub: HubServer, store: Store) -> None:
     """A write that the disk refuses is an error of its own, and what was written goes."""
     with start_pull(store, limit_bytes=300_000) as process:
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, errors.strip()) == (1, "model-disk-full")
     assert [path.suffix for path in store.directory.rglob("*") if path.is_file()] == [".lock"]
 
@@ -84,13 +85,13 @@ def test_two_processes_fetch_once(hub: HubServer, store: Store) -> None:
     release = threading.Event()
     hub.faults["model.bin"] = Fault(hold=release)
     with start_pull(store) as first:
-        assert hub.sending.wait(timeout=30)
+        assert hub.sending.wait(timeout=PATIENCE_SECONDS)
         with start_pull(store) as second:
             assert second.stdout is not None
             assert "waiting" in second.stdout.readline()
             release.set()
-            assert second.communicate(timeout=30)[1] == ""
-        assert first.communicate(timeout=30)[1] == ""
+            assert second.communicate(timeout=PATIENCE_SECONDS)[1] == ""
+        assert first.communicate(timeout=PATIENCE_SECONDS)[1] == ""
     assert (first.returncode, second.returncode) == (0, 0)
     assert hub.content_bytes["model.bin"] == MODEL_BYTES
     store.verify(SPEC)

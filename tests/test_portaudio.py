@@ -19,6 +19,7 @@ from satellite.errors import SatelliteError
 from satellite.microphone import listen
 from satellite.rooms.speaker import Speaker
 from satellite.rooms.speakers import sink
+from tests.waiting import PATIENCE_SECONDS
 
 STAND_IN = Path(__file__).parent / "sound_devices"
 LAYOUT = AudioFormat(48_000, 2, 2)
@@ -84,7 +85,7 @@ def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
             assert caught.value.code == "microphone-gone"
             assert np.median(np.frombuffer(heard, np.int16)) == 5000
 
-    asyncio.run(asyncio.wait_for(scenario(), 50))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
@@ -113,7 +114,7 @@ def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
             await say(speaker)
             assert speaker.trouble == ""
 
-    asyncio.run(asyncio.wait_for(scenario(), 50))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
             await say(speaker)
             assert 0.98 < heard_seconds(path) < 2
 
-    asyncio.run(asyncio.wait_for(scenario(), 50))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 def test_the_devices_are_listed(devices: Path) -> None:
@@ -143,9 +144,11 @@ def test_the_devices_are_listed(devices: Path) -> None:
     for name in ("microphone", "speaker"):
         (devices / name).touch()
     command = [sys.executable, "-m", "satellite", "rooms", "devices"]
-    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=60, check=True).stdout)
+    found = json.loads(
+        subprocess.run([*command, "--json"], capture_output=True, timeout=PATIENCE_SECONDS, check=True).stdout
+    )
     assert found["microphones"] == [
         {"number": 0, "name": "microphone", "host_api": "files", "rate": 48_000, "channels": 2, "default": True}
     ]
     assert [one["name"] for one in found["speakers"]] == ["speaker"]
-    assert b"microphone" in subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    assert b"microphone" in subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=True).stdout

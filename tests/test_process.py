@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from satellite.process import follow_time_zone
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_change_of_the_time_zone_is_followed() -> None:
         os.environ["TZ"] = "JST-9"
         assert datetime.fromtimestamp(0).hour == 0
         following = asyncio.create_task(follow_time_zone())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while datetime.fromtimestamp(0).hour != 9:
                 await asyncio.sleep(0.01)
             os.environ["TZ"] = "EST5"

@@ -18,11 +18,9 @@ from satellite.errors import Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = "en_US-joe-medium"
-PATIENCE = 120
-"""Seconds that a busy machine may take for what takes one."""
 
 
 @pytest.fixture
@@ -229,7 +227,7 @@ def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
         await asyncio.sleep(2)
         assert tries == 1
         version = 2
-        await asyncio.wait_for(slot.until_ready(), PATIENCE)
+        await asyncio.wait_for(slot.until_ready(), PATIENCE_SECONDS)
         assert tries == 2
         assert await slot.get(1) == "engine"
         await loading

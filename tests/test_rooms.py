@@ -175,7 +175,7 @@ def test_a_word_silences_the_answer(daemon: RunningDaemon) -> None:
             await satellite.say(spoken_already + PAUSE)
             assert "audio-stop" not in [event.type for event in satellite.events]
             await satellite.say(stop)
-            await satellite.until("audio-stop", seconds=5)
+            await satellite.until("audio-stop")
             await satellite.until("detect")
             await satellite.say(NABU)
             await satellite.until("detection")

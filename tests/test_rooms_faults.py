@@ -13,7 +13,7 @@ from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.rooms.link import LinkState
 from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
@@ -136,6 +136,8 @@ def test_a_normal_end_is_no_noise_in_the_log(daemon: RunningDaemon, caplog: pyte
 def test_a_link_that_swallows_everything_is_found_dead() -> None:
     """Packets are dropped without a word, in a network of its own: both ends believe that the other one is there."""
     command = [sys.executable, "-m", "tests.half_open"]
-    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, timeout=100, text=True)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, timeout=PATIENCE_SECONDS, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["connected", "off", "connected"]

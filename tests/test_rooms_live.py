@@ -13,6 +13,7 @@ from satellite.config_local import Sound
 from satellite.errors import SatelliteError
 from satellite.rooms.live import LATE_SECONDS, Backlog, LiveSource
 from satellite.rooms.microphones import microphone
+from tests.waiting import PATIENCE_SECONDS
 
 BLOCK = 1024
 """Bytes, 32 ms."""
@@ -76,7 +77,7 @@ def test_a_room_that_was_held_up_hears_what_is_said_now(tmp_path: Path, caplog: 
                 pass
         await sound.aclose()
 
-    asyncio.run(asyncio.wait_for(scenario(), 240))
+    asyncio.run(asyncio.wait_for(scenario(), 2 * PATIENCE_SECONDS))
     assert [record.levelname for record in caplog.records if "could not be heard in time" in record.message] == [
         "WARNING"
     ]
@@ -97,7 +98,7 @@ def test_a_source_without_end_is_taken_in_real_time() -> None:
         seconds = time.monotonic() - began
         assert 0 < taken + source.backlog.dropped_bytes <= 32_000 * (1.1 * seconds + 0.1)
 
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 def test_half_a_sample_waits_for_its_other_half() -> None:
@@ -119,4 +120,4 @@ def test_half_a_sample_waits_for_its_other_half() -> None:
         with pytest.raises(SatelliteError, match="odd gives no sound"):
             await anext(pieces)
 
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))

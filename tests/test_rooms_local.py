@@ -32,7 +32,7 @@ from tests.host_room import (
     understood,
 )
 from tests.running_daemon import RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = AudioFormat(22_050)
 SECOND = bytes(2 * 22_050)
@@ -178,8 +178,8 @@ def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
         assert speaker.drop()
         heard = sound_seconds(said)
         speaker.feed(utterance, SECOND)
-        await asyncio.wait_for(utterance.over.wait(), 1)
-        await asyncio.wait_for(behind.over.wait(), 1)
+        await asyncio.wait_for(utterance.over.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(behind.over.wait(), PATIENCE_SECONDS)
         last = speaker.begin(AudioFormat(16_000, 4, 2), note)
         speaker.feed(last, bytes(8 * 1600))
         last.end()
@@ -190,7 +190,7 @@ def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 def test_programs_stand_for_devices(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_programs_stand_for_devices(tmp_path: Path) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 @pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
@@ -231,7 +231,11 @@ def test_without_portaudio_the_remedy_is_told(command: str) -> None:
     """No traceback: what to install."""
     code = "import sys; sys.modules['sounddevice'] = None; from satellite.__main__ import main; sys.exit(main())"
     result = subprocess.run(
-        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *command.split()],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: [no-portaudio]")

@@ -7,6 +7,7 @@ import pytest
 
 from satellite.errors import TextToSpeechError
 from satellite.rooms.playback import Making
+from tests.waiting import PATIENCE_SECONDS
 
 
 def test_every_room_hears_it_from_the_beginning() -> None:
@@ -29,7 +30,7 @@ def test_every_room_hears_it_from_the_beginning() -> None:
 
             await making.to(play)
 
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
             tasks.create_task(making.fill(sound()))
             tasks.create_task(room("early"))
             come.put_nowait(b"one")
@@ -123,7 +124,7 @@ def test_a_room_that_is_minutes_late_is_told() -> None:
             await everything_heard.wait()
 
         everything_heard = asyncio.Event()
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
             tasks.create_task(making.fill(sound()))
             slow = asyncio.create_task(making.to(late))
             await making.to(play)
@@ -154,7 +155,7 @@ def test_nobody_waits_for_a_maker_that_was_stopped() -> None:
         room = asyncio.create_task(making.to(play))
         await asyncio.sleep(0)
         filling.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await room
 
     asyncio.run(scenario())

@@ -19,6 +19,7 @@ from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
@@ -57,7 +58,7 @@ async def fifty_rooms(daemon: RunningDaemon) -> AsyncIterator[tuple[Hub, House, 
         try:
             await switching_on
             for satellite in broken:
-                await satellite.until("detect", seconds=60)
+                await satellite.until("detect")
             yield hub, satellites, broken
         finally:
             await hub.stop()
@@ -121,7 +122,7 @@ async def scenario(daemon: RunningDaemon, question: Path) -> None:
         async with trouble(*broken):
             answering = asyncio.create_task(satellites.do(asked(3, question)))
             for _ in range(20):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     await described(daemon.port())
                 await asyncio.sleep(0.1)
             (answer,) = await answering

@@ -15,7 +15,7 @@ from satellite.rooms.link import LinkState
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.peer import wyoming_satellite
 from tests.running_daemon import RunningDaemon
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
@@ -62,5 +62,5 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         return lambda: hub.links[0].described()["doing"] in ("idle", "waiting for the wake word")
 
     with wyoming_satellite(tmp_path, port, *options):
-        daemon.call(asyncio.wait_for(scenario(), 55))
+        daemon.call(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
     daemon.settle()

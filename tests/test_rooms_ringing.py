@@ -18,7 +18,7 @@ from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.announcing import chime
 from satellite.rooms.ringing import Ringing
 from satellite.turn.stages import SpokenPiece
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = AudioFormat(16_000)
 CHIMES = chime(VOICE) * 2
@@ -104,7 +104,7 @@ def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
     """Run `scenario` in a house."""
 
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await scenario(House(folder))
 
     asyncio.run(main())

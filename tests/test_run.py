@@ -19,6 +19,7 @@ from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType
 from satellite.wire import client as our_client
 from tests.running_daemon import DATA, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, sound, types
 
 pytestmark = pytest.mark.models
@@ -262,7 +263,7 @@ def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: b
 
     async def watch() -> None:
         with daemon.daemon.bus.subscribe(4096) as events, contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 async for event in events:
                     seen.append(event)
                     if event.type is RunEventType.RUN_END:

@@ -13,7 +13,8 @@ from wyoming.ping import Ping
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.configfile import parse
 from tests.running_daemon import DATA, RunningDaemon
-from tests.wyoming_client import WAIT_SECONDS, Client, connect, types
+from tests.waiting import PATIENCE_SECONDS
+from tests.wyoming_client import Client, connect, types
 
 pytestmark = pytest.mark.models
 
@@ -38,7 +39,7 @@ def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> None:
     early_count = daemon.daemon._stages.early_transcripts
 
     async def scenario() -> None:
-        async with connect(daemon.port()) as client, asyncio.timeout(WAIT_SECONDS):
+        async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
             expected = await transcribed_at_once(client, LIGHTS + bytes(BYTES_PER_SECOND))
             begun, used = early_count.begun, early_count.used
             await client.send(Transcribe(), AudioStart(16000, 2, 1))
@@ -72,7 +73,7 @@ def test_whoever_leaves_in_a_pause_leaves_no_work_behind(daemon: RunningDaemon) 
     early_count = daemon.daemon._stages.early_transcripts
 
     async def scenario() -> None:
-        async with connect(daemon.port()) as client, asyncio.timeout(WAIT_SECONDS):
+        async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
             begun = early_count.begun
             await client.send(Transcribe(), AudioStart(16000, 2, 1), chunk(LIGHTS))
             while early_count.begun == begun:

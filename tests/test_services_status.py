@@ -10,6 +10,7 @@ from satellite.configfile import parse
 from satellite.daemon import Daemon
 from satellite.metrics import exposition
 from satellite.services.attention import Attention, needed, overall
+from tests.waiting import PATIENCE_SECONDS
 
 STAGE = {"stage": "stt", "state": "ready", "words": ""}
 PROVIDER = {"provider": "ollama", "state": "warm", "up": True, "words": "answers"}
@@ -93,7 +94,7 @@ def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
         async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
             await daemon.ready()
             wanted = {"stage stt", "stage tts", "stage chat", "provider ollama", "home_assistant", "room kitchen"}
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not wanted <= {one.what for one in daemon._status.attention()}:
                     await asyncio.sleep(0.05)
             state = await daemon._status.described()
@@ -120,7 +121,7 @@ def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> 
                 raise KeyError("espeak")
 
             daemon.background.run("refresh voices", fails)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not daemon.background.described():
                     await asyncio.sleep(0.01)
             state = await daemon._status.described()

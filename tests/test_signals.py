@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_daemon import configuration, free_port, running, wait_for
-
-PATIENCE = 120
-"""Seconds that a machine which is busy with something else may take; what hangs hangs for good."""
+from tests.waiting import PATIENCE_SECONDS
 
 HELD = {
     "a call that blocks the event loop": ("time.sleep(10_000)", "the main thread:(\n.*)+in main"),
@@ -72,7 +70,7 @@ def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str
     """It ends with status 1, and the log says what has held it."""
     with program(body) as process:
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=PATIENCE)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 1
         assert "leaving anyway" in log
         assert re.search(told, log)
@@ -80,12 +78,12 @@ def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str
 
 def test_a_program_that_ends_in_time_is_left_alone() -> None:
     """A reload is none of its end."""
-    with program("await stop.wait()", seconds=PATIENCE) as process:
+    with program("await stop.wait()", seconds=PATIENCE_SECONDS) as process:
         process.send_signal(signal.SIGHUP)
         assert process.stdout is not None
         assert process.stdout.readline() == "reload\n"
         process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=PATIENCE)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert (process.returncode, log) == (0, "")
 
 
@@ -132,17 +130,17 @@ def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path
     config = configuration(tmp_path, tmp_path / "none", port, f"microphone: {{command: {command!r}}}\n")
     with running(config) as process:
         wait_for(port, process)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + PATIENCE_SECONDS
         while not (started := children(process.pid)):
             assert time.monotonic() < end
             time.sleep(0.05)
         time.sleep(0.5)  # for the pipe to fill, and for what the program starts
         started += [grandchild for child in started for grandchild in children(child)]
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=PATIENCE)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, log
         assert "leaving anyway" not in log
         assert "left behind" not in log
         while any(map(lives, started)):  # the kernel takes a moment to end what was killed
-            assert time.monotonic() < end + PATIENCE
+            assert time.monotonic() < end + PATIENCE_SECONDS
             time.sleep(0.05)

@@ -16,7 +16,7 @@ from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.config import Chat, Local
 from satellite.engines.llamacpp import LlamaCppChat
 from tests.stand_in_client import PARIS, SYSTEM, Client, about, run
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 def test_the_compatible_api_can_set_neither_keep_alive_nor_context() -> None:
@@ -237,8 +237,8 @@ def test_the_official_client_hears_a_real_model(models_directory: Path) -> None:
         await brain.load(models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf")
         question = [{"role": "system", "content": "Be brief."}]
         question.append({"role": "user", "content": "What is the capital of France?"})
-        async with asyncio.timeout(60), OllamaServer(thought_by(brain)) as server:
-            client: Any = ollama.AsyncClient(host=server.url, timeout=30)
+        async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
+            client: Any = ollama.AsyncClient(host=server.url, timeout=PATIENCE_SECONDS)
             began = time.monotonic_ns()
             parts = [part async for part in await client.chat("smollm2", question, stream=True)]
             assert "Paris" in "".join(part.message.content or "" for part in parts)

@@ -10,6 +10,7 @@ import pytest
 from satellite.bench.stand_ins.http import script
 from satellite.bench.stand_ins.limits import Limits, duration
 from satellite.bench.stand_ins.openai import OpenAIServer
+from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the capital of France?"}]
 
@@ -19,7 +20,7 @@ def run(scenario: Callable[[OpenAIServer, openai.AsyncOpenAI], Awaitable[None]],
 
     async def main() -> None:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE_SECONDS),
             OpenAIServer(script("Paris", " it", " is."), key=key) as server,
             openai.AsyncOpenAI(base_url=server.base_url, api_key="right", max_retries=0) as client,
         ):

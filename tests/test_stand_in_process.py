@@ -16,6 +16,7 @@ import pytest
 from satellite.bench.stand_ins.http import dictated, script
 from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.bench.stand_ins.openai import OpenAIServer
+from tests.waiting import PATIENCE_SECONDS
 
 PATHS = {OllamaServer: "/api/chat", OpenAIServer: "/openai/v1/chat/completions"}
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
@@ -33,9 +34,9 @@ def run(kind: type[Server], scenario: Callable[[Server, httpx.AsyncClient], Awai
 
     async def main() -> None:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE_SECONDS),
             serve(kind) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=5) as http,
+            httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
         ):
             await scenario(server, http)
 
@@ -184,7 +185,7 @@ async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
 
 async def said(url: str, path: str, **more: Any) -> str:
     """Return the answer of a stand-in to a question."""
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http:
         return (await http.post(path, json=BODY | {"stream": False} | more)).text
 
 
@@ -192,7 +193,7 @@ def test_a_stand_in_is_a_process_of_its_own() -> None:
     """It tells where it listens, says what it is given, and ends in good order."""
 
     async def main() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             ollama = ("ollama", "--port", "0", "--say", "Hello there.", "--model", "m", "n=m", "--keep-alive", "-1")
             async with process(*ollama) as (child, url):
                 assert "Hello there." in await said(url, "/api/chat")
@@ -214,7 +215,10 @@ def test_the_process_answers_with_a_real_model(models_directory: Path) -> None:
 
     async def main() -> None:
         question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}]
-        async with asyncio.timeout(60), process("ollama", "--model", "m", "--gguf", str(file)) as (child, url):
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            process("ollama", "--model", "m", "--gguf", str(file)) as (child, url),
+        ):
             assert "Paris" in await said(url, "/api/chat", messages=question)
             child.send_signal(signal.SIGTERM)
             assert await child.wait() == 0

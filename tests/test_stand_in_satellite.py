@@ -19,7 +19,7 @@ from wyoming.wake import Detection
 
 from satellite.audio import CANONICAL, RATE, AudioFormat, Converter, seconds_of
 from satellite.bench.stand_ins.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import Client, connect, sound, types
 
 Scenario = Callable[[ScriptedSatellite, Client], Awaitable[None]]
@@ -32,7 +32,11 @@ def run(scenario: Scenario, **settings: Any) -> None:
     """Play a scenario between a satellite and the server that has dialled it."""
 
     async def main() -> None:
-        async with asyncio.timeout(20), ScriptedSatellite(**settings) as room, connect(room.port) as server:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            ScriptedSatellite(**settings) as room,
+            connect(room.port) as server,
+        ):
             await scenario(room, server)
 
     asyncio.run(main())
@@ -497,7 +501,7 @@ def test_a_house_full_of_rooms() -> None:
             await chunks(server, 20)
 
     async def scenario() -> None:
-        async with asyncio.timeout(20), asyncio.TaskGroup() as rooms:
+        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as rooms:
             for number in range(50):
                 rooms.create_task(stream(ScriptedSatellite(mode="always", name=f"room {number}")))
 

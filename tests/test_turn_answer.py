@@ -16,6 +16,7 @@ from satellite.errors import ChatError, Stage
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Reply
 from satellite.turn.stages import Stages
+from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = Question("What is the capital of France?")
 PARIS = ["Paris ", "is the capital."]
@@ -110,7 +111,10 @@ async def stages(*responders: Responder, **chat: Any) -> tuple[Stages, Model]:
 
 async def answered(made: Stages) -> list[ChatDelta]:
     """Return the answer, piece by piece."""
-    async with asyncio.timeout(20), aclosing(made.answer(QUESTION, made.dialogue.prompt(QUESTION))) as deltas:
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        aclosing(made.answer(QUESTION, made.dialogue.prompt(QUESTION))) as deltas,
+    ):
         return [delta async for delta in deltas]
 
 

@@ -9,6 +9,7 @@ from satellite.audio import BYTES_PER_SECOND
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.ahead import ahead
 from satellite.turn.inbox import AudioInbox
+from tests.waiting import PATIENCE_SECONDS
 
 SECOND = bytes(BYTES_PER_SECOND)
 
@@ -29,7 +30,7 @@ def test_a_full_inbox_holds_the_sender_back() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         assert len(await anext(aiter(inbox))) == 2 * BYTES_PER_SECOND
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await waiting
         inbox.end()
         assert await drain(inbox) == BYTES_PER_SECOND
@@ -81,7 +82,7 @@ def test_a_waiting_sender_is_freed() -> None:
             inbox.end()
         else:
             inbox.lossy = True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await waiting
 
     for how in ("end", "lossy"):

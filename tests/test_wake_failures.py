@@ -17,11 +17,10 @@ from satellite.events import RunEventType
 from tests.driven_rooms import NABU, PAUSE, rooms, run, spoken
 from tests.running_daemon import RunningDaemon
 from tests.test_home_assistant_satellite import house
+from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect
 
 pytestmark = pytest.mark.models
-
-PATIENCE = 120
 
 
 class Failing:
@@ -89,7 +88,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 async def calling(pause_seconds: float = 0.2) -> AsyncIterator[bytes]:
     """Yield somebody who calls again and again, in chunks."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             sound = NABU + PAUSE
             for at in range(0, len(sound), 2048):

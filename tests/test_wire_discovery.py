@@ -10,6 +10,7 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from satellite.wire.discovery import Interface, Presence, Sight, default_name, identity, own_addresses, reachable
+from tests.waiting import PATIENCE_SECONDS
 
 TYPE = "_wyoming._tcp.local."
 LOOPBACK = ("127.0.0.1",)
@@ -26,7 +27,7 @@ class Browser:
 
     async def until(self, name: str, state: ServiceStateChange) -> None:
         """Wait until `name` is in `state`."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await self.states.get() != (f"{name}.{TYPE}", state):
                 pass
 

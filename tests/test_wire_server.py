@@ -13,6 +13,7 @@ from satellite.process import allow_many_connections
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts, dial
 from satellite.wire.framing import encode
 from satellite.wire.server import Admission, Server
+from tests.waiting import PATIENCE_SECONDS
 
 QUICK = Timeouts(read_seconds=0.2, write_seconds=0.2)
 
@@ -37,14 +38,14 @@ async def serving(
 
 async def answer(connection: Connection) -> Event:
     """Return the next event."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await anext(aiter(connection))
 
 
 async def closed(reader: asyncio.StreamReader) -> bytes:
     """Return what still comes until the peer closes."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await reader.read()
     except ConnectionError:
         return b""
@@ -118,7 +119,7 @@ def test_a_client_that_never_reads_is_cut_off() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
             reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
             writer.write(encode(Event(type="x", payload=bytes(1_000_000))) * 16)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while server.connections:
                     await asyncio.sleep(0.01)
             writer.transport.abort()
@@ -203,7 +204,7 @@ def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
         port = await server.listen("127.0.0.1", 0, count)
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await others()
         writer.close()
         await server.close()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable, async_read_event, async_write_event
 
-WAIT_SECONDS = 60
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Client:
@@ -24,7 +24,7 @@ class Client:
 
     async def read(self) -> Event | None:
         """Return the next event, None at the end."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await async_read_event(self.reader)
 
     async def until(self, *types: str) -> list[Event]:

@@ -162,7 +162,7 @@ class ScriptedSatellite(Settings):
             self._chime()
         return noticed
 
-    async def until(self, *types: str, seconds: float = 30.0) -> Received:
+    async def until(self, *types: str, seconds: float = 120.0) -> Received:
         """Return the next event of one of `types`, each event once; raises `TimeoutError` with what came instead."""
         try:
             async with asyncio.timeout(seconds):
