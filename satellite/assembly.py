@@ -18,7 +18,7 @@ from satellite.engines.slot import Engines, Load, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.voices import VoiceFolder
 from satellite.engines.worker import Worker
-from satellite.errors import ModelError, Stage
+from satellite.errors import ModelError, Stage, in_words
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
@@ -242,7 +242,7 @@ class Assembly:
         except Exception as error:  # noqa: BLE001 - the loading boundary: its owner is told, in the status and the log
             from satellite.engines.chat.unusable import UnusableChat
 
-            unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {type(error).__name__}: {error}")
+            unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {in_words(error)}")
             return Slot(Stage.CHAT, unusable, name=slot, load=unusable.load)
 
     def _local(self, provider: Local, name: str) -> Slot[ChatModel]:

@@ -1,6 +1,7 @@
 """Who owns a task. One that lives on is supervised: whatever ends it is logged, counted, told, and mended.
 
-A task that ends with the function that began it belongs to that function: `begin_task` and `end_tasks` are for those.
+A task that ends with the function that began it belongs to that function: `begin_task`, `end_tasks` and `first_of` are
+for those.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from satellite.backoff import Backoff
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, in_words
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Background:
             self._failures[name] = _Failures(Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS))
         known = self._failures[name]
         known.count += 1
-        before, known.words = known.words, f"{type(error).__name__}: {error}"
+        before, known.words = known.words, in_words(error)
         if not before:
             known.since = loop.time()
         if before == known.words:
@@ -177,6 +178,16 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
             _LOGGER.debug("%s ended with: %s", task.get_name(), error)
         else:
             _LOGGER.error("%s has failed", task.get_name(), exc_info=error)
+
+
+async def first_of(name: str, *works: Coroutine[Any, Any, T]) -> T:
+    """Return, or raise, what the first of `works` to end does; the others are cancelled, and have ended by then."""
+    tasks = [begin_task(work, name) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        await end_tasks(*tasks)
 
 
 def _seconds_since(at: float) -> float:

@@ -3,8 +3,9 @@
 Nothing here keeps the daemon from starting; the stage, the provider or the room that it is about says the same then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from satellite.config import Config, Ollama, OpenAICompatible
 from satellite.config_http_token import find_token as find_http_token
@@ -64,22 +65,20 @@ def _voices_of_rooms(config: Config, store: Store) -> Iterator[Problem]:
 
 
 def _secrets(config: Config) -> Iterator[Problem]:
-    for index, provider in enumerate(config.chat.providers):
-        if isinstance(provider, Ollama | OpenAICompatible):
-            try:
-                find_key(provider)
-            except ConfigError as error:
-                yield Problem("key-missing", f"chat.providers[{index}].api_key_file", str(error))
+    secrets: dict[str, Callable[[], object]] = {
+        f"chat.providers[{index}].api_key_file": partial(find_key, provider)
+        for index, provider in enumerate(config.chat.providers)
+        if isinstance(provider, Ollama | OpenAICompatible)
+    }
     if config.http.enabled:
-        try:
-            find_http_token(config.http)
-        except ConfigError as error:
-            yield Problem("key-missing", "http.token_file", str(error))
+        secrets["http.token_file"] = partial(find_http_token, config.http)
     if config.home_assistant.url is not None:
+        secrets["home_assistant.token_file"] = partial(find_token, config.home_assistant)
+    for key, find in secrets.items():
         try:
-            find_token(config.home_assistant)
+            find()
         except ConfigError as error:
-            yield Problem("key-missing", "home_assistant.token_file", str(error))
+            yield Problem("key-missing", key, str(error))
 
 
 def _sounds(config: Config) -> Iterator[Problem]:

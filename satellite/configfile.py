@@ -14,10 +14,13 @@ from pydantic import ValidationError
 
 from satellite.config import Config, Settings, nearest
 from satellite.config_check import Where, contradictions, on_disk
-from satellite.errors import ConfigError, ConfigUnreadable
+from satellite.errors import ConfigError, ConfigUnreadable, shown
 
 SYSTEM_CONFIG = Path("/etc/satellite/config.yaml")
 """Read when `--config` is not given and the file exists."""
+
+_FOUND_CHARACTERS = 60
+"""Of a wrong value that are repeated in the message."""
 
 
 def load(path: Path | None = None) -> Config:
@@ -115,7 +118,7 @@ def _describe(detail: Any, document: Mapping[str, Any], written: "_Written") -> 
 
 def _shown(value: Any) -> str:
     text = re.sub(r"//[^/@\s]*@", "//…@", repr(value))  # no name and no password out of an address
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shown(text, _FOUND_CHARACTERS)
 
 
 def _lower(message: str) -> str:

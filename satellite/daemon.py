@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from satellite.assembly import Assembly
-from satellite.background import Background, Supervised, begin_task, end_tasks
+from satellite.background import Background, Supervised, begin_task, end_tasks, first_of
 from satellite.binding import Doors, taken
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.timerfile import default_directory
@@ -146,14 +146,7 @@ class Daemon:
 
         Raises `SatelliteError` when a task has failed without which the daemon is nothing.
         """
-        waits = [
-            begin_task(self._loaded.wait(), "loaded"),
-            begin_task(self.background.broken.wait(), "broken"),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end_tasks(*waits)
+        await first_of("until loaded", self._loaded.wait(), self.background.broken.wait())
         if not self._loaded.is_set():
             raise SatelliteError("the daemon cannot go on; its log says why")
         return [slot.failure for slot in self.engines.slots if slot.failure is not None]

@@ -6,7 +6,6 @@ SatelliteError
 ├── ModelError             model-unknown, model-missing, model-unreadable, model-corrupt, model-download-failed,
 │                          model-disk-full
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
-├── PeerRefused            peer-refused
 ├── CannotListen           cannot-listen: an address or a port cannot be had at the moment
 ├── ProxyUnusable          proxy-unusable: the environment names a proxy that cannot be used
 ├── AlreadyRunning         already-running: another daemon has the ports
@@ -69,12 +68,6 @@ class ProtocolError(SatelliteError):
     """The peer sent something that is not Wyoming, or exceeded a limit; its connection is closed."""
 
     default_code = "protocol-error"
-
-
-class PeerRefused(SatelliteError):
-    """The peer's address is outside the networks that may connect."""
-
-    default_code = "peer-refused"
 
 
 class CannotListen(SatelliteError):
@@ -156,6 +149,7 @@ STAGE_ERRORS: dict[Stage, type[StageError]] = {
 
 
 _SHOWN_CHARACTERS = 80
+_WORDS_CHARACTERS = 300
 
 
 def shown(what: object, longest: int = _SHOWN_CHARACTERS) -> str:
@@ -164,6 +158,11 @@ def shown(what: object, longest: int = _SHOWN_CHARACTERS) -> str:
     cut = text[:longest]
     plain = "".join(character if character.isprintable() else _escaped(character) for character in cut)
     return f"{plain}…" if len(text) > longest else plain
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error of any kind as a message: its class, and what it says as `shown` does."""
+    return f"{type(error).__name__}: {shown(error, _WORDS_CHARACTERS)}"
 
 
 def _escaped(character: str) -> str:

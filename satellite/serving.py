@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from satellite import configfile, logs
-from satellite.background import begin_task, end_tasks
+from satellite.background import end_tasks, first_of
 from satellite.config import Config, Deadlines, stt_patience, tts_patience
 from satellite.daemon import Daemon
-from satellite.errors import ConfigError
+from satellite.errors import ConfigError, in_words
 from satellite.run_log import log_runs
 from satellite.signals import Signals
 from satellite.supervision import Supervisor
@@ -43,7 +43,7 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
         run("tell of readiness", lambda: _tell_ready(daemon, supervisor), fatal=True),
         run("reload", lambda: reloader.run(supervisor.reloading, supervisor.ready)),
     ]
-    await _first(stop, daemon.background.broken)
+    await first_of("until the end", stop.wait(), daemon.background.broken.wait())
     _LOGGER.info("stopping")
     supervisor.stopping()
     await end_tasks(*(task.task for task in tasks))
@@ -88,7 +88,7 @@ class Reloader:
             _LOGGER.error("the configuration is refused, the old one stays: %s", error, extra={"code": error.code})
             return
         except Exception as error:  # whatever a file brings about, the daemon that runs goes on
-            self.words = f" · configuration not taken: {type(error).__name__}: {error}"
+            self.words = f" · configuration not taken: {in_words(error)}"
             _LOGGER.exception("the configuration cannot be taken, the old one stays")
             return
         if not self._verbose:
@@ -113,12 +113,3 @@ async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:
     await daemon.ready()
     gc.freeze()  # what is there now stays: to look through it again and again would only delay others
     supervisor.ready()
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Return once one of `events` is set."""
-    waits = [begin_task(event.wait(), "wait for the end") for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end_tasks(*waits)

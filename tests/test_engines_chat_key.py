@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from satellite.config import OpenAICompatible
-from satellite.engines.chat.address import is_at_home, shown
+from satellite.engines.chat.address import is_at_home, shown_url
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.key import find_key
 from satellite.errors import ConfigError
@@ -109,7 +109,7 @@ def test_an_address_is_at_home_or_not(url: str, at_home: bool) -> None:
 
 def test_a_url_is_shown_without_its_secrets() -> None:
     """User, password and query stay out of messages."""
-    assert shown("https://me:pw@host:8443/v1/?token=x") == "https://host:8443/v1"
+    assert shown_url("https://me:pw@host:8443/v1/?token=x") == "https://host:8443/v1"
 
 
 def test_a_long_explanation_is_cut() -> None:

@@ -11,11 +11,10 @@ from satellite.config import Config, Local, Ollama, OpenAICompatible
 from satellite.config_chat import Provider
 from satellite.doctor import ollama, service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import client_settings, is_at_home, shown
+from satellite.engines.chat.address import client_settings, is_at_home, shown_url
 from satellite.engines.chat.key import find_key
 from satellite.engines.provider_states import COMING
-from satellite.errors import ChatError, ConfigError, SatelliteError
-from satellite.errors import shown as _shown
+from satellite.errors import ChatError, ConfigError, SatelliteError, shown
 from satellite.secret import Secret
 from satellite.wire import client
 
@@ -34,7 +33,7 @@ def remedy_of(state: str, provider: Provider) -> str:
     if isinstance(provider, OpenAICompatible):
         if state in ("no-key", "refused"):
             return _put_key(provider)
-        return f"curl -sSI {shown(provider.url)}" if state in ("unreachable", "silent") else log
+        return f"curl -sSI {shown_url(provider.url)}" if state in ("unreachable", "silent") else log
     match state:
         case "unreachable":
             return ollama.started(provider)
@@ -69,7 +68,7 @@ async def _hosted(config: Config, state: dict[str, Any] | None, _uri: str) -> Se
 
 async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
     """Ask a provider for its list of models, which carries no words of anybody's."""
-    what = f"{provider.name} at {shown(provider.url)}"
+    what = f"{provider.name} at {shown_url(provider.url)}"
     try:
         key = service.secret(lambda: find_key(provider))
     except ConfigError as error:
@@ -88,7 +87,7 @@ async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
         return Finding(what, State.BAD, str(error), "env | grep -i _proxy")
     except httpx.HTTPError as error:
         reason = key.scrub(str(error)) or type(error).__name__
-        return Finding(what, State.BAD, f"cannot be reached: {reason}", f"curl -sSI {shown(provider.url)}")
+        return Finding(what, State.BAD, f"cannot be reached: {reason}", f"curl -sSI {shown_url(provider.url)}")
     if response.status_code in (401, 403):
         seen = f"refuses the key from {key.source}: {_reason(response, key)}; {service.TYPE_IT}"
         return Finding(what, State.BAD, seen, _put_key(provider))
@@ -105,7 +104,7 @@ def _reason(response: httpx.Response, key: Secret) -> str:
         told = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         told = response.text
-    return f"{response.status_code} {_shown(key.scrub(str(told)))}".strip()
+    return f"{response.status_code} {shown(key.scrub(str(told)))}".strip()
 
 
 def _listed(what: str, provider: OpenAICompatible, response: httpx.Response) -> Finding:
@@ -114,7 +113,7 @@ def _listed(what: str, provider: OpenAICompatible, response: httpx.Response) -> 
     except (ValueError, KeyError, TypeError):
         if response.status_code < 500:  # what has no such list may answer questions all the same
             return Finding(what, State.GOOD, "answers")
-        return Finding(what, State.BAD, f"answers {response.status_code}", f"curl -sSI {shown(provider.url)}")
+        return Finding(what, State.BAD, f"answers {response.status_code}", f"curl -sSI {shown_url(provider.url)}")
     if models and provider.model not in models:
         seen = f"has no model {provider.model}; it has {', '.join(models[:5])}"
         return Finding(what, State.BAD, seen, f"name one of them as chat.providers.model, then: {service.restart()}")

@@ -12,7 +12,7 @@ import httpx
 from satellite.config import Config, Ollama
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import client_settings, is_on_this_host, shown
+from satellite.engines.chat.address import client_settings, is_on_this_host, shown_url
 from satellite.engines.chat.key import find_key
 from satellite.engines.chat.residency import Loaded, find, full_name
 from satellite.errors import ChatError, ConfigError
@@ -30,7 +30,7 @@ Answer = dict[str, Any]
 def started(provider: Ollama) -> str:
     """Return what starts the Ollama of a provider, or installs it."""
     if not is_on_this_host(provider.url):
-        return f"curl -sS {shown(provider.url)}/api/version"
+        return f"curl -sS {shown_url(provider.url)}/api/version"
     if any(unit.exists() for unit in _UNITS):
         return "sudo systemctl start ollama"
     if shutil.which("ollama"):
@@ -47,7 +47,7 @@ async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[
 
 
 async def _examined(provider: Ollama, config: Config, state: Answer | None) -> list[Finding]:
-    what = f"ollama at {shown(provider.url)}"
+    what = f"ollama at {shown_url(provider.url)}"
     try:
         key = service.secret(lambda: find_key(provider))
         settings = client_settings(provider.url)

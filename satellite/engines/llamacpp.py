@@ -23,7 +23,7 @@ from satellite.engines.health import Health
 from satellite.engines.libgomp import library_path
 from satellite.engines.stats import ChatStats
 from satellite.engines.tokens import fitting
-from satellite.errors import ChatError, ChatUnavailable
+from satellite.errors import ChatError, ChatUnavailable, in_words
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ class LlamaCppChat:
             await self._pass_on(process)
             reason = f"llama.cpp ended with status {await process.wait()}"
         except (ValueError, KeyError) as error:
-            reason = f"llama.cpp has sent nonsense: {type(error).__name__}: {error}"
+            reason = f"llama.cpp has sent nonsense: {in_words(error)}"
         if process is self._process and process is not self._ended:
             _LOGGER.error("%s; it is started again", reason)
             await self._end(reason)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from satellite.backoff import Backoff
 from satellite.engines import ChatModel, Synthesizer, Transcriber, Vad, WakeWordEngine
-from satellite.errors import STAGE_ERRORS, SatelliteError, Stage
+from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -126,9 +126,7 @@ class Slot(Generic[T]):
     def _told(self, error: Exception) -> SatelliteError:
         """Log a failure, unless it is the same as before, and return it as one of ours."""
         ours = error if isinstance(error, SatelliteError) else None
-        failure = ours or STAGE_ERRORS[self.stage](
-            f"cannot be loaded: {type(error).__name__}: {error}", kind="not-ready"
-        )
+        failure = ours or STAGE_ERRORS[self.stage](f"cannot be loaded: {in_words(error)}", kind="not-ready")
         known = self.failure is not None and str(self.failure) == str(failure)
         _LOGGER.log(
             logging.DEBUG if known else logging.ERROR,

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from satellite.engines import Voice
-from satellite.errors import ModelError
+from satellite.errors import ModelError, in_words
 from satellite.models.spec import Kind, ModelSpec
 from satellite.models.store import Store
 
@@ -49,7 +49,7 @@ class VoiceFolder:
                 file = self._store.file(spec, ".onnx")
                 found.append((self._voice(spec, file), file))
             except Exception as error:  # noqa: BLE001 - a damaged file may hold anything, and be anything
-                troubles[spec.name] = f"{type(error).__name__}: {error}"
+                troubles[spec.name] = in_words(error)
         for name, trouble in troubles.items():
             if self._troubles.get(name) != trouble:
                 _LOGGER.warning("voice %s cannot be used: %s", name, trouble)

@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from satellite.config import HomeAssistant
-from satellite.engines.chat.address import client_settings, is_at_home, shown
+from satellite.engines.chat.address import client_settings, is_at_home, shown_url
 from satellite.engines.chat.lazily import made_once
-from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError, shown
 from satellite.home_assistant.answer import Answer, parsed
 from satellite.home_assistant.places import Found, Whereabouts
 from satellite.secret import Secret
@@ -55,7 +55,7 @@ class Api:
     def __init__(self, settings: HomeAssistant, token: Secret) -> None:
         """Raises `ConfigError` where the certificate to trust cannot be read."""
         assert settings.url is not None
-        url = shown(settings.url).removesuffix("/api")
+        url = shown_url(settings.url).removesuffix("/api")
         self.leaves_house = not is_at_home(url)
         """Whether what people say leaves the house."""
 
@@ -194,7 +194,7 @@ class Api:
     def _refusal(self, status: int, document: Any, content: bytes) -> ChatError:
         said = document.get("message") if isinstance(document, dict) else None
         text = self._token.scrub(str(said) if said else content.decode(errors="replace"))
-        reason = " ".join(text.split())[:_LONGEST_REASON]
+        reason = shown(" ".join(text.split()), _LONGEST_REASON)
         answered = f"{self.server} answered {status}"
         match status:
             case 401:

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from satellite.errors import shown
 from satellite.http import openai_audio, openai_chat
 from satellite.http.context import Context
 from satellite.http.openai_schemas import OpenAIModel, OpenAIModels
@@ -23,7 +24,7 @@ def routes(context: Context) -> APIRouter:
     async def model(model: str) -> OpenAIModel:
         """Return one of them."""
         if model not in _names(context):
-            raise HttpError(f"there is no model {model[:200]!r}", code="model_not_found", param="model")
+            raise HttpError(f"there is no model '{shown(model)}'", code="model_not_found", param="model")
         return OpenAIModel(id=model)
 
     return router

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, shown
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -160,7 +160,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     sent = request.headers.get("content-type", "")
     if any(one["loc"] == ("body",) for one in error.errors()) and not _is_json(sent):
-        told = f"the request is {sent[:100]}" if sent else "the request has no Content-Type"
+        told = f"the request is {shown(sent)}" if sent else "the request has no Content-Type"
         return response_to(
             request.url.path, HttpError(f"{told}; expected application/json", code="http-unsupported-media-type")
         )

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from satellite.audio import BYTES_PER_SECOND, seconds_of
-from satellite.background import begin_task, end_tasks
+from satellite.background import first_of
 from satellite.config_rooms import Place
 from satellite.engines import Vad
 from satellite.errors import StageError
@@ -45,15 +45,7 @@ class Interrupter:
 
     async def wait(self) -> Interruption:
         """Return the interruption. What was said behind a wake word is put back into the inbox."""
-        ways = [
-            begin_task(self._wake_word(), "wake word amid an answer"),
-            begin_task(self._stop(), "stop amid an answer"),
-        ]
-        try:
-            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            return next(way for way in ways if way in done).result()
-        finally:
-            await end_tasks(*ways)
+        return await first_of("barge-in", self._wake_word(), self._stop())
 
     async def _wake_word(self) -> Interruption:
         engine = await self._stages.wake_engine()

@@ -9,7 +9,7 @@ from wyoming.audio import AudioChunk, AudioStart
 from wyoming.event import Event
 
 from satellite.audio import CANONICAL, WIDTH, AudioFormat, Converter
-from satellite.background import begin_task, end_tasks
+from satellite.background import begin_task, end_tasks, first_of
 from satellite.errors import SatelliteError
 from satellite.rooms.playback import Fitter
 from satellite.rooms.speakers import Sink
@@ -163,7 +163,7 @@ class Speaker:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
             utterance.lose()
-            await self._either(utterance.ended, utterance.over)
+            await first_of("end of an utterance", utterance.ended.wait(), utterance.over.wait())
         utterance.finish()
         if not utterance.dropped and utterance.played is not None:
             await utterance.played()
@@ -193,13 +193,6 @@ class Speaker:
         elif not self.trouble:
             _LOGGER.warning("nothing is heard: %s", error)
         self.trouble = str(error)
-
-    async def _either(self, *events: asyncio.Event) -> None:
-        waits = [begin_task(event.wait(), "end of an utterance") for event in events]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end_tasks(*waits)
 
 
 class SoundEvents:

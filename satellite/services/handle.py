@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
-from satellite.errors import ChatRejected, ProtocolError, SatelliteError
+from satellite.errors import ChatRejected, ProtocolError, SatelliteError, in_words
 from satellite.logs import log_words
 from satellite.turn.clauses import finished, is_finished
 from satellite.turn.dialogue import Question
@@ -64,7 +64,7 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
         await _apologise(session, error, context, language, answered=whole)
     except Exception as error:  # the request boundary: whoever asked must hear of it, whatever broke
         _LOGGER.exception("%s: a question failed unexpectedly", session.connection.peer)
-        unexpected = SatelliteError(f"{type(error).__name__}: {error}")
+        unexpected = SatelliteError(in_words(error))
         await _apologise(session, unexpected, context, language, answered=whole)
     if started:
         await session.connection.send(HandledStop())

@@ -15,7 +15,7 @@ from satellite.audio import seconds_of
 from satellite.config import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
-from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, shown
+from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, in_words, shown
 from satellite.logs import log_words
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.turn.completeness import Completeness
@@ -331,7 +331,7 @@ class WakeListener:
             self._again_at = time.monotonic() + seconds
             if isinstance(error, SatelliteError):
                 raise
-            raise WakeWordError(f"{type(error).__name__}: {error}", kind="failed") from error
+            raise WakeWordError(in_words(error), kind="failed") from error
         await self._report(detections)
 
     async def stop(self) -> None:

@@ -25,7 +25,7 @@ from wyoming.wake import Detect
 from satellite.audio import AudioFormat, Converter
 from satellite.background import begin_task, end_tasks
 from satellite.config import nearest
-from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, shown
+from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, in_words, shown
 from satellite.events import EventBus
 from satellite.services import info
 from satellite.services.handle import answer
@@ -157,7 +157,7 @@ class Session:
             await self._blame(event, error)
         except Exception as error:  # the event's boundary: the client must be told, whatever broke
             _LOGGER.exception("%s: an event failed unexpectedly", self.connection.peer)
-            await self._blame(event, SatelliteError(f"{type(error).__name__}: {shown(error)}"))
+            await self._blame(event, SatelliteError(in_words(error)))
 
     async def _blame(self, event: Event, error: SatelliteError) -> None:
         """Tell what is wrong with `event`; of the chunks of one stream of audio, once."""
@@ -323,7 +323,7 @@ class Session:
                 return  # the reader sees the same end
             except Exception as error:  # the request boundary: the client must be told, whatever broke
                 _LOGGER.exception("%s: a request failed unexpectedly", self.connection.peer)
-                await self._tell(SatelliteError(f"{type(error).__name__}: {shown(error)}"))
+                await self._tell(SatelliteError(in_words(error)))
 
     async def _tell(self, error: SatelliteError) -> None:
         try:

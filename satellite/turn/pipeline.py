@@ -22,7 +22,7 @@ from typing import Any
 
 from satellite.audio import seconds_of
 from satellite.engines import Detection
-from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError
+from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError, in_words
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.answer import Answer
 from satellite.turn.dialogue import Question
@@ -120,7 +120,7 @@ class Run:
                 request.room,
                 extra={"run": request.run_id, "room": request.room},
             )
-            return SatelliteError(f"{type(error).__name__}: {error}")
+            return SatelliteError(in_words(error))
         return None
 
     async def _stages_in_order(self, audio: AudioInbox) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from satellite.audio import read_wav
 from satellite.engines import VoiceChoice, WakeWordEngine
-from satellite.errors import STAGE_ERRORS, SatelliteError, Stage
+from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 from satellite.turn.parts import PART_SECONDS
 from satellite.turn.phrases import Phrase
 from satellite.turn.recorder import Recorder
@@ -74,7 +74,7 @@ async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, None], seco
         error = failure
     except Exception as failure:  # the engine seam: whatever broke one stage, the others serve
         _LOGGER.exception("%s has failed to be warmed up", name)
-        error = STAGE_ERRORS[stage](f"{type(failure).__name__}: {failure}", kind="failed")
+        error = STAGE_ERRORS[stage](in_words(failure), kind="failed")
     else:
         return ""
     _LOGGER.error(

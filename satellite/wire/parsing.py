@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from wyoming.event import Event
 
-from satellite.errors import ProtocolError, shown
+from satellite.errors import ProtocolError, in_words, shown
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def parsed(read: Callable[[Event], T], event: Event) -> T:
     try:
         found = read(Event(event.type, _in_whole_numbers(event.data), event.payload))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ProtocolError(f"{shown(event.type)}: {type(error).__name__}: {shown(error)}") from error
+        raise ProtocolError(f"{shown(event.type)}: {in_words(error)}") from error
     if (wrong := next(_misfits(found), None)) is not None:
         raise ProtocolError(f"{shown(event.type)}: {wrong} is of a wrong type")
     return found

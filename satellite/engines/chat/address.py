@@ -41,12 +41,12 @@ def client_settings(url: str) -> dict[str, Any]:
     try:
         proxy = None if is_at_home(url) else proxy_for(url)
     except ProxyUnusable as error:
-        raise ChatUnavailable(f"{shown(url)} cannot be reached: {error}", kind="unreachable") from error
+        raise ChatUnavailable(f"{shown_url(url)} cannot be reached: {error}", kind="unreachable") from error
     # What else the environment says is of certificates: SSL_CERT_FILE.
     return {"trust_env": False, "proxy": proxy, "verify": httpx.create_ssl_context(trust_env=True)}
 
 
-def shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return `url` for messages and logs: without user name, password and query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")).rstrip("/")
@@ -54,4 +54,4 @@ def shown(url: str) -> str:
 
 def warn_of_outside(provider: str, url: str) -> None:
     """Say, once, at start-up, that the household's words go to `url`."""
-    _LOGGER.warning("chat: %s is outside this house: %s receives what people say", provider, shown(url))
+    _LOGGER.warning("chat: %s is outside this house: %s receives what people say", provider, shown_url(url))

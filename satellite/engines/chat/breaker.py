@@ -46,7 +46,7 @@ class Breaker:
         """Why it is not closed."""
 
         self.cause = ""
-        """The state, by `states.MEANINGS`, that its last failure means."""
+        """The state, by `provider_states.MEANINGS`, that its last failure means."""
 
         self.since = now()
         """When it came into its state."""

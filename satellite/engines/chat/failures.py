@@ -1,6 +1,6 @@
 """What an HTTP status of a chat server means to a run."""
 
-from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable, shown
 
 _LONGEST_REASON = 200
 """Characters of a server's explanation that are kept: some repeat the whole request."""
@@ -17,8 +17,7 @@ class RateLimited(ChatUnavailable):
 
 def failure(server: str, status: int, reason: str, *, retry_after_seconds: float | None = None) -> ChatError:
     """Return the error for an answer of `server` with an HTTP `status` of 400 or more."""
-    if len(reason) > _LONGEST_REASON:
-        reason = reason[:_LONGEST_REASON] + "…"
+    reason = shown(reason, _LONGEST_REASON)
     message = f"{server} answered {status}: {reason}"
     if status == 429 or (status == 503 and retry_after_seconds is not None):
         return RateLimited(message, retry_after_seconds=retry_after_seconds)

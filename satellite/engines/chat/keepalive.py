@@ -1,9 +1,9 @@
-"""Keeps one Ollama model loaded, on the GPU, and its prompt read: the timer.
+"""Keeps one Ollama model loaded, on the GPU, with the beginning of the prompt read: the keep-alive timer.
 
-A look is a `GET /api/ps`, which costs Ollama next to nothing. A ping is an empty chat request: it loads what is not
-loaded, and is sent only when a look asks for it, and now and then, since Ollama goes on listing a runner that has died.
-A prime has the model read the unchanging
-beginning of the prompt. None of them is sent while a question is being answered, nor right after.
+A look is a `GET /api/ps`, which costs Ollama next to nothing. A ping is an empty chat request, which loads the model if
+it is not loaded; it is sent when a look asks for it, and every few seconds, since Ollama goes on listing a runner that
+has died. A prime has the model read the unchanging beginning of the prompt. None of them is sent while a question is
+being answered, nor right after.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from satellite.config import Chat, Ollama
 from satellite.engines import AS_CONFIGURED, Message, Sampling
-from satellite.engines.chat.address import client_settings, is_on_this_host, shown
+from satellite.engines.chat.address import client_settings, is_on_this_host, shown_url
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.key import whereabouts
 from satellite.engines.chat.lazily import made_once
@@ -41,7 +41,7 @@ class OllamaApi:
         self.context_tokens = settings.num_ctx
         """What every request names; whoever looks after the model takes a longer one if that is what is loaded."""
 
-        self.server = f"Ollama at {shown(settings.url)}"
+        self.server = f"Ollama at {shown_url(settings.url)}"
         self.opens_thought = False
         """Whether the model's template begins every answer with a thought; known once `trained_tokens` was asked."""
 

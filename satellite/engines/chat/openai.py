@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.chat.address import client_settings, is_at_home, shown, warn_of_outside
+from satellite.engines.chat.address import client_settings, is_at_home, shown_url, warn_of_outside
 from satellite.engines.chat.answer import Answer, Answers
 from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.engines.chat.failures import RateLimited, failure
@@ -77,7 +77,7 @@ class OpenAIChat:
         self._first_token_seconds = deadlines.chat_first_token_seconds
         self._gap_seconds = deadlines.chat_gap_seconds
         self._touch_seconds = touch_seconds
-        self._server = f"{self.provider} at {shown(settings.url)}"
+        self._server = f"{self.provider} at {shown_url(settings.url)}"
         self._key = whereabouts(settings).sought()
         self._answers = Answers(self.provider)
         self._limit = "max_tokens"
