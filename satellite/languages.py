@@ -1,5 +1,10 @@
 """Codes of spoken languages, as people write them and as Whisper knows them."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 WHISPER = tuple(
     (  # noqa: SIM905  # one word a line would be a hundred lines
         "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy "
@@ -17,3 +22,9 @@ def family(language: str) -> str:
     """Return the code that Whisper may know for a language such as `en-US`, `fr_FR` or `nb`."""
     code = language.strip().replace("_", "-").partition("-")[0].lower()
     return _OTHER_CODES.get(code, code)
+
+
+def in_language(table: Mapping[str, T], language: str | None) -> T | None:
+    """Return what a table by `family` has for a language; both kinds of Norwegian are one there."""
+    code = family(language or "")
+    return table.get("no" if code == "nn" else code)

@@ -6,6 +6,8 @@ and when somebody asks "what is the capital of France". Only the first is its bu
 
 import re
 
+from satellite.languages import in_language
+
 _BEGINNINGS = {
     "en": r"(?:please |(?:can|could|would|will) you (?:please )?)?"
     r"(?:turn|switch|open|close|shut|lock|unlock|dim|brighten|raise|lower|set|activate|deactivate|start|stop)",
@@ -52,7 +54,6 @@ _ORDERS = {
     )
     for language in _BEGINNINGS | _ENDINGS
 }
-_SAME = {"nb": "no", "nn": "no"}
 
 
 def is_order(text: str, language: str | None) -> bool:
@@ -60,6 +61,5 @@ def is_order(text: str, language: str | None) -> bool:
     text = " ".join(text.replace(",", " ").split())
     if language is None:
         return any(order.match(text) for order in _ORDERS.values())
-    code = language.replace("_", "-").partition("-")[0].lower()
-    order = _ORDERS.get(_SAME.get(code, code))
+    order = in_language(_ORDERS, language)
     return order is not None and order.match(text) is not None

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from satellite.errors import ChatError
+from satellite.languages import in_language
 
 
 class Trouble(StrEnum):
@@ -120,8 +121,7 @@ def cause(error: ChatError) -> Trouble:
 
 def sentence(trouble: Trouble, language: str | None) -> str:
     """Return what is said of it in a language such as `fr` or `fr_FR`; English where there is no other."""
-    code = (language or "en").replace("_", "-").partition("-")[0].lower()
-    silent, starting, refused, unable = _SENTENCES.get("no" if code in ("nb", "nn") else code, _SENTENCES["en"])
+    silent, starting, refused, unable = in_language(_SENTENCES, language) or _SENTENCES["en"]
     match trouble:
         case Trouble.NO_TOKEN | Trouble.REFUSED:
             return f"Home Assistant {refused}"

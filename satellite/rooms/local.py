@@ -17,7 +17,7 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio import CANONICAL, AudioFormat, seconds_of
-from satellite.background import Supervised, begin_task, end_tasks
+from satellite.background import Supervised, end_tasks, first_of
 from satellite.backoff import Backoff
 from satellite.commands.clockwork import Clockwork
 from satellite.config import Config
@@ -221,23 +221,16 @@ class LocalRoom:
             peer, self._stages, self._bus, self.room, self._stages.config.hub, self._arbiter, peer.sound.drop
         )
         peer.heard = conversation.take
-        tasks = [
-            begin_task(self._changed.wait(), f"guest {self.room.name}"),
-            begin_task(peer.broken.wait(), f"broken {self.room.name}"),
-        ]
         conversation.on_call = self.hush
         end = PipelineStage.TTS if self.speaker is not None else PipelineStage.HANDLE
         try:
             await conversation.take(RunPipeline(PipelineStage.WAKE, end, restart_on_end=True).event())
             self._conversation = conversation
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await first_of(f"guest or broken {self.room.name}", self._changed.wait(), peer.broken.wait())
         finally:
             self._conversation = None
             peer.sound.drop()
-            for task in tasks:  # before anything is awaited: the room may end in the middle of this
-                task.cancel()
             await conversation.close()
-            await end_tasks(*tasks)
             peer.sound.drop()
         if peer.broken.is_set():
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)

@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from satellite.languages import in_language
+
 _FIRST_PIECE_LETTERS = 10
 _LONG_FIRST_PIECE_LETTERS = 24
 _LONGEST_PIECE = 240
@@ -105,7 +107,7 @@ class ClauseSplitter:
 
     def __init__(self, language: str | None = None) -> None:
         """`language` of the voice, such as `en_US`."""
-        self._joint = _JOINTS.get(re.split("[-_]", language or "")[0].lower())
+        self._joint = in_language(_JOINTS, language)
         self._text = ""
         self._at = 0
         self._in_code = False

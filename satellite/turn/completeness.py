@@ -3,6 +3,7 @@
 import re
 from enum import StrEnum
 
+from satellite.languages import in_language
 from satellite.turn.endings import ENDINGS, PROPER_NAME
 
 _LONGEST_CHARACTERS = 400
@@ -31,7 +32,7 @@ class Completeness(StrEnum):
 def completeness(text: str, language: str | None, *, is_command: bool = False) -> Completeness:
     """Return how complete `text` is; `is_command` if all of it is a known command which does not go on."""
     text = text[-_LONGEST_CHARACTERS:]
-    endings = ENDINGS.get((language or "").replace("_", "-").partition("-")[0].lower())
+    endings = in_language(ENDINGS, language)
     if _BROKEN_OFF.search(text):
         return Completeness.INCOMPLETE
     words = _NO_WORD.sub(" ", text.lower().replace("’", "'")).split()

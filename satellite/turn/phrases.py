@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from satellite.config import Phrases
+from satellite.languages import in_language
 
 
 class Phrase(StrEnum):
@@ -47,6 +48,5 @@ def phrase(settings: Phrases, occasion: Phrase, language: str | None) -> str:
     configured = settings.unavailable if occasion is Phrase.UNAVAILABLE else settings.interrupted
     if configured is not None:
         return configured
-    code = (language or "en").replace("_", "-").partition("-")[0].lower()
-    unavailable, interrupted = _BUILT_IN.get("no" if code == "nb" else code, _BUILT_IN["en"])
+    unavailable, interrupted = in_language(_BUILT_IN, language) or _BUILT_IN["en"]
     return unavailable if occasion is Phrase.UNAVAILABLE else interrupted
