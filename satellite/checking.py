@@ -16,6 +16,7 @@ from satellite.home_assistant.access import find_token
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.models.wanted import wanted_models
+from satellite.secret import Secret
 from satellite.sound_files import SUFFIXES, read_sound
 
 
@@ -65,7 +66,7 @@ def _voices_of_rooms(config: Config, store: Store) -> Iterator[Problem]:
 
 
 def _secrets(config: Config) -> Iterator[Problem]:
-    secrets: dict[str, Callable[[], object]] = {
+    secrets: dict[str, Callable[[], Secret]] = {
         f"chat.providers[{index}].api_key_file": partial(find_key, provider)
         for index, provider in enumerate(config.chat.providers)
         if isinstance(provider, Ollama | OpenAICompatible)
@@ -76,9 +77,12 @@ def _secrets(config: Config) -> Iterator[Problem]:
         secrets["home_assistant.token_file"] = partial(find_token, config.home_assistant)
     for key, find in secrets.items():
         try:
-            find()
+            secret = find()
         except ConfigError as error:
             yield Problem("key-missing", key, str(error))
+        else:
+            if key.startswith("home_assistant") and not secret.value and not secret.elsewhere:
+                yield Problem("key-missing", key, f"there is no token: {secret.source}")
 
 
 def _sounds(config: Config) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST_NAME = 253
 _LONGEST_SERVICE_NAME = 63
+_LONGEST_URL = 2000
 
 
 def http_url(value: str) -> str:
@@ -17,6 +18,14 @@ def http_url(value: str) -> str:
     if "?" in value or "#" in value:
         raise ValueError("expected an address without ? and #")
     return value
+
+
+def origin(value: str) -> str:
+    """Return what a browser calls a web page's server, as the browser writes it; raises ValueError otherwise."""
+    parts = urlsplit(http_url(value))
+    if "@" in parts.netloc or parts.path.strip("/"):
+        raise ValueError("expected nothing but scheme, host and port, as in https://home.example")
+    return value.rstrip("/").lower()
 
 
 def wyoming_uri(value: str) -> str:
@@ -44,20 +53,27 @@ def ip(value: str) -> str:
         address = ipaddress.ip_address(value)
     except ValueError:
         raise ValueError("expected an IP address such as 192.168.1.10") from None
-    if address.is_unspecified or address.is_multicast:
+    if address.is_unspecified or address.is_multicast or value == "255.255.255.255":
         raise ValueError("expected the address of one machine")
     return value
 
 
 def service_name(value: str) -> str:
     """Return a name for zeroconf as it is; raises ValueError for one that its packets cannot hold."""
-    if not 1 <= len(value.encode()) <= _LONGEST_SERVICE_NAME or not value.isprintable() or "." in value:
+    if (
+        not 1 <= len(value.encode()) <= _LONGEST_SERVICE_NAME
+        or not value.isprintable()
+        or not value.strip()
+        or "." in value
+    ):
         raise ValueError(f"expected a name of at most {_LONGEST_SERVICE_NAME} bytes, without dots")
     return value
 
 
 def _split(value: str, example: str) -> SplitResult:
     """Return the parts of an address of which scheme, host and port can be used; urlsplit itself lets much through."""
+    if len(value) > _LONGEST_URL:
+        raise ValueError(f"expected an address of at most {_LONGEST_URL} characters")
     if not value.isprintable() or " " in value or "\\" in value:
         raise ValueError(f"expected an address such as {example}, without blanks")
     try:
@@ -82,6 +98,8 @@ def _split(value: str, example: str) -> SplitResult:
 def _check_host(name: str) -> None:
     """Raise ValueError for what is neither an IP address nor the name of a machine."""
     if ":" in name:
+        if name.count(":") == 1:
+            raise ValueError("expected nothing but the name of a machine, or its IP address")
         try:
             ipaddress.IPv6Address(name)
         except ValueError:

@@ -24,6 +24,12 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _text(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("expected a name, on one line")
+    return value
+
+
 def _path(path: Path) -> Path:
     if len(bytes(path)) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_FILE_NAME for part in path.parts):
         raise ValueError("expected a path that is not as long as that")
@@ -41,6 +47,11 @@ def _language(value: Any) -> Any:
     return code
 
 
+Text = Annotated[str, AfterValidator(_text)]
+"""What people, other programs and logs call something."""
+
+Name = Annotated[Text, Field(max_length=64)]
+
 HttpUrl = Annotated[str, AfterValidator(config_address.http_url)]
 """Where a server listens, such as http://homeassistant.local:8123."""
 
@@ -55,6 +66,9 @@ Host = Annotated[str, AfterValidator(config_address.host)]
 
 Hosts = Annotated[tuple[Host, ...], Field(min_length=1), BeforeValidator(_several)]
 """One address to listen at, or several."""
+
+Origin = Annotated[str, AfterValidator(config_address.origin)]
+"""Where a web page comes from, such as https://home.example."""
 
 ServiceName = Annotated[str, AfterValidator(config_address.service_name)]
 IpAddress = Annotated[str, AfterValidator(config_address.ip)]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from satellite.config_base import DiskPath, HoursOfDay, HttpUrl, Seconds, Settings
+from satellite.config_base import DiskPath, HoursOfDay, HttpUrl, Name, Seconds, Settings, Text
 
 _OLLAMA_PATHS = re.compile(r"/(v1|api)(/[\w./-]*)?$")
 _OPENAI_PATHS = re.compile(r"/(chat/completions|completions|responses|models)/?$")
@@ -32,13 +32,13 @@ class Ollama(Settings):
     url: Annotated[HttpUrl, AfterValidator(_ollama)] = "http://127.0.0.1:11434"
     """Where the server listens."""
 
-    model: str = Field(min_length=1)
+    model: Text
     """Name of the model, as `ollama list` shows it."""
 
     num_ctx: int = Field(4096, ge=256, le=1_048_576)
     """Context length, tokens; a longer one that another client has loaded is used as it is."""
 
-    name: str = Field("ollama", min_length=1, max_length=64)
+    name: Name = "ollama"
     """What answers and logs call it."""
 
     api_key_file: DiskPath | None = None
@@ -54,13 +54,13 @@ class OpenAICompatible(Settings):
     type: Literal["openai"]
     """Kind of provider."""
 
-    name: str = Field("groq", min_length=1, max_length=64)
+    name: Name = "groq"
     """What answers and logs call it."""
 
     url: Annotated[HttpUrl, AfterValidator(_openai)] = "https://api.groq.com/openai/v1"
     """Base URL of the API."""
 
-    model: str = Field(min_length=1)
+    model: Text
     """Name of the model there."""
 
     api_key_file: DiskPath | None = None

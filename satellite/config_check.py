@@ -131,7 +131,7 @@ def _rooms_twice(config: Config) -> Problems:
 def _providers_twice(config: Config) -> Problems:
     seen: dict[tuple[str, str, str], int] = {}
     for index, provider in enumerate(config.chat.providers):
-        key = (provider.type, getattr(provider, "url", "").rstrip("/"), provider.model)
+        key = (provider.type, getattr(provider, "url", "").rstrip("/").casefold(), provider.model)
         first = seen.setdefault(key, index)
         if first != index:
             yield ("chat", "providers", index), f"the same provider as chat.providers[{first}]; expected another one"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from satellite.config_base import DiskPath, Host, Port, Seconds, Settings
+from satellite.config_base import DiskPath, Host, Origin, Port, Seconds, Settings
 
 
 def _hidden(value: Any) -> Any:
@@ -40,10 +40,10 @@ class Http(Settings):
     token_file: DiskPath | None = None
     """File with the token; null takes `token`, else SATELLITE_HTTP_TOKEN, else the credential http.token."""
 
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: tuple[Host, ...] = ()
     """Names under which clients may reach it besides localhost, this machine's own name and plain addresses."""
 
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[Origin, ...] = ()
     """Origins of web pages elsewhere that may use it, such as https://home.example; none by default."""
 
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()

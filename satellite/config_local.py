@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from satellite.config_base import DiskPath, Port, Settings
+from satellite.config_base import DiskPath, Name, Port, Settings
 from satellite.config_rooms import Place
 
 
@@ -60,7 +60,7 @@ class Sound(Settings):
 class HostRoom(Place):
     """The host's own room, which there is once `microphone` is given."""
 
-    name: str = Field("host", min_length=1, max_length=64)
+    name: Name = "host"
     """What people call the room; the chat model is told it."""
 
 

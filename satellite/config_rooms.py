@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from satellite.config_base import Language, Seconds, Settings, WyomingUri
+from satellite.config_base import Language, Name, Seconds, Settings, WyomingUri
 
 
 class Place(Settings):
     """How the daemon talks in a room."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: Name
     """What people call the room; the chat model is told it."""
 
     area: str | None = None

@@ -22,6 +22,9 @@ SYSTEM_CONFIG = Path("/etc/satellite/config.yaml")
 _FOUND_CHARACTERS = 60
 """Of a wrong value that are repeated in the message."""
 
+_UNUSABLE = re.compile(r"[\0\ud800-\udfff]")
+"""What no file name, no request and no log line can hold."""
+
 
 def load(path: Path | None = None) -> Config:
     """Return the configuration of `path`, else of `SYSTEM_CONFIG`, else the embedded defaults.
@@ -77,9 +80,13 @@ def parse(text: str, *, name: str = "config") -> Config:
 
 def _problems(document: Mapping[str, Any], written: "_Written") -> Iterator[tuple[Where, str]]:
     """Yield what is wrong with single settings; with all of them together only once each is right."""
-    nul = [(where, "expected text without a NUL character") for where, raw in written.scalars.items() if "\0" in raw]
-    if nul:
-        yield from nul
+    unusable = [
+        (where, "expected text without a NUL character or half of a surrogate pair")
+        for where, raw in written.scalars.items()
+        if _UNUSABLE.search(raw)
+    ]
+    if unusable:
+        yield from unusable
         return
     try:
         config = Config.model_validate(document)
@@ -87,8 +94,26 @@ def _problems(document: Mapping[str, Any], written: "_Written") -> Iterator[tupl
         for detail in _root_causes(error):
             yield _describe(detail, document, written)
         return
+    yield from _truth_values(config, document, written)
     yield from contradictions(config)
     yield from on_disk(config)
+
+
+def _truth_values(config: Config, document: Mapping[str, Any], written: "_Written") -> Iterator[tuple[Where, str]]:
+    """Yield what YAML takes for true or false and a number or a text was made of: `yes` would be 1."""
+    for where, raw in written.scalars.items():
+        if isinstance(_at(where, document), bool) and not isinstance(_at(where, config), bool):
+            yield where, f"expected neither true nor false, which {raw} is without quotes"
+
+
+def _at(where: Where, here: Any) -> Any:
+    """Return what stands there, None for nothing."""
+    for step in where:
+        if isinstance(here, Mapping):
+            here = here.get(step)
+        else:
+            here = here[step] if isinstance(step, int) else getattr(here, step, None)
+    return here
 
 
 def _root_causes(error: ValidationError) -> list[Any]:

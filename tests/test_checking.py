@@ -178,6 +178,16 @@ def agree(text: str, file: Path, starter: subprocess.Popen[str]) -> bool:
     return True
 
 
+def test_home_assistant_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never asked then, which nobody would notice."""
+    for variable in ("HOME_ASSISTANT_TOKEN", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    store = Store(tmp_path)
+    key, home = "home_assistant.token_file", f'{QUIET}home_assistant: {{url: "http://127.0.0.1:9"'
+    assert "there is no token" in found(f"{home}}}", store)[key]
+    assert key not in found(f"{home}, token: t}}", store)
+
+
 @pytest.mark.slow
 def test_what_is_refused_does_not_start(tmp_path: Path, starter: subprocess.Popen[str]) -> None:
     """Every known mistake: the same lines from both."""

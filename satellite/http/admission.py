@@ -26,7 +26,7 @@ class Admission:
     def __init__(self, settings: Http, token: Secret) -> None:
         own = socket.gethostname().lower()
         self._names = {"localhost", own, f"{own.split('.')[0]}.local", *map(str.lower, settings.allowed_hosts)}
-        self._origins = {origin.rstrip("/").lower() for origin in settings.cors_origins}
+        self._origins = set(settings.cors_origins)
         self._token = token.value.encode()
 
     def check(self, scope: Scope) -> None:
