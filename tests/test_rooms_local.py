@@ -226,6 +226,26 @@ def test_programs_stand_for_devices(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
+@pytest.mark.parametrize("script", ["echo no such card >&2; exit 1", "while :; do echo no such card >&2; done"])
+def test_what_a_program_says_of_its_trouble_is_told_in_short(script: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Behind the error; one that never stops fills no log with it."""
+
+    async def scenario() -> None:
+        with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
+            async for _ in microphone(Sound(command=("sh", "-c", script)))():
+                pass
+        speaker = sink(Sound(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
+        await speaker.open(VOICE)
+        try:
+            with pytest.raises(SatelliteError, match=r"ended with status 3 \(no such card\)$"):
+                await speaker.finish()
+        finally:
+            await speaker.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
 def test_without_portaudio_the_remedy_is_told(command: str) -> None:
     """No traceback: what to install."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import stat
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from satellite.audio import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, seconds_of
 from satellite.child import start
 from satellite.config_local import Sound
+from satellite.errors import SatelliteError
 from satellite.microphone import listen
 from satellite.rooms.live import LiveSource
 from satellite.sound_files import SUFFIXES, read_sound
@@ -95,7 +96,7 @@ async def _program(settings: Sound) -> AsyncGenerator[bytes, None]:
     """Yield what a program writes."""
     ours, its = os.pipe()
     try:
-        child = await start(*settings.command, stdin=DEVNULL, stdout=its)
+        child = await start(*settings.command, stdin=DEVNULL, stdout=its, stderr=PIPE)
     except OSError:
         os.close(ours)
         raise
@@ -105,6 +106,8 @@ async def _program(settings: Sound) -> AsyncGenerator[bytes, None]:
         async with aclosing(_live(ours, settings)) as sound:
             async for pcm in sound:
                 yield pcm
+    except SatelliteError as error:
+        raise SatelliteError(f"{error}{await child.last_words()}", code=error.code) from error
     finally:
         await child.end()
 

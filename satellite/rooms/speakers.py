@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import DEVNULL, PIPE
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -179,7 +179,8 @@ class ProcessSink:
                 self._process.stdin.write(pcm)
                 await self._process.stdin.drain()
         except (TimeoutError, ConnectionError):
-            raise SatelliteError(f"{self._words} takes no sound", code="speaker-gone") from None
+            words = f"{self._words} takes no sound{await self._process.last_words()}"
+            raise SatelliteError(words, code="speaker-gone") from None
         await self._pace.elapse(len(pcm) / (self._format.rate * self._format.frame_bytes))
 
     async def finish(self) -> None:
@@ -194,7 +195,8 @@ class ProcessSink:
         except TimeoutError:
             raise SatelliteError(f"{self._words} does not end", code="speaker-gone") from None
         if status:
-            raise SatelliteError(f"{self._words} ended with status {status}", code="speaker-gone")
+            words = f"{self._words} ended with status {status}{await process.last_words()}"
+            raise SatelliteError(words, code="speaker-gone")
 
     def silence(self) -> None:
         """End the process now."""
@@ -222,7 +224,7 @@ class ProgramSink(ProcessSink):
 
     async def open(self, wanted: AudioFormat) -> AudioFormat:
         """Start the program."""
-        self._begin(await start(*self._command, stdin=PIPE))
+        self._begin(await start(*self._command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE))
         return self._format
 
 
