@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -454,10 +455,12 @@ def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon) -> N
 
 
 def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemon) -> None:
-    """Under load from every stage, the median answer takes well under 50 ms."""
+    """Under load from every stage, an answer takes a small part of the time that the engines' work takes."""
+    rounds: list[float] = []
 
     async def load(client: Client, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            began = time.monotonic()
             await client.send(Synthesize(text="The quick brown fox jumps over the lazy dog."))
             await client.until("audio-stop")
             await client.send(Transcribe())
@@ -466,6 +469,7 @@ def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemo
             await client.send(Detect(names=["okay_nabu"]))
             await client.send_audio(OTHER)
             await client.until("not-detected")
+            rounds.append(time.monotonic() - began)
 
     async def scenario() -> None:
         stop = asyncio.Event()
@@ -480,6 +484,6 @@ def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemo
                     times.append(time.monotonic() - began)
             stop.set()
             await asyncio.gather(*loads)
-        assert sorted(times)[len(times) // 2] < 0.05
+        assert median(times) < median(rounds) / 10
 
     run(scenario())

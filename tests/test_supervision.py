@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.supervision import Supervisor
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture
@@ -39,51 +40,60 @@ def received(end: socket.socket) -> list[str]:
 def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
     """Ready, its status when that changes, and that all is well, in time."""
     words = ["loading"]
+    told: list[str] = []
     supervisor = Supervisor(lambda: words[0], {}, lambda: 1)
+
+    def fed(times: int) -> bool:
+        told.extend(received(systemd))
+        return told.count("WATCHDOG=1") >= times
 
     async def scenario() -> None:
         task = asyncio.create_task(supervisor.run())
-        await asyncio.sleep(0.25)
+        await until(lambda: fed(1))
         words[0] = "ready · 4 rooms"
         supervisor.ready()
-        await asyncio.sleep(0.25)
+        await until(lambda: fed(3))
         task.cancel()
         supervisor.stopping()
 
     asyncio.run(scenario())
-    told = received(systemd)
+    told += received(systemd)
     assert [line for line in told if line.startswith("STATUS=")] == [
         "STATUS=loading",
         "STATUS=ready · 4 rooms",
         "STATUS=stopping",
     ]
-    assert told.count("WATCHDOG=1") >= 3
     assert told.index("READY=1") < told.index("STOPPING=1")
 
 
 def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     """Though the event loop turns; an engine that only works for long does not, and one that is done feeds it again."""
     worker = Worker(Stage.STT)
-    supervisor = Supervisor(lambda: "", {"stt": worker}, lambda: 0.4)
+    longest_seconds = [2 * PATIENCE_SECONDS]
+    supervisor = Supervisor(lambda: "", {"stt": worker}, lambda: longest_seconds[0])
+    release = threading.Event()
 
-    async def scenario() -> tuple[list[str], list[str]]:
+    async def scenario() -> None:
         task = asyncio.create_task(supervisor.run())
-        hangs = asyncio.create_task(worker.run(time.sleep, 1.5))
-        await asyncio.sleep(0.3)
-        assert "WATCHDOG=1" in received(systemd)
-        await asyncio.sleep(0.3)
+        hangs = asyncio.create_task(worker.run(release.wait, PATIENCE_SECONDS))
+        await until(lambda: worker.busy_since is not None)
         received(systemd)
-        await asyncio.sleep(0.6)
-        while_it_hangs = received(systemd)
+        await until(lambda: "WATCHDOG=1" in received(systemd))
+        longest_seconds[0] = 0.0
+        await until(lambda: "it hangs" in caplog.text)
+        received(systemd)
+        await asyncio.sleep(0.6)  # twice as long as systemd would wait
+        assert received(systemd) == []
+        release.set()
         await hangs
-        await asyncio.sleep(0.3)
+        await until(lambda: "WATCHDOG=1" in received(systemd))
         task.cancel()
-        return while_it_hangs, received(systemd)
 
-    while_it_hangs, after = asyncio.run(scenario())
-    worker.close()
-    assert while_it_hangs == []
-    assert "WATCHDOG=1" in after
+    try:
+        asyncio.run(scenario())
+    finally:
+        release.set()
+        worker.close()
     assert caplog.text.count("it hangs") == 1
 
 
