@@ -101,7 +101,8 @@ def _run(args: argparse.Namespace) -> int:
         config = _load(args)
         if not args.verbose:
             logs.set_level(config.log_level)
-        status = asyncio.run(serving.serve(config, args.config, verbose=args.verbose))
+        # Never closed: it would wait for threads, and one may be in the middle of an import.
+        status = asyncio.Runner().run(serving.serve(config, args.config, verbose=args.verbose))
     except SatelliteError as error:
         if not logs.in_journal():
             raise

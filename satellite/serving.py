@@ -34,7 +34,12 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
         lambda: daemon.words + reloader.words, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
     )
     runs = log_runs(daemon.bus)
-    await daemon.__aenter__()
+    await first_of("start", daemon.__aenter__(), stop.wait())
+    if stop.is_set():
+        _LOGGER.info("stopping amid the start")
+        await daemon.__aexit__()
+        _LOGGER.info("stopped")
+        return 0
     gc.enable()
     runs.start(daemon.background)
     run = daemon.background.run

@@ -75,6 +75,7 @@ def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> 
         assert (refused["status"], refused["code"]) == (502, "announce-failed")
         assert list(refused["failed"]) == ["garage"]
         assert "garage: " in refused["detail"]
+        assert "garage: garage: " not in refused["detail"]
 
 
 @pytest.mark.parametrize("nowhere", [[], None, 5, "kitchen", [5]])

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from satellite.bench.stand_ins.http import script
+from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.configfile import parse
 from satellite.daemon import Daemon
 from satellite.metrics import exposition
@@ -135,3 +137,25 @@ def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> 
             assert f'satellite_task_failures_total{{task="refresh voices"}} {told["failures"]:.1f}' in metrics
 
     asyncio.run(scenario())
+
+
+def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None:
+    """An Ollama without the model is there: nobody shall look for it in the network."""
+
+    async def scenario() -> None:
+        async with OllamaServer(script("Yes."), models={"another": "another"}) as ollama:
+            text = CONFIG.format(directory=tmp_path).replace(
+                '"phi3:mini", url: "http://127.0.0.1:9"', f'"phi3:mini", url: "{ollama.url}"'
+            )
+            assert ollama.url in text
+            async with Daemon(parse(text), free_ports=True) as daemon:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while (told := _chat(daemon))["state"] != "model-missing":
+                        await asyncio.sleep(0.05)
+                assert "ollama pull phi3:mini" in told["words"]
+
+    asyncio.run(scenario())
+
+
+def _chat(daemon: Daemon) -> dict[str, Any]:
+    return next(stage for stage in daemon._status.stages() if stage["stage"] == "chat")

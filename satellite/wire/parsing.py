@@ -63,7 +63,13 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in get_args(hint))
     if origin is list:
-        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+        if not isinstance(value, list):
+            return False
+        inner = get_args(hint)[0]
+        # Of plain values, of which there may be many, the types tell all.
+        return all(
+            _fits(one, inner) for one in (value if is_dataclass(inner) else {type(one): one for one in value}.values())
+        )
     if isinstance(hint, type) and is_dataclass(hint):
         return isinstance(value, hint) and next(_misfits(value), None) is None
     if hint is int:
