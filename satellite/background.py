@@ -18,7 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 10.0
 _STEADY_SECONDS = 30.0
-"""What has gone on for so long after a failure works again."""
+"""A task that has run for so long since its latest failure counts as working again."""
 
 _STOP_SECONDS = 5.0
 """How long a cancelled task may take to end before it is left behind."""
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Supervised:
-    """A task with a name that is begun again whenever it fails; `Background.run` makes it."""
+    """A named task that is started again whenever it fails; `Background.run` makes it."""
 
     def __init__(self, name: str, work: Callable[[], Awaitable[None]], owner: "Background", *, fatal: bool) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class Supervised:
 
     @property
     def trouble(self) -> str:
-        """What it has failed of lately; empty while it works."""
+        """Its latest failure, in words; empty while it works."""
         return self._owner.trouble(self.name)
 
     async def stop(self, seconds: float = _STOP_SECONDS) -> None:
@@ -68,7 +68,7 @@ class Supervised:
 
 @dataclass(slots=True)
 class _Failures:
-    """What is known of the failures of one name."""
+    """The failures of the task of one name."""
 
     backoff: Backoff
     count: int = 0
@@ -80,17 +80,17 @@ class _Failures:
 
 
 class Background:
-    """All supervised tasks of a daemon, and how they fare."""
+    """All supervised tasks of a daemon, and their failures."""
 
     def __init__(self) -> None:
         self.broken = asyncio.Event()
-        """Set when a task has failed without which the daemon is nothing."""
+        """Set when a task has failed that the daemon cannot do without."""
 
         self._tasks: set[Supervised] = set()
         self._failures: dict[str, _Failures] = {}
 
     def run(self, name: str, work: Callable[[], Awaitable[None]], *, fatal: bool = False) -> Supervised:
-        """Do `work` until it returns; a failure begins it anew, or, of what is `fatal`, ends the daemon."""
+        """Run `work` until it returns. A failure starts it again; one of what is `fatal` ends the daemon."""
         task = Supervised(name, work, self, fatal=fatal)
         self._tasks.add(task)
         task.task.add_done_callback(lambda _: self._tasks.discard(task))
@@ -112,7 +112,7 @@ class Background:
         if before == known.words:
             _LOGGER.debug("%s has failed again: %s", name, known.words)
         else:
-            _LOGGER.error("%s has failed, and is begun again", name, exc_info=error)
+            _LOGGER.error("%s has failed, and is started again", name, exc_info=error)
         if known.steady is not None:
             known.steady.cancel()
         seconds = known.backoff.next()
@@ -120,7 +120,7 @@ class Background:
         return seconds
 
     def trouble(self, name: str) -> str:
-        """Return what a name has failed of lately; empty while it works."""
+        """Return the latest failure of the task of a name, in words; empty while it works."""
         known = self._failures.get(name)
         return known.words if known else ""
 

@@ -144,7 +144,7 @@ class Daemon:
     async def ready(self) -> list[SatelliteError]:
         """Wait until every engine is loaded and warmed up, or has failed to load; return the failures.
 
-        Raises `SatelliteError` when a task has failed without which the daemon is nothing.
+        Raises `SatelliteError` when a task has failed that the daemon cannot do without.
         """
         await first_of("until loaded", self._loaded.wait(), self.background.broken.wait())
         if not self._loaded.is_set():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from satellite.commands.clockwork import Clockwork
 from satellite.config import Config
-from satellite.home_assistant.places import Whereabouts
+from satellite.home_assistant.places import Wanted
 from satellite.turn.responder import Responder
 from satellite.turn.stages import Stages
 
@@ -54,13 +54,13 @@ def _rooms(config: Config) -> dict[str, str]:
     return areas | {place.name: place.name for place in places}
 
 
-def _places(config: Config) -> dict[str, Whereabouts]:
+def _places(config: Config) -> dict[str, Wanted]:
     """Return where Home Assistant may know our rooms, by their names."""
-    places = {room.name: Whereabouts(room.area or room.name) for room in config.rooms}
+    places = {room.name: Wanted(room.area or room.name) for room in config.rooms}
     if config.microphone.given:
         room, there = config.host_room, config.home_assistant_satellite
         device = (there.name or room.name) if there.enabled else ""
-        places[room.name] = Whereabouts(there.area or room.area or room.name, device)
+        places[room.name] = Wanted(there.area or room.area or room.name, device)
     return places
 
 

@@ -22,6 +22,7 @@ from satellite.engines import VoiceChoice
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.recorder import Recorder
 from tests.running_daemon import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 _PING_TIMEOUT = 5
 _PING_SEND_DELAY = 2
@@ -62,7 +63,7 @@ class Assist:
             await self.send(PauseSatellite())
             await self._client.disconnect()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until something holds."""
         try:
             async with asyncio.timeout(seconds):

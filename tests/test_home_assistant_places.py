@@ -9,7 +9,7 @@ from satellite.bench.stand_ins.home_assistant import Device, Fault, HomeAssistan
 from satellite.configfile import parse
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.orders import is_order
-from satellite.home_assistant.places import Whereabouts
+from satellite.home_assistant.places import Wanted
 from satellite.home_assistant.trouble import Trouble, sentence
 from satellite.responders import _places
 from satellite.turn.dialogue import Question
@@ -63,10 +63,10 @@ def test_a_room_of_ours_is_found_by_its_area() -> None:
         house.devices.append(Device("d-study", "Study speaker", "Kitchen"))
         home.places.want(
             {
-                "cook's": Whereabouts("Kitchen"),
-                "upstairs": Whereabouts("Bedroom"),
-                "moon": Whereabouts("Moon {{ 1 / 0 }}"),
-                "host": Whereabouts("Bedroom", "Study speaker"),
+                "cook's": Wanted("Kitchen"),
+                "upstairs": Wanted("Bedroom"),
+                "moon": Wanted("Moon {{ 1 / 0 }}"),
+                "host": Wanted("Bedroom", "Study speaker"),
             }
         )
         async with watched(home):
@@ -92,7 +92,7 @@ def test_rooms_are_looked_for_again() -> None:
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         async with watched(home):
             await until(lambda: state(home) == "ready")
-            home.places.want({"study": Whereabouts("Study")})
+            home.places.want({"study": Wanted("Study")})
             await until(lambda: any(exchange.path == "/api/template" for exchange in house.exchanges))
             assert home.places.of("study").device is None
             house.devices.append(Device("d-study", "Lamp", "Study"))
@@ -110,7 +110,7 @@ def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.is_administrators = False
-        home.places.want({"study": Whereabouts("Study")})
+        home.places.want({"study": Wanted("Study")})
         async with watched(home):
             await until(lambda: house.refused == 1)
             await until(lambda: not home.places.due)
@@ -121,7 +121,7 @@ def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -
 
     run(scenario)
     [warning] = [line for line in told(caplog) if line.startswith("WARNING")]
-    assert warning.endswith("cannot be asked: the token is not an administrator's")
+    assert warning.endswith("cannot be looked up: the token is not an administrator's")
 
 
 @pytest.mark.parametrize("fault", [Fault.STRANGE, Fault.GARBAGE, Fault.CRASH, Fault.FLOOD])
@@ -132,7 +132,7 @@ def test_whatever_comes_back_is_borne(fault: Fault) -> None:
         async with watched(home):
             await until(lambda: state(home) == "ready")
             house.fault = fault
-            home.places.want({"study": Whereabouts("Study")})
+            home.places.want({"study": Wanted("Study")})
             await until(lambda: not home.places.due)
             house.fault = None
             assert home.places.of("study").device is None
@@ -149,9 +149,9 @@ def test_the_configuration_says_what_to_look_for() -> None:
         "home_assistant_satellite: {enabled: true, name: Hall satellite}"
     )
     assert _places(config) == {
-        "kitchen": Whereabouts("kitchen"),
-        "desk": Whereabouts("Study"),
-        "host": Whereabouts("Hall", "Hall satellite"),
+        "kitchen": Wanted("kitchen"),
+        "desk": Wanted("Study"),
+        "host": Wanted("Hall", "Hall satellite"),
     }
 
 

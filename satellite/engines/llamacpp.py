@@ -76,7 +76,7 @@ class LlamaCppChat:
         self.context_tokens: int | None = settings.context_tokens
         self._answers = Answers(self.provider)
         self._state = "loading"
-        self._words = f"{settings.model} is being loaded into this process"
+        self._words = f"{settings.model} is being loaded"
         self._since = time.monotonic()
         self._settings = settings
         self._chat = chat

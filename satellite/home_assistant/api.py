@@ -14,7 +14,7 @@ from satellite.engines.chat.address import client_settings, is_at_home, shown_ur
 from satellite.engines.chat.lazily import made_once
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError, shown
 from satellite.home_assistant.answer import Answer, parsed
-from satellite.home_assistant.places import Found, Whereabouts
+from satellite.home_assistant.places import Found, Wanted
 from satellite.secret import Secret
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Api:
                 return self._version_if_ready(await self._asked("GET", "/api/config"))
         raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
 
-    async def find(self, places: Sequence[Whereabouts]) -> list[Found]:
+    async def find(self, places: Sequence[Wanted]) -> list[Found]:
         """Return what stands for each of `places`; it is asked by `/api/template`, which administrators may use."""
         variables = {"places": [{"area": place.area, "device": place.device} for place in places]}
         with suppress(TimeoutError):

@@ -15,8 +15,8 @@ _FRESH_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """What Home Assistant may call a room."""
+class Wanted:
+    """A room to be found there, by what Home Assistant may call it."""
 
     area: str
     device: str = ""
@@ -34,7 +34,7 @@ class Found:
 class Finder(Protocol):
     """Looks for rooms."""
 
-    async def find(self, places: Sequence[Whereabouts]) -> list[Found]:
+    async def find(self, places: Sequence[Wanted]) -> list[Found]:
         """Return what stands for each of `places`; raises `ChatError`."""
 
 
@@ -43,12 +43,12 @@ class Places:
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
-        self._wanted: dict[str, Whereabouts] = {}
+        self._wanted: dict[str, Wanted] = {}
         self._found: dict[str, Found] = {}
         self._looked_at: float | None = None
         self._told = self._forbidden = False
 
-    def want(self, places: Mapping[str, Whereabouts]) -> None:
+    def want(self, places: Mapping[str, Wanted]) -> None:
         """Look for these from now on, by the names that questions give as their place."""
         self._wanted = dict(places)
         self.forget()
@@ -80,7 +80,7 @@ class Places:
             self._forbidden = isinstance(error, ChatRejected)
             why = "the token is not an administrator's" if self._forbidden else str(error)
             level = logging.DEBUG if self._told else logging.WARNING
-            _LOGGER.log(level, "home_assistant: which devices are in our rooms cannot be asked: %s", why)
+            _LOGGER.log(level, "home_assistant: the devices in our rooms cannot be looked up: %s", why)
             self._told = True
             return
         self._told = False

@@ -175,7 +175,9 @@ class Conversation:
                 sound = parsed(AudioStart.from_event, Event("snd_format", wanted))
                 self._playback.format = AudioFormat(sound.rate, sound.width, sound.channels)
         except ProtocolError as error:
-            _LOGGER.warning("room %s: a run that cannot be: %s", self.room.name, error, extra={"room": self.room.name})
+            _LOGGER.warning(
+                "room %s: run-pipeline is refused: %s", self.room.name, error, extra={"room": self.room.name}
+            )
             await self._connection.send(Error(text=str(error), code=error.code))
             return
         start, end = STAGES[request.start_stage], STAGES[request.end_stage]

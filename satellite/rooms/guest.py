@@ -204,7 +204,10 @@ class HomeAssistantGuest:
         try:
             pcm = await asyncio.to_thread(read_sound, wav)
         except SatelliteError as error:
-            _LOGGER.warning("it cannot be played: %s", error, extra={"code": error.code})
+            room = self._room.room.name
+            _LOGGER.warning(
+                "room %s: a sound cannot be played: %s", room, error, extra={"room": room, "code": error.code}
+            )
             return
         if mute:
             self._muted_until = time.monotonic() + seconds_of(pcm) + _MUTED_AFTER_SECONDS

@@ -48,7 +48,10 @@ class Answers:
         """Note whether an answer closed a thought which it had not opened."""
         before, self._thoughts = self.thinks_first, self._thoughts + 1 if closed else 0
         if self.thinks_first and not before:
-            _LOGGER.info("chat: %s ended a thought that it had not begun: answers wait for such an end", self.provider)
+            _LOGGER.info(
+                "chat: %s closed a thought that it had not opened: answers wait for such an end",
+                self.provider,
+            )
         elif before and not self.thinks_first:
             _LOGGER.info("chat: %s does not think aloud: its answers are spoken as they come again", self.provider)
 
