@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,12 +19,15 @@ from wyoming.event import Event
 from wyoming.info import Describe
 from wyoming.ping import Ping
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeVoice
+from wyoming.wake import Detect
 
 from satellite.audio import BYTES_PER_SECOND, read_wav
 from satellite.configfile import parse
 from satellite.engines import VoiceChoice
+from satellite.errors import ProtocolError
 from satellite.process import allow_many_connections
 from satellite.turn.stages import once
+from satellite.wire import parsing
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, types
@@ -195,6 +199,25 @@ def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: RunningDae
         await counting
 
     daemon.call(scenario())
+
+
+def test_long_lists_are_judged_by_what_is_in_them_once() -> None:
+    """A field of very many names costs as many steps as it has kinds of values."""
+    judged = 0
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        nonlocal judged
+        judged += event == "call" and frame.f_code.co_filename == parsing.__file__
+
+    names: list[Any] = [f"{number:x}" for number in range(100_000)]
+    sys.setprofile(count)
+    try:
+        assert parsing.parsed(Detect.from_event, Event("detect", {"names": names})).names == names
+        with pytest.raises(ProtocolError, match="names is of a wrong type"):
+            parsing.parsed(Detect.from_event, Event("detect", {"names": [*names, 5]}))
+    finally:
+        sys.setprofile(None)
+    assert judged < 100
 
 
 def test_audio_without_end_is_bounded(models_directory: Path) -> None:

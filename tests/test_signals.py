@@ -1,5 +1,6 @@
 """A daemon that is told to end ends, whatever holds it: tried with real processes."""
 
+import os
 import re
 import signal
 import subprocess
@@ -144,3 +145,28 @@ def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path
         while any(map(lives, started)):  # the kernel takes a moment to end what was killed
             assert time.monotonic() < end + PATIENCE_SECONDS
             time.sleep(0.05)
+
+
+SLOW_IMPORT = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "numpy":
+            time.sleep(10_000)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_a_start_that_takes_long_does_not_keep_it_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told to end while a library is being imported, it ends politely and waits for no thread."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    port = free_port()
+    with running(configuration(tmp_path, tmp_path / "none", port)) as process:
+        wait_for(port, process)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 0, log
+        assert "leaving anyway" not in log
