@@ -97,7 +97,7 @@ class Hub:
         failed: dict[str, str] = {}
         for link, result in zip(wanted, results, strict=True):
             if isinstance(result, (SatelliteError, ConnectionError)):
-                failed[link.room.name] = str(result)
+                failed[link.room.name] = str(result).removeprefix(f"{link.room.name}: ")
             elif result is not None:
                 raise result
         return failed

@@ -110,7 +110,8 @@ class Status:
         if any(one["state"] == "released" for one in coming):
             return "idle", "is loaded when it is asked for"
         words = "; ".join(f"{one['provider']}: {one['words']}" for one in coming or providers)
-        return ("loading" if coming else "unreachable"), words
+        states = {one["state"] for one in providers}
+        return ("loading" if coming else states.pop() if len(states) == 1 else "unreachable"), words
 
     def _responders(self) -> list[dict[str, Any]]:
         return [{"responder": one.name, **one.details} for one in self._stages.responders]
