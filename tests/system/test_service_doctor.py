@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ FAULTS = {
     "it is not enabled": ("systemctl -q disable satellite", "unit", "is not started with the machine"),
 }
 """What is done, what is bad then, and what is said of it."""
+
+
+@pytest.fixture
+def config(service: Machine) -> Iterator[str]:
+    """The configuration's path; afterwards it is as it was, and so are the daemon's ports."""
+    service.run(f"cp -p {CONFIG} /srv/config.yaml")
+    yield CONFIG
+    service.run(f"cp -p /srv/config.yaml {CONFIG}; systemctl restart satellite")
 
 
 def doctor(machine: Machine, before: str = "") -> dict[str, dict[str, Any]]:
