@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -45,6 +46,10 @@ def test_the_demo_tells_its_story(models_directory: Path, tmp_path: Path) -> Non
     ):
         assert part in result.stdout
     assert len(read_wav(tmp_path / "demo-reply.wav")) > 10_000
+    told = [float(at) for at in re.findall(r"^ +(\d+\.\d\d) s  ", result.stdout, re.MULTILINE)]
+    assert len(told) >= 8
+    assert told == sorted(told)
+    assert "XNNPACK" not in result.stderr
 
 
 def test_the_demo_as_one_object(models_directory: Path, tmp_path: Path) -> None:
