@@ -161,6 +161,16 @@ def test_a_failure_without_words_is_no_answer() -> None:
         ("Sammuta kuu", "fi", True),
         ("Éteins la lune", None, True),
         ("How far is the moon?", None, False),
+        ("Add milk to my shopping list.", "en", True),
+        ("Please put eggs on the list", "en", True),
+        ("Pause the TV", "en", True),
+        ("Add two and three", "en", False),
+        ("Resumes are boring, aren't they?", "en", False),
+        ("Setze Milch auf die Einkaufsliste", "de", True),
+        ("Ajoute du lait à ma liste de courses", "fr", True),
+        ("Añade leche a la lista de la compra", "es", True),
+        ("Aggiungi il latte alla lista della spesa", "it", True),
+        ("Voeg melk toe aan mijn boodschappenlijst", "nl", True),
     ],
 )
 def test_an_order_is_told_from_a_question(text: str, language: str | None, order: bool) -> None:

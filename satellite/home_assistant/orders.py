@@ -10,23 +10,26 @@ from satellite.languages import in_language
 
 _BEGINNINGS = {
     "en": r"(?:please |(?:can|could|would|will) you (?:please )?)?"
-    r"(?:turn|switch|open|close|shut|lock|unlock|dim|brighten|raise|lower|set|activate|deactivate|start|stop)",
+    r"(?:turn|switch|open|close|shut|lock|unlock|dim|brighten|raise|lower|set|activate|deactivate|start|stop"
+    r"|pause|unpause|resume|mute|unmute|vacuum|broadcast|(?:add|put) .{1,60} (?:to|on) .{0,40}list)",
     "ar": r"(?:من فضلك )?(?:شغّ?ل|أشعل|اشعل|أضئ|أطفئ|اطفئ|افتح|أغلق|اغلق|اقفل|اضبط|ارفع|اخفض|خفض)",
     "ca": r"(?:si us plau )?(?:encén|apaga|obre|tanca|puja|baixa|(?:des)?bloqueja|(?:des)?activa|posa|ajusta)",
     "cs": r"(?:prosím )?(?:zapni|vypni|rozsviť|zhasni|otevři|zavři|zamkni|odemkni|nastav|zvyš|sniž|ztlum|zatáhni)",
     "da": r"(?:(?:kan|vil) du )?(?:tænde?|slukk?e?|åbne?|lukk?e?|(?:op)?låse?|dæmpe?|skrue?|sæt|indstille?)",
-    "de": r"(?:bitte )?(?:schalte?|mache?|öffne|schließe?|dimme|stelle?|fahre?|(?:ver|ent)riegle|(?:de)?aktiviere)",
+    "de": r"(?:bitte )?(?:schalte?|mache?|öffne|schließe?|dimme|stelle?|fahre?|(?:ver|ent)riegle|(?:de)?aktiviere"
+    r"|(?:setze?|schreibe?|packe?|füge?) .{1,60} (?:auf|zu|zur) .{0,40}liste)",
     "el": r"(?:παρακαλώ )?(?:άναψε|σβήσε|άνοιξε|κλείσε|κλείδωσε|ξεκλείδωσε|ρύθμισε|χαμήλωσε|ανέβασε|κατέβασε)",
     "es": r"(?:por favor )?(?:puedes )?(?:enciend[ea]|prend[ea]|apag(?:a|ue)|abr[ea]|cierr[ea]|sub[ea]|baj[ea]|pon"
-    r"|ajust[ae]|(?:des)?bloquea|(?:des)?activa|encender|prender|apagar|abrir|cerrar|subir|bajar)",
+    r"|ajust[ae]|(?:des)?bloquea|(?:des)?activa|encender|prender|apagar|abrir|cerrar|subir|bajar"
+    r"|(?:añad[ea]|agreg(?:a|ue)) .{1,60} lista)",
     "fi": r"(?:sytytä|sammuta|avaa|sulje|lukitse|himmennä|säädä|aseta|nosta|laske|kytke|laita|käynnistä|pysäytä)",
     "fr": r"(?:s'il (?:te|vous) plaît )?(?:(?:peux|pourrais)[ -]tu |(?:pouvez|pourriez)[ -]vous |tu peux )?"
     r"(?:allume[rz]?|étein(?:s|dre)|éteignez|ouvr(?:e|ir|ez)|ferme[rz]?|(?:dé)?verrouille[rz]?|(?:dés)?active[rz]?"
-    r"|baisse[rz]?|monte[rz]?|règle|régle[rz]|mets|mettre|mettez)",
+    r"|baisse[rz]?|monte[rz]?|règle|régle[rz]|mets|mettre|mettez|ajoute[rz]? .{1,60} liste)",
     "hu": r"(?:kérlek )?(?:kapcsold|gyújtsd|oltsd|nyisd|csukd|zárd|húzd|engedd|állítsd|indítsd|vedd)",
     "it": r"(?:per favore )?(?:puoi )?(?:accend(?:i|ere)|spegn(?:i|ere)|apr(?:i|ire)|chiud(?:i|ere)|alza|abbassa"
-    r"|s?blocca|(?:dis)?attiva|imposta)",
-    "nl": r"(?:(?:kun|wil) je )?(?:zet|doe|schakel|open|sluit|dim|(?:ver|ont)grendel|(?:de)?activeer)",
+    r"|s?blocca|(?:dis)?attiva|imposta|(?:aggiungi|metti) .{1,60} lista)",
+    "nl": r"(?:(?:kun|wil) je )?(?:zet|doe|schakel|open|sluit|dim|(?:ver|ont)grendel|(?:de)?activeer|voeg .{1,60}lijst)",
     "no": r"(?:(?:kan|vil) du )?(?:slå|skru|tenne?|slukke?|åpne|lukke?|låse?|dempe?|sett|still|(?:de)?aktiver)",
     "pl": r"(?:proszę )?(?:włącz|wyłącz|zapal|zgaś|otwórz|zamknij|(?:od|za)blokuj|ustaw|podnieś|opuść|przyciemnij)",
     "pt": r"(?:por favor )?(?:pode )?(?:(?:des)?lig(?:a|ue|ar)|acend(?:a|e|er)|apag(?:a|ue|ar)|abr(?:a|e|ir)"
