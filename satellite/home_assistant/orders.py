@@ -29,7 +29,8 @@ _BEGINNINGS = {
     "hu": r"(?:kérlek )?(?:kapcsold|gyújtsd|oltsd|nyisd|csukd|zárd|húzd|engedd|állítsd|indítsd|vedd)",
     "it": r"(?:per favore )?(?:puoi )?(?:accend(?:i|ere)|spegn(?:i|ere)|apr(?:i|ire)|chiud(?:i|ere)|alza|abbassa"
     r"|s?blocca|(?:dis)?attiva|imposta|(?:aggiungi|metti) .{1,60} lista)",
-    "nl": r"(?:(?:kun|wil) je )?(?:zet|doe|schakel|open|sluit|dim|(?:ver|ont)grendel|(?:de)?activeer|voeg .{1,60}lijst)",
+    "nl": r"(?:(?:kun|wil) je )?(?:zet|doe|schakel|open|sluit|dim|(?:ver|ont)grendel|(?:de)?activeer"
+    r"|voeg .{1,60}lijst)",
     "no": r"(?:(?:kan|vil) du )?(?:slå|skru|tenne?|slukke?|åpne|lukke?|låse?|dempe?|sett|still|(?:de)?aktiver)",
     "pl": r"(?:proszę )?(?:włącz|wyłącz|zapal|zgaś|otwórz|zamknij|(?:od|za)blokuj|ustaw|podnieś|opuść|przyciemnij)",
     "pt": r"(?:por favor )?(?:pode )?(?:(?:des)?lig(?:a|ue|ar)|acend(?:a|e|er)|apag(?:a|ue|ar)|abr(?:a|e|ir)"
@@ -44,8 +45,8 @@ _BEGINNINGS = {
 }
 _ENDINGS = {
     "en": r"(?:lights?|lamps?|fans?|tv|heating|blinds?|shutters?) (?:on|off|up|down)",
-    "de": r"(?:(?:kann|könnte|würde)st du .+ (?:(?:ein|aus|an)schalten|(?:an|aus|auf|zu)machen|öffnen|schließen)"
-    r"|(?:\w*licht|\w*lampen?|fernseher|heizung|rollläden)(?: (?:in|im) .+)? (?:an|aus|ein|hoch|runter|auf|zu))",
+    "de": r"(?:(?:kann|könnte|würde)st du .{1,80} (?:(?:ein|aus|an)schalten|(?:an|aus|auf|zu)machen|öffnen|schließen)"
+    r"|(?:\w*licht|\w*lampen?|fernseher|heizung|rollläden)(?: (?:in|im) .{1,60})? (?:an|aus|ein|hoch|runter|auf|zu))",
     "hu": r"(?:fel|le|be|ki)kapcsol(?:ni|od|nád)?",
     "tr": r"(?:aç|kapat|yak|söndür|kilitle|ayarla|başlat|durdur)(?:ar mısın|ır mısın|ür müsün|ın|in)?",
 }
