@@ -109,7 +109,7 @@ def test_whatever_a_satellite_tells_of_itself(
     """It is a satellite, or the room says in words that it is none."""
 
     async def scenario(one: Peer, link: RoomLink) -> None:
-        await until(lambda: "run-satellite" in one.heard or link.state is LinkState.NO_SATELLITE, 60)
+        await until(lambda: "run-satellite" in one.heard or link.state is LinkState.NO_SATELLITE)
 
     daemon.call(with_room(daemon, {"describe": [told]}, scenario))
     assert tracebacks(caplog) == []
@@ -141,7 +141,7 @@ def test_whatever_a_satellite_sends(daemon: RunningDaemon, caplog: pytest.LogCap
     sent += [{"type": type_, "data": {}, **payload}]
 
     async def scenario(one: Peer, link: RoomLink) -> None:
-        await until(lambda: "pong" in one.heard and link.state is LinkState.CONNECTED, 60)
+        await until(lambda: "pong" in one.heard and link.state is LinkState.CONNECTED)
         assert link.reconnections == 0
         assert one.heard.count("describe") == 1
 

@@ -235,7 +235,7 @@ def test_a_satellite_of_another_server_is_told_apart(daemon: RunningDaemon, hang
             await until(lambda: hub.links[0].state is LinkState.HELD)
             assert "belongs to another server" in hub.links[0].words
             satellite.refuse = False
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED, 30)
+            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
 
     run(daemon, scenario)
 

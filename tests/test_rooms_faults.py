@@ -41,7 +41,7 @@ def test_a_satellite_that_never_plays_holds_nobody_up(daemon: RunningDaemon, que
             await satellite.wake()
             await satellite.say(question)
             await satellite.until("audio-stop")
-            await until(lambda: hub.links[0].described()["doing"] == "idle", 15)
+            await until(lambda: hub.links[0].described()["doing"] == "idle")
             satellite.never_plays = False
             await satellite.wake()
             await satellite.say(question)

@@ -53,7 +53,7 @@ def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tmp_path
     async def scenario() -> None:
         config = configured({"file": heard}, {"file": said}, host_room={"name": "study", "area": "Study"})
         async with living(daemon, config) as room:
-            await until(lambda: room.described()["doing"] == "speaking", 40)
+            await until(lambda: room.described()["doing"] == "speaking")
             await until(lambda: room.described()["doing"] == "waiting for the wake word")
             assert "Paris" in await understood(daemon, read_wav(said))
             described = room.described()
@@ -75,7 +75,7 @@ def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: byte
             async with living(daemon, config) as room:
                 await until(lambda: room.state is LinkState.CONNECTED)
                 await mouth.say(QUIETLY + NABU + PAUSE + story)
-                await until(lambda: sound_seconds(said) > 0.3, 30)
+                await until(lambda: sound_seconds(said) > 0.3)
                 saying = asyncio.create_task(mouth.say(NABU))
                 await until(lambda: room.described()["doing"] == "listening")
                 silent = sound_seconds(said)
@@ -83,8 +83,8 @@ def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: byte
                 await mouth.say(PAUSE)
                 assert sound_seconds(said) - silent < 0.15
                 await mouth.say(question)
-                await until(lambda: sound_seconds(said) > silent + 0.5, 30)
-                await until(lambda: room.described()["doing"] == "waiting for the wake word", 30)
+                await until(lambda: sound_seconds(said) > silent + 0.5)
+                await until(lambda: room.described()["doing"] == "waiting for the wake word")
                 assert "Paris" in await understood(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
 
     run(daemon, scenario)

@@ -38,7 +38,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
         hub.start()
         try:
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED, 30)
+            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
             for _ in range(2):
                 await asyncio.sleep(1)
                 assert "Paris" in await answer()
@@ -51,7 +51,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         heard = tmp_path / "heard.raw"
         before = heard.stat().st_size if heard.exists() else 0
         (tmp_path / "say.raw").write_bytes(question)
-        await until(lambda: heard.exists() and heard.stat().st_size > before, 30)
+        await until(lambda: heard.exists() and heard.stat().st_size > before)
         size = -1
         while size != heard.stat().st_size:
             size = heard.stat().st_size
