@@ -172,12 +172,20 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
     for task in left:
         _LOGGER.error("%s does not end, and is left behind: %s", task.get_name(), task.get_stack(limit=1))
     for task in ending:
-        if task in left or task.cancelled() or (error := task.exception()) is None:
+        if task in left or (error := failure_of(task)) is None:
             continue
         if isinstance(error, SatelliteError | ConnectionError):
             _LOGGER.debug("%s ended with: %s", task.get_name(), error)
         else:
             _LOGGER.error("%s has failed", task.get_name(), exc_info=error)
+
+
+def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return what a task that has ended has failed of, None for one that succeeded or was cancelled.
+
+    Whoever asks has taken it: asyncio no longer reports that nobody has.
+    """
+    return None if task.cancelled() else task.exception()
 
 
 async def first_of(name: str, *works: Coroutine[Any, Any, T]) -> T:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from satellite.assembly import Assembly
-from satellite.background import Background, Supervised, begin_task, end_tasks, first_of
+from satellite.background import Background, Supervised, begin_task, end_tasks, failure_of, first_of
 from satellite.binding import Doors, taken
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.timerfile import default_directory
@@ -308,5 +308,5 @@ async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: floa
     if not done:
         _LOGGER.error("stopping %s takes longer than %.0f s: it is left behind", name, seconds)
         await end_tasks(task, seconds=_LEAST_STEP_SECONDS)
-    elif not task.cancelled() and (error := task.exception()) is not None:
+    elif (error := failure_of(task)) is not None:
         _LOGGER.error("stopping %s has failed", name, exc_info=error)

@@ -1,6 +1,7 @@
 """Other clients of the same Ollama: they are served, and what they have loaded is used where it is good enough."""
 
 import asyncio
+import gc
 import logging
 import re
 import traceback
@@ -14,9 +15,13 @@ from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import Message
 from satellite.engines.chat import keepalive
+from satellite.engines.chat.giveway import GiveWay
 from satellite.engines.chat.ollama import OllamaChat
+from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.residency import Residency
-from satellite.errors import ChatError
+from satellite.engines.chat.resident import Resident
+from satellite.engines.chat.sightings import Sightings
+from satellite.errors import ChatError, ChatUnavailable
 from satellite.turn.dialogue import Dialogue, Question
 from tests.keeping import SYSTEM, House, keep
 from tests.waiting import until
@@ -277,3 +282,25 @@ def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
         scenario,
         words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3)),
     )
+
+
+def test_a_request_that_fails_as_it_is_given_up_is_no_error_of_nobody() -> None:
+    """A question that comes in the very moment in which the timer's own request fails is all that matters."""
+    reported: list[dict[str, Any]] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        api = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
+        model = Resident(api, GiveWay(), Sightings(api), interval_seconds=60)
+
+        async def fails() -> None:
+            given_up.cancel()
+            raise ChatUnavailable("gone")
+
+        given_up = asyncio.create_task(model.attended(fails))
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+
+    asyncio.run(scenario())
+    gc.collect()
+    assert reported == []

@@ -20,7 +20,7 @@ from wyoming.pipeline import RunPipeline
 from wyoming.wake import Detection
 
 from satellite.audio import AudioFormat
-from satellite.background import begin_task, end_tasks
+from satellite.background import begin_task, end_tasks, failure_of
 from satellite.config_rooms import Hub, Place
 from satellite.engines import VoiceChoice
 from satellite.errors import ProtocolError, Stage, TextToSpeechError
@@ -250,7 +250,7 @@ class Conversation:
             self._run.cancel()
 
     def _ended_unexpectedly(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := failure_of(task)) is not None:
             if not isinstance(error, ConnectionError):
                 _LOGGER.error("room %s has broken off", self.room.name, exc_info=error, extra={"room": self.room.name})
             self._connection.abort()

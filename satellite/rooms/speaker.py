@@ -9,7 +9,7 @@ from wyoming.audio import AudioChunk, AudioStart
 from wyoming.event import Event
 
 from satellite.audio import CANONICAL, WIDTH, AudioFormat, Converter
-from satellite.background import begin_task, end_tasks, first_of
+from satellite.background import begin_task, end_tasks, failure_of, first_of
 from satellite.errors import SatelliteError
 from satellite.rooms.playback import Fitter
 from satellite.rooms.speakers import Sink
@@ -160,7 +160,7 @@ class Speaker:
         self._playing = begin_task(self._play(utterance), "utterance")
         await asyncio.wait([self._playing])
         task, self._playing = self._playing, None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := failure_of(task)) is not None:
             self._fail(error)
             utterance.lose()
             await first_of("end of an utterance", utterance.ended.wait(), utterance.over.wait())

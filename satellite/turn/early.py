@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from satellite.background import begin_task
+from satellite.background import begin_task, failure_of
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
 from satellite.errors import SatelliteError
 from satellite.turn.recorder import Recorder
@@ -113,5 +113,5 @@ class EarlyTranscript:
 
 def _note_failure(task: asyncio.Task[Transcription]) -> None:
     """Log why it failed: if it is needed, the same is tried again, and told."""
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if (error := failure_of(task)) is not None:
         _LOGGER.debug("an early transcript failed: %s", error)

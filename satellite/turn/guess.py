@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from satellite.background import begin_task
+from satellite.background import begin_task, failure_of
 from satellite.events import RunEvent
 from satellite.turn.completeness import Completeness
 from satellite.turn.gate import Gate
@@ -56,5 +56,4 @@ class Guess:
     async def ended(self) -> None:
         """Wait for the end of the work, whatever it is."""
         await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.exception()  # whoever commits it hears of that; of one that is dropped nobody needs to
+        failure_of(self._task)  # whoever commits it hears of that; of one that is dropped nobody needs to

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from satellite.audio import BYTES_PER_SECOND
-from satellite.background import begin_task
+from satellite.background import begin_task, failure_of
 from satellite.engines import SPEECH_PROBABILITY, Transcription
 from satellite.turn.recorder import Recorder
 
@@ -65,7 +65,7 @@ class Parts:
             if self._recorder.full and (pcm or not self.full):
                 await self._finished()
                 self._task = begin_task(self._transcribed(self._cut()), "transcribe a part")
-                self._task.add_done_callback(_seen)
+                self._task.add_done_callback(failure_of)  # it is raised where the words are asked for, if anybody does
 
     async def joined(self, last: Transcription) -> Transcription:
         """Return the words of the whole recording, `last` being those of its last part. Raises as `transcribe` does."""
@@ -97,9 +97,3 @@ class Parts:
             if length > best:
                 best, begin = length, index - length + 1
         return Part(*self._recorder.take(begin + best // 2 if best else len(speech)))
-
-
-def _seen(task: asyncio.Task[Transcription]) -> None:
-    """Take note of a failure, which is raised where the words are asked for, if anybody still does."""
-    if not task.cancelled():
-        task.exception()

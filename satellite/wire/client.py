@@ -18,7 +18,7 @@ from wyoming.tts import Synthesize, SynthesizeVoice
 from wyoming.wake import Detect, Detection
 
 from satellite.audio import CANONICAL, WIDTH, AudioFormat
-from satellite.background import begin_task, end_tasks
+from satellite.background import begin_task, end_tasks, failure_of
 from satellite.binding import EVERYWHERE
 from satellite.errors import DaemonUnreachable, SatelliteError, shown
 from satellite.wire.connection import Connection, Timeouts, dial
@@ -214,7 +214,7 @@ async def converse(
     async with connected(uri) as connection:
         await connection.send(RunPipeline(start_stage=start, end_stage=end))
         sending = begin_task(_send_audio(connection, microphone), "microphone")
-        sending.add_done_callback(lambda task: connection.abort() if _failure(task) else None)
+        sending.add_done_callback(lambda task: connection.abort() if failure_of(task) else None)
         try:
             async for event in connection:
                 on_event(event)
@@ -223,12 +223,7 @@ async def converse(
                     return heard
         finally:
             await end_tasks(sending)
-    raise _failure(sending) or DaemonUnreachable("the daemon closed the connection before it had answered")
-
-
-def _failure(task: asyncio.Task[None]) -> BaseException | None:
-    """Return why `task` failed, None for one that was cancelled or succeeded."""
-    return None if task.cancelled() else task.exception()
+    raise failure_of(sending) or DaemonUnreachable("the daemon closed the connection before it had answered")
 
 
 async def _send_audio(connection: Connection, microphone: AsyncIterator[bytes]) -> None:

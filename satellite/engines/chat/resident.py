@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from satellite.background import begin_task, end_tasks
+from satellite.background import begin_task, end_tasks, failure_of
 from satellite.engines.chat.giveway import GiveWay, TurnBegan
 from satellite.engines.chat.length import ContextLength
 from satellite.engines.chat.ollama_api import OllamaApi
@@ -156,6 +156,8 @@ class Resident:
                     await self._look_aside(is_load=is_load)
         finally:
             await end_tasks(task)
+            if task.done():
+                failure_of(task)  # raised below, unless something else went wrong in the same moment
         return task.result()
 
     def forget(self) -> None:
