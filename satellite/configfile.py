@@ -32,12 +32,10 @@ def load(path: Path | None = None) -> Config:
     Raises `ConfigError` with one line a problem: file:line: key: what was found, what was expected.
     """
     try:
-        if path is None:
-            if not SYSTEM_CONFIG.exists():
-                return Config()
-            path = SYSTEM_CONFIG
-        text = path.read_text(encoding="utf-8")
+        text = (path or SYSTEM_CONFIG).read_text(encoding="utf-8")
     except OSError as error:
+        if path is None and isinstance(error, FileNotFoundError):
+            return Config()
         reason = error.strerror or str(error)
         if isinstance(error, PermissionError) and os.geteuid() != 0:
             told = "sudo satellite doctor tells what to do" if "NOTIFY_SOCKET" in os.environ else "try it with sudo"
@@ -45,7 +43,7 @@ def load(path: Path | None = None) -> Config:
         raise ConfigUnreadable(f"{path or SYSTEM_CONFIG}: cannot be read: {reason}") from error
     except ValueError as error:
         raise ConfigError(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
-    return parse(text, name=str(path))
+    return parse(text, name=str(path or SYSTEM_CONFIG))
 
 
 def _user() -> str:
