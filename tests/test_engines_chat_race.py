@@ -204,6 +204,27 @@ def test_a_model_that_is_loading_is_waited_for_and_not_gone_past() -> None:
     assert groq.asked_at is None
 
 
+def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> None:
+    """How long a first load takes nobody knows before: while a question waits for it, it may come to be down."""
+
+    class Loading(Clockwork):
+        """Found to be down after four seconds of waiting."""
+
+        @property
+        def health(self) -> Health:
+            is_late = self.asked_at is None or asyncio.get_running_loop().time() - self.asked_at < 4
+            return Health("loading", False, "it is being loaded", is_late=is_late)
+
+        @health.setter
+        def health(self, value: Health) -> None:
+            pass
+
+    ollama, groq = Loading("ollama", 60), Clockwork("groq", 0.1, hosted=True)
+    provider, seconds, _ = ask(ollama, groq)
+    assert provider == "groq"
+    assert 4 < seconds < 8
+
+
 def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
     """Whoever wants speed at the price of the words sets it."""
     ollama, groq = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True)

@@ -14,7 +14,7 @@ Started = tuple[ChatModel, AsyncGenerator[ChatDelta, None], ChatDelta]
 class Race:
     """One question to `models`: the next one is asked when one fails, or none has a word for `patience_seconds`.
 
-    Who `waits_for` others is asked only once all of them have failed.
+    Who `waits_for` others is asked only once all of them have failed, or are found to be down.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Race:
                 self._ask(model)
             if not self._runners:
                 return None
-            patience = self._patience_seconds if self._next() is not None else None
+            patience = self._patience_seconds if self._waiting else None
             done, _ = await asyncio.wait(self._runners, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=list(self._runners).index):
                 model, deltas = self._runners.pop(task)
@@ -73,7 +73,7 @@ class Race:
         """Return who may be asked now, None when that is nobody."""
         failed = [model for model, _ in self.failures]
         for model in self._waiting:
-            if all(other in failed for other in self._waits_for.get(model, ())):
+            if all(other in failed or _is_down(other) for other in self._waits_for.get(model, ())):
                 return model
         return None
 
@@ -81,6 +81,12 @@ class Race:
         deltas = model.stream(self._messages, self._sampling)
         self._asked_at[model] = time.monotonic()
         self._runners[begin_task(_first(deltas), f"ask {model.provider}")] = (model, deltas)
+
+
+def _is_down(model: ChatModel) -> bool:
+    """Tell whether nobody should wait for a model any more, such as one whose loading takes too long."""
+    health = model.health
+    return not (health.up or health.is_late)
 
 
 async def _first(deltas: AsyncGenerator[ChatDelta, None]) -> ChatDelta:
