@@ -22,7 +22,7 @@ from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, Sat
 from satellite.events import EventBus
 from satellite.http.service import HttpService
 from satellite.models.store import Store
-from satellite.process import allow_many_connections, follow_time_zone, imported
+from satellite.process import affordable_connections, allow_many_connections, follow_time_zone, imported
 from satellite.reload import merge
 from satellite.responders import build_responders, tell_of_rooms
 from satellite.rooms.announcing import Announcer
@@ -91,7 +91,7 @@ class Daemon:
         self._server = Server(
             Admission(wyoming.allow),
             Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
-            max_connections=wyoming.max_connections,
+            max_connections=affordable_connections(wyoming.max_connections),
         )
         self.runs = Recorder(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._http = HttpService(

@@ -16,11 +16,31 @@ _TIME_ZONE_SECONDS = 2.0
 """How long after a change of the time zone the old one may still be told."""
 
 
+_OTHER_FILES = 128
+"""Files that are open beside connections, or may be for a moment."""
+
+_LEAST_CONNECTIONS = 8
+
+
 def allow_many_connections() -> None:
     """Lift the soft limit of open files, often 1024, to the hard one: every connection is an open file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def affordable_connections(wanted: int) -> int:
+    """Return how many of the `wanted` connections a server may have: half of the open files that are left for them.
+
+    Beyond the limit of open files nothing would be accepted any more, and asyncio would fill the log with that.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        return wanted
+    affordable = min(wanted, max(_LEAST_CONNECTIONS, (hard - _OTHER_FILES) // 2))
+    if affordable < wanted:
+        _LOGGER.warning("of %d connections %d can be had: this process may open %d files", wanted, affordable, hard)
+    return affordable
 
 
 def return_freed_memory() -> None:

@@ -2,13 +2,18 @@
 
 import asyncio
 import os
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from satellite.process import follow_time_zone
+from tests.test_daemon import SATELLITE, configuration, free_port, wait_for
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -42,3 +47,23 @@ def test_a_change_of_the_time_zone_is_followed() -> None:
         following.cancel()
 
     asyncio.run(scenario())
+
+
+def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
+    """Where the system allows few open files the idlest connections go, and whoever comes is answered."""
+    port = free_port()
+    config = configuration(tmp_path, tmp_path / "none", port)
+    limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *SATELLITE, "--config", str(config), "run")
+    with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process, ExitStack() as clients:
+        try:
+            wait_for(port, process)
+            for _ in range(300):
+                clients.enter_context(closing(socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)))
+            last = clients.enter_context(closing(socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)))
+            last.sendall(b'{"type": "ping"}\n')
+            assert b"pong" in last.recv(1024)
+        finally:
+            process.terminate()
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert "of 2000 connections 64 can be had" in log
+    assert "out of system resource" not in log

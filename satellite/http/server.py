@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from satellite.background import Background, Supervised
 from satellite.binding import bound
 from satellite.config_http import Http
+from satellite.process import affordable_connections
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class HttpServer:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         config = uvicorn.Config(
             app,
-            http=_protocol(self._settings.max_connections),
+            http=_protocol(affordable_connections(self._settings.max_connections)),
             ws="websockets-sansio",
             loop="none",
             lifespan="off",
