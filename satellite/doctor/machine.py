@@ -177,7 +177,9 @@ async def _unit(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Se
     findings = []
     if await output("systemctl", "is-enabled", "satellite.service") != "enabled":
         findings.append(
-            Finding("unit", State.BAD, "is not started with the machine", "sudo systemctl enable satellite")
+            Finding(
+                "start", State.BAD, "the service is not started with the machine", "sudo systemctl enable satellite"
+            )
         )
     restarts = await output("systemctl", "show", "--property", "NRestarts", "--value", "satellite.service")
     if restarts not in ("", "0"):
