@@ -54,16 +54,22 @@ def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
     port = free_port()
     config = configuration(tmp_path, tmp_path / "none", port)
     limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *SATELLITE, "--config", str(config), "run")
-    with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process, ExitStack() as clients:
+    told = tmp_path / "log"
+    with (
+        told.open("w") as errors,
+        subprocess.Popen(limited, stderr=errors, text=True) as process,
+        ExitStack() as clients,
+    ):
         try:
             wait_for(port, process)
             for _ in range(300):
-                clients.enter_context(closing(socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)))
-            last = clients.enter_context(closing(socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)))
-            last.sendall(b'{"type": "ping"}\n')
-            assert b"pong" in last.recv(1024)
+                client = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
+                clients.enter_context(closing(client))
+                client.sendall(b'{"type": "ping"}\n')
+                assert b"pong" in client.recv(1024)
         finally:
             process.terminate()
-        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+            process.wait(PATIENCE_SECONDS)
+    log = told.read_text()
     assert "of 2000 connections 64 can be had" in log
     assert "out of system resource" not in log
