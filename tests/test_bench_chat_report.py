@@ -111,7 +111,6 @@ def test_everything_is_in_tables_and_in_the_json() -> None:
         "### Beside a bare call, words of a script, ms; 1 of 1 pairs in the same words",
         "| the second alone",
         "0.20 % of a core",
-        "1.000 a second",
         "- no port",
     ):
         assert expected in text
