@@ -2,14 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from tests.waiting import PATIENCE_SECONDS
 
 NOBODY = "tcp://127.0.0.1:9"
 
@@ -114,15 +111,11 @@ def test_a_reader_that_goes_is_no_trouble(words: str) -> None:
 
 def test_watching_without_a_terminal_pads_nothing(tmp_path: Path) -> None:
     """One block after the other, for a file or a program."""
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "satellite", "status", "--watch", "--uri", NOBODY],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert watching.stdout is not None
-    lines = [watching.stdout.readline() for _ in range(4)]
-    watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=PATIENCE_SECONDS)
+    command = [sys.executable, "-m", "satellite", "status", "--watch", "--uri", NOBODY]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watching:
+        assert watching.stdout is not None
+        lines = [watching.stdout.readline() for _ in range(4)]
+        watching.terminate()
     assert [line[:20] for line in lines] == ["[daemon-unreachable]", "\n", "[daemon-unreachable]", "\n"]
     assert "\x1b" not in "".join(lines)
