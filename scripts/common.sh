@@ -42,9 +42,11 @@ ensure_environment() {
     printf '%s' "$wanted" >"$stamp"
 }
 
-# Run the tests, some files at a time; those that take longest come early, so they stay in order.
+# Run the tests, some files at a time; those that take longest come early, so they stay in order. They wait more than they
+# compute, so there are more processes than cores.
 run_tests() {
-    exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+    cores=$(getconf _NPROCESSORS_ONLN)
+    exec "$VENV/bin/python" -m pytest -n $((cores < 3 ? cores + 1 : 4)) --dist loadfile --no-loadscope-reorder "$@"
 }
 
 # See that the system's packages are there that $1 need, before anything takes long; install them where we may, else name
