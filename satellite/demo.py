@@ -234,8 +234,9 @@ async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
             clock.note("stt-begin", event.at - event.data["seconds"])
         if event.type in _STORY:
             told = max(told, at)
-            early = f" [dim](known already at {at / 1000:.2f} s)[/]" if at < told else ""
-            console.print(f"[dim]{told / 1000:7.2f} s[/]  {_sentence(event)}{early}", highlight=False)
+            known, shown = f"{at / 1000:.2f} s", f"{told / 1000:.2f} s"
+            early = f" [dim](known already at {known})[/]" if known != shown else ""
+            console.print(f"[dim]{shown:>9}[/]  {_sentence(event)}{early}", highlight=False)
 
 
 def _sentence(event: RunEvent) -> str:
