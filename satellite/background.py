@@ -1,4 +1,4 @@
-"""Who owns a task. One that lives on is supervised: whatever ends it is logged, counted, told, and mended.
+"""The owner of every task. A background task is supervised: a failure is logged, counted and shown, and it restarts.
 
 A task that ends with the function that began it belongs to that function: `begin_task`, `end_tasks` and `first_of` are
 for those.

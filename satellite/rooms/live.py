@@ -1,8 +1,8 @@
-"""Sound that comes by itself, whether or not anybody takes it: what is not taken in time is dropped, oldest first.
+"""Sound from a live source, which does not wait for its reader: what is not taken in time is dropped, oldest first.
 
-A thread reads it, so that it is known when each piece came, however busy the event loop is. Who was held up for a
-moment takes what has come meanwhile at once, and misses nothing; who was held up for longer goes on with what is young
-enough. Without that a room that once fell behind would answer late for as long as it runs.
+A thread reads it, so that each piece is stamped when it arrives, however busy the event loop is. After a short stall
+the reader gets all that has arrived meanwhile at once, and misses nothing; after a longer one it goes on with the most
+recent sound. Without the limit, a room that once fell behind would answer late for as long as it runs.
 """
 
 import asyncio
