@@ -13,7 +13,7 @@ from satellite.config import HomeAssistant
 from satellite.engines.chat.breaker import Breaker
 from satellite.home_assistant import HomeAssistantResponder
 from satellite.turn.dialogue import Question
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"
 KITCHEN = "turn on the kitchen light"
@@ -85,9 +85,10 @@ async def said(responder: HomeAssistantResponder, text: str = KITCHEN, conversat
 
 @asynccontextmanager
 async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
-    """Look after the responder meanwhile."""
+    """Look after the responder meanwhile; it has looked once when this begins."""
     watch = asyncio.create_task(responder.watch())
     try:
+        await until(lambda: state(responder) != "untried")
         yield
     finally:
         watch.cancel()
