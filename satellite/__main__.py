@@ -5,7 +5,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,9 +315,15 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from satellite.bench import commands
-
-    return commands.run(args)
+    """Run the benchmark, which is a distribution of its own."""
+    found = list(entry_points(group="satellite.bench"))
+    if not found:
+        raise SatelliteError(
+            "the benchmark is not installed; in a checkout of the source: make bench, or pip install ./bench",
+            code="bench-missing",
+        )
+    run: Callable[[Sequence[str]], int] = found[0].load()
+    return run(args.arguments)
 
 
 def _completion(args: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from satellite import __version__
-from satellite.bench import commands as bench
 from satellite.models import arguments as models
 
 SHELLS = ("bash", "zsh", "fish")
@@ -146,9 +145,8 @@ def _administration(commands: _Commands) -> None:
 
     examples = ("satellite models list", "satellite models pull stt/small.en")
     models.add_arguments(commands.add("models", "list, fetch and find models", *examples, json=False))
-    bench.add_arguments(
-        commands.add("bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False)
-    )
+    command = commands.add("bench", "measure, beside the official servers", "satellite bench --help", json=False)
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark")
     command = commands.add(
         "completion",
         "print what makes a shell complete these commands",

@@ -27,7 +27,7 @@ def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages
         stages.is_command = commands.is_command
         responders.append(commands)
     if config.home_assistant.url is not None:
-        from satellite.home_assistant import HomeAssistantResponder
+        from satellite.home_assistant.responder import HomeAssistantResponder
 
         home = HomeAssistantResponder(config.home_assistant, languages=lambda: _languages(stages))
         home.places.want(_places(config))
@@ -38,7 +38,7 @@ def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages
 def tell_of_rooms(responders: Sequence[Responder], config: Config) -> None:
     """Let whoever knows the rooms by name know those of `config`."""
     from satellite.commands.responder import CommandResponder
-    from satellite.home_assistant import HomeAssistantResponder
+    from satellite.home_assistant.responder import HomeAssistantResponder
 
     for responder in responders:
         if isinstance(responder, CommandResponder):

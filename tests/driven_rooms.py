@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
 from satellite.turn.recorder import Recorder
 from satellite.wire import client
+from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import until
 

@@ -11,13 +11,13 @@ import os
 import socket
 import struct
 
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config import Config
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.daemon import Daemon
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink
+from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import PATIENCE_SECONDS
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # linux/sched.h

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.home_assistant import HomeAssistantServer
 from satellite.config import HomeAssistant
 from satellite.engines.chat.breaker import Breaker
-from satellite.home_assistant import HomeAssistantResponder
+from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.turn.dialogue import Question
+from tests.doubles.home_assistant import HomeAssistantServer
 from tests.waiting import PATIENCE_SECONDS, until
 
 TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated, script
-from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat
 from satellite.errors import ChatError, ChatUnavailable
+from tests.doubles.http import dictated, script
+from tests.doubles.openai import OpenAIServer
 from tests.relay import Relay
 from tests.waiting import PATIENCE_SECONDS, until
 

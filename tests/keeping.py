@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 
-from satellite.bench.stand_ins.http import Exchange, Words, script
-from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.residency import Residency
+from tests.doubles.http import Exchange, Words, script
+from tests.doubles.ollama import OllamaServer
 from tests.stand_in_client import Client
 from tests.waiting import PATIENCE_SECONDS, until
 

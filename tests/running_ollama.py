@@ -5,8 +5,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from satellite.bench.stand_ins.http import Words, script
-from satellite.bench.stand_ins.ollama import Fault, OllamaServer
+from tests.doubles.http import Words, script
+from tests.doubles.ollama import Fault, OllamaServer
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.bench.stand_ins.http import Words, script
-from satellite.bench.stand_ins.ollama import OllamaServer
+from tests.doubles.http import Words, script
+from tests.doubles.ollama import OllamaServer
 from tests.waiting import PATIENCE_SECONDS
 
 PARIS = script("Paris", " it", " is.")

@@ -20,8 +20,6 @@ from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
-from satellite.bench.stand_ins.http import script
-from satellite.bench.stand_ins.ollama import Fault
 from satellite.config import Config
 from satellite.configfile import parse
 from satellite.errors import Stage
@@ -30,6 +28,8 @@ from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import RunRequest, Speech
 from satellite.wire import client as our_client
+from tests.doubles.http import script
+from tests.doubles.ollama import Fault
 from tests.running_daemon import DATA, RunningDaemon
 from tests.running_ollama import Ollama
 from tests.waiting import PATIENCE_SECONDS

@@ -16,14 +16,14 @@ from wyoming.asr import Transcript
 from wyoming.event import Event
 
 from satellite.audio import BYTES_PER_SECOND, Converter, read_wav
-from satellite.bench.stand_ins.home_assistant import Fault, HomeAssistantServer
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.commands.timer import Duration, Timer
 from satellite.configfile import parse
-from satellite.home_assistant import HomeAssistantResponder
+from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.metrics import exposition
 from satellite.turn.recorder import Recorder
 from satellite.wire import client as our_client
+from tests.doubles.home_assistant import Fault, HomeAssistantServer
+from tests.doubles.satellite import ScriptedSatellite
 from tests.home import SILENT
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS, until

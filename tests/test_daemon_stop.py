@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from satellite.background import Supervised
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.configfile import parse
 from satellite.daemon import Daemon
 from satellite.rooms.link import LinkState
+from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import until
 
 

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocket, expect
 
 from satellite.audio import BYTES_PER_SECOND, RATE
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from tests.browser import CONTRASTS, ELSEWHERE, NAMELESS, SMALL, opened, running
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
 from tests.http_daemon import serving
 from tests.relay import Relay

@@ -9,12 +9,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from satellite.audio import CANONICAL
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.http.encoding import wav
 from satellite.rooms.hub import Hub
 from tests.browser import opened, running
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
 from tests.http_daemon import client, serving
 from tests.relay import Relay

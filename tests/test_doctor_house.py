@@ -7,14 +7,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from satellite.bench.stand_ins.home_assistant import HomeAssistantServer
-from satellite.bench.stand_ins.http import script
-from satellite.bench.stand_ins.ollama import OllamaServer
-from satellite.bench.stand_ins.openai import OpenAIServer
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.doctor import examine
 from satellite.doctor.finding import Finding, State
 from satellite.gpu import gpus
+from tests.doubles.home_assistant import HomeAssistantServer
+from tests.doubles.http import script
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.openai import OpenAIServer
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
 from tests.driven_rooms import run as run_there
 from tests.running_daemon import RunningDaemon

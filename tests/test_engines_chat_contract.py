@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins import ollama, openai
-from satellite.bench.stand_ins.http import Words, dictated, script
-from satellite.bench.stand_ins.ollama import OllamaServer
-from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatUnavailable
+from tests.doubles import ollama, openai
+from tests.doubles.http import Words, dictated, script
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.openai import OpenAIServer
 
 PATIENCE_SECONDS = 10
 

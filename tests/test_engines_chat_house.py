@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated, script
-from satellite.bench.stand_ins.ollama import OllamaServer
-from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
 from satellite.engines import Message
 from satellite.engines.chat.ollama import OllamaChat
@@ -18,6 +15,9 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.residency import Residency
 from satellite.engines.chat.route import RouteChat
 from satellite.errors import ChatUnavailable
+from tests.doubles.http import dictated, script
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.openai import OpenAIServer
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow

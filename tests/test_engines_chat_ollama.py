@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import script, thought_by
-from satellite.bench.stand_ins.ollama import Fault, OllamaServer
 from satellite.config import Chat, Deadlines, Local, Ollama
 from satellite.engines import Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.llamacpp import LlamaCppChat
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.doubles.http import script, thought_by
+from tests.doubles.ollama import Fault, OllamaServer
 from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated, script
-from satellite.bench.stand_ins.openai import Fault, OpenAIServer
 from satellite.config import Chat, Deadlines, OpenAICompatible
 from satellite.engines import Message
 from satellite.engines.chat.failures import RateLimited
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.doubles.http import dictated, script
+from tests.doubles.openai import Fault, OpenAIServer
 from tests.waiting import PATIENCE_SECONDS
 
 KEY = "gsk_NobodyMayEverSeeThis"

@@ -9,11 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from satellite.bench.stand_ins import ollama as ollama_stand_in
-from satellite.bench.stand_ins import openai as openai_stand_in
-from satellite.bench.stand_ins.http import dictated, script
-from satellite.bench.stand_ins.ollama import OllamaServer
-from satellite.bench.stand_ins.openai import OpenAIServer
 from satellite.config import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message
 from satellite.engines.chat.ollama import OllamaChat
@@ -21,6 +16,11 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat
 from satellite.engines.llamacpp import LlamaCppChat
 from satellite.errors import ChatUnavailable
+from tests.doubles import ollama as ollama_stand_in
+from tests.doubles import openai as openai_stand_in
+from tests.doubles.http import dictated, script
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.openai import OpenAIServer
 from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]

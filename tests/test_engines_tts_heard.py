@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from satellite_bench.words import edit_distance
 
 from satellite.audio import AudioFormat, Converter
-from satellite.bench.words import edit_distance
 from satellite.config import Stt, Tts
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.piper import PiperVoice

@@ -15,10 +15,6 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.bench.stand_ins.http import dictated, script
-from satellite.bench.stand_ins.ollama import Fault, OllamaServer
-from satellite.bench.stand_ins.openai import OpenAIServer
-from satellite.bench.stand_ins.runner import prompt_tokens, tokens
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.ollama import OllamaChat
@@ -26,6 +22,10 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
+from tests.doubles.http import dictated, script
+from tests.doubles.ollama import Fault, OllamaServer
+from tests.doubles.openai import OpenAIServer
+from tests.doubles.runner import prompt_tokens, tokens
 from tests.relay import Relay
 from tests.waiting import PATIENCE_SECONDS, until
 

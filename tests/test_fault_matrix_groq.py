@@ -14,10 +14,10 @@ from functools import partial
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated
-from satellite.bench.stand_ins.limits import Limits
-from satellite.bench.stand_ins.openai import Fault
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.doubles.http import dictated
+from tests.doubles.limits import Limits
+from tests.doubles.openai import Fault
 from tests.hosted import (
     KEY,
     OUTSIDE,

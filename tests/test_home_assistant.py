@@ -7,14 +7,14 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from satellite.bench.stand_ins.home_assistant import BUILT_IN, HomeAssistantServer
 from satellite.config import Config, HomeAssistant
-from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.answer import Answer, parsed, what_to_say
 from satellite.home_assistant.orders import is_order
+from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Responder
 from tests.documented import documented
+from tests.doubles.home_assistant import BUILT_IN, HomeAssistantServer
 from tests.home import KITCHEN, TOKEN, asking, run, said
 
 # What Home Assistant 2024.3.3 really sent; 2026.2 adds `continue_conversation` and a name for the conversation.

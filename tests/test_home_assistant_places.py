@@ -5,15 +5,15 @@ import logging
 
 import pytest
 
-from satellite.bench.stand_ins.home_assistant import Device, Fault, HomeAssistantServer
 from satellite.configfile import parse
-from satellite.home_assistant import HomeAssistantResponder
 from satellite.home_assistant.orders import is_order
 from satellite.home_assistant.places import Wanted
+from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.home_assistant.trouble import Trouble, sentence
 from satellite.responders import _places
 from satellite.turn.dialogue import Question
 from satellite.turn.phrases import _BUILT_IN as PHRASES
+from tests.doubles.home_assistant import Device, Fault, HomeAssistantServer
 from tests.home import WHY, run, state, told, watched
 from tests.waiting import until
 

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from satellite.audio import BYTES_PER_SECOND
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.errors import SatelliteError
 from satellite.rooms.hub import Hub
 from satellite.wire import client as wire_client
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
 from tests.http_daemon import client, problem
 from tests.running_daemon import RunningDaemon

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated
-from satellite.bench.stand_ins.ollama import Fault
 from satellite.config import KeepAlive
 from satellite.engines import Message
 from satellite.engines.chat.residency import Residency
+from tests.doubles.http import dictated
+from tests.doubles.ollama import Fault
 from tests.keeping import SYSTEM, House, keep, kind_of
 from tests.waiting import until
 

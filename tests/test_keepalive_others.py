@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import Exchange, dictated, script
-from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.config import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import Message
 from satellite.engines.chat import keepalive
@@ -23,6 +21,8 @@ from satellite.engines.chat.resident import Resident
 from satellite.engines.chat.sightings import Sightings
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.turn.dialogue import Dialogue, Question
+from tests.doubles.http import Exchange, dictated, script
+from tests.doubles.ollama import OllamaServer
 from tests.keeping import SYSTEM, House, keep
 from tests.waiting import until
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from satellite.bench.stand_ins.ollama import Fault
 from satellite.config import Chat, KeepAlive, Ollama
 from satellite.engines import Message
 from satellite.engines.chat import resident
@@ -16,6 +15,7 @@ from satellite.engines.chat.keepalive import Keeper
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.residency import Loaded, Residency
 from satellite.errors import ChatError, ChatUnavailable
+from tests.doubles.ollama import Fault
 from tests.keeping import SYSTEM, House, keep
 from tests.waiting import PATIENCE_SECONDS, until
 

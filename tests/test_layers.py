@@ -56,7 +56,7 @@ LAYERS = [
     [
         "satellite.demo",
         "satellite.checking",
-        "satellite.bench",
+        "satellite_bench",
         "satellite.status_page",
         "satellite.serving",
         "satellite.doctor",
@@ -69,15 +69,15 @@ CONCRETE = ("vad", "stt", "tts", "voices", "openwakeword", "microwakeword", "lla
 KNOWING = (
     "satellite.assembly",
     "satellite.checking",  # where keys are, and what voices a folder holds, no engine
-    "satellite.bench.stand_ins.__main__",
-    "satellite.bench.chat_bare",
-    "satellite.bench.endpoint",
-    "satellite.bench.rooms_again",
-    "satellite.bench.voice_run",  # the chat providers' greeting
-    "satellite.bench.wake_streams",
+    "tests.doubles.__main__",
+    "satellite_bench.chat_bare",
+    "satellite_bench.endpoint",
+    "satellite_bench.rooms_again",
+    "satellite_bench.voice_run",  # the chat providers' greeting
+    "satellite_bench.wake_streams",
     "satellite.doctor.chat",  # addresses and keys, and what Ollama's lists mean, no engine
     "satellite.doctor.ollama",
-    "satellite.bench.windows",
+    "satellite_bench.windows",
     "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
     "satellite.home_assistant.responder",
 )

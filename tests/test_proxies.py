@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from satellite.bench.stand_ins.home_assistant import HomeAssistantServer
 from satellite.config import Config, HomeAssistant, OpenAICompatible
 from satellite.config_chat import Chat, Ollama
 from satellite.doctor.chat import _reached
@@ -23,6 +22,7 @@ from satellite.models import catalogue, hub
 from satellite.models.spec import HubSource, Kind
 from satellite.proxies import proxy_for
 from satellite.secret import Secret
+from tests.doubles.home_assistant import HomeAssistantServer
 
 OUTSIDE = "https://api.example.com/v1"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config import Config, Room
 from satellite.config_rooms import Hub as HubSettings
 from satellite.configfile import parse
@@ -16,6 +15,7 @@ from satellite.errors import ConfigError
 from satellite.reload import merge
 from satellite.rooms.link import LinkState
 from satellite.serving import Reloader
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from satellite.audio import BYTES_PER_SECOND, AudioFormat
-from satellite.bench.stand_ins.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
+from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, QUIETLY, rooms, run, spoken, understood
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from satellite.audio import AudioFormat
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.rooms.link import LinkState
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS, until

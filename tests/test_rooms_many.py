@@ -9,15 +9,15 @@ from typing import Any
 
 import psutil
 import pytest
+from satellite_bench.rooms_house import House, house
+from satellite_bench.server import described
 
 from satellite.audio import CANONICAL, write_wav
-from satellite.bench.rooms_house import House, house
-from satellite.bench.server import described
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink
+from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 

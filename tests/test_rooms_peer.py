@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from satellite_bench.server import free_port
 
 from satellite.audio import AudioFormat
-from satellite.bench.server import free_port
 from satellite.config_rooms import Hub as HubSettings
 from satellite.config_rooms import Room
 from satellite.rooms.hub import Hub

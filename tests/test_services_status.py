@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import script
-from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.configfile import parse
 from satellite.daemon import Daemon
 from satellite.metrics import exposition
 from satellite.services.attention import Attention, needed, overall
+from tests.doubles.http import script
+from tests.doubles.ollama import OllamaServer
 from tests.waiting import PATIENCE_SECONDS
 
 STAGE = {"stage": "stt", "state": "ready", "words": ""}

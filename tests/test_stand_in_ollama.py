@@ -11,10 +11,10 @@ import ollama
 import openai
 import pytest
 
-from satellite.bench.stand_ins.http import dictated, thought_by
-from satellite.bench.stand_ins.ollama import OllamaServer
 from satellite.config import Chat, Local
 from satellite.engines.llamacpp import LlamaCppChat
+from tests.doubles.http import dictated, thought_by
+from tests.doubles.ollama import OllamaServer
 from tests.stand_in_client import PARIS, SYSTEM, Client, about, run
 from tests.waiting import PATIENCE_SECONDS, until
 

@@ -7,9 +7,9 @@ from typing import Any
 import openai
 import pytest
 
-from satellite.bench.stand_ins.http import script
-from satellite.bench.stand_ins.limits import Limits, duration
-from satellite.bench.stand_ins.openai import OpenAIServer
+from tests.doubles.http import script
+from tests.doubles.limits import Limits, duration
+from tests.doubles.openai import OpenAIServer
 from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the capital of France?"}]

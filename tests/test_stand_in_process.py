@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.bench.stand_ins.http import dictated, script
-from satellite.bench.stand_ins.ollama import OllamaServer
-from satellite.bench.stand_ins.openai import OpenAIServer
+from tests.doubles.http import dictated, script
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.openai import OpenAIServer
 from tests.waiting import PATIENCE_SECONDS
 
 PATHS = {OllamaServer: "/api/chat", OpenAIServer: "/openai/v1/chat/completions"}
@@ -171,7 +171,7 @@ def test_a_request_that_is_no_http_ends_the_connection(kind: type[Server]) -> No
 @asynccontextmanager
 async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Run a stand-in as a process and give out its URL."""
-    command = (sys.executable, "-m", "satellite.bench.stand_ins", *arguments)
+    command = (sys.executable, "-m", "tests.doubles", *arguments)
     root = Path(__file__).parent.parent
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=root)
     assert child.stdout is not None

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from satellite.bench.stand_ins.http import dictated
-from satellite.bench.stand_ins.ollama import OllamaServer
-from satellite.bench.stand_ins.runner import keep_alive_seconds
+from tests.doubles.http import dictated
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.runner import keep_alive_seconds
 from tests.stand_in_client import Client, about, run
 from tests.waiting import until
 

@@ -18,7 +18,7 @@ from wyoming.timer import TimerFinished, TimerStarted
 from wyoming.wake import Detection
 
 from satellite.audio import CANONICAL, RATE, AudioFormat, Converter, seconds_of
-from satellite.bench.stand_ins.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
+from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
 from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import Client, connect, sound, types
 

@@ -11,9 +11,9 @@ import pytest
 from wyoming.audio import AudioChunk, AudioStart
 from wyoming.wake import Detect
 
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
 from satellite.engines import Detection
 from satellite.events import RunEventType
+from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, rooms, run, spoken
 from tests.running_daemon import RunningDaemon
 from tests.test_home_assistant_satellite import house

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-
-from satellite.bench.server import free_port
+from satellite_bench.server import free_port
 
 _ROOT = Path(__file__).parent.parent.parent
 _FROZEN_SECONDS = 4.0
@@ -118,7 +117,7 @@ class House:
             await fault()
 
     async def _chat_server(self) -> asyncio.subprocess.Process:
-        stand_in = (sys.executable, "-m", "satellite.bench.stand_ins", "ollama", "--port", str(self.ollama))
+        stand_in = (sys.executable, "-m", "tests.doubles", "ollama", "--port", str(self.ollama))
         return await asyncio.create_subprocess_exec(*stand_in, cwd=_ROOT, stdout=asyncio.subprocess.DEVNULL)
 
     async def _freeze_server(self) -> None:

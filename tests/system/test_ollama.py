@@ -8,7 +8,7 @@ import pytest
 from tests.system.machine import Machine
 
 OLLAMA = (
-    "systemd-run -q --unit ollama /opt/satellite/current/bin/python -m satellite.bench.stand_ins ollama"
+    "systemd-run -q --unit ollama /opt/satellite/current/bin/python -m tests.doubles ollama"
     " --port 11434 --say 'Here speaks Ollama.' --model smollm2 --library phi3:mini"
 )
 PROVIDERS = "chat: {providers: [{type: ollama, model: 'phi3:mini'}, {type: local}]}"

@@ -13,7 +13,7 @@ rooms: [{name: attic, uri: "tcp://127.0.0.1:10799"}]
 """
 ROOM = """
 import asyncio, sys
-from satellite.bench.stand_ins.satellite import ScriptedSatellite
+from tests.doubles.satellite import ScriptedSatellite
 async def main():
     async with ScriptedSatellite(name="attic", mode=sys.argv[1], port=10799):
         await asyncio.Event().wait()
@@ -68,7 +68,7 @@ def test_figures(service: Machine, config: str, capsys: pytest.CaptureFixture[st
 
     The room listens for its wake word itself, and then streams all the time, silence.
     """
-    stand_in = f"{PYTHON} -m satellite.bench.stand_ins ollama --port 11434 --model smollm2"
+    stand_in = f"{PYTHON} -m tests.doubles ollama --port 11434 --model smollm2"
     room = f"systemd-run -q --unit room {PYTHON} -c '{ROOM}'"
     service.run(f"systemd-run -q --unit stand-in {stand_in} && {room} wake")
     service.run(f"echo '{HOUSE}' >>{config}")

@@ -1,0 +1,215 @@
+"""`satellite bench`: its arguments, and what becomes of the result."""
+
+import argparse
+import asyncio
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from satellite.errors import SatelliteError
+
+if TYPE_CHECKING:
+    from satellite_bench.report import Report
+    from satellite_bench.runner import Runner
+
+_PARTS = ("voice", "stt", "tts", "wake", "memory", "chat", "endpoint", "rooms", "http")
+
+_LONGEST_IDLE_SECONDS = 86_400.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(_PARTS)} (default: all of it)"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="recordings, NAME.wav with NAME.txt (default: a synthetic set)"
+    )
+    parser.add_argument("--realtime", action="store_true", help="also send the recordings at a microphone's pace, once")
+    parser.add_argument(
+        "--repeats", type=_count, metavar="N", help="how often each is measured (default: a clip 3, a reply 10 times)"
+    )
+    voice = parser.add_argument_group("voice")
+    voice.add_argument(
+        "--limit",
+        type=_count,
+        metavar="N",
+        help="how many recordings are played (default: all of a folder, 20 of the synthetic ones)",
+    )
+    voice.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw where the time goes")
+    parser.add_argument_group("stt").add_argument(
+        "--windows",
+        type=_window,
+        nargs="*",
+        metavar="SECONDS",
+        help="instead, find the shortest window that the configured Whisper model bears",
+    )
+    _add_chat_arguments(parser)
+    parser.add_argument_group("rooms").add_argument(
+        "--rooms",
+        type=_count,
+        nargs="+",
+        default=(1, 10, 50),
+        metavar="N",
+        help="how many rooms stream at once, from few to many (default: 1 10 50)",
+    )
+    parser.add_argument("--no-rivals", action="store_true", help="measure our daemon alone")
+    parser.add_argument("--output", type=Path, metavar="FILE.md", help="also write the result as Markdown")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-v", "--mismatches", action="store_true", help="list what was understood wrongly")
+
+
+def _add_chat_arguments(parser: argparse.ArgumentParser) -> None:
+    chat = parser.add_argument_group("chat")
+    chat.add_argument("--url", metavar="URL", help="measure against this Ollama (default: a stand-in is started)")
+    chat.add_argument("--model", metavar="NAME", help="name of its model, as `ollama list` shows it")
+    chat.add_argument("--num-ctx", type=_count, default=4096, metavar="N", help="context length (default: %(default)s)")
+    chat.add_argument(
+        "--idle",
+        type=_seconds,
+        nargs="+",
+        default=(5.0, 60.0),
+        metavar="SECONDS",
+        help="times without any use, after which the first answer is measured (default: 5 60)",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_IDLE_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be 0 to {_LONGEST_IDLE_SECONDS:g} seconds")
+    return seconds
+
+
+def _window(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 30:
+        raise argparse.ArgumentTypeError("must be 1 to 30 seconds")
+    return seconds
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the arguments of `satellite bench` and measure; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="satellite bench", description="Measure, beside the official servers.")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the configuration to measure with")
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and return 0 whatever the marks say, 1 when something could not be measured."""
+    unknown = [part for part in args.parts if part not in _PARTS]
+    if unknown:
+        raise SatelliteError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}", code="bench-part")
+    if bool(args.url) != bool(args.model):
+        raise SatelliteError("--url and --model go together: a real server, and its model", code="bench-chat")
+    if args.windows is not None:
+        return _windows(args)
+    try:
+        report = asyncio.run(_interruptible(_runner(args)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+    _show(report, args)
+    return 1 if report.failures else 0
+
+
+def _runner(args: argparse.Namespace) -> "Runner":
+    from rich.console import Console
+
+    from satellite import configfile
+    from satellite.demo import pull_demo_models
+    from satellite.models.store import Store
+    from satellite_bench.chat_run import ChatPlan
+    from satellite_bench.rivals import cache_folder
+    from satellite_bench.rooms_run import RoomsPlan
+    from satellite_bench.runner import Plan, Runner
+    from satellite_bench.voice_run import VoicePlan
+
+    console = Console(stderr=True)
+    store = Store(configfile.load(args.config).models.directory)
+    pull_demo_models(store, console)
+    chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
+    plan = Plan(
+        args.parts or _PARTS,
+        args.corpus,
+        args.realtime,
+        args.repeats,
+        rivals=not args.no_rivals,
+        chat=chat,
+        rooms=RoomsPlan(args.rooms),
+        voice=VoicePlan(args.limit),
+    )
+    return Runner(plan, store, cache_folder(), console)
+
+
+def _windows(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from satellite import configfile
+    from satellite.demo import pull_demo_models
+    from satellite.models import demo
+    from satellite.models.store import Store
+    from satellite_bench import synthetic, windows
+    from satellite_bench.corpus import read_corpus
+    from satellite_bench.rivals import cache_folder
+
+    if list(args.parts) not in ([], ["stt"]):
+        raise SatelliteError("--windows belongs to stt alone", code="bench-part")
+    console = Console(stderr=True)
+    config = configfile.load(args.config)
+    store = Store(config.models.directory)
+    pull_demo_models(store, console)
+    if args.corpus:
+        corpus = read_corpus(args.corpus)
+    else:
+        corpus = synthetic.cached_corpus(cache_folder(), store.file(demo.JOE, ".onnx"))
+    with console.status("windows") as status:
+        seconds = args.windows or windows.SECONDS
+        result = asyncio.run(
+            windows.measure(
+                config.stt, store, corpus, seconds, lambda done, of: status.update(f"windows: clip {done} of {of}")
+            )
+        )
+    _write(result.described(), result.markdown(), args)
+    return 0
+
+
+async def _interruptible(runner: "Runner") -> "Report":
+    """Run; SIGTERM stops the servers as Ctrl+C does, instead of leaving them behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await runner.run()
+
+
+def _show(report: "Report", args: argparse.Namespace) -> None:
+    from satellite_bench import voice_report
+    from satellite_bench.report import markdown
+
+    if args.picture and report.voice:
+        _save(args.picture, voice_report.svg(report.voice))
+    described = report.described_voice() if list(args.parts) == ["voice"] else report.described()
+    _write(described, markdown(report, mismatches=args.mismatches), args)
+
+
+def _write(described: dict[str, Any], text: str, args: argparse.Namespace) -> None:
+    if args.output:
+        _save(args.output, text)
+    print(json.dumps(described, ensure_ascii=False) if args.json else text, end="\n" if args.json else "")
+
+
+def _save(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SatelliteError(f"{file} cannot be written: {error}", code="bad-output") from error

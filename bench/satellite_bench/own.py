@@ -1,0 +1,76 @@
+"""Our daemon as it is measured: a process of its own, with the demo models on the CPU."""
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from satellite import __version__
+from satellite.models import demo
+from satellite_bench.server import Command, free_port
+
+NAME = "satellite"
+
+_CODE = Path(__file__).parents[2]
+"""Where this very package was loaded from: that is what is measured."""
+
+_SHOWN = (
+    *("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp"),
+    *("ollama", "openai", "httpx"),
+)
+
+
+def daemon(
+    folder: Path,
+    models: Path,
+    threads: int,
+    *,
+    chat: bool = True,
+    handle_port: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Command:
+    """Return how the daemon is started; its configuration is written into `folder`, `settings` in place of its own.
+
+    Piper gets so many `threads`; Whisper as many as are fastest, which the daemon measures by itself, and keeps. It
+    remembers no replies: the same ones are asked for again and again. Without `chat` its chat model is an Ollama
+    that does not exist: what is left is the rest of the daemon.
+    """
+    port = free_port()
+    config: dict[str, Any] = {
+        "log_level": "warning",
+        "wyoming": {"host": "127.0.0.1", "port": port}
+        | dict.fromkeys(("wake_port", "stt_port", "tts_port"))
+        | {"handle_port": handle_port},
+        "zeroconf": {"enabled": False},
+        "http": {"enabled": False},
+        "models": {"directory": str(models)},
+        "stt": {
+            "model": demo.TINY_EN.name,
+            "device": "cpu",
+            "compute_type": "int8",
+            "beam_size": 1,
+            "own_endpoint": False,  # recordings are measured whole, as the others' are
+        },
+        "tts": {"voice": demo.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
+    }
+    if not chat:
+        nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}
+        config["chat"] = {"providers": [nowhere]}
+    file = folder / f"satellite-{port}.yaml"
+    file.write_text(yaml.safe_dump(config | dict(settings or {})), encoding="utf-8")
+    return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"], environment())
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which a process finds this very package."""
+    code = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": code}
+
+
+def versions() -> dict[str, str]:
+    """Return our version and those of what does the work."""
+    return {NAME: __version__} | {name: importlib.metadata.version(name) for name in _SHOWN}

@@ -1,0 +1,249 @@
+"""The rooms: what they cost while nobody speaks, and how fast the daemon is there when somebody does.
+
+All times are between events that the satellites send and receive, so that the network's part is in them.
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from satellite.errors import SatelliteError
+from satellite_bench import chat_cost, memory
+from satellite_bench.memory import Memory
+from satellite_bench.rooms_house import House
+from satellite_bench.server import Server, described
+from satellite_bench.stats import Compared, Summary, rounded, summarise
+
+_DESCRIBE_REST_SECONDS = 0.02
+
+_LONG_ANSWER = -1
+"""The question whose answer lasts: the last one."""
+
+HeardAt = Callable[[Sequence[bytes], Sequence[float]], Awaitable[float]]
+"""Returns when the wake word in chunks of sound that were sent at these times can have been known first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sounds:
+    """What is said in the rooms, as WAV files that end where the speech ends."""
+
+    wake_word: Path
+    questions: Sequence[Path]
+
+    def request(self, what: str, rooms: Sequence[int], questions: Sequence[int]) -> dict[str, Any]:
+        """Return the request to say the wake word, and one question each, in some rooms at once."""
+        named = [str(self.questions[number % len(self.questions)]) for number in questions]
+        return {"do": what, "rooms": list(rooms), "wake_word": str(self.wake_word), "questions": named}
+
+
+@dataclass(frozen=True, slots=True)
+class RestFigures:
+    """A daemon that hears rooms in which nobody speaks."""
+
+    rooms: int
+    seconds: float
+    cpu_percent: float
+    """Of a core."""
+
+    memory: Memory
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "rooms": self.rooms,
+            "seconds": round(self.seconds, 1),
+            "cpu_percent_of_a_core": round(self.cpu_percent, 2),
+            **self.memory.described(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The wake word, said in one room that has just been connected, while so many stream."""
+
+    rooms: int
+    after_word_ms: Summary
+    """From the end of the word's sound being sent to `detection`; below 0 where it was known before."""
+
+    after_decision_ms: Summary
+    """From the last of the sound that decided it being sent to `detection`."""
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "rooms": self.rooms,
+            "after_word_ms": self.after_word_ms.described(),
+            "after_decision_ms": self.after_decision_ms.described(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BargeIn:
+    """The wake word in the middle of an answer."""
+
+    after_word_ms: Summary
+    """From the end of the word's sound being sent to `audio-stop`."""
+
+    after_decision_ms: Summary
+    """From the first sound that can have decided it being sent to `audio-stop`: at most so long."""
+
+    last_chunk_ms: Summary
+    """From there to the last chunk of the answer; below 0 where none came any more."""
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "after_word_ms": self.after_word_ms.described(),
+            "after_decision_ms": self.after_decision_ms.described(),
+            "last_chunk_ms": self.last_chunk_ms.described(),
+        }
+
+
+@dataclass(slots=True)
+class RoomsResult:
+    """What was found; what could not be measured is missing, and told in `problems`."""
+
+    rest: list[RestFigures] = field(default_factory=list)
+    detections: list[Detections] = field(default_factory=list)
+    reconnection_ms: Summary | None = None
+    """From the cut to `detect`: the wake word is listened for again."""
+
+    barge_in: BargeIn | None = None
+    together: int = 0
+    """Rooms that asked at once."""
+
+    answers_ms: Compared | None = None
+    """From the end of the question to the first sound: ours is all rooms at once, theirs one room alone."""
+
+    describe_ms: Compared | None = None
+    """`describe` on a connection of its own: ours is while all rooms stream, theirs without a room."""
+
+    streaming: int = 0
+    """Rooms that streamed meanwhile."""
+
+    problems: list[str] = field(default_factory=list)
+
+    def cost_of_a_room(self, rest: RestFigures) -> tuple[float, float] | None:
+        """Return percent of a core and MiB of RSS that each room adds to a daemon without any; None if unknown."""
+        if not rest.rooms or not self.rest or self.rest[0].rooms:
+            return None
+        without = self.rest[0]
+        more = rest.memory.rss - without.memory.rss
+        return (rest.cpu_percent - without.cpu_percent) / rest.rooms, more / rest.rooms
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        rest: list[dict[str, Any]] = []
+        for figures in self.rest:
+            cost = self.cost_of_a_room(figures)
+            more = {"cpu_percent_a_room": rounded(cost[0]), "rss_mib_a_room": rounded(cost[1])} if cost else {}
+            rest.append(figures.described() | more)
+        return {
+            "rest": rest,
+            "detections": [detections.described() for detections in self.detections],
+            "reconnection_ms": self.reconnection_ms.described() if self.reconnection_ms else None,
+            "barge_in": self.barge_in.described() if self.barge_in else None,
+            "together": self.together,
+            "answers_ms": self.answers_ms.described() if self.answers_ms else None,
+            "streaming": self.streaming,
+            "describe_ms": self.describe_ms.described() if self.describe_ms else None,
+            "failures": self.problems,
+        }
+
+
+async def at_rest(daemon: Server, rooms: int, seconds: float) -> RestFigures:
+    """Let the daemon hear nobody for a while."""
+    began, before = time.monotonic(), chat_cost.cpu_seconds(daemon)
+    await asyncio.sleep(seconds)
+    took = time.monotonic() - began
+    cpu_percent = 100 * (chat_cost.cpu_seconds(daemon) - before) / took
+    return RestFigures(rooms, took, cpu_percent, await asyncio.to_thread(memory.of, daemon))
+
+
+async def detections(
+    house: House, sounds: Sounds, rooms: int, *, repeats: int, on_progress: Callable[[int, int], None]
+) -> tuple[Detections, Summary]:
+    """Cut a room off, let it come back, and call there; return the detections and what coming back took."""
+    asked: list[dict[str, Any]] = []
+    back_ms: list[float] = []
+    for number in range(repeats):
+        on_progress(number, repeats)
+        room = number % rooms
+        (cut,) = await house.do({"do": "cut", "rooms": [room]})
+        back_ms.append(1000 * (cut["listening_at"] - cut["cut_at"]))
+        asked += await house.do(sounds.request("ask", [room], [number]))
+    heard = [one for one in asked if one["decided_at"] is not None]
+    if not heard:
+        raise SatelliteError("no wake word could be traced to its sound", code="bench-rooms")
+    found = Detections(
+        rooms,
+        summarise([1000 * (one["detection_at"] - one["called_at"]) for one in asked]),
+        summarise([1000 * (one["detection_at"] - one["decided_at"]) for one in heard]),
+    )
+    return found, summarise(back_ms)
+
+
+async def barge_in(
+    house: House, sounds: Sounds, heard_at: HeardAt, *, repeats: int, on_progress: Callable[[int, int], None]
+) -> BargeIn:
+    """Call in the middle of answers; `heard_at` tells when the wake word can have been known.
+
+    An answer that is too short to be interrupted is left out; raises `SatelliteError` when all are.
+    """
+    done: list[dict[str, Any]] = []
+    decided: list[float] = []
+    for number in range(repeats):
+        on_progress(number, repeats)
+        try:
+            (one,) = await house.do(sounds.request("interrupt", [0], [_LONG_ANSWER]))
+        except SatelliteError:
+            if number == repeats - 1 and not done:
+                raise
+            continue
+        done.append(one)
+        decided.append(await heard_at([base64.b64decode(sound) for sound in one["sound"]], one["sent_at"]))
+    return BargeIn(
+        summarise([1000 * (one["stopped_at"] - one["called_at"]) for one in done]),
+        summarise([1000 * (one["stopped_at"] - at) for one, at in zip(done, decided, strict=True)]),
+        summarise([1000 * (one["last_chunk_at"] - at) for one, at in zip(done, decided, strict=True)]),
+    )
+
+
+async def answers(
+    house: House, sounds: Sounds, together: int, *, repeats: int, on_progress: Callable[[int, int], None]
+) -> tuple[Compared, list[str]]:
+    """Ask the same questions in one room after the other, and in so many rooms at once; return what went wrong too."""
+    everyone = range(together)
+    alone: list[dict[str, Any]] = []
+    at_once: list[dict[str, Any]] = []
+    for number in range(repeats):
+        for room in everyone:
+            on_progress(number * together + room, repeats * together)
+            alone += await house.do(sounds.request("ask", [room], [room]))
+        at_once += await house.do(sounds.request("ask", everyone, everyone))
+    failures = [f"rooms: no answer: {one['text']}" for one in (*alone, *at_once) if one["failed"]]
+    try:
+        return Compared(
+            *(summarise([_waited(one) for one in side if not one["failed"]]) for side in (at_once, alone))
+        ), failures
+    except ValueError:
+        raise SatelliteError("\n".join(failures[:4]), code="bench-rooms") from None
+
+
+def _waited(asked: dict[str, Any]) -> float:
+    return 1000 * float(asked["sound_at"] - asked["asked_at"])
+
+
+async def describes(daemon: Server, *, repeats: int) -> Summary:
+    """Ask the daemon what it is, again and again."""
+    took_ms: list[float] = []
+    for _ in range(repeats):
+        began = time.monotonic()
+        await described(daemon.port)
+        took_ms.append(1000 * (time.monotonic() - began))
+        await asyncio.sleep(_DESCRIBE_REST_SECONDS)
+    return summarise(took_ms)

@@ -1,0 +1,147 @@
+"""Speech to text: how long from the end of the audio to the words, and how many of them are wrong."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+
+from satellite.audio import BYTES_PER_SECOND, CANONICAL
+from satellite_bench.contest import Outcome, Pair, compete
+from satellite_bench.corpus import Clip, Corpus
+from satellite_bench.server import Server, connected, receive
+from satellite_bench.stats import Compared, rounded
+from satellite_bench.words import WordErrors, normalise, total, word_errors
+
+_CHUNK_SAMPLES = 1024
+_CHUNK_BYTES = _CHUNK_SAMPLES * CANONICAL.frame_bytes
+_TRAILING_SECONDS = 0.5
+"""Silence after every clip; this and the size of the chunks are wyoming-bench's."""
+
+_FORMAT = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    """One answer."""
+
+    text: str
+    total_ms: float
+    """From before `transcribe` is sent, the connection being open, to the transcript: wyoming-bench's `total`."""
+
+    after_stop_ms: float
+    """From `audio-stop` being sent to the transcript: what somebody waits after the last word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A clip that somebody understood wrongly."""
+
+    said: str
+    ours: str
+    theirs: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SttResult:
+    """One corpus, sent in one way."""
+
+    corpus: str
+    clips: int
+    audio_seconds: float
+    realtime: bool
+    """True when the audio came at a microphone's pace, False when all of it came at once."""
+
+    total_ms: Compared
+    after_stop_ms: Compared
+    our_words: WordErrors
+    their_words: WordErrors | None
+    mismatches: tuple[Mismatch, ...]
+    failures: tuple[str, ...]
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        errors = {"ours": self.our_words} | ({"theirs": self.their_words} if self.their_words else {})
+        return {
+            "corpus": self.corpus,
+            "clips": self.clips,
+            "audio_seconds": round(self.audio_seconds, 1),
+            "realtime": self.realtime,
+            "total_ms": self.total_ms.described(),
+            "after_stop_ms": self.after_stop_ms.described(),
+            "word_errors": {
+                side: {"errors": of.errors, "words": of.words, "percent": rounded(of.percent)}
+                for side, of in errors.items()
+            },
+            "mismatches": [{"said": m.said, "ours": m.ours, "theirs": m.theirs} for m in self.mismatches],
+            "failures": list(self.failures),
+        }
+
+
+async def measure(
+    pair: Pair, corpus: Corpus, *, realtime: bool, repeats: int, on_progress: Callable[[int, int], None]
+) -> SttResult:
+    """Let both servers transcribe the corpus. The longest clip goes first, uncounted, to warm them up."""
+
+    async def request(server: Server, clip: Clip) -> Transcribed:
+        return await transcribe(server.port, clip.pcm, realtime=realtime)
+
+    for server in pair.servers:
+        await transcribe(server.port, corpus.longest.pcm)
+    outcome = await compete(pair, corpus.clips, request, repeats=repeats, on_progress=on_progress)
+    return SttResult(
+        corpus=corpus.name,
+        clips=len(corpus.clips),
+        audio_seconds=corpus.seconds,
+        realtime=realtime,
+        total_ms=outcome.compared(lambda answer: answer.total_ms),
+        after_stop_ms=outcome.compared(lambda answer: answer.after_stop_ms),
+        our_words=_errors(outcome.ours),
+        their_words=None if outcome.theirs is None else _errors(outcome.theirs),
+        mismatches=tuple(_mismatches(outcome)),
+        failures=tuple(outcome.failures),
+    )
+
+
+async def transcribe(port: int, pcm: bytes, *, realtime: bool = False) -> Transcribed:
+    """Have canonical `pcm` transcribed over a connection of its own."""
+    audio = pcm + bytes(int(_TRAILING_SECONDS * CANONICAL.rate) * CANONICAL.frame_bytes)
+    async with connected(port) as client:
+        began = time.monotonic()
+        await client.write_event(Transcribe(language="en").event())
+        await client.write_event(AudioStart(**_FORMAT).event())
+        for at in range(0, len(audio), _CHUNK_BYTES):
+            chunk = audio[at : at + _CHUNK_BYTES]
+            if realtime:  # a microphone has a chunk when its last sample has been spoken
+                due = began + (at + len(chunk)) / BYTES_PER_SECOND
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await client.write_event(AudioChunk(audio=chunk, **_FORMAT).event())
+        await client.write_event(AudioStop().event())
+        stopped = time.monotonic()
+        while (event := await receive(client)).type != "transcript":
+            pass
+        answered = time.monotonic()
+    return Transcribed(Transcript.from_event(event).text, (answered - began) * 1000, (answered - stopped) * 1000)
+
+
+def _errors(side: list[tuple[Clip, Transcribed | None]]) -> WordErrors:
+    """Return the word errors of a whole side; a request that failed understood nothing."""
+    return total(word_errors(clip.words, answer.text if answer else "") for clip, answer in side)
+
+
+def _mismatches(outcome: Outcome[Clip, Transcribed]) -> list[Mismatch]:
+    """Return the clips that either side got wrong in the first pass over the corpus."""
+    found: dict[str, Mismatch] = {}
+    for index, (clip, ours) in enumerate(outcome.ours):
+        our_text = ours.text.strip() if ours else ""
+        their_text = None
+        if outcome.theirs is not None:
+            theirs = outcome.theirs[index][1]
+            their_text = theirs.text.strip() if theirs else ""
+        heard = [our_text] if their_text is None else [our_text, their_text]
+        if any(normalise(text) != normalise(clip.words) for text in heard):
+            found.setdefault(clip.name, Mismatch(clip.words, our_text, their_text))
+    return list(found.values())

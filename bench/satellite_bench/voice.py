@@ -1,0 +1,173 @@
+"""Voice to voice: from the last of the speech to the first sound of the answer, the endpoint included.
+
+A time is in milliseconds behind the last of the speech as the recording has it (`splicing.speech_bounds`: loudness
+alone, no detector is asked), on the clock by which the microphone speaks. The first sound is the first sample above
+-40 dBFS, played as it comes: silence at the beginning of the sound takes its time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from satellite_bench.splicing import PAUSES_MS, Spliced
+from satellite_bench.stats import Summary, summarise
+
+OURS = "satellite"
+THEIRS = "rival"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One voice command and its answer; what never came is None."""
+
+    recording: Spliced
+    endpoint_ms: float | None = None
+    """When the command was taken for complete; below 0 amid the speech."""
+
+    transcript_ms: float | None = None
+    answer_ms: float | None = None
+    """When the whole answer was there as text; None too where its sound began before that."""
+
+    first_audio_ms: float | None = None
+    """When the first of the sound came, however quiet."""
+
+    first_sound_ms: float | None = None
+    words: str = ""
+    """What was understood."""
+
+    error: str = ""
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was taken for complete before the last of the speech, or nothing was heard at all."""
+        return self.endpoint_ms is None or self.endpoint_ms < 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was heard to its end and answered."""
+        return not self.cut and self.first_sound_ms is not None
+
+    @property
+    def after_commit_ms(self) -> float | None:
+        """From the end of the command to the first of the sound: the work that was left."""
+        if self.endpoint_ms is None or self.first_audio_ms is None:
+            return None
+        return self.first_audio_ms - self.endpoint_ms
+
+
+@dataclass(slots=True)
+class VoiceFigures:
+    """One side, over all recordings."""
+
+    turns: list[Turn] = field(default_factory=list)
+    """Of the recordings as they are."""
+
+    spliced: dict[int, list[bool]] = field(default_factory=lambda: {length: [] for length in PAUSES_MS})
+    """Of those with a pause of so many milliseconds: whether each was cut."""
+
+    questions: int = 0
+    """Calls of the chat model with a question in them, over `turns`."""
+
+    @property
+    def voice_ms(self) -> Summary | None:
+        """Voice to voice, of the commands that are complete."""
+        return self._summary(lambda turn: turn.first_sound_ms)
+
+    @property
+    def after_commit_ms(self) -> Summary | None:
+        """The work left after the end of the command, of those that are complete."""
+        return self._summary(lambda turn: turn.after_commit_ms)
+
+    @property
+    def median_turn(self) -> Turn | None:
+        """The complete command in the middle, the faster of two."""
+        ordered = sorted(self._complete, key=lambda turn: turn.first_sound_ms or 0.0)
+        return ordered[(len(ordered) - 1) // 2] if ordered else None
+
+    @property
+    def cut_rate(self) -> float | None:
+        """Share of the recordings as they are that were cut."""
+        return _share([turn.cut for turn in self.turns])
+
+    @property
+    def calls_per_command(self) -> float | None:
+        """Calls of the chat model with a question in them, over the commands."""
+        return self.questions / len(self.turns) if self.turns else None
+
+    def spliced_rate(self, length_ms: int) -> float | None:
+        """Return the share of the recordings with such a pause that were cut."""
+        return _share(self.spliced[length_ms])
+
+    def stage_ms(self, stage: str) -> Summary | None:
+        """Return when a stage was over, such as `endpoint`, in the commands that are complete."""
+        return self._summary(lambda turn: getattr(turn, f"{stage}_ms"))
+
+    @property
+    def _complete(self) -> list[Turn]:
+        return [turn for turn in self.turns if turn.complete]
+
+    def _summary(self, figure: Callable[[Turn], float | None]) -> Summary | None:
+        values = [value for turn in self._complete if (value := figure(turn)) is not None]
+        return summarise(values) if values else None
+
+    def described(self) -> dict[str, Any]:
+        """Return them for JSON: times in ms, rates from 0 to 1."""
+        voice, left = self.voice_ms, self.after_commit_ms
+        stages = {name: self.stage_ms(name) for name in ("endpoint", "transcript", "answer", "first_audio")}
+        return {
+            "n": len(self.turns),
+            "complete": len(self._complete),
+            "p50_ms": _median(voice),
+            "p95_ms": _rounded(voice.p95 if voice else None),
+            "max_ms": _rounded(voice.max if voice else None),
+            "false_cutoff_rate": _rounded(self.cut_rate, 4),
+            "false_cutoff_rate_spliced": {
+                str(length): _rounded(self.spliced_rate(length), 4) for length in self.spliced
+            },
+            "spliced": {str(length): {"cut": sum(cut), "of": len(cut)} for length, cut in self.spliced.items()},
+            "work_after_commit_p50_ms": _median(left),
+            "model_calls_per_command": _rounded(self.calls_per_command, 3),
+            **{f"{name}_p50_ms": _median(summary) for name, summary in stages.items()},
+            "unanswered": [
+                {"recording": turn.recording.name, "words": turn.words, "error": turn.error}
+                for turn in self.turns
+                if turn.first_sound_ms is None
+            ],
+        }
+
+
+@dataclass(slots=True)
+class VoiceResult:
+    """Both sides, over the same recordings."""
+
+    corpus: str
+    ours: VoiceFigures = field(default_factory=VoiceFigures)
+    theirs: VoiceFigures | None = None
+    failures: list[str] = field(default_factory=list)
+    """Why not everything could be measured."""
+
+    @property
+    def sides(self) -> Sequence[tuple[str, VoiceFigures]]:
+        """Those that took part, ours first."""
+        return [(OURS, self.ours), *([(THEIRS, self.theirs)] if self.theirs else [])]
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            OURS: self.ours.described(),
+            THEIRS: self.theirs.described() if self.theirs else None,
+            "corpus": self.corpus,
+            "failures": self.failures,
+        }
+
+
+def _share(cut: Sequence[bool]) -> float | None:
+    return sum(cut) / len(cut) if cut else None
+
+
+def _median(summary: Summary | None) -> float | None:
+    return _rounded(summary.median if summary else None)
+
+
+def _rounded(value: float | None, places: int = 1) -> float | None:
+    return None if value is None else round(value, places)

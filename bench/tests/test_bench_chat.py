@@ -1,0 +1,301 @@
+"""The chat part of the benchmark: what it asks, with and without the daemon, and what it makes of the answers."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from satellite_bench import chat, chat_bare, chat_cost, chat_servers
+from satellite_bench.chat import MESSAGES, Answered
+from satellite_bench.chat_bare import Bare
+from satellite_bench.chat_cost import KeepAliveCost, Rest
+from satellite_bench.chat_run import idle_repeats
+from satellite_bench.contest import Outcome
+from satellite_bench.server import Server
+from satellite_bench.stats import summarise
+from wyoming.error import Error
+from wyoming.event import Event, async_read_event, async_write_event
+from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
+
+from satellite.config import Chat, Deadlines
+from satellite.engines.chat.ollama import OllamaChat
+from satellite.errors import SatelliteError
+from satellite.turn.dialogue import Dialogue, Question
+from tests.doubles.http import script
+from tests.doubles.ollama import Fault, OllamaServer
+from tests.waiting import PATIENCE_SECONDS
+
+Reply = Callable[[str], Sequence[Event]]
+
+
+def spoken(question: str, provider: str = "ollama") -> list[Event]:
+    """Return a daemon's answer: the question, in two pieces."""
+    half = len(question) // 2
+    return [
+        HandledStart().event(),
+        HandledChunk(text=question[:half]).event(),
+        HandledChunk(text=question[half:]).event(),
+        Handled(text=question, context={"provider": provider, "load_ms": 68.0}).event(),
+        HandledStop().event(),
+    ]
+
+
+def answered(first_word_ms: float, words: str = "Yes.") -> Answered:
+    """Return an answer whose end came ten times as late as its first word."""
+    return Answered(first_word_ms, 10 * first_word_ms, words)
+
+
+@asynccontextmanager
+async def handling(reply: Reply = spoken) -> AsyncIterator[tuple[Server, list[str]]]:
+    """Run a conversation service that answers with `reply`; give it out with what it is asked."""
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (event := await async_read_event(reader)) is not None:
+            asked.append(event.data["text"])
+            for answer in reply(asked[-1]):
+                await async_write_event(answer, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield Server("a daemon", server.sockets[0].getsockname()[1], os.getpid()), asked
+    finally:
+        server.close()
+
+
+def run(scenario: Callable[[Server, list[str]], Awaitable[None]], reply: Reply = spoken) -> None:
+    """Run `scenario` with a conversation service."""
+
+    async def run_it() -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS), handling(reply) as (server, asked):
+            await scenario(server, asked)
+
+    asyncio.run(run_it())
+
+
+def test_an_answer_is_timed_from_the_first_word_to_the_whole() -> None:
+    """The words of all pieces are put together, and the provider is known."""
+
+    async def scenario(server: Server, _: list[str]) -> None:
+        answered = await chat.ask(server.port, "Is it cold?")
+        assert (answered.words, answered.provider) == ("Is it cold?", "ollama")
+        assert 0 < answered.first_word_ms <= answered.complete_ms
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (NotHandled(text="").event(), "gave no answer"),
+        (Error(text="Nobody answers.", code="chat-unavailable").event(), "Nobody answers"),
+    ],
+)
+def test_no_answer_is_no_figure(answer: Event, words: str) -> None:
+    """A question that is not answered, or with an error, fails with the reason."""
+
+    async def scenario(server: Server, _: list[str]) -> None:
+        with pytest.raises(SatelliteError, match=words):
+            await chat.ask(server.port, "Is it cold?")
+
+    run(scenario, lambda _: [answer])
+
+
+def test_every_message_is_asked_as_often() -> None:
+    """All ten are different, and one is asked before that does not count."""
+
+    async def scenario(server: Server, asked: list[str]) -> None:
+        told: list[tuple[int, int]] = []
+        figures = await chat.answers(server, repeats=1, on_progress=lambda done, of: told.append((done, of)))
+        assert asked == [MESSAGES[-1], *MESSAGES]
+        assert (figures.first_word_ms.n, figures.complete_ms.n) == (10, 10)
+        assert {message: first.n for message, (first, _) in figures.by_message.items()} == dict.fromkeys(MESSAGES, 1)
+        assert told[-1] == (10, 10)
+        assert figures.failures == ()
+
+    assert len(set(MESSAGES)) == 10
+    run(scenario)
+
+
+def test_the_question_after_a_rest_follows_another_one() -> None:
+    """The model has the same to read after a rest as it has when it is warm, and every rest is taken."""
+
+    async def scenario(server: Server, asked: list[str]) -> None:
+        rests: list[float] = []
+
+        async def rest(seconds: float) -> None:
+            rests.append(seconds)
+
+        idle = await chat.first_after(server, 7.0, repeats=2, warm=3, rest=rest, unloads_after_seconds=3.0)
+        assert rests == [7.0, 7.0]
+        assert asked == [MESSAGES[1], MESSAGES[0]] * 6
+        assert (len(idle.after), len(idle.warm)) == (2, 4)
+        assert idle.load_ms == 68.0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("seconds", "repeats"), [(0.0, 3), (1.0, 3), (5.0, 3), (10.0, 2), (20.0, 1), (3600.0, 1)])
+def test_a_long_idle_time_is_measured_less_often(seconds: float, repeats: int) -> None:
+    """A short one several times, a long one once."""
+    assert idle_repeats(seconds) == repeats
+
+
+def test_only_the_second_provider_counts_where_the_first_is_down() -> None:
+    """Both daemons are asked everything; an answer from elsewhere is told."""
+
+    async def scenario(server: Server, asked: list[str]) -> None:
+        async with handling(lambda text: spoken(text, "second")) as (alone, also_asked):
+            compared, wrong = await chat.switching(server, alone, second="second", repeats=1)
+        assert compared.theirs is not None
+        assert (compared.ours.n, compared.theirs.n) == (10, 10)
+        assert asked == also_asked == list(MESSAGES)
+        assert wrong == ["ollama answered instead of second"]
+
+    run(scenario)
+
+
+# The bare call.
+
+
+def bare_run(scenario: Callable[[Bare, OllamaServer], Awaitable[None]], *words: str) -> None:
+    """Run `scenario` with a bare caller and an Ollama that says `words`."""
+
+    async def run_it() -> None:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            OllamaServer(script(*words)) as server,
+            Bare(chat_servers.asking_ollama(server.url)) as bare,
+        ):
+            await scenario(bare, server)
+
+    asyncio.run(run_it())
+
+
+def test_the_bare_request_is_the_daemons() -> None:
+    """Nothing that the server goes by differs: it has the same to do, and does not load the model again."""
+
+    async def scenario(bare: Bare, server: OllamaServer) -> None:
+        settings = Chat.model_validate(chat_servers.asking_ollama(server.url))
+        provider = settings.providers[0]
+        assert provider.type == "ollama"
+        model = OllamaChat(provider, settings, Deadlines())
+        async for _ in model.stream(Dialogue(settings).prompt(Question(MESSAGES[0]))):
+            pass
+        await model.close()
+        await bare.ask(MESSAGES[0])
+        ours, theirs = (exchange.body for exchange in server.exchanges)
+        assert ours.pop("tools") == []  # the client always names them
+        assert theirs == ours
+        assert theirs["options"]["num_ctx"] == 4096
+        assert server.counts.loads == 1
+
+    bare_run(scenario, "Yes", ".")
+
+
+def test_a_blank_piece_is_no_first_word() -> None:
+    """The daemon does not send it either; the words are the whole answer."""
+
+    async def scenario(bare: Bare, server: OllamaServer) -> None:
+        server.seconds_per_token = 0.02
+        answered = await bare.ask(MESSAGES[0])
+        assert answered.words == "Yes, it is."
+        assert answered.first_word_ms >= 20
+        assert answered.first_word_ms < answered.complete_ms
+
+    bare_run(scenario, "\n", "Yes,", " it", " is.")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [(Fault.CUT, "no whole answer"), (Fault.ERROR_LINE, "error"), (Fault.CRASH, "terminated")]
+)
+def test_a_bare_call_that_fails_is_no_figure(fault: Fault, words: str) -> None:
+    """An answer that is cut off, or breaks in an error, fails."""
+
+    async def scenario(bare: Bare, server: OllamaServer) -> None:
+        server.faults = [fault]
+        with pytest.raises(SatelliteError, match=words):
+            await bare.ask(MESSAGES[0])
+
+    bare_run(scenario, "Yes", ".")
+
+
+def test_only_ollama_is_asked_without_the_daemon() -> None:
+    """Another provider is an error before anything is asked."""
+    with pytest.raises(SatelliteError, match="only Ollama"):
+        Bare(chat_servers.asking_second("http://127.0.0.1:1"))
+
+
+def test_each_side_is_asked_every_message_in_pairs() -> None:
+    """Once before, uncounted, then with and without the daemon in turn, and the words are compared."""
+
+    async def scenario(daemon: Server, asked: list[str]) -> None:
+        async with OllamaServer(script(MESSAGES[0])) as server, Bare(chat_servers.asking_ollama(server.url)) as bare:
+            more = await chat_bare.overhead(daemon, bare, words="a script", repeats=1, on_progress=lambda *_: None)
+            assert len(server.exchanges) == 20
+        assert asked == list(MESSAGES)
+        assert more.first_word_more_ms.n == 10
+        assert more.same_words == 1
+
+    run(scenario)
+
+
+def outcome(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Outcome[str, Answered]:
+    """Return what some calls with and without the daemon took until the first word; None failed."""
+    failures = ["out of order"] * (list(ours).count(None) + list(theirs).count(None))
+    made = [[("a", None if ms is None else answered(ms)) for ms in side] for side in (ours, theirs)]
+    return Outcome(made[0], made[1], failures)
+
+
+def test_a_difference_is_taken_pair_by_pair() -> None:
+    """Only within a pair, and the noise only between bare calls of one message; a broken pair is left out."""
+    more = chat_bare.paired("a script", [outcome([12, None, 25], [10, 11, 20]), outcome([101], [100])])
+    assert more.first_word_more_ms == summarise([2.0, 5.0, 1.0])
+    assert more.complete_more_ms == summarise([20.0, 50.0, 10.0])
+    assert more.first_word_noise_ms == summarise([10.0])
+    assert more.first_word_ms.ours == summarise([12.0, 25.0, 101.0])
+    assert (more.same_words, more.failures) == (3, ("out of order",))
+    described = more.described()
+    assert (described["pairs"], described["pairs_with_same_words"]) == (3, 3)
+
+
+def test_pairs_that_all_failed_have_no_figure() -> None:
+    """The reasons are the error."""
+    with pytest.raises(SatelliteError, match="out of order"):
+        chat_bare.paired("a script", [outcome([None, 12], [10, None])])
+
+
+# CPU time.
+
+
+def test_cpu_time_is_user_and_kernel_time() -> None:
+    """Whatever the program is called, brackets and spaces included."""
+    assert chat_cost.ticks("77 (a) b (c) S 1 77 77 0 -1 4194560 100 0 0 0 41 7 5 6 20 0 1 0 99") == 48
+
+
+def test_rests_add_up() -> None:
+    """The time and the CPU time of several rests make one figure."""
+
+    async def rests() -> KeepAliveCost:
+        mine = Server("this process", 0, os.getpid())
+        rest = Rest(mine, mine)
+        await rest(0.01)
+        before = rest.seconds
+        await rest(0.02)
+        assert rest.seconds - before >= 0.02
+        return rest.cost()
+
+    cost = asyncio.run(rests())
+    assert cost.seconds >= 0.03
+    assert cost.percent == pytest.approx(0.0)
+
+
+def test_a_daemon_that_has_ended_has_no_cpu_time() -> None:
+    """An error, and not a daemon that costs nothing; without a rest there is no cost either."""
+    gone = Server("gone", 1, 2**22 + 1)
+    with pytest.raises(SatelliteError, match="gone"):
+        chat_cost.cpu_seconds(gone)
+    with pytest.raises(SatelliteError, match="never rested"):
+        Rest(gone, gone).cost()

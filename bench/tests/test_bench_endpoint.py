@@ -1,0 +1,230 @@
+"""The endpoint part of the benchmark: splicing, Home Assistant's rules, figures, tables."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from satellite_bench import endpoint_report, marks, microvad, synthetic
+from satellite_bench.corpus import Clip
+from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
+from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
+
+from satellite.__main__ import main
+from satellite.audio import BYTES_PER_SECOND, RATE, Samples, read_wav
+from satellite.models import demo
+from satellite.models.store import Store
+from satellite.turn.completeness import Completeness
+from satellite.turn.endpoint import Endpoint, EndpointSettings
+from tests.running_daemon import DATA
+
+QUIET, LOUD = 20, 3000
+
+
+def noise(seconds: float, level: float) -> Samples:
+    """Return noise, the same each time."""
+    return np.random.default_rng(5).normal(0, level, int(seconds * RATE)).astype(np.int16)
+
+
+def clip(*parts: tuple[float, float]) -> Clip:
+    """Return a clip of parts of so many seconds and such a level."""
+    return Clip("clip", "two words", np.concatenate([noise(*part) for part in parts]).tobytes())
+
+
+SPEECH, SILENCE = (1.0, False), (0.1, False)
+TWO_WORDS = clip((0.3, QUIET), (0.6, LOUD), (0.05, QUIET), (0.6, LOUD), (0.4, QUIET))
+FOUR_WORDS = clip((0.3, QUIET), *((0.4, LOUD), (0.05, QUIET)) * 4, (0.4, QUIET))
+
+
+class Marked:
+    """Knows where the words of a clip begin and end."""
+
+    def __init__(self, *words: tuple[float, float], starts: Sequence[float] = ()) -> None:
+        self._words = words
+        self._starts = starts or [start for start, _ in words]
+
+    def starts(self, _pcm: bytes) -> Sequence[float]:
+        """Return where words are said to begin."""
+        return self._starts
+
+    def said(self, pcm: bytes) -> Sequence[str]:
+        """Return the words; of one that is cut another one is heard."""
+        seconds = len(pcm) / BYTES_PER_SECOND
+        begun = [(number, end) for number, (start, end) in enumerate(self._words) if start < seconds]
+        return [f"word {number}" if end < seconds + 0.01 else f"half of {number}" for number, end in begun]
+
+
+def test_speech_is_what_stands_out_of_the_room() -> None:
+    """Its bounds are found within two frames, and a click is no speech."""
+    begin, end = speech_bounds(np.frombuffer(TWO_WORDS.pcm, np.int16))
+    assert begin == pytest.approx(0.3, abs=0.02)
+    assert end == pytest.approx(1.55, abs=0.02)
+    clicks = np.frombuffer(TWO_WORDS.pcm, np.int16).copy()
+    clicks[-RATE // 10 :][:80] = 20_000
+    assert speech_bounds(clicks)[1] == pytest.approx(1.55, abs=0.02)
+
+
+def test_a_pause_is_put_between_two_words() -> None:
+    """The speech ends later by as much, the rest of the recording is untouched, and the pause sounds like the room."""
+    found = spliced(TWO_WORDS, Marked((0.3, 0.9), (0.95, 1.55)), np.random.default_rng(1))
+    assert [one.pauses_ms for one in found] == [(), (300,), (500,), (800,)]
+    plain = np.frombuffer(TWO_WORDS.pcm, np.int16)
+    for one in found:
+        pause_seconds = sum(one.pauses_ms) / 1000
+        assert one.speech_end_seconds == pytest.approx(1.55 + pause_seconds, abs=0.02)
+        samples = np.frombuffer(one.pcm, np.int16)
+        assert len(samples) == len(plain) + int((pause_seconds + TAIL_SECONDS) * RATE)
+        assert (samples[: int(0.88 * RATE)] == plain[: int(0.88 * RATE)]).all()
+        silence = samples[int(0.95 * RATE) : int((0.9 + pause_seconds) * RATE)]
+        assert not len(silence) or np.abs(silence).max() < 8 * QUIET
+
+
+def test_two_pauses_stand_between_different_words() -> None:
+    """And a clip of one word has no place for any."""
+    found = spliced(FOUR_WORDS, Marked((0.3, 0.7), (0.75, 1.15), (1.2, 1.6), (1.65, 2.05)), np.random.default_rng(1))
+    assert found[-1].pauses_ms == (500, 500)
+    assert found[-1].speech_end_seconds == pytest.approx(found[0].speech_end_seconds + 1.0)
+    assert [one.pauses_ms for one in spliced(TWO_WORDS, Marked((0.3, 1.55)), np.random.default_rng(1))] == [()]
+
+
+def test_no_pause_is_put_into_a_word() -> None:
+    """Even where a word is said to begin amid another, and it is quiet there."""
+    words = Marked((0.3, 0.7), (0.75, 2.05), starts=(0.3, 0.75, 1.2))
+    for one in spliced(FOUR_WORDS, words, np.random.default_rng(1))[1:]:
+        before, paused = (np.frombuffer(one.pcm, np.int16)[int(at * RATE) :][: RATE // 5] for at in (0.5, 0.75))
+        assert np.abs(before).max() > LOUD
+        assert np.abs(paused).max() < 8 * QUIET
+
+
+def test_room_tone_is_as_loud_as_the_quietest_part() -> None:
+    """Whatever else is in the recording."""
+    tone = room_tone(np.frombuffer(TWO_WORDS.pcm, np.int16), RATE, np.random.default_rng(2)).astype(np.float64)
+    assert np.sqrt(np.mean(tone**2)) == pytest.approx(QUIET, rel=0.3)
+
+
+def test_no_room_is_quite_silent() -> None:
+    """Behind a recording made by a machine there is noise as well, which nobody hears."""
+    tone = room_tone(np.zeros(RATE, np.int16), RATE, np.random.default_rng(2)).astype(np.float64)
+    assert 1 < np.sqrt(np.mean(tone**2)) < 10
+
+
+@pytest.mark.parametrize(
+    ("windows", "ended"),
+    [
+        ([(1.0, 1.0), (0.0, 2.0)], 1.7),  # 0.7 s of silence
+        ([(-1.0, 0.5), (1.0, 1.0), (0.0, 2.0)], 2.2),  # microVAD has nothing to say at first
+        ([(1.0, 0.4), (0.0, 2.0)], 1.1),  # a command lasts a second at least, from its first 0.3 s on
+        ([(0.3, 1.0), (0.0, 2.0)], 1.0),  # a lower threshold before the command than in it
+        ([(1.0, 1.0), (0.0, 0.4), (1.0, 0.5), (0.0, 2.0)], 2.2),  # pauses add up
+        ([(1.0, 1.0), (0.0, 0.4), (1.0, 1.5), (0.0, 2.0)], 3.6),  # until a second of speech
+        ([(1.0, 0.2), (0.0, 5.0)], None),
+    ],
+)
+def test_home_assistants_rules(windows: list[tuple[float, float]], ended: float | None) -> None:
+    """When Home Assistant takes a command for complete."""
+    speech = [probability for probability, seconds in windows for _ in range(round(seconds * 100))]
+    found = microvad.ends_at(speech, 0.7)
+    assert found == (None if ended is None else pytest.approx(ended, abs=0.021))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("turn_on_the_lights", [2.51, 2.96, 3.51]),
+        ("nevermind", [2.41, 2.86, 3.41]),
+        ("set_a_timer_for_1_hour", [2.79, 3.24, 3.79]),
+        ("is_the_garage_door_open", [2.44, 2.89, 3.44]),
+        ("turn_off_the_tv_in_the_office", [3.27, 3.72, 4.27]),
+    ],
+)
+def test_home_assistants_ends_of_recorded_commands(name: str, ends: list[float]) -> None:
+    """microVAD and the rules end recordings where `VoiceCommandSegmenter` of release 2026.2.3 ended them.
+
+    Each is split by 0.4 s of silence; the ends are those of its three settings.
+    """
+    pcm = read_wav(DATA / "commands" / f"{name}.wav")
+    half = len(pcm) // 4 * 2
+    paused = pcm[:half] + bytes(2 * BYTES_PER_SECOND // 5) + pcm[half:] + bytes(5 * BYTES_PER_SECOND // 2)
+    (speech,) = microvad.probabilities(Path(sys.executable), [paused])
+    assert [microvad.ends_at(speech, silence) for silence in microvad.SILENCES.values()] == pytest.approx(ends)
+
+
+def test_home_assistant_waits_fifteen_seconds_at_most() -> None:
+    """For somebody to speak, and for a command to end."""
+    assert microvad.ends_at([0.0] * 1600, 0.7) == pytest.approx(15, abs=0.02)
+    assert microvad.ends_at([1.0] * 1600, 0.7) == pytest.approx(15, abs=0.02)
+    assert microvad.ends_at([1.0] * 1400, 0.7) is None
+
+
+def test_our_own_end_is_the_state_machines() -> None:
+    """Windows are fed until it ends; nobody speaking is no end."""
+    settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
+    assert ends_at(Endpoint(settings), Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {})) == pytest.approx(1.5)
+    assert ends_at(Endpoint(settings), Heard(0.1, [SILENCE] * 90, {})) is None
+    assert ends_at(Endpoint(settings), Heard(0.1, [SPEECH] * 10, {})) is None
+
+
+@pytest.mark.parametrize(("late", "ended"), [(0.0, 1.2), (0.15, 1.4), (0.35, 1.6)])
+def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> None:
+    """Those of a pause that has proven not to be the end do not count."""
+    settings = EndpointSettings(silence_seconds=0.6, least_silence_seconds=0.6, complete_silence_seconds=0.2)
+    words = {11: Completeness.COMPLETE}
+    heard = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, words, late)
+    assert ends_at(Endpoint(settings), heard) == pytest.approx(ended)
+    interrupted = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 2 + [SPEECH] * 8 + [SILENCE] * 20, words, 0.25)
+    assert ends_at(Endpoint(settings), interrupted) == pytest.approx(2.6)
+
+
+def figures(finder: str, ends: list[float | None], *, default: bool = True) -> EndpointFigures:
+    """Return what was found in recordings whose speech ends after 2 s, the second half with a pause of 500 ms."""
+    half = len(ends) // 2
+    recordings = [Spliced("x", (500,) if number >= half else (), b"", 2.0) for number in range(len(ends))]
+    return EndpointFigures(finder, "as usual", tuple(map(Found, recordings, ends)), default)
+
+
+def test_a_command_is_cut_where_the_end_comes_too_early_or_never() -> None:
+    """Only those that are not cut lose time."""
+    found = figures("satellite", [2.5, 2.7, 1.9, None])
+    assert found.cut(()) == (0, 2)
+    assert found.cut((500,)) == (2, 2)
+    assert found.cut_percent((), (500,)) == 50
+    lost = found.lost_ms(())
+    assert lost is not None
+    assert lost.median == pytest.approx(600)
+    assert found.lost_ms((500,)) is None
+
+
+def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
+    """The tables and JSON hold cuts and times, the marks judge the defaults of both."""
+    ours = figures("satellite", [2.5, 2.7, 2.6, 1.0])
+    tried = figures("satellite", [2.1, 2.1, 1.0, 1.0], default=False)
+    result = EndpointResult("a corpus", 2, [tried, ours, figures("Home Assistant", [3.2, 3.2, 3.2, 3.2])])
+    cut, lost = endpoint_report.tables(result)
+    assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)")
+    assert lost.rows[1] == ("satellite", "as usual (default)", "600", "690", "700", "600", "600")
+    assert json.loads(json.dumps(result.described()))["figures"][1]["cut"]["500 ms"] == {"cut": 1, "of": 2}
+    early, late = marks.endpoint_verdicts(result)
+    assert (early.ours, early.reached) == (25, False)
+    assert (late.ours, late.limit) == pytest.approx((600, 1200))
+    assert late.reached
+
+
+@pytest.mark.models
+def test_the_end_of_commands_is_measured(
+    models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the arguments to the output, without a rival."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    voice = Store(models_directory).file(demo.JOE, ".onnx")
+    synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
+    options = ["endpoint", "--no-rivals", "--json", "--corpus", str(tmp_path / "clips")]
+    assert main(["--config", str(config), "bench", *options]) == 0
+    result = json.loads(capsys.readouterr().out)["endpoint"]
+    (default,) = [found for found in result["figures"] if found["default"]]
+    assert default["cut"]["none"] == {"cut": 0, "of": 2}
+    assert default["cut"]["300 ms"]["of"] == 2
+    assert 200 < default["lost_ms"]["none"]["median"] < 1200

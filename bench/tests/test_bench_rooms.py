@@ -1,0 +1,66 @@
+"""The rooms part of the benchmark: what is made of its figures."""
+
+import json
+
+import pytest
+from satellite_bench import marks, rooms_report
+from satellite_bench.memory import Memory
+from satellite_bench.rooms import BargeIn, Detections, RestFigures, RoomsResult
+from satellite_bench.stats import Compared, summarise
+
+BARGE_IN = BargeIn(summarise([600.0]), summarise([90.0, 110.0]), summarise([80.0, 190.0]))
+
+
+def result() -> RoomsResult:
+    """Return figures of a daemon that hears fifty rooms."""
+    return RoomsResult(
+        rest=[
+            RestFigures(0, 20.0, 1.0, Memory(400.0, 440.0, 500.0)),
+            RestFigures(50, 20.0, 51.0, Memory(440.0, 490.0, 500.0)),
+        ],
+        detections=[Detections(50, summarise([500.0]), summarise([20.0]))],
+        reconnection_ms=summarise([300.0]),
+        barge_in=BARGE_IN,
+        together=8,
+        answers_ms=Compared(summarise([6000.0]), summarise([1500.0])),
+        describe_ms=Compared(summarise([4.0]), summarise([3.0])),
+        streaming=50,
+        problems=["rooms: no answer: busy"],
+    )
+
+
+def test_a_room_costs_what_a_daemon_takes_more_with_it() -> None:
+    """CPU and memory, over those of the same daemon without a room."""
+    found = result()
+    assert found.cost_of_a_room(found.rest[1]) == (1.0, 1.0)
+    assert found.cost_of_a_room(found.rest[0]) is None
+    assert RoomsResult(rest=found.rest[1:]).cost_of_a_room(found.rest[1]) is None
+
+
+def test_everything_that_was_measured_is_told() -> None:
+    """In tables and as JSON; what is missing is left out."""
+    rest, times = rooms_report.tables(result())
+    assert rest.rows[1] == ("50", "51.0", "1.00", "490", "1.00", "440")
+    told = {row[0]: row[2] for row in times.rows}
+    assert told["end of the wake word sent to `detection`, 50 streaming"] == "500.0"
+    assert told["end of the question to the first sound, 8 rooms at once"] == "6000.0"
+    assert told["end of the question to the first sound, one room alone"] == "1500.0"
+    assert told["`describe`, 50 rooms stream"] == "4.0"
+    described = json.loads(json.dumps(result().described()))
+    assert described["rest"][1]["rss_mib_a_room"] == 1.0
+    assert described["failures"] == ["rooms: no answer: busy"]
+    assert list(rooms_report.tables(RoomsResult())) == []
+
+
+@pytest.mark.parametrize(("mib", "reached"), [(490.0, True), (600.0, False)])
+def test_the_most_rooms_are_judged(mib: float, reached: bool) -> None:
+    """Cost of a room, barge-in and `describe` have limits."""
+    found = result()
+    found.rest[1] = RestFigures(50, 20.0, 51.0, Memory(440.0, mib, 600.0))
+    cpu, memory, silence, describe = marks.rooms_verdicts(found)
+    assert (cpu.ours, cpu.reached) == (1.0, True)
+    assert memory.reached is reached
+    assert silence.ours == pytest.approx(109.0)
+    assert silence.reached
+    assert (describe.ours, describe.reached) == (4.0, True)
+    assert list(marks.rooms_verdicts(RoomsResult())) == []

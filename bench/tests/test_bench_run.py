@@ -1,0 +1,43 @@
+"""`satellite bench` from its arguments to its output, over the real daemon and without a network."""
+
+import json
+from pathlib import Path
+
+import pytest
+from satellite_bench import synthetic
+
+from satellite.__main__ import main
+from satellite.models import demo
+from satellite.models.store import Store
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A part that does not exist is an error before anything is started."""
+    assert main(["bench", "vision"]) == 1
+    assert "expected voice, stt, tts, wake, memory" in capsys.readouterr().err
+
+
+@pytest.mark.models
+def test_our_daemon_alone_is_measured(
+    models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Speech both ways and memory of a daemon of its own are measured over two synthetic clips."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    voice = Store(models_directory).file(demo.JOE, ".onnx")
+    synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
+    options = ["stt", "tts", "memory", "--no-rivals", "--json", "--repeats", "1", "--corpus", str(tmp_path / "clips")]
+    output = tmp_path / "result.md"
+    assert main(["--config", str(config), "bench", *options, "--output", str(output)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    stt, (whole, streamed) = result["stt"][0], result["tts"]
+    assert stt["clips"] == 2
+    assert stt["word_errors"]["ours"]["percent"] <= 25
+    assert 0 < stt["after_stop_ms"]["ours"]["median"] <= stt["total_ms"]["ours"]["median"]
+    for spoken in (whole["overall"], streamed["overall"]):
+        assert 0 < spoken["first_audio_ms"]["ours"]["median"] <= spoken["first_audible_ms"]["ours"]["median"]
+    assert 9_000 < whole["by_reply"]["10 s"]["audio_ms"]["ours"]["median"] < 12_000
+    assert result["memory"]["worked"]["ours"]["pss_mib"] > 50
+    assert result["verdicts"] == []
+    assert "## Speech to text, audio at once" in output.read_text(encoding="utf-8")

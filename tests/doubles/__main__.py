@@ -1,0 +1,104 @@
+"""`python -m tests.doubles`: a stand-in as a process of its own, until it is told to end."""
+
+import argparse
+import asyncio
+import math
+import re
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from satellite.config import Chat, Local
+from tests.doubles.http import HttpServer, Words, script, thought_by
+from tests.doubles.ollama import OllamaServer
+from tests.doubles.openai import OpenAIServer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; return the exit status."""
+    args = _parser().parse_args(arguments)
+    asyncio.run(_serve(args))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tests.doubles", description="a chat server that stands in")
+    parser.add_argument("kind", choices=("ollama", "openai"))
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one, which the first line tells")
+    parser.add_argument("--model", nargs="+", metavar="NAME", help="what it has; NAME=BLOB shares a runner (Ollama)")
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument("--gguf", type=Path, metavar="FILE", help="answer with this model")
+    words.add_argument("--say", default="Paris is the capital of France.", metavar="TEXT", help="always answer this")
+    parser.add_argument("--threads", type=int, default=0, help="of the GGUF model; 0 is one a core, at most four")
+    parser.add_argument("--seconds-per-token", type=float, default=0, metavar="S")
+    parser.add_argument("--first-token-seconds", type=float, default=0, metavar="S")
+    ollama = parser.add_argument_group("ollama")
+    ollama.add_argument("--library", nargs="+", metavar="NAME", default=(), help="what it can be asked to fetch")
+    ollama.add_argument("--load-seconds", type=float, default=0, metavar="S", help="what loading a model takes")
+    ollama.add_argument("--overhead-seconds", type=float, default=0, metavar="S", help="what every request costs")
+    ollama.add_argument("--keep-alive", type=float, default=300, metavar="S", help="OLLAMA_KEEP_ALIVE; -1 is for ever")
+    ollama.add_argument("--prefill-seconds-per-token", type=float, default=0, metavar="S")
+    ollama.add_argument("--max-loaded-models", type=int, default=3, metavar="N")
+    ollama.add_argument("--num-parallel", type=int, default=1, metavar="N")
+    ollama.add_argument("--max-queue", type=int, default=512, metavar="N")
+    ollama.add_argument("--vram-share", type=float, default=1.0, metavar="X", help="how much is on the GPU, 0 to 1")
+    parser.add_argument_group("openai").add_argument("--key", help="the only key it accepts (default: any)")
+    return parser
+
+
+async def _serve(args: argparse.Namespace) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with _words(args) as words, _server(args, words) as server:
+        print(f"listening at {server.url}", flush=True)
+        await ended.wait()
+
+
+@asynccontextmanager
+async def _words(args: argparse.Namespace) -> AsyncIterator[Words]:
+    if args.gguf is None:
+        yield script(*re.findall(r"\s*\S+", args.say))
+        return
+    from satellite.engines.llamacpp import LlamaCppChat
+
+    model = LlamaCppChat(Local(type="local", context_tokens=4096, threads=args.threads), Chat(max_tokens=1024))
+    try:
+        await model.load(args.gguf)
+        yield thought_by(model)
+    finally:
+        await model.close()
+
+
+def _server(args: argparse.Namespace, words: Words) -> HttpServer:
+    server: HttpServer
+    if args.kind == "openai":
+        model = {"model": args.model[0]} if args.model else {}
+        server = OpenAIServer(words, key=args.key, host=args.host, port=args.port, **model)
+    else:
+        named = [name.partition("=") for name in args.model or ("smollm2",)]
+        server = OllamaServer(
+            words,
+            models={name: blob or name for name, _, blob in named},
+            load_seconds=args.load_seconds,
+            overhead_seconds=args.overhead_seconds,
+            keep_alive_seconds=math.inf if args.keep_alive < 0 else args.keep_alive,
+            prefill_seconds_per_token=args.prefill_seconds_per_token,
+            max_loaded_models=args.max_loaded_models,
+            num_parallel=args.num_parallel,
+            max_queue=args.max_queue,
+            host=args.host,
+            port=args.port,
+        )
+        server.vram_share = args.vram_share
+        server.library = set(args.library)
+    server.seconds_per_token = args.seconds_per_token
+    server.first_token_seconds = args.first_token_seconds
+    return server
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,349 @@
+"""A room whose satellite does over real TCP what rhasspy/wyoming-satellite 1.4.1 does, until told to misbehave."""
+
+import asyncio
+import socket
+import struct
+import time
+from collections import defaultdict, deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, Self
+
+from wyoming.event import Event, async_read_event, async_write_event
+from wyoming.ping import Ping, Pong
+
+from satellite.errors import ProtocolError
+from tests.doubles.satellite_modes import Listening, Microphone, Settings, Speaker
+
+_REMEMBERED_EVENTS = 10_000
+_HEADER = b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, "payload_length": 2048}\n'
+_BROKEN = {"garbage": b"\x16\x03\x01\x02 no Wyoming \xff\n", "header": _HEADER[:40], "payload": _HEADER + bytes(1000)}
+
+UNKNOWN = Event("gesture-seen", {"gesture": "thumbs-up"}, b"picture")
+"""An event of a type that nobody knows yet."""
+
+INVALID_PIPELINE = Event("run-pipeline", {"start_stage": "tts", "end_stage": "wake"})
+"""Asks for a pipeline that cannot be."""
+
+
+class Received(NamedTuple):
+    """An event from a server and when it was read, by `time.monotonic`; its sound, only the speaker keeps."""
+
+    at: float
+    type: str
+    data: dict[str, Any]
+    payload_bytes: int
+
+
+@dataclass(eq=False, kw_only=True)
+class ScriptedSatellite(Settings):
+    """A satellite to be dialled at `uri`; its fields, those of `Settings` too, may be changed while it runs."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """Where it listens; 0 becomes a free one at the first start."""
+
+    ping_seconds: float = 2.0
+    """Between a pong and its next ping, once it has been pinged."""
+
+    pong_seconds: float = 5.0
+    """How long it waits for a pong before it takes the server for lost; it does not close the connection."""
+
+    deaf: bool = False
+    """Answers no ping."""
+
+    never_plays: bool = False
+    """Never says `played`."""
+
+    flood: bool = False
+    """Records a hundred times too fast."""
+
+    refuse: bool = False
+    """Belongs to another server: describes itself, and turns away whatever else is sent."""
+
+    def __post_init__(self) -> None:
+        self.microphone = Microphone(self)
+        self.speaker = Speaker(self)
+        self.events: deque[Received] = deque(maxlen=_REMEMBERED_EVENTS)
+        self.timers: deque[Received] = deque(maxlen=_REMEMBERED_EVENTS)
+        self.problems: list[str] = []
+        """What servers sent that is no Wyoming; it ends the connection."""
+
+        self.connections = self.claims = self.refused = 0
+        self._listening = Listening(self, self.send)
+        self._unseen: defaultdict[str, deque[Received]] = defaultdict(lambda: deque(maxlen=_REMEMBERED_EVENTS))
+        self._news = asyncio.Event()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._pong = asyncio.Event()
+        self._muted_until = 0.0
+        self._on = False
+        self._connected: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self._owner: asyncio.StreamWriter | None = None
+        self._cut: asyncio.StreamWriter | None = None
+        self._pinging: asyncio.Task[None] | None = None
+        self._player: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._reserved = socket.socket()
+
+    @property
+    def uri(self) -> str:
+        """Where it is dialled."""
+        return f"tcp://{self.host}:{self.port}"
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a server has it."""
+        return self._owner is not None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a server hears the room."""
+        return self.open_microphone_seconds > 0
+
+    @property
+    def open_microphone_seconds(self) -> float:
+        """For how long it has been streaming without an end; 0 when it is not."""
+        return self._listening.open_seconds if self.claimed else 0.0
+
+    async def __aenter__(self) -> Self:
+        """Switch on, in a room where time passes."""
+        # Kept, lest while it is switched off another program, or the server that tries to dial it, gets the port.
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind((self.host, self.port))
+        self.port = self._reserved.getsockname()[1]
+        await self.start()
+        self._own(self._hear())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End for good."""
+        await self.stop()
+        await _cancelled(*self._tasks)
+        self._reserved.close()
+
+    async def start(self) -> None:
+        """Switch on, knowing nothing of what was before."""
+        self._on = True
+        self._listening = Listening(self, self.send)
+        self._player = self._own(self._play())
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+
+    async def stop(self) -> None:
+        """Pull the plug: nobody listens, every connection is reset, the speaker falls silent."""
+        if self._server is None or self._player is None:
+            return
+        self._server.close()
+        self._server, self._on = None, False
+        self._player.cancel()
+        self.thaw()
+        self.speaker.cut()
+        self.vanish()
+        await _cancelled(*self._connected.values())
+
+    async def reboot(self, seconds: float) -> None:
+        """Switch off, and on again, on the same port, after a while."""
+        await self.stop()
+        await asyncio.sleep(seconds)
+        await self.start()
+
+    async def say(self, pcm: bytes, *, speed: float | None = None) -> None:
+        """Say canonical `pcm` in the room; returns when it is said, whether or not anybody heard it."""
+        await self.microphone.say(pcm, speed)
+
+    async def wake(self, phrase: str | None = None) -> bool:
+        """Detect the wake word in the room; False when the satellite takes no notice."""
+        assert self.mode == "wake", "the server detects the wake words of this satellite"
+        if not self.claimed or self._hears_nothing:
+            return False
+        if noticed := await self._listening.detect(phrase or self.wake_word):
+            self._chime()
+        return noticed
+
+    async def until(self, *types: str, seconds: float = 120.0) -> Received:
+        """Return the next event of one of `types`, each event once; raises `TimeoutError` with what came instead."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not (found := [self._unseen[type_][0] for type_ in types if self._unseen[type_]]):
+                    await self._news.wait()
+        except TimeoutError:
+            came = [event.type for event in self.events][-20:]
+            raise TimeoutError(f"{self.name}: no {' or '.join(types)} in {seconds} s, but {came}") from None
+        return self._unseen[min(found, key=lambda event: event.at).type].popleft()
+
+    async def send(self, event: Event) -> None:
+        """Send the server an event; without a server, nobody."""
+        if self._owner is not None:
+            await self._write(self._owner, event)
+
+    async def send_broken(self, what: Literal["garbage", "header", "payload"]) -> None:
+        """Send what is no Wyoming; or half an event, cut off in its header or in its payload, and nothing after it."""
+        if self._owner is not None:
+            self._owner.write(_BROKEN[what])
+            self._cut = None if what == "garbage" else self._owner
+
+    def hang(self) -> None:
+        """Stop reading and writing, as a stopped process does; connections stay, and new ones are made."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Go on after `hang`."""
+        self._thawed.set()
+
+    def vanish(self) -> None:
+        """Reset every connection; the satellite itself goes on."""
+        for writer in self._connected:
+            with suppress(OSError):  # it was closed already
+                no_linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+            writer.transport.abort()
+        self._forget(self._owner)
+
+    @property
+    def _hears_nothing(self) -> bool:
+        return time.monotonic() < self._muted_until or not self._on or not self._thawed.is_set()
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._tasks.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _hear(self) -> None:
+        due = time.monotonic()
+        while True:
+            due += self.microphone.chunk_seconds / (100 if self.flood else 1)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            chunk = self.microphone.record()
+            if not self._hears_nothing:
+                await self._listening.hear(chunk)
+
+    async def _play(self) -> None:
+        while True:
+            await self.speaker.next_played()
+            if not self.never_plays:
+                await self.send(Event("played"))
+
+    def _chime(self) -> None:
+        if self.has_speaker and self.awake_seconds > 0:
+            self.speaker.chime(self.awake_seconds)
+            self._muted_until = time.monotonic() + (self.awake_seconds + 0.5) / self.speed
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or not self._on:  # it was accepted, but the plug has been pulled since
+            writer.transport.abort()
+            return
+        self._connected[writer] = task
+        self.connections += 1
+        # By `stop`; asyncio 3.11 logs it as an error when a connection's task ends cancelled.
+        with suppress(OSError, EOFError, asyncio.CancelledError):
+            await self._converse(reader, writer)
+            self._forget(writer)
+            if not self.hangs_up and not reader.at_eof():
+                await asyncio.Event().wait()
+        self._forget(writer)
+        del self._connected[writer]
+        writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (event := await async_read_event(reader)) is not None:
+                await self._thawed.wait()
+                if not await self._take(writer, event):
+                    return
+            await self._thawed.wait()
+            if not reader.at_eof():
+                self.problems.append("what cannot be read")
+        except (AttributeError, KeyError, TypeError, ValueError, ProtocolError) as error:
+            self.problems.append(repr(error))
+
+    async def _take(self, writer: asyncio.StreamWriter, event: Event) -> bool:
+        """Take an event; False when it comes from a server that does not have this satellite."""
+        if event.type != "describe":
+            if self.refuse or self._owner not in (None, writer):
+                self.refused += 1
+                return False
+            if self._owner is None:
+                self._owner = writer
+                self.claims += 1
+        self._note(event)
+        match event.type:
+            case "describe":
+                await self._write(writer, Event("info", self._info()))
+                return True
+            case "ping":
+                if not self.deaf:
+                    await self.send(Pong(Ping.from_event(event).text).event())
+                self._pinging = self._pinging or self._own(self._ping())
+            case "pong":
+                self._pong.set()
+            case "audio-start" | "audio-chunk" | "audio-stop" if self.has_speaker:
+                self.speaker.take(event)
+            case "detection":
+                self._chime()
+        await self._listening.from_server(event)
+        return True
+
+    def _note(self, event: Event) -> None:
+        received = Received(time.monotonic(), event.type, event.data, len(event.payload or b""))
+        self.events.append(received)
+        self._unseen[event.type].append(received)
+        if event.type.startswith("timer-"):
+            self.timers.append(received)
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _forget(self, writer: asyncio.StreamWriter | None) -> None:
+        if writer is None or self._owner is not writer:
+            return
+        self._owner = None
+        self._listening.server_gone()
+        if self._pinging is not None and self._pinging is not asyncio.current_task():
+            self._pinging.cancel()
+        self._pinging = None
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(self.ping_seconds)
+            self._pong.clear()
+            await self.send(Ping().event())
+            try:
+                async with asyncio.timeout(self.pong_seconds):
+                    await self._pong.wait()
+            except TimeoutError:
+                self._forget(self._owner)
+                return
+
+    async def _write(self, writer: asyncio.StreamWriter, event: Event) -> None:
+        await self._thawed.wait()
+        try:
+            if writer is not self._cut:
+                await async_write_event(event, writer)
+        except OSError:
+            self._forget(writer)
+
+    def _info(self) -> dict[str, Any]:
+        def artifact(name: str, **more: Any) -> dict[str, Any]:
+            return {"name": name, "attribution": {"name": "", "url": ""}, "installed": True, "description": name} | more
+
+        info: dict[str, Any] = {domain: [] for domain in ("asr", "tts", "handle", "intent", "wake")}
+        info["satellite"] = artifact(self.name, version="1.4.1", area=self.area)
+        words = [self.wake_word] if self.mode == "wake" else []
+        for word in words:
+            model = artifact(word, version="1.0.0", languages=[], phrase=word.replace("_", " "))
+            info["wake"].append(artifact("openwakeword", version="1.10.0", models=[model]))
+        if self.wyoming == "1.5.4":
+            info["satellite"]["snd_format"] = None
+            return info
+        info["satellite"] |= {"has_vad": False, "active_wake_words": words, "supports_trigger": False}
+        info["mic"] = [artifact("microphone", version=None, mic_format=asdict(self.microphone_format))]
+        info["snd"] = [artifact("speaker", version=None, snd_format=asdict(self.speaker_format))] * self.has_speaker
+        return info
+
+
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
