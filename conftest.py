@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from satellite import logs
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.models import catalogue
 from satellite.models.store import Store
+from satellite.system import logs
 from tests.driven_rooms import spoken
 from tests.running_daemon import RunningDaemon
 

@@ -14,7 +14,7 @@ from satellite.arguments import parse, parser
 from satellite.errors import ConfigError, ConfigUnreadable, DaemonUnreachable, SatelliteError
 
 if TYPE_CHECKING:
-    from satellite.config import Config
+    from satellite.config.settings import Config
     from satellite.wire import client
 
 
@@ -63,26 +63,26 @@ _UNIT = Path("/etc/systemd/system/satellite.service")
 
 def _own_uri(args: argparse.Namespace) -> str:
     """Return where the configured daemon listens; the usual address where the system's configuration cannot be read."""
-    from satellite import configfile
+    from satellite.config import loader
     from satellite.wire import client
 
     try:
-        wyoming = configfile.load(args.config).wyoming
+        wyoming = loader.load(args.config).wyoming
     except ConfigError:
         return client.DEFAULT_URI
     return client.own_uri(wyoming.host, wyoming.port)
 
 
 def _load(args: argparse.Namespace) -> "Config":
-    from satellite import configfile
+    from satellite.config import loader
 
-    return configfile.load(args.config)
+    return loader.load(args.config)
 
 
 def _foreground(args: argparse.Namespace, command: Coroutine[Any, Any, int]) -> int:
     import asyncio
 
-    from satellite import logs
+    from satellite.system import logs
 
     logs.set_up("debug" if args.verbose else "error")
     return asyncio.run(command)
@@ -95,7 +95,8 @@ def _run(args: argparse.Namespace) -> int:
     import asyncio
     import logging
 
-    from satellite import logs, serving
+    from satellite import serving
+    from satellite.system import logs
 
     logs.set_up("debug" if args.verbose else "info")
     try:
@@ -155,7 +156,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 async def _ask(args: argparse.Namespace) -> int:
-    from satellite import sound_files
+    from satellite.audio import sound_files
     from satellite.wire import client
 
     file = Path(args.question)
@@ -181,7 +182,7 @@ async def _ask(args: argparse.Namespace) -> int:
 async def _ask_recording(args: argparse.Namespace, file: Path) -> "client.Heard":
     from wyoming.pipeline import PipelineStage
 
-    from satellite.sound_files import read_sound
+    from satellite.audio.sound_files import read_sound
     from satellite.wire import client
 
     pcm = read_sound(file)
@@ -251,7 +252,7 @@ async def _rooms(args: argparse.Namespace) -> int:
 
 def _own_ports(args: argparse.Namespace) -> list[int]:
     """Return the ports of the configured daemon; the usual ones where the system's configuration cannot be read."""
-    from satellite.config import Config
+    from satellite.config.settings import Config
 
     try:
         config = _load(args)
@@ -289,7 +290,7 @@ async def _announce(args: argparse.Namespace) -> int:
 
 
 def _write_sound(heard: "client.Heard", output: Path) -> None:
-    from satellite.audio import CANONICAL, write_wav
+    from satellite.audio.pcm import CANONICAL, write_wav
 
     try:
         write_wav(output, bytes(heard.pcm), heard.format or CANONICAL)

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from satellite.background import Background
-from satellite.config import Config, Local, Ollama, OpenAICompatible, Tts
-from satellite.config_chat import Provider
+from satellite.config.chat import Provider
+from satellite.config.settings import Config, Local, Ollama, OpenAICompatible, Tts
 from satellite.engines import ChatModel, WakeWordEngine
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote_wake import RemoteWakeWords
@@ -22,8 +21,9 @@ from satellite.errors import ModelError, Stage, in_words
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
-from satellite.process import imported, return_freed_memory
 from satellite.supervision import Engine as Busy
+from satellite.system.process import imported, return_freed_memory
+from satellite.tasks import Background
 
 _STREAM_QUEUE = 4096
 """Waiting calls of engines that are fed chunk by chunk; each stream has at most one."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from satellite.config import Config, Ollama, OpenAICompatible
-from satellite.config_http_token import find_token as find_http_token
+from satellite.audio.sound_files import SUFFIXES, read_sound
+from satellite.config.http_token import find_token as find_http_token
+from satellite.config.secrets import Secret
+from satellite.config.settings import Config, Ollama, OpenAICompatible
 from satellite.engines.chat.key import find_key
 from satellite.engines.voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
@@ -16,8 +18,6 @@ from satellite.home_assistant.access import find_token
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.models.wanted import wanted_models
-from satellite.secret import Secret
-from satellite.sound_files import SUFFIXES, read_sound
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from satellite import configfile
-from satellite.audio import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
-from satellite.background import begin_task, end_tasks
-from satellite.binding import taken
-from satellite.config import Config
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
+from satellite.audio.sound_files import read_sound
+from satellite.config import loader
+from satellite.config.settings import Config
 from satellite.daemon import Daemon
 from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType, Subscription
 from satellite.models import catalogue
 from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
-from satellite.sound_files import read_sound
+from satellite.net.binding import taken
+from satellite.tasks import begin_task, end_tasks
 from satellite.wire import client
 
 WAKE_PHRASE = "Okay Nabu."
@@ -74,7 +74,7 @@ class _Clock:
 async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)
-    config = configfile.load(args.config) if args.config else Config()
+    config = loader.load(args.config) if args.config else Config()
     pull_demo_models(Store(config.models.directory), console)
     async with _started(config, console, announce=args.serve) as daemon:
         uri = f"tcp://127.0.0.1:{daemon.ports['port']}"

@@ -5,9 +5,9 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator
 
 from satellite import portaudio
-from satellite.audio import RATE, AudioFormat, Converter
-from satellite.child import Child, start
+from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.errors import SatelliteError
+from satellite.system.child_process import Child, start
 
 _READ_BYTES = 4096
 

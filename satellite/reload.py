@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from satellite.config import Config, Settings
-from satellite.config_check import contradictions
+from satellite.config.consistency import contradictions
+from satellite.config.settings import Config, Settings
 from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")

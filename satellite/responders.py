@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from satellite.commands.clockwork import Clockwork
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.home_assistant.places import Wanted
 from satellite.turn.responder import Responder
 from satellite.turn.stages import Stages

@@ -3,8 +3,8 @@
 import logging
 
 from satellite.events import EventBus
-from satellite.logs import log_words
 from satellite.runs import Recorder, RunRecord
+from satellite.system.logs import log_words
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from satellite.background import Background, Supervised
 from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.tasks import Background, Supervised
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from satellite import configfile, logs
-from satellite.background import end_tasks, first_of
-from satellite.config import Config, Deadlines, stt_patience, tts_patience
+from satellite.config import loader
+from satellite.config.settings import Config, Deadlines, stt_patience, tts_patience
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError, in_words
 from satellite.run_log import log_runs
 from satellite.signals import Signals
 from satellite.supervision import Supervisor
+from satellite.system import logs
+from satellite.tasks import end_tasks, first_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Reloader:
     async def reload(self) -> None:
         """Read the configuration and take what can be had without a restart; never raises what is wrong with it."""
         try:
-            config = await asyncio.to_thread(configfile.load, self._path)
+            config = await asyncio.to_thread(loader.load, self._path)
             left = await self._daemon.apply(config)
         except ConfigError as error:
             self.words = f" · configuration refused: {str(error).splitlines()[0]}"

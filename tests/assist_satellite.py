@@ -17,7 +17,7 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 from wyoming.tts import Synthesize
 from wyoming.vad import VoiceStarted, VoiceStopped
 
-from satellite.audio import AudioFormat
+from satellite.audio.pcm import AudioFormat
 from satellite.engines import VoiceChoice
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.recorder import Recorder

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
 from satellite.turn.recorder import Recorder

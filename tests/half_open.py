@@ -11,9 +11,9 @@ import os
 import socket
 import struct
 
-from satellite.config import Config
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
+from satellite.config.settings import Config
 from satellite.daemon import Daemon
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink

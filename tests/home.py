@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from satellite.config import HomeAssistant
-from satellite.engines.chat.breaker import Breaker
+from satellite.config.settings import HomeAssistant
 from satellite.home_assistant.responder import HomeAssistantResponder
+from satellite.net.circuit_breaker import Breaker
 from satellite.turn.dialogue import Question
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.waiting import PATIENCE_SECONDS, until

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, Converter, read_wav
-from satellite.config import Config
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, Converter, read_wav
+from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.local import LocalRoom
 from satellite.wire import client

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Chat, Deadlines, KeepAlive, OpenAICompatible
+from satellite.config.settings import Chat, Deadlines, KeepAlive, OpenAICompatible
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.route import RouteChat

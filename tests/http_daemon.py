@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from satellite.config_http import Http
+from satellite.config.http import Http
 from satellite.http.service import HttpService
 from satellite.runs import Recorder
 from satellite.services.status import Status

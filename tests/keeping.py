@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from satellite.config import Chat, Deadlines, KeepAlive, Ollama
+from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.residency import Residency

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.daemon import Daemon
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from satellite import configfile
 from satellite.__main__ import _COMMANDS, main
 from satellite.arguments import SHELLS, parser
+from satellite.config import loader
 from satellite.wire.client import DEFAULT_URI
 from tests.waiting import PATIENCE_SECONDS
 
@@ -40,7 +40,7 @@ def test_every_command_shows_an_example(command: argparse.ArgumentParser) -> Non
 
 def test_the_defaults_told_are_the_defaults() -> None:
     """The help writes them down, so as not to import what knows them."""
-    assert f"{configfile.SYSTEM_CONFIG}, if it exists" in " ".join(parser().format_help().split())
+    assert f"{loader.SYSTEM_CONFIG}, if it exists" in " ".join(parser().format_help().split())
     status = next(command for command in commands(parser()) if command.prog == "satellite status")
     assert DEFAULT_URI in " ".join(status.format_help().split())
 

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from satellite.assembly import Assembly
-from satellite.background import Background
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.models.store import Store
+from satellite.tasks import Background
 
 PROVIDERS = """
 chat:

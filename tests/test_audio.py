@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.audio import CANONICAL, AudioFormat, Converter, read_wav, seconds_of, to_float, write_wav
+from satellite.audio.pcm import CANONICAL, AudioFormat, Converter, read_wav, seconds_of, to_float, write_wav
 from satellite.errors import ProtocolError
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from satellite.background import Background, begin_task, end_tasks
+from satellite.tasks import Background, begin_task, end_tasks
 from tests.virtual_clock import run_virtually
 
 
@@ -18,7 +18,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 def test_a_task_that_fails_is_begun_again_and_told_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
     """Its failure is logged once with where it came from, however often it comes; its delay grows to ten seconds."""
-    caplog.set_level(logging.INFO, "satellite.background")
+    caplog.set_level(logging.INFO, "satellite.tasks")
 
     async def scenario() -> None:
         background, began = Background(), []

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from satellite.binding import Doors, bound
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.daemon import Daemon
 from satellite.errors import AlreadyRunning, CannotListen
+from satellite.net.binding import Doors, bound
 from satellite.wire import client
 from tests.waiting import PATIENCE_SECONDS
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from satellite.audio import CANONICAL, write_wav
+from satellite.audio.pcm import CANONICAL, write_wav
 from satellite.checking import problems
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.models import catalogue
@@ -106,7 +106,7 @@ home_assistant_satellite: {{enabled: true, awake_wav: {tmp_path}/good.wav, done_
 STARTS = """
 import asyncio, json, sys
 from pathlib import Path
-from satellite.configfile import load
+from satellite.config.loader import load
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 

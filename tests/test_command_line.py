@@ -84,7 +84,7 @@ def test_a_configuration_that_is_not_there_is_an_error(words: tuple[str, ...], t
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     """Without a traceback from whoever closes it."""
     script = (
-        "import pathlib, sys; from satellite.audio import CANONICAL, write_wav\n"
+        "import pathlib, sys; from satellite.audio.pcm import CANONICAL, write_wav\n"
         "try: write_wav(pathlib.Path(sys.argv[1]), b'', CANONICAL)\n"
         "except OSError as error: print(error.strerror)"
     )

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from satellite import config, configfile
-from satellite.config import Config
-from satellite.configfile import load, parse
+from satellite.config import loader, settings
+from satellite.config.loader import load, parse
+from satellite.config.settings import Config
 from satellite.errors import ConfigError
 from tests.documented import documented
 
@@ -48,7 +48,9 @@ def test_the_example_has_every_setting() -> None:
             assert lines[number - 1].lstrip().startswith("#"), f"line {number + 1} has no comment: {line}"
 
 
-@pytest.mark.parametrize("settings", [config.Ollama, config.OpenAICompatible, config.WakeWordSettings, config.Room])
+@pytest.mark.parametrize(
+    "settings", [settings.Ollama, settings.OpenAICompatible, settings.WakeWordSettings, settings.Room]
+)
 def test_the_example_shows_optional_sections(settings: type[BaseModel]) -> None:
     """What is off by default stands in the example as a comment, whole."""
     text = EXAMPLE.read_text()
@@ -57,7 +59,7 @@ def test_the_example_shows_optional_sections(settings: type[BaseModel]) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [Config, config.Wyoming, config.Wake, config.Stt, config.Tts, config.Chat, config.Deadlines]
+    "settings", [Config, settings.Wyoming, settings.Wake, settings.Stt, settings.Tts, settings.Chat, settings.Deadlines]
 )
 def test_every_setting_says_what_it_is(settings: type[BaseModel]) -> None:
     """Each field has a docstring, or is a section with one."""
@@ -68,7 +70,7 @@ def test_every_setting_says_what_it_is(settings: type[BaseModel]) -> None:
 
 def test_nothing_written_is_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty file and no file at all mean the embedded defaults."""
-    monkeypatch.setattr(configfile, "SYSTEM_CONFIG", tmp_path / "absent.yaml")
+    monkeypatch.setattr(loader, "SYSTEM_CONFIG", tmp_path / "absent.yaml")
     assert load() == parse("") == parse("# nothing\n") == Config()
 
 

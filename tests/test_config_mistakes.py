@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.errors import ConfigError
 
 OLLAMA = "chat:\n  providers:\n    - type: ollama\n      model: m\n      url: "

@@ -18,7 +18,7 @@ from wyoming.info import Describe
 from wyoming.ping import Ping
 from wyoming.tts import Synthesize
 
-from satellite.audio import read_wav
+from satellite.audio.pcm import read_wav
 from tests.running_daemon import DATA
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect, sound, types

@@ -19,9 +19,9 @@ from wyoming.event import Event
 from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
-from satellite.config import Config
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
+from satellite.config.loader import parse
+from satellite.config.settings import Config
 from satellite.errors import Stage
 from satellite.events import RunEvent
 from satellite.turn.inbox import AudioInbox

@@ -15,9 +15,9 @@ import pytest
 from wyoming.asr import Transcript
 from wyoming.event import Event
 
-from satellite.audio import BYTES_PER_SECOND, Converter, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.commands.timer import Duration, Timer
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.metrics import exposition
 from satellite.turn.recorder import Recorder

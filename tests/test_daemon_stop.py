@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from satellite.background import Supervised
-from satellite.config_rooms import Hub as HubSettings
-from satellite.configfile import parse
+from satellite.config.loader import parse
+from satellite.config.rooms import Hub as HubSettings
 from satellite.daemon import Daemon
 from satellite.rooms.link import LinkState
+from satellite.tasks import Supervised
 from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocket, expect
 
-from satellite.audio import BYTES_PER_SECOND, RATE
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from tests.browser import CONTRASTS, ELSEWHERE, NAMELESS, SMALL, opened, running
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms

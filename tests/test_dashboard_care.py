@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from satellite.audio import CANONICAL
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.audio.pcm import CANONICAL
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
 from satellite.http.encoding import wav
 from satellite.rooms.hub import Hub
 from tests.browser import opened, running

@@ -12,8 +12,8 @@ from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
-from satellite.audio import read_wav
-from satellite.configfile import parse
+from satellite.audio.pcm import read_wav
+from satellite.config.loader import parse
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import connect, types
 

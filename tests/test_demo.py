@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.audio import read_wav
+from satellite.audio.pcm import read_wav
 from tests.running_daemon import DATA
 
 pytestmark = pytest.mark.models

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from satellite.arguments import parser
-from satellite.configfile import parse
+from satellite.config.loader import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

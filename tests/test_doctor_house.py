@@ -9,7 +9,7 @@ import pytest
 
 from satellite.doctor import examine
 from satellite.doctor.finding import Finding, State
-from satellite.gpu import gpus
+from satellite.system.nvidia import gpus
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer

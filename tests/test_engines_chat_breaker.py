@@ -2,8 +2,8 @@
 
 import pytest
 
-from satellite.engines.chat.breaker import Breaker, BreakerState
 from satellite.errors import ChatRejected, ChatUnavailable
+from satellite.net.circuit_breaker import Breaker, BreakerState
 
 
 class Clock:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Chat, Deadlines, Ollama, OpenAICompatible
+from satellite.config.settings import Chat, Deadlines, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat

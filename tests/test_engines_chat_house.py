@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
+from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
 from satellite.engines import Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config import OpenAICompatible
-from satellite.engines.chat.address import is_at_home, shown_url
+from satellite.config.secrets import Secret
+from satellite.config.settings import OpenAICompatible
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.key import find_key
 from satellite.errors import ConfigError
-from satellite.secret import Secret
+from satellite.net.hosts import is_at_home, shown_url
 
 
 def settings(name: str = "groq", file: Path | None = None) -> OpenAICompatible:

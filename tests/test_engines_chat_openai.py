@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Chat, Deadlines, OpenAICompatible
+from satellite.config.settings import Chat, Deadlines, OpenAICompatible
 from satellite.engines import Message
 from satellite.engines.chat.failures import RateLimited
 from satellite.engines.chat.openai import OpenAIChat

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from satellite.background import Background
-from satellite.config import Chat, Deadlines
+from satellite.config.settings import Chat, Deadlines
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.route import RouteChat
 from satellite.engines.health import Health
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatUnavailable
+from satellite.tasks import Background
 from tests.virtual_clock import run_virtually
 
 QUESTION = [Message("user", "What is the capital of France?")]

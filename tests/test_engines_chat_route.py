@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
+from satellite.config.settings import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, ChatModel, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat

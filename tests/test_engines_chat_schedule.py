@@ -4,7 +4,7 @@ from datetime import datetime, time
 
 import pytest
 
-from satellite.config import KeepAlive
+from satellite.config.settings import KeepAlive
 from satellite.engines.chat.schedule import Schedule
 
 LONG_AGO = 1e6

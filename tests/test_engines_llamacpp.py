@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from satellite.config import Chat, Local
+from satellite.config.settings import Chat, Local
 from satellite.engines import ChatDelta, Message
 from satellite.engines.libgomp import link_to_bundled
 from satellite.engines.llamacpp import LlamaCppChat
@@ -290,7 +290,7 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from satellite.config import Chat, Local\n"
+        "from satellite.config.settings import Chat, Local\n"
         "from satellite.engines.llamacpp import LlamaCppChat\n"
         "async def main():\n"
         "    chat = LlamaCppChat(Local(type='local'), Chat())\n"

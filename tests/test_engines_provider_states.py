@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config import Local, Ollama, OpenAICompatible
-from satellite.config_chat import Provider
+from satellite.config.chat import Provider
+from satellite.config.settings import Local, Ollama, OpenAICompatible
 from satellite.doctor.chat import remedy_of
 from satellite.engines.chat.residency import Residency
 from satellite.engines.chat.sightings import _WORDS

@@ -12,9 +12,9 @@ from wyoming.audio import AudioStop
 from wyoming.event import async_read_event, async_write_event
 from wyoming.pipeline import PipelineStage
 
-from satellite.audio import read_wav
-from satellite.config import Stt
-from satellite.configfile import parse
+from satellite.audio.pcm import read_wav
+from satellite.config.loader import parse
+from satellite.config.settings import Stt
 from satellite.engines import Transcription, VoiceChoice
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SpeechToTextError, Stage, TextToSpeechError

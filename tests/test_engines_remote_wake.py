@@ -9,9 +9,9 @@ import pytest
 from wyoming.error import Error
 from wyoming.wake import Detect
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.config import Wake
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.config.loader import parse
+from satellite.config.settings import Wake
 from satellite.engines import Detection, WakeStream
 from satellite.engines.remote import Hosts
 from satellite.engines.remote_wake import RemoteWakeWords

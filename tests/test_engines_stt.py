@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.config import Stt
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.config.settings import Stt
 from satellite.engines import Transcription
 from satellite.engines.stt import WhisperTranscriber, _segments
 from satellite.engines.vad import SileroVad

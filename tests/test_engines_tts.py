@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satellite.config import Tts
+from satellite.config.settings import Tts
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.tts import PiperSynthesizer
 from satellite.engines.voices import VoiceFolder

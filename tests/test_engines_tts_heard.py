@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from satellite_bench.words import edit_distance
 
-from satellite.audio import AudioFormat, Converter
-from satellite.config import Stt, Tts
+from satellite.audio.pcm import AudioFormat, Converter
+from satellite.config.settings import Stt, Tts
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.piper import PiperVoice
 from satellite.engines.stt import WhisperTranscriber

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from satellite.config import Tts
+from satellite.config.settings import Tts
 from satellite.engines.piper import CALIBRATION, PiperVoice
 from satellite.engines.vits.graph import CannotSplit, split
 from satellite.engines.vits.kept import digest_of

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.audio import BYTES_PER_SECOND, RATE
-from satellite.config import Wake, WakeWordSettings
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE
+from satellite.config.settings import Wake, WakeWordSettings
 from satellite.engines import Detection
 from satellite.engines.microwakeword import microwakeword_files
 from satellite.engines.openwakeword import openwakeword_files

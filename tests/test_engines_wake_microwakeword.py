@@ -12,8 +12,8 @@ import numpy as np
 import pymicro_wakeword
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND, RATE, read_wav
-from satellite.config import Wake
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
+from satellite.config.settings import Wake
 from satellite.engines import Detection
 from satellite.engines.microwakeword import MicroWakeWordEngine
 from satellite.engines.openwakeword import openwakeword_files

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from satellite.audio import BYTES_PER_SECOND, RATE, read_wav
-from satellite.config import Wake, WakeWordSettings
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
+from satellite.config.settings import Wake, WakeWordSettings
 from satellite.engines import Detection
 from satellite.engines.mels import Mels
 from satellite.engines.openwakeword import OpenWakeWordEngine

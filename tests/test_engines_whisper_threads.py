@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Stt, cpu_threads
+from satellite.config.settings import Stt, cpu_threads
 from satellite.engines.stt import WhisperTranscriber
 from satellite.engines.whisper_threads import fastest_threads
 from satellite.engines.worker import Worker

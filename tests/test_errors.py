@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.config import nearest
+from satellite.config.settings import nearest
 from satellite.errors import shown
 
 

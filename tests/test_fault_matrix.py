@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.config import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
+from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
 from satellite.engines import ChatDelta, Message
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat

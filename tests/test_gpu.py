@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from satellite.gpu import gpus
+from satellite.system.nvidia import gpus
 from tests.waiting import PATIENCE_SECONDS
 
 _DESCRIBED = {"name", "load", "memory_used_bytes", "memory_total_bytes", "watts"}
@@ -26,7 +26,7 @@ def test_each_gpu_is_described_and_their_absence_is_quiet(caplog: pytest.LogCapt
 
 def test_asking_prints_nothing() -> None:
     """Nor does a process that asks end any other way."""
-    code = "from satellite.gpu import gpus; assert isinstance(gpus(), list); gpus()"
+    code = "from satellite.system.nvidia import gpus; assert isinstance(gpus(), list); gpus()"
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=PATIENCE_SECONDS, check=False
     )

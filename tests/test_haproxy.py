@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.audio import read_wav
+from satellite.audio.pcm import read_wav
 from satellite.errors import SatelliteError
 from satellite.wire import client
 from tests.running_daemon import DATA, RunningDaemon

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from satellite.config import Config, HomeAssistant
+from satellite.config.settings import Config, HomeAssistant
 from satellite.home_assistant.answer import Answer, parsed, what_to_say
 from satellite.home_assistant.orders import is_order
 from satellite.home_assistant.responder import HomeAssistantResponder

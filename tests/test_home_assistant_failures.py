@@ -7,12 +7,12 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from satellite.config import HomeAssistant
-from satellite.engines.chat.breaker import Breaker
+from satellite.config.settings import HomeAssistant
 from satellite.errors import ChatError
 from satellite.home_assistant.access import find_token
 from satellite.home_assistant.api import Api, Departure
 from satellite.home_assistant.responder import HomeAssistantResponder
+from satellite.net.circuit_breaker import Breaker
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, watched
 from tests.waiting import PATIENCE_SECONDS, until

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.home_assistant.orders import is_order
 from satellite.home_assistant.places import Wanted
 from satellite.home_assistant.responder import HomeAssistantResponder

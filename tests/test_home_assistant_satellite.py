@@ -15,8 +15,8 @@ from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.timer import TimerFinished, TimerStarted
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
+from satellite.config.loader import parse
 from satellite.events import RunEventType
 from satellite.rooms.link import LinkState
 from satellite.rooms.local import LocalRoom

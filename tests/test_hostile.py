@@ -21,11 +21,11 @@ from wyoming.ping import Ping
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeVoice
 from wyoming.wake import Detect
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.config.loader import parse
 from satellite.engines import VoiceChoice
 from satellite.errors import ProtocolError
-from satellite.process import allow_many_connections
+from satellite.system.process import allow_many_connections
 from satellite.turn.stages import once
 from satellite.wire import parsing
 from tests.running_daemon import DATA, RunningDaemon

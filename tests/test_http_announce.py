@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.audio.pcm import BYTES_PER_SECOND
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
 from satellite.errors import SatelliteError
 from satellite.rooms.hub import Hub
 from satellite.wire import client as wire_client

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from satellite.audio import CANONICAL
+from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
 from tests.http_daemon import client
 from tests.running_daemon import RunningDaemon

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Scope
 from websockets.sync.client import connect
 
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.errors import ConfigError
 from satellite.http.proxies import Proxies, rate_key
 from tests.http_daemon import client, problem, serving

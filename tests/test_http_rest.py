@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from satellite.audio import CANONICAL
+from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
 from satellite.http.problems import status_of
 from satellite.services.status import Status

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from satellite.audio import BYTES_PER_SECOND
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.http.outbox import Outbox
 from tests.http_daemon import client
 from tests.running_daemon import RunningDaemon

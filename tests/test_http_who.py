@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from satellite.config_http import Http
-from satellite.config_http_token import find_token
-from satellite.configfile import parse
+from satellite.config.http import Http
+from satellite.config.http_token import find_token
+from satellite.config.loader import parse
 from satellite.errors import CannotListen, ConfigError
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import KeepAlive
+from satellite.config.settings import KeepAlive
 from satellite.engines import Message
 from satellite.engines.chat.residency import Residency
 from tests.doubles.http import dictated

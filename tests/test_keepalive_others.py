@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Chat, Deadlines, KeepAlive, Ollama
+from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import Message
 from satellite.engines.chat import keepalive
 from satellite.engines.chat.giveway import GiveWay

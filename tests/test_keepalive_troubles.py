@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from satellite.config import Chat, KeepAlive, Ollama
+from satellite.config.settings import Chat, KeepAlive, Ollama
 from satellite.engines import Message
 from satellite.engines.chat import resident
 from satellite.engines.chat.keepalive import Keeper

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from wyoming.asr import Transcribe, Transcript
 
-from satellite.audio import read_wav
-from satellite.background import Background
+from satellite.audio.pcm import read_wav
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.logs import BoundedFormatter, JournalHandler
 from satellite.run_log import log_runs
+from satellite.system.logs import BoundedFormatter, JournalHandler
+from satellite.tasks import Background
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect

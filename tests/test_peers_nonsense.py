@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Stt
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
+from satellite.config.settings import Stt
 from satellite.engines import VoiceChoice
 from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage

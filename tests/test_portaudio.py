@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat
-from satellite.config_local import Sound
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
+from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.microphone import listen
 from satellite.rooms.speaker import Speaker

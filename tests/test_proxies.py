@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config import Config, HomeAssistant, OpenAICompatible
-from satellite.config_chat import Chat, Ollama
+from satellite.config.chat import Chat, Ollama
+from satellite.config.secrets import Secret
+from satellite.config.settings import Config, HomeAssistant, OpenAICompatible
 from satellite.doctor.chat import _reached
 from satellite.engines import Message
-from satellite.engines.chat.address import client_settings
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.errors import ChatError, ChatUnavailable, ModelError, ProxyUnusable
 from satellite.home_assistant.api import Api
 from satellite.models import catalogue, hub
 from satellite.models.spec import HubSource, Kind
-from satellite.proxies import proxy_for
-from satellite.secret import Secret
+from satellite.net.hosts import client_settings
+from satellite.net.proxies import proxy_for
 from tests.doubles.home_assistant import HomeAssistantServer
 
 OUTSIDE = "https://api.example.com/v1"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Config
-from satellite.configfile import parse
+from satellite.config.loader import parse
+from satellite.config.settings import Config
 from satellite.daemon import Daemon
 from satellite.engines.slot import Slot
 from satellite.errors import Stage

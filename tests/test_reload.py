@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config import Config, Room
-from satellite.config_rooms import Hub as HubSettings
-from satellite.configfile import parse
+from satellite.config.loader import parse
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.settings import Config, Room
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.reload import merge

@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
 from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite

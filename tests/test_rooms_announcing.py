@@ -9,8 +9,8 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
-from satellite.audio import RATE, AudioFormat
-from satellite.config_rooms import Hub, Place
+from satellite.audio.pcm import RATE, AudioFormat
+from satellite.config.rooms import Hub, Place
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation

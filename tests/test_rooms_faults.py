@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.audio import AudioFormat
+from satellite.audio.pcm import AudioFormat
 from satellite.rooms.link import LinkState
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms, run

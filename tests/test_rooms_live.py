@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config_local import Sound
+from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.rooms.live import LATE_SECONDS, Backlog, LiveSource
 from satellite.rooms.microphones import microphone

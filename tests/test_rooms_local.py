@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, seconds_of, write_wav
-from satellite.config_local import Sound
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, seconds_of, write_wav
+from satellite.config.host import Sound
+from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunEventType
 from satellite.rooms.link import LinkState

@@ -12,9 +12,9 @@ import pytest
 from satellite_bench.rooms_house import House, house
 from satellite_bench.server import described
 
-from satellite.audio import CANONICAL, write_wav
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.audio.pcm import CANONICAL, write_wav
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink
 from tests.doubles.satellite import ScriptedSatellite

@@ -7,7 +7,7 @@ import pytest
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Eventable
 
-from satellite.audio import AudioFormat, Converter
+from satellite.audio.pcm import AudioFormat, Converter
 from satellite.backoff import Backoff
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.loudness import Loudness

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from satellite_bench.server import free_port
 
-from satellite.audio import AudioFormat
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Room
+from satellite.audio.pcm import AudioFormat
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed

@@ -7,16 +7,16 @@ from typing import Any
 
 from wyoming.event import Eventable
 
-from satellite.audio import AudioFormat
-from satellite.background import Background
+from satellite.audio.pcm import AudioFormat
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.timer import Duration
 from satellite.commands.timers import LATE_SECONDS
-from satellite.config_rooms import Room
+from satellite.config.rooms import Room
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.announcing import chime
 from satellite.rooms.ringing import Ringing
+from satellite.tasks import Background
 from satellite.turn.stages import SpokenPiece
 from tests.waiting import PATIENCE_SECONDS, until
 

@@ -14,7 +14,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
 from wyoming.vad import VoiceStarted
 
-from satellite.audio import BYTES_PER_SECOND, Converter, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType
 from satellite.wire import client as our_client

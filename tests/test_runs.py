@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from satellite.background import Background
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.run_metrics import RunMetrics
 from satellite.runs import Recorder, RunRecord
+from satellite.tasks import Background
 
 COMMAND: list[tuple[str, float, dict[str, Any]]] = [
     ("run-start", 0.0, {"start": "wake", "end": "tts"}),

@@ -18,7 +18,7 @@ from wyoming.ping import Ping
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 from wyoming.wake import Detect, Detection
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import Client, connect, sound, types
 

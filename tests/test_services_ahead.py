@@ -10,8 +10,8 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event
 from wyoming.ping import Ping
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.config.loader import parse
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, types

@@ -17,7 +17,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeStart, SynthesizeStop
 from wyoming.wake import Detect
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.errors import TextToSpeechError
 from satellite.services.speaking import TextStream
 from tests.running_daemon import DATA, RunningDaemon

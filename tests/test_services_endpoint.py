@@ -13,8 +13,8 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping
 
-from satellite.audio import BYTES_PER_SECOND, read_wav, seconds_of
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav, seconds_of
+from satellite.config.loader import parse
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import Client, connect, types
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.daemon import Daemon
 from satellite.metrics import exposition
 from satellite.services.attention import Attention, needed, overall

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from satellite.audio import CANONICAL, RATE, AudioFormat, seconds_of, to_float, write_wav
-from satellite.config_local import Sound
+from satellite.audio.pcm import CANONICAL, RATE, AudioFormat, seconds_of, to_float, write_wav
+from satellite.audio.sound_files import SUFFIXES, decode, read_sound
+from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.rooms.microphones import _read
-from satellite.sound_files import SUFFIXES, decode, read_sound
 
 SECONDS = 0.5
 

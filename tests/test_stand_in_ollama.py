@@ -11,7 +11,7 @@ import ollama
 import openai
 import pytest
 
-from satellite.config import Chat, Local
+from satellite.config.settings import Chat, Local
 from satellite.engines.llamacpp import LlamaCppChat
 from tests.doubles.http import dictated, thought_by
 from tests.doubles.ollama import OllamaServer

@@ -17,7 +17,7 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 from wyoming.timer import TimerFinished, TimerStarted
 from wyoming.wake import Detection
 
-from satellite.audio import CANONICAL, RATE, AudioFormat, Converter, seconds_of
+from satellite.audio.pcm import CANONICAL, RATE, AudioFormat, Converter, seconds_of
 from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
 from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import Client, connect, sound, types

@@ -34,7 +34,7 @@ LARGE = (
 
 START = """
 import asyncio, json, sys
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.daemon import Daemon
 from satellite.wire import client
 

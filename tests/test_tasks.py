@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_layers import NAMES
 
-OWNER = "satellite.background"
+OWNER = "satellite.tasks"
 """The only module that makes tasks: `Background.run` for what lives on, `begin_task` for what its caller ends."""
 
 LOOSE = {"create_task", "ensure_future", "run_coroutine_threadsafe"}
@@ -39,7 +39,7 @@ def ownerless(source: str) -> list[str]:
     tree = ast.parse(source)
     owned = groups(tree)
     found = [
-        f"{call.lineno}: {ast.unparse(call.func)}: use satellite.background"
+        f"{call.lineno}: {ast.unparse(call.func)}: use satellite.tasks"
         for call, on, name in calls(tree)
         if name in LOOSE and on not in owned
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats

@@ -5,7 +5,7 @@ from datetime import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.config import Chat
+from satellite.config.settings import Chat
 from satellite.engines import Message
 from satellite.engines.tokens import conversation_tokens
 from satellite.turn.dialogue import Dialogue, Question

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.config import Stt
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.config.settings import Stt
 from satellite.engines import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.turn.early import EarlyCount, EarlyTranscript

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satellite.audio import RATE, AudioFormat
-from satellite.config import Config
+from satellite.audio.pcm import RATE, AudioFormat
+from satellite.config.settings import Config
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats

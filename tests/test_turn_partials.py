@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from satellite.audio import read_wav
-from satellite.config import Stt
+from satellite.audio.pcm import read_wav
+from satellite.config.settings import Stt
 from satellite.engines import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.turn.partials import Partials, agreed, allowed, rest

@@ -8,8 +8,8 @@ from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.ping import Ping
 
-from satellite.audio import BYTES_PER_SECOND, RATE, read_wav
-from satellite.configfile import parse
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
+from satellite.config.loader import parse
 from satellite.engines import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.turn.parts import PART_SECONDS, Part, Parts

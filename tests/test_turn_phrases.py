@@ -2,7 +2,7 @@
 
 import pytest
 
-from satellite.config import Phrases
+from satellite.config.settings import Phrases
 from satellite.turn.phrases import _BUILT_IN, Phrase, phrase
 
 

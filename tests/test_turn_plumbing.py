@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from satellite.audio import BYTES_PER_SECOND
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.ahead import ahead
 from satellite.turn.inbox import AudioInbox

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.audio import RATE
+from satellite.audio.pcm import RATE
 from satellite.turn.quiet import Quiet
 
 ROOM_DB, VOICE_DB = 25.0, 60.0

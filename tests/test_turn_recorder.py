@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from satellite.audio import RATE
+from satellite.audio.pcm import RATE
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.recorder import Recorder
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from wyoming.pipeline import PipelineStage, RunPipeline
 
-from satellite.audio import RATE, AudioFormat
-from satellite.config import Config
-from satellite.configfile import parse
+from satellite.audio.pcm import RATE, AudioFormat
+from satellite.config.loader import parse
+from satellite.config.settings import Config
 from satellite.engines import ChatDelta, Detection, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.engines.stats import ChatStats

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import pytest
 
-from satellite.configfile import parse
+from satellite.config.loader import parse
 from satellite.engines import VoiceChoice
 from satellite.turn.sounds import SoundCache
 from satellite.turn.stages import SpokenPiece, Stages, once

@@ -9,7 +9,7 @@ import pytest
 from wyoming.event import Event
 
 from satellite.errors import CannotListen, DaemonUnreachable, ProtocolError
-from satellite.process import allow_many_connections
+from satellite.system.process import allow_many_connections
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts, dial
 from satellite.wire.framing import encode
 from satellite.wire.server import Admission, Server

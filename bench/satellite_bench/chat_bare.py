@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from satellite.config import Chat, Ollama
+from satellite.config.settings import Chat, Ollama
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.errors import SatelliteError
 from satellite.turn.dialogue import Dialogue, Question

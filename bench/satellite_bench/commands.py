@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 def _runner(args: argparse.Namespace) -> "Runner":
     from rich.console import Console
 
-    from satellite import configfile
+    from satellite.config import loader
     from satellite.demo import pull_demo_models
     from satellite.models.store import Store
     from satellite_bench.chat_run import ChatPlan
@@ -135,7 +135,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from satellite_bench.voice_run import VoicePlan
 
     console = Console(stderr=True)
-    store = Store(configfile.load(args.config).models.directory)
+    store = Store(loader.load(args.config).models.directory)
     pull_demo_models(store, console)
     chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
     plan = Plan(
@@ -154,7 +154,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
 def _windows(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from satellite import configfile
+    from satellite.config import loader
     from satellite.demo import pull_demo_models
     from satellite.models import demo
     from satellite.models.store import Store
@@ -165,7 +165,7 @@ def _windows(args: argparse.Namespace) -> int:
     if list(args.parts) not in ([], ["stt"]):
         raise SatelliteError("--windows belongs to stt alone", code="bench-part")
     console = Console(stderr=True)
-    config = configfile.load(args.config)
+    config = loader.load(args.config)
     store = Store(config.models.directory)
     pull_demo_models(store, console)
     if args.corpus:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from satellite.audio import seconds_of
+from satellite.audio.pcm import seconds_of
+from satellite.audio.sound_files import read_sound
 from satellite.errors import SatelliteError
-from satellite.sound_files import read_sound
 
 
 @dataclass(frozen=True, slots=True)

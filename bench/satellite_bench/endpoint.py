@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from satellite.audio import BYTES_PER_SECOND, RATE
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.commands.grammar import Grammar
-from satellite.config import Endpoint as EndpointConfig
-from satellite.config import Stt
+from satellite.config.settings import Endpoint as EndpointConfig
+from satellite.config.settings import Stt
 from satellite.engines.stt import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker

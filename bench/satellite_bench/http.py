@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from satellite.audio import AudioFormat, Converter
+from satellite.audio.pcm import AudioFormat, Converter
 from satellite.errors import SatelliteError
 from satellite_bench import own
 from satellite_bench.server import Server, described, free_port, started

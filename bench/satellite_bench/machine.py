@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from satellite.process import processor
+from satellite.system.process import processor
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from satellite.audio import RATE, WIDTH, seconds_of
-from satellite.config import Wake
+from satellite.audio.pcm import RATE, WIDTH, seconds_of
+from satellite.config.settings import Wake
 from satellite.engines.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import SatelliteError, Stage

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from satellite.audio import CANONICAL, read_wav, write_wav
+from satellite.audio.pcm import CANONICAL, read_wav, write_wav
 from satellite.errors import SatelliteError
 from satellite_bench import rooms, synthetic
 from satellite_bench.rooms import RoomsResult, Sounds

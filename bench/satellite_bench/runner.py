@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from wyoming.asr import Transcript
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
-from satellite.config import cpu_threads
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.config.settings import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo
 from satellite.models.store import Store

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from satellite.audio import RATE, Samples, seconds_of
+from satellite.audio.pcm import RATE, Samples, seconds_of
 from satellite_bench.corpus import Clip
 
 PAUSES_MS = (300, 500, 800)

@@ -9,7 +9,7 @@ from typing import Any
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL
 from satellite_bench.contest import Outcome, Pair, compete
 from satellite_bench.corpus import Clip, Corpus
 from satellite_bench.server import Server, connected, receive

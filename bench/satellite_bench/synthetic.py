@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from satellite.audio import CANONICAL, AudioFormat, Converter, to_float, write_wav
+from satellite.audio.pcm import CANONICAL, AudioFormat, Converter, to_float, write_wav
 from satellite_bench.corpus import Corpus, read_corpus
 
 NAME = "synthetic: one Piper voice, every second clip with noise"

@@ -17,7 +17,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
-from satellite.audio import CANONICAL, RATE, WIDTH
+from satellite.audio.pcm import CANONICAL, RATE, WIDTH
 from satellite.errors import SatelliteError
 from satellite_bench.chat_bare import Bare
 from satellite_bench.microvad import WINDOW_SECONDS, MicroVad, Segmenter

@@ -9,7 +9,7 @@ from wyoming.asr import Transcript
 from wyoming.audio import AudioChunk
 from wyoming.event import Event
 
-from satellite.audio import RATE, seconds_of
+from satellite.audio.pcm import RATE, seconds_of
 from satellite.errors import SatelliteError
 from satellite_bench.splicing import Spliced
 from satellite_bench.tts import Playback

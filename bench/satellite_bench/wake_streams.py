@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from satellite.audio import BYTES_PER_SECOND
-from satellite.config import Wake
+from satellite.audio.pcm import BYTES_PER_SECOND
+from satellite.config.settings import Wake
 from satellite.engines import WakeStream
 from satellite.engines.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker

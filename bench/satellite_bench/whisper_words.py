@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from satellite.audio import to_float
+from satellite.audio.pcm import to_float
 from satellite.errors import SatelliteError
 from satellite_bench.words import normalise
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from satellite.audio import BYTES_PER_SECOND
-from satellite.config import Stt
+from satellite.audio.pcm import BYTES_PER_SECOND
+from satellite.config.settings import Stt
 from satellite.engines import AFTER_SPEECH_SECONDS
 from satellite.engines.stt import FULL_WINDOW_SECONDS, WhisperTranscriber
 from satellite.engines.vad import SileroVad

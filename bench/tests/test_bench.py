@@ -15,7 +15,7 @@ from satellite_bench.tts import Playback
 from satellite_bench.words import WordErrors, edit_distance, normalise, total, word_errors
 from wyoming.audio import AudioChunk
 
-from satellite.audio import CANONICAL, AudioFormat, write_wav
+from satellite.audio.pcm import CANONICAL, AudioFormat, write_wav
 from satellite.errors import SatelliteError
 
 OURS, THEIRS = Server("ours", 1, 1), Server("theirs", 2, 2)

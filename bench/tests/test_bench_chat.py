@@ -18,7 +18,7 @@ from wyoming.error import Error
 from wyoming.event import Event, async_read_event, async_write_event
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
-from satellite.config import Chat, Deadlines
+from satellite.config.settings import Chat, Deadlines
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.errors import SatelliteError
 from satellite.turn.dialogue import Dialogue, Question

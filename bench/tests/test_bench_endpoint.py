@@ -13,7 +13,7 @@ from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Hea
 from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
 
 from satellite.__main__ import main
-from satellite.audio import BYTES_PER_SECOND, RATE, Samples, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
 from satellite.models import demo
 from satellite.models.store import Store
 from satellite.turn.completeness import Completeness

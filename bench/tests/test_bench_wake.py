@@ -9,7 +9,7 @@ import pytest
 from satellite_bench import marks, voice_report, wake
 from satellite_bench.wake import WakeFigures, WakeResult
 
-from satellite.audio import read_wav
+from satellite.audio.pcm import read_wav
 from satellite.errors import SatelliteError
 from tests.running_daemon import DATA
 

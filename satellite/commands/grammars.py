@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import home_assistant_intents
 
-from satellite.background import begin_task
+from satellite.tasks import begin_task
 
 if TYPE_CHECKING:
     from satellite.commands.grammar import Grammar

@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from satellite import configfile
-from satellite.binding import bound
-from satellite.config import Config
+from satellite.config import loader
+from satellite.config.settings import Config
 from satellite.doctor import chat, gpu, house, machine, ollama, service
 from satellite.doctor.finding import Finding, State
 from satellite.errors import CannotListen, ConfigError, ConfigUnreadable, SatelliteError
+from satellite.net.binding import bound
 from satellite.wire import client
 
 _LOGGER = logging.getLogger(__name__)
@@ -76,10 +76,10 @@ _OF_THE_CONFIGURATION = ("models", "disk", "ports", "hosted", "ollama", "elsewhe
 def _configured(path: Path | None) -> tuple[Config | None, Finding]:
     """Read the configuration as the daemon does."""
     what = "configuration"
-    file = path or configfile.SYSTEM_CONFIG
+    file = path or loader.SYSTEM_CONFIG
     try:
         with service.as_user(wanted=path is None):
-            config = configfile.load(path)
+            config = loader.load(path)
             where = str(file) if path or file.exists() else "built-in defaults"
     except ConfigUnreadable as error:
         if path is None and service.is_stranger():

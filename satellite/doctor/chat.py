@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 
-from satellite.config import Config, Local, Ollama, OpenAICompatible
-from satellite.config_chat import Provider
+from satellite.config.chat import Provider
+from satellite.config.secrets import Secret
+from satellite.config.settings import Config, Local, Ollama, OpenAICompatible
 from satellite.doctor import ollama, service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import client_settings, is_at_home, shown_url
 from satellite.engines.chat.key import find_key
 from satellite.engines.provider_states import COMING
 from satellite.errors import ChatError, ConfigError, SatelliteError, shown
-from satellite.secret import Secret
+from satellite.net.hosts import client_settings, is_at_home, shown_url
 from satellite.wire import client
 
 _ASK_SECONDS = 5.0

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import satellite
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.cuda import load_cublas
-from satellite.gpu import driver, gpus
 from satellite.models.wanted import wanted_models
+from satellite.system.nvidia import driver, gpus
 
 _MODEL_SHARE = 1.3
 """Memory of a GPU that a model takes, of the size of its file."""

@@ -9,9 +9,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from satellite.audio import Converter, read_wav
-from satellite.config import Config
-from satellite.config_local import Sound
+from satellite.audio.pcm import Converter, read_wav
+from satellite.config.host import Sound
+from satellite.config.settings import Config
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.remote import Hosts

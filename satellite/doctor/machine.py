@@ -11,15 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from satellite.binding import EVERYWHERE, bound
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.doctor.service import output
 from satellite.errors import CannotListen, ModelError
-from satellite.gpu import gpus
 from satellite.models.store import Store
 from satellite.models.wanted import wanted_models
+from satellite.net.binding import EVERYWHERE, bound
+from satellite.system.nvidia import gpus
 
 _LEAST_FREE_BYTES = 1_000_000_000
 _CONNECT_SECONDS = 3.0

@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 
-from satellite.config import Config, Ollama
+from satellite.config.settings import Config, Ollama
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.address import client_settings, is_on_this_host, shown_url
 from satellite.engines.chat.key import find_key
 from satellite.engines.chat.residency import Loaded, find, full_name
 from satellite.errors import ChatError, ConfigError
-from satellite.gpu import gpus
+from satellite.net.hosts import client_settings, is_on_this_host, shown_url
+from satellite.system.nvidia import gpus
 
 _ASK_SECONDS = 3.0
 _THINK_VERSION = (0, 9)

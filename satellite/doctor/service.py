@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import satellite
-from satellite.config import Config
+from satellite.config.secrets import SERVICE_FOLDER, Secret
+from satellite.config.settings import Config
 from satellite.models.store import Store
-from satellite.secret import SERVICE_FOLDER, Secret
 
 _UNIT = Path("/etc/systemd/system/satellite.service")
 _SOURCES = Path("/opt/satellite/current/.sources")

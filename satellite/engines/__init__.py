@@ -1,6 +1,6 @@
 """What an engine is to the rest of the code: five Protocols and the values that cross them.
 
-Audio is canonical PCM (`satellite.audio`) everywhere except what a voice returns, which is in the voice's own
+Audio is canonical PCM (`satellite.audio.pcm`) everywhere except what a voice returns, which is in the voice's own
 format. Every method that computes is a coroutine: the work happens in the engine's own thread, never on the
 event loop. Failures are `StageError`s; `CancelledError` drops the result and frees the thread as soon as the
 library allows.
@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from satellite.audio import AudioFormat
+from satellite.audio.pcm import AudioFormat
 from satellite.engines.health import Health
 from satellite.engines.stats import ChatStats
 

@@ -12,10 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from satellite.background import begin_task, end_tasks
 from satellite.backoff import Backoff
-from satellite.child import Child, start
-from satellite.config import Chat, Local, cpu_threads
+from satellite.config.settings import Chat, Local, cpu_threads
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.failures import failure
@@ -24,6 +22,8 @@ from satellite.engines.libgomp import library_path
 from satellite.engines.stats import ChatStats
 from satellite.engines.tokens import fitting
 from satellite.errors import ChatError, ChatUnavailable, in_words
+from satellite.system.child_process import Child, start
+from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from satellite.config import Wake
+from satellite.config.settings import Wake
 from satellite.engines import WakeStream, WakeWord
 from satellite.engines.wake import (
     Files,

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from satellite.audio import Samples
-from satellite.config import Wake
+from satellite.audio.pcm import Samples
+from satellite.config.settings import Wake
 from satellite.engines import WakeStream, WakeWord
 from satellite.engines.mels import BANDS, Mels
 from satellite.engines.microwakeword import microwakeword_files

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from satellite.config import Tts
+from satellite.config.settings import Tts
 from satellite.engines.remembered import Remembered
 from satellite.engines.vits.graph import CannotSplit
 from satellite.engines.vits.kept import digest_of, network
 from satellite.engines.vits.network import Array, Feed, Network, Samples
 from satellite.engines.vits.pace import Pace, Timeline
 from satellite.errors import TextToSpeechError
-from satellite.process import processor
+from satellite.system.process import processor
 
 _LOGGER = logging.getLogger(__name__)
 

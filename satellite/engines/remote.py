@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from wyoming.info import Info
 
-from satellite.audio import RATE, AudioFormat, seconds_of
-from satellite.config import Stt, nearest, stt_patience, tts_patience
+from satellite.audio.pcm import RATE, AudioFormat, seconds_of
+from satellite.config.settings import Stt, nearest, stt_patience, tts_patience
 from satellite.engines import Transcription, Voice, VoiceChoice, has_speech
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, TextToSpeechError, shown

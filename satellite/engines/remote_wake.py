@@ -13,13 +13,13 @@ from wyoming.event import Event
 from wyoming.wake import Detect, NotDetected
 from wyoming.wake import Detection as DetectionEvent
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, seconds_of
-from satellite.background import begin_task
-from satellite.config import Wake
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, seconds_of
+from satellite.config.settings import Wake
 from satellite.engines import Detection, WakeStream, WakeWord
 from satellite.engines.remote import Hosts
 from satellite.engines.wake import Trigger, choose
 from satellite.errors import SatelliteError, WakeWordError, shown
+from satellite.tasks import begin_task
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import parsed
 

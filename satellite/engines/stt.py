@@ -18,9 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from satellite.audio import RATE, to_float
-from satellite.background import begin_task
-from satellite.config import Stt, cpu_threads
+from satellite.audio.pcm import RATE, to_float
+from satellite.config.settings import Stt, cpu_threads
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
 from satellite.engines.cuda import load_cublas
 from satellite.engines.remembered import Remembered
@@ -31,7 +30,8 @@ from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
 from satellite.languages import family
 from satellite.models.catalogue import ModelSpec
-from satellite.process import processor
+from satellite.system.process import processor
+from satellite.tasks import begin_task
 
 if TYPE_CHECKING:
     import numpy as np

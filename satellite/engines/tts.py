@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from satellite.audio import AudioFormat
-from satellite.config import Tts, cpu_threads, nearest
+from satellite.audio.pcm import AudioFormat
+from satellite.config.settings import Tts, cpu_threads, nearest
 from satellite.engines import Voice, VoiceChoice
 from satellite.engines.cuda import load_for_onnxruntime
 from satellite.engines.vits.pace import Timeline

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from satellite.audio import to_float
+from satellite.audio.pcm import to_float
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
 

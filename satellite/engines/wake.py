@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from satellite.audio import RATE, WIDTH
-from satellite.config import Wake, nearest
+from satellite.audio.pcm import RATE, WIDTH
+from satellite.config.settings import Wake, nearest
 from satellite.engines import Detection
 from satellite.engines.c_errors import without
 from satellite.engines.worker import Worker

@@ -1,7 +1,7 @@
 """Home Assistant's access token."""
 
-from satellite.config import HomeAssistant
-from satellite.secret import Secret, Whereabouts
+from satellite.config.secrets import Secret, Whereabouts
+from satellite.config.settings import HomeAssistant
 
 
 def find_token(settings: HomeAssistant) -> Secret:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from satellite.config import HomeAssistant
-from satellite.engines.chat.address import client_settings, is_at_home, shown_url
-from satellite.engines.chat.lazily import made_once
+from satellite.config.secrets import Secret
+from satellite.config.settings import HomeAssistant
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError, shown
 from satellite.home_assistant.answer import Answer, parsed
 from satellite.home_assistant.places import Found, Wanted
-from satellite.secret import Secret
+from satellite.net.hosts import client_settings, is_at_home, shown_url
+from satellite.net.lazily import made_once
 
 if TYPE_CHECKING:
     import httpx

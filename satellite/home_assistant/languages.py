@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
-from satellite.background import begin_task, end_tasks
 from satellite.errors import ChatError
 from satellite.home_assistant.api import Api, Departure
+from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from satellite.background import begin_task, end_tasks
-from satellite.config import HomeAssistant
-from satellite.engines.chat.breaker import Breaker, BreakerState
+from satellite.config.settings import HomeAssistant
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.home_assistant.access import whereabouts
 from satellite.home_assistant.answer import Answer, what_to_say
@@ -20,6 +18,8 @@ from satellite.home_assistant.languages import Languages
 from satellite.home_assistant.orders import is_order
 from satellite.home_assistant.places import Found, Places
 from satellite.home_assistant.trouble import Trouble, cause, sentence
+from satellite.net.circuit_breaker import Breaker, BreakerState
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Reply
 

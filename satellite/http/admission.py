@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from satellite.config_http import Http
+from satellite.config.http import Http
+from satellite.config.secrets import Secret
 from satellite.http.problems import HttpError
-from satellite.secret import Secret
 
 OPEN_PATHS = ("/", "/healthz")
 """What needs no token: it tells nothing. The page itself asks for the token."""

@@ -11,11 +11,11 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
 from satellite import __version__
+from satellite.config.secrets import Secret
 from satellite.http import chat, health, house, openai_api, problems, speech, websocket
 from satellite.http.admission import Admission
 from satellite.http.context import Context
 from satellite.http.guard import Guard
-from satellite.secret import Secret
 
 PAGES = Path(__file__).parent / "pages"
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from satellite.audio import BYTES_PER_SECOND
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines import Vad
 
 _WINDOWS = 12

@@ -8,9 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.background import begin_task, end_tasks
-from satellite.config import Config
-from satellite.config_http import Http
+from satellite.config.http import Http
+from satellite.config.settings import Config
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
@@ -19,6 +18,7 @@ from satellite.models.store import Store
 from satellite.run_metrics import RunMetrics
 from satellite.runs import Recorder
 from satellite.services.status import Status
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import RunRequest, Speech

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from satellite import sound_files
-from satellite.audio import AudioFormat, Converter
+from satellite.audio import sound_files
+from satellite.audio.pcm import AudioFormat, Converter
 from satellite.errors import SatelliteError
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import soxr
 
-from satellite.audio import AudioFormat
+from satellite.audio.pcm import AudioFormat
 from satellite.http.problems import HttpError
 
 _UNKNOWN_BYTES = 0xFFFF_FFFF

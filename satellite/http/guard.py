@@ -10,13 +10,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from satellite.background import begin_task
-from satellite.config_http import Http
+from satellite.config.http import Http
 from satellite.errors import SatelliteError
 from satellite.http.admission import Admission
 from satellite.http.limits import RateLimit, Work
 from satellite.http.problems import HttpError, response_to
 from satellite.http.proxies import Proxies
+from satellite.tasks import begin_task
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat, seconds_of
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, seconds_of
 from satellite.errors import ProtocolError
 from satellite.http.context import Context
 from satellite.http.decoding import decoded, raw
 from satellite.http.problems import HttpError
-from satellite.logs import log_words
+from satellite.system.logs import log_words
 from satellite.turn.recorder import Recorder
 
 _RAW = (b"audio/pcm", b"audio/x-raw")

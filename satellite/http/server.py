@@ -10,10 +10,10 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from satellite.background import Background, Supervised
-from satellite.binding import bound
-from satellite.config_http import Http
-from satellite.process import affordable_connections
+from satellite.config.http import Http
+from satellite.net.binding import bound
+from satellite.system.process import affordable_connections
+from satellite.tasks import Background, Supervised
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -4,17 +4,17 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from satellite.config import Config
-from satellite.config_http_token import find_token
+from satellite.config.http_token import find_token
+from satellite.config.settings import Config
 from satellite.engines.worker import Worker
 from satellite.errors import ConfigError
 from satellite.events import EventBus
 from satellite.models.store import Store
-from satellite.process import imported
 from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
 from satellite.runs import Recorder
 from satellite.services.status import Status
+from satellite.system.process import imported
 from satellite.turn.stages import Stages
 
 if TYPE_CHECKING:

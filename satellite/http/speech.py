@@ -10,8 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat
-from satellite.background import begin_task
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.engines import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunEventType
@@ -23,6 +22,7 @@ from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
 from satellite.http.schemas import ConversationId, Language, SpeechRequest, SpokenAnswer, SpokenSound, Transcript
 from satellite.http.streaming import Streamed
+from satellite.tasks import begin_task
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.request import RunRequest, Speech
 

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from satellite import __version__
-from satellite.audio import RATE, AudioFormat, Converter
-from satellite.background import begin_task, end_tasks
+from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEvent, RunEventType
 from satellite.http.barge_in import BargeIn
@@ -17,6 +16,7 @@ from satellite.http.chat import check_length
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
 from satellite.http.outbox import Outbox
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import RunRequest, Speech

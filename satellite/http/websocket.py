@@ -7,10 +7,10 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from satellite.background import begin_task
 from satellite.http.context import Context
 from satellite.http.problems import HttpError
 from satellite.http.talk import Talk
+from satellite.tasks import begin_task
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind, ModelSpec
 from satellite.models.demo import MICROWAKEWORD

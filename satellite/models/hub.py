@@ -19,7 +19,7 @@ import httpx
 from satellite.errors import ModelError, ProxyUnusable
 from satellite.models.files import PLAN, Fetched, Report, require_space, seal
 from satellite.models.spec import File, HubSource, ModelSpec
-from satellite.proxies import proxy_for
+from satellite.net.proxies import proxy_for
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _ATTEMPTS = 5

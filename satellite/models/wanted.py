@@ -1,6 +1,6 @@
 """Which models a configuration needs."""
 
-from satellite.config import Config, Local
+from satellite.config.settings import Config, Local
 from satellite.models import catalogue
 from satellite.models.spec import Kind, ModelSpec
 

@@ -3,14 +3,14 @@
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from satellite.background import begin_task, end_tasks
 from satellite.engines import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.rooms.playback import Making
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.stages import Stages, once
 
 if TYPE_CHECKING:
-    from satellite.audio import AudioFormat
+    from satellite.audio.pcm import AudioFormat
     from satellite.rooms.hub import Hub
 
 _TONES_HERTZ = (659.3, 880.0)

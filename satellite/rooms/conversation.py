@@ -19,9 +19,8 @@ from wyoming.event import Event
 from wyoming.pipeline import RunPipeline
 from wyoming.wake import Detection
 
-from satellite.audio import AudioFormat
-from satellite.background import begin_task, end_tasks, failure_of
-from satellite.config_rooms import Hub, Place
+from satellite.audio.pcm import AudioFormat
+from satellite.config.rooms import Hub, Place
 from satellite.engines import VoiceChoice
 from satellite.errors import ProtocolError, Stage, TextToSpeechError
 from satellite.events import EventBus, RunEvent, RunEventType
@@ -31,6 +30,7 @@ from satellite.rooms.endings import NOBODY_CALLED, NOBODY_SPOKE, End, rest_secon
 from satellite.rooms.interruption import Interrupter
 from satellite.rooms.playback import Making, Peer, Playback
 from satellite.services.room import STAGES, room_events
+from satellite.tasks import begin_task, end_tasks, failure_of
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import RunRequest, Speech

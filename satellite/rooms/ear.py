@@ -2,7 +2,7 @@
 
 from wyoming.audio import AudioChunk
 
-from satellite.audio import BYTES_PER_SECOND, AudioFormat, Converter
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
 from satellite.rooms.loudness import Loudness
 
 _PRE_BUFFER_BYTES = 2 * BYTES_PER_SECOND

@@ -13,15 +13,15 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.snd import Played
 from wyoming.wake import Detection
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, AudioFormat, seconds_of
-from satellite.background import begin_task, end_tasks
-from satellite.config import Config
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, seconds_of
+from satellite.audio.sound_files import read_sound
+from satellite.config.settings import Config
 from satellite.engines import WakeStream
 from satellite.errors import ProtocolError, SatelliteError, shown
 from satellite.rooms.guest_timers import GuestTimers
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.speaker import SoundEvents
-from satellite.sound_files import read_sound
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import Faults

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
 
-from satellite.background import begin_task, end_tasks
 from satellite.commands.timer import Duration, Timer
 from satellite.commands.timers import MOST, RING_SECONDS
 from satellite.commands.words import ended
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.ringing import PAUSE_SECONDS, ring_sound
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.stages import Stages
 
 _LONGEST_NAME = 200

@@ -3,16 +3,16 @@
 import asyncio
 from typing import Any, Protocol
 
-from satellite.audio import AudioFormat
-from satellite.background import Supervised, end_tasks
+from satellite.audio.pcm import AudioFormat
 from satellite.commands.clockwork import Clockwork
-from satellite.config_rooms import Hub as HubSettings
-from satellite.config_rooms import Place, Room
+from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import Place, Room
 from satellite.errors import SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.link import RoomLink
 from satellite.rooms.playback import Making
+from satellite.tasks import Supervised, end_tasks
 from satellite.turn.stages import Stages
 
 

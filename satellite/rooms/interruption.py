@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import dataclass
 
-from satellite.audio import BYTES_PER_SECOND, seconds_of
-from satellite.background import first_of
-from satellite.config_rooms import Place
+from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
+from satellite.config.rooms import Place
 from satellite.engines import Vad
 from satellite.errors import StageError
+from satellite.tasks import first_of
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.recorder import Recorder
 from satellite.turn.stages import Stages

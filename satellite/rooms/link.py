@@ -12,17 +12,17 @@ from wyoming.info import Describe
 from wyoming.ping import Ping, Pong
 from wyoming.satellite import PauseSatellite, RunSatellite
 
-from satellite.audio import AudioFormat
-from satellite.background import Supervised, end_tasks
+from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
 from satellite.commands.clockwork import Clockwork
-from satellite.config_rooms import Hub, Room
+from satellite.config.rooms import Hub, Room
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
+from satellite.tasks import Supervised, end_tasks
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import Faults

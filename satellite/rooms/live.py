@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
-from satellite.audio import WIDTH
+from satellite.audio.pcm import WIDTH
 from satellite.errors import SatelliteError
 
 _LOGGER = logging.getLogger(__name__)

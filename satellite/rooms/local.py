@@ -16,11 +16,10 @@ from wyoming.audio import AudioChunk
 from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
-from satellite.audio import CANONICAL, AudioFormat, seconds_of
-from satellite.background import Supervised, end_tasks, first_of
+from satellite.audio.pcm import CANONICAL, AudioFormat, seconds_of
 from satellite.backoff import Backoff
 from satellite.commands.clockwork import Clockwork
-from satellite.config import Config
+from satellite.config.settings import Config
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
@@ -31,6 +30,7 @@ from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.speaker import SoundEvents, Speaker, Utterance
 from satellite.rooms.speakers import sink
+from satellite.tasks import Supervised, end_tasks, first_of
 from satellite.turn.stages import Stages
 
 _LOGGER = logging.getLogger(__name__)

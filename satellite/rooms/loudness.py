@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-from satellite.audio import RATE, WIDTH
+from satellite.audio.pcm import RATE, WIDTH
 
 _BLOCK_SAMPLES = RATE // 10
 _BLOCK_BYTES = _BLOCK_SAMPLES * WIDTH

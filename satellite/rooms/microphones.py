@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from satellite.audio import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, seconds_of
-from satellite.child import start
-from satellite.config_local import Sound
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, seconds_of
+from satellite.audio.sound_files import SUFFIXES, read_sound
+from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.microphone import listen
 from satellite.rooms.live import LiveSource
-from satellite.sound_files import SUFFIXES, read_sound
+from satellite.system.child_process import start
 from satellite.turn.inbox import AudioInbox
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 
-from satellite.audio import AudioFormat
+from satellite.audio.pcm import AudioFormat
 from satellite.errors import SatelliteError, TextToSpeechError
 
 _CHUNK_BYTES = 2304

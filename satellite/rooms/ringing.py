@@ -5,16 +5,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from satellite.audio import AudioFormat
-from satellite.background import Supervised
+from satellite.audio.pcm import AudioFormat
 from satellite.commands.clockwork import Clockwork
 from satellite.commands.events import wyoming_event
 from satellite.commands.timer import TimerEventKind
 from satellite.commands.words import ended
-from satellite.config_rooms import Place
+from satellite.config.rooms import Place
 from satellite.engines import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.rooms.announcing import chime
+from satellite.tasks import Supervised
 from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)

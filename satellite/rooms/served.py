@@ -16,13 +16,13 @@ from wyoming.info import Info, MicProgram, Satellite, SndProgram
 from wyoming.ping import Ping, Pong
 
 from satellite import __version__
-from satellite.audio import CANONICAL, AudioFormat
-from satellite.background import Supervised
-from satellite.config import Config
+from satellite.audio.pcm import CANONICAL, AudioFormat
+from satellite.config.settings import Config
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.rooms.guest import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
 from satellite.rooms.local import LocalRoom
 from satellite.services.info import OURS, describe
+from satellite.tasks import Supervised
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import parsed

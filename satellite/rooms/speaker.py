@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from wyoming.audio import AudioChunk, AudioStart
 from wyoming.event import Event
 
-from satellite.audio import CANONICAL, WIDTH, AudioFormat, Converter
-from satellite.background import begin_task, end_tasks, failure_of, first_of
+from satellite.audio.pcm import CANONICAL, WIDTH, AudioFormat, Converter
 from satellite.errors import SatelliteError
 from satellite.rooms.playback import Fitter
 from satellite.rooms.speakers import Sink
+from satellite.tasks import begin_task, end_tasks, failure_of, first_of
 from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)

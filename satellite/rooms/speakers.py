@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from satellite.audio import WIDTH, AudioFormat, write_wav
-from satellite.child import Child, start
-from satellite.config_local import Sound
+from satellite.audio.pcm import WIDTH, AudioFormat, write_wav
+from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.microphone import opened, started
 from satellite.rooms.microphones import Pace
+from satellite.system.child_process import Child, start
 
 _STALL_SECONDS = 2.0
 """What takes nothing for so long is taken for gone, as a device is."""

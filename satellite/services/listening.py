@@ -11,13 +11,13 @@ from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart
 from wyoming.event import Eventable
 from wyoming.wake import Detect, Detection, NotDetected
 
-from satellite.audio import seconds_of
-from satellite.config import nearest
+from satellite.audio.pcm import seconds_of
+from satellite.config.settings import nearest
 from satellite.engines import Detection as HeardWord
 from satellite.engines import Transcription, WakeStream
 from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, in_words, shown
-from satellite.logs import log_words
 from satellite.services.info import PROGRAM, STT_ENGINE
+from satellite.system.logs import log_words
 from satellite.turn.completeness import Completeness
 from satellite.turn.early import EarlyTranscript
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState

@@ -16,10 +16,10 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.vad import VoiceStarted, VoiceStopped
 from wyoming.wake import Detect, Detection
 
-from satellite.background import begin_task, end_tasks
 from satellite.errors import STAGE_ERRORS, ProtocolError, Stage
 from satellite.events import RunEvent, RunEventType
 from satellite.services.speaking import audio_chunks
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.inbox import AudioInbox
 from satellite.turn.pipeline import Run
 from satellite.turn.request import RunRequest, Speech

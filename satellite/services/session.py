@@ -22,9 +22,8 @@ from wyoming.pipeline import RunPipeline
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
 from wyoming.wake import Detect
 
-from satellite.audio import AudioFormat, Converter
-from satellite.background import begin_task, end_tasks
-from satellite.config import nearest
+from satellite.audio.pcm import AudioFormat, Converter
+from satellite.config.settings import nearest
 from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, in_words, shown
 from satellite.events import EventBus
 from satellite.services import info
@@ -33,6 +32,7 @@ from satellite.services.listening import CommandListener, WakeListener
 from satellite.services.room import DialogueListener
 from satellite.services.speaking import TextStream, speak
 from satellite.services.waiting import WaitingEvents
+from satellite.tasks import begin_task, end_tasks
 from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import Faults, parsed

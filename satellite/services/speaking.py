@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.tts import SynthesizeStopped, SynthesizeVoice
 
-from satellite.audio import AudioFormat
+from satellite.audio.pcm import AudioFormat
 from satellite.engines import VoiceChoice
 from satellite.errors import StageError, TextToSpeechError
 

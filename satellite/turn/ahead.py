@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
-from satellite.background import begin_task, end_tasks
+from satellite.tasks import begin_task, end_tasks
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from satellite.config import Chat
+from satellite.config.settings import Chat
 from satellite.engines import Message
 from satellite.engines.tokens import conversation_tokens
 

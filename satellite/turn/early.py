@@ -10,9 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from satellite.background import begin_task, failure_of
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
 from satellite.errors import SatelliteError
+from satellite.tasks import begin_task, failure_of
 from satellite.turn.recorder import Recorder
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from satellite.background import begin_task, failure_of
 from satellite.events import RunEvent
+from satellite.tasks import begin_task, failure_of
 from satellite.turn.completeness import Completeness
 from satellite.turn.gate import Gate
 from satellite.turn.request import Emit

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import ClassVar
 
-from satellite.audio import BYTES_PER_SECOND
+from satellite.audio.pcm import BYTES_PER_SECOND
 
 _LOSSY_SECONDS = 5.0
 """Most that waits while `lossy`: an engine that cannot keep up must not hear the past, nor fifty rooms hold it."""

@@ -7,10 +7,10 @@ is transcribed again and again, and what two transcripts in a row have in common
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from satellite.background import begin_task
-from satellite.config import Stt
+from satellite.config.settings import Stt
 from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
 from satellite.errors import SatelliteError
+from satellite.tasks import begin_task
 from satellite.turn.recorder import Recorder
 
 _INTERVAL_SECONDS = 0.5

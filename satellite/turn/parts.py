@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from satellite.audio import BYTES_PER_SECOND
-from satellite.background import begin_task, failure_of
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines import SPEECH_PROBABILITY, Transcription
+from satellite.tasks import begin_task, failure_of
 from satellite.turn.recorder import Recorder
 
 PART_SECONDS = 60.0

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from satellite.config import Phrases
+from satellite.config.settings import Phrases
 from satellite.languages import in_language
 
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from satellite.audio import seconds_of
+from satellite.audio.pcm import seconds_of
 from satellite.engines import Detection
 from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError, in_words
 from satellite.events import EventBus, RunEvent, RunEventType

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from satellite.audio import BYTES_PER_SECOND, WIDTH
+from satellite.audio.pcm import BYTES_PER_SECOND, WIDTH
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,6 +1,6 @@
 """Collects one voice command: its audio, the VAD's view of it, and when it is over."""
 
-from satellite.audio import BYTES_PER_SECOND
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines import HYSTERESIS, Vad
 from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointState

@@ -8,9 +8,8 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from satellite.audio import seconds_of
-from satellite.background import Background
-from satellite.config import Config, stt_patience, tts_patience
+from satellite.audio.pcm import seconds_of
+from satellite.config.settings import Config, stt_patience, tts_patience
 from satellite.engines import (
     AS_CONFIGURED,
     ChatDelta,
@@ -24,6 +23,7 @@ from satellite.engines import (
 from satellite.engines.slot import Engines
 from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
+from satellite.tasks import Background
 from satellite.turn.ahead import ahead
 from satellite.turn.clauses import ClauseSplitter, is_finished
 from satellite.turn.completeness import Completeness, completeness

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from satellite.audio import read_wav
+from satellite.audio.pcm import read_wav
 from satellite.engines import VoiceChoice, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 from satellite.turn.parts import PART_SECONDS

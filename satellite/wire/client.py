@@ -17,10 +17,10 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeVoice
 from wyoming.wake import Detect, Detection
 
-from satellite.audio import CANONICAL, WIDTH, AudioFormat
-from satellite.background import begin_task, end_tasks, failure_of
-from satellite.binding import EVERYWHERE
+from satellite.audio.pcm import CANONICAL, WIDTH, AudioFormat
 from satellite.errors import DaemonUnreachable, SatelliteError, shown
+from satellite.net.binding import EVERYWHERE
+from satellite.tasks import begin_task, end_tasks, failure_of
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import parsed
 

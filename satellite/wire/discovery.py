@@ -21,7 +21,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceInfo, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-from satellite.binding import EVERYWHERE
+from satellite.net.binding import EVERYWHERE
 
 _LOGGER = logging.getLogger(__name__)
 

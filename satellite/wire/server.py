@@ -6,9 +6,9 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from satellite.background import begin_task, end_tasks
-from satellite.binding import bound
 from satellite.errors import ProtocolError
+from satellite.net.binding import bound
+from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts
 
 _LOGGER = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from satellite.config import Chat, Local
+from satellite.config.settings import Chat, Local
 from tests.doubles.http import HttpServer, Words, script, thought_by
 from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer

@@ -19,7 +19,7 @@ from typing import Any
 
 from wyoming.event import Event
 
-from satellite.audio import BYTES_PER_SECOND, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from tests.doubles.satellite import ScriptedSatellite
 
 _SOUND_SECONDS = 60.0

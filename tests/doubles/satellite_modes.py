@@ -13,7 +13,7 @@ from wyoming.audio import AudioChunk, AudioStop
 from wyoming.event import Event
 from wyoming.wake import Detection
 
-from satellite.audio import BYTES_PER_SECOND, CANONICAL, RATE, WIDTH, AudioFormat
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, RATE, WIDTH, AudioFormat
 
 _ROOM_TONE = np.random.default_rng(0).normal(0, 8, RATE).astype(np.int16).tobytes()
 _LOUD = 1000

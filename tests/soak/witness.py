@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wyoming.ping import Ping
 
-from satellite.audio import read_wav
+from satellite.audio.pcm import read_wav
 from satellite.errors import SatelliteError
 from satellite.wire import client
 

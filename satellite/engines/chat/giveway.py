@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from satellite.background import begin_task, end_tasks
 from satellite.engines import Message
+from satellite.tasks import begin_task, end_tasks
 
 T = TypeVar("T")
 

@@ -16,9 +16,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from satellite.config import KeepAlive
+from satellite.config.settings import KeepAlive
 from satellite.engines import Message
-from satellite.engines.chat.breaker import Breaker
 from satellite.engines.chat.giveway import GiveWay, TurnBegan, begins
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.chat.pace import Retry
@@ -28,6 +27,7 @@ from satellite.engines.chat.schedule import Schedule
 from satellite.engines.chat.sightings import Sightings
 from satellite.engines.health import Health
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from satellite.net.circuit_breaker import Breaker
 
 _LOGGER = logging.getLogger(__name__)
 

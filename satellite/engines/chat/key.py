@@ -2,8 +2,8 @@
 
 import re
 
-from satellite.config import Ollama, OpenAICompatible
-from satellite.secret import Secret, Whereabouts
+from satellite.config.secrets import Secret, Whereabouts
+from satellite.config.settings import Ollama, OpenAICompatible
 
 
 def find_key(settings: Ollama | OpenAICompatible) -> Secret:

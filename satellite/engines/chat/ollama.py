@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
-from satellite.background import begin_task, end_tasks
-from satellite.config import Chat, Deadlines, KeepAlive, Ollama
+from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
 from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.chat.address import is_at_home, warn_of_outside
 from satellite.engines.chat.answer import Answers
 from satellite.engines.chat.keepalive import Keeper
 from satellite.engines.chat.ollama_api import OllamaApi
 from satellite.engines.health import Health
 from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.net.hosts import is_at_home, warn_of_outside
+from satellite.tasks import begin_task, end_tasks
 
 _WHOLE = 0.9
 """What part of a deadline is as good as all of it: whoever gave up waiting may have begun a little earlier."""

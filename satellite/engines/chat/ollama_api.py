@@ -13,16 +13,16 @@ from contextlib import aclosing
 from importlib import import_module
 from typing import Any, TypeVar
 
-from satellite.config import Chat, Ollama
+from satellite.config.settings import Chat, Ollama
 from satellite.engines import AS_CONFIGURED, Message, Sampling
-from satellite.engines.chat.address import client_settings, is_on_this_host, shown_url
 from satellite.engines.chat.failures import failure
 from satellite.engines.chat.key import whereabouts
-from satellite.engines.chat.lazily import made_once
 from satellite.engines.chat.residency import Loaded
 from satellite.engines.chat.thinking import opens_thought
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.proxies import without_proxies
+from satellite.net.hosts import client_settings, is_on_this_host, shown_url
+from satellite.net.lazily import made_once
+from satellite.net.proxies import without_proxies
 
 T = TypeVar("T")
 

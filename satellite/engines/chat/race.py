@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
-from satellite.background import begin_task, end_tasks
 from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.tasks import begin_task, end_tasks
 
 Started = tuple[ChatModel, AsyncGenerator[ChatDelta, None], ChatDelta]
 

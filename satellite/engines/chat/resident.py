@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from satellite.background import begin_task, end_tasks, failure_of
 from satellite.engines.chat.giveway import GiveWay, TurnBegan
 from satellite.engines.chat.length import ContextLength
 from satellite.engines.chat.ollama_api import OllamaApi
@@ -16,7 +15,8 @@ from satellite.engines.chat.pace import Pace
 from satellite.engines.chat.residency import GpuMemory, Loaded, Residency, find, findings, likely_alias
 from satellite.engines.chat.sightings import Sightings
 from satellite.errors import ChatError
-from satellite.gpu import gpus
+from satellite.system.nvidia import gpus
+from satellite.tasks import begin_task, end_tasks, failure_of
 
 T = TypeVar("T")
 

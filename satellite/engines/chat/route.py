@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from satellite.background import Background
-from satellite.config import Chat, Deadlines
+from satellite.config.settings import Chat, Deadlines
 from satellite.engines import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.race import Race
 from satellite.engines.health import Health
 from satellite.engines.provider_states import tone_of
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.tasks import Background
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime, time
 
-from satellite.config import KeepAlive
+from satellite.config.settings import KeepAlive
 
 
 class Schedule:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from satellite.config_base import DiskPath, Host, Origin, Port, Seconds, Settings
+from satellite.config.base import DiskPath, Host, Origin, Port, Seconds, Settings
 
 
 def _hidden(value: Any) -> Any:

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from satellite import config_address, languages
+from satellite import languages
+from satellite.config import addresses
 
 _LONGEST_PATH, _LONGEST_FILE_NAME = 4095, 255  # Linux's PATH_MAX and NAME_MAX, bytes
 
@@ -52,26 +53,26 @@ Text = Annotated[str, AfterValidator(_text)]
 
 Name = Annotated[Text, Field(max_length=64)]
 
-HttpUrl = Annotated[str, AfterValidator(config_address.http_url)]
+HttpUrl = Annotated[str, AfterValidator(addresses.http_url)]
 """Where a server listens, such as http://homeassistant.local:8123."""
 
-WyomingUri = Annotated[str, AfterValidator(config_address.wyoming_uri)]
+WyomingUri = Annotated[str, AfterValidator(addresses.wyoming_uri)]
 """Where a Wyoming server listens, such as tcp://gpu1:10300."""
 
 Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several)]
 """One address or several."""
 
-Host = Annotated[str, AfterValidator(config_address.host)]
+Host = Annotated[str, AfterValidator(addresses.host)]
 """An address or a name to listen at; an IPv6 address with or without brackets."""
 
 Hosts = Annotated[tuple[Host, ...], Field(min_length=1), BeforeValidator(_several)]
 """One address to listen at, or several."""
 
-Origin = Annotated[str, AfterValidator(config_address.origin)]
+Origin = Annotated[str, AfterValidator(addresses.origin)]
 """Where a web page comes from, such as https://home.example."""
 
-ServiceName = Annotated[str, AfterValidator(config_address.service_name)]
-IpAddress = Annotated[str, AfterValidator(config_address.ip)]
+ServiceName = Annotated[str, AfterValidator(addresses.service_name)]
+IpAddress = Annotated[str, AfterValidator(addresses.ip)]
 DiskPath = Annotated[Path, AfterValidator(_path)]
 
 Language = Annotated[str | None, BeforeValidator(_language)]

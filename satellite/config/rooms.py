@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from satellite.config_base import Language, Name, Seconds, Settings, WyomingUri
+from satellite.config.base import Language, Name, Seconds, Settings, WyomingUri
 
 
 class Place(Settings):

@@ -8,8 +8,8 @@ from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections.abc import Mapping
 from contextlib import suppress
 
-from satellite.background import begin_task, end_tasks
 from satellite.errors import shown
+from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
 

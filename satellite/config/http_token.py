@@ -1,7 +1,7 @@
 """The token of the HTTP server."""
 
-from satellite.config_http import Http
-from satellite.secret import Secret, Whereabouts
+from satellite.config.http import Http
+from satellite.config.secrets import Secret, Whereabouts
 
 
 def find_token(settings: Http) -> Secret:

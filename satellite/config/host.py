@@ -4,8 +4,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from satellite.config_base import DiskPath, Name, Port, Settings
-from satellite.config_rooms import Place
+from satellite.config.base import DiskPath, Name, Port, Settings
+from satellite.config.rooms import Place
 
 
 class Sound(Settings):

@@ -4,7 +4,7 @@ import io
 import wave
 from pathlib import Path
 
-from satellite.audio import BYTES_PER_SECOND, RATE, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.errors import ProtocolError, SatelliteError
 
 SUFFIXES = frozenset(

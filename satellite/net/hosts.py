@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from satellite.errors import ChatUnavailable, ProxyUnusable
-from satellite.proxies import proxy_for
+from satellite.net.proxies import proxy_for
 
 _LOGGER = logging.getLogger(__name__)
 

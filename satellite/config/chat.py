@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from satellite.config_base import DiskPath, HoursOfDay, HttpUrl, Name, Seconds, Settings, Text
+from satellite.config.base import DiskPath, HoursOfDay, HttpUrl, Name, Seconds, Settings, Text
 
 _OLLAMA_PATHS = re.compile(r"/(v1|api)(/[\w./-]*)?$")
 _OPENAI_PATHS = re.compile(r"/(chat/completions|completions|responses|models)/?$")

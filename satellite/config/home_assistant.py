@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from satellite.config_base import DiskPath, HttpUrl, Seconds, Settings
+from satellite.config.base import DiskPath, HttpUrl, Seconds, Settings
 
 
 def _hidden(value: Any) -> Any:

@@ -8,9 +8,9 @@ import os
 import ssl
 from collections.abc import Iterator, Sequence
 
-from satellite.config import Config, Endpoint, Local, Wake, Wyoming, nearest
-from satellite.config_http_token import find_token
-from satellite.config_rooms import Place
+from satellite.config.http_token import find_token
+from satellite.config.rooms import Place
+from satellite.config.settings import Config, Endpoint, Local, Wake, Wyoming, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind

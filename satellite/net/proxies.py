@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from satellite.config_address import http_url
+from satellite.config.addresses import http_url
 from satellite.errors import ProxyUnusable
 
 _SOCKS = ("socks5", "socks5h")

@@ -1,4 +1,4 @@
-"""Every setting, its unit and its default. `satellite.configfile` reads them from a file."""
+"""Every setting, its unit and its default. `satellite.config.loader` reads them from a file."""
 
 import difflib
 import os
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from satellite.config_base import (
+from satellite.config.base import (
     Addresses,
     Device,
     DiskPath,
@@ -21,11 +21,11 @@ from satellite.config_base import (
     ServiceName,
     Settings,
 )
-from satellite.config_chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
-from satellite.config_home import HomeAssistant
-from satellite.config_http import Http
-from satellite.config_local import HomeAssistantSatellite, HostRoom, Sound
-from satellite.config_rooms import Hub, Room
+from satellite.config.chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
+from satellite.config.home_assistant import HomeAssistant
+from satellite.config.host import HomeAssistantSatellite, HostRoom, Sound
+from satellite.config.http import Http
+from satellite.config.rooms import Hub, Room
 
 __all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Room", "Settings"]
 

@@ -1,0 +1,1 @@
+"""Addresses, listening sockets and the health of what is reached over them."""
