@@ -10,12 +10,12 @@ from typing import Any
 
 from satellite.config.chat import Provider
 from satellite.config.settings import Config, Local, Ollama, OpenAICompatible, Tts
-from satellite.engines import ChatModel, WakeWordEngine
-from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
-from satellite.engines.remote_wake import RemoteWakeWords
+from satellite.engines.protocols import ChatModel, WakeWordEngine
+from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.remote.wake import RemoteWakeWords
 from satellite.engines.slot import Engines, Load, Slot
+from satellite.engines.tts.installed_voices import VoiceFolder
 from satellite.engines.vad import SileroVad
-from satellite.engines.voices import VoiceFolder
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, in_words
 from satellite.models import catalogue
@@ -119,8 +119,8 @@ class Assembly:
             seconds = _WAKE_CONNECT_SECONDS * len(uris)
             hosts = self._elsewhere(Stage.WAKE, uris, seconds, look_seconds=_WAKE_LOOK_SECONDS)
             return (Slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), load=hosts.load),)
-        from satellite.engines.microwakeword import MicroWakeWordEngine
-        from satellite.engines.openwakeword import OpenWakeWordEngine
+        from satellite.engines.wake.microwakeword import MicroWakeWordEngine
+        from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 
         worker = self.workers["wake"]
         spec = catalogue.find(Kind.WAKE, "openwakeword")
@@ -169,7 +169,7 @@ class Assembly:
         if uris := self._config.stt.uri:
             hosts = self._elsewhere(Stage.STT, uris, self._config.deadlines.stt_seconds)
             return Slot(Stage.STT, RemoteTranscriber(hosts, self._config.stt), load=hosts.load)
-        from satellite.engines.stt import WhisperTranscriber
+        from satellite.engines.stt.whisper import WhisperTranscriber
 
         worker = self.workers["stt"]
         spec = catalogue.find(Kind.STT, self._config.stt.model)
@@ -191,7 +191,7 @@ class Assembly:
         if uris := self._config.tts.uri:
             hosts = self._elsewhere(Stage.TTS, uris, self._config.deadlines.tts_seconds)
             return Slot(Stage.TTS, RemoteSynthesizer(hosts, voice=self._config.tts.voice), load=hosts.load)
-        from satellite.engines.tts import PiperSynthesizer
+        from satellite.engines.tts.synthesizer import PiperSynthesizer
 
         worker = self.workers["tts"]
         synthesizer = PiperSynthesizer(self._config.tts, self._voices.files, self._store.directory / ".parts", worker)
@@ -203,7 +203,7 @@ class Assembly:
         return Slot(Stage.TTS, synthesizer, load=load, seen=self._voices.seen)
 
     def _build_chat(self) -> Slot[Any]:
-        from satellite.engines.chat.route import RouteChat
+        from satellite.engines.chat.failover import RouteChat
 
         config = self._config
         names = _names(config.chat.providers)
@@ -246,7 +246,7 @@ class Assembly:
             return Slot(Stage.CHAT, unusable, name=slot, load=unusable.load)
 
     def _local(self, provider: Local, name: str) -> Slot[ChatModel]:
-        from satellite.engines.llamacpp import LlamaCppChat
+        from satellite.engines.chat.llama_cpp import LlamaCppChat
 
         spec = catalogue.find(Kind.CHAT, provider.model)
         deadlines = self._config.deadlines

@@ -11,13 +11,13 @@ from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.http_token import find_token as find_http_token
 from satellite.config.secrets import Secret
 from satellite.config.settings import Config, Ollama, OpenAICompatible
-from satellite.engines.chat.key import find_key
-from satellite.engines.voices import VoiceFolder
+from satellite.engines.chat.keys import find_key
+from satellite.engines.tts.installed_voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.home_assistant.access import find_token
+from satellite.models.required import wanted_models
 from satellite.models.spec import Kind
 from satellite.models.store import Store
-from satellite.models.wanted import wanted_models
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,9 @@ def _room(config: str) -> int:
 
 def _missing(config: str) -> "tuple[Store, list[ModelSpec]]":
     from satellite.config.loader import load
+    from satellite.models.required import wanted_models
     from satellite.models.spec import LocalSource, PackageSource
     from satellite.models.store import Store
-    from satellite.models.wanted import wanted_models
 
     settings = load(Path(config))
     store = Store(settings.models.directory)
@@ -96,7 +96,7 @@ def _defaults(chosen: list[str]) -> int:
 
 
 def _print_models(specs: "list[ModelSpec]") -> None:
-    from satellite.models.files import megabytes
+    from satellite.models.downloads import megabytes
 
     for spec in specs:
         print(f"    {spec.reference}   {megabytes(spec.size_bytes)}")

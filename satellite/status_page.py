@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from satellite.engines.provider_states import Tone
+from satellite.engines.chat.provider_states import Tone
 from satellite.errors import SatelliteError
 from satellite.services.tones import tone
 

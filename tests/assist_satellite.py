@@ -18,7 +18,7 @@ from wyoming.tts import Synthesize
 from wyoming.vad import VoiceStarted, VoiceStopped
 
 from satellite.audio.pcm import AudioFormat
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
 from satellite.turn.recorder import Recorder
 from tests.running_daemon import RunningDaemon

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, OpenAICompatible
-from satellite.engines import ChatDelta, Message
+from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.route import RouteChat
+from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.openai import OpenAIServer

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
-from satellite.engines import ChatDelta, Message
+from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.ollama import OllamaChat
-from satellite.engines.chat.residency import Residency
+from satellite.engines.protocols import ChatDelta, Message
 from tests.doubles.http import Exchange, Words, script
 from tests.doubles.ollama import OllamaServer
 from tests.stand_in_client import Client

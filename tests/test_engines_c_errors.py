@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import ctypes, sys
-from satellite.engines.c_errors import without
+from satellite.engines.wake.native_stderr import without
 libc = ctypes.CDLL(None)
 def write(text):
     libc.fputs(text, ctypes.c_void_p.in_dll(libc, "stderr"))

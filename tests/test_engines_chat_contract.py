@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, Ollama, OpenAICompatible
-from satellite.engines import ChatDelta, ChatModel, Message, Sampling
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.protocols import ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles import ollama, openai
 from tests.doubles.http import Words, dictated, script

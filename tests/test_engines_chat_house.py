@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
-from satellite.engines import Message
+from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.residency import Residency
-from satellite.engines.chat.route import RouteChat
+from satellite.engines.protocols import Message
 from satellite.errors import ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.ollama import OllamaServer

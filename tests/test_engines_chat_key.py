@@ -6,8 +6,8 @@ import pytest
 
 from satellite.config.secrets import Secret
 from satellite.config.settings import OpenAICompatible
-from satellite.engines.chat.failures import failure
-from satellite.engines.chat.key import find_key
+from satellite.engines.chat.http_failures import failure
+from satellite.engines.chat.keys import find_key
 from satellite.errors import ConfigError
 from satellite.net.hosts import is_at_home, shown_url
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, Local, Ollama
-from satellite.engines import Message
+from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
-from satellite.engines.llamacpp import LlamaCppChat
+from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from tests.doubles.http import script, thought_by
 from tests.doubles.ollama import Fault, OllamaServer

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, OpenAICompatible
-from satellite.engines import Message
-from satellite.engines.chat.failures import RateLimited
+from satellite.engines.chat.http_failures import RateLimited
 from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.openai import Fault, OpenAIServer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from satellite.engines.chat.pace import Pace, Retry
-from satellite.engines.chat.residency import Residency
+from satellite.engines.chat.keepalive.intervals import Pace, Retry
+from satellite.engines.chat.keepalive.loaded_models import Residency
 
 
 @pytest.mark.parametrize(("ping_seconds", "gap_seconds"), [(0.001, 5.0), (0.07, 7.0), (0.1, 10.0), (3.0, 10.0)])

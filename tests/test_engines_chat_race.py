@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines
-from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.chat.route import RouteChat
-from satellite.engines.health import Health
-from satellite.engines.stats import ChatStats
+from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatUnavailable
 from satellite.tasks import Background
 from tests.virtual_clock import run_virtually

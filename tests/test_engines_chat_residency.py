@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from satellite.engines.chat.residency import (
+from satellite.engines.chat.keepalive.loaded_models import (
     RESIDENT,
     GpuMemory,
     Loaded,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
-from satellite.engines import ChatDelta, ChatModel, Message
+from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.route import RouteChat
-from satellite.engines.llamacpp import LlamaCppChat
+from satellite.engines.protocols import ChatDelta, ChatModel, Message
 from satellite.errors import ChatUnavailable
 from tests.doubles import ollama as ollama_stand_in
 from tests.doubles import openai as openai_stand_in
@@ -291,7 +291,7 @@ def test_cancelling_during_the_search_stops_it() -> None:
 
 def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
     """An administrator reads who answers now, and why; each question is not news."""
-    caplog.set_level(logging.DEBUG, logger="satellite.engines.chat.route")
+    caplog.set_level(logging.DEBUG, logger="satellite.engines.chat.failover")
 
     async def scenario(house: House) -> None:
         house.ollama.faults = [OllamaFault.CRASH]
@@ -306,7 +306,7 @@ def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFix
         assert house.chat.switches == 2
 
     run(scenario, first_token_seconds=5)
-    told = [record for record in caplog.records if record.name == "satellite.engines.chat.route"]
+    told = [record for record in caplog.records if record.name == "satellite.engines.chat.failover"]
     assert [record.levelname for record in told] == ["WARNING", "INFO"]
     assert "groq answers now instead of ollama: ollama: Ollama at" in told[0].getMessage()
     assert "ollama is back" in told[1].getMessage()

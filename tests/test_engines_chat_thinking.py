@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.engines.chat.answer import Answers
+from satellite.engines.chat.reply import Answers
 from satellite.engines.chat.thinking import ThinkFilter, opens_thought
-from satellite.engines.stats import ChatStats
+from satellite.engines.chat.usage import ChatStats
 from satellite.errors import ChatUnavailable
 
 TEXTS = st.lists(

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from satellite.engines.cuda import load_cublas
-from satellite.engines.stt import _device
+from satellite.engines.stt.whisper import _device
 from satellite.errors import SpeechToTextError
 
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from satellite.config.settings import Chat, Local
-from satellite.engines import ChatDelta, Message
-from satellite.engines.libgomp import link_to_bundled
-from satellite.engines.llamacpp import LlamaCppChat
+from satellite.engines.chat.libgomp import link_to_bundled
+from satellite.engines.chat.llama_cpp import LlamaCppChat
+from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 
 SYSTEM_PROMPT = "You are the voice of the house. Answer in one short sentence."
@@ -291,7 +291,7 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from satellite.config.settings import Chat, Local\n"
-        "from satellite.engines.llamacpp import LlamaCppChat\n"
+        "from satellite.engines.chat.llama_cpp import LlamaCppChat\n"
         "async def main():\n"
         "    chat = LlamaCppChat(Local(type='local'), Chat())\n"
         "    await chat.load(Path(sys.argv[1]))\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from satellite.engines.remembered import Remembered
+from satellite.engines.measurements import Remembered
 
 
 class Scale:

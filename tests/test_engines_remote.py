@@ -15,8 +15,8 @@ from wyoming.pipeline import PipelineStage
 from satellite.audio.pcm import read_wav
 from satellite.config.loader import parse
 from satellite.config.settings import Stt
-from satellite.engines import Transcription, VoiceChoice
-from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.protocols import Transcription, VoiceChoice
+from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
 from satellite.wire import client
 from tests.relay import Relay

@@ -12,9 +12,9 @@ from wyoming.wake import Detect
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
 from satellite.config.settings import Wake
-from satellite.engines import Detection, WakeStream
-from satellite.engines.remote import Hosts
-from satellite.engines.remote_wake import RemoteWakeWords
+from satellite.engines.protocols import Detection, WakeStream
+from satellite.engines.remote.speech import Hosts
+from satellite.engines.remote.wake import RemoteWakeWords
 from satellite.errors import Stage, WakeWordError
 from satellite.services.info import describe
 from satellite.wire import client

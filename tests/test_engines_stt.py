@@ -12,10 +12,10 @@ import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import Stt
-from satellite.engines import Transcription
-from satellite.engines.stt import WhisperTranscriber, _segments
+from satellite.engines.protocols import Transcription
+from satellite.engines.stt.whisper import WhisperTranscriber, _segments
+from satellite.engines.stt.whisper_text import echoes, loop_at, text_of
 from satellite.engines.vad import SileroVad
-from satellite.engines.whisper_text import echoes, loop_at, text_of
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
 from satellite.models import catalogue

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.engines import Message
-from satellite.engines.tokens import conversation_tokens, estimated_tokens, fitting
+from satellite.engines.chat.tokens import conversation_tokens, estimated_tokens, fitting
+from satellite.engines.protocols import Message
 
 TEXT = st.text(max_size=40)
 SYSTEM = st.builds(Message, st.just("system"), TEXT)

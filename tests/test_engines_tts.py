@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from satellite.config.settings import Tts
-from satellite.engines import Voice, VoiceChoice
-from satellite.engines.tts import PiperSynthesizer
-from satellite.engines.voices import VoiceFolder
+from satellite.engines.protocols import Voice, VoiceChoice
+from satellite.engines.tts.installed_voices import VoiceFolder
+from satellite.engines.tts.synthesizer import PiperSynthesizer
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, TextToSpeechError
 from satellite.models import catalogue

@@ -11,14 +11,14 @@ from satellite_bench.words import edit_distance
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.config.settings import Stt, Tts
-from satellite.engines import Voice, VoiceChoice
-from satellite.engines.piper import PiperVoice
-from satellite.engines.stt import WhisperTranscriber
-from satellite.engines.tts import PiperSynthesizer
-from satellite.engines.vits.network import Samples, Sentence
+from satellite.engines.protocols import Voice, VoiceChoice
+from satellite.engines.stt.whisper import WhisperTranscriber
+from satellite.engines.tts.piper import PiperVoice
+from satellite.engines.tts.synthesizer import PiperSynthesizer
+from satellite.engines.tts.vits import Samples, Sentence
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
-from satellite.models.demo import JOE, TINY_EN
+from satellite.models.demo_set import JOE, TINY_EN
 from satellite.models.store import Store
 from tests.test_engines_vits import session
 from tests.vits_graphs import with_outputs

@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 
 from satellite.config.settings import Tts
-from satellite.engines.piper import CALIBRATION, PiperVoice
-from satellite.engines.vits.graph import CannotSplit, split
-from satellite.engines.vits.kept import digest_of
-from satellite.engines.vits.network import Feed, Network, Samples, Sentence, measured
-from satellite.engines.vits.pace import Timeline
+from satellite.engines.tts.graph_split import CannotSplit, split
+from satellite.engines.tts.parts_cache import digest_of
+from satellite.engines.tts.piper import CALIBRATION, PiperVoice
+from satellite.engines.tts.vits import Feed, Network, Samples, Sentence, measured
+from satellite.engines.tts.windows import Timeline
 from satellite.errors import TextToSpeechError
-from satellite.models.demo import JOE
+from satellite.models.demo_set import JOE
 from satellite.models.store import Store
 from tests.vits_graphs import voice, with_outputs, write
 

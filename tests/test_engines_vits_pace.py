@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from satellite.engines.vits.onset import Onset
-from satellite.engines.vits.pace import Pace, Timeline
+from satellite.engines.tts.leading_silence import Onset
+from satellite.engines.tts.windows import Pace, Timeline
 
 FRAME_SECONDS = 256 / 22_050
 

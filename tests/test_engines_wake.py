@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.config.settings import Wake, WakeWordSettings
-from satellite.engines import Detection
-from satellite.engines.microwakeword import microwakeword_files
-from satellite.engines.openwakeword import openwakeword_files
-from satellite.engines.wake import Files, Floats, Listener, ModelFolder, Trigger, choose, trigger_of
+from satellite.engines.protocols import Detection
+from satellite.engines.wake.common import Files, Floats, Listener, ModelFolder, Trigger, choose, trigger_of
+from satellite.engines.wake.microwakeword import microwakeword_files
+from satellite.engines.wake.openwakeword import openwakeword_files
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, WakeWordError
 

@@ -14,10 +14,10 @@ import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.config.settings import Wake
-from satellite.engines import Detection
-from satellite.engines.microwakeword import MicroWakeWordEngine
-from satellite.engines.openwakeword import openwakeword_files
-from satellite.engines.wake import Floats
+from satellite.engines.protocols import Detection
+from satellite.engines.wake.common import Floats
+from satellite.engines.wake.microwakeword import MicroWakeWordEngine
+from satellite.engines.wake.openwakeword import openwakeword_files
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, WakeWordError
 

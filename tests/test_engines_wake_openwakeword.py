@@ -20,10 +20,10 @@ from onnx import TensorProto, helper
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.config.settings import Wake, WakeWordSettings
-from satellite.engines import Detection
-from satellite.engines.mels import Mels
-from satellite.engines.openwakeword import OpenWakeWordEngine
-from satellite.engines.wake import Floats, Listener, Network, Trigger
+from satellite.engines.protocols import Detection
+from satellite.engines.wake.common import Floats, Listener, Network, Trigger
+from satellite.engines.wake.mel_spectrogram import Mels
+from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, WakeWordError
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Stt, cpu_threads
-from satellite.engines.stt import WhisperTranscriber
-from satellite.engines.whisper_threads import fastest_threads
+from satellite.engines.stt.thread_count import fastest_threads
+from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models import catalogue
@@ -54,7 +54,7 @@ def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pyt
 
     def load(settings: Stt) -> list[str]:
         caplog.clear()
-        with caplog.at_level(logging.INFO, "satellite.engines.stt"):
+        with caplog.at_level(logging.INFO, "satellite.engines.stt.whisper"):
             WhisperTranscriber(settings, spec, Worker(Stage.STT), tmp_path).load(models_directory / "stt" / "tiny.en")
         return [record.getMessage() for record in caplog.records if "threads" in record.getMessage()]
 

@@ -16,11 +16,11 @@ import httpx
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
-from satellite.engines import ChatDelta, Message
+from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.route import RouteChat
-from satellite.engines.stats import ChatStats
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.ollama import Fault, OllamaServer

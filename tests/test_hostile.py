@@ -23,7 +23,7 @@ from wyoming.wake import Detect
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError
 from satellite.system.process import allow_many_connections
 from satellite.turn.stages import once

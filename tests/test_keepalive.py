@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import KeepAlive
-from satellite.engines import Message
-from satellite.engines.chat.residency import Residency
+from satellite.engines.chat.keepalive.loaded_models import Residency
+from satellite.engines.protocols import Message
 from tests.doubles.http import dictated
 from tests.doubles.ollama import Fault
 from tests.keeping import SYSTEM, House, keep, kind_of

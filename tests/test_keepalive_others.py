@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
-from satellite.engines import Message
-from satellite.engines.chat import keepalive
-from satellite.engines.chat.giveway import GiveWay
+from satellite.engines.chat.keepalive import keeper
+from satellite.engines.chat.keepalive.loaded_models import Residency
+from satellite.engines.chat.keepalive.model import Resident
+from satellite.engines.chat.keepalive.priority import GiveWay
+from satellite.engines.chat.keepalive.state_log import Sightings
 from satellite.engines.chat.ollama import OllamaChat
-from satellite.engines.chat.ollama_api import OllamaApi
-from satellite.engines.chat.residency import Residency
-from satellite.engines.chat.resident import Resident
-from satellite.engines.chat.sightings import Sightings
+from satellite.engines.chat.ollama_client import OllamaApi
+from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.turn.dialogue import Dialogue, Question
 from tests.doubles.http import Exchange, dictated, script
@@ -192,7 +192,7 @@ def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay
 
 def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
-    monkeypatch.setattr(keepalive, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(keeper, "_IDLE_SECONDS", 0.5)
 
     async def scenario(house: House) -> None:
         await house.chat.warm_up()

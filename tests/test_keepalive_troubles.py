@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from satellite.config.settings import Chat, KeepAlive, Ollama
-from satellite.engines import Message
-from satellite.engines.chat import resident
-from satellite.engines.chat.keepalive import Keeper
-from satellite.engines.chat.ollama_api import OllamaApi
-from satellite.engines.chat.residency import Loaded, Residency
+from satellite.engines.chat.keepalive import model
+from satellite.engines.chat.keepalive.keeper import Keeper
+from satellite.engines.chat.keepalive.loaded_models import Loaded, Residency
+from satellite.engines.chat.ollama_client import OllamaApi
+from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.ollama import Fault
 from tests.keeping import SYSTEM, House, keep
@@ -188,7 +188,7 @@ def test_what_has_left_the_gpu_is_loaded_again_once(
 @pytest.mark.parametrize("has_gpu", [True, False])
 def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is none nothing is wrong; where there is one, somebody should restart Ollama."""
-    monkeypatch.setattr(resident, "gpus", lambda: [{"name": "a GPU"}] if has_gpu else [])
+    monkeypatch.setattr(model, "gpus", lambda: [{"name": "a GPU"}] if has_gpu else [])
 
     async def scenario(house: House) -> None:
         await house.chat.warm_up()

@@ -28,7 +28,7 @@ LAYERS = [
         "satellite.system.child_process",
         "satellite.signals",
     ],
-    ["satellite.models.spec", "satellite.models.demo", "satellite.models.catalogue", "satellite.models"],
+    ["satellite.models.spec", "satellite.models.demo_set", "satellite.models.catalogue", "satellite.models"],
     [
         "satellite.audio.pcm",
         "satellite.config.settings",

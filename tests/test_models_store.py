@@ -9,7 +9,7 @@ from satellite.errors import ModelError
 from satellite.models import catalogue
 from satellite.models import store as store_module
 from satellite.models.catalogue import Kind
-from satellite.models.files import require_space
+from satellite.models.downloads import require_space
 from satellite.models.store import Store, default_directory
 from tests.hub_server import WHISPER, HubServer
 

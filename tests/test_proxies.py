@@ -13,12 +13,12 @@ from satellite.config.chat import Chat, Ollama
 from satellite.config.secrets import Secret
 from satellite.config.settings import Config, HomeAssistant, OpenAICompatible
 from satellite.doctor.chat import _reached
-from satellite.engines import Message
-from satellite.engines.chat.ollama_api import OllamaApi
+from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable, ModelError, ProxyUnusable
 from satellite.home_assistant.api import Api
-from satellite.models import catalogue, hub
+from satellite.models import catalogue, huggingface
 from satellite.models.spec import HubSource, Kind
 from satellite.net.hosts import client_settings
 from satellite.net.proxies import proxy_for
@@ -110,7 +110,7 @@ def test_models_say_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     spec = catalogue.find(Kind.STT, "base")
     assert isinstance(spec.source, HubSource)
     with pytest.raises(ModelError, match="ALL_PROXY"):
-        hub.fetch(spec, spec.source, tmp_path, lambda *_: None)
+        huggingface.fetch(spec, spec.source, tmp_path, lambda *_: None)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from satellite.commands.clockwork import Clockwork
 from satellite.commands.timer import Duration
 from satellite.commands.timers import LATE_SECONDS
 from satellite.config.rooms import Room
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.announcing import chime
 from satellite.rooms.ringing import Ringing

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from satellite.config.settings import Chat, Local
-from satellite.engines.llamacpp import LlamaCppChat
+from satellite.engines.chat.llama_cpp import LlamaCppChat
 from tests.doubles.http import dictated, thought_by
 from tests.doubles.ollama import OllamaServer
 from tests.stand_in_client import PARIS, SYSTEM, Client, about, run

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Config
-from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.slot import Engines, Slot
-from satellite.engines.stats import ChatStats
 from satellite.errors import ChatError, Stage
 from satellite.turn.dialogue import Question
 from satellite.turn.responder import Reply

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.config.settings import Chat
-from satellite.engines import Message
-from satellite.engines.tokens import conversation_tokens
+from satellite.engines.chat.tokens import conversation_tokens
+from satellite.engines.protocols import Message
 from satellite.turn.dialogue import Dialogue, Question
 
 NOW = datetime(2026, 11, 23, 22, 5)

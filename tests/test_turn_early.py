@@ -9,7 +9,7 @@ import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import Stt
-from satellite.engines import Transcription
+from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.turn.early import EarlyCount, EarlyTranscript
 from satellite.turn.recorder import Recorder

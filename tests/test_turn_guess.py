@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from satellite.audio.pcm import RATE, AudioFormat
 from satellite.config.settings import Config
-from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
-from satellite.engines.stats import ChatStats
 from satellite.errors import SpeechToTextError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.dialogue import Question

@@ -8,7 +8,7 @@ import pytest
 
 from satellite.audio.pcm import read_wav
 from satellite.config.settings import Stt
-from satellite.engines import Transcription
+from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.turn.partials import Partials, agreed, allowed, rest
 from satellite.turn.recorder import Recorder

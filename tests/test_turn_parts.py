@@ -10,7 +10,7 @@ from wyoming.ping import Ping
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.config.loader import parse
-from satellite.engines import Transcription
+from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.turn.parts import PART_SECONDS, Part, Parts
 from satellite.turn.recorder import Recorder

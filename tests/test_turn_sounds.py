@@ -5,7 +5,7 @@ from contextlib import aclosing
 import pytest
 
 from satellite.config.loader import parse
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.turn.sounds import SoundCache
 from satellite.turn.stages import SpokenPiece, Stages, once
 from tests.running_daemon import RunningDaemon

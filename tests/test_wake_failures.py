@@ -11,7 +11,7 @@ import pytest
 from wyoming.audio import AudioChunk, AudioStart
 from wyoming.wake import Detect
 
-from satellite.engines import Detection
+from satellite.engines.protocols import Detection
 from satellite.events import RunEventType
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, rooms, run, spoken

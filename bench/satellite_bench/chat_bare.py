@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 
 from satellite.config.settings import Chat, Ollama
-from satellite.engines.chat.ollama_api import OllamaApi
+from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.errors import SatelliteError
 from satellite.turn.dialogue import Dialogue, Question
 from satellite_bench.chat import MESSAGES, Answered, ask, complete, differences, first_word

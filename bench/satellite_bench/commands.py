@@ -156,7 +156,7 @@ def _windows(args: argparse.Namespace) -> int:
 
     from satellite.config import loader
     from satellite.demo import pull_demo_models
-    from satellite.models import demo
+    from satellite.models import demo_set
     from satellite.models.store import Store
     from satellite_bench import synthetic, windows
     from satellite_bench.corpus import read_corpus
@@ -171,7 +171,7 @@ def _windows(args: argparse.Namespace) -> int:
     if args.corpus:
         corpus = read_corpus(args.corpus)
     else:
-        corpus = synthetic.cached_corpus(cache_folder(), store.file(demo.JOE, ".onnx"))
+        corpus = synthetic.cached_corpus(cache_folder(), store.file(demo_set.JOE, ".onnx"))
     with console.status("windows") as status:
         seconds = args.windows or windows.SECONDS
         result = asyncio.run(

@@ -19,7 +19,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.commands.grammar import Grammar
 from satellite.config.settings import Endpoint as EndpointConfig
 from satellite.config.settings import Stt
-from satellite.engines.stt import WhisperTranscriber
+from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from satellite import __version__
-from satellite.models import demo
+from satellite.models import demo_set
 from satellite_bench.server import Command, free_port
 
 NAME = "satellite"
@@ -49,13 +49,13 @@ def daemon(
         "http": {"enabled": False},
         "models": {"directory": str(models)},
         "stt": {
-            "model": demo.TINY_EN.name,
+            "model": demo_set.TINY_EN.name,
             "device": "cpu",
             "compute_type": "int8",
             "beam_size": 1,
             "own_endpoint": False,  # recordings are measured whole, as the others' are
         },
-        "tts": {"voice": demo.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
+        "tts": {"voice": demo_set.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
     }
     if not chat:
         nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}

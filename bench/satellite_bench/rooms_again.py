@@ -6,7 +6,7 @@ from pathlib import Path
 
 from satellite.audio.pcm import RATE, WIDTH, seconds_of
 from satellite.config.settings import Wake
-from satellite.engines.openwakeword import OpenWakeWordEngine
+from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import SatelliteError, Stage
 from satellite_bench.rooms import HeardAt

@@ -13,7 +13,7 @@ from wyoming.asr import Transcript
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import cpu_threads
 from satellite.errors import SatelliteError
-from satellite.models import demo
+from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite_bench import endpoint, http, machine, memory, microvad, own, rivals, stt, synthetic, tts, wake
 from satellite_bench.chat_run import ChatBench, ChatPlan
@@ -146,7 +146,7 @@ class Runner:
             return synthetic.cached_corpus(self._cache, self._voice())
 
     def _voice(self) -> Path:
-        return self._store.file(demo.JOE, ".onnx")
+        return self._store.file(demo_set.JOE, ".onnx")
 
     @asynccontextmanager
     async def _running(self, python: Path | None, folder: Path) -> AsyncIterator[_Servers]:
@@ -217,7 +217,7 @@ class Runner:
 
     async def _measure_chat(self, folder: Path, report: Report) -> None:
         daemons = Daemons(folder, self._store.directory, self._threads)
-        gguf = self._store.file(demo.SMOLLM2, ".gguf")
+        gguf = self._store.file(demo_set.SMOLLM2, ".gguf")
         with self._console.status("chat") as status:
             bench = ChatBench(
                 self._plan.chat, daemons, gguf, repeats=self._plan.repeats, on_status=lambda text: status.update(text)
@@ -237,7 +237,7 @@ class Runner:
             return await bench.measure(corpus.name, clips, words)
 
     def _whisper(self) -> Path:
-        return self._store.path(demo.TINY_EN)
+        return self._store.path(demo_set.TINY_EN)
 
     async def _measure_wake(self) -> WakeResult:
         with self._console.status("wake word") as status:
@@ -260,7 +260,7 @@ class Runner:
                     rival = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
             words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
             understand = await asyncio.to_thread(
-                endpoint.our_understanding, self._whisper(), demo.TINY_EN, self._threads
+                endpoint.our_understanding, self._whisper(), demo_set.TINY_EN, self._threads
             )
             return await endpoint.measure(
                 corpus, words, understand, rival, on_progress=lambda what: status.update(f"endpoint: {what}")

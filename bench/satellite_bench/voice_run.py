@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from satellite.engines.chat.ollama_api import GREETING
+from satellite.engines.chat.ollama_client import GREETING
 from satellite.errors import SatelliteError
-from satellite.models import demo
+from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite_bench import chat_servers, microvad, own, rivals
 from satellite_bench.chat_bare import Bare
@@ -112,7 +112,7 @@ class VoiceBench:
     def _chat_server(self) -> AbstractAsyncContextManager[str]:
         """Run a stand-in with a real model on as many threads as there are cores, as Ollama does."""
         threads = str(self._threads)
-        words = ("--gguf", str(self._store.file(demo.SMOLLM2, ".gguf")), "--threads", threads)
+        words = ("--gguf", str(self._store.file(demo_set.SMOLLM2, ".gguf")), "--threads", threads)
         return chat_servers.stand_in("ollama", *chat_servers.like_ollama(*words))
 
     @asynccontextmanager
@@ -133,8 +133,8 @@ class VoiceBench:
     @asynccontextmanager
     async def _rival(self, chat: dict[str, Any]) -> AsyncIterator[HomeAssistant]:
         assert self._pythons is not None
-        whisper = rivals.speech_to_text(self._pythons.official, self._store.path(demo.TINY_EN), self._threads)
-        piper = rivals.text_to_speech(self._pythons.official, self._store.file(demo.JOE, ".onnx"))
+        whisper = rivals.speech_to_text(self._pythons.official, self._store.path(demo_set.TINY_EN), self._threads)
+        piper = rivals.text_to_speech(self._pythons.official, self._store.file(demo_set.JOE, ".onnx"))
         async with (
             started(whisper) as stt,
             started(piper) as tts,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.settings import Wake
-from satellite.engines import WakeStream
-from satellite.engines.openwakeword import OpenWakeWordEngine
+from satellite.engines.protocols import WakeStream
+from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite_bench.wake import FRAME_SECONDS

@@ -11,8 +11,8 @@ from typing import Any
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.settings import Stt
-from satellite.engines import AFTER_SPEECH_SECONDS
-from satellite.engines.stt import FULL_WINDOW_SECONDS, WhisperTranscriber
+from satellite.engines.protocols import AFTER_SPEECH_SECONDS
+from satellite.engines.stt.whisper import FULL_WINDOW_SECONDS, WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage

@@ -14,7 +14,7 @@ from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bo
 
 from satellite.__main__ import main
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
-from satellite.models import demo
+from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointSettings
@@ -217,7 +217,7 @@ def test_the_end_of_commands_is_measured(
 ) -> None:
     """From the arguments to the output, without a rival."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    voice = Store(models_directory).file(demo.JOE, ".onnx")
+    voice = Store(models_directory).file(demo_set.JOE, ".onnx")
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
     config = tmp_path / "config.yaml"
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")

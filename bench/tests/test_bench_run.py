@@ -7,7 +7,7 @@ import pytest
 from satellite_bench import synthetic
 
 from satellite.__main__ import main
-from satellite.models import demo
+from satellite.models import demo_set
 from satellite.models.store import Store
 
 
@@ -23,7 +23,7 @@ def test_our_daemon_alone_is_measured(
 ) -> None:
     """Speech both ways and memory of a daemon of its own are measured over two synthetic clips."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    voice = Store(models_directory).file(demo.JOE, ".onnx")
+    voice = Store(models_directory).file(demo_set.JOE, ".onnx")
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
     config = tmp_path / "config.yaml"
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from satellite_bench.windows import WindowFigures, recommended
 from satellite_bench.words import WordErrors
 
 from satellite.__main__ import main
-from satellite.models import demo
+from satellite.models import demo_set
 from satellite.models.store import Store
 
 
@@ -44,7 +44,7 @@ def test_a_model_is_measured_in_several_windows(
     models_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Words, time and repetitions of each, the full window always among them, and the line for the configuration."""
-    voice = Store(models_directory).file(demo.JOE, ".onnx")
+    voice = Store(models_directory).file(demo_set.JOE, ".onnx")
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
     config = tmp_path / "config.yaml"
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")

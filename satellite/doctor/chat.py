@@ -12,8 +12,8 @@ from satellite.config.secrets import Secret
 from satellite.config.settings import Config, Local, Ollama, OpenAICompatible
 from satellite.doctor import ollama, service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.key import find_key
-from satellite.engines.provider_states import COMING
+from satellite.engines.chat.keys import find_key
+from satellite.engines.chat.provider_states import COMING
 from satellite.errors import ChatError, ConfigError, SatelliteError, shown
 from satellite.net.hosts import client_settings, is_at_home, shown_url
 from satellite.wire import client

@@ -12,7 +12,7 @@ from satellite.config.settings import Config
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.cuda import load_cublas
-from satellite.models.wanted import wanted_models
+from satellite.models.required import wanted_models
 from satellite.system.nvidia import driver, gpus
 
 _MODEL_SHARE = 1.3

@@ -14,7 +14,7 @@ from satellite.config.host import Sound
 from satellite.config.settings import Config
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.remote import Hosts
+from satellite.engines.remote.speech import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.turn import warmup
 from satellite.wire import client

@@ -16,8 +16,8 @@ from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.doctor.service import output
 from satellite.errors import CannotListen, ModelError
+from satellite.models.required import wanted_models
 from satellite.models.store import Store
-from satellite.models.wanted import wanted_models
 from satellite.net.binding import EVERYWHERE, bound
 from satellite.system.nvidia import gpus
 

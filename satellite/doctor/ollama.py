@@ -12,8 +12,8 @@ import httpx
 from satellite.config.settings import Config, Ollama
 from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
-from satellite.engines.chat.key import find_key
-from satellite.engines.chat.residency import Loaded, find, full_name
+from satellite.engines.chat.keepalive.loaded_models import Loaded, find, full_name
+from satellite.engines.chat.keys import find_key
 from satellite.errors import ChatError, ConfigError
 from satellite.net.hosts import client_settings, is_on_this_host, shown_url
 from satellite.system.nvidia import gpus

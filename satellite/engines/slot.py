@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from satellite.backoff import Backoff
-from satellite.engines import ChatModel, Synthesizer, Transcriber, Vad, WakeWordEngine
+from satellite.engines.protocols import ChatModel, Synthesizer, Transcriber, Vad, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 
 _LOGGER = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from collections import deque
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.engines import Vad
+from satellite.engines.protocols import Vad
 
 _WINDOWS = 12
 _SPOKEN = 9

@@ -10,7 +10,7 @@ from typing import Any
 
 from satellite.config.http import Http
 from satellite.config.settings import Config
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.http.limits import RateLimit, Work

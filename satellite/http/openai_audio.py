@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
 from starlette.responses import PlainTextResponse, Response
 
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
 from satellite.http.chat import check_length, client_of, json_response
 from satellite.http.context import Context, run_request

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from satellite.engines import ChatDelta, Sampling
+from satellite.engines.protocols import ChatDelta, Sampling
 from satellite.errors import SatelliteError, Stage
 from satellite.events import RunEvent, RunEventType, new_run_id
 from satellite.http.chat import check_length, client_of, json_response

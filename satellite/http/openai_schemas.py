@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from satellite.engines import Message, Sampling
+from satellite.engines.protocols import Message, Sampling
 from satellite.http.openai_wishes import refuse, unsupported
 from satellite.http.schemas import SpokenText
 

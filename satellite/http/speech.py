@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunEventType
 from satellite.http.chat import answer, check_length, client_of, json_response

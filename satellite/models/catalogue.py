@@ -8,7 +8,7 @@ from pathlib import Path
 
 from satellite.errors import ModelError
 from satellite.languages import WHISPER
-from satellite.models.demo import DEMO, MICROWAKEWORD, WAKE_WORDS
+from satellite.models.demo_set import DEMO, MICROWAKEWORD, WAKE_WORDS
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
 
 __all__ = [

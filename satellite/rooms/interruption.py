@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
 from satellite.config.rooms import Place
-from satellite.engines import Vad
+from satellite.engines.protocols import Vad
 from satellite.errors import StageError
 from satellite.tasks import first_of
 from satellite.turn.inbox import AudioInbox

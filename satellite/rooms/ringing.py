@@ -11,7 +11,7 @@ from satellite.commands.events import wyoming_event
 from satellite.commands.timer import TimerEventKind
 from satellite.commands.words import ended
 from satellite.config.rooms import Place
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.rooms.announcing import chime
 from satellite.tasks import Supervised

@@ -15,7 +15,7 @@ from satellite.turn.dialogue import Question
 from satellite.turn.phrases import Phrase, phrase
 
 if TYPE_CHECKING:
-    from satellite.engines.stats import ChatStats
+    from satellite.engines.chat.usage import ChatStats
     from satellite.services.session import Session
 
 _LOGGER = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from wyoming.info import (
 )
 
 from satellite import __version__
-from satellite.engines import WakeWordEngine
+from satellite.engines.protocols import WakeWordEngine
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import Stage
 

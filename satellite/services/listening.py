@@ -13,8 +13,8 @@ from wyoming.wake import Detect, Detection, NotDetected
 
 from satellite.audio.pcm import seconds_of
 from satellite.config.settings import nearest
-from satellite.engines import Detection as HeardWord
-from satellite.engines import Transcription, WakeStream
+from satellite.engines.protocols import Detection as HeardWord
+from satellite.engines.protocols import Transcription, WakeStream
 from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, in_words, shown
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.system.logs import log_words

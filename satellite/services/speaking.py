@@ -11,7 +11,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.tts import SynthesizeStopped, SynthesizeVoice
 
 from satellite.audio.pcm import AudioFormat
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import StageError, TextToSpeechError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from satellite import __version__
-from satellite.engines.provider_states import COMING
+from satellite.engines.chat.provider_states import COMING
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
 from satellite.services import attention

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from satellite.engines import ChatDelta, Message, Speaker
+from satellite.engines.protocols import ChatDelta, Message, Speaker
 from satellite.errors import ChatError, SatelliteError, Stage, StageError
 from satellite.events import RunEventType
 from satellite.turn.clauses import finished, is_finished

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from satellite.config.settings import Chat
-from satellite.engines import Message
-from satellite.engines.tokens import conversation_tokens
+from satellite.engines.chat.tokens import conversation_tokens
+from satellite.engines.protocols import Message
 
 _CONVERSATIONS = 256
 """Conversations that are remembered at once; the one unused longest goes."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
+from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription
 from satellite.errors import SatelliteError
 from satellite.tasks import begin_task, failure_of
 from satellite.turn.recorder import Recorder

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from satellite.config.settings import Stt
-from satellite.engines import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
+from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
 from satellite.errors import SatelliteError
 from satellite.tasks import begin_task
 from satellite.turn.recorder import Recorder

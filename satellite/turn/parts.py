@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.engines import SPEECH_PROBABILITY, Transcription
+from satellite.engines.protocols import SPEECH_PROBABILITY, Transcription
 from satellite.tasks import begin_task, failure_of
 from satellite.turn.recorder import Recorder
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from satellite.audio.pcm import seconds_of
-from satellite.engines import Detection
+from satellite.engines.protocols import Detection
 from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError, in_words
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.turn.answer import Answer

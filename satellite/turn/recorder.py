@@ -1,7 +1,7 @@
 """Collects one voice command: its audio, the VAD's view of it, and when it is over."""
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.engines import HYSTERESIS, Vad
+from satellite.engines.protocols import HYSTERESIS, Vad
 from satellite.turn.completeness import Completeness
 from satellite.turn.endpoint import Endpoint, EndpointState
 from satellite.turn.quiet import Quiet

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from satellite.audio.pcm import AudioFormat
-from satellite.engines import VoiceChoice
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage
 from satellite.events import RunEvent, new_run_id
 

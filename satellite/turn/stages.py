@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from satellite.audio.pcm import seconds_of
 from satellite.config.settings import Config, stt_patience, tts_patience
-from satellite.engines import (
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import (
     AS_CONFIGURED,
     ChatDelta,
     Message,
@@ -21,7 +22,6 @@ from satellite.engines import (
     WakeWordEngine,
 )
 from satellite.engines.slot import Engines
-from satellite.engines.stats import ChatStats
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
 from satellite.tasks import Background
 from satellite.turn.ahead import ahead

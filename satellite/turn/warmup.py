@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from satellite.audio.pcm import read_wav
-from satellite.engines import VoiceChoice, WakeWordEngine
+from satellite.engines.protocols import VoiceChoice, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 from satellite.turn.parts import PART_SECONDS
 from satellite.turn.phrases import Phrase

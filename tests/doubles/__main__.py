@@ -63,7 +63,7 @@ async def _words(args: argparse.Namespace) -> AsyncIterator[Words]:
     if args.gguf is None:
         yield script(*re.findall(r"\s*\S+", args.say))
         return
-    from satellite.engines.llamacpp import LlamaCppChat
+    from satellite.engines.chat.llama_cpp import LlamaCppChat
 
     model = LlamaCppChat(Local(type="local", context_tokens=4096, threads=args.threads), Chat(max_tokens=1024))
     try:

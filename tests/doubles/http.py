@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from satellite.engines import ChatModel, Message
+from satellite.engines.protocols import ChatModel, Message
 
 _REMEMBERED_EXCHANGES = 10_000
 

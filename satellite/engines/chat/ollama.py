@@ -7,12 +7,12 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
-from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.chat.answer import Answers
-from satellite.engines.chat.keepalive import Keeper
-from satellite.engines.chat.ollama_api import OllamaApi
-from satellite.engines.health import Health
-from satellite.engines.stats import ChatStats
+from satellite.engines.chat.keepalive.keeper import Keeper
+from satellite.engines.chat.ollama_client import OllamaApi
+from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.reply import Answers
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.hosts import is_at_home, warn_of_outside
 from satellite.tasks import begin_task, end_tasks

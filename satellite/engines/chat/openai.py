@@ -11,15 +11,15 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 from satellite.config.settings import Chat, Deadlines, KeepAlive, OpenAICompatible
-from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.chat.answer import Answer, Answers
-from satellite.engines.chat.failures import RateLimited, failure
-from satellite.engines.chat.key import whereabouts
-from satellite.engines.chat.ratelimit import exhausted_seconds, retry_after_seconds
+from satellite.engines.chat.http_failures import RateLimited, failure
+from satellite.engines.chat.keys import whereabouts
+from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.rate_limits import exhausted_seconds, retry_after_seconds
+from satellite.engines.chat.reply import Answer, Answers
 from satellite.engines.chat.schedule import Schedule
-from satellite.engines.health import Health
-from satellite.engines.stats import ChatStats
-from satellite.engines.tokens import estimated_tokens
+from satellite.engines.chat.tokens import estimated_tokens
+from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
 from satellite.net.hosts import client_settings, is_at_home, shown_url, warn_of_outside

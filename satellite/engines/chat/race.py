@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
-from satellite.engines import ChatDelta, ChatModel, Message, Sampling
+from satellite.engines.protocols import ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.tasks import begin_task, end_tasks
 

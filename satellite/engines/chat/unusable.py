@@ -4,8 +4,8 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from satellite.engines import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.engines.health import Health
+from satellite.engines.chat.provider_health import Health
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatUnavailable
 
 

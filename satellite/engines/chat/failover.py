@@ -1,0 +1,220 @@
+"""Who answers: of several providers, in order, the first that begins to."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from satellite.config.settings import Chat, Deadlines
+from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.provider_states import tone_of
+from satellite.engines.chat.race import Race
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
+from satellite.errors import ChatError, ChatUnavailable
+from satellite.tasks import Background
+
+_LOGGER = logging.getLogger(__name__)
+
+_USABLE = 0.95
+"""Part of the deadline for the first word that providers share; the rest is for telling why none had one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Another provider answered than the one before."""
+
+    from_provider: str
+    to_provider: str
+    reason: str
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+
+
+class RouteChat:
+    """A `ChatModel` of several. After the first delta nobody else is asked: nothing is ever said twice.
+
+    One that is known to be down is not asked, unless all are. One that is asked and has no word within
+    `chat.first_token_seconds` (or `hedge_seconds`) is not given up: the next one is asked as well, whoever speaks first
+    is heard, and the others are stopped. One outside the house is asked only when all in the house that stand before it
+    are down, or have failed this question, unless `chat.hosted` lets it be asked for their being slow.
+    """
+
+    def __init__(
+        self, models: Sequence[ChatModel], chat: Chat, deadlines: Deadlines, background: Background | None = None
+    ) -> None:
+        """Choose between `models`, each of which is looked after in the `background`."""
+        self.provider = ", ".join(model.provider for model in models)
+        self.model = ", ".join(model.model for model in models)
+        self.context_tokens = models[0].context_tokens
+        self.leaves_house = any(model.leaves_house for model in models)
+        self.models = tuple(models)
+        self.last_switch: Switch | None = None
+        self.switches = 0
+        self._waits_for_house = chat.hosted == "when_down"
+        self._background = background or Background()
+        self._patience_seconds = chat.hedge_seconds or chat.first_token_seconds
+        self._first_token_seconds = deadlines.chat_first_token_seconds * _USABLE
+        self._answering = next((model for model in models if not _is_absent(model.health)), models[0])
+
+    @property
+    def health(self) -> Health:
+        """Return the health of whoever would be asked."""
+        states = [model.health for model in self.models]
+        up = [health for health in states if health.up]
+        return next(iter(up + [health for health in states if health.is_late]), states[0])
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return the state of every provider, and the last switch between them."""
+        switch = None
+        if self.last_switch is not None:
+            at = datetime.fromtimestamp(self.last_switch.at).astimezone().isoformat(timespec="seconds")
+            switch = {"at": at, "from": self.last_switch.from_provider, "to": self.last_switch.to_provider}
+            switch["reason"] = self.last_switch.reason
+        providers = [_described(model) for model in self.models]
+        return {
+            "answering": self._answering.provider,
+            "switches": self.switches,
+            "last_switch": switch,
+            "providers": providers,
+        }
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """Yield one provider's answer; see `ChatModel`. Raises `ChatUnavailable`, which names all, when none begins."""
+        began = time.monotonic()
+        asked, reasons, waits_for = self._to_ask()
+        race = Race(asked, messages, sampling, self._patience_seconds, waits_for=waits_for)
+        try:
+            async with asyncio.timeout(self._first_token_seconds):
+                started = await race.first()
+        except TimeoutError:
+            race.failures += [
+                (model, ChatUnavailable(f"no word within {self._first_token_seconds:.3g} s", kind="timeout"))
+                for model in race.running
+            ]
+            started = None
+        finally:
+            await race.stop()
+        reasons |= {model: str(error) for model, error in race.failures}
+        if started is None:
+            raise self._nobody(reasons, race.failures)
+        winner, deltas, first = started
+        reason = self._note_answer(winner, reasons, race)
+        first_token_seconds = time.monotonic() - began
+        async with aclosing(deltas):
+            yield _completed(first, first_token_seconds, reason)
+            async for delta in deltas:
+                yield _completed(delta, first_token_seconds, reason)
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Get whoever would be asked ready, and those before that are not up."""
+        for model in self.models:
+            model.prepare(messages)
+            if model.health.up:
+                return
+
+    async def warm_up(self) -> None:
+        """Warm all up; raises `ChatUnavailable` only when none can answer, and logs why a single one cannot."""
+        results = await asyncio.gather(*(model.warm_up() for model in self.models), return_exceptions=True)
+        failed: dict[ChatModel, str] = {}
+        for model, result in zip(self.models, results, strict=True):
+            if isinstance(result, ChatError):
+                failed[model] = str(result)
+                _LOGGER.info(
+                    "chat: %s does not answer yet [%s]: %s",
+                    model.provider,
+                    result.code,
+                    result,
+                    extra={"stage": "chat", "code": result.code},
+                )
+            elif result is not None:
+                raise result
+        if len(failed) == len(self.models):
+            raise self._nobody(failed, [])
+
+    async def watch(self) -> None:
+        """Look after all, until cancelled; a watcher that fails is begun again, and ends nobody else's."""
+        watchers = [self._background.run(f"watch {model.provider}", model.watch) for model in self.models]
+        try:
+            await asyncio.gather(*(watcher.task for watcher in watchers))
+        finally:
+            await asyncio.gather(*(watcher.stop() for watcher in watchers))
+
+    async def close(self) -> None:
+        """Close all providers; may be called twice."""
+        await asyncio.gather(*(model.close() for model in self.models))
+
+    def _to_ask(self) -> tuple[list[ChatModel], dict[ChatModel, str], dict[ChatModel, list[ChatModel]]]:
+        """Return who is worth asking, all that may be if none seems to be; why others are not; who waits for whom."""
+        states = {model: model.health for model in self.models}
+        alive = [model for model, health in states.items() if health.up]
+        alive += [model for model, health in states.items() if health.is_late]
+        up = alive or [model for model, health in states.items() if not health.forbidden]
+        down = {
+            model: health.words for model, health in states.items() if not health.up and not (up and _is_absent(health))
+        }
+        for model in self.models:
+            if model in down:
+                model.prepare([])  # it may be that only a question brings it back
+        house = [model for model in self.models if model in alive and not model.leaves_house]
+        waits_for = {
+            model: [other for other in house if self.models.index(other) < index]
+            for index, model in enumerate(self.models)
+            if model.leaves_house and self._waits_for_house
+        }
+        return up, down, waits_for
+
+    def _note_answer(self, winner: ChatModel, reasons: dict[ChatModel, str], race: Race) -> str:
+        """Return why it is not the first provider that answers; log it when it is another than the last time."""
+        before = self.models[: self.models.index(winner)]
+        told = race.waits() | reasons
+        reason = "; ".join(f"{model.provider}: {told[model]}" for model in before if model in told)
+        if winner is not self._answering:
+            self.switches += 1
+            why = reason or f"{winner.provider} is back"
+            self.last_switch = Switch(self._answering.provider, winner.provider, why)
+            level = logging.WARNING if reason else logging.INFO
+            _LOGGER.log(level, "chat: %s answers now instead of %s: %s", winner.provider, self._answering.provider, why)
+            self._answering = winner
+        return reason
+
+    def _nobody(
+        self, reasons: dict[ChatModel, str], failures: Sequence[tuple[ChatModel, ChatError]]
+    ) -> ChatUnavailable:
+        told = "; ".join(f"{model.provider}: {reason}" for model, reason in reasons.items())
+        kind = failures[-1][1].code.removeprefix("chat-") if failures else "not-ready"
+        return ChatUnavailable(f"nobody answers: {told}", kind=kind)
+
+
+def _is_absent(health: Health) -> bool:
+    """Tell whether a provider was never meant to be asked: there is no key for it."""
+    return health.forbidden and health.state == "no-key"
+
+
+def _described(model: ChatModel) -> dict[str, Any]:
+    health = model.health
+    return {
+        "provider": model.provider,
+        "model": model.model,
+        "state": health.state,
+        "tone": tone_of(health.state),
+        "up": health.up,
+        "words": health.words,
+        "since_seconds": round(time.monotonic() - health.since, 1),
+        "leaves_house": model.leaves_house,
+        **model.details,
+    }
+
+
+def _completed(delta: ChatDelta, first_token_seconds: float, reason: str) -> ChatDelta:
+    """Return `delta` with the route's figures among the provider's."""
+    if delta.stats is None:
+        return delta
+    stats = replace(delta.stats, first_token_seconds=first_token_seconds, switch_reason=reason)
+    return replace(delta, stats=stats)

@@ -1,0 +1,1 @@
+"""Keeps an Ollama model loaded and its prompt cache warm."""

@@ -1,0 +1,1 @@
+"""Stages on other machines, asked by the Wyoming protocol."""

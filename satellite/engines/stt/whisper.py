@@ -1,0 +1,361 @@
+"""Speech to text by Whisper: faster-whisper's features and tokens, CTranslate2's encoder and decoder called directly.
+
+`WhisperModel.transcribe` always encodes 30 s and, in doubt, decodes again at higher temperatures for seconds. Here
+the encoder sees a window just longer than the speech where the model bears it (`ModelSpec.window_floor_seconds`),
+decoding is greedy or by beam at temperature 0, its length is capped, and a result that repeats itself is decoded
+once more over the full window: never a third time.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from satellite.audio.pcm import RATE, to_float
+from satellite.config.settings import Stt, cpu_threads
+from satellite.engines.cuda import load_cublas
+from satellite.engines.measurements import Remembered
+from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
+from satellite.engines.stt.thread_count import fastest_threads
+from satellite.engines.stt.whisper_text import Decoded, text_of
+from satellite.engines.vad import WINDOW_SAMPLES
+from satellite.engines.worker import Worker
+from satellite.errors import SpeechToTextError, shown
+from satellite.languages import family
+from satellite.models.catalogue import ModelSpec
+from satellite.system.process import processor
+from satellite.tasks import begin_task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LOGGER = logging.getLogger(__name__)
+
+FULL_WINDOW_SECONDS = 30.0
+"""What Whisper was trained on."""
+
+_MARGIN_SECONDS = 3.0
+"""Silence that the encoder must see after the speech: with less, tiny.en repeats itself."""
+
+_FRAMES_PER_SECOND = 100
+_BUCKET_FRAMES = 100
+"""Windows come in steps of 1 s, so that few shapes occur."""
+
+_TOKENS_PER_SECOND = 8
+_SPARE_TOKENS = 12
+_VOCABULARY_TOKENS = 200
+"""Most tokens of vocabulary in the prompt; the decoder has 448 places for prompt and text together."""
+
+_BEFORE_SPEECH_SECONDS = 0.5
+"""Audio kept before what the VAD calls speech: soft beginnings lie outside it. Behind it, `AFTER_SPEECH_SECONDS`."""
+
+_RECENT = 5
+"""Transcriptions of which the slowest is the usual time."""
+
+_LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
+
+
+class WhisperTranscriber:
+    """A `Transcriber`. `load` must have run before the first `transcribe`."""
+
+    def __init__(self, settings: Stt, spec: ModelSpec, worker: Worker, measured: Path | None = None) -> None:
+        """Transcribe with the model of `spec`; what is measured of it is kept in the folder `measured`."""
+        self.model = settings.model
+        self.languages: Sequence[str] = spec.languages
+        self.device = "not loaded"
+        """Where the model really runs: `cpu` or `cuda`, with the compute type."""
+
+        self.window_floor_seconds = settings.window_floor_seconds or spec.window_floor_seconds
+        """Shortest window of the encoder, seconds; may change at any time."""
+
+        self._settings = settings
+        self._worker = worker
+        self._remembered = None if measured is None else Remembered(measured)
+        self._whisper: Any = None
+        self._tokenizer: Any = None
+        self._folder = Path()
+        self._recent_seconds: deque[float] = deque(maxlen=_RECENT)
+        self._counts = {"decoded": 0, "full_window_retries": 0, "abandoned": 0}
+        self._warming: asyncio.Task[None] | None = None
+
+    def load(self, folder: Path) -> None:
+        """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
+        import ctranslate2
+
+        device = _device(self._settings.device, ctranslate2.get_cuda_device_count(), load_cublas)
+        compute_type = self._settings.compute_type
+        if compute_type == "default":
+            compute_type = "float16" if device == "cuda" else "int8"
+
+        def load(threads: int) -> Any:
+            return ctranslate2.models.Whisper(
+                str(folder), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=1
+            )
+
+        try:
+            self._whisper = load(self._threads(load, device, compute_type))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
+        self._folder = folder
+        self._features = _feature_extractor(self._whisper.n_mels)
+        self._storage = ctranslate2.StorageView.from_array
+        self.device = f"{device} {compute_type}"
+        self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
+
+    def _threads(self, load: Callable[[int], Any], device: str, compute_type: str) -> int:
+        """Return how many threads to use: as configured, else as many as are fastest on this host."""
+        most = cpu_threads(self._settings.threads)
+        if self._settings.threads or device != "cpu" or most == 1:
+            return most
+        import ctranslate2
+
+        circumstances = {
+            "processor": processor(),
+            "most": most,
+            "compute_type": compute_type,
+            "window_seconds": self.window_floor_seconds,
+            "ctranslate2": ctranslate2.__version__,
+        }
+
+        def measure() -> int:
+            return fastest_threads(load, most, _frames(self.window_floor_seconds))
+
+        threads = measure() if self._remembered is None else self._remembered.get("threads", circumstances, measure)
+        _LOGGER.info("Whisper is fastest with %d of %d threads here", threads, most)
+        return threads
+
+    @property
+    def idle(self) -> bool:
+        """Whether a request would be begun at once."""
+        return not self._worker.pending
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long the slowest of the last few commands took; None before the first."""
+        return max(self._recent_seconds, default=None)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How often a stretch of speech was `decoded`, those repeated over 30 s, and those `abandoned` half-way."""
+        return self._counts
+
+    def prepare(self) -> None:
+        """On a GPU, run the encoder once, unless it works anyway: its clocks fall at rest, and take a while to rise."""
+        if self._whisper is not None and self.device.startswith("cuda") and self.idle:
+            self._warming = begin_task(self._warm(), "warm speech to text")
+
+    async def _warm(self) -> None:
+        import numpy as np
+
+        window = np.zeros((1, self._whisper.n_mels, _frames(self.window_floor_seconds)), np.float32)
+        try:
+            await self._worker.run(lambda: self._whisper.encode(self._storage(window)))
+        except SpeechToTextError as error:
+            _LOGGER.debug("speech to text cannot be warmed up: %s", error)
+
+    async def transcribe(
+        self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
+    ) -> Transcription:
+        """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
+        wanted = self._language(language or self._settings.language)
+        if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
+            return Transcription("", wanted or "")
+        spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
+        abandoned = threading.Event()
+        pieces = self._pieces(pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary), abandoned)
+        texts: list[str] = []
+        try:
+            while (piece := await self._worker.run(next, pieces, None)) is not None:
+                texts.append(piece.text)
+                wanted = piece.language
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
+        return Transcription(" ".join(text for text in texts if text), wanted or "")
+
+    def _language(self, language: str | None) -> str | None:
+        """Return the code Whisper uses for `language`, None to detect it; raises when the model does not know it."""
+        if language is None:
+            return self.languages[0] if len(self.languages) == 1 else None
+        code = family(language)
+        if self.languages and code not in self.languages:
+            known = ", ".join(self.languages[:8])
+            raise SpeechToTextError(
+                f"model {self.model} does not know the language '{shown(language)}'; it knows {known}",
+                kind="unsupported-language",
+            )
+        return code
+
+    def _pieces(
+        self,
+        pcm: bytes,
+        spoken: list[bool],
+        language: str | None,
+        vocabulary: Sequence[str],
+        abandoned: threading.Event,
+    ) -> Iterator[Transcription]:
+        """Yield the words of each stretch of speech; blocking, but between two of them the thread is free for others.
+
+        Once it is `abandoned` it ends as soon as the library allows: behind the network's present step.
+        """
+        if self._whisper is None:
+            raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
+        samples = to_float(pcm)
+        seconds = 0.0
+        for start, end in _segments(spoken, len(samples)):
+            began = time.monotonic()
+            decoded = self._decode(samples[start:end], language, vocabulary, abandoned)
+            language = decoded.language
+            seconds += time.monotonic() - began
+            yield Transcription("" if self._is_noise(decoded) else decoded.said_once.strip(), language)
+        self._recent_seconds.append(seconds)
+
+    def _is_noise(self, decoded: Decoded) -> bool:
+        """Tell words from what Whisper invents over noise: unlikely words where it doubts that anyone spoke."""
+        unlikely = decoded.log_probability < self._settings.log_probability_threshold
+        return unlikely and decoded.no_speech > self._settings.no_speech_threshold
+
+    def _decode(
+        self,
+        samples: "np.ndarray[Any, Any]",
+        language: str | None,
+        vocabulary: Sequence[str],
+        abandoned: threading.Event,
+    ) -> Decoded:
+        seconds = len(samples) / RATE
+        window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
+        decoded = self._decode_window(samples, window, language, vocabulary, abandoned)
+        self._counts["decoded"] += 1
+        if decoded.repetitive and (window < FULL_WINDOW_SECONDS or vocabulary):
+            self._counts["full_window_retries"] += 1
+            decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, (), abandoned)
+        return decoded
+
+    def _decode_window(
+        self,
+        samples: "np.ndarray[Any, Any]",
+        window_seconds: float,
+        language: str | None,
+        vocabulary: Sequence[str],
+        abandoned: threading.Event,
+    ) -> Decoded:
+        import numpy as np
+
+        self._go_on(abandoned)
+        mel = self._features(samples)[:, : int(FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
+        frames = _frames(window_seconds)
+        window = np.zeros((1, mel.shape[0], frames), np.float32)
+        window[0, :, : mel.shape[1]] = mel[:, :frames]
+        encoded = self._whisper.encode(self._storage(window))
+        self._go_on(abandoned)  # somebody has spoken on, as a rule, and waits for the thread with more of the command
+        if language is None:
+            language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
+        prompt = self._prompt(language, vocabulary)
+        most_tokens = int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS
+        result = self._whisper.generate(
+            encoded,
+            [prompt],
+            beam_size=self._settings.beam_size,
+            max_length=min(448, len(prompt) + most_tokens),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+            suppress_tokens=[-1],
+        )[0]
+        tokens = result.sequences[0]
+        capped = len(tokens) >= most_tokens
+        return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped)
+
+    def _go_on(self, abandoned: threading.Event) -> None:
+        """End the work if nobody wants it any more."""
+        if abandoned.is_set():
+            self._counts["abandoned"] += 1
+            raise SpeechToTextError("nobody waits for the transcript", kind="failed")
+
+    def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[str]:
+        """Return the decoder's prompt: the vocabulary as if it had just been said, language, task, no timestamps."""
+        hint = ["<|startofprev|>", *self._tokens(" " + ", ".join(vocabulary))] if vocabulary else []
+        task = [f"<|{language}|>", "<|transcribe|>"] if self._whisper.is_multilingual else []
+        return [*hint, "<|startoftranscript|>", *task, "<|notimestamps|>"]
+
+    def _tokens(self, text: str) -> list[str]:
+        if self._tokenizer is None:  # loading it holds Python's lock for 60 ms, and most houses have no vocabulary
+            import tokenizers
+
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+        return list(self._tokenizer.encode(text, add_special_tokens=False).tokens[:_VOCABULARY_TOKENS])
+
+
+def _frames(window_seconds: float) -> int:
+    """Return the length of the window of features that has room for `window_seconds`, the full one at most."""
+    frames = min(window_seconds, FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
+    return int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
+
+
+def _feature_extractor(mels: int) -> Any:
+    """Return faster-whisper's mel features, without its package around them: that loads FFmpeg and more (35 MB)."""
+    package = importlib.util.find_spec("faster_whisper")
+    if package is None or package.origin is None:
+        raise SpeechToTextError("faster-whisper is not installed")
+    file = Path(package.origin).with_name("feature_extractor.py")
+    spec = importlib.util.spec_from_file_location("satellite_feature_extractor", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FeatureExtractor(feature_size=mels)
+
+
+def _languages(folder: Path) -> tuple[str, ...]:
+    """Return the languages that have a token in the model's vocabulary."""
+    found: set[str] = set()
+    for name in ("vocabulary.json", "vocabulary.txt"):
+        if (folder / name).is_file():
+            found |= set(_LANGUAGE_TOKEN.findall((folder / name).read_text(encoding="utf-8")))
+    return tuple(sorted(found))
+
+
+def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | None]) -> str:
+    """Return `cuda` or `cpu`; `load_libraries` loads what CUDA needs, and returns what is missing."""
+    if wanted == "cpu":
+        return "cpu"
+    missing = load_libraries() if cuda_devices else "CTranslate2 sees no CUDA device"
+    if missing is None:
+        return "cuda"
+    if wanted == "cuda":
+        raise SpeechToTextError(f"stt.device is cuda, but {missing}", kind="not-ready")
+    _LOGGER.log(
+        logging.WARNING if cuda_devices else logging.DEBUG, "speech to text runs on the CPU, not on a GPU: %s", missing
+    )
+    return "cpu"
+
+
+def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) in samples of stretches that hold speech and fit a window, cut where nobody speaks."""
+    before, after = int(_BEFORE_SPEECH_SECONDS * RATE), int(AFTER_SPEECH_SECONDS * RATE)
+    longest = int((FULL_WINDOW_SECONDS - _MARGIN_SECONDS) * RATE) // WINDOW_SAMPLES
+    windows = [index for index, is_speech in enumerate(spoken) if is_speech]
+    start = windows[0]
+    while True:
+        inside = [index for index in windows if start <= index < start + longest]
+        rest = [index for index in windows if index >= start + longest]
+        if not rest:
+            yield max(0, start * WINDOW_SAMPLES - before), min(samples, (inside[-1] + 1) * WINDOW_SAMPLES + after)
+            return
+        cut = _widest_gap(inside, rest[0])
+        yield max(0, start * WINDOW_SAMPLES - before), cut * WINDOW_SAMPLES
+        start = cut
+
+
+def _widest_gap(windows: Sequence[int], following: int) -> int:
+    """Return the middle of the longest silence in the second half of `windows`, where a cut hurts least."""
+    later = [*windows[len(windows) // 2 :], following]
+    before, after = max(pairwise(later), key=lambda pair: pair[1] - pair[0])
+    return (before + after + 1) // 2

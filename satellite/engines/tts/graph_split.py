@@ -1,0 +1,166 @@
+"""A VITS graph, as Piper exports it, in three: the front end, the flow, the decoder.
+
+    text ids --front--> z_p --flow--> z --decoder--> samples
+
+The front end (text encoder, durations, noise) has to see the whole sentence. Flow and decoder are convolutions: what
+they make of a frame depends on its neighbours alone, so that they can be run over a window of frames. The places to cut
+are found by the graph's structure, after "Conditional Variational Autoencoder with Adversarial Learning for End-to-End
+Text-to-Speech" (Kim, Kong and Son, 2021), section 2: z_p is where noise is added to the prior's mean, and the decoder
+begins with the convolution ahead of its first transposed one. No name of a node means anything here.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from satellite.engines.tts.receptive_field import needs, reach
+
+
+class CannotSplit(Exception):
+    """The graph is not of the form that can be cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts as ONNX models, serialised.
+
+    The front end's first output is z_p, the flow's first input; the flow's one output is the decoder's first input.
+    Further inputs of flow and decoder (the mask of frames, the speaker) are outputs of the front end of the same name.
+    """
+
+    front: bytes
+    flow: bytes
+    decoder: bytes
+    flow_reach: tuple[int, int]
+    decoder_reach: tuple[int, int]
+    """How many frames before and behind a frame its value depends on."""
+
+
+def split(model: bytes) -> Parts:
+    """Cut a serialised ONNX model. Raises `CannotSplit`."""
+    import onnx
+
+    try:
+        graph = _Graph(onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model)))
+    except Exception as error:  # onnx and protobuf raise classes of their own
+        raise CannotSplit(f"it cannot be read: {error}") from error
+    return graph.parts()
+
+
+class _Graph:
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._nodes = list(model.graph.node)
+        """In an order, as ONNX demands, in which every node stands behind those that it needs."""
+
+        self._maker = {output: node for node in self._nodes for output in node.output}
+        random = (output for node in self._nodes if node.op_type.startswith("Random") for output in node.output)
+        self._varying = self._behind([*(value.name for value in model.graph.input), *random])
+        """What depends on the text, or on chance; the rest is constant."""
+
+    def parts(self) -> Parts:
+        """Return the parts."""
+        prior = self._prior()
+        behind_prior = self._behind([prior])
+        start = self._decoder_start(behind_prior)
+        output = self._model.graph.output[0].name  # another, where there is one, are the durations
+        behind_start = self._behind([start])
+        if output not in behind_start:
+            raise CannotSplit("its output does not come out of its decoder")
+        to_flow = self._crossing(behind_prior - behind_start | {start}, prior, behind_prior)
+        to_decoder = self._crossing(behind_start, start, behind_prior)
+        crossing = list(dict.fromkeys((*to_flow, *to_decoder)))
+        return Parts(
+            self._part([value.name for value in self._model.graph.input], [prior, *crossing]),
+            self._part([prior, *to_flow], [start]),
+            self._part([start, *to_decoder], [output]),
+            self._reach(prior, start),
+            self._reach(start, output),
+        )
+
+    def _prior(self) -> str:
+        """Return z_p: the sum behind the last noise, whose shape is that of the frames, so that it comes last."""
+        noise = [node for node in self._nodes if node.op_type == "RandomNormalLike"]
+        if not noise:
+            raise CannotSplit("it draws no noise")
+        name = noise[-1].output[0]
+        while True:
+            takers = [node for node in self._nodes if name in node.input]
+            if len(takers) != 1:
+                raise CannotSplit("its noise goes several ways")
+            name = takers[0].output[0]
+            if takers[0].op_type == "Add":
+                return str(name)
+
+    def _decoder_start(self, behind_prior: set[str]) -> str:
+        """Return what goes into the convolution ahead of the first transposed one."""
+        transposed = (node for node in self._nodes if node.op_type == "ConvTranspose" and node.input[0] in behind_prior)
+        node = next(transposed, None)
+        while node is not None:
+            name = next((name for name in node.input if name in behind_prior), "")
+            node = self._maker.get(name) if name else None
+            if node is not None and node.op_type == "Conv" and node.input[0] in behind_prior:
+                return str(node.input[0])
+        raise CannotSplit("it has no decoder of transposed convolutions")
+
+    def _crossing(self, part: set[str], start: str, behind_prior: set[str]) -> list[str]:
+        """Return what a part needs besides `start` and constants, which must all come from the front end."""
+        nodes = [node for node in self._nodes if part.intersection(node.output) and start not in node.output]
+        needed = dict.fromkeys(name for node in nodes for name in needs(node) if name in self._varying)
+        crossing = [name for name in needed if name not in part and name != start]
+        if behind_prior.intersection(crossing):
+            raise CannotSplit("its flow and its decoder meet at more than one place")
+        return crossing
+
+    def _behind(self, names: Iterable[str]) -> set[str]:
+        """Return all that depends on `names`, and they themselves."""
+        reached = set(names)
+        for node in self._nodes:
+            if not reached.isdisjoint(needs(node)):
+                reached.update(node.output)
+        return reached
+
+    def _reach(self, begin: str, end: str) -> tuple[int, int]:
+        """Return how far a value of `end` depends on those of `begin` beside it."""
+        kernels = {one.name: one.dims[-1] for one in self._model.graph.initializer if one.dims}
+        try:
+            return reach(self._between([begin], [end])[0], kernels, begin)
+        except KeyError as error:
+            raise CannotSplit(f"the size of its kernel {error} is unknown") from error
+
+    def _part(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+        """Return the nodes between `inputs` and `outputs`, with the constants that they need, as a model."""
+        from onnx import helper
+
+        nodes, wanted = self._between(inputs, outputs)
+        graph = helper.make_graph(
+            nodes,
+            "part",
+            [self._value(name) for name in inputs if name in wanted],
+            [self._value(name) for name in outputs],
+            [constant for constant in self._model.graph.initializer if constant.name in wanted],
+        )
+        model = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+        return bytes(model.SerializeToString())
+
+    def _between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
+        """Return the nodes that make `outputs` of `inputs` and constants, and all names that they use."""
+        wanted, nodes = set(outputs), []
+        for node in reversed(self._nodes):
+            if (wanted - set(inputs)).intersection(node.output):
+                nodes.append(node)
+                wanted.update(needs(node))
+        return nodes[::-1], wanted
+
+    def _value(self, name: str) -> Any:
+        """Return the declaration of `name`: its type, its shape left open."""
+        from onnx import helper
+
+        graph = self._model.graph
+        for value in (*graph.input, *graph.output):
+            if value.name == name:
+                return value
+        for value in graph.value_info:
+            if value.name == name and value.type.tensor_type.elem_type:
+                return helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None)
+        raise CannotSplit(f"the type of {name} is unknown")

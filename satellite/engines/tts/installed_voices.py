@@ -1,0 +1,79 @@
+"""The Piper voices on disk, looked at again now and then so that a voice just pulled can be used at once."""
+
+import json
+import logging
+from pathlib import Path
+
+from satellite.engines.protocols import Voice
+from satellite.errors import ModelError, in_words
+from satellite.models.spec import Kind, ModelSpec
+from satellite.models.store import Store
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class VoiceFolder:
+    """The default voice and all others that are installed; one that cannot be read never disturbs the others."""
+
+    def __init__(self, store: Store, default: ModelSpec) -> None:
+        self._store = store
+        self._default = default
+        self._known: dict[Path, tuple[object, Voice]] = {}
+        self._troubles: dict[str, str] = {}
+        self._files: list[tuple[Voice, Path]] = []
+        self.scan()
+
+    def files(self) -> list[tuple[Voice, Path]]:
+        """Return the voices with their .onnx files, the default first, as of the last scan.
+
+        A voice whose files have changed since is another `Voice`, though it may be equal.
+        """
+        return self._files
+
+    def require_default(self) -> None:
+        """Raise `ModelError` when the default voice is not there (model-missing), or unreadable (model-corrupt)."""
+        self._store.path(self._default)
+        self.scan()
+        if trouble := self._troubles.get(self._default.name):
+            raise ModelError(f"voice {self._default.name} cannot be read: {trouble}", code="model-corrupt")
+
+    def seen(self) -> object:
+        """Return what changes when the files of the default voice do; blocking."""
+        return self._store.seen(self._default)
+
+    def scan(self) -> None:
+        """Look at the folder; blocking. What is half copied is taken once it is whole."""
+        found, troubles = [], {}
+        for spec in self._specs():
+            try:
+                file = self._store.file(spec, ".onnx")
+                found.append((self._voice(spec, file), file))
+            except Exception as error:  # noqa: BLE001 - a damaged file may hold anything, and be anything
+                troubles[spec.name] = in_words(error)
+        for name, trouble in troubles.items():
+            if self._troubles.get(name) != trouble:
+                _LOGGER.warning("voice %s cannot be used: %s", name, trouble)
+        for name in self._troubles.keys() & {voice.name for voice, _ in found}:
+            _LOGGER.info("voice %s can be used now", name)
+        self._troubles, self._files = troubles, found
+
+    def _specs(self) -> list[ModelSpec]:
+        try:
+            specs = [self._default] if self._store.present(self._default) else []
+            return specs + [spec for spec in self._store.installed(Kind.TTS) if spec.name != self._default.name]
+        except OSError as error:
+            _LOGGER.debug("the folder of voices cannot be read: %s", error)
+            return []
+
+    def _voice(self, spec: ModelSpec, file: Path) -> Voice:
+        about = Path(f"{file}.json")
+        version = [(one.stat().st_ino, one.stat().st_mtime_ns, one.stat().st_size) for one in (file, about)]
+        known = self._known.get(file)
+        if known is not None and known[0] == version:
+            return known[1]
+        config = json.loads(about.read_text(encoding="utf-8"))
+        languages = spec.languages or (str(config.get("language", {}).get("code") or config["espeak"]["voice"]),)
+        speakers = tuple(map(str, config.get("speaker_id_map") or ()))
+        voice = Voice(file.stem, languages, speakers, spec.description)
+        self._known[file] = (version, voice)
+        return voice

@@ -1,0 +1,310 @@
+"""What the wake word engines share: framing, triggers, choice of words, and folders of models that may change."""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+from satellite.audio.pcm import RATE, WIDTH
+from satellite.config.settings import Wake, nearest
+from satellite.engines.protocols import Detection
+from satellite.engines.wake.native_stderr import without
+from satellite.engines.worker import Worker
+from satellite.errors import WakeWordError, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LOGGER = logging.getLogger(__name__)
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
+Files = tuple[Path, ...]
+Model = TypeVar("Model")
+
+
+@dataclass(slots=True)
+class Trigger:
+    """Decides from one word's scores, frame by frame, when the word was heard."""
+
+    threshold: float
+    level: int
+    refractory_seconds: float
+    _in_a_row: int = field(default=0, init=False)
+    _fired_at: float = field(default=-math.inf, init=False)
+
+    @property
+    def fired(self) -> bool:
+        """Whether there was a detection."""
+        return self._fired_at > -math.inf
+
+    def feed(self, score: float, seconds: float) -> bool:
+        """Return whether the frame that ends `seconds` into the stream completes a detection.
+
+        `level` frames in a row must reach the threshold. A detection starts the row anew, and the frames that end
+        less than `refractory_seconds` after it do not count.
+        """
+        reached = score >= self.threshold  # never true for NaN
+        if not reached or seconds - self._fired_at < self.refractory_seconds:
+            self._in_a_row = 0
+            return False
+        self._in_a_row += 1
+        if self._in_a_row < self.level:
+            return False
+        self._in_a_row = 0
+        self._fired_at = seconds
+        return True
+
+
+def trigger_of(name: str, settings: Wake, threshold: float) -> Trigger:
+    """Return the trigger that the configuration gives the word `name`, whose engine suggests `threshold`."""
+    level, refractory_seconds = settings.trigger_level, settings.refractory_seconds
+    own = settings.per_word.get(name)
+    if own is not None:
+        threshold = threshold if own.threshold is None else own.threshold
+        level = level if own.trigger_level is None else own.trigger_level
+        refractory_seconds = refractory_seconds if own.refractory_seconds is None else own.refractory_seconds
+    return Trigger(threshold, level, refractory_seconds)
+
+
+def choose(names: Sequence[str] | None, known: Collection[str], configured: Sequence[str]) -> list[str]:
+    """Return the words to listen for, each once: `names`, or those of the `configured` that exist.
+
+    Raises `WakeWordError` (`wake-unknown-word`) for a name that does not exist, and when no word is left.
+    """
+    wanted = list(dict.fromkeys(names or configured))
+    unknown = [name for name in wanted if name not in known]
+    if unknown and (names or len(unknown) == len(wanted)):
+        raise WakeWordError(
+            f"unknown wake word '{shown(unknown[0])}'; {nearest(unknown[0], set(known))}", kind="unknown-word"
+        )
+    if unknown:
+        _LOGGER.debug("configured wake words that this engine lacks: %s", ", ".join(unknown))
+    return [name for name in wanted if name in known]
+
+
+class Scorer(Protocol):
+    """Computes the scores of one stream's words; used in the worker's thread only."""
+
+    first_samples: int
+    """Samples that complete the first frame."""
+
+    hop_samples: int
+    """Samples that complete each further frame."""
+
+    def scores(self, pcm: bytes) -> Floats:
+        """Return a row a frame and a column a word for `pcm`, which ends where a frame ends.
+
+        Where audio before it was lost, frames may come later by less than one.
+        """
+
+
+ScorerT = TypeVar("ScorerT", bound=Scorer)
+
+
+def one_by_one(asked: Sequence[tuple[Scorer, bytes]]) -> Sequence[Floats]:
+    """Return the scores of several streams."""
+    return [scorer.scores(pcm) for scorer, pcm in asked]
+
+
+class Listener(Generic[ScorerT]):
+    """One listener's position in its own audio (`WakeStream`); frames whose `feed` failed are lost."""
+
+    def __init__(
+        self,
+        scorer: ScorerT,
+        triggers: Mapping[str, Trigger],
+        worker: Worker,
+        score: Callable[[Sequence[tuple[ScorerT, bytes]]], Sequence[Floats]] = one_by_one,
+    ) -> None:
+        """`score` is given what waits in all streams that have it in common."""
+        self._scorer: ScorerT | None = scorer
+        self._score = score
+        self._triggers = triggers
+        self._worker = worker
+        self._rest = bytearray()
+        self._missing_samples = scorer.first_samples
+        self._taken_samples = 0
+
+    async def feed(self, pcm: bytes) -> list[Detection]:
+        """Return what `pcm` completes; less than a frame stays on the caller's thread. One call at a time."""
+        scorer = self._scorer
+        if scorer is None:
+            return []
+        self._rest += pcm
+        frames = self._whole_frames(scorer.hop_samples)
+        if not frames:
+            return []
+        scores = await self._worker.run_together(self._score, (scorer, frames))
+        return [] if self._scorer is None else self._detections(scores, scorer.hop_samples)
+
+    async def end(self) -> list[Detection]:
+        """Return nothing: `feed` has returned everything."""
+        return []
+
+    def close(self) -> None:
+        """Forget the stream; what is fed from now on is ignored."""
+        self._scorer = None
+        self._rest.clear()
+
+    def _whole_frames(self, hop_samples: int) -> bytes:
+        """Take all whole frames out of the audio that waits."""
+        spare_samples = len(self._rest) // WIDTH - self._missing_samples
+        if spare_samples < 0:
+            return b""
+        samples = self._missing_samples + spare_samples // hop_samples * hop_samples
+        frames = bytes(self._rest[: samples * WIDTH])
+        del self._rest[: samples * WIDTH]
+        self._missing_samples = hop_samples
+        self._taken_samples += samples
+        return frames
+
+    def _detections(self, scores: Floats, hop_samples: int) -> list[Detection]:
+        end = self._taken_samples - (len(scores) - 1) * hop_samples
+        return [
+            Detection(name, seconds)
+            for frame, row in enumerate(scores.tolist())
+            for (name, trigger), score in zip(self._triggers.items(), row, strict=True)
+            if trigger.feed(score, seconds := (end + frame * hop_samples) / RATE)
+        ]
+
+
+class ModelFolder(Generic[Model]):
+    """The models in a folder that may change at any time; a file that cannot be used never disturbs the others."""
+
+    def __init__(
+        self, directory: Path | None, find: Callable[[Path], dict[str, Files]], load: Callable[[Files], Model]
+    ) -> None:
+        self.models: Mapping[str, Model] = {}
+        """By word; replaced as a whole by every scan, so any thread may read it."""
+
+        self._directory = directory
+        self._find = find
+        self._load = load
+        self._seen: dict[str, object] = {}
+        self._readable = True
+        self._news = logging.DEBUG
+        self._lock = threading.Lock()
+
+    def scan(self) -> None:
+        """Load what is new or has changed and drop what has gone; blocks, from any thread but the event loop's.
+
+        A file that cannot be used is logged once and tried again when it has changed; until then the word keeps
+        the model it had, if any.
+        """
+        with self._lock:
+            files = self._files()
+            models = {name: model for name in files if (model := self._current(name, files[name])) is not None}
+            for name in self.models.keys() - files.keys():
+                _LOGGER.info("wake word %s has gone", name)
+            self._seen = {name: self._seen[name] for name in files}
+            self._news = logging.INFO  # what was there from the start is no news
+            self.models = models
+
+    async def refresh(self) -> None:
+        """Scan in a thread of its own, so that no stream waits for a model to load."""
+        if self._directory is not None:
+            await asyncio.to_thread(self.scan)
+
+    def _files(self) -> dict[str, Files]:
+        if self._directory is None:
+            return {}
+        try:
+            files = self._find(self._directory)
+        except OSError as error:
+            if self._readable:
+                _LOGGER.warning("the folder of wake words cannot be read: %s", error)
+            self._readable = False
+            return {}
+        self._readable = True
+        return files
+
+    def _current(self, name: str, files: Files) -> Model | None:
+        old = self.models.get(name)
+        version = [_version(file) for file in files]
+        if self._seen.get(name) == version:
+            return old
+        self._seen[name] = version
+        try:
+            model = self._load(files)
+        except Exception as error:  # noqa: BLE001 - the engine seam: a library may raise anything on a damaged file
+            _LOGGER.warning("wake word %s: %s cannot be used: %s", name, files[-1], str(error).strip())
+            return old
+        _LOGGER.log(self._news, "wake word %s loaded from %s", name, files[-1])
+        return model
+
+
+def _version(file: Path) -> object:
+    """Return what changes when the file's content does; None while it cannot be seen."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return file, stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def visible_files(directory: Path) -> list[Path]:
+    """Return the files of a folder by name, without hidden ones: copying programs write those first."""
+    return sorted(file for file in directory.iterdir() if not file.name.startswith(".") and file.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A network's input or output; `scale` and `zero_point` are those of a quantised one."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: Any
+    scale: float
+    zero_point: int
+
+    def __str__(self) -> str:
+        import numpy as np
+
+        return f"{list(self.shape)} of {np.dtype(self.dtype)}"
+
+
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+"""What LiteRT prints once in a process, as if it were news."""
+
+
+class Network:
+    """A TFLite model, held in memory, for its file may change at any time; for one thread at a time."""
+
+    def __init__(self, content: bytes, shape: Sequence[int] | None = None, *, portable: bool = False) -> None:
+        """Load `content` for a first input of `shape`, all others as many; `portable` means no kernels of XNNPACK."""
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if portable else OpResolverType.AUTO
+        self._interpreter = Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=kernels)
+        if shape is not None:
+            first, *others = self._interpreter.get_input_details()
+            self._interpreter.resize_tensor_input(first["index"], shape)
+            for other in others:
+                self._interpreter.resize_tensor_input(other["index"], [shape[0], *other["shape"][1:]])
+        with without(_NOTICE):
+            self._interpreter.allocate_tensors()
+        self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
+        self.results = [_tensor(details) for details in self._interpreter.get_output_details()]
+        self._views = [self._interpreter.tensor(result.index) for result in self.results]
+
+    def run(self, *values: Array) -> list[Array]:
+        """Return all outputs for `values`, one array an input."""
+        return [view.copy() for view in self.peek(*values)]
+
+    def peek(self, *values: Array) -> Iterator[Array]:
+        """Yield the same outputs where they lie in the network, which must not run again while one of them is held."""
+        for source, value in zip(self.sources, values, strict=True):
+            self._interpreter.set_tensor(source.index, value)
+        self._interpreter.invoke()
+        for view in self._views:
+            yield view()
+
+
+def _tensor(details: Mapping[str, Any]) -> Tensor:
+    scale, zero_point = details["quantization"]
+    return Tensor(details["index"], tuple(details["shape"].tolist()), details["dtype"], scale, zero_point)
