@@ -14,10 +14,10 @@ from satellite.config.settings import Config, Ollama, OpenAICompatible
 from satellite.engines.chat.keys import find_key
 from satellite.engines.tts.installed_voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
-from satellite.home_assistant.access import find_token
 from satellite.models.required import wanted_models
 from satellite.models.spec import Kind
 from satellite.models.store import Store
+from satellite.skills.home_assistant.access import find_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from functools import partial
 from typing import Any
 
 from satellite.assembly import Assembly
-from satellite.commands.clockwork import Clockwork
-from satellite.commands.timerfile import default_directory
 from satellite.config.settings import Config
 from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
@@ -21,6 +19,8 @@ from satellite.events import EventBus
 from satellite.http.service import HttpService
 from satellite.models.store import Store
 from satellite.net.binding import Doors, taken
+from satellite.pipeline.stages import Stages
+from satellite.pipeline.warm_up import keep_phrases, warm_up
 from satellite.reload import merge
 from satellite.responders import build_responders, tell_of_rooms
 from satellite.rooms.announcing import Announcer
@@ -32,11 +32,11 @@ from satellite.services.attention import LOOK, Attention
 from satellite.services.session import ALL_STAGES, Session
 from satellite.services.status import Status
 from satellite.services.words import in_one_line
+from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.storage import default_directory
 from satellite.supervision import Engine as Busy
 from satellite.system.process import affordable_connections, allow_many_connections, follow_time_zone, imported
 from satellite.tasks import Background, Supervised, begin_task, end_tasks, failure_of, first_of
-from satellite.turn.stages import Stages
-from satellite.turn.warmup import keep_phrases, warm_up
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import Admission, Handler, Server
 

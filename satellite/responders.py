@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from satellite.commands.clockwork import Clockwork
 from satellite.config.settings import Config
-from satellite.home_assistant.places import Wanted
-from satellite.turn.responder import Responder
-from satellite.turn.stages import Stages
+from satellite.pipeline.responder import Responder
+from satellite.pipeline.stages import Stages
+from satellite.skills.home_assistant.areas import Wanted
+from satellite.skills.timers.clock import Clockwork
 
 
 def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages) -> list[Responder]:
     """Return whom `config` wants, in the order in which they are asked; without `clockwork` there are no commands."""
     responders: list[Responder] = []
     if clockwork is not None:
-        from satellite.commands.responder import CommandResponder
+        from satellite.skills.commands import CommandResponder
 
         commands = CommandResponder(
             clockwork,
@@ -27,7 +27,7 @@ def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages
         stages.is_command = commands.is_command
         responders.append(commands)
     if config.home_assistant.url is not None:
-        from satellite.home_assistant.responder import HomeAssistantResponder
+        from satellite.skills.home_assistant.agent import HomeAssistantResponder
 
         home = HomeAssistantResponder(config.home_assistant, languages=lambda: _languages(stages))
         home.places.want(_places(config))
@@ -37,8 +37,8 @@ def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages
 
 def tell_of_rooms(responders: Sequence[Responder], config: Config) -> None:
     """Let whoever knows the rooms by name know those of `config`."""
-    from satellite.commands.responder import CommandResponder
-    from satellite.home_assistant.responder import HomeAssistantResponder
+    from satellite.skills.commands import CommandResponder
+    from satellite.skills.home_assistant.agent import HomeAssistantResponder
 
     for responder in responders:
         if isinstance(responder, CommandResponder):

@@ -19,8 +19,8 @@ from wyoming.vad import VoiceStarted, VoiceStopped
 
 from satellite.audio.pcm import AudioFormat
 from satellite.engines.protocols import VoiceChoice
-from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
-from satellite.turn.recorder import Recorder
+from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.recorder import Recorder
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 

@@ -8,9 +8,9 @@ from typing import Any
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
+from satellite.pipeline.recorder import Recorder
 from satellite.rooms.hub import Hub
 from satellite.rooms.link import LinkState
-from satellite.turn.recorder import Recorder
 from satellite.wire import client
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon

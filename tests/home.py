@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import HomeAssistant
-from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.net.circuit_breaker import Breaker
-from satellite.turn.dialogue import Question
+from satellite.pipeline.dialogue import Question
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -103,5 +103,5 @@ def state(responder: HomeAssistantResponder) -> str:
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what the responder has told people, with the severity in front."""
-    records = [record for record in caplog.records if record.name.startswith("satellite.home_assistant")]
+    records = [record for record in caplog.records if record.name.startswith("satellite.skills.home_assistant")]
     return [f"{record.levelname} {record.getMessage()}" for record in records if record.levelno > logging.DEBUG]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from satellite.commands.clockwork import Clockwork
-from satellite.commands.responder import CommandResponder
-from satellite.commands.timer import TimerState
-from satellite.turn.dialogue import Question
+from satellite.pipeline.dialogue import Question
+from satellite.skills.commands import CommandResponder
+from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.timer import TimerState
 from tests.waiting import PATIENCE_SECONDS
 
 ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
@@ -277,7 +277,7 @@ def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that the first command in one is in time; one of a voice that comes later, too, and any other gets longer."""
-    monkeypatch.setattr("satellite.commands.responder._LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("satellite.skills.commands._LOOK_AGAIN_SECONDS", 0.01)
     spoken = ["fr"]
 
     async def main() -> None:

@@ -8,11 +8,11 @@ from functools import lru_cache
 import home_assistant_intents
 import pytest
 
-from satellite.commands.answers import Answers
-from satellite.commands.grammar import Grammar
-from satellite.commands.grammars import Grammars, known_language
-from satellite.commands.intent import Command, Intent
-from satellite.commands.timer import Duration, Timer
+from satellite.skills.grammar import Grammar
+from satellite.skills.grammars import Grammars, known_language
+from satellite.skills.intents import Command, Intent
+from satellite.skills.sentences import Answers
+from satellite.skills.timers.timer import Duration, Timer
 
 ROOMS = {"kitchen": "kitchen", "Living Room": "lounge", "Küche": "kitchen", "cuisine": "kitchen"}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from satellite.commands.clockwork import Clockwork
-from satellite.commands.events import wyoming_event
-from satellite.commands.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
-from satellite.commands.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
-from satellite.commands.words import ended, refusal
+from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.subscriptions import wyoming_event
+from satellite.skills.timers.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
+from satellite.skills.timers.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
+from satellite.skills.timers.wording import ended, refusal
 from tests.waiting import PATIENCE_SECONDS, until
 
 FIVE = Duration(minutes=5)

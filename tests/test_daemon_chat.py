@@ -24,9 +24,9 @@ from satellite.config.loader import parse
 from satellite.config.settings import Config
 from satellite.errors import Stage
 from satellite.events import RunEvent
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import RunRequest, Speech
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.run import Run
 from satellite.wire import client as our_client
 from tests.doubles.http import script
 from tests.doubles.ollama import Fault

@@ -16,11 +16,11 @@ from wyoming.asr import Transcript
 from wyoming.event import Event
 
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
-from satellite.commands.timer import Duration, Timer
 from satellite.config.loader import parse
-from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.metrics import exposition
-from satellite.turn.recorder import Recorder
+from satellite.pipeline.recorder import Recorder
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
+from satellite.skills.timers.timer import Duration, Timer
 from satellite.wire import client as our_client
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.doubles.satellite import ScriptedSatellite

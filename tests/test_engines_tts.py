@@ -19,7 +19,7 @@ from satellite.errors import ModelError, Stage, TextToSpeechError
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
-from satellite.turn.clauses import pieces
+from satellite.pipeline.clauses import pieces
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models

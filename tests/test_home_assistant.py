@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from satellite.config.settings import Config, HomeAssistant
-from satellite.home_assistant.answer import Answer, parsed, what_to_say
-from satellite.home_assistant.orders import is_order
-from satellite.home_assistant.responder import HomeAssistantResponder
-from satellite.turn.dialogue import Question
-from satellite.turn.responder import Responder
+from satellite.pipeline.dialogue import Question
+from satellite.pipeline.responder import Responder
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
+from satellite.skills.home_assistant.orders import is_order
+from satellite.skills.home_assistant.response import Answer, parsed, what_to_say
 from tests.documented import documented
 from tests.doubles.home_assistant import BUILT_IN, HomeAssistantServer
 from tests.home import KITCHEN, TOKEN, asking, run, said

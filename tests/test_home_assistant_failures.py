@@ -9,10 +9,10 @@ from pydantic import SecretStr
 
 from satellite.config.settings import HomeAssistant
 from satellite.errors import ChatError
-from satellite.home_assistant.access import find_token
-from satellite.home_assistant.api import Api, Departure
-from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.net.circuit_breaker import Breaker
+from satellite.skills.home_assistant.access import find_token
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
+from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, watched
 from tests.waiting import PATIENCE_SECONDS, until
@@ -290,7 +290,7 @@ def test_without_the_conversation_integration_the_remedy_is_told() -> None:
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
 def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is silent, or another one, is not taken for Home Assistant."""
-    monkeypatch.setattr("satellite.home_assistant.api._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("satellite.skills.home_assistant.api._LOOK_SECONDS", 0.1)
 
     async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         house.fault = fault

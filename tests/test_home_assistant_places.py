@@ -6,13 +6,13 @@ import logging
 import pytest
 
 from satellite.config.loader import parse
-from satellite.home_assistant.orders import is_order
-from satellite.home_assistant.places import Wanted
-from satellite.home_assistant.responder import HomeAssistantResponder
-from satellite.home_assistant.trouble import Trouble, sentence
+from satellite.pipeline.dialogue import Question
+from satellite.pipeline.phrases import _BUILT_IN as PHRASES
 from satellite.responders import _places
-from satellite.turn.dialogue import Question
-from satellite.turn.phrases import _BUILT_IN as PHRASES
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
+from satellite.skills.home_assistant.areas import Wanted
+from satellite.skills.home_assistant.orders import is_order
+from satellite.skills.home_assistant.problems import Trouble, sentence
 from tests.doubles.home_assistant import Device, Fault, HomeAssistantServer
 from tests.home import WHY, run, state, told, watched
 from tests.waiting import until

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from satellite.config.loader import parse
 from satellite.config.settings import Config, HomeAssistant
 from satellite.errors import ChatError, ConfigError
-from satellite.home_assistant.access import find_token
-from satellite.home_assistant.api import Api, Departure
-from satellite.home_assistant.responder import HomeAssistantResponder
 from satellite.net.circuit_breaker import Breaker
+from satellite.skills.home_assistant.access import find_token
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
+from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, run, said, state, told, watched
 from tests.waiting import PATIENCE_SECONDS, until

@@ -25,8 +25,8 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError
+from satellite.pipeline.stages import once
 from satellite.system.process import allow_many_connections
-from satellite.turn.stages import once
 from satellite.wire import parsing
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS

@@ -20,7 +20,7 @@ from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.turn.dialogue import Dialogue, Question
+from satellite.pipeline.dialogue import Dialogue, Question
 from tests.doubles.http import Exchange, dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.keeping import SYSTEM, House, keep

@@ -78,8 +78,8 @@ KNOWING = (
     "satellite.doctor.chat",  # addresses and keys, and what Ollama's lists mean, no engine
     "satellite.doctor.ollama",
     "satellite_bench.windows",
-    "satellite.home_assistant.api",  # the chat providers' breaker and addresses, no engine
-    "satellite.home_assistant.responder",
+    "satellite.skills.home_assistant.api",  # the chat providers' breaker and addresses, no engine
+    "satellite.skills.home_assistant.agent",
 )
 HEAVY = ("ctranslate2", "faster_whisper", "onnxruntime", "piper", "xllamacpp", "ollama", "openai", "ai_edge_litert")
 

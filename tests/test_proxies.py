@@ -17,11 +17,11 @@ from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable, ModelError, ProxyUnusable
-from satellite.home_assistant.api import Api
 from satellite.models import catalogue, huggingface
 from satellite.models.spec import HubSource, Kind
 from satellite.net.hosts import client_settings
 from satellite.net.proxies import proxy_for
+from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import HomeAssistantServer
 
 OUTSIDE = "https://api.example.com/v1"

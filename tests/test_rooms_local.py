@@ -14,11 +14,11 @@ from satellite.config.host import Sound
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunEventType
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.link import LinkState
 from satellite.rooms.microphones import microphone
 from satellite.rooms.speaker import Speaker
 from satellite.rooms.speakers import sink
-from satellite.turn.inbox import AudioInbox
 from tests.driven_rooms import run
 from tests.host_room import (
     NABU,

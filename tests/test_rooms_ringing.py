@@ -8,16 +8,16 @@ from typing import Any
 from wyoming.event import Eventable
 
 from satellite.audio.pcm import AudioFormat
-from satellite.commands.clockwork import Clockwork
-from satellite.commands.timer import Duration
-from satellite.commands.timers import LATE_SECONDS
 from satellite.config.rooms import Room
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
+from satellite.pipeline.stages import SpokenPiece
 from satellite.rooms.announcing import chime
 from satellite.rooms.ringing import Ringing
+from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.timer import Duration
+from satellite.skills.timers.timers import LATE_SECONDS
 from satellite.tasks import Background
-from satellite.turn.stages import SpokenPiece
 from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = AudioFormat(16_000)

@@ -13,9 +13,9 @@ from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, Stage
-from satellite.turn.dialogue import Question
-from satellite.turn.responder import Reply
-from satellite.turn.stages import Stages
+from satellite.pipeline.dialogue import Question
+from satellite.pipeline.responder import Reply
+from satellite.pipeline.stages import Stages
 from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = Question("What is the capital of France?")

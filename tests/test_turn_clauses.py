@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satellite.turn.clauses import ClauseSplitter, finished, is_finished, pieces, speakable
+from satellite.pipeline.clauses import ClauseSplitter, finished, is_finished, pieces, speakable
 
 
 @pytest.mark.parametrize(

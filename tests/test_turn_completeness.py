@@ -2,7 +2,7 @@
 
 import pytest
 
-from satellite.turn.completeness import Completeness, completeness
+from satellite.pipeline.completeness import Completeness, completeness
 
 COMPLETE = [
     "Turn on the lights in the kitchen.",

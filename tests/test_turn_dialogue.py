@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from satellite.config.settings import Chat
 from satellite.engines.chat.tokens import conversation_tokens
 from satellite.engines.protocols import Message
-from satellite.turn.dialogue import Dialogue, Question
+from satellite.pipeline.dialogue import Dialogue, Question
 
 NOW = datetime(2026, 11, 23, 22, 5)
 

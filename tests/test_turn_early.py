@@ -11,8 +11,8 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import Stt
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
-from satellite.turn.early import EarlyCount, EarlyTranscript
-from satellite.turn.recorder import Recorder
+from satellite.pipeline.recorder import Recorder
+from satellite.pipeline.speculative_transcript import EarlyCount, EarlyTranscript
 from tests.test_engines_stt import COMMANDS, Ears
 from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.turn.completeness import Completeness
-from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.completeness import Completeness
+from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
 
 WINDOW = 0.032
 

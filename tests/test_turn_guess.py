@@ -16,13 +16,13 @@ from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampl
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import SpeechToTextError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.turn.dialogue import Question
-from satellite.turn.gate import Gate
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import RunRequest, Speech
-from satellite.turn.responder import Reply
-from satellite.turn.stages import Stages
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.commit_gate import Gate
+from satellite.pipeline.dialogue import Question
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.responder import Reply
+from satellite.pipeline.run import Run
+from satellite.pipeline.stages import Stages
 from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.virtual_clock import run_virtually
 

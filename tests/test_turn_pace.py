@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.turn.pace import Pace
+from satellite.pipeline.source_pace import Pace
 from tests.home import Clock
 
 

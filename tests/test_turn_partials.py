@@ -10,8 +10,8 @@ from satellite.audio.pcm import read_wav
 from satellite.config.settings import Stt
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
-from satellite.turn.partials import Partials, agreed, allowed, rest
-from satellite.turn.recorder import Recorder
+from satellite.pipeline.partial_transcripts import Partials, agreed, allowed, rest
+from satellite.pipeline.recorder import Recorder
 from tests.test_engines_stt import DATA, Ears
 from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
 

@@ -12,8 +12,8 @@ from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.config.loader import parse
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
-from satellite.turn.parts import PART_SECONDS, Part, Parts
-from satellite.turn.recorder import Recorder
+from satellite.pipeline.long_recordings import PART_SECONDS, Part, Parts
+from satellite.pipeline.recorder import Recorder
 from tests.running_daemon import DATA, RunningDaemon
 from tests.test_engines_stt import words
 from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech

@@ -3,7 +3,7 @@
 import pytest
 
 from satellite.config.settings import Phrases
-from satellite.turn.phrases import _BUILT_IN, Phrase, phrase
+from satellite.pipeline.phrases import _BUILT_IN, Phrase, phrase
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.turn.ahead import ahead
-from satellite.turn.inbox import AudioInbox
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.prefetch import ahead
 from tests.waiting import PATIENCE_SECONDS
 
 SECOND = bytes(BYTES_PER_SECOND)

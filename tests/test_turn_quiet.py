@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.audio.pcm import RATE
-from satellite.turn.quiet import Quiet
+from satellite.pipeline.pause_detector import Quiet
 
 ROOM_DB, VOICE_DB = 25.0, 60.0
 FRAME_SAMPLES = RATE // 100

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from satellite.audio.pcm import RATE
-from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
-from satellite.turn.recorder import Recorder
+from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.recorder import Recorder
 
 WINDOW_SAMPLES = 512
 

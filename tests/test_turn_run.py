@@ -18,10 +18,10 @@ from satellite.engines.protocols import ChatDelta, Detection, Message, Sampling,
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, ProtocolError, SpeechToTextError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import Emit, RunRequest, Speech
-from satellite.turn.stages import Stages
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import Emit, RunRequest, Speech
+from satellite.pipeline.run import Run
+from satellite.pipeline.stages import Stages
 from satellite.wire.framing import encode
 from tests.running_daemon import RunningDaemon
 from tests.test_turn_recorder import LoudnessVad, silence, speech

@@ -6,8 +6,8 @@ import pytest
 
 from satellite.config.loader import parse
 from satellite.engines.protocols import VoiceChoice
-from satellite.turn.sounds import SoundCache
-from satellite.turn.stages import SpokenPiece, Stages, once
+from satellite.pipeline.sound_cache import SoundCache
+from satellite.pipeline.stages import SpokenPiece, Stages, once
 from tests.running_daemon import RunningDaemon
 
 

@@ -13,7 +13,7 @@ import httpx
 from satellite.config.settings import Chat, Ollama
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.errors import SatelliteError
-from satellite.turn.dialogue import Dialogue, Question
+from satellite.pipeline.dialogue import Dialogue, Question
 from satellite_bench.chat import MESSAGES, Answered, ask, complete, differences, first_word
 from satellite_bench.contest import Outcome, Pair, compete
 from satellite_bench.server import Server

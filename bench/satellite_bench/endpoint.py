@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
-from satellite.commands.grammar import Grammar
 from satellite.config.settings import Endpoint as EndpointConfig
 from satellite.config.settings import Stt
 from satellite.engines.stt.whisper import WhisperTranscriber
@@ -24,9 +23,10 @@ from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models.spec import ModelSpec
-from satellite.turn.completeness import Completeness, completeness
-from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
-from satellite.turn.quiet import Quiet
+from satellite.pipeline.completeness import Completeness, completeness
+from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.pause_detector import Quiet
+from satellite.skills.grammar import Grammar
 from satellite_bench import microvad
 from satellite_bench.corpus import Corpus
 from satellite_bench.splicing import Spliced, Words, spliced

@@ -21,7 +21,7 @@ from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, Not
 from satellite.config.settings import Chat, Deadlines
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.errors import SatelliteError
-from satellite.turn.dialogue import Dialogue, Question
+from satellite.pipeline.dialogue import Dialogue, Question
 from tests.doubles.http import script
 from tests.doubles.ollama import Fault, OllamaServer
 from tests.waiting import PATIENCE_SECONDS

@@ -16,8 +16,8 @@ from satellite.__main__ import main
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
 from satellite.models import demo_set
 from satellite.models.store import Store
-from satellite.turn.completeness import Completeness
-from satellite.turn.endpoint import Endpoint, EndpointSettings
+from satellite.pipeline.completeness import Completeness
+from satellite.pipeline.endpoint import Endpoint, EndpointSettings
 from tests.running_daemon import DATA
 
 QUIET, LOUD = 20, 3000

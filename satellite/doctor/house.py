@@ -16,7 +16,7 @@ from satellite.doctor import service
 from satellite.doctor.finding import Finding, State
 from satellite.engines.remote.speech import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
-from satellite.turn import warmup
+from satellite.pipeline import warm_up
 from satellite.wire import client
 
 _SENTENCE = "One, two, three, four, five."
@@ -55,7 +55,7 @@ async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Seque
         converter = Converter(spoken.format)
         heard = await client.transcribe(uri, converter.convert(bytes(spoken.pcm)) + converter.flush())
         understood = time.monotonic()
-        call = await asyncio.to_thread(read_wav, Path(warmup.__file__).with_name("warm_up.wav"))
+        call = await asyncio.to_thread(read_wav, Path(warm_up.__file__).with_name("warm_up.wav"))
         called = await client.detects(uri, call)
     except SatelliteError as error:
         return [Finding("speech", State.BAD, f"[{error.code}] {error}", service.log("-p warning -n 20"))]
@@ -128,8 +128,8 @@ async def _responders(config: Config, state: dict[str, Any] | None, _uri: str) -
 
 
 async def _home_assistant(config: Config) -> Finding:
-    from satellite.home_assistant.access import find_token
-    from satellite.home_assistant.api import Api
+    from satellite.skills.home_assistant.access import find_token
+    from satellite.skills.home_assistant.api import Api
 
     what = f"home_assistant at {config.home_assistant.url}"
     put = service.put_secret(config.home_assistant.token_file, "home_assistant.token") + f"; {service.restart()}"

@@ -15,7 +15,7 @@ from satellite.http.negotiation import chosen
 from satellite.http.problems import of_error, responses
 from satellite.http.schemas import ChatAnswer, ChatRequest
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
-from satellite.turn.request import RunRequest
+from satellite.pipeline.request import RunRequest
 
 
 def routes(context: Context) -> APIRouter:

@@ -15,14 +15,14 @@ from satellite.errors import SatelliteError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.http.limits import RateLimit, Work
 from satellite.models.store import Store
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.run import Run
+from satellite.pipeline.stages import Stages
 from satellite.run_metrics import RunMetrics
 from satellite.runs import Recorder
 from satellite.services.status import Status
 from satellite.tasks import begin_task, end_tasks
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import RunRequest, Speech
-from satellite.turn.stages import Stages
 
 _STEPS = 8
 """Steps of a run that may wait for the client before the run waits."""

@@ -8,8 +8,8 @@ from starlette.responses import PlainTextResponse, Response
 from satellite import metrics
 from satellite.http.context import Context
 from satellite.http.problems import HttpError, responses
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.services import attention
-from satellite.turn.inbox import AudioInbox
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -18,7 +18,7 @@ from satellite.http.context import Context
 from satellite.http.openai_schemas import Completion, CompletionRequest
 from satellite.http.problems import HttpError, of_error, responses
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
-from satellite.turn.dialogue import Question
+from satellite.pipeline.dialogue import Question
 
 MODEL = "satellite"
 """What answers: whoever the daemon has."""

@@ -12,8 +12,8 @@ from satellite.errors import ProtocolError
 from satellite.http.context import Context
 from satellite.http.decoding import decoded, raw
 from satellite.http.problems import HttpError
+from satellite.pipeline.recorder import Recorder
 from satellite.system.logs import log_words
-from satellite.turn.recorder import Recorder
 
 _RAW = (b"audio/pcm", b"audio/x-raw")
 _MULTIPART = b"multipart/form-data"

@@ -10,12 +10,12 @@ from satellite.engines.worker import Worker
 from satellite.errors import ConfigError
 from satellite.events import EventBus
 from satellite.models.store import Store
+from satellite.pipeline.stages import Stages
 from satellite.rooms.announcing import Announcer
 from satellite.rooms.hub import Hub
 from satellite.runs import Recorder
 from satellite.services.status import Status
 from satellite.system.process import imported
-from satellite.turn.stages import Stages
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

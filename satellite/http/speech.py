@@ -22,9 +22,9 @@ from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
 from satellite.http.schemas import ConversationId, Language, SpeechRequest, SpokenAnswer, SpokenSound, Transcript
 from satellite.http.streaming import Streamed
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
 from satellite.tasks import begin_task
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.request import RunRequest, Speech
 
 _SHORT_CHARACTERS = 80
 """A text that takes some tenths of a second to speak: few readers of WAV bear a file that does not say its length."""

@@ -16,10 +16,10 @@ from satellite.http.chat import check_length
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
 from satellite.http.outbox import Outbox
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.run import Run
 from satellite.tasks import begin_task, end_tasks
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import RunRequest, Speech
 
 _FRAME_BYTES = 32 * 1024
 """Sound a frame: an event can slip between two."""

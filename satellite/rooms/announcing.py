@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
+from satellite.pipeline.stages import Stages, once
 from satellite.rooms.playback import Making
 from satellite.tasks import begin_task, end_tasks
-from satellite.turn.stages import Stages, once
 
 if TYPE_CHECKING:
     from satellite.audio.pcm import AudioFormat

@@ -24,6 +24,10 @@ from satellite.config.rooms import Hub, Place
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, Stage, TextToSpeechError
 from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.run import Run
+from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.ear import Ear
 from satellite.rooms.endings import NOBODY_CALLED, NOBODY_SPOKE, End, rest_seconds, wants_more
@@ -31,10 +35,6 @@ from satellite.rooms.interruption import Interrupter
 from satellite.rooms.playback import Making, Peer, Playback
 from satellite.services.room import STAGES, room_events
 from satellite.tasks import begin_task, end_tasks, failure_of
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import RunRequest, Speech
-from satellite.turn.stages import Stages
 from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)

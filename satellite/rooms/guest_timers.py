@@ -7,13 +7,13 @@ from collections.abc import Callable
 from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
 
-from satellite.commands.timer import Duration, Timer
-from satellite.commands.timers import MOST, RING_SECONDS
-from satellite.commands.words import ended
+from satellite.pipeline.stages import Stages
 from satellite.rooms.local import LocalRoom
 from satellite.rooms.ringing import PAUSE_SECONDS, ring_sound
+from satellite.skills.timers.timer import Duration, Timer
+from satellite.skills.timers.timers import MOST, RING_SECONDS
+from satellite.skills.timers.wording import ended
 from satellite.tasks import begin_task, end_tasks
-from satellite.turn.stages import Stages
 
 _LONGEST_NAME = 200
 _LISTENING_SECONDS = 0.25

@@ -4,16 +4,16 @@ import asyncio
 from typing import Any, Protocol
 
 from satellite.audio.pcm import AudioFormat
-from satellite.commands.clockwork import Clockwork
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Place, Room
 from satellite.errors import SatelliteError
 from satellite.events import EventBus
+from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.link import RoomLink
 from satellite.rooms.playback import Making
+from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks
-from satellite.turn.stages import Stages
 
 
 class Link(Protocol):

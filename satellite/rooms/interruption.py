@@ -7,10 +7,10 @@ from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
 from satellite.config.rooms import Place
 from satellite.engines.protocols import Vad
 from satellite.errors import StageError
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.recorder import Recorder
+from satellite.pipeline.stages import Stages
 from satellite.tasks import first_of
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.recorder import Recorder
-from satellite.turn.stages import Stages
 
 _CALL_BYTES = BYTES_PER_SECOND * 3 // 2
 """What is heard again after an answer, in case a wake word was being said when it ended."""

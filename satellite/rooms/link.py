@@ -14,16 +14,16 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 
 from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
-from satellite.commands.clockwork import Clockwork
 from satellite.config.rooms import Hub, Room
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import EventBus
+from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
+from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks
-from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import Faults
 

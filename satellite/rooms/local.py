@@ -18,10 +18,10 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import CANONICAL, AudioFormat, seconds_of
 from satellite.backoff import Backoff
-from satellite.commands.clockwork import Clockwork
 from satellite.config.settings import Config
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.events import EventBus
+from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.link import LinkState
@@ -30,8 +30,8 @@ from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.speaker import SoundEvents, Speaker, Utterance
 from satellite.rooms.speakers import sink
+from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks, first_of
-from satellite.turn.stages import Stages
 
 _LOGGER = logging.getLogger(__name__)
 

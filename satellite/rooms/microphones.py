@@ -14,9 +14,9 @@ from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.microphone import listen
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.live import LiveSource
 from satellite.system.child_process import start
-from satellite.turn.inbox import AudioInbox
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from satellite.audio.pcm import AudioFormat
-from satellite.commands.clockwork import Clockwork
-from satellite.commands.events import wyoming_event
-from satellite.commands.timer import TimerEventKind
-from satellite.commands.words import ended
 from satellite.config.rooms import Place
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
+from satellite.pipeline.stages import Stages, once
 from satellite.rooms.announcing import chime
+from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.subscriptions import wyoming_event
+from satellite.skills.timers.timer import TimerEventKind
+from satellite.skills.timers.wording import ended
 from satellite.tasks import Supervised
-from satellite.turn.stages import Stages, once
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from satellite import __version__
 from satellite.audio.pcm import CANONICAL, AudioFormat
 from satellite.config.settings import Config
 from satellite.errors import ProtocolError, SatelliteError, Stage
+from satellite.pipeline.stages import Stages
 from satellite.rooms.guest import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
 from satellite.rooms.local import LocalRoom
 from satellite.services.info import OURS, describe
 from satellite.tasks import Supervised
-from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import parsed
 

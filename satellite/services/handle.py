@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
 from satellite.errors import ChatRejected, ProtocolError, SatelliteError, in_words
+from satellite.pipeline.clauses import finished, is_finished
+from satellite.pipeline.dialogue import Question
+from satellite.pipeline.phrases import Phrase, phrase
 from satellite.system.logs import log_words
-from satellite.turn.clauses import finished, is_finished
-from satellite.turn.dialogue import Question
-from satellite.turn.phrases import Phrase, phrase
 
 if TYPE_CHECKING:
     from satellite.engines.chat.usage import ChatStats

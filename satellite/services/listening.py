@@ -16,15 +16,15 @@ from satellite.config.settings import nearest
 from satellite.engines.protocols import Detection as HeardWord
 from satellite.engines.protocols import Transcription, WakeStream
 from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, in_words, shown
+from satellite.pipeline.completeness import Completeness
+from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.long_recordings import PART_SECONDS, Part, Parts
+from satellite.pipeline.partial_transcripts import Partials, allowed, rest
+from satellite.pipeline.recorder import Recorder
+from satellite.pipeline.source_pace import Pace
+from satellite.pipeline.speculative_transcript import EarlyTranscript
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.system.logs import log_words
-from satellite.turn.completeness import Completeness
-from satellite.turn.early import EarlyTranscript
-from satellite.turn.endpoint import Endpoint, EndpointSettings, EndpointState
-from satellite.turn.pace import Pace
-from satellite.turn.partials import Partials, allowed, rest
-from satellite.turn.parts import PART_SECONDS, Part, Parts
-from satellite.turn.recorder import Recorder
 
 if TYPE_CHECKING:
     from satellite.services.session import Session

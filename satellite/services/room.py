@@ -18,11 +18,11 @@ from wyoming.wake import Detect, Detection
 
 from satellite.errors import STAGE_ERRORS, ProtocolError, Stage
 from satellite.events import RunEvent, RunEventType
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.run import Run
 from satellite.services.speaking import audio_chunks
 from satellite.tasks import begin_task, end_tasks
-from satellite.turn.inbox import AudioInbox
-from satellite.turn.pipeline import Run
-from satellite.turn.request import RunRequest, Speech
 
 if TYPE_CHECKING:
     from satellite.services.session import Session

@@ -26,6 +26,7 @@ from satellite.audio.pcm import AudioFormat, Converter
 from satellite.config.settings import nearest
 from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, in_words, shown
 from satellite.events import EventBus
+from satellite.pipeline.stages import Stages
 from satellite.services import info
 from satellite.services.handle import answer
 from satellite.services.listening import CommandListener, WakeListener
@@ -33,7 +34,6 @@ from satellite.services.room import DialogueListener
 from satellite.services.speaking import TextStream, speak
 from satellite.services.waiting import WaitingEvents
 from satellite.tasks import begin_task, end_tasks
-from satellite.turn.stages import Stages
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import Faults, parsed
 

@@ -9,11 +9,11 @@ from satellite import __version__
 from satellite.engines.chat.provider_states import COMING
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
+from satellite.pipeline.stages import Stages
 from satellite.services import attention
 from satellite.services.attention import Attention
 from satellite.services.tones import tone
 from satellite.system.nvidia import gpus
-from satellite.turn.stages import Stages
 
 
 class Status:

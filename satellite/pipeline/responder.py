@@ -1,0 +1,44 @@
+"""Who may answer a question before a chat model is asked."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from satellite.pipeline.dialogue import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete answer."""
+
+    text: str
+    """What to say; empty for an answer that is silence, such as that to "never mind"."""
+
+    provider: str
+    """Who gave it, such as `commands` or `home_assistant`."""
+
+
+class Responder(Protocol):
+    """Answers what it understands, at once and without guessing."""
+
+    @property
+    def name(self) -> str:
+        """Return what logs, answers and the status call it."""
+
+    def deadline_seconds(self, question: Question) -> float:
+        """Return how long `respond` may take; longer where something has to be got ready first, such as a language."""
+
+    async def concerns(self, question: Question) -> bool:
+        """Return whether it may answer, without doing anything; True where only asking can tell."""
+
+    async def respond(self, question: Question) -> Reply | None:
+        """Return the answer, None for a question that is not for this one, or when it cannot be answered in time."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return its state for the status, fit for JSON: `state`, `up`, `words` and what else there is to tell."""
+
+    async def watch(self) -> None:
+        """Look after it until cancelled."""
+
+    async def close(self) -> None:
+        """Release what it holds; may be called twice."""

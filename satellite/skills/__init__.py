@@ -1,0 +1,1 @@
+"""What is answered without the chat model."""

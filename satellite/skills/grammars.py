@@ -1,0 +1,80 @@
+"""The grammars in use, one a language; the libraries that they need are loaded with the first one."""
+
+import asyncio
+from collections import OrderedDict
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import home_assistant_intents
+
+from satellite.tasks import begin_task
+
+if TYPE_CHECKING:
+    from satellite.skills.grammar import Grammar
+
+_GRAMMARS = 6
+"""Languages that are kept at once; the one unused longest goes. One takes a few megabytes."""
+
+_ALIASES = {"no": "nb", "nn": "nb", "zh": "zh-CN", "zh-hans": "zh-CN", "zh-hant": "zh-TW", "yue": "zh-HK", "iw": "he"}
+
+
+class Grammars:
+    """The grammars in use, compiled when they are first needed, off the event loop."""
+
+    def __init__(self) -> None:
+        self._grammars: OrderedDict[str, asyncio.Task[Grammar]] = OrderedDict()
+
+    @property
+    def languages(self) -> list[str]:
+        """Return the languages that are loaded."""
+        return [code for code, grammar in self._grammars.items() if grammar.done()]
+
+    def has(self, language: str) -> bool:
+        """Return whether `get` need not wait for a language: it is loaded, or there is none."""
+        code = known_language(language)
+        return code is None or (code in self._grammars and self._grammars[code].done())
+
+    async def get(self, language: str) -> "Grammar | None":
+        """Return the grammar of a language code; None if there is none.
+
+        Who does not wait for the end leaves it to be compiled for the next question.
+        """
+        loading = self.load(language)
+        return None if loading is None else await asyncio.shield(loading)
+
+    def load(self, language: str) -> "asyncio.Task[Grammar] | None":
+        """Begin to compile the grammar of a language code unless it is there; None if there is none."""
+        code = known_language(language)
+        if code is None:
+            return None
+        known = self._grammars.get(code)
+        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+            self._grammars[code] = begin_task(asyncio.to_thread(_compiled, code), f"grammar {code}")
+        self._grammars.move_to_end(code)
+        while len(self._grammars) > _GRAMMARS:
+            self._grammars.popitem(last=False)
+        return self._grammars[code]
+
+    async def close(self) -> None:
+        """Wait for what is being compiled; may be called twice."""
+        if self._grammars:
+            await asyncio.wait(self._grammars.values())
+
+
+def known_language(language: str) -> str | None:
+    """Return which of Home Assistant's languages serves for a code such as `en-GB`, `fr_FR` or `pt-br`."""
+    known = {code.lower(): code for code in home_assistant_intents.get_languages()}
+    wanted = language.replace("_", "-").lower()
+    family = wanted.partition("-")[0]
+    for code in (wanted, _ALIASES.get(wanted, ""), family, _ALIASES.get(family, "")):
+        if found := known.get(code.lower()):
+            return found
+    return None
+
+
+def _compiled(language: str) -> "Grammar":
+    """Return a grammar, with all that is needed to answer in its language imported; blocks."""
+    from satellite.skills.grammar import Grammar
+
+    import_module("satellite.skills.sentences")  # with its templates' engine: here nobody waits for it
+    return Grammar(language)

@@ -1,0 +1,134 @@
+"""Timers on disk, so that they survive a restart: one JSON file, replaced whole, with ends by the wall clock."""
+
+import json
+import logging
+import math
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from satellite.skills.timers.timer import Duration, Timer, TimerState
+from satellite.skills.timers.timers import LONGEST_SECONDS, MOST
+
+_LOGGER = logging.getLogger(__name__)
+
+_VERSION = 1
+_SYSTEM_DIRECTORY = Path("/var/lib/satellite")
+
+
+def default_directory() -> Path:
+    """Return $SATELLITE_STATE, else the system's folder if it can be written, else one in the user's state folder."""
+    if chosen := os.environ.get("SATELLITE_STATE"):
+        return Path(chosen).expanduser()
+    if _SYSTEM_DIRECTORY.is_dir() and os.access(_SYSTEM_DIRECTORY, os.W_OK):
+        return _SYSTEM_DIRECTORY
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "satellite"
+
+
+class TimerFile:
+    """`timers.json` in a folder, for one process at a time. All its methods block."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.path = (directory or default_directory()) / "timers.json"
+        self._lock = FileLock(f"{self.path}.lock", thread_local=False)
+        self._writing = threading.Lock()
+        self._written = 0
+
+    def open(self) -> list[Timer]:
+        """Take the file and return what it holds; raises OSError where it cannot be, or another process has it.
+
+        What cannot be understood is put aside under another name and reported, never overwritten.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OSError(f"another process keeps its timers in {self.path}") from error
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            self._put_aside(str(error))
+            return []
+        timers, problems = _parsed(text)
+        if problems:
+            self._put_aside("; ".join(problems))
+        return timers
+
+    def write(self, timers: Sequence[Timer], number: int) -> None:
+        """Replace what is on disk, unless a snapshot of a higher `number` is there already; raises OSError."""
+        with self._writing:
+            if number <= self._written:
+                return
+            self._replace(json.dumps({"version": _VERSION, "timers": [asdict(timer) for timer in timers]}, indent=1))
+            self._written = number
+
+    def close(self) -> None:
+        """Leave the file to others; may be called twice."""
+        self._lock.release(force=True)
+
+    def _replace(self, text: str) -> None:
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=".timers-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too, must survive a power cut
+        finally:
+            os.close(folder)
+
+    def _put_aside(self, why: str) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"timers-unreadable-{number}.json")).exists():
+            number += 1
+        self.path.rename(aside)
+        _LOGGER.warning("%s holds what cannot be read, and is now %s: %s", self.path, aside.name, why)
+
+
+def _parsed(text: str) -> tuple[list[Timer], list[str]]:
+    """Return the timers that a text holds, and what in it is no timer."""
+    try:
+        document = json.loads(text)
+        if document["version"] != _VERSION:
+            return [], [f"version {document['version']}, not {_VERSION}"]
+        records = list(document["timers"])
+    except (ValueError, KeyError, TypeError) as error:
+        return [], [f"not timers: {error!r}"]
+    timers, problems = [], []
+    for record in records:
+        try:
+            timers.append(_timer(record))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"no timer: {record!r:.200}: {error!r}")
+    if len(timers) > MOST:
+        problems.append(f"{len(timers)} timers")
+    return timers[:MOST], problems
+
+
+def _timer(record: dict[str, Any]) -> Timer:
+    """Return what a record says; raises one of several errors for one that is no timer."""
+    fields = {**record, "start": Duration(**record["start"]), "state": TimerState(record["state"])}
+    timer = Timer(**fields)
+    texts = (timer.id, timer.place, timer.name or "", timer.room or "", timer.language or "")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("text expected")
+    if not 0 < timer.start.total_seconds <= LONGEST_SECONDS or not 0 <= timer.left_seconds <= LONGEST_SECONDS:
+        raise ValueError("too long")
+    if not math.isfinite(timer.ends_at):
+        raise ValueError("no time")
+    return Timer(**{**fields, "ends_at": float(timer.ends_at), "total_seconds": int(timer.total_seconds)})
