@@ -217,7 +217,7 @@ async def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(state, ensure_ascii=False))
     elif args.metrics:
-        from satellite import metrics
+        from satellite.monitoring import metrics
 
         print(metrics.exposition(state), end="")
     else:
@@ -267,7 +267,8 @@ async def _devices(args: argparse.Namespace) -> int:
     """Show this machine's microphones and speakers; needs no running daemon."""
     import asyncio
 
-    from satellite import portaudio, status_page
+    from satellite import status_page
+    from satellite.rooms.host import portaudio
 
     found = await asyncio.to_thread(portaudio.devices)
     if args.json:

@@ -16,22 +16,22 @@ from satellite.config.settings import Config
 from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import EventBus
-from satellite.http.service import HttpService
+from satellite.http.http_service import HttpService
 from satellite.models.store import Store
+from satellite.monitoring.attention import LOOK, Attention
+from satellite.monitoring.runs import Recorder
+from satellite.monitoring.status import Status
+from satellite.monitoring.status_line import in_one_line
 from satellite.net.binding import Doors, taken
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.warm_up import keep_phrases, warm_up
 from satellite.reload import merge
 from satellite.responders import build_responders, tell_of_rooms
-from satellite.rooms.announcing import Announcer
+from satellite.rooms.announcements import Announcer
+from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
-from satellite.rooms.local import LocalRoom
-from satellite.rooms.served import SatelliteService
-from satellite.runs import Recorder
-from satellite.services.attention import LOOK, Attention
 from satellite.services.session import ALL_STAGES, Session
-from satellite.services.status import Status
-from satellite.services.words import in_one_line
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.storage import default_directory
 from satellite.supervision import Engine as Busy

@@ -132,7 +132,7 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
     clock = _Clock()
     end_seconds = None
     if args.microphone:
-        from satellite.microphone import listen
+        from satellite.rooms.host.capture_process import listen
 
         console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
         microphone: AsyncIterator[bytes] = listen()

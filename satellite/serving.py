@@ -10,7 +10,7 @@ from satellite.config import loader
 from satellite.config.settings import Config, Deadlines, stt_patience, tts_patience
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError, in_words
-from satellite.run_log import log_runs
+from satellite.monitoring.run_log import log_runs
 from satellite.signals import Signals
 from satellite.supervision import Supervisor
 from satellite.system import logs

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from satellite.engines.chat.provider_states import Tone
 from satellite.errors import SatelliteError
-from satellite.services.tones import tone
+from satellite.monitoring.tones import tone
 
 _WATCH_SECONDS = 1.0
 

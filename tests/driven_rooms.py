@@ -10,7 +10,7 @@ from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.pipeline.recorder import Recorder
 from satellite.rooms.hub import Hub
-from satellite.rooms.link import LinkState
+from satellite.rooms.wyoming import LinkState
 from satellite.wire import client
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon

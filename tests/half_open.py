@@ -16,7 +16,7 @@ from satellite.config.rooms import Room
 from satellite.config.settings import Config
 from satellite.daemon import Daemon
 from satellite.rooms.hub import Hub
-from satellite.rooms.link import LinkState, RoomLink
+from satellite.rooms.wyoming import LinkState, RoomLink
 from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import PATIENCE_SECONDS
 

@@ -14,7 +14,7 @@ import numpy as np
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, Converter, read_wav
 from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.local import LocalRoom
+from satellite.rooms.host.room import LocalRoom
 from satellite.wire import client
 from tests.driven_rooms import transcribed
 from tests.running_daemon import DATA, RunningDaemon

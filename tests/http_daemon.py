@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 
 from satellite.config.http import Http
-from satellite.http.service import HttpService
-from satellite.runs import Recorder
-from satellite.services.status import Status
+from satellite.http.http_service import HttpService
+from satellite.monitoring.runs import Recorder
+from satellite.monitoring.status import Status
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 

@@ -17,7 +17,7 @@ from wyoming.event import Event
 
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.config.loader import parse
-from satellite.metrics import exposition
+from satellite.monitoring.metrics import exposition
 from satellite.pipeline.recorder import Recorder
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.timers.timer import Duration, Timer

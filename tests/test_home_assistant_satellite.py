@@ -18,9 +18,9 @@ from wyoming.timer import TimerFinished, TimerStarted
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
 from satellite.config.loader import parse
 from satellite.events import RunEventType
-from satellite.rooms.link import LinkState
-from satellite.rooms.local import LocalRoom
-from satellite.rooms.served import SatelliteService
+from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.satellite_server import SatelliteService
+from satellite.rooms.wyoming import LinkState
 from satellite.wire import client
 from satellite.wire.connection import Timeouts
 from satellite.wire.server import Admission, Server

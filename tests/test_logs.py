@@ -11,7 +11,7 @@ from wyoming.asr import Transcribe, Transcript
 
 from satellite.audio.pcm import read_wav
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.run_log import log_runs
+from satellite.monitoring.run_log import log_runs
 from satellite.system.logs import BoundedFormatter, JournalHandler
 from satellite.tasks import Background
 from tests.running_daemon import DATA, RunningDaemon

@@ -16,7 +16,7 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage
 from satellite.rooms.hub import Hub
-from satellite.rooms.link import LinkState, RoomLink
+from satellite.rooms.wyoming import LinkState, RoomLink
 from satellite.wire import client
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until

@@ -16,9 +16,9 @@ import pytest
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.config.host import Sound
 from satellite.errors import SatelliteError
-from satellite.microphone import listen
-from satellite.rooms.speaker import Speaker
-from satellite.rooms.speakers import sink
+from satellite.rooms.host.capture_process import listen
+from satellite.rooms.host.sound_outputs import sink
+from satellite.rooms.host.speaker import Speaker
 from tests.waiting import PATIENCE_SECONDS
 
 STAND_IN = Path(__file__).parent / "sound_devices"

@@ -13,7 +13,7 @@ from satellite.config.settings import Config, Room
 from satellite.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.reload import merge
-from satellite.rooms.link import LinkState
+from satellite.rooms.wyoming import LinkState
 from satellite.serving import Reloader
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms, run

@@ -9,7 +9,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
-from satellite.rooms.link import LinkState
+from satellite.rooms.wyoming import LinkState
 from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, QUIETLY, rooms, run, spoken, understood
 from tests.running_daemon import RunningDaemon

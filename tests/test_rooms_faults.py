@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import AudioFormat
-from satellite.rooms.link import LinkState
+from satellite.rooms.wyoming import LinkState
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon

@@ -11,8 +11,8 @@ import pytest
 
 from satellite.config.host import Sound
 from satellite.errors import SatelliteError
-from satellite.rooms.live import LATE_SECONDS, Backlog, LiveSource
-from satellite.rooms.microphones import microphone
+from satellite.rooms.host.live_sound import LATE_SECONDS, Backlog, LiveSource
+from satellite.rooms.host.microphones import microphone
 from tests.waiting import PATIENCE_SECONDS
 
 BLOCK = 1024

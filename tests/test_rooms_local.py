@@ -15,10 +15,10 @@ from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunEventType
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.rooms.link import LinkState
-from satellite.rooms.microphones import microphone
-from satellite.rooms.speaker import Speaker
-from satellite.rooms.speakers import sink
+from satellite.rooms.host.microphones import microphone
+from satellite.rooms.host.sound_outputs import sink
+from satellite.rooms.host.speaker import Speaker
+from satellite.rooms.wyoming import LinkState
 from tests.driven_rooms import run
 from tests.host_room import (
     NABU,

@@ -16,7 +16,7 @@ from satellite.audio.pcm import CANONICAL, write_wav
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
-from satellite.rooms.link import LinkState, RoomLink
+from satellite.rooms.wyoming import LinkState, RoomLink
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS

@@ -10,7 +10,7 @@ from wyoming.event import Eventable
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.backoff import Backoff
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.loudness import Loudness
+from satellite.rooms.levels import Loudness
 from satellite.rooms.playback import Fitter, Playback
 from tests.virtual_clock import run_virtually
 

@@ -11,7 +11,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
-from satellite.rooms.link import LinkState
+from satellite.rooms.wyoming import LinkState
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.peer import wyoming_satellite
 from tests.running_daemon import RunningDaemon

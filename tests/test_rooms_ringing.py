@@ -12,7 +12,7 @@ from satellite.config.rooms import Room
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.pipeline.stages import SpokenPiece
-from satellite.rooms.announcing import chime
+from satellite.rooms.announcements import chime
 from satellite.rooms.ringing import Ringing
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.timer import Duration

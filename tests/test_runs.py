@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.run_metrics import RunMetrics
-from satellite.runs import Recorder, RunRecord
+from satellite.monitoring.run_metrics import RunMetrics
+from satellite.monitoring.runs import Recorder, RunRecord
 from satellite.tasks import Background
 
 COMMAND: list[tuple[str, float, dict[str, Any]]] = [

@@ -8,8 +8,8 @@ import pytest
 
 from satellite.config.loader import parse
 from satellite.daemon import Daemon
-from satellite.metrics import exposition
-from satellite.services.attention import Attention, needed, overall
+from satellite.monitoring.attention import Attention, needed, overall
+from satellite.monitoring.metrics import exposition
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer
 from tests.waiting import PATIENCE_SECONDS

@@ -162,7 +162,7 @@ async def _sound(config: Config, state: dict[str, Any] | None, _uri: str) -> Seq
 
 
 async def _listed() -> Finding:
-    from satellite import portaudio
+    from satellite.rooms.host import portaudio
 
     try:
         found = await asyncio.to_thread(portaudio.devices)
@@ -176,7 +176,7 @@ async def _listed() -> Finding:
 
 async def _heard(settings: Sound) -> Finding:
     """Listen for a moment."""
-    from satellite.rooms.microphones import microphone
+    from satellite.rooms.host.microphones import microphone
 
     what = f"microphone {settings.words}"
     try:
@@ -200,7 +200,7 @@ async def _speaks(settings: Sound) -> Finding:
         )
     if settings.file is not None:
         return _written(what, settings.file, remedy)
-    from satellite.microphone import opened, started
+    from satellite.rooms.host.capture_process import opened, started
 
     assert settings.device is not None
     process = await started("output", settings.device)

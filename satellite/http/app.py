@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from satellite import __version__
 from satellite.config.secrets import Secret
-from satellite.http import chat, health, house, openai_api, problems, speech, websocket
+from satellite.http import chat_api, health, openai_api, problems, rooms_api, speech_api, websocket
 from satellite.http.admission import Admission
 from satellite.http.context import Context
 from satellite.http.guard import Guard
@@ -36,7 +36,7 @@ def build(context: Context, token: Secret) -> ASGIApp:
         redirect_slashes=False,
     )
     problems.install(app)
-    for part in (chat, speech, house, openai_api, health, websocket):
+    for part in (chat_api, speech_api, rooms_api, openai_api, health, websocket):
         app.include_router(part.routes(context))
     _describe(app)
 

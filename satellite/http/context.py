@@ -13,15 +13,15 @@ from satellite.config.settings import Config
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
-from satellite.http.limits import RateLimit, Work
+from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
+from satellite.monitoring.run_metrics import RunMetrics
+from satellite.monitoring.runs import Recorder
+from satellite.monitoring.status import Status
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
-from satellite.run_metrics import RunMetrics
-from satellite.runs import Recorder
-from satellite.services.status import Status
 from satellite.tasks import begin_task, end_tasks
 
 _STEPS = 8

@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from satellite.config.http import Http
 from satellite.errors import SatelliteError
 from satellite.http.admission import Admission
-from satellite.http.limits import RateLimit, Work
+from satellite.http.forwarded import Proxies
 from satellite.http.problems import HttpError, response_to
-from satellite.http.proxies import Proxies
+from satellite.http.rate_limit import RateLimit, Work
 from satellite.tasks import begin_task
 
 _LOGGER = logging.getLogger(__name__)

@@ -5,11 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
-from satellite import metrics
 from satellite.http.context import Context
 from satellite.http.problems import HttpError, responses
+from satellite.monitoring import attention, metrics
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.services import attention
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

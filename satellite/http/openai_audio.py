@@ -9,14 +9,14 @@ from starlette.responses import PlainTextResponse, Response
 
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
-from satellite.http.chat import check_length, client_of, json_response
+from satellite.http.chat_api import check_length, client_of, json_response
 from satellite.http.context import Context, run_request
 from satellite.http.encoding import AAC, FLAC, MP3, OGG, PCM, WAV
+from satellite.http.openai_parameters import refuse, unsupported
 from satellite.http.openai_schemas import SpeechRequest
-from satellite.http.openai_wishes import refuse, unsupported
 from satellite.http.problems import responses
 from satellite.http.recordings import read, transcribed
-from satellite.http.speech import streamed
+from satellite.http.speech_api import streamed
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
 
 _FORMATS = {"mp3": MP3, "opus": OGG, "aac": AAC, "flac": FLAC, "wav": WAV, "pcm": PCM}

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from satellite.engines.protocols import ChatDelta, Sampling
 from satellite.errors import SatelliteError, Stage
 from satellite.events import RunEvent, RunEventType, new_run_id
-from satellite.http.chat import check_length, client_of, json_response
+from satellite.http.chat_api import check_length, client_of, json_response
 from satellite.http.context import Context
 from satellite.http.openai_schemas import Completion, CompletionRequest
 from satellite.http.problems import HttpError, of_error, responses

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from satellite.engines.protocols import Message, Sampling
-from satellite.http.openai_wishes import refuse, unsupported
+from satellite.http.openai_parameters import refuse, unsupported
 from satellite.http.schemas import SpokenText
 
 _TEXT = ("text", "refusal")

@@ -8,8 +8,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from satellite.http.context import Context
+from satellite.http.dialogue_socket import Talk
 from satellite.http.problems import HttpError
-from satellite.http.talk import Talk
 from satellite.tasks import begin_task
 
 _LOGGER = logging.getLogger(__name__)

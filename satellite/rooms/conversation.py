@@ -29,11 +29,11 @@ from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.ear import Ear
-from satellite.rooms.endings import NOBODY_CALLED, NOBODY_SPOKE, End, rest_seconds, wants_more
-from satellite.rooms.interruption import Interrupter
+from satellite.rooms.barge_in import Interrupter
+from satellite.rooms.microphone_input import Ear
 from satellite.rooms.playback import Making, Peer, Playback
-from satellite.services.room import STAGES, room_events
+from satellite.rooms.run_outcome import NOBODY_CALLED, NOBODY_SPOKE, End, rest_seconds, wants_more
+from satellite.services.run_pipeline import STAGES, room_events
 from satellite.tasks import begin_task, end_tasks, failure_of
 from satellite.wire.parsing import parsed
 

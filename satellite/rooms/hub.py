@@ -10,8 +10,8 @@ from satellite.errors import SatelliteError
 from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.link import RoomLink
 from satellite.rooms.playback import Making
+from satellite.rooms.wyoming import RoomLink
 from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks
 

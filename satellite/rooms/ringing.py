@@ -10,7 +10,7 @@ from satellite.config.rooms import Place
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages, once
-from satellite.rooms.announcing import chime
+from satellite.rooms.announcements import chime
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.subscriptions import wyoming_event
 from satellite.skills.timers.timer import TimerEventKind

@@ -28,11 +28,11 @@ from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, i
 from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.services import info
+from satellite.services.event_queue import WaitingEvents
 from satellite.services.handle import answer
 from satellite.services.listening import CommandListener, WakeListener
-from satellite.services.room import DialogueListener
+from satellite.services.run_pipeline import DialogueListener
 from satellite.services.speaking import TextStream, speak
-from satellite.services.waiting import WaitingEvents
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import Faults, parsed

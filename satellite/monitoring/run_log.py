@@ -3,7 +3,7 @@
 import logging
 
 from satellite.events import EventBus
-from satellite.runs import Recorder, RunRecord
+from satellite.monitoring.runs import Recorder, RunRecord
 from satellite.system.logs import log_words
 
 _LOGGER = logging.getLogger(__name__)

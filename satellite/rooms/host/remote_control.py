@@ -19,9 +19,9 @@ from satellite.config.settings import Config
 from satellite.engines.protocols import WakeStream
 from satellite.errors import ProtocolError, SatelliteError, shown
 from satellite.pipeline.stages import Stages
-from satellite.rooms.guest_timers import GuestTimers
-from satellite.rooms.local import LocalRoom
-from satellite.rooms.speaker import SoundEvents
+from satellite.rooms.host.remote_timers import GuestTimers
+from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.speaker import SoundEvents
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import Faults

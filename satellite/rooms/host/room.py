@@ -24,12 +24,12 @@ from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.link import LinkState
-from satellite.rooms.microphones import microphone, silence
+from satellite.rooms.host.microphones import microphone, silence
+from satellite.rooms.host.sound_outputs import sink
+from satellite.rooms.host.speaker import SoundEvents, Speaker, Utterance
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
-from satellite.rooms.speaker import SoundEvents, Speaker, Utterance
-from satellite.rooms.speakers import sink
+from satellite.rooms.wyoming import LinkState
 from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks, first_of
 

@@ -9,8 +9,8 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from satellite.http.forwarded import rate_key
 from satellite.http.problems import HttpError
-from satellite.http.proxies import rate_key
 
 _WRONG_SHARE = 10
 """Of so many requests that are allowed, one may have a wrong token."""

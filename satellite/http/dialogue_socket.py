@@ -11,11 +11,11 @@ from satellite import __version__
 from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEvent, RunEventType
-from satellite.http.barge_in import BargeIn
-from satellite.http.chat import check_length
+from satellite.http.chat_api import check_length
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
 from satellite.http.outbox import Outbox
+from satellite.http.speak_up import BargeIn
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run

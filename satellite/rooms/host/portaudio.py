@@ -1,6 +1,6 @@
 """This machine's sound devices, by PortAudio (the `mic` extra).
 
-A device is used by a process of its own, `python -m satellite.portaudio`: PortAudio knows only the devices of when it
+A device is used by a process of its own, `python -m satellite.rooms.host.portaudio`: PortAudio knows only the devices of when it
 was started, and a call about one that was unplugged may never return. A process that hangs is killed, and the next one
 sees what is there by then.
 """
@@ -64,7 +64,7 @@ def child(direction: str, name: str) -> list[str]:
     Then it writes, or reads, 16-bit audio in that format. At the end of its input a speaker plays what it has, and
     ends with status 0.
     """
-    return [sys.executable, "-P", "-m", "satellite.portaudio", direction, name]
+    return [sys.executable, "-P", "-m", "satellite.rooms.host.portaudio", direction, name]
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
 
 from satellite.pipeline.stages import Stages
-from satellite.rooms.local import LocalRoom
+from satellite.rooms.host.room import LocalRoom
 from satellite.rooms.ringing import PAUSE_SECONDS, ring_sound
 from satellite.skills.timers.timer import Duration, Timer
 from satellite.skills.timers.timers import MOST, RING_SECONDS

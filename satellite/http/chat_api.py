@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from satellite.errors import ChatRejected, SatelliteError, Stage, StageError
 from satellite.events import RunEvent, RunEventType
+from satellite.http.accept import chosen
 from satellite.http.context import Context, Outcome, finish, new_conversation, perform, run_request
-from satellite.http.negotiation import chosen
 from satellite.http.problems import of_error, responses
 from satellite.http.schemas import ChatAnswer, ChatRequest
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse

@@ -20,8 +20,8 @@ from satellite.audio.pcm import CANONICAL, AudioFormat
 from satellite.config.settings import Config
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.pipeline.stages import Stages
-from satellite.rooms.guest import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
-from satellite.rooms.local import LocalRoom
+from satellite.rooms.host.remote_control import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
+from satellite.rooms.host.room import LocalRoom
 from satellite.services.info import OURS, describe
 from satellite.tasks import Supervised
 from satellite.wire.connection import Connection

@@ -4,9 +4,9 @@ import asyncio
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator
 
-from satellite import portaudio
 from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.errors import SatelliteError
+from satellite.rooms.host import portaudio
 from satellite.system.child_process import Child, start
 
 _READ_BYTES = 4096

@@ -9,10 +9,10 @@ from satellite import __version__
 from satellite.engines.chat.provider_states import COMING
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
+from satellite.monitoring import attention
+from satellite.monitoring.attention import Attention
+from satellite.monitoring.tones import tone
 from satellite.pipeline.stages import Stages
-from satellite.services import attention
-from satellite.services.attention import Attention
-from satellite.services.tones import tone
 from satellite.system.nvidia import gpus
 
 

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from satellite.errors import TextToSpeechError
-from satellite.http.chat import check_length, json_response
+from satellite.http.chat_api import check_length, json_response
 from satellite.http.context import Context
-from satellite.http.limits import Work
 from satellite.http.problems import HttpError, responses
+from satellite.http.rate_limit import Work
 from satellite.http.schemas import Announced, AnnounceRequest, Models, Rooms, Runs
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
 from satellite.models import catalogue
 from satellite.models.spec import Kind
-from satellite.runs import RunRecord
+from satellite.monitoring.runs import RunRecord
 
 _STATUS_SECONDS = 1.0
 _AT_LEAST_SECONDS = 15.0

@@ -14,10 +14,10 @@ from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunEventType
-from satellite.http.chat import answer, check_length, client_of, json_response
+from satellite.http.accept import chosen
+from satellite.http.chat_api import answer, check_length, client_of, json_response
 from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
 from satellite.http.encoding import BY_MEDIA_TYPE, WAV, SoundType, encoded, require, wav
-from satellite.http.negotiation import chosen
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
 from satellite.http.schemas import ConversationId, Language, SpeechRequest, SpokenAnswer, SpokenSound, Transcript

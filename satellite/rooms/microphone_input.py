@@ -3,7 +3,7 @@
 from wyoming.audio import AudioChunk
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
-from satellite.rooms.loudness import Loudness
+from satellite.rooms.levels import Loudness
 
 _PRE_BUFFER_BYTES = 2 * BYTES_PER_SECOND
 """What a satellite that streams when somebody speaks sends first, emptied with zeros when it has just streamed

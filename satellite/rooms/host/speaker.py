@@ -10,8 +10,8 @@ from wyoming.event import Event
 
 from satellite.audio.pcm import CANONICAL, WIDTH, AudioFormat, Converter
 from satellite.errors import SatelliteError
+from satellite.rooms.host.sound_outputs import Sink
 from satellite.rooms.playback import Fitter
-from satellite.rooms.speakers import Sink
 from satellite.tasks import begin_task, end_tasks, failure_of, first_of
 from satellite.wire.parsing import parsed
 

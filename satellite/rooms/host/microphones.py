@@ -13,9 +13,9 @@ from satellite.audio.pcm import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Conv
 from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.host import Sound
 from satellite.errors import SatelliteError
-from satellite.microphone import listen
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.rooms.live import LiveSource
+from satellite.rooms.host.capture_process import listen
+from satellite.rooms.host.live_sound import LiveSource
 from satellite.system.child_process import start
 
 _LOGGER = logging.getLogger(__name__)

@@ -10,18 +10,18 @@ from satellite.engines.worker import Worker
 from satellite.errors import ConfigError
 from satellite.events import EventBus
 from satellite.models.store import Store
+from satellite.monitoring.runs import Recorder
+from satellite.monitoring.status import Status
 from satellite.pipeline.stages import Stages
-from satellite.rooms.announcing import Announcer
+from satellite.rooms.announcements import Announcer
 from satellite.rooms.hub import Hub
-from satellite.runs import Recorder
-from satellite.services.status import Status
 from satellite.system.process import imported
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from satellite.http.server import HttpServer
-    from satellite.run_metrics import RunMetrics
+    from satellite.http.uvicorn_server import HttpServer
+    from satellite.monitoring.run_metrics import RunMetrics
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class HttpService:
         if not token.value and not settings.is_local:
             raise ConfigError(f"http.host: {settings.host} can be reached from other machines, and there is no token")
         # Loading these takes some tenths of a second, in which others are to be answered.
-        server: HttpServer = (await imported("satellite.http.server")).HttpServer(settings)
-        metrics: RunMetrics = (await imported("satellite.run_metrics")).RunMetrics()
+        server: HttpServer = (await imported("satellite.http.uvicorn_server")).HttpServer(settings)
+        metrics: RunMetrics = (await imported("satellite.monitoring.run_metrics")).RunMetrics()
         taken = await server.listen(port)
         self._server = server
         self._runs.on_change(metrics.note)
@@ -74,7 +74,7 @@ class HttpService:
     def _app(self, token: Any, metrics: "RunMetrics") -> "ASGIApp":
         from satellite.http.app import build
         from satellite.http.context import Context
-        from satellite.http.limits import RateLimit, Work
+        from satellite.http.rate_limit import RateLimit, Work
 
         context = Context(
             settings=self._config.http,

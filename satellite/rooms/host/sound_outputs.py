@@ -10,8 +10,8 @@ from typing import Protocol
 from satellite.audio.pcm import WIDTH, AudioFormat, write_wav
 from satellite.config.host import Sound
 from satellite.errors import SatelliteError
-from satellite.microphone import opened, started
-from satellite.rooms.microphones import Pace
+from satellite.rooms.host.capture_process import opened, started
+from satellite.rooms.host.microphones import Pace
 from satellite.system.child_process import Child, start
 
 _STALL_SECONDS = 2.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from satellite.engines.slot import Engines
-from satellite.services.attention import LOADING, Attention
+from satellite.monitoring.attention import LOADING, Attention
 
 _NAMED = 3
 """How many of the things that need attention are named; the rest is counted."""
