@@ -55,7 +55,7 @@ open_config() {
 
 # As the user who will run it, who may read less than root.
 satellite() { as_service "$RELEASE/bin/python" -I -m satellite --config "$CONFIG" "$@"; }
-installing() { as_service "$RELEASE/bin/python" -I -m satellite.installing "$@"; }
+installing() { as_service "$RELEASE/bin/python" -I -m satellite.cli.installing "$@"; }
 
 # See before the long work whether the daemon can be configured so, will have its ports, and room for its models.
 check_configuration() {
@@ -108,7 +108,7 @@ tell_models() {
     for candidate in "$RELEASE" "$PREFIX/current"; do
         [ -z "$known" ] && [ -e "$candidate/.complete" ] && [ -e "$CONFIG" ] && [ "$(id -u)" = 0 ] || continue
         known=1
-        missing=$(as_service "$candidate/bin/python" -I -m satellite.installing models "$CONFIG")
+        missing=$(as_service "$candidate/bin/python" -I -m satellite.cli.installing models "$CONFIG")
     done
     if [ -n "$known" ]; then
         if [ -n "$missing" ]; then say "    would fetch:

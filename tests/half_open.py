@@ -14,7 +14,7 @@ import struct
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.config.settings import Config
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.rooms.hub import Hub
 from satellite.rooms.wyoming import LinkState, RoomLink
 from tests.doubles.satellite import ScriptedSatellite

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from satellite.config.settings import Config
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from satellite.__main__ import _COMMANDS, main
-from satellite.arguments import SHELLS, parser
+from satellite.cli.arguments import SHELLS, parser
+from satellite.cli.main import _COMMANDS, main
 from satellite.config import loader
 from satellite.wire.client import DEFAULT_URI
 from tests.waiting import PATIENCE_SECONDS

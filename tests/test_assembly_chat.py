@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from satellite.assembly import Assembly
 from satellite.config.loader import parse
+from satellite.daemon.assembly import Assembly
 from satellite.models.store import Store
 from satellite.tasks import Background
 

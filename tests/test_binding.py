@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from satellite.config.loader import parse
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.errors import AlreadyRunning, CannotListen
 from satellite.net.binding import Doors, bound
 from satellite.wire import client

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from satellite.audio.pcm import CANONICAL, write_wav
-from satellite.checking import problems
+from satellite.cli.check import problems
 from satellite.config.loader import parse
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.models import catalogue
 from satellite.models.spec import Kind
@@ -107,7 +107,7 @@ STARTS = """
 import asyncio, json, sys
 from pathlib import Path
 from satellite.config.loader import load
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.errors import ConfigError
 
 async def started(path):

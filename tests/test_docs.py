@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from satellite.arguments import parser
+from satellite.cli.arguments import parser
 from satellite.config.loader import parse
 
 ROOT = Path(__file__).parent.parent

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from satellite import status_page
-from satellite.__main__ import main
+from satellite.cli import status_page
+from satellite.cli.main import main
 from satellite.errors import DaemonUnreachable
 from tests.running_daemon import RunningDaemon
 

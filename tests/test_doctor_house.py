@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from satellite.doctor import examine
-from satellite.doctor.finding import Finding, State
+from satellite.cli.doctor.command import examine
+from satellite.cli.doctor.finding import Finding, State
 from satellite.system.nvidia import gpus
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.doubles.http import script

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from satellite.cli.doctor.chat import remedy_of
 from satellite.config.chat import Provider
 from satellite.config.settings import Local, Ollama, OpenAICompatible
-from satellite.doctor.chat import remedy_of
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.keepalive.state_log import _WORDS
-from satellite.engines.chat.provider_states import COMING, MEANINGS, Tone, state_after, tone_of
 from satellite.errors import ChatUnavailable
+from satellite.net.provider_states import COMING, MEANINGS, Tone, state_after, tone_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 

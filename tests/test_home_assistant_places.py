@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from satellite.config.loader import parse
+from satellite.daemon.responders import _places
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.phrases import _BUILT_IN as PHRASES
-from satellite.responders import _places
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.areas import Wanted
 from satellite.skills.home_assistant.orders import is_order

@@ -23,7 +23,7 @@ def ollama() -> Iterator[Ollama]:
 def installing(*arguments: str, host: str = "127.0.0.1:9") -> subprocess.CompletedProcess[str]:
     """Run it, with Ollama at `host`."""
     return subprocess.run(
-        [sys.executable, "-m", "satellite.installing", *arguments],
+        [sys.executable, "-m", "satellite.cli.installing", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from satellite.__main__ import main
+from satellite.cli.main import main
+from satellite.cli.progress import TerminalProgress
 from satellite.models import catalogue
-from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
 from tests.hub_server import WHISPER, HubServer
 from tests.waiting import PATIENCE_SECONDS
@@ -157,7 +157,7 @@ def test_root_pulls_as_the_owner_of_the_folder(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(owned, 54321, 54322)
     code = (
-        "import os, pathlib, sys; from satellite.models.commands import _become_owner; "
+        "import os, pathlib, sys; from satellite.cli.models import _become_owner; "
         "_become_owner(pathlib.Path(sys.argv[1])); print(os.getuid(), os.geteuid(), os.getegid(), os.getgroups())"
     )
     told = subprocess.run(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from satellite.cli.doctor.chat import _reached
 from satellite.config.chat import Chat, Ollama
 from satellite.config.secrets import Secret
 from satellite.config.settings import Config, HomeAssistant, OpenAICompatible
-from satellite.doctor.chat import _reached
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message

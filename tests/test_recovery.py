@@ -12,7 +12,7 @@ import pytest
 
 from satellite.config.loader import parse
 from satellite.config.settings import Config
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.engines.slot import Slot
 from satellite.errors import Stage
 from satellite.models import catalogue

@@ -10,11 +10,11 @@ import pytest
 from satellite.config.loader import parse
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.settings import Config, Room
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
+from satellite.daemon.reload import merge
+from satellite.daemon.serving import Reloader
 from satellite.errors import ConfigError
-from satellite.reload import merge
 from satellite.rooms.wyoming import LinkState
-from satellite.serving import Reloader
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms, run
 from tests.running_daemon import RunningDaemon

@@ -249,7 +249,7 @@ def test_what_a_program_says_of_its_trouble_is_told_in_short(script: str, capfd:
 @pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
 def test_without_portaudio_the_remedy_is_told(command: str) -> None:
     """No traceback: what to install."""
-    code = "import sys; sys.modules['sounddevice'] = None; from satellite.__main__ import main; sys.exit(main())"
+    code = "import sys; sys.modules['sounddevice'] = None; from satellite.cli.main import main; sys.exit(main())"
     result = subprocess.run(
         [sys.executable, "-c", code, *command.split()],
         capture_output=True,

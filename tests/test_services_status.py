@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from satellite.config.loader import parse
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.monitoring.attention import Attention, needed, overall
 from satellite.monitoring.metrics import exposition
 from tests.doubles.http import script

@@ -29,7 +29,7 @@ HELD = {
 
 PROGRAM = """
 import asyncio, time
-from satellite.signals import Signals
+from satellite.daemon.signals import Signals
 
 async def deaf():
     while True:

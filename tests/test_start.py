@@ -35,7 +35,7 @@ LARGE = (
 START = """
 import asyncio, json, sys
 from satellite.config.loader import parse
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.wire import client
 
 class Watched(Daemon):

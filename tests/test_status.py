@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from satellite import status_page
+from satellite.cli import status_page
 from satellite.monitoring import metrics
 
 STATE: dict[str, Any] = {

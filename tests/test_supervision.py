@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from satellite.daemon.systemd import Supervisor
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
-from satellite.supervision import Supervisor
 from tests.waiting import PATIENCE_SECONDS, until
 
 

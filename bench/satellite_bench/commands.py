@@ -125,8 +125,8 @@ def run(args: argparse.Namespace) -> int:
 def _runner(args: argparse.Namespace) -> "Runner":
     from rich.console import Console
 
+    from satellite.cli.demo import pull_demo_models
     from satellite.config import loader
-    from satellite.demo import pull_demo_models
     from satellite.models.store import Store
     from satellite_bench.chat_run import ChatPlan
     from satellite_bench.rivals import cache_folder
@@ -154,8 +154,8 @@ def _runner(args: argparse.Namespace) -> "Runner":
 def _windows(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from satellite.cli.demo import pull_demo_models
     from satellite.config import loader
-    from satellite.demo import pull_demo_models
     from satellite.models import demo_set
     from satellite.models.store import Store
     from satellite_bench import synthetic, windows

@@ -19,7 +19,7 @@ from satellite_bench.report import Report, markdown
 from satellite_bench.runner import Plan, Runner
 from satellite_bench.stats import Compared, summarise
 
-from satellite.__main__ import main
+from satellite.cli.main import main
 from satellite.models.store import Store
 
 

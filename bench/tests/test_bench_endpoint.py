@@ -12,8 +12,8 @@ from satellite_bench.corpus import Clip
 from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
 from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
 
-from satellite.__main__ import main
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
+from satellite.cli.main import main
 from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite.pipeline.completeness import Completeness

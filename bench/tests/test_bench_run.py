@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from satellite_bench import synthetic
 
-from satellite.__main__ import main
+from satellite.cli.main import main
 from satellite.models import demo_set
 from satellite.models.store import Store
 

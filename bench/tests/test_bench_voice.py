@@ -28,8 +28,8 @@ from wyoming.error import Error
 from wyoming.event import Event, Eventable
 from wyoming.vad import VoiceStopped
 
-from satellite.__main__ import main
 from satellite.audio.pcm import RATE, read_wav, seconds_of
+from satellite.cli.main import main
 from tests.doubles.http import Words, dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.running_daemon import DATA, RunningDaemon

@@ -9,7 +9,7 @@ from satellite_bench.stats import summarise
 from satellite_bench.windows import WindowFigures, recommended
 from satellite_bench.words import WordErrors
 
-from satellite.__main__ import main
+from satellite.cli.main import main
 from satellite.models import demo_set
 from satellite.models.store import Store
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from satellite.engines.chat.provider_states import COMING
+from satellite.net.provider_states import COMING
 
 LOADING, READY, DEGRADED = "loading", "ready", "degraded"
 """Not everything has been loaded yet; everything works; something needs attention, and the rest serves."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from satellite import __version__
-from satellite.engines.chat.provider_states import COMING
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
 from satellite.monitoring import attention
 from satellite.monitoring.attention import Attention
 from satellite.monitoring.tones import tone
+from satellite.net.provider_states import COMING
 from satellite.pipeline.stages import Stages
 from satellite.system.nvidia import gpus
 

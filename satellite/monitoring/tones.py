@@ -1,6 +1,6 @@
 """How good news a state is: the one list of it for what is no chat provider, for the dashboard and the terminal."""
 
-from satellite.engines.chat.provider_states import Tone
+from satellite.net.provider_states import Tone
 
 _GOOD = frozenset({"closed", "connected", "done", "found", "idle", "ready"})
 _WAIT = frozenset(

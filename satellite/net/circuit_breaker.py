@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from satellite.engines.chat.provider_states import state_after
 from satellite.errors import ChatError, ChatRejected
+from satellite.net.provider_states import state_after
 
 _FIRST_HOLD_SECONDS = 1.0
 _LONGEST_HOLD_SECONDS = 60.0

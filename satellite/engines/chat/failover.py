@@ -11,10 +11,10 @@ from typing import Any
 
 from satellite.config.settings import Chat, Deadlines
 from satellite.engines.chat.provider_health import Health
-from satellite.engines.chat.provider_states import tone_of
 from satellite.engines.chat.race import Race
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.net.provider_states import tone_of
 from satellite.tasks import Background
 
 _LOGGER = logging.getLogger(__name__)

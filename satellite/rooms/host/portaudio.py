@@ -1,8 +1,8 @@
 """This machine's sound devices, by PortAudio (the `mic` extra).
 
-A device is used by a process of its own, `python -m satellite.rooms.host.portaudio`: PortAudio knows only the devices of when it
-was started, and a call about one that was unplugged may never return. A process that hangs is killed, and the next one
-sees what is there by then.
+A device is used by a process of its own, `python -m satellite.rooms.host.portaudio`: PortAudio knows only the devices
+of when it was started, and a call about one that was unplugged may never return. A process that hangs is killed, and
+the next one sees what is there by then.
 """
 
 import os

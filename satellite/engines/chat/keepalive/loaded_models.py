@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from satellite.engines.chat.provider_states import state_after
 from satellite.errors import ChatError
+from satellite.net.provider_states import state_after
 
 _FOR_EVER = timedelta(days=3650)
 """Ollama writes "for ever" as a date some 292 years ahead."""

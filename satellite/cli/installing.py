@@ -1,4 +1,4 @@
-"""What install.sh leaves to Python: `python -m satellite.installing TASK ...`.
+"""What install.sh leaves to Python: `python -m satellite.cli.installing TASK ...`.
 
 `defaults [KIND/NAME ...]` runs on a bare Python, all but `addresses` and `pull` where only the packages are that
 reading the configuration needs.

@@ -15,13 +15,13 @@ from rich.console import Console
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
 from satellite.audio.sound_files import read_sound
+from satellite.cli.progress import TerminalProgress
 from satellite.config import loader
 from satellite.config.settings import Config
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
 from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType, Subscription
 from satellite.models import catalogue
-from satellite.models.progress import TerminalProgress
 from satellite.models.store import Store
 from satellite.net.binding import taken
 from satellite.tasks import begin_task, end_tasks

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from satellite.config import loader
 from satellite.config.settings import Config, Deadlines, stt_patience, tts_patience
-from satellite.daemon import Daemon
+from satellite.daemon.daemon import Daemon
+from satellite.daemon.signals import Signals
+from satellite.daemon.systemd import Supervisor
 from satellite.errors import ConfigError, in_words
 from satellite.monitoring.run_log import log_runs
-from satellite.signals import Signals
-from satellite.supervision import Supervisor
 from satellite.system import logs
 from satellite.tasks import end_tasks, first_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from satellite.audio.pcm import Converter, read_wav
+from satellite.cli.doctor import unit
+from satellite.cli.doctor.finding import Finding, State
 from satellite.config.host import Sound
 from satellite.config.settings import Config
-from satellite.doctor import service
-from satellite.doctor.finding import Finding, State
 from satellite.engines.remote.speech import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.pipeline import warm_up
@@ -34,11 +34,11 @@ async def _stages(config: Config, state: dict[str, Any] | None, _uri: str) -> Se
             findings.append(Finding(what, State.NOTE, stage["words"], "satellite status"))
         else:
             seen = f"{stage['state']}: {stage['words']}"
-            remedy = service.log("-p warning -n 20")
+            remedy = unit.log("-p warning -n 20")
             if stage.get("code") in ("model-missing", "model-corrupt"):
-                remedy = service.command("models pull configured")
+                remedy = unit.command("models pull configured")
             elif stage.get("code") == "model-unreadable":
-                remedy = service.readable(service.store(config).directory)
+                remedy = unit.readable(unit.store(config).directory)
             findings.append(Finding(what, State.BAD, seen, remedy))
     return findings
 
@@ -58,7 +58,7 @@ async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Seque
         call = await asyncio.to_thread(read_wav, Path(warm_up.__file__).with_name("warm_up.wav"))
         called = await client.detects(uri, call)
     except SatelliteError as error:
-        return [Finding("speech", State.BAD, f"[{error.code}] {error}", service.log("-p warning -n 20"))]
+        return [Finding("speech", State.BAD, f"[{error.code}] {error}", unit.log("-p warning -n 20"))]
     timing = f"spoken in {1000 * (said - began):.0f} ms, understood in {1000 * (understood - said):.0f} ms"
     if heard.transcript.strip():
         findings = [Finding("speech", State.GOOD, timing)]
@@ -122,7 +122,7 @@ async def _responders(config: Config, state: dict[str, Any] | None, _uri: str) -
         return [await _home_assistant(config)] if config.home_assistant.url else []
     findings = []
     for one in state.get("responders", []):
-        remedy = "" if one["up"] else f"home_assistant: in the configuration; {service.log('-p warning -n 20')}"
+        remedy = "" if one["up"] else f"home_assistant: in the configuration; {unit.log('-p warning -n 20')}"
         findings.append(Finding(one["responder"], State.GOOD if one["up"] else State.BAD, one["words"], remedy))
     return findings
 
@@ -132,13 +132,13 @@ async def _home_assistant(config: Config) -> Finding:
     from satellite.skills.home_assistant.api import Api
 
     what = f"home_assistant at {config.home_assistant.url}"
-    put = service.put_secret(config.home_assistant.token_file, "home_assistant.token") + f"; {service.restart()}"
+    put = unit.put_secret(config.home_assistant.token_file, "home_assistant.token") + f"; {unit.restart()}"
     try:
-        token = service.secret(lambda: find_token(config.home_assistant))
+        token = unit.secret(lambda: find_token(config.home_assistant))
         if not token.value and token.elsewhere:
             return Finding(what, State.NOTE, "its token is for the service alone", "sudo satellite doctor")
         if not token.value:
-            return Finding(what, State.BAD, f"there is no token: {token.source}; {service.TYPE_IT}", put)
+            return Finding(what, State.BAD, f"there is no token: {token.source}; {unit.TYPE_IT}", put)
         api = Api(config.home_assistant, token)
         try:
             version = await api.look()
@@ -167,7 +167,7 @@ async def _listed() -> Finding:
     try:
         found = await asyncio.to_thread(portaudio.devices)
     except SatelliteError as error:
-        return Finding("sound devices", State.BAD, str(error), service.installer("--upgrade --microphone"))
+        return Finding("sound devices", State.BAD, str(error), unit.installer("--upgrade --microphone"))
     told = "; ".join(f"{len(devices)} {kind}" for kind, devices in found.items())
     if all(found.values()):
         return Finding("sound devices", State.GOOD, told)

@@ -49,7 +49,7 @@ def _named(name: str, config: Config) -> Sequence[ModelSpec]:
 
 
 def _pull(store: Store, arguments: argparse.Namespace) -> None:
-    from satellite.models.progress import TerminalProgress
+    from satellite.cli.progress import TerminalProgress
 
     _become_owner(store.directory)
     results = []

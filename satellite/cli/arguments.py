@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from satellite import __version__
-from satellite.models import arguments as models
+from satellite.cli import models_arguments as models
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from satellite.cli.doctor import chat, gpu, household, machine, ollama, unit
+from satellite.cli.doctor.finding import Finding, State
 from satellite.config import loader
 from satellite.config.settings import Config
-from satellite.doctor import chat, gpu, house, machine, ollama, service
-from satellite.doctor.finding import Finding, State
 from satellite.errors import CannotListen, ConfigError, ConfigUnreadable, SatelliteError
 from satellite.net.binding import bound
 from satellite.wire import client
@@ -50,11 +50,11 @@ async def run(args: argparse.Namespace) -> int:
 async def examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
     """Yield what is found of this machine and of the daemon at `uri`; cures are as this user types them."""
     async for finding in _examine(path, uri):
-        yield replace(finding, remedy=service.typed(finding.remedy))
+        yield replace(finding, remedy=unit.typed(finding.remedy))
 
 
 async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
-    checks = {**machine.CHECKS, **gpu.CHECKS, **house.CHECKS, **ollama.CHECKS, **chat.CHECKS}
+    checks = {**machine.CHECKS, **gpu.CHECKS, **household.CHECKS, **ollama.CHECKS, **chat.CHECKS}
     config, finding = _configured(path)
     yield finding
     if config is None:  # what follows from it cannot be told
@@ -78,26 +78,26 @@ def _configured(path: Path | None) -> tuple[Config | None, Finding]:
     what = "configuration"
     file = path or loader.SYSTEM_CONFIG
     try:
-        with service.as_user(wanted=path is None):
+        with unit.as_user(wanted=path is None):
             config = loader.load(path)
             where = str(file) if path or file.exists() else "built-in defaults"
     except ConfigUnreadable as error:
-        if path is None and service.is_stranger():
+        if path is None and unit.is_stranger():
             return None, Finding(what, State.NOTE, f"{file} is not for this user to read", "sudo satellite doctor")
-        if path is None and service.asks_as_service():
+        if path is None and unit.asks_as_service():
             seen = f"{file} cannot be read by the user satellite, who runs the service"
             return None, Finding(what, State.BAD, seen, _opened(file))
         return None, Finding(what, State.BAD, str(error), f"ls -l {file}")
     except ConfigError as error:
-        again = "sudo systemctl reload-or-restart satellite" if service.installed() else "satellite check"
-        remedy = f"mend it, then: {again}; every setting: {service.example()}"
+        again = "sudo systemctl reload-or-restart satellite" if unit.installed() else "satellite check"
+        remedy = f"mend it, then: {again}; every setting: {unit.example()}"
         return None, Finding(what, State.BAD, str(error), remedy)
     return config, Finding(what, State.GOOD, where)
 
 
 def _opened(file: Path) -> str:
     """Return what lets the service read a file, and enter the folder in which it is."""
-    with service.as_user():
+    with unit.as_user():
         closed = [str(one) for one in (file.parent, file) if not os.access(one, os.R_OK, effective_ids=True)]
     names = " ".join(closed) or str(file)
     return f"sudo chgrp satellite {names} && sudo chmod g+rX {names}"
@@ -105,10 +105,10 @@ def _opened(file: Path) -> str:
 
 async def _silent(error: str, config: Config | None, path: Path | None) -> Finding:
     """Tell why the daemon does not answer, as far as systemd and the journal know."""
-    if not service.installed():
-        return Finding("daemon", State.BAD, error, service.command("run", path))
-    active, result = await service.state()
-    said = await service.last_errors()
+    if not unit.installed():
+        return Finding("daemon", State.BAD, error, unit.command("run", path))
+    active, result = await unit.state()
+    said = await unit.last_errors()
     words = f"; its last words: {said}" if said else ""
     if active == "active":
         try:
@@ -118,9 +118,9 @@ async def _silent(error: str, config: Config | None, path: Path | None) -> Findi
             seen = f"{error}: the service runs, and waits for an address that this machine does not have (yet)"
             return Finding("daemon", State.BAD, seen, "ip -brief address")
         seen = f"{error}: the service runs, but it keeps the ports with which it was started"
-        return Finding("daemon", State.BAD, seen, service.RESTART)
+        return Finding("daemon", State.BAD, seen, unit.RESTART)
     if active in ("activating", "reloading"):
-        return Finding("daemon", State.BAD, f"{error}: the service is being started{words}", service.log())
+        return Finding("daemon", State.BAD, f"{error}: the service is being started{words}", unit.log())
     if active == "failed":
         seen = f"{error}: the service has failed ({result}){words}"
         return Finding(
@@ -137,12 +137,10 @@ async def _checked(
         async with asyncio.timeout(_CHECK_SECONDS):
             return await check(config, state, uri)
     except TimeoutError:
-        return [
-            Finding(name, State.BAD, f"could not be checked within {_CHECK_SECONDS:g} s", service.command("status"))
-        ]
+        return [Finding(name, State.BAD, f"could not be checked within {_CHECK_SECONDS:g} s", unit.command("status"))]
     except (SatelliteError, OSError, KeyError, ValueError) as error:
         _LOGGER.debug("%s could not be checked", name, exc_info=True)
-        return [Finding(name, State.BAD, f"could not be checked: {error}", service.log())]
+        return [Finding(name, State.BAD, f"could not be checked: {error}", unit.log())]
 
 
 def _show(console: Console, finding: Finding) -> None:

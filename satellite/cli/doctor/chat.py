@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 
+from satellite.cli.doctor import ollama, unit
+from satellite.cli.doctor.finding import Finding, State
 from satellite.config.chat import Provider
 from satellite.config.secrets import Secret
 from satellite.config.settings import Config, Local, Ollama, OpenAICompatible
-from satellite.doctor import ollama, service
-from satellite.doctor.finding import Finding, State
 from satellite.engines.chat.keys import find_key
-from satellite.engines.chat.provider_states import COMING
 from satellite.errors import ChatError, ConfigError, SatelliteError, shown
 from satellite.net.hosts import client_settings, is_at_home, shown_url
+from satellite.net.provider_states import COMING
 from satellite.wire import client
 
 _ASK_SECONDS = 5.0
@@ -25,11 +25,11 @@ _HOSTED = Path("/etc/systemd/system/satellite.service.d/hosted.conf")
 
 def remedy_of(state: str, provider: Provider) -> str:
     """Return what mends a provider in a state that needs it, or shows more of it."""
-    log = service.log("-p warning -n 20")
+    log = unit.log("-p warning -n 20")
     if state == "misconfigured":
-        return service.command("check")
+        return unit.command("check")
     if isinstance(provider, Local):
-        return service.command("models pull configured") if state == "failed" else log
+        return unit.command("models pull configured") if state == "failed" else log
     if isinstance(provider, OpenAICompatible):
         if state in ("no-key", "refused"):
             return _put_key(provider)
@@ -52,10 +52,10 @@ def remedy_of(state: str, provider: Provider) -> str:
 
 def _put_key(provider: Ollama | OpenAICompatible) -> str:
     """Return what stores a key, lets the service reach the internet where that takes opening, and starts it again."""
-    put = service.put_secret(provider.api_key_file, f"{provider.name}.key")
-    shut = service.installed() and not is_at_home(provider.url) and not _HOSTED.exists()
-    opening = f"{service.installer('--hosted')}; " if shut else ""
-    return f"{put}; {opening}{service.restart()}"
+    put = unit.put_secret(provider.api_key_file, f"{provider.name}.key")
+    shut = unit.installed() and not is_at_home(provider.url) and not _HOSTED.exists()
+    opening = f"{unit.installer('--hosted')}; " if shut else ""
+    return f"{put}; {opening}{unit.restart()}"
 
 
 async def _hosted(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
@@ -70,14 +70,14 @@ async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
     """Ask a provider for its list of models, which carries no words of anybody's."""
     what = f"{provider.name} at {shown_url(provider.url)}"
     try:
-        key = service.secret(lambda: find_key(provider))
+        key = unit.secret(lambda: find_key(provider))
     except ConfigError as error:
-        return Finding(what, State.BAD, f"{error}; {service.TYPE_IT}", _put_key(provider))
+        return Finding(what, State.BAD, f"{error}; {unit.TYPE_IT}", _put_key(provider))
     outside = not is_at_home(provider.url)
     if outside and not key.value:
         if key.elsewhere:
             return Finding(what, State.NOTE, "its key is for the service alone", "sudo satellite doctor")
-        seen = f"is not used, for want of a key: {key.source}; {service.TYPE_IT}"
+        seen = f"is not used, for want of a key: {key.source}; {unit.TYPE_IT}"
         return Finding(what, State.NOTE, seen, _put_key(provider))
     try:
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, **client_settings(provider.url)) as http:
@@ -89,12 +89,12 @@ async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
         reason = key.scrub(str(error)) or type(error).__name__
         return Finding(what, State.BAD, f"cannot be reached: {reason}", f"curl -sSI {shown_url(provider.url)}")
     if response.status_code in (401, 403):
-        seen = f"refuses the key from {key.source}: {_reason(response, key)}; {service.TYPE_IT}"
+        seen = f"refuses the key from {key.source}: {_reason(response, key)}; {unit.TYPE_IT}"
         return Finding(what, State.BAD, seen, _put_key(provider))
     found = _listed(what, provider, response)
     if found.state is State.GOOD and told.get("state") in ("no-key", "refused"):
         seen = f"{found.seen}, but the daemon has not read the key that is there now"
-        return Finding(what, State.BAD, seen, service.restart())
+        return Finding(what, State.BAD, seen, unit.restart())
     return found
 
 
@@ -116,7 +116,7 @@ def _listed(what: str, provider: OpenAICompatible, response: httpx.Response) -> 
         return Finding(what, State.BAD, f"answers {response.status_code}", f"curl -sSI {shown_url(provider.url)}")
     if models and provider.model not in models:
         seen = f"has no model {provider.model}; it has {', '.join(models[:5])}"
-        return Finding(what, State.BAD, seen, f"name one of them as chat.providers.model, then: {service.restart()}")
+        return Finding(what, State.BAD, seen, f"name one of them as chat.providers.model, then: {unit.restart()}")
     return Finding(what, State.GOOD, f"answers, with {provider.model}")
 
 
@@ -137,7 +137,7 @@ async def _providers(config: Config, state: dict[str, Any] | None, _uri: str) ->
             findings.append(Finding(f"chat {told['provider']}", State.NOTE, seen, "satellite status"))
             continue
         provider = configured.get(told["provider"])
-        remedy = remedy_of(told["state"], provider) if provider else service.restart()  # it runs with other settings
+        remedy = remedy_of(told["state"], provider) if provider else unit.restart()  # it runs with other settings
         unused = told["state"] == "no-key" and spare
         findings.append(Finding(f"chat {told['provider']}", State.NOTE if unused else State.BAD, seen, remedy))
     if switch := chat.get("last_switch"):
@@ -157,7 +157,7 @@ async def _answer(_config: Config, state: dict[str, Any] | None, uri: str) -> Se
     try:
         heard = await client.ask_text(uri, _QUESTION, lambda _: None)
     except SatelliteError as error:
-        return [Finding("chat", State.BAD, f"[{error.code}] {error}", service.log("-p warning -n 20"))]
+        return [Finding("chat", State.BAD, f"[{error.code}] {error}", unit.log("-p warning -n 20"))]
     ms = 1000 * (time.monotonic() - began)
     return [Finding("chat", State.GOOD, f"{heard.provider} has answered in {ms:.0f} ms")]
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from satellite.engines.chat.provider_states import Tone
 from satellite.errors import SatelliteError
 from satellite.monitoring.tones import tone
+from satellite.net.provider_states import Tone
 
 _WATCH_SECONDS = 1.0
 

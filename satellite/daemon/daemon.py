@@ -11,8 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from satellite.assembly import Assembly
 from satellite.config.settings import Config
+from satellite.daemon.assembly import Assembly
+from satellite.daemon.reload import merge
+from satellite.daemon.responders import build_responders, tell_of_rooms
+from satellite.daemon.systemd import Engine as Busy
 from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import EventBus
@@ -25,8 +28,6 @@ from satellite.monitoring.status_line import in_one_line
 from satellite.net.binding import Doors, taken
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.warm_up import keep_phrases, warm_up
-from satellite.reload import merge
-from satellite.responders import build_responders, tell_of_rooms
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.host.room import LocalRoom
 from satellite.rooms.host.satellite_server import SatelliteService
@@ -34,7 +35,6 @@ from satellite.rooms.hub import Hub
 from satellite.services.session import ALL_STAGES, Session
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.storage import default_directory
-from satellite.supervision import Engine as Busy
 from satellite.system.process import affordable_connections, allow_many_connections, follow_time_zone, imported
 from satellite.tasks import Background, Supervised, begin_task, end_tasks, failure_of, first_of
 from satellite.wire.connection import Connection, Timeouts

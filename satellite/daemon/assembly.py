@@ -10,6 +10,7 @@ from typing import Any
 
 from satellite.config.chat import Provider
 from satellite.config.settings import Config, Local, Ollama, OpenAICompatible, Tts
+from satellite.daemon.systemd import Engine as Busy
 from satellite.engines.protocols import ChatModel, WakeWordEngine
 from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote.wake import RemoteWakeWords
@@ -21,7 +22,6 @@ from satellite.errors import ModelError, Stage, in_words
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
-from satellite.supervision import Engine as Busy
 from satellite.system.process import imported, return_freed_memory
 from satellite.tasks import Background
 

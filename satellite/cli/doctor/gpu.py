@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import satellite
+from satellite.cli.doctor import unit
+from satellite.cli.doctor.finding import Finding, State
 from satellite.config.settings import Config
-from satellite.doctor import service
-from satellite.doctor.finding import Finding, State
 from satellite.engines.cuda import load_cublas
 from satellite.models.required import wanted_models
 from satellite.system.nvidia import driver, gpus
@@ -37,8 +37,8 @@ async def _gpu(config: Config, state: dict[str, Any] | None, _uri: str) -> Seque
 
 def _installed() -> str:
     """Return what installs the libraries."""
-    if service.installed():
-        return service.installer("--upgrade --gpu cuda")
+    if unit.installed():
+        return unit.installer("--upgrade --gpu cuda")
     return f"{sys.executable} -m pip install -e {Path(satellite.__file__).parent.parent}'[gpu]'"
 
 

@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from satellite.cli.doctor import unit
+from satellite.cli.doctor.finding import Finding, State
+from satellite.cli.doctor.unit import output
 from satellite.config.settings import Config
-from satellite.doctor import service
-from satellite.doctor.finding import Finding, State
-from satellite.doctor.service import output
 from satellite.errors import CannotListen, ModelError
 from satellite.models.required import wanted_models
 from satellite.models.store import Store
@@ -37,30 +37,30 @@ async def _packages(_config: Config, _state: dict[str, Any] | None, _uri: str) -
     pip = f"{sys.executable} -m pip"
     one = "onnxruntime-gpu" if await asyncio.to_thread(gpus) else "onnxruntime"
     remedy = f"{pip} uninstall -y onnxruntime onnxruntime-gpu && {pip} install --no-deps {one}"
-    remedy = f"sudo {remedy.replace('&& ', '&& sudo ')}" if service.installed() else remedy
+    remedy = f"sudo {remedy.replace('&& ', '&& sudo ')}" if unit.installed() else remedy
     return [Finding("packages", State.BAD, " and ".join(found) or "no onnxruntime; there must be exactly one", remedy)]
 
 
 async def _models(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     """Read every model, as the daemon does."""
-    with service.as_user():
+    with unit.as_user():
         return await asyncio.to_thread(_verified, config, state is not None)
 
 
 def _verified(config: Config, running: bool) -> list[Finding]:
     store = Store(config.models.directory)
     if closed := _closed(store.directory):
-        seen = f"{closed} cannot be {'read by the user satellite' if service.installed() else 'read'}"
-        return [Finding("models", State.BAD, seen, service.readable(closed))]
+        seen = f"{closed} cannot be {'read by the user satellite' if unit.installed() else 'read'}"
+        return [Finding("models", State.BAD, seen, unit.readable(closed))]
     findings = []
     for spec in wanted_models(config):
         try:
             store.verify(spec)
             findings.append(Finding(f"model {spec.reference}", State.GOOD, "is here, and sound"))
         except ModelError as error:
-            pull = service.command("models pull configured")
+            pull = unit.command("models pull configured")
             corrupt = running and error.code == "model-corrupt"  # the daemon has loaded it as it was
-            remedy = f"{pull} && {service.restart()}" if corrupt and service.installed() else pull
+            remedy = f"{pull} && {unit.restart()}" if corrupt and unit.installed() else pull
             findings.append(Finding(f"model {spec.reference}", State.BAD, str(error), remedy))
     return findings
 
@@ -80,7 +80,7 @@ def _closed(folder: Path) -> Path | None:
 
 
 async def _disk(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    with service.as_user():
+    with unit.as_user():
         folder = Store(config.models.directory).directory
     while not folder.exists():
         folder = folder.parent
@@ -111,10 +111,10 @@ async def _clock(_config: Config, _state: dict[str, Any] | None, _uri: str) -> S
 async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
     """Look whether the daemon has its ports, and if not, who has them."""
     wanted = _wanted(config)
-    own = service.account()
-    active = own is not None and (await service.state())[0] == "active"
+    own = unit.account()
+    active = own is not None and (await unit.state())[0] == "active"
     if active and own is not None:
-        listening = service.listening()
+        listening = unit.listening()
         closed = [port for port in wanted if own.pw_uid not in listening.get(port, ())]
     elif state is not None:
         closed = [port for port, hosts in wanted.items() if not await _answers(hosts[0], port)]
@@ -129,7 +129,7 @@ async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Seq
             kept.append(port)
         except CannotListen as error:
             if error.taken:
-                findings.append(Finding(f"port {port}", State.BAD, *service.holder(port)))
+                findings.append(Finding(f"port {port}", State.BAD, *unit.holder(port)))
             else:
                 absent.append(str(port))
     if absent:
@@ -138,7 +138,7 @@ async def _ports(config: Config, state: dict[str, Any] | None, _uri: str) -> Seq
         findings.append(Finding("ports", State.BAD, seen, "ip -brief address"))
     if (active or state is not None) and kept:
         seen = f"the daemon does not listen at {', '.join(map(str, kept))}: these take a new start"
-        findings.append(Finding("ports", State.BAD, seen, service.restart()))
+        findings.append(Finding("ports", State.BAD, seen, unit.restart()))
     elif not findings:
         listed = ", ".join(map(str, wanted))
         told = f"{listed} are {'free for the daemon' if kept else 'open'}"
@@ -172,8 +172,8 @@ async def _answers(host: str, port: int) -> bool:
 
 
 async def _unit(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    if not service.installed():
-        return [Finding("unit", State.NOTE, "there is no service of systemd here", service.installer(""))]
+    if not unit.installed():
+        return [Finding("unit", State.NOTE, "there is no service of systemd here", unit.installer(""))]
     findings = []
     if await output("systemctl", "is-enabled", "satellite.service") != "enabled":
         findings.append(
@@ -184,7 +184,7 @@ async def _unit(_config: Config, _state: dict[str, Any] | None, _uri: str) -> Se
     restarts = await output("systemctl", "show", "--property", "NRestarts", "--value", "satellite.service")
     if restarts not in ("", "0"):
         seen = f"has been restarted {restarts} times after a failure"
-        findings.append(Finding("unit", State.NOTE, seen, service.log("-p warning -n 20")))
+        findings.append(Finding("unit", State.NOTE, seen, unit.log("-p warning -n 20")))
     told = await output("systemd-analyze", "security", "--no-pager", "satellite.service")
     if score := re.search(r"exposure level for \S+ ([\d.]+)", told):
         good = float(score[1]) <= _HIGHEST_EXPOSURE or _OPENINGS.is_dir()  # noqa: ASYNC240  # nobody waits for us here

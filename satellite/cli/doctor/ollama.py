@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
+from satellite.cli.doctor import unit
+from satellite.cli.doctor.finding import Finding, State
 from satellite.config.settings import Config, Ollama
-from satellite.doctor import service
-from satellite.doctor.finding import Finding, State
 from satellite.engines.chat.keepalive.loaded_models import Loaded, find, full_name
 from satellite.engines.chat.keys import find_key
 from satellite.errors import ChatError, ConfigError
@@ -35,7 +35,7 @@ def started(provider: Ollama) -> str:
         return "sudo systemctl start ollama"
     if shutil.which("ollama"):
         return "ollama serve"
-    return service.installer(f"--with-ollama --model {provider.model}")
+    return unit.installer(f"--with-ollama --model {provider.model}")
 
 
 async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[Finding]:
@@ -49,7 +49,7 @@ async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[
 async def _examined(provider: Ollama, config: Config, state: Answer | None) -> list[Finding]:
     what = f"ollama at {shown_url(provider.url)}"
     try:
-        key = service.secret(lambda: find_key(provider))
+        key = unit.secret(lambda: find_key(provider))
         settings = client_settings(provider.url)
         settings["headers"] = {"Authorization": f"Bearer {key.value}"} if key.value else {}
         async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS, **settings) as http:
@@ -61,8 +61,8 @@ async def _examined(provider: Ollama, config: Config, state: Answer | None) -> l
             shown_model = await _asked(http, "/api/show", {"model": provider.model})
             loaded = [_loaded(entry) for entry in (await _asked(http, "/api/ps"))["models"]]
     except ConfigError as error:
-        put = service.put_secret(provider.api_key_file, f"{provider.name}.key")
-        return [Finding(what, State.BAD, f"{error}; {service.TYPE_IT}", f"{put}; {service.restart()}")]
+        put = unit.put_secret(provider.api_key_file, f"{provider.name}.key")
+        return [Finding(what, State.BAD, f"{error}; {unit.TYPE_IT}", f"{put}; {unit.restart()}")]
     except ChatError as error:
         return [Finding(what, State.BAD, str(error), "env | grep -i _proxy")]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -120,7 +120,7 @@ def _residency(
         seen = "is not loaded: the next answer waits for it"
         if always:
             return Finding(what, State.BAD, seen, "satellite status")
-        return Finding(what, State.NOTE, seen, "" if running else service.restart())
+        return Finding(what, State.NOTE, seen, "" if running else unit.restart())
     if entry.context_tokens is not None and entry.context_tokens < min(provider.num_ctx, trained or provider.num_ctx):
         seen = f"another client has loaded it with a context of {entry.context_tokens} tokens: each reloads it in turn"
         return Finding(

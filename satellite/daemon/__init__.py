@@ -1,0 +1,1 @@
+"""The daemon: built from its configuration, started, supervised, reloaded and stopped."""
