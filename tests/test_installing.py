@@ -120,7 +120,7 @@ def test_what_is_missing_is_told_with_its_size(tmp_path: Path) -> None:
 def test_a_new_configuration_is_told_by_a_bare_python() -> None:
     """Before a package is installed."""
     command = [sys.executable, "-I", "-S", "-B", "-c"]
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from satellite import installing as i; i.main(sys.argv[2:])"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from satellite.cli.installing import main; main(sys.argv[2:])"
     told = subprocess.run(
         [*command, code, str(Path(__file__).parent.parent), "defaults", "stt/small.en", ""],
         capture_output=True,

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="satellite bench", description="Measure, beside the official servers.")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the configuration to measure with")
     add_arguments(parser)
-    return run(parser.parse_args(arguments))
+    try:
+        return run(parser.parse_args(arguments))
+    except SatelliteError as error:
+        print(f"error: [{error.code}] {error}", file=sys.stderr)
+        return 1
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,12 +14,12 @@ from satellite_bench.chat import MESSAGES, Answered, AnswerFigures, IdleFigures
 from satellite_bench.chat_bare import Overhead
 from satellite_bench.chat_cost import KeepAliveCost
 from satellite_bench.chat_run import ChatPlan, ChatResult
+from satellite_bench.commands import main
 from satellite_bench.machine import Machine
 from satellite_bench.report import Report, markdown
 from satellite_bench.runner import Plan, Runner
 from satellite_bench.stats import Compared, summarise
 
-from satellite.cli.main import main
 from satellite.models.store import Store
 
 
@@ -125,14 +125,14 @@ def test_everything_is_in_tables_and_in_the_json() -> None:
 @pytest.mark.parametrize("options", [["--url", "http://127.0.0.1:1"], ["--model", "phi3:mini"]])
 def test_a_real_server_needs_a_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One without the other is an error before anything is started."""
-    assert main(["bench", "chat", *options]) == 1
+    assert main(["chat", *options]) == 1
     assert "go together" in capsys.readouterr().err
 
 
 def test_an_idle_time_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     """Anything else is refused."""
     with pytest.raises(SystemExit):
-        main(["bench", "chat", "--idle", "-1"])
+        main(["chat", "--idle", "-1"])
     assert "--idle" in capsys.readouterr().err
 
 

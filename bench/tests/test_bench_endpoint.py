@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from satellite_bench import endpoint_report, marks, microvad, synthetic
+from satellite_bench.commands import main
 from satellite_bench.corpus import Clip
 from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
 from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
-from satellite.cli.main import main
 from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite.pipeline.completeness import Completeness
@@ -222,7 +222,7 @@ def test_the_end_of_commands_is_measured(
     config = tmp_path / "config.yaml"
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
     options = ["endpoint", "--no-rivals", "--json", "--corpus", str(tmp_path / "clips")]
-    assert main(["--config", str(config), "bench", *options]) == 0
+    assert main(["--config", str(config), *options]) == 0
     result = json.loads(capsys.readouterr().out)["endpoint"]
     (default,) = [found for found in result["figures"] if found["default"]]
     assert default["cut"]["none"] == {"cut": 0, "of": 2}

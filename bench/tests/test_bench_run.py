@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 from satellite_bench import synthetic
+from satellite_bench.commands import main
 
-from satellite.cli.main import main
 from satellite.models import demo_set
 from satellite.models.store import Store
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """A part that does not exist is an error before anything is started."""
-    assert main(["bench", "vision"]) == 1
+    assert main(["vision"]) == 1
     assert "expected voice, stt, tts, wake, memory" in capsys.readouterr().err
 
 
@@ -29,7 +29,7 @@ def test_our_daemon_alone_is_measured(
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
     options = ["stt", "tts", "memory", "--no-rivals", "--json", "--repeats", "1", "--corpus", str(tmp_path / "clips")]
     output = tmp_path / "result.md"
-    assert main(["--config", str(config), "bench", *options, "--output", str(output)]) == 0
+    assert main(["--config", str(config), *options, "--output", str(output)]) == 0
     result = json.loads(capsys.readouterr().out)
     stt, (whole, streamed) = result["stt"][0], result["tts"]
     assert stt["clips"] == 2

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from satellite_bench import chat_servers, marks, microvad, voice_report
 from satellite_bench.chat_bare import Bare
+from satellite_bench.commands import main
 from satellite_bench.corpus import Clip, Corpus
 from satellite_bench.server import Server, connected
 from satellite_bench.splicing import Spliced
@@ -29,7 +30,6 @@ from wyoming.event import Event, Eventable
 from wyoming.vad import VoiceStopped
 
 from satellite.audio.pcm import RATE, read_wav, seconds_of
-from satellite.cli.main import main
 from tests.doubles.http import Words, dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.running_daemon import DATA, RunningDaemon
@@ -318,7 +318,7 @@ def test_voice_to_voice_is_measured(
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
     picture = tmp_path / "voice.svg"
     options = ["voice", "--no-rivals", "--json", "--corpus", str(clips), "--picture", str(picture)]
-    assert main(["--config", str(config), "bench", *options]) == 0
+    assert main(["--config", str(config), *options]) == 0
     found = json.loads(capsys.readouterr().out)
     ours = found["satellite"]
     assert (ours["n"], ours["complete"], ours["unanswered"]) == (2, 2, [])

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from satellite_bench import synthetic
+from satellite_bench.commands import main
 from satellite_bench.stats import summarise
 from satellite_bench.windows import WindowFigures, recommended
 from satellite_bench.words import WordErrors
 
-from satellite.cli.main import main
 from satellite.models import demo_set
 from satellite.models.store import Store
 
@@ -49,7 +49,7 @@ def test_a_model_is_measured_in_several_windows(
     config = tmp_path / "config.yaml"
     config.write_text(f"models: {{directory: {models_directory}}}\n", encoding="utf-8")
     options = ["--windows", "12", "10", "--corpus", str(tmp_path / "clips"), "--output", str(tmp_path / "result.md")]
-    assert main(["--config", str(config), "bench", "stt", *options, "--json"]) == 0
+    assert main(["--config", str(config), "stt", *options, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [of["window_seconds"] for of in result["windows"]] == [10, 12, 30]
     assert all(of["milliseconds"]["n"] == 2 for of in result["windows"])
@@ -60,5 +60,5 @@ def test_a_model_is_measured_in_several_windows(
 
 def test_windows_belong_to_speech_to_text(capsys: pytest.CaptureFixture[str]) -> None:
     """Another part beside them is an error before anything is measured."""
-    assert main(["bench", "tts", "--windows"]) == 1
+    assert main(["tts", "--windows"]) == 1
     assert "--windows belongs to stt alone" in capsys.readouterr().err

@@ -145,7 +145,9 @@ def _administration(commands: _Commands) -> None:
 
     examples = ("satellite models list", "satellite models pull stt/small.en")
     models.add_arguments(commands.add("models", "list, fetch and find models", *examples, json=False))
-    command = commands.add("bench", "measure, beside the official servers", "satellite bench --help", json=False)
+    command = commands.add(
+        "bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False
+    )
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark")
     command = commands.add(
         "completion",
