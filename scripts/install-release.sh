@@ -35,11 +35,15 @@ need_packages() {
     [ -n "$DRY$PYTHON" ] || fail "there is no Python 3.11 or newer" "Debian 12, Ubuntu 24.04, or a newer system"
 }
 
+# Print the lists in requirements/ that are installed beside base.txt.
 extras() {
-    list=systemd
-    [ -z "$MICROPHONE" ] || list=$list,mic
-    [ -z "$CUDA" ] || list=$list,gpu
-    say "[$list]"
+    list="systemd $(if [ -n "$CUDA" ]; then say gpu; else say cpu; fi)"
+    say "$list${MICROPHONE:+ mic}"
+}
+
+# Print pip's options for lists in requirements/, each package of which has its version and the hashes of its files.
+pinned() {
+    for use; do printf ' -r %s' "$WORK/source/requirements/$use.txt"; done
 }
 
 # Print a short sum of the names and contents of files and folders of the sources.
