@@ -25,9 +25,19 @@ class CustomBuildHook(BuildHookInterface[Any]):
         for shell, target in _TARGETS.items():
             _write(share / target, self._python("-m", "satellite", "completion", shell))
         manual = ("--module", "satellite.cli.arguments", "--function", "parser", "--format", "single-commands-section")
-        about = ("--project-name", "satellite", "--version", self.metadata.version, "--manual-title", "satellite manual")
+        about = (
+            "--project-name",
+            "satellite",
+            "--version",
+            self.metadata.version,
+            "--manual-title",
+            "satellite manual",
+        )
         about += ("--description", "a fast, private voice for the home")
-        _write(share / "man/man1/satellite.1", self._python("-c", "from argparse_manpage.cli import main; main()", *manual, *about))
+        _write(
+            share / "man/man1/satellite.1",
+            self._python("-c", "from argparse_manpage.cli import main; main()", *manual, *about),
+        )
 
     def _python(self, *arguments: str) -> str:
         return subprocess.run(

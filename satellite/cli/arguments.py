@@ -4,14 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-<<<<<<< HEAD:satellite/cli/arguments.py
-from satellite import __version__
-from satellite.cli import models_arguments as models
-=======
 from satellite import __commit_id__, __version__
-from satellite.bench import commands as bench
-from satellite.models import arguments as models
->>>>>>> 180218e (WIP):satellite/arguments.py
+from satellite.cli import models_arguments as models
 
 SHELLS = ("bash", "zsh", "fish")
 

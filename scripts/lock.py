@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Pin every package that pyproject.toml leads to, with the hashes of all its files, in one list for each use.
 
-    scripts/lock              pin what is new, keep what is pinned
-    scripts/lock --upgrade    pin the newest versions
+    scripts/lock.py              pin what is new, keep what is pinned
+    scripts/lock.py --upgrade    pin the newest versions
 
-requirements/base.txt has what every installation needs, and one list for each extra what that adds. The exception is
-ONNX Runtime: its two packages own the same files, so cpu.txt and gpu.txt have one each, and base.txt none. build.txt is
-for building. The lists hold for Linux on x86_64 and aarch64 and for every Python. Needs uv.
+requirements/base.txt has what every installation needs, build.txt what builds the distribution, and one list for each
+extra has what that adds. ONNX Runtime is the exception: its two packages own the same files, so cpu.txt and gpu.txt
+have one each, and base.txt none. The lists hold for Linux on x86_64 and aarch64, and for every Python. Needs uv.
 """
 
 import re
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "requirements"
 ONNX_RUNTIME = "onnxruntime"
-HEADER = "# Written by scripts/lock. For pip install --no-deps --require-hashes -r\n"
+HEADER = "# Written by scripts/lock.py. For pip install --no-deps --require-hashes -r\n"
 
 Pins = dict[str, str]
 """Packages by name, each with its lines in a list."""
@@ -38,10 +38,11 @@ def main(arguments: list[str]) -> None:
         resolve("pyproject.toml", str(build), "--all-extras", "--output-file", str(everything))
         pinned = ("--constraints", str(everything))
         base = pins(resolve("pyproject.toml", *pinned))
-        uses = {"build": pins(resolve(str(build), *pinned))}
+        uses = {}
         for extra in project["project"]["optional-dependencies"]:
-            uses[extra] = pins(resolve("pyproject.toml", "--extra", extra, *pinned))
-    uses = {use: {name: pin for name, pin in wanted.items() if name not in base} for use, wanted in uses.items()}
+            wanted = pins(resolve("pyproject.toml", "--extra", extra, *pinned))
+            uses[extra] = {name: pin for name, pin in wanted.items() if name not in base}
+        uses["build"] = pins(resolve(str(build), *pinned))
     uses["cpu"] = {ONNX_RUNTIME: base.pop(ONNX_RUNTIME)}
     for path in LISTS.glob("*.txt"):
         path.unlink()
