@@ -1,7 +1,8 @@
 """Shared fixtures: where the models are, and one real daemon for all tests that talk to one."""
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from satellite.models.store import Store
 from satellite.system import logs
 from tests.driven_rooms import spoken
 from tests.running_daemon import RunningDaemon
+from tests.virtual_clock import VirtualClockLoop
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -24,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "models_directory" in getattr(item, "fixturenames", ()):
             item.add_marker("models")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Give a test the event loop it is marked for."""
+    virtual = item.get_closest_marker("virtual_clock") is not None
+    return {"loop": VirtualClockLoop if virtual else asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,4 +77,4 @@ def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
 @pytest.fixture(scope="session")
 def question(daemon: RunningDaemon) -> bytes:
     """“What is the capital of France?”, spoken, and silence."""
-    return spoken(daemon, "What is the capital of France?")
+    return asyncio.run(spoken(daemon, "What is the capital of France?"))

@@ -1,7 +1,6 @@
 """What tests of rooms share: things said, satellites that are driven, what was heard."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,12 +20,12 @@ PAUSE = bytes(BYTES_PER_SECOND // 2)
 QUIETLY = bytes(2 * BYTES_PER_SECOND)
 
 
-def spoken(daemon: RunningDaemon, text: str) -> bytes:
-    """Return `text` as a person in a room says it, and silence."""
-    heard = asyncio.run(client.say(daemon.uri, text))
+async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) -> bytes:
+    """Return `text` as a person in a room says it, and silence, in canonical audio."""
+    heard = await client.say(daemon.uri, text)
     assert heard.format is not None
     converter = Converter(heard.format)
-    return converter.convert(bytes(heard.pcm)) + converter.flush() + QUIETLY
+    return converter.convert(bytes(heard.pcm)) + converter.flush() + bytes(round(quiet_seconds * BYTES_PER_SECOND))
 
 
 @asynccontextmanager
@@ -57,14 +56,3 @@ async def transcribed(daemon: RunningDaemon, sound: AudioFormat, pcm: bytes) -> 
     recorder = Recorder(stages.engines.vad.engine, threshold=0.5, max_seconds=30)
     await recorder.feed(canonical)
     return (await stages.transcribe(recorder)).text
-
-
-def run(daemon: RunningDaemon, scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run `scenario` where the daemon runs, and see that it leaves nothing behind."""
-    daemon.call(_bounded(scenario))
-    daemon.settle()
-
-
-async def _bounded(scenario: Callable[[], Awaitable[None]]) -> None:
-    async with asyncio.timeout(200):
-        await scenario()

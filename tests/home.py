@@ -13,7 +13,7 @@ from satellite.net.circuit_breaker import Breaker
 from satellite.pipeline.dialogue import Question
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import HomeAssistantServer
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"
 KITCHEN = "turn on the kitchen light"
@@ -60,20 +60,19 @@ def asking(
     )
 
 
-def run(scenario: Scenario, *, server: HomeAssistantServer | None = None, **settings: Any) -> None:
-    """Run `scenario` in a house."""
-
-    async def main() -> None:
-        house = server or HomeAssistantServer(token=TOKEN)
-        async with asyncio.timeout(PATIENCE_SECONDS), house:
-            responder = asking(house, **settings)
-            try:
-                await scenario(house, responder)
-            finally:
-                await responder.close()
-                await responder.close()
-
-    asyncio.run(main())
+@asynccontextmanager
+async def at_home(
+    *, server: HomeAssistantServer | None = None, **settings: Any
+) -> AsyncIterator[tuple[HomeAssistantServer, HomeAssistantResponder]]:
+    """A house with Home Assistant, and a responder that asks it."""
+    house = server or HomeAssistantServer(token=TOKEN)
+    async with house:
+        responder = asking(house, **settings)
+        try:
+            yield house, responder
+        finally:
+            await responder.close()
+            await responder.close()
 
 
 async def said(responder: HomeAssistantResponder, text: str = KITCHEN, conversation: str | None = None) -> str | None:

@@ -11,11 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, Converter, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav
 from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.room import LocalRoom
-from satellite.wire import client
 from tests.driven_rooms import transcribed
 from tests.running_daemon import DATA, RunningDaemon
 
@@ -24,14 +23,6 @@ PAUSE = bytes(BYTES_PER_SECOND // 2)
 QUIETLY = bytes(BYTES_PER_SECOND)
 _BLOCK_SECONDS = 0.032
 _TONE = np.random.default_rng(0).normal(0, 8, int(16_000 * _BLOCK_SECONDS)).astype(np.int16).tobytes()
-
-
-def spoken(daemon: RunningDaemon, text: str) -> bytes:
-    """Return `text` as a person says it, and silence, in canonical audio."""
-    heard = asyncio.run(client.say(daemon.uri, text))
-    assert heard.format is not None
-    converter = Converter(heard.format)
-    return converter.convert(bytes(heard.pcm)) + converter.flush() + QUIETLY
 
 
 class Mouth:

@@ -153,7 +153,9 @@ async def built(
     assert not any(KEY in str(exchange.headers) for exchange in second.exchanges)
 
 
-def live(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario, names: Sequence[str] = ("",), **options: float) -> None:
+async def live(
+    monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario, names: Sequence[str] = ("",), **options: float
+) -> None:
     """Run scenarios, each in a house of its own, all at the same time."""
 
     async def lived(name: str, scenario: Scenario) -> None:
@@ -164,10 +166,7 @@ def live(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario, names: Sequence[
             error.add_note(f"in the house: {name}")
             raise
 
-    async def main() -> None:
-        await asyncio.gather(*(lived(*each) for each in zip(names, scenarios, strict=True)))
-
-    asyncio.run(main())
+    await asyncio.gather(*(lived(*each) for each in zip(names, scenarios, strict=True)))
 
 
 async def answered(house: House) -> str:

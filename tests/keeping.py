@@ -1,8 +1,8 @@
 """A house with an Ollama, a chat model that is kept warm by the timer, and another client of the same Ollama."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +85,8 @@ def kind_of(exchange: Exchange) -> str:
     return "prime" if exchange.body["options"]["num_predict"] == 1 else "chat"
 
 
-def keep(
-    scenario: Scenario,
+@asynccontextmanager
+async def keeping(
     *,
     words: Words | None = None,
     before: Scenario | None = None,
@@ -96,32 +96,27 @@ def keep(
     first_token_seconds: float = 1.5,
     kind: type[OllamaServer] = OllamaServer,
     **server: Any,
-) -> None:
-    """Run `scenario` in a house whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
-
-    async def main() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            kind(words or script("Paris", " it", " is."), **server) as ollama,
-            httpx.AsyncClient(base_url=ollama.url, timeout=PATIENCE_SECONDS) as http,
-        ):
-            chat = OllamaChat(
-                Ollama(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),
-                Chat(system_prompt=SYSTEM.content, first_token_seconds=first_token_seconds),
-                Deadlines(),
-                settings or KeepAlive(interval_seconds=INTERVAL_SECONDS),
-            )
-            house = House(ollama, chat, Client(http))
-            if before is not None:
-                await before(house)
-            watch = asyncio.create_task(chat.watch()) if watched else None
-            try:
-                await scenario(house)
-                assert watch is None or not watch.done()
-            finally:
-                if watch is not None:
-                    watch.cancel()
-                    await asyncio.gather(watch, return_exceptions=True)
-                await chat.close()
-
-    asyncio.run(main())
+) -> AsyncIterator[House]:
+    """A house whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
+    async with (
+        kind(words or script("Paris", " it", " is."), **server) as ollama,
+        httpx.AsyncClient(base_url=ollama.url, timeout=PATIENCE_SECONDS) as http,
+    ):
+        chat = OllamaChat(
+            Ollama(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),
+            Chat(system_prompt=SYSTEM.content, first_token_seconds=first_token_seconds),
+            Deadlines(),
+            settings or KeepAlive(interval_seconds=INTERVAL_SECONDS),
+        )
+        house = House(ollama, chat, Client(http))
+        if before is not None:
+            await before(house)
+        watch = asyncio.create_task(chat.watch()) if watched else None
+        try:
+            yield house
+            assert watch is None or not watch.done()
+        finally:
+            if watch is not None:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+            await chat.close()

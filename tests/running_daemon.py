@@ -1,8 +1,9 @@
 """A real daemon for tests, in a thread of its own."""
 
 import asyncio
+import functools
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,24 @@ from satellite.daemon.daemon import Daemon
 
 T = TypeVar("T")
 
+_TEST_SECONDS = 200.0
+
 DATA = Path(__file__).parent / "data"
+
+
+def on_loop_of(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Run an asynchronous test on the event loop of the daemon, or whatever else has one, in the fixture `name`."""
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def run(**fixtures: Any) -> None:
+            owner = fixtures[name]
+            owner.call(asyncio.wait_for(test(**fixtures), _TEST_SECONDS))
+            owner.settle()
+
+        return run
+
+    return decorate
 
 
 class RunningDaemon:

@@ -1,8 +1,7 @@
 """Asks a stand-in for Ollama, as `curl` would."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -59,18 +58,14 @@ class Client:
 Scenario = Callable[[OllamaServer, Client], Awaitable[None]]
 
 
-def run(scenario: Scenario, words: Words = PARIS, **settings: Any) -> None:
-    """Run `scenario` with a server of these settings."""
-
-    async def main() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            OllamaServer(words, **{"models": dict(MODELS), **settings}) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
-        ):
-            await scenario(server, Client(http))
-
-    asyncio.run(main())
+@asynccontextmanager
+async def serving(words: Words = PARIS, **settings: Any) -> AsyncIterator[tuple[OllamaServer, Client]]:
+    """A server of these settings, and a client."""
+    async with (
+        OllamaServer(words, **{"models": dict(MODELS), **settings}) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
+    ):
+        yield server, Client(http)
 
 
 def about(seconds: float) -> Any:

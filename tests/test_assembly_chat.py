@@ -1,6 +1,5 @@
 """How the providers of the chat model are built: each by its own name, and none at the cost of the others."""
 
-import asyncio
 from pathlib import Path
 
 from satellite.config.loader import parse
@@ -17,26 +16,22 @@ chat:
 """
 
 
-def test_a_provider_that_cannot_be_built_leaves_the_others_alone(tmp_path: Path) -> None:
+async def test_a_provider_that_cannot_be_built_leaves_the_others_alone(tmp_path: Path) -> None:
     """It stands in the status with what is wrong with it, and two of a name are told apart."""
     config = parse(PROVIDERS)
     broken = config.chat.providers[0].model_copy(update={"url": "http://[::1"})  # past all that `check` looks at
     chat = config.chat.model_copy(update={"providers": (*config.chat.providers, broken)})
-
-    async def scenario() -> None:
-        background = Background()
-        assembly = Assembly(config.model_copy(update={"chat": chat}), Store(tmp_path), background)
-        route = assembly.engines.chat.engine
-        try:
-            told = route.details["providers"]
-            assert [one["provider"] for one in told] == ["ollama", "ollama-2", "vllm", "ollama-3"]
-            assert [one["state"] for one in told] == ["unknown", "unknown", "ready", "misconfigured"]
-            assert "ollama-3 cannot be used: ValueError: Invalid IPv6 URL" in told[3]["words"]
-            assert route.health.up
-        finally:
-            await route.close()
-            for worker in assembly.workers.values():
-                worker.close()
-            await background.close()
-
-    asyncio.run(scenario())
+    background = Background()
+    assembly = Assembly(config.model_copy(update={"chat": chat}), Store(tmp_path), background)
+    route = assembly.engines.chat.engine
+    try:
+        told = route.details["providers"]
+        assert [one["provider"] for one in told] == ["ollama", "ollama-2", "vllm", "ollama-3"]
+        assert [one["state"] for one in told] == ["unknown", "unknown", "ready", "misconfigured"]
+        assert "ollama-3 cannot be used: ValueError: Invalid IPv6 URL" in told[3]["words"]
+        assert route.health.up
+    finally:
+        await route.close()
+        for worker in assembly.workers.values():
+            worker.close()
+        await background.close()

@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 
 from satellite.tasks import Background, begin_task, end_tasks
-from tests.virtual_clock import run_virtually
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -16,200 +15,176 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_a_task_that_fails_is_begun_again_and_told_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_clock
+async def test_a_task_that_fails_is_begun_again_and_told_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
     """Its failure is logged once with where it came from, however often it comes; its delay grows to ten seconds."""
     caplog.set_level(logging.INFO, "satellite.tasks")
+    background, began = Background(), []
 
-    async def scenario() -> None:
-        background, began = Background(), []
+    async def work() -> None:
+        began.append(asyncio.get_running_loop().time())
+        if len(began) <= 8:
+            raise ValueError("half a voice")
+        await asyncio.Event().wait()
 
-        async def work() -> None:
-            began.append(asyncio.get_running_loop().time())
-            if len(began) <= 8:
-                raise ValueError("half a voice")
-            await asyncio.Event().wait()
-
-        background.run("refresh", work)
-        await asyncio.sleep(20)
-        (told,) = background.described()
-        assert (told["task"], told["state"], told["words"]) == ("refresh", "failing", "ValueError: half a voice")
-        assert told["since_seconds"] == 20
-        await asyncio.sleep(100)
-        (told,) = background.described()
-        assert (told["state"], told["words"], told["failures"], told["since_seconds"]) == ("running", "", 8, None)
-        gaps = [later - earlier for earlier, later in pairwise(began)]
-        assert len(began) == 9
-        assert gaps[0] <= 0.5
-        assert 5 <= max(gaps) <= 10
-        await background.close()
-
-    run_virtually(scenario())
+    background.run("refresh", work)
+    await asyncio.sleep(20)
+    (told,) = background.described()
+    assert (told["task"], told["state"], told["words"]) == ("refresh", "failing", "ValueError: half a voice")
+    assert told["since_seconds"] == 20
+    await asyncio.sleep(100)
+    (told,) = background.described()
+    assert (told["state"], told["words"], told["failures"], told["since_seconds"]) == ("running", "", 8, None)
+    gaps = [later - earlier for earlier, later in pairwise(began)]
+    assert len(began) == 9
+    assert gaps[0] <= 0.5
+    assert 5 <= max(gaps) <= 10
+    await background.close()
     (error,) = errors(caplog)
     assert error.exc_info is not None
     assert "refresh" in error.message
     assert "refresh works again" in caplog.messages
 
 
-def test_another_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_clock
+async def test_another_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     """Only the same again is no news."""
+    background, left = Background(), [ValueError("one"), ValueError("one"), KeyError("two")]
 
-    async def scenario() -> None:
-        background, left = Background(), [ValueError("one"), ValueError("one"), KeyError("two")]
+    async def work() -> None:
+        if left:
+            raise left.pop(0)
 
-        async def work() -> None:
-            if left:
-                raise left.pop(0)
-
-        task = background.run("watch", work)
-        await asyncio.wait([task.task])
-        assert background.described()[0]["failures"] == 3
-        await background.close()
-
-    run_virtually(scenario())
+    task = background.run("watch", work)
+    await asyncio.wait([task.task])
+    assert background.described()[0]["failures"] == 3
+    await background.close()
     assert [str(error.exc_info[1]) for error in errors(caplog) if error.exc_info] == ["one", "'two'"]
 
 
-def test_a_task_that_is_cancelled_from_within_is_begun_again() -> None:
+@pytest.mark.virtual_clock
+async def test_a_task_that_is_cancelled_from_within_is_begun_again() -> None:
     """A library that cancels the wrong task must not end what nobody has asked to end."""
+    background, times = Background(), 0
 
-    async def scenario() -> None:
-        background, times = Background(), 0
+    async def work() -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise asyncio.CancelledError
 
-        async def work() -> None:
-            nonlocal times
-            times += 1
-            if times == 1:
-                raise asyncio.CancelledError
-
-        await asyncio.wait([background.run("watch", work).task])
-        assert times == 2
-        assert background.described()[0]["failures"] == 1
-
-    run_virtually(scenario())
+    await asyncio.wait([background.run("watch", work).task])
+    assert times == 2
+    assert background.described()[0]["failures"] == 1
 
 
-def test_a_task_without_which_the_daemon_is_nothing_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_clock
+async def test_a_task_without_which_the_daemon_is_nothing_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     """It is not begun again."""
+    background = Background()
 
-    async def scenario() -> None:
-        background = Background()
+    async def work() -> None:
+        raise ValueError("no engines")
 
-        async def work() -> None:
-            raise ValueError("no engines")
-
-        background.run("load", work, fatal=True)
-        await background.broken.wait()
-
-    run_virtually(scenario())
+    background.run("load", work, fatal=True)
+    await background.broken.wait()
     (error,) = errors(caplog)
     assert error.levelno == logging.CRITICAL
     assert "load" in error.message
 
 
-def test_what_has_stopped_is_forgotten_and_can_be_stopped_again() -> None:
+@pytest.mark.virtual_clock
+async def test_what_has_stopped_is_forgotten_and_can_be_stopped_again() -> None:
     """Closing leaves nothing behind, and a stopped task is not begun again."""
+    background, begun = Background(), 0
 
-    async def scenario() -> None:
-        background, begun = Background(), 0
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        await asyncio.Event().wait()
 
-        async def work() -> None:
-            nonlocal begun
-            begun += 1
-            await asyncio.Event().wait()
-
-        one, _other = background.run("one", work), background.run("other", work)
-        await asyncio.sleep(0)
-        await one.stop()
-        await one.stop()
-        await background.close()
-        await background.close()
-        assert begun == 2
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run_virtually(scenario())
+    one, _other = background.run("one", work), background.run("other", work)
+    await asyncio.sleep(0)
+    await one.stop()
+    await one.stop()
+    await background.close()
+    await background.close()
+    assert begun == 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_a_task_that_swallows_one_cancellation_ends_with_the_next() -> None:
+@pytest.mark.virtual_clock
+async def test_a_task_that_swallows_one_cancellation_ends_with_the_next() -> None:
     """And one that swallows all is left behind, with a line."""
+    swallowed = 0
 
-    async def scenario() -> None:
-        swallowed = 0
+    async def deaf(times: int) -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > times:
+                    raise
 
-        async def deaf(times: int) -> None:
-            nonlocal swallowed
-            while True:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    swallowed += 1
-                    if swallowed > times:
-                        raise
-
-        task = begin_task(deaf(1), "deaf")
-        await asyncio.sleep(0)
-        await end_tasks(task)
-        assert task.cancelled()
-
-    run_virtually(scenario())
+    task = begin_task(deaf(1), "deaf")
+    await asyncio.sleep(0)
+    await end_tasks(task)
+    assert task.cancelled()
 
 
-def test_one_that_never_ends_holds_nobody(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_clock
+async def test_one_that_never_ends_holds_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever ends it goes on, and the log says what was left behind."""
+    release = asyncio.Event()
 
-    async def scenario() -> None:
-        release = asyncio.Event()
+    async def stubborn() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
 
-        async def stubborn() -> None:
-            while not release.is_set():
-                try:
-                    await release.wait()
-                except asyncio.CancelledError:
-                    continue
-
-        task = begin_task(stubborn(), "stubborn")
-        await asyncio.sleep(0)
-        await end_tasks(task, seconds=2)
-        assert asyncio.get_running_loop().time() == 2
-        release.set()
-        await task
-
-    run_virtually(scenario())
+    task = begin_task(stubborn(), "stubborn")
+    await asyncio.sleep(0)
+    await end_tasks(task, seconds=2)
+    assert asyncio.get_running_loop().time() == 2
+    release.set()
+    await task
     (error,) = errors(caplog)
     assert "stubborn" in error.message
 
 
-def test_what_a_task_fails_of_while_it_ends_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_clock
+async def test_what_a_task_fails_of_while_it_ends_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody waits for that any more: it would be lost."""
 
-    async def scenario() -> None:
-        async def work() -> None:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                raise KeyError("espeak")
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise KeyError("espeak")
 
-        task = begin_task(work(), "read")
-        await asyncio.sleep(0)
-        await end_tasks(task)
-
-    run_virtually(scenario())
+    task = begin_task(work(), "read")
+    await asyncio.sleep(0)
+    await end_tasks(task)
     (error,) = errors(caplog)
     assert "read" in error.message
 
 
-def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_clock
+async def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: pytest.LogCaptureFixture) -> None:
     """Who has taken it tells it as it likes; what nobody has taken is not lost."""
 
-    async def scenario() -> None:
-        async def work() -> None:
-            raise KeyError("espeak")
+    async def work() -> None:
+        raise KeyError("espeak")
 
-        taken, forgotten = begin_task(work(), "taken"), begin_task(work(), "forgotten")
-        await asyncio.wait([taken, forgotten])
-        assert isinstance(taken.exception(), KeyError)
-        await end_tasks(taken, forgotten)
-
-    run_virtually(scenario())
+    taken, forgotten = begin_task(work(), "taken"), begin_task(work(), "forgotten")
+    await asyncio.wait([taken, forgotten])
+    assert isinstance(taken.exception(), KeyError)
+    await end_tasks(taken, forgotten)
+    del forgotten
     gc.collect()
     (error,) = errors(caplog)
     assert "never retrieved" in error.message

@@ -17,9 +17,9 @@ from satellite.wire import client
 from tests.waiting import PATIENCE_SECONDS
 
 
-def taken() -> tuple[list[socket.socket], int]:
+async def taken() -> tuple[list[socket.socket], int]:
     """Return what listens at loopback, and its port."""
-    sockets = asyncio.run(bound(["127.0.0.1"], 0))
+    sockets = await bound(["127.0.0.1"], 0)
     return sockets, sockets[0].getsockname()[1]
 
 
@@ -34,9 +34,9 @@ def taken() -> tuple[list[socket.socket], int]:
         (["127.0.0.1", "::1"], {socket.AF_INET, socket.AF_INET6}),
     ],
 )
-def test_every_host_is_listened_at_with_one_port(hosts: Sequence[str], families: set[int]) -> None:
+async def test_every_host_is_listened_at_with_one_port(hosts: Sequence[str], families: set[int]) -> None:
     """Whatever else is listed, nothing is bound twice."""
-    sockets = asyncio.run(bound(hosts, 0))
+    sockets = await bound(hosts, 0)
     try:
         assert {one.family for one in sockets} == families
         assert len(sockets) == len(families)
@@ -49,9 +49,9 @@ def test_every_host_is_listened_at_with_one_port(hosts: Sequence[str], families:
             one.close()
 
 
-def test_a_name_is_what_it_stands_for() -> None:
+async def test_a_name_is_what_it_stands_for() -> None:
     """`localhost` is the first thing that many write."""
-    sockets = asyncio.run(bound(["localhost"], 0))
+    sockets = await bound(["localhost"], 0)
     assert {one.getsockname()[0] for one in sockets} <= {"127.0.0.1", "::1"}
     assert sockets
     for one in sockets:
@@ -62,37 +62,34 @@ def test_a_name_is_what_it_stands_for() -> None:
     ("host", "reason"),
     [("192.0.2.77", r"192\.0\.2\.77:1234: this machine does not have"), ("nowhere.invalid", "no such name is known")],
 )
-def test_what_cannot_be_had_says_why(host: str, reason: str) -> None:
+async def test_what_cannot_be_had_says_why(host: str, reason: str) -> None:
     """And nothing stays bound of the hosts before it."""
     for _ in range(2):
         with pytest.raises(CannotListen, match=reason) as caught:
-            asyncio.run(bound(["127.0.0.1", host], 1234))
+            await bound(["127.0.0.1", host], 1234)
         assert (caught.value.code, caught.value.taken) == ("cannot-listen", False)
 
 
-def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> None:
     """A port that another program has is told at once, and taken when it is free."""
     caplog.set_level(logging.INFO)
-    holders, port = taken()
+    holders, port = await taken()
     opened: list[socket.socket] = []
 
-    async def scenario() -> None:
-        async def open_() -> None:
-            opened.extend(await bound(["127.0.0.1"], port))
+    async def open_() -> None:
+        opened.extend(await bound(["127.0.0.1"], port))
 
-        doors = Doors()
-        await doors.open("stt_port", open_)
-        await doors.open("stt_port", open_)
-        assert doors.closed["stt_port"].taken
-        watching = asyncio.create_task(doors.watch())
-        for holder in holders:
-            holder.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while doors.closed:
-                await asyncio.sleep(0.01)
-        watching.cancel()
-
-    asyncio.run(scenario())
+    doors = Doors()
+    await doors.open("stt_port", open_)
+    await doors.open("stt_port", open_)
+    assert doors.closed["stt_port"].taken
+    watching = asyncio.create_task(doors.watch())
+    for holder in holders:
+        holder.close()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while doors.closed:
+            await asyncio.sleep(0.01)
+    watching.cancel()
     assert len(opened) == 1
     opened[0].close()
     refused, listening = [record.getMessage() for record in caplog.records]
@@ -108,64 +105,52 @@ http: {port: %d}
 """
 
 
-def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() -> None:
+async def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() -> None:
     """What it can serve it serves, the status says what it cannot, and it needs no restart."""
-    first, port = taken()
-    second, http_port = taken()
-    free, other_port = taken()
+    first, port = await taken()
+    second, http_port = await taken()
+    free, other_port = await taken()
     free[0].close()
-
-    async def scenario() -> None:
-        text = CONFIG % (port, http_port)
-        async with Daemon(parse(text.replace("wake_port: null", f"wake_port: {other_port}"))) as daemon:
-            assert daemon.ports == {"wake_port": other_port}
-            state = await daemon._status.described()
-            told = {one["what"]: one["text"] for one in state["attention"]}
-            assert f"cannot listen at 127.0.0.1:{port}" in told["port port"]
-            assert f"cannot listen at 127.0.0.1:{http_port}" in told["port http"]
-            for holder in (*first, *second):
-                holder.close()
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while len(daemon.ports) < 3:
-                    await asyncio.sleep(0.05)
-            state = await client.status(f"tcp://127.0.0.1:{port}")
-            assert not [one for one in state["attention"] if one["what"].startswith("port ")]
-
-    asyncio.run(scenario())
+    text = CONFIG % (port, http_port)
+    async with Daemon(parse(text.replace("wake_port: null", f"wake_port: {other_port}"))) as daemon:
+        assert daemon.ports == {"wake_port": other_port}
+        state = await daemon._status.described()
+        told = {one["what"]: one["text"] for one in state["attention"]}
+        assert f"cannot listen at 127.0.0.1:{port}" in told["port port"]
+        assert f"cannot listen at 127.0.0.1:{http_port}" in told["port http"]
+        for holder in (*first, *second):
+            holder.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(daemon.ports) < 3:
+                await asyncio.sleep(0.05)
+        state = await client.status(f"tcp://127.0.0.1:{port}")
+        assert not [one for one in state["attention"] if one["what"].startswith("port ")]
 
 
-def test_a_second_daemon_says_so_and_ends() -> None:
+async def test_a_second_daemon_says_so_and_ends() -> None:
     """It would only wait for the ports of the first for ever."""
-    free, port = taken()
-    more, http_port = taken()
+    free, port = await taken()
+    more, http_port = await taken()
     with closing(free[0]), closing(more[0]):
         pass
-
-    async def scenario() -> None:
-        async with Daemon(parse(CONFIG % (port, http_port))) as first:
-            with pytest.raises(AlreadyRunning, match=f"runs already at tcp://127.0.0.1:{port}"):
-                async with Daemon(parse(CONFIG % (port, http_port))):
-                    raise AssertionError
-            assert first.ports == {"port": port, "http": http_port}
-
-    asyncio.run(scenario())
+    async with Daemon(parse(CONFIG % (port, http_port))) as first:
+        with pytest.raises(AlreadyRunning, match=f"runs already at tcp://127.0.0.1:{port}"):
+            async with Daemon(parse(CONFIG % (port, http_port))):
+                raise AssertionError
+        assert first.ports == {"port": port, "http": http_port}
 
 
-def test_http_waits_for_its_token_and_nothing_else_does(tmp_path: Path) -> None:
+async def test_http_waits_for_its_token_and_nothing_else_does(tmp_path: Path) -> None:
     """The file has gone: the house is served, HTTP is closed rather than open to all, and opens when it is back."""
     file = tmp_path / "token"
     text = f"models: {{directory: {tmp_path}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-
-    async def scenario() -> None:
-        async with Daemon(parse(f"{text}http: {{host: 0.0.0.0, token_file: {file}}}"), free_ports=True) as daemon:
-            assert "http" not in daemon.ports
-            assert "port" in daemon.ports
-            told = {one.what: one.text for one in daemon._status.attention()}
-            assert f"{file} cannot be read: No such file" in told["port http"]
-            file.write_text("of-the-house\n")
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while "http" not in daemon.ports:
-                    await asyncio.sleep(0.05)
-            assert "port http" not in {one.what for one in daemon._status.attention()}
-
-    asyncio.run(scenario())
+    async with Daemon(parse(f"{text}http: {{host: 0.0.0.0, token_file: {file}}}"), free_ports=True) as daemon:
+        assert "http" not in daemon.ports
+        assert "port" in daemon.ports
+        told = {one.what: one.text for one in daemon._status.attention()}
+        assert f"{file} cannot be read: No such file" in told["port http"]
+        file.write_text("of-the-house\n")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "http" not in daemon.ports:
+                await asyncio.sleep(0.05)
+        assert "port http" not in {one.what for one in daemon._status.attention()}

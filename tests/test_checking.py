@@ -1,6 +1,5 @@
 """What `satellite check` finds behind a good configuration, and that the start agrees with it, whatever is written."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -47,7 +46,7 @@ def found(text: str, store: Store) -> dict[str, str]:
 
 @pytest.mark.models
 @pytest.mark.parametrize("content", ["{", "{}", "[]", "null", '{"language": 3}', "\0", '{"espeak": {}}'])
-def test_a_voice_whose_description_is_broken(voices: Path, content: str) -> None:
+async def test_a_voice_whose_description_is_broken(voices: Path, content: str) -> None:
     """Its own stage says so, to `check` and in the daemon, which starts."""
     store = Store(voices)
     assert "tts.voice" not in found(QUIET, store)
@@ -55,18 +54,14 @@ def test_a_voice_whose_description_is_broken(voices: Path, content: str) -> None
     Path(f"{store.file(spec, '.onnx')}.json").write_text(content)
     told = found(QUIET, store)["tts.voice"]
     assert VOICE in told
-
-    async def scenario() -> None:
-        async with Daemon(parse(f"{QUIET}models: {{directory: {voices}}}"), free_ports=True) as daemon:
-            await daemon.ready()
-            state = {stage["stage"]: stage["state"] for stage in daemon._status.stages()}
-            assert state["tts"] == "failed"
-            assert state["vad"] == "ready"
-
-    asyncio.run(scenario())
+    async with Daemon(parse(f"{QUIET}models: {{directory: {voices}}}"), free_ports=True) as daemon:
+        await daemon.ready()
+        state = {stage["stage"]: stage["state"] for stage in daemon._status.stages()}
+        assert state["tts"] == "failed"
+        assert state["vad"] == "ready"
 
 
-def test_what_lacks_is_named_with_its_key(tmp_path: Path) -> None:
+async def test_what_lacks_is_named_with_its_key(tmp_path: Path) -> None:
     """Models, keys, voices of rooms, and sounds; the daemon starts without them."""
     write_wav(tmp_path / "good.wav", bytes(3200), CANONICAL)
     (tmp_path / "bad.wav").write_bytes(b"none")
@@ -92,15 +87,11 @@ home_assistant_satellite: {{enabled: true, awake_wav: {tmp_path}/good.wav, done_
         "home_assistant_satellite.done_wav",
     }
     assert "satellite models pull tts/fr_FR-siwis-medium" in told["rooms[0].voice"]
-
-    async def scenario() -> None:
-        async with Daemon(parse(QUIET + text), free_ports=True) as daemon:
-            await daemon.ready()
-            state = await daemon._status.described()
-            assert state["state"] == "degraded"
-            assert {"provider groq", "home_assistant", "stage tts"} <= {one["what"] for one in state["attention"]}
-
-    asyncio.run(scenario())
+    async with Daemon(parse(QUIET + text), free_ports=True) as daemon:
+        await daemon.ready()
+        state = await daemon._status.described()
+        assert state["state"] == "degraded"
+        assert {"provider groq", "home_assistant", "stage tts"} <= {one["what"] for one in state["attention"]}
 
 
 STARTS = """

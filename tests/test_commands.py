@@ -1,7 +1,7 @@
 """Commands answered without a model: what is said to them, in which room, and what is left to others."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
@@ -41,294 +41,227 @@ class House:
         self.timers.tick()
 
 
-def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
-    """Run `scenario` in a house."""
-
-    async def main() -> None:
-        house = House(folder)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await scenario(house)
-        await house.responder.close()
-        await house.responder.close()
-
-    asyncio.run(main())
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A house that is closed twice."""
+    built = House(tmp_path)
+    yield built
+    await built.responder.close()
+    await built.responder.close()
 
 
-def test_a_command_is_read_once(tmp_path: Path) -> None:
+async def test_a_command_is_read_once(house: House) -> None:
     """Whether it is over, whether it concerns the commands, and what it says are one question; other rooms are not."""
-
-    async def scenario(house: House) -> None:
-        text = "Set a timer for ten minutes in the kitchen."
-        read = house.responder._read
-        assert await house.responder.concerns(Question(text, language="en"))
-        (first,) = read.values()
-        await house.responder.is_command(text, "en")
-        assert await house.said(text) == "Timer set for 10 minutes"
-        assert list(read.values()) == [first]
-        assert read["en", text] is first
-        house.responder.rooms = dict(ROOMS)
-        assert await house.responder.concerns(Question(text, language="en"))
-        assert read["en", text] is not first
-        for number in range(100):
-            assert not await house.responder.is_command(f"Text {number}", "en")
-        assert len(read) <= 16
-
-    run(scenario, tmp_path)
+    text = "Set a timer for ten minutes in the kitchen."
+    read = house.responder._read
+    assert await house.responder.concerns(Question(text, language="en"))
+    (first,) = read.values()
+    await house.responder.is_command(text, "en")
+    assert await house.said(text) == "Timer set for 10 minutes"
+    assert list(read.values()) == [first]
+    assert read["en", text] is first
+    house.responder.rooms = dict(ROOMS)
+    assert await house.responder.concerns(Question(text, language="en"))
+    assert read["en", text] is not first
+    for number in range(100):
+        assert not await house.responder.is_command(f"Text {number}", "en")
+    assert len(read) <= 16
 
 
-def test_the_life_of_a_timer(tmp_path: Path) -> None:
+async def test_the_life_of_a_timer(house: House) -> None:
     """Set, looked at, paused, resumed, extended, shortened, cancelled."""
-
-    async def scenario(house: House) -> None:
-        assert await house.said("Set a pizza timer for ten minutes.") == "Timer set for 10 minutes named pizza"
-        house.later(61)
-        assert await house.said("How long left on the pizza timer?") == "9 minutes left."
-        assert await house.said("Pause the pizza timer.") == "Timer paused"
-        house.later(1000)
-        assert house.timers.left(house.timers.all()[0]) == 539
-        assert await house.said("Resume the timer.") == "Timer resumed"
-        assert "15 minutes" in str(await house.said("Add six minutes to the timer."))
-        assert "5 minutes" in str(await house.said("Take 10 minutes off the pizza timer."))
-        assert await house.said("Cancel the timer.") == "Timer cancelled"
-        assert house.timers.all() == []
-        assert await house.said("How long left on the timer?") == "No timers."
-
-    run(scenario, tmp_path)
+    assert await house.said("Set a pizza timer for ten minutes.") == "Timer set for 10 minutes named pizza"
+    house.later(61)
+    assert await house.said("How long left on the pizza timer?") == "9 minutes left."
+    assert await house.said("Pause the pizza timer.") == "Timer paused"
+    house.later(1000)
+    assert house.timers.left(house.timers.all()[0]) == 539
+    assert await house.said("Resume the timer.") == "Timer resumed"
+    assert "15 minutes" in str(await house.said("Add six minutes to the timer."))
+    assert "5 minutes" in str(await house.said("Take 10 minutes off the pizza timer."))
+    assert await house.said("Cancel the timer.") == "Timer cancelled"
+    assert house.timers.all() == []
+    assert await house.said("How long left on the timer?") == "No timers."
 
 
-def test_several_timers_at_once_are_told_apart(tmp_path: Path) -> None:
+async def test_several_timers_at_once_are_told_apart(house: House) -> None:
     """By name, by length, by number, by room, and here before elsewhere; in doubt none is touched."""
-
-    async def scenario(house: House) -> None:
-        for text in ("Set a pizza timer for 10 minutes", "Set a 5 minute timer", "Set a timer for 3 minutes"):
-            await house.said(text)
-        await house.said("Set a timer for 7 minutes", "bedroom")
-        assert await house.said("Cancel the timer.") == "Sorry, I am unable to target multiple timers"
-        assert await house.said("Cancel the pasta timer.") == "Sorry, I couldn't find that timer"
-        assert len(house.timers.all()) == 4
-        await house.said("Cancel the timer.", "bedroom")
-        await house.said("Cancel the 5 minute timer.")
-        await house.said("Cancel my second timer")
-        assert [timer.name for timer in house.timers.all()] == ["pizza"]
-        await house.said("Set a timer for 20 minutes", "bedroom")
-        assert await house.said("How much time is left?", "bedroom") == "20 minutes left."
-        assert await house.said("How much time is left on the timers?", "") == (
-            "2 running timers. 10 minutes left on 10 minute pizza timer."
-        )
-
-    run(scenario, tmp_path)
+    for text in ("Set a pizza timer for 10 minutes", "Set a 5 minute timer", "Set a timer for 3 minutes"):
+        await house.said(text)
+    await house.said("Set a timer for 7 minutes", "bedroom")
+    assert await house.said("Cancel the timer.") == "Sorry, I am unable to target multiple timers"
+    assert await house.said("Cancel the pasta timer.") == "Sorry, I couldn't find that timer"
+    assert len(house.timers.all()) == 4
+    await house.said("Cancel the timer.", "bedroom")
+    await house.said("Cancel the 5 minute timer.")
+    await house.said("Cancel my second timer")
+    assert [timer.name for timer in house.timers.all()] == ["pizza"]
+    await house.said("Set a timer for 20 minutes", "bedroom")
+    assert await house.said("How much time is left?", "bedroom") == "20 minutes left."
+    assert await house.said("How much time is left on the timers?", "") == (
+        "2 running timers. 10 minutes left on 10 minute pizza timer."
+    )
 
 
-def test_a_timer_for_another_room(tmp_path: Path) -> None:
+async def test_a_timer_for_another_room(house: House) -> None:
     """It rings there; the room may have two names."""
-
-    async def scenario(house: House) -> None:
-        await house.said("Set a timer for 5 minutes in the bedroom.")
-        await house.said("Set a timer for 6 minutes in parents.")
-        await house.said("Set a timer for 7 minutes.")
-        assert [timer.place for timer in house.timers.all()] == ["bedroom", "bedroom", "kitchen"]
-        assert await house.said("Cancel all timers.") is not None
-        assert house.timers.all() == []
-
-    run(scenario, tmp_path)
+    await house.said("Set a timer for 5 minutes in the bedroom.")
+    await house.said("Set a timer for 6 minutes in parents.")
+    await house.said("Set a timer for 7 minutes.")
+    assert [timer.place for timer in house.timers.all()] == ["bedroom", "bedroom", "kitchen"]
+    assert await house.said("Cancel all timers.") is not None
+    assert house.timers.all() == []
 
 
-def test_where_nothing_could_ring_there_is_no_timer(tmp_path: Path) -> None:
+async def test_where_nothing_could_ring_there_is_no_timer(house: House) -> None:
     """A client that is no room of ours is refused, as by Home Assistant, rather than told what is not true."""
-
-    async def scenario(house: House) -> None:
-        refused = "Sorry, timers are not supported on this device"
-        assert await house.said("Set a timer for 5 minutes.", "") == refused
-        assert await house.said("Set a timer for 5 minutes.", "127.0.0.1:4321") == refused
-        assert house.timers.all() == []
-        assert "5 minutes" in str(await house.said("Set a timer for 5 minutes in the kitchen.", ""))
-        assert await house.said("How long left on the timer?", "") == "5 minutes left."
-        assert await house.said("Cancel the timer.", "") == "Timer cancelled"
-
-    run(scenario, tmp_path)
+    refused = "Sorry, timers are not supported on this device"
+    assert await house.said("Set a timer for 5 minutes.", "") == refused
+    assert await house.said("Set a timer for 5 minutes.", "127.0.0.1:4321") == refused
+    assert house.timers.all() == []
+    assert "5 minutes" in str(await house.said("Set a timer for 5 minutes in the kitchen.", ""))
+    assert await house.said("How long left on the timer?", "") == "5 minutes left."
+    assert await house.said("Cancel the timer.", "") == "Timer cancelled"
 
 
-def test_what_rings_is_silenced(tmp_path: Path) -> None:
+async def test_what_rings_is_silenced(house: House) -> None:
     """By "stop", by "stop the timer", by thanks; in another room by what can mean nothing else there."""
-
-    async def scenario(house: House) -> None:
-        for text, place in (
-            ("Stop.", "kitchen"),
-            ("Stop the timer.", "kitchen"),
-            ("Thank you.", "kitchen"),
-            ("Never mind.", "kitchen"),
-            ("Cancel all timers.", "kitchen"),
-            ("Stop!", "bedroom"),
-            ("Stop the timer.", "bedroom"),
-        ):
-            await house.said("Set a timer for one minute.")
-            house.later(60)
-            assert [timer.state for timer in house.timers.all()] == [TimerState.RINGING]
-            assert await house.said(text, place) == "", text
-            assert house.timers.all() == [], text
+    for text, place in (
+        ("Stop.", "kitchen"),
+        ("Stop the timer.", "kitchen"),
+        ("Thank you.", "kitchen"),
+        ("Never mind.", "kitchen"),
+        ("Cancel all timers.", "kitchen"),
+        ("Stop!", "bedroom"),
+        ("Stop the timer.", "bedroom"),
+    ):
         await house.said("Set a timer for one minute.")
         house.later(60)
-        assert await house.said("Thank you.", "bedroom") is None
-        await house.said("Set a tea timer for two minutes.", "bedroom")
-        assert await house.said("Stop the timer.", "bedroom") == "Timer cancelled"
-        assert len(house.timers.ringing("kitchen")) == 1
+        assert [timer.state for timer in house.timers.all()] == [TimerState.RINGING]
+        assert await house.said(text, place) == "", text
+        assert house.timers.all() == [], text
+    await house.said("Set a timer for one minute.")
+    house.later(60)
+    assert await house.said("Thank you.", "bedroom") is None
+    await house.said("Set a tea timer for two minutes.", "bedroom")
+    assert await house.said("Stop the timer.", "bedroom") == "Timer cancelled"
+    assert len(house.timers.ringing("kitchen")) == 1
 
-    run(scenario, tmp_path)
 
-
-def test_what_is_said_to_somebody_who_speaks(tmp_path: Path) -> None:
+async def test_what_is_said_to_somebody_who_speaks(house: House) -> None:
     """Stop and never mind are answered by silence; thanks, when nothing rings, by somebody else."""
-
-    async def scenario(house: House) -> None:
-        assert await house.said("Stop.") == ""
-        assert await house.said("Never mind.") == ""
-        assert await house.said("Thank you.") is None
-
-    run(scenario, tmp_path)
+    assert await house.said("Stop.") == ""
+    assert await house.said("Never mind.") == ""
+    assert await house.said("Thank you.") is None
 
 
-def test_time_and_date(tmp_path: Path) -> None:
+async def test_time_and_date(house: House) -> None:
     """In the language of the question."""
-
-    async def scenario(house: House) -> None:
-        assert await house.said("What time is it?") == "5:05 PM"
-        assert await house.said("What is the date?") == "Monday, November 23rd, 2026"
-        assert await house.said("Wie spät ist es?", language="de") == "Es ist 17:05"
-        assert "23" in str(await house.said("Quelle est la date d'aujourd'hui ?", language="fr"))
-        assert await house.said("What time is it?", language=None) == "5:05 PM"
-
-    run(scenario, tmp_path)
+    assert await house.said("What time is it?") == "5:05 PM"
+    assert await house.said("What is the date?") == "Monday, November 23rd, 2026"
+    assert await house.said("Wie spät ist es?", language="de") == "Es ist 17:05"
+    assert "23" in str(await house.said("Quelle est la date d'aujourd'hui ?", language="fr"))
+    assert await house.said("What time is it?", language=None) == "5:05 PM"
 
 
-def test_the_last_answer_is_repeated(tmp_path: Path) -> None:
+async def test_the_last_answer_is_repeated(house: House) -> None:
     """Whoever gave it; without one, somebody else may know what is meant."""
-
-    async def scenario(house: House) -> None:
-        assert await house.said("Say that again.") is None
-        house.last_answer = "Paris."
-        assert await house.said("Say that again.") == "Paris."
-
-    run(scenario, tmp_path)
+    assert await house.said("Say that again.") is None
+    house.last_answer = "Paris."
+    assert await house.said("Say that again.") == "Paris."
 
 
-def test_other_languages(tmp_path: Path) -> None:
+async def test_other_languages(house: House) -> None:
     """German and French, and a language without a grammar."""
-
-    async def scenario(house: House) -> None:
-        told = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
-        assert "10 Minuten" in str(told)
-        assert "Pizza" in str(told)
-        told = await house.said("Combien de temps reste-t-il sur le minuteur ?", language="fr")
-        assert "10 minutes" in str(told)
-        assert await house.said("Brich den Timer ab.", language="de") is not None
-        assert house.timers.all() == []
-        assert await house.said("Set a timer for 5 minutes.", language="tlh") is None
-
-    run(scenario, tmp_path)
+    told = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
+    assert "10 Minuten" in str(told)
+    assert "Pizza" in str(told)
+    told = await house.said("Combien de temps reste-t-il sur le minuteur ?", language="fr")
+    assert "10 minutes" in str(told)
+    assert await house.said("Brich den Timer ab.", language="de") is not None
+    assert house.timers.all() == []
+    assert await house.said("Set a timer for 5 minutes.", language="tlh") is None
 
 
-def test_what_is_no_command_is_left_to_others(tmp_path: Path) -> None:
+async def test_what_is_no_command_is_left_to_others(house: House) -> None:
     """Also what would be one if there were a timer."""
-
-    async def scenario(house: House) -> None:
-        for text in ("What time does the sun rise?", "Stop the war.", "How much time is left?", "5 more minutes.", ""):
-            assert await house.said(text) is None, text
-        assert await house.said("Wie lange dauert der Film?", language="de") is None
-        assert house.timers.all() == []
-
-    run(scenario, tmp_path)
+    for text in ("What time does the sun rise?", "Stop the war.", "How much time is left?", "5 more minutes.", ""):
+        assert await house.said(text) is None, text
+    assert await house.said("Wie lange dauert der Film?", language="de") is None
+    assert house.timers.all() == []
 
 
-def test_what_cannot_be_a_timer(tmp_path: Path) -> None:
+async def test_what_cannot_be_a_timer(house: House) -> None:
     """Too long, and too many."""
-
-    async def scenario(house: House) -> None:
-        assert await house.said("Set a timer for 30 hours.") == "A timer can run for a day at most."
-        await house.said("Set a timer for 20 hours.")
-        assert await house.said("Add ten hours to the timer.") == "A timer can run for a day at most."
-        for _ in range(49):
-            await house.said("Set a timer for 5 minutes.")
-        assert await house.said("Set a timer for 5 minutes.") == "There are too many timers already."
-
-    run(scenario, tmp_path)
-
-
-def test_the_status_tells_of_timers_and_languages(tmp_path: Path) -> None:
-    """Fit for JSON."""
-
-    async def scenario(house: House) -> None:
-        assert house.responder.details["words"] == "no timers"
+    assert await house.said("Set a timer for 30 hours.") == "A timer can run for a day at most."
+    await house.said("Set a timer for 20 hours.")
+    assert await house.said("Add ten hours to the timer.") == "A timer can run for a day at most."
+    for _ in range(49):
         await house.said("Set a timer for 5 minutes.")
-        await house.said("Set a timer for 1 minute.")
-        await house.said("Pause the 5 minute timer.")
-        house.later(60)
-        assert house.responder.details == {
-            "state": "ready",
-            "up": True,
-            "words": "timers: 1 paused, 1 ringing",
-            "timers": {"running": 0, "paused": 1, "ringing": 1, "missed": 0},
-            "languages": ["en"],
-        }
-
-    run(scenario, tmp_path)
+    assert await house.said("Set a timer for 5 minutes.") == "There are too many timers already."
 
 
-def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
+async def test_the_status_tells_of_timers_and_languages(house: House) -> None:
+    """Fit for JSON."""
+    assert house.responder.details["words"] == "no timers"
+    await house.said("Set a timer for 5 minutes.")
+    await house.said("Set a timer for 1 minute.")
+    await house.said("Pause the 5 minute timer.")
+    house.later(60)
+    assert house.responder.details == {
+        "state": "ready",
+        "up": True,
+        "words": "timers: 1 paused, 1 ringing",
+        "timers": {"running": 0, "paused": 1, "ringing": 1, "missed": 0},
+        "languages": ["en"],
+    }
+
+
+async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that the first command in one is in time; one of a voice that comes later, too, and any other gets longer."""
     monkeypatch.setattr("satellite.skills.commands._LOOK_AGAIN_SECONDS", 0.01)
     spoken = ["fr"]
-
-    async def main() -> None:
-        responder = CommandResponder(Clockwork(tmp_path), language="en", languages=lambda: spoken)
-        watch = asyncio.create_task(responder.watch())
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for language in ("en", "fr", "it"):
-                while language not in responder.details["languages"]:
-                    await asyncio.sleep(0.01)
-                assert responder.deadline_seconds(Question("x", language=language)) == 1
-                spoken[1:] = ["it"]
-            assert responder.deadline_seconds(Question("x", language="nl")) == 5
-            assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
-        await responder.close()
-
-    asyncio.run(main())
+    responder = CommandResponder(Clockwork(tmp_path), language="en", languages=lambda: spoken)
+    watch = asyncio.create_task(responder.watch())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for language in ("en", "fr", "it"):
+            while language not in responder.details["languages"]:
+                await asyncio.sleep(0.01)
+            assert responder.deadline_seconds(Question("x", language=language)) == 1
+            spoken[1:] = ["it"]
+        assert responder.deadline_seconds(Question("x", language="nl")) == 5
+        assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await responder.close()
 
 
-def test_the_end_of_a_command_does_not_wait_for_a_language(tmp_path: Path) -> None:
+async def test_the_end_of_a_command_does_not_wait_for_a_language(house: House) -> None:
     """What is not known yet is no command, and known the next time."""
-
-    async def scenario(house: House) -> None:
-        assert not await house.responder.is_command("Arrête.", "fr")
-        assert await house.responder.concerns(Question("Arrête.", language="fr"))
-        assert await house.responder.is_command("Arrête.", "fr")
-
-    run(scenario, tmp_path)
+    assert not await house.responder.is_command("Arrête.", "fr")
+    assert await house.responder.concerns(Question("Arrête.", language="fr"))
+    assert await house.responder.is_command("Arrête.", "fr")
 
 
-def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(tmp_path: Path) -> None:
+async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(house: House) -> None:
     """It has timers of its own there; ours are still ours, and without Home Assistant all is as anywhere."""
 
-    async def scenario(house: House) -> None:
-        def asking(text: str) -> Question:
-            return Question(text, language="en", device="d-kitchen")
+    def asking(text: str) -> Question:
+        return Question(text, language="en", device="d-kitchen")
 
-        home = CommandResponder(house.clockwork, rooms=ROOMS, home_assistant=True)
-        refused = await house.responder.respond(asking("Set a timer for five minutes."))
-        assert refused is not None
-        assert "not supported" in refused.text
-        for text in ("Set a timer for five minutes.", "Cancel the timer.", "Cancel all timers.", "How long is left?"):
-            assert await home.respond(asking(text)) is None
-        assert not house.timers.all()
-        reply = await home.respond(asking("Set a timer for five minutes in the kitchen."))
-        assert reply is not None
-        reply = await home.respond(asking("Cancel the timer."))
-        assert reply is not None
-        assert not house.timers.all()
-        assert await home.respond(asking("What time is it?")) is not None
-        await home.close()
-
-    run(scenario, tmp_path)
+    home = CommandResponder(house.clockwork, rooms=ROOMS, home_assistant=True)
+    refused = await house.responder.respond(asking("Set a timer for five minutes."))
+    assert refused is not None
+    assert "not supported" in refused.text
+    for text in ("Set a timer for five minutes.", "Cancel the timer.", "Cancel all timers.", "How long is left?"):
+        assert await home.respond(asking(text)) is None
+    assert not house.timers.all()
+    reply = await home.respond(asking("Set a timer for five minutes in the kitchen."))
+    assert reply is not None
+    reply = await home.respond(asking("Cancel the timer."))
+    assert reply is not None
+    assert not house.timers.all()
+    assert await home.respond(asking("What time is it?")) is not None
+    await home.close()

@@ -257,22 +257,18 @@ def test_every_language_compiles_and_answers(language: str) -> None:
     assert all(text and "TODO" not in text and "{" not in text for text in said), said
 
 
-def test_grammars_are_compiled_off_the_loop_and_few_are_kept() -> None:
+async def test_grammars_are_compiled_off_the_loop_and_few_are_kept() -> None:
     """In a thread, once for all who wait, also when one of them gives up; the one unused longest goes."""
-
-    async def scenario() -> None:
-        grammars = Grammars()
-        waiting = asyncio.create_task(grammars.get("en"))
-        await asyncio.sleep(0)
-        assert grammars.languages == []  # it is not done here and now
-        waiting.cancel()
-        first, second = await asyncio.gather(grammars.get("en"), grammars.get("en-GB"))
-        assert first is second is not None
-        assert await grammars.get("tlh") is None
-        for language in ("da", "sv", "nb", "fi", "is", "en", "et"):
-            await grammars.get(language)
-        assert grammars.languages == ["sv", "nb", "fi", "is", "en", "et"]
-        assert await grammars.get("en") is first
-        await grammars.close()
-
-    asyncio.run(scenario())
+    grammars = Grammars()
+    waiting = asyncio.create_task(grammars.get("en"))
+    await asyncio.sleep(0)
+    assert grammars.languages == []  # it is not done here and now
+    waiting.cancel()
+    first, second = await asyncio.gather(grammars.get("en"), grammars.get("en-GB"))
+    assert first is second is not None
+    assert await grammars.get("tlh") is None
+    for language in ("da", "sv", "nb", "fi", "is", "en", "et"):
+        await grammars.get(language)
+    assert grammars.languages == ["sv", "nb", "fi", "is", "en", "et"]
+    assert await grammars.get("en") is first
+    await grammars.close()

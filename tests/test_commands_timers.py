@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from satellite.skills.timers.subscriptions import wyoming_event
 from satellite.skills.timers.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
 from satellite.skills.timers.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
 from satellite.skills.timers.wording import ended, refusal
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 FIVE = Duration(minutes=5)
 
@@ -200,14 +199,10 @@ class Machine:
         self.wall.now += seconds
 
 
-def run(scenario: Callable[[Machine], Awaitable[None]], folder: Path) -> None:
-    """Run `scenario` on a machine."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await scenario(Machine(folder))
-
-    asyncio.run(main())
+@pytest.fixture
+async def machine(tmp_path: Path) -> Machine:
+    """A machine, made on the event loop."""
+    return Machine(tmp_path)
 
 
 class Running:
@@ -228,24 +223,20 @@ class Running:
         await self.clockwork.close()
 
 
-def test_timers_survive_a_restart(tmp_path: Path) -> None:
+async def test_timers_survive_a_restart(machine: Machine, tmp_path: Path) -> None:
     """With all that belongs to them; the time in between has passed for those that run, and not for those paused."""
-
-    async def scenario(machine: Machine) -> None:
-        async with Running(machine.boot()) as timers:
-            timers.start(FIVE, place="kitchen", name="Küchlein", room="Kitchen", language="de")
-            timers.pause(timers.start(FIVE, place="bedroom"))
-        machine.later(100)
-        machine.steady.now = 7.0
-        async with Running(machine.boot()) as timers:
-            first, second = timers.all()
-            assert (first.name, first.room, first.language, first.place) == ("Küchlein", "Kitchen", "de", "kitchen")
-            assert [timers.left(timer) for timer in (first, second)] == [200, 300]
-            machine.later(200)
-            await until(lambda: bool(timers.ringing("kitchen")))
-        assert json.loads((tmp_path / "timers.json").read_text())["version"] == 1
-
-    run(scenario, tmp_path)
+    async with Running(machine.boot()) as timers:
+        timers.start(FIVE, place="kitchen", name="Küchlein", room="Kitchen", language="de")
+        timers.pause(timers.start(FIVE, place="bedroom"))
+    machine.later(100)
+    machine.steady.now = 7.0
+    async with Running(machine.boot()) as timers:
+        first, second = timers.all()
+        assert (first.name, first.room, first.language, first.place) == ("Küchlein", "Kitchen", "de", "kitchen")
+        assert [timers.left(timer) for timer in (first, second)] == [200, 300]
+        machine.later(200)
+        await until(lambda: bool(timers.ringing("kitchen")))
+    assert json.loads((tmp_path / "timers.json").read_text())["version"] == 1
 
 
 @pytest.mark.parametrize(
@@ -257,48 +248,38 @@ def test_timers_survive_a_restart(tmp_path: Path) -> None:
         (300 + MISSED_SECONDS, None),
     ],
 )
-def test_a_restart_during_which_a_timer_ended(tmp_path: Path, off_seconds: float, state: TimerState | None) -> None:
+async def test_a_restart_during_which_a_timer_ended(
+    machine: Machine, off_seconds: float, state: TimerState | None
+) -> None:
     """It rings at once and says that it is late; one that is much too late is told of, and one of yesterday is not."""
-
-    async def scenario(machine: Machine) -> None:
-        async with Running(machine.boot()) as timers:
-            timers.start(FIVE, place="kitchen")
-        machine.later(off_seconds)
-        async with Running(machine.boot()) as timers:
-            if state is None:
-                await until(lambda: not timers.all())
-            else:
-                await until(lambda: states(timers) == [state])
-                assert timers.late(timers.all()[0]) == (off_seconds > 300 + RING_SECONDS)
-
-    run(scenario, tmp_path)
+    async with Running(machine.boot()) as timers:
+        timers.start(FIVE, place="kitchen")
+    machine.later(off_seconds)
+    async with Running(machine.boot()) as timers:
+        if state is None:
+            await until(lambda: not timers.all())
+        else:
+            await until(lambda: states(timers) == [state])
+            assert timers.late(timers.all()[0]) == (off_seconds > 300 + RING_SECONDS)
 
 
-def test_a_timer_that_rang_rings_again_after_a_restart(tmp_path: Path) -> None:
+async def test_a_timer_that_rang_rings_again_after_a_restart(machine: Machine) -> None:
     """Nobody stopped it."""
-
-    async def scenario(machine: Machine) -> None:
-        for restart in (False, True):
-            async with Running(machine.boot()) as timers:
-                if not restart:
-                    timers.start(FIVE, place="kitchen")
-                    machine.later(300)
-                await until(lambda timers=timers: states(timers) == [TimerState.RINGING])  # type: ignore[misc]
-
-    run(scenario, tmp_path)
-
-
-def test_a_power_cut_loses_nothing_that_is_older_than_a_moment(tmp_path: Path) -> None:
-    """What happens is written at once, not at the end."""
-
-    async def scenario(machine: Machine) -> None:
+    for restart in (False, True):
         async with Running(machine.boot()) as timers:
-            timer = timers.start(FIVE, place="kitchen")
-            await until(lambda: timer.id in _text(tmp_path))
-            timers.cancel(timer)
-            await until(lambda: timer.id not in _text(tmp_path))
+            if not restart:
+                timers.start(FIVE, place="kitchen")
+                machine.later(300)
+            await until(lambda timers=timers: states(timers) == [TimerState.RINGING])  # type: ignore[misc]
 
-    run(scenario, tmp_path)
+
+async def test_a_power_cut_loses_nothing_that_is_older_than_a_moment(machine: Machine, tmp_path: Path) -> None:
+    """What happens is written at once, not at the end."""
+    async with Running(machine.boot()) as timers:
+        timer = timers.start(FIVE, place="kitchen")
+        await until(lambda: timer.id in _text(tmp_path))
+        timers.cancel(timer)
+        await until(lambda: timer.id not in _text(tmp_path))
 
 
 def _text(folder: Path) -> str:
@@ -306,87 +287,72 @@ def _text(folder: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-def test_a_wall_clock_that_is_set_changes_no_timer(tmp_path: Path) -> None:
+async def test_a_wall_clock_that_is_set_changes_no_timer(machine: Machine) -> None:
     """Neither forwards nor backwards, nor in the file."""
-
-    async def scenario(machine: Machine) -> None:
-        async with Running(machine.boot()) as timers:
-            timer = timers.start(FIVE, place="kitchen")
-            machine.later(100)
-            for jump in (-86_400, 3600):
-                machine.wall.now += jump
-                await asyncio.sleep(0.03)
-                assert timers.left(timer) == 200
-        machine.later(50)
-        async with Running(machine.boot()) as timers:
-            assert timers.left(timers.all()[0]) == 150
-
-    run(scenario, tmp_path)
-
-
-def test_a_machine_that_learns_the_time_only_after_the_start(tmp_path: Path) -> None:
-    """What was read from the file is set right once the clock is; what was set since then is right already."""
-
-    async def scenario(machine: Machine) -> None:
-        async with Running(machine.boot()) as timers:
-            timers.start(FIVE, place="kitchen")
+    async with Running(machine.boot()) as timers:
+        timer = timers.start(FIVE, place="kitchen")
         machine.later(100)
-        right = machine.wall.now
-        machine.wall.now = 0.0
-        async with Running(machine.boot()) as timers:
-            new = timers.start(Duration(minutes=1), place="kitchen")
-            machine.wall.now = right
-            await until(lambda: timers.left(timers.all()[0]) == 200)
-            assert timers.left(new) == 60
-
-    run(scenario, tmp_path)
+        for jump in (-86_400, 3600):
+            machine.wall.now += jump
+            await asyncio.sleep(0.03)
+            assert timers.left(timer) == 200
+    machine.later(50)
+    async with Running(machine.boot()) as timers:
+        assert timers.left(timers.all()[0]) == 150
 
 
-def test_a_second_daemon_leaves_the_file_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_machine_that_learns_the_time_only_after_the_start(machine: Machine) -> None:
+    """What was read from the file is set right once the clock is; what was set since then is right already."""
+    async with Running(machine.boot()) as timers:
+        timers.start(FIVE, place="kitchen")
+    machine.later(100)
+    right = machine.wall.now
+    machine.wall.now = 0.0
+    async with Running(machine.boot()) as timers:
+        new = timers.start(Duration(minutes=1), place="kitchen")
+        machine.wall.now = right
+        await until(lambda: timers.left(timers.all()[0]) == 200)
+        assert timers.left(new) == 60
+
+
+async def test_a_second_daemon_leaves_the_file_alone(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its timers work, and it says that they are not kept."""
-
-    async def scenario(machine: Machine) -> None:
-        async with Running(machine.boot()) as first:
-            kept = first.start(FIVE, place="kitchen")
-            async with Running(machine.boot()) as second:
-                second.start(FIVE, place="kitchen")
-            await until(lambda: kept.id in _text(tmp_path))
-        assert len(json.loads(_text(tmp_path))["timers"]) == 1
-        assert "another process keeps its timers" in caplog.text
-
-    run(scenario, tmp_path)
+    async with Running(machine.boot()) as first:
+        kept = first.start(FIVE, place="kitchen")
+        async with Running(machine.boot()) as second:
+            second.start(FIVE, place="kitchen")
+        await until(lambda: kept.id in _text(tmp_path))
+    assert len(json.loads(_text(tmp_path))["timers"]) == 1
+    assert "another process keeps its timers" in caplog.text
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", '{"version": 2, "timers": []}', '{"version": 1, "timers": [{"id": 1}]}', "\x00", "[]", "null"]
 )
-def test_a_file_that_cannot_be_read_is_put_aside(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_that_cannot_be_read_is_put_aside(
+    machine: Machine, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing is lost, and the timers of today are kept."""
-
-    async def scenario(machine: Machine) -> None:
-        (tmp_path / "timers.json").write_text(text)
-        async with Running(machine.boot()) as timers:
-            assert timers.all() == []
-            timer = timers.start(FIVE, place="kitchen")
-            await until(lambda: timer.id in _text(tmp_path))
-        assert (tmp_path / "timers-unreadable-1.json").read_text() == text
-        assert "timers-unreadable-1.json" in caplog.text
-
-    run(scenario, tmp_path)
+    (tmp_path / "timers.json").write_text(text)
+    async with Running(machine.boot()) as timers:
+        assert timers.all() == []
+        timer = timers.start(FIVE, place="kitchen")
+        await until(lambda: timer.id in _text(tmp_path))
+    assert (tmp_path / "timers-unreadable-1.json").read_text() == text
+    assert "timers-unreadable-1.json" in caplog.text
 
 
-def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The timers go on; without a place at all as well."""
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
-
-    async def scenario(machine: Machine) -> None:
-        async with Running(machine.boot()) as timers:
-            timers.start(FIVE, place="kitchen")
-            machine.later(300)
-            await until(lambda: bool(timers.ringing("kitchen")))
-
-    run(scenario, blocked / "below")
+    machine = Machine(blocked / "below")
+    async with Running(machine.boot()) as timers:
+        timers.start(FIVE, place="kitchen")
+        machine.later(300)
+        await until(lambda: bool(timers.ringing("kitchen")))
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "will not survive a restart" in warnings[0].getMessage()
@@ -395,33 +361,25 @@ def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pyte
 # Who is told.
 
 
-def test_a_room_hears_of_its_own_timers_first_of_those_that_ring(tmp_path: Path) -> None:
+async def test_a_room_hears_of_its_own_timers_first_of_those_that_ring(machine: Machine) -> None:
     """Whoever listens to all hears of all."""
-
-    async def scenario(machine: Machine) -> None:
-        clockwork = machine.boot()
-        clockwork.timers.start(Duration(seconds=1), place="kitchen")
-        machine.later(1)
-        clockwork.timers.tick()
-        with clockwork.subscribe("kitchen") as kitchen, clockwork.subscribe(None) as everything:
-            clockwork.timers.start(FIVE, place="bedroom")
-            clockwork.timers.start(FIVE, place="kitchen")
-            heard = [(await anext(aiter(kitchen))).kind for _ in range(2)]
-            assert heard == [TimerEventKind.FINISHED, TimerEventKind.STARTED]
-            assert [(await anext(aiter(everything))).timer.place for _ in range(3)] == ["kitchen", "bedroom", "kitchen"]
-
-    run(scenario, tmp_path)
+    clockwork = machine.boot()
+    clockwork.timers.start(Duration(seconds=1), place="kitchen")
+    machine.later(1)
+    clockwork.timers.tick()
+    with clockwork.subscribe("kitchen") as kitchen, clockwork.subscribe(None) as everything:
+        clockwork.timers.start(FIVE, place="bedroom")
+        clockwork.timers.start(FIVE, place="kitchen")
+        heard = [(await anext(aiter(kitchen))).kind for _ in range(2)]
+        assert heard == [TimerEventKind.FINISHED, TimerEventKind.STARTED]
+        assert [(await anext(aiter(everything))).timer.place for _ in range(3)] == ["kitchen", "bedroom", "kitchen"]
 
 
-def test_a_listener_that_falls_behind_is_dropped(tmp_path: Path) -> None:
+async def test_a_listener_that_falls_behind_is_dropped(machine: Machine) -> None:
     """Nobody waits for it."""
-
-    async def scenario(machine: Machine) -> None:
-        clockwork = machine.boot()
-        with clockwork.subscribe("kitchen", size=2) as slow:
-            for _ in range(3):
-                clockwork.timers.start(FIVE, place="kitchen")
-            assert slow.overflowed
-            assert len([event async for event in slow]) == 1
-
-    run(scenario, tmp_path)
+    clockwork = machine.boot()
+    with clockwork.subscribe("kitchen", size=2) as slow:
+        for _ in range(3):
+            clockwork.timers.start(FIVE, place="kitchen")
+        assert slow.overflowed
+        assert len([event async for event in slow]) == 1

@@ -78,20 +78,16 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.models
-def test_it_answers_from_the_first_moment_and_stops_when_told(models_directory: Path, tmp_path: Path) -> None:
+async def test_it_answers_from_the_first_moment_and_stops_when_told(models_directory: Path, tmp_path: Path) -> None:
     """`describe` is answered while models load, a request waits for its engine, SIGTERM ends it with status 0."""
     port = free_port()
-
-    async def scenario() -> None:
+    with running(configuration(tmp_path, models_directory, port)) as process:
+        wait_for(port, process)
         async with connect(port) as client:
             await client.send(Describe(), Ping(text="early"))
             assert types(await client.until("pong")) == ["info", "pong"]
             await client.send(Synthesize(text="Hello."))
             assert len(sound(await client.until("audio-stop"))) > 10_000
-
-    with running(configuration(tmp_path, models_directory, port)) as process:
-        wait_for(port, process)
-        asyncio.run(scenario())
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
@@ -101,31 +97,27 @@ def test_it_answers_from_the_first_moment_and_stops_when_told(models_directory: 
 
 
 @pytest.mark.models
-def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: Path) -> None:
+async def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: Path) -> None:
     """With clients being served, SIGTERM still ends it, politely and in bounded time."""
     port = free_port()
-
-    async def scenario(process: subprocess.Popen[str]) -> None:
+    with running(configuration(tmp_path, models_directory, port)) as process:
+        wait_for(port, process)
         async with connect(port) as speaking, connect(port) as idle:
             await speaking.send(Synthesize(text="This is a long sentence to speak. " * 100))
             await speaking.until("audio-chunk")
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await idle.reader.read() == b""
-
-    with running(configuration(tmp_path, models_directory, port)) as process:
-        wait_for(port, process)
-        asyncio.run(scenario(process))
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         assert "Traceback" not in log
 
 
-def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Path) -> None:
+async def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Path) -> None:
     """Nothing is installed: every stage answers with `not-ready` and the command that helps; nothing is fetched."""
     port = free_port()
-
-    async def scenario() -> None:
+    with running(configuration(tmp_path, tmp_path / "models", port)) as process:
+        wait_for(port, process)
         async with connect(port) as client:
             await client.send(Synthesize(text="Hello."))
             error = (await client.until("error"))[-1]
@@ -139,10 +131,6 @@ def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Path) -> 
             info = (await client.until("info"))[-1]
             assert info.data["asr"][0]["installed"] is False
             assert info.data["tts"][0]["voices"] == []
-
-    with running(configuration(tmp_path, tmp_path / "models", port)) as process:
-        wait_for(port, process)
-        asyncio.run(scenario())
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0

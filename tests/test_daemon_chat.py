@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,22 +107,17 @@ def one_provider(models_directory: Path) -> Iterator[House]:
 
 
 @pytest.fixture
-def house(two_providers: House) -> Iterator[House]:
+async def house(two_providers: House) -> AsyncIterator[House]:
     """A house whose Ollama is well when the test begins."""
     yield two_providers
-    run(two_providers.heal())
+    await two_providers.heal()
 
 
 @pytest.fixture
-def lonely(one_provider: House) -> Iterator[House]:
+async def lonely(one_provider: House) -> AsyncIterator[House]:
     """The same with nobody who could answer instead."""
     yield one_provider
-    run(one_provider.heal())
-
-
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
+    await one_provider.heal()
 
 
 async def asked(
@@ -159,65 +154,53 @@ def is_the_same(one: bytes, other: bytes) -> bool:
 # The conversation service.
 
 
-def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: House) -> None:
+async def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: House) -> None:
     """`handled-start`, chunks, `handled` and `handled-stop`; the context returns with what the answer cost."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            context = {"conversation_id": "pieces", "anything": [1, {"of": "theirs"}]}
-            await client.send(Transcript(text="What is the capital of France?", context=context))
-            events = await client.until("handled-stop")
-            assert types(events) == ["handled-start", *["handled-chunk"] * 3, "handled", "handled-stop"]
-            chunks = "".join(event.data["text"] for event in events[1:-2])
-            assert chunks == events[-2].data["text"] == "Paris is the capital of France."
-            told = events[-2].data["context"]
-            assert told.items() >= context.items()
-            assert told["provider"] == "ollama"
-            assert told["first_token_ms"] > 0
-            assert told["load_ms"] >= 0
-            assert told["answer_tokens"] == 3
-            assert "switch_reason" not in told
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        context = {"conversation_id": "pieces", "anything": [1, {"of": "theirs"}]}
+        await client.send(Transcript(text="What is the capital of France?", context=context))
+        events = await client.until("handled-stop")
+        assert types(events) == ["handled-start", *["handled-chunk"] * 3, "handled", "handled-stop"]
+        chunks = "".join(event.data["text"] for event in events[1:-2])
+        assert chunks == events[-2].data["text"] == "Paris is the capital of France."
+        told = events[-2].data["context"]
+        assert told.items() >= context.items()
+        assert told["provider"] == "ollama"
+        assert told["first_token_ms"] > 0
+        assert told["load_ms"] >= 0
+        assert told["answer_tokens"] == 3
+        assert "switch_reason" not in told
 
 
-def test_a_conversation_is_continued_by_its_name(house: House) -> None:
+async def test_a_conversation_is_continued_by_its_name(house: House) -> None:
     """A second question goes out behind the first and its answer, the same byte for byte; another name begins anew."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            await handled(client, "What is the capital of France?", {"conversation_id": "a"})
-            first = house.ollama.questions[-1]
-            await handled(client, "And how big is it?", {"conversation_id": "a"})
-            second = house.ollama.questions[-1]
-            await handled(client, "And of Spain?", {"conversation_id": "b"})
-            other = house.ollama.questions[-1]
-        assert [message["role"] for message in second] == ["system", "user", "assistant", "user"]
-        assert json.dumps(second).startswith(json.dumps(first)[:-1])
-        assert second[2]["content"] == "Paris is the capital of France."
-        assert second[3]["content"].startswith("And how big is it?\n[It is ")
-        assert other[:1] == first[:1]
-        assert [message["role"] for message in other] == ["system", "user"]
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        await handled(client, "What is the capital of France?", {"conversation_id": "a"})
+        first = house.ollama.questions[-1]
+        await handled(client, "And how big is it?", {"conversation_id": "a"})
+        second = house.ollama.questions[-1]
+        await handled(client, "And of Spain?", {"conversation_id": "b"})
+        other = house.ollama.questions[-1]
+    assert [message["role"] for message in second] == ["system", "user", "assistant", "user"]
+    assert json.dumps(second).startswith(json.dumps(first)[:-1])
+    assert second[2]["content"] == "Paris is the capital of France."
+    assert second[3]["content"].startswith("And how big is it?\n[It is ")
+    assert other[:1] == first[:1]
+    assert [message["role"] for message in other] == ["system", "user"]
 
 
-def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -> None:
+async def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -> None:
     """What Ollama still knew of the third question is all of the second."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            for question in ("What is the capital of France?", "And how big is it?"):
-                await handled(client, question, {"conversation_id": "cache"})
-            known = len(house.ollama.server.counts.generations)
-            await handled(client, "Who lives there?", {"conversation_id": "cache"})
-        (generation,) = house.ollama.server.counts.generations[known:]
-        assert generation.cached_tokens > 2 * generation.evaluated_tokens
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        for question in ("What is the capital of France?", "And how big is it?"):
+            await handled(client, question, {"conversation_id": "cache"})
+        known = len(house.ollama.server.counts.generations)
+        await handled(client, "Who lives there?", {"conversation_id": "cache"})
+    (generation,) = house.ollama.server.counts.generations[known:]
+    assert generation.cached_tokens > 2 * generation.evaluated_tokens
 
 
-def test_a_room_goes_on_with_its_conversation(house: House) -> None:
+async def test_a_room_goes_on_with_its_conversation(house: House) -> None:
     """The second command of a room is asked behind the first; another room begins anew."""
 
     async def commanded(client: Client, text: str) -> list[str]:
@@ -225,18 +208,15 @@ def test_a_room_goes_on_with_its_conversation(house: House) -> None:
         await client.until("handled")
         return [message["content"].partition("\n")[0] for message in house.ollama.questions[-1][1:]]
 
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client, connect(house.daemon.port()) as other:
-            await commanded(client, "Where are we?")
-            answer = "Paris is the capital of France."
-            assert await commanded(client, "Where else?") == ["Where are we?", answer, "Where else?"]
-            assert await commanded(other, "Where else?") == ["Where else?"]
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client, connect(house.daemon.port()) as other:
+        await commanded(client, "Where are we?")
+        answer = "Paris is the capital of France."
+        assert await commanded(client, "Where else?") == ["Where are we?", answer, "Where else?"]
+        assert await commanded(other, "Where else?") == ["Where else?"]
 
 
 @pytest.mark.parametrize("key", ["satellite_id", "device_id"])
-def test_a_room_without_a_conversation_has_its_own(house: House, key: str) -> None:
+async def test_a_room_without_a_conversation_has_its_own(house: House, key: str) -> None:
     """Home Assistant's satellites are told apart by their ids; who names nothing is not remembered."""
 
     async def turns(client: Client, context: dict[str, Any] | None) -> int:
@@ -244,96 +224,77 @@ def test_a_room_without_a_conversation_has_its_own(house: House, key: str) -> No
         await handled(client, "Where else?", context)
         return len(house.ollama.questions[-1])
 
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            assert await turns(client, {key: f"kitchen by {key}"}) == 4
-            assert await turns(client, {key: f"bath by {key}"}) == 4
-            assert await turns(client, None) == 2
-            assert await turns(client, {key: ""}) == 2
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        assert await turns(client, {key: f"kitchen by {key}"}) == 4
+        assert await turns(client, {key: f"bath by {key}"}) == 4
+        assert await turns(client, None) == 2
+        assert await turns(client, {key: ""}) == 2
 
 
-def test_the_language_of_the_event_is_told_behind_the_question(house: House) -> None:
+async def test_the_language_of_the_event_is_told_behind_the_question(house: House) -> None:
     """The model learns in which language it was asked; nothing in front of the question changes with it."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            for language in ("fr", "en"):
-                assert (await asked(client, "Quelle est la capitale ?", None, language))[-1].type == "handled-stop"
-        french, english = house.ollama.questions[-2:]
-        assert french[-1]["content"].endswith("; language: fr]")
-        assert english[-1]["content"].endswith("; language: en]")
-        assert french[:-1] == english[:-1]
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        for language in ("fr", "en"):
+            assert (await asked(client, "Quelle est la capitale ?", None, language))[-1].type == "handled-stop"
+    french, english = house.ollama.questions[-2:]
+    assert french[-1]["content"].endswith("; language: fr]")
+    assert english[-1]["content"].endswith("; language: en]")
+    assert french[:-1] == english[:-1]
 
 
-def test_no_words_are_not_handled(house: House) -> None:
+async def test_no_words_are_not_handled(house: House) -> None:
     """Nobody is asked about nothing, and the context still returns."""
-
-    async def scenario() -> None:
-        before = len(house.ollama.questions)
-        async with connect(house.daemon.port()) as client:
-            for text in ("", " \n"):
-                await client.send(Transcript(text=text, context={"conversation_id": "x"}))
-                (event,) = await client.until("not-handled")
-                assert event.data["context"] == {"conversation_id": "x"}
-        assert len(house.ollama.questions) == before
-
-    run(scenario())
+    before = len(house.ollama.questions)
+    async with connect(house.daemon.port()) as client:
+        for text in ("", " \n"):
+            await client.send(Transcript(text=text, context={"conversation_id": "x"}))
+            (event,) = await client.until("not-handled")
+            assert event.data["context"] == {"conversation_id": "x"}
+    assert len(house.ollama.questions) == before
 
 
 # Somebody else answers, and Ollama again.
 
 
-def test_ollama_goes_and_comes_back(house: House) -> None:
+async def test_ollama_goes_and_comes_back(house: House) -> None:
     """The model in the process answers meanwhile, says why, and is not asked once Ollama is back."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            assert (await handled(client, "Who answers?")).data["context"]["provider"] == "ollama"
-            house.ollama.stop()
-            for _ in range(2):
-                told = (await handled(client, "What is the capital of France?")).data["context"]
-                assert told["provider"] == "local"
-                assert "Ollama at http://127.0.0.1" in told["switch_reason"]
-            house.ollama.start()
-            began = time.monotonic()
-            while (await handled(client, "Who answers?")).data["context"]["provider"] != "ollama":
-                assert time.monotonic() - began < PATIENCE_SECONDS
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        assert (await handled(client, "Who answers?")).data["context"]["provider"] == "ollama"
+        house.ollama.stop()
+        for _ in range(2):
+            told = (await handled(client, "What is the capital of France?")).data["context"]
+            assert told["provider"] == "local"
+            assert "Ollama at http://127.0.0.1" in told["switch_reason"]
+        house.ollama.start()
+        began = time.monotonic()
+        while (await handled(client, "Who answers?")).data["context"]["provider"] != "ollama":
+            assert time.monotonic() - began < PATIENCE_SECONDS
 
 
-def test_the_status_tells_it_all(house: House) -> None:
+async def test_the_status_tells_it_all(house: House) -> None:
     """States, the last switch and its reason, and what keeping warm costs, as one object that JSON can hold."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            await handled(client, "Who answers?")
-            house.ollama.stop()
-            await handled(client, "Who answers?")
-            await house.until("unreachable")
-            await client.send(Event("status"))
-            (event,) = await client.until("status")
-        state = event.data
-        assert json.loads(json.dumps(state)) == state
-        assert state["ready"] is True
-        assert {stage["stage"] for stage in state["stages"]} >= {"openwakeword", "vad", "stt", "chat", "tts"}
-        assert {stage["state"] for stage in state["stages"]} <= {"ready", "idle"}
-        ollama, local = state["chat"]["providers"]
-        assert (ollama["provider"], ollama["model"], ollama["up"]) == ("ollama", "smollm2", False)
-        assert "cannot be reached; is it running?" in ollama["words"]
-        assert (local["provider"], local["up"], local["leaves_house"]) == ("local", True, False)
-        assert ollama["keepalive"]["requests"]["look"] > 0
-        assert ollama["keepalive"]["seen"]["warm"] >= 1
-        assert state["chat"]["answering"] == "local"
-        switch = state["chat"]["last_switch"]
-        assert (switch["from"], switch["to"]) == ("ollama", "local")
-        assert "Ollama at http://127.0.0.1" in switch["reason"]
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        await handled(client, "Who answers?")
+        house.ollama.stop()
+        await handled(client, "Who answers?")
+        await house.until("unreachable")
+        await client.send(Event("status"))
+        (event,) = await client.until("status")
+    state = event.data
+    assert json.loads(json.dumps(state)) == state
+    assert state["ready"] is True
+    assert {stage["stage"] for stage in state["stages"]} >= {"openwakeword", "vad", "stt", "chat", "tts"}
+    assert {stage["state"] for stage in state["stages"]} <= {"ready", "idle"}
+    ollama, local = state["chat"]["providers"]
+    assert (ollama["provider"], ollama["model"], ollama["up"]) == ("ollama", "smollm2", False)
+    assert "cannot be reached; is it running?" in ollama["words"]
+    assert (local["provider"], local["up"], local["leaves_house"]) == ("local", True, False)
+    assert ollama["keepalive"]["requests"]["look"] > 0
+    assert ollama["keepalive"]["seen"]["warm"] >= 1
+    assert state["chat"]["answering"] == "local"
+    switch = state["chat"]["last_switch"]
+    assert (switch["from"], switch["to"]) == ("ollama", "local")
+    assert "Ollama at http://127.0.0.1" in switch["reason"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
@@ -355,7 +316,7 @@ def test_the_status_command_shows_it(house: House, arguments: list[str]) -> None
 # Nobody answers.
 
 
-def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
+async def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
     """A command gets a spoken sentence, then an `error`; the connection goes on, and so does the next command."""
     lonely.ollama.stop()
 
@@ -364,31 +325,28 @@ def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
         await client.send_audio(LIGHTS)
         return await client.until("error")
 
-    async def scenario() -> None:
-        async with connect(lonely.daemon.port()) as client:
-            events = await commanded(client)
-            assert [step for step in types(events) if not step.startswith("voice")] == [
-                "transcribe",
-                "transcript",
-                "audio-start",
-                "audio-chunk",
-                "audio-stop",
-                "error",
-            ]
-            heard = await understood(lonely, sound(events))
-            assert "sorry" in heard or "answer" in heard
-            assert events[-1].data["code"] in ("chat-unreachable", "chat-not-ready")
-            assert "cannot be reached" in events[-1].data["text"]
-            lonely.ollama.start()
-            await lonely.until("warm")
-            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Capital of France?"))
-            events = await client.until("audio-stop")
-            assert "handled" in types(events)  # before or behind the beginning of the sound
-            sounds = [step for step in types(events) if step != "handled"]
-            assert sounds == ["audio-start", "audio-chunk", "audio-stop"]
-            assert is_the_same(sound(events), await spoken(lonely, "Paris is the capital of France."))
-
-    run(scenario())
+    async with connect(lonely.daemon.port()) as client:
+        events = await commanded(client)
+        assert [step for step in types(events) if not step.startswith("voice")] == [
+            "transcribe",
+            "transcript",
+            "audio-start",
+            "audio-chunk",
+            "audio-stop",
+            "error",
+        ]
+        heard = await understood(lonely, sound(events))
+        assert "sorry" in heard or "answer" in heard
+        assert events[-1].data["code"] in ("chat-unreachable", "chat-not-ready")
+        assert "cannot be reached" in events[-1].data["text"]
+        lonely.ollama.start()
+        await lonely.until("warm")
+        await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Capital of France?"))
+        events = await client.until("audio-stop")
+        assert "handled" in types(events)  # before or behind the beginning of the sound
+        sounds = [step for step in types(events) if step != "handled"]
+        assert sounds == ["audio-start", "audio-chunk", "audio-stop"]
+        assert is_the_same(sound(events), await spoken(lonely, "Paris is the capital of France."))
 
 
 @pytest.mark.parametrize(
@@ -398,61 +356,49 @@ def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
         (None, "Sorry, I can't answer right now."),
     ],
 )
-def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
+async def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
     lonely: House, language: str | None, sentence: str
 ) -> None:
     """It is `not-handled`, which Home Assistant speaks as it is, with the reason beside it, and no `error`, which it
     speaks with a prefix and the code."""
     lonely.ollama.stop()
-
-    async def scenario() -> None:
-        async with connect(lonely.daemon.port()) as client:
-            (event,) = await asked(client, "Quelle est la capitale ?", {"conversation_id": "f"}, language)
-            assert (event.type, event.data["text"]) == ("not-handled", sentence)
-            assert event.data["context"] == {"conversation_id": "f"}
-            assert event.data["detail"].startswith("nobody answers: ollama: ")
-            assert event.data["code"] in ("chat-unreachable", "chat-not-ready")
-
-    run(scenario())
+    async with connect(lonely.daemon.port()) as client:
+        (event,) = await asked(client, "Quelle est la capitale ?", {"conversation_id": "f"}, language)
+        assert (event.type, event.data["text"]) == ("not-handled", sentence)
+        assert event.data["context"] == {"conversation_id": "f"}
+        assert event.data["detail"].startswith("nobody answers: ollama: ")
+        assert event.data["code"] in ("chat-unreachable", "chat-not-ready")
 
 
 # The answer breaks off.
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_LINE, Fault.RESET, Fault.CUT])
-def test_an_answer_that_breaks_off_is_apologised_for(house: House, fault: Fault) -> None:
+async def test_an_answer_that_breaks_off_is_apologised_for(house: House, fault: Fault) -> None:
     """What came is heard, then that the rest is lost, then an `error`; nobody else begins again."""
-
-    async def scenario() -> None:
-        asked_before = len(house.ollama.questions)
-        async with connect(house.daemon.port()) as client:
-            house.ollama.say(script("Paris is a lovely city, ", "and so on."), fault)
-            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
-            events = await client.until("error")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
-            clause, sorry = await spoken(house, "Paris is a lovely city,"), await spoken(house, SORRY)
-            assert is_the_same(sound(events), clause + sorry)
-            assert "sorry" in await understood(house, sound(events))
-            assert events[-1].data["code"] == "chat-failed"
-            await client.send(Ping())
-            assert types(await client.until("pong")) == ["pong"]
-        assert len(house.ollama.questions) == asked_before + 1
-
-    run(scenario())
+    asked_before = len(house.ollama.questions)
+    async with connect(house.daemon.port()) as client:
+        house.ollama.say(script("Paris is a lovely city, ", "and so on."), fault)
+        await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
+        events = await client.until("error")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
+        clause, sorry = await spoken(house, "Paris is a lovely city,"), await spoken(house, SORRY)
+        assert is_the_same(sound(events), clause + sorry)
+        assert "sorry" in await understood(house, sound(events))
+        assert events[-1].data["code"] == "chat-failed"
+        await client.send(Ping())
+        assert types(await client.until("pong")) == ["pong"]
+    assert len(house.ollama.questions) == asked_before + 1
 
 
-def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house: House) -> None:
+async def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house: House) -> None:
     """Whoever listens misses nothing; the `error` tells the rest."""
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            house.ollama.say(script("Paris is a lovely city. ", "And so on."), Fault.ERROR_LINE)
-            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
-            events = await client.until("error")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
-            assert is_the_same(sound(events), await spoken(house, "Paris is a lovely city."))
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        house.ollama.say(script("Paris is a lovely city. ", "And so on."), Fault.ERROR_LINE)
+        await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
+        events = await client.until("error")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "error"]
+        assert is_the_same(sound(events), await spoken(house, "Paris is a lovely city."))
 
 
 @pytest.mark.parametrize(
@@ -462,41 +408,33 @@ def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house
         ("Paris is lovely. It ", "Paris is lovely. Tut mir leid, der Rest meiner Antwort fehlt."),
     ],
 )
-def test_the_text_of_an_answer_that_breaks_off_says_so(house: House, begun: str, text: str) -> None:
+async def test_the_text_of_an_answer_that_breaks_off_says_so(house: House, begun: str, text: str) -> None:
     """A stream that began is closed, and no `handled` claims that it is complete; it is not remembered.
 
     Who does not take it as it comes, such as Home Assistant, is told the sentences that were complete.
     """
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            house.ollama.say(script(begun, "and so on."), Fault.ERROR_LINE)
-            await client.send(Transcript(text="Paris?", language="de", context={"conversation_id": begun}))
-            events = await client.until("handled-stop")
-            assert types(events) == ["handled-start", "handled-chunk", "not-handled", "handled-stop"]
-            assert events[-2].data["text"] == text
-            assert "unexpected EOF" in events[-2].data["detail"]
-            await house.until("warm")
-            await handled(client, "Again?", {"conversation_id": begun})
-        assert [message["role"] for message in house.ollama.questions[-1]] == ["system", "user"]
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        house.ollama.say(script(begun, "and so on."), Fault.ERROR_LINE)
+        await client.send(Transcript(text="Paris?", language="de", context={"conversation_id": begun}))
+        events = await client.until("handled-stop")
+        assert types(events) == ["handled-start", "handled-chunk", "not-handled", "handled-stop"]
+        assert events[-2].data["text"] == text
+        assert "unexpected EOF" in events[-2].data["detail"]
+        await house.until("warm")
+        await handled(client, "Again?", {"conversation_id": begun})
+    assert [message["role"] for message in house.ollama.questions[-1]] == ["system", "user"]
 
 
 # The listener interrupts.
 
 
-def test_only_what_was_heard_is_remembered(house: House) -> None:
+async def test_only_what_was_heard_is_remembered(house: House) -> None:
     """Cut short in the middle of its sound, an answer is known by the sentences that had reached the room."""
     daemon = house.daemon.daemon
     heard: list[Speech] = []
     full = threading.Event()
-
-    async def first_sentences() -> float:
-        sounds = [await our_client.say(house.daemon.uri, text) for text in STORY[:2]]
-        return sum(sound.audio_seconds for sound in sounds)
-
-    two_sentences = asyncio.run(first_sentences())
+    sounds = [await our_client.say(house.daemon.uri, text) for text in STORY[:2]]
+    two_sentences = sum(sound.audio_seconds for sound in sounds)
 
     async def slowly(step: RunEvent | Speech) -> None:
         if isinstance(step, Speech):
@@ -530,20 +468,16 @@ def test_only_what_was_heard_is_remembered(house: House) -> None:
     assert next_question["content"].startswith("Go on.\n[")
 
 
-def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
+async def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
     """A room that leaves stops Ollama, and leaves no task behind."""
     house.ollama.server.abandoned.clear()
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me a story."))
-            await client.until("audio-chunk")
-            client.writer.transport.abort()
-
     house.daemon.settle()
     house.ollama.say(script(*STORY, *["It goes on and on. "] * 2000))
     house.ollama.server.seconds_per_token = 0.02
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me a story."))
+        await client.until("audio-chunk")
+        client.writer.transport.abort()
     house.daemon.settle()
     assert house.ollama.server.abandoned.is_set()
 
@@ -551,31 +485,28 @@ def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
 # The start.
 
 
-def test_every_stage_has_worked_before_the_daemon_is_ready(house: House) -> None:
+async def test_every_stage_has_worked_before_the_daemon_is_ready(house: House) -> None:
     """Speech was understood, the sentences for bad days are spoken, and Ollama has read how every prompt begins."""
     assert house.stt_calls_at_start >= 1
     assert [[message["role"] for message in prime] for prime in house.primes_at_start][:1] == [["system", "user"]]
     assert len(house.daemon.daemon._stages._phrases) >= 2
     assert house.daemon.daemon._status.cold == {}
-
-    async def scenario() -> None:
-        async with connect(house.daemon.port()) as client:
-            await handled(client, "What is the capital of France?")
-        assert house.ollama.questions[-1][:1] == house.primes_at_start[0][:1]
-
-    run(scenario())
+    async with connect(house.daemon.port()) as client:
+        await handled(client, "What is the capital of France?")
+    assert house.ollama.questions[-1][:1] == house.primes_at_start[0][:1]
 
 
 @pytest.mark.parametrize(
     ("break_", "words"),
     [(Ollama.stop, "cannot be reached; is it running?"), (Ollama.freeze, "if this lasts, restart Ollama")],
 )
-def test_an_ollama_that_is_not_there_delays_nothing(
+async def test_an_ollama_that_is_not_there_delays_nothing(
     models_directory: Path, break_: Callable[[Ollama], None], words: str
 ) -> None:
     """The daemon is ready without it, says what is wrong, answers by itself, and finds Ollama when it comes."""
-
-    async def scenario(house: House) -> None:
+    began = time.monotonic()
+    with running(models_directory, "    - {type: local}\n", break_=break_) as house:
+        assert time.monotonic() - began < 120  # what the other stages take: Ollama would never come
         ollama = await house.told_of_ollama()
         assert not ollama["up"]
         assert words in ollama["words"]
@@ -585,8 +516,3 @@ def test_an_ollama_that_is_not_there_delays_nothing(
             assert answer.data["context"]["provider"] == "local"
         await house.heal()
         assert house.ollama.primes
-
-    began = time.monotonic()
-    with running(models_directory, "    - {type: local}\n", break_=break_) as house:
-        assert time.monotonic() - began < 120  # what the other stages take: Ollama would never come
-        run(scenario(house))

@@ -24,8 +24,9 @@ from satellite.skills.timers.timer import Duration, Timer
 from satellite.wire import client as our_client
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.doubles.satellite import ScriptedSatellite
+from tests.driven_rooms import spoken
 from tests.home import SILENT
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import connect
 
@@ -69,12 +70,13 @@ class World:
         """Return what `coroutine` returns where the satellites live."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
-    def spoken(self, text: str) -> bytes:
+    def settle(self) -> None:
+        """Wait until the daemon has nothing left of a test."""
+        self.daemon.settle()
+
+    async def spoken(self, text: str) -> bytes:
         """Return a command as somebody says it, and the silence around it."""
-        heard = asyncio.run(our_client.say(self.daemon.uri, text))
-        assert heard.format is not None
-        converter = Converter(heard.format)
-        return PAUSE + converter.convert(bytes(heard.pcm)) + converter.flush() + QUIETLY
+        return PAUSE + await spoken(self.daemon, text, quiet_seconds=1.5)
 
     async def said(self, pcm: bytes) -> dict[str, Any]:
         """Say a command in the kitchen; return what was answered, and by whom."""
@@ -191,251 +193,212 @@ async def asking(world: World) -> AsyncIterator[Callable[..., Coroutine[Any, Any
 # Timers in a room.
 
 
-def test_a_spoken_timer_rings_until_somebody_calls(world: World) -> None:
+@on_loop_of("world")
+async def test_a_spoken_timer_rings_until_somebody_calls(world: World) -> None:
     """It is confirmed, sent to the satellite as a timer, rings again and again, and the wake word ends it."""
-    command = world.spoken("Set a timer for three seconds.")
-
-    async def scenario() -> None:
-        before = len(world.kitchen.speaker.utterances)
-        answered = await world.said(command)
-        assert answered["context"]["provider"] == "commands"
-        assert answered["text"] == "Timer set for 3 seconds"
-        assert "3 seconds" in await world.heard(world.kitchen)
-        started = await world.kitchen.until("timer-started")
-        assert started.data["total_seconds"] == 3
-        finished = await world.kitchen.until("timer-finished")
-        assert finished.data["id"] == started.data["id"]
-        assert finished.at - started.at > 2.9
-        await world.kitchen.until("audio-stop")
-        assert "timer is done" in (await world.heard(world.kitchen)).lower()
-        await until(lambda: len(world.kitchen.speaker.utterances) == before + 3)  # again
-        await world.kitchen.wake()
-        await world.kitchen.until("audio-stop")
-        await until(lambda: not world.timers())
-        assert (await world.kitchen.until("error")).data["code"] == "stt-no-speech"
-        assert len(world.kitchen.speaker.utterances) == before + 3
-        assert not world.bedroom.timers
-
-    world.call(scenario())
+    command = await world.spoken("Set a timer for three seconds.")
+    before = len(world.kitchen.speaker.utterances)
+    answered = await world.said(command)
+    assert answered["context"]["provider"] == "commands"
+    assert answered["text"] == "Timer set for 3 seconds"
+    assert "3 seconds" in await world.heard(world.kitchen)
+    started = await world.kitchen.until("timer-started")
+    assert started.data["total_seconds"] == 3
+    finished = await world.kitchen.until("timer-finished")
+    assert finished.data["id"] == started.data["id"]
+    assert finished.at - started.at > 2.9
+    await world.kitchen.until("audio-stop")
+    assert "timer is done" in (await world.heard(world.kitchen)).lower()
+    await until(lambda: len(world.kitchen.speaker.utterances) == before + 3)  # again
+    await world.kitchen.wake()
+    await world.kitchen.until("audio-stop")
+    await until(lambda: not world.timers())
+    assert (await world.kitchen.until("error")).data["code"] == "stt-no-speech"
+    assert len(world.kitchen.speaker.utterances) == before + 3
+    assert not world.bedroom.timers
 
 
-def test_the_wake_word_ends_the_ringing_in_a_room_that_streams(world: World) -> None:
+@on_loop_of("world")
+async def test_the_wake_word_ends_the_ringing_in_a_room_that_streams(world: World) -> None:
     """The daemon hears it itself, amid its own chime."""
-    never_mind = world.spoken("Never mind.")
-
-    async def scenario() -> None:
-        await asyncio.to_thread(world.start_timer, 1, "bedroom", name="tea")
-        await world.bedroom.until("audio-start")
-        await world.bedroom.say(NABU)
-        await world.bedroom.until("detection")
-        await until(lambda: not world.timers())
-        await world.bedroom.say(never_mind)
-        assert (await world.bedroom.until("handled", "error")).data["text"] == ""
-        await world.bedroom.until("detect")
-
-    world.call(scenario())
+    never_mind = await world.spoken("Never mind.")
+    await asyncio.to_thread(world.start_timer, 1, "bedroom", name="tea")
+    await world.bedroom.until("audio-start")
+    await world.bedroom.say(NABU)
+    await world.bedroom.until("detection")
+    await until(lambda: not world.timers())
+    await world.bedroom.say(never_mind)
+    assert (await world.bedroom.until("handled", "error")).data["text"] == ""
+    await world.bedroom.until("detect")
 
 
-def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
+@on_loop_of("world")
+async def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
     """It rings behind the answer, not in its middle."""
-    question = world.spoken("What is the capital of France?")
-
-    async def scenario() -> None:
-        before = len(world.kitchen.speaker.utterances)
-        await world.kitchen.wake()
-        asyncio.get_running_loop().call_later(0.5, world.start_timer, 1, "kitchen")
-        await world.kitchen.say(question)
-        await world.kitchen.until("timer-finished")
-        await until(lambda: len(world.kitchen.speaker.utterances) == before + 2)
-        assert world.kitchen.speaker.utterances[before].stopped_at is not None
-        await world.kitchen.until("audio-stop")
-        await world.kitchen.until("audio-stop")
-        assert "timer" in (await world.heard(world.kitchen)).lower()
-
-    world.call(scenario())
+    question = await world.spoken("What is the capital of France?")
+    before = len(world.kitchen.speaker.utterances)
+    await world.kitchen.wake()
+    asyncio.get_running_loop().call_later(0.5, world.start_timer, 1, "kitchen")
+    await world.kitchen.say(question)
+    await world.kitchen.until("timer-finished")
+    await until(lambda: len(world.kitchen.speaker.utterances) == before + 2)
+    assert world.kitchen.speaker.utterances[before].stopped_at is not None
+    await world.kitchen.until("audio-stop")
+    await world.kitchen.until("audio-stop")
+    assert "timer" in (await world.heard(world.kitchen)).lower()
 
 
-def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World) -> None:
+@on_loop_of("world")
+async def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World) -> None:
     """And not elsewhere."""
-
-    async def scenario() -> None:
-        await world.kitchen.stop()
-        await until(lambda: not world.kitchen.claimed)
-        before = len(world.bedroom.speaker.utterances)
-        await asyncio.to_thread(world.start_timer, 1, "kitchen", name="pizza")
-        await until(lambda: [timer.state for timer in world.timers()] == ["ringing"])
-        await world.kitchen.start()
-        await world.kitchen.until("timer-finished")
-        await world.kitchen.until("audio-stop")
-        assert "pizza timer is done" in (await world.heard(world.kitchen)).lower()
-        await asyncio.to_thread(world.silence)
-        assert len(world.bedroom.speaker.utterances) == before
-
-    world.call(scenario())
+    await world.kitchen.stop()
+    await until(lambda: not world.kitchen.claimed)
+    before = len(world.bedroom.speaker.utterances)
+    await asyncio.to_thread(world.start_timer, 1, "kitchen", name="pizza")
+    await until(lambda: [timer.state for timer in world.timers()] == ["ringing"])
+    await world.kitchen.start()
+    await world.kitchen.until("timer-finished")
+    await world.kitchen.until("audio-stop")
+    assert "pizza timer is done" in (await world.heard(world.kitchen)).lower()
+    await asyncio.to_thread(world.silence)
+    assert len(world.bedroom.speaker.utterances) == before
 
 
-def test_stop_in_one_room_silences_another(world: World) -> None:
+@on_loop_of("world")
+async def test_stop_in_one_room_silences_another(world: World) -> None:
     """In the middle of its sound."""
-
-    async def scenario() -> None:
-        await asyncio.to_thread(world.start_timer, 1, "bedroom")
-        await world.bedroom.until("audio-start")
-        async with asking(world) as asked:
-            assert (await asked("Stop.")).data["text"] == ""
-        await world.bedroom.until("audio-stop")
-        await asyncio.to_thread(world.timers)
-
-    world.call(scenario())
+    await asyncio.to_thread(world.start_timer, 1, "bedroom")
+    await world.bedroom.until("audio-start")
+    async with asking(world) as asked:
+        assert (await asked("Stop.")).data["text"] == ""
+    await world.bedroom.until("audio-stop")
+    await asyncio.to_thread(world.timers)
 
 
 # What is answered, by whom.
 
 
-def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world: World) -> None:
+@on_loop_of("world")
+async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world: World) -> None:
     """Its lights and its timers are those of where it stands; what runs here is still ours."""
-
-    async def scenario() -> None:
-        kitchen = {"device_id": "d-kitchen", "satellite_id": "assist_satellite.kitchen"}
-        async with asking(world) as asked:
-            answered = await asked("Turn on the lights.", kitchen)
-            assert (answered.data["text"], answered.data["context"]["provider"]) == (
-                "Turned on the lights",
-                "home_assistant",
-            )
-            assert (await asked("Set a timer for 5 minutes.", kitchen)).data["text"] == "Timer set"
-            assert (await our_client.described(world.daemon.uri)).handle[0].supports_home_control
-            assert world.home.timers == [("d-kitchen", "5 minutes")]
-            assert await asyncio.to_thread(world.timers) == []
-            await asyncio.to_thread(world.start_timer, 300, "kitchen")
-            cancelled = await asked("Cancel all timers.", kitchen)
-            assert cancelled.data["context"]["provider"] == "commands"
-            assert await asyncio.to_thread(world.timers) == []
-
-    world.call(scenario())
+    kitchen = {"device_id": "d-kitchen", "satellite_id": "assist_satellite.kitchen"}
+    async with asking(world) as asked:
+        answered = await asked("Turn on the lights.", kitchen)
+        assert (answered.data["text"], answered.data["context"]["provider"]) == (
+            "Turned on the lights",
+            "home_assistant",
+        )
+        assert (await asked("Set a timer for 5 minutes.", kitchen)).data["text"] == "Timer set"
+        assert (await our_client.described(world.daemon.uri)).handle[0].supports_home_control
+        assert world.home.timers == [("d-kitchen", "5 minutes")]
+        assert await asyncio.to_thread(world.timers) == []
+        await asyncio.to_thread(world.start_timer, 300, "kitchen")
+        cancelled = await asked("Cancel all timers.", kitchen)
+        assert cancelled.data["context"]["provider"] == "commands"
+        assert await asyncio.to_thread(world.timers) == []
 
 
-def test_the_lights_are_those_of_the_room(world: World) -> None:
+@on_loop_of("world")
+async def test_the_lights_are_those_of_the_room(world: World) -> None:
     """In a room of ours, too, by the name of its area."""
-    command = world.spoken("Turn on the lights.")
-
-    async def scenario() -> None:
-        before = world.home.executed["light.kitchen on"]
-        answered = await world.said(command)
-        assert answered["text"] == "Turned on the lights"
-        assert world.home.executed["light.kitchen on"] == before + 1
-
+    command = await world.spoken("Turn on the lights.")
     world.home.entities[0].area = "kitchen"  # as the room is called
     world.home.devices[0].area = "kitchen"
     world.call(_found(world))
-    world.call(scenario())
+    before = world.home.executed["light.kitchen on"]
+    answered = await world.said(command)
+    assert answered["text"] == "Turned on the lights"
+    assert world.home.executed["light.kitchen on"] == before + 1
 
 
-def test_never_mind_ends_the_run_politely(world: World) -> None:
+@on_loop_of("world")
+async def test_never_mind_ends_the_run_politely(world: World) -> None:
     """The satellite gets its transcript, and silence, and no error."""
-    never_mind = world.spoken("Never mind.")
-
-    async def scenario() -> None:
-        before = len(world.kitchen.speaker.utterances)
-        answered = await world.said(never_mind)
-        assert (answered["text"], answered["context"]["provider"]) == ("", "commands")
-        assert not world.kitchen.streaming
-        told = {room["room"]: room for room in (await world.status())["rooms"]}
-        assert told["kitchen"]["state"] == "connected"
-        await asyncio.sleep(0.3)
-        assert len(world.kitchen.speaker.utterances) == before
-
-    world.call(scenario())
+    never_mind = await world.spoken("Never mind.")
+    before = len(world.kitchen.speaker.utterances)
+    answered = await world.said(never_mind)
+    assert (answered["text"], answered["context"]["provider"]) == ("", "commands")
+    assert not world.kitchen.streaming
+    told = {room["room"]: room for room in (await world.status())["rooms"]}
+    assert told["kitchen"]["state"] == "connected"
+    await asyncio.sleep(0.3)
+    assert len(world.kitchen.speaker.utterances) == before
 
 
-def test_an_answer_is_repeated_in_its_room(world: World) -> None:
+@on_loop_of("world")
+async def test_an_answer_is_repeated_in_its_room(world: World) -> None:
     """Whoever gave it."""
-    again = world.spoken("Say that again.")
-
-    async def scenario() -> None:
-        first = await world.said(WHAT_TIME + QUIETLY)
-        assert first["context"]["provider"] == "commands"
-        second = await world.said(again)
-        assert second["text"] == first["text"]
-        assert second["context"]["provider"] == "commands"
-
-    world.call(scenario())
+    again = await world.spoken("Say that again.")
+    first = await world.said(WHAT_TIME + QUIETLY)
+    assert first["context"]["provider"] == "commands"
+    second = await world.said(again)
+    assert second["text"] == first["text"]
+    assert second["context"]["provider"] == "commands"
 
 
-def test_what_the_house_can_do_is_asked_of_home_assistant(world: World) -> None:
+@on_loop_of("world")
+async def test_what_the_house_can_do_is_asked_of_home_assistant(world: World) -> None:
     """Once, and its answer is spoken."""
-    command = world.spoken("Turn on the kitchen light.")
-
-    async def scenario() -> None:
-        before = world.home.executed["light.kitchen on"]
-        answered = await world.said(command)
-        assert answered["context"]["provider"] == "home_assistant"
-        assert answered["text"] == "Turned on the light"
-        assert "light" in (await world.heard(world.kitchen)).lower()
-        assert world.home.executed["light.kitchen on"] == before + 1
-
-    world.call(scenario())
+    command = await world.spoken("Turn on the kitchen light.")
+    before = world.home.executed["light.kitchen on"]
+    answered = await world.said(command)
+    assert answered["context"]["provider"] == "home_assistant"
+    assert answered["text"] == "Turned on the light"
+    assert "light" in (await world.heard(world.kitchen)).lower()
+    assert world.home.executed["light.kitchen on"] == before + 1
 
 
-def test_what_nobody_else_understands_goes_to_the_chat_model(world: World) -> None:
+@on_loop_of("world")
+async def test_what_nobody_else_understands_goes_to_the_chat_model(world: World) -> None:
     """In the room, spoken."""
-    question = world.spoken("What is the capital of France?")
-
-    async def scenario() -> None:
-        sentences = world.home.sentences
-        answered = await world.said(question)
-        assert answered["context"]["provider"] == "local"
-        assert "Paris" in answered["text"]
-        assert world.home.sentences == sentences + 1
-
-    world.call(scenario())
+    question = await world.spoken("What is the capital of France?")
+    sentences = world.home.sentences
+    answered = await world.said(question)
+    assert answered["context"]["provider"] == "local"
+    assert "Paris" in answered["text"]
+    assert world.home.sentences == sentences + 1
 
 
-def test_the_conversation_service_answers_alike(world: World) -> None:
+@on_loop_of("world")
+async def test_the_conversation_service_answers_alike(world: World) -> None:
     """Commands, Home Assistant, the chat model; a client that is no room gets no timer, nor a lie about one."""
-
-    async def scenario() -> None:
-        async with asking(world) as asked:
-            context = {"conversation_id": "typed", "theirs": 1}
-            answered = await asked("What time is it?", context)
-            assert answered.data["context"].items() >= {**context, "provider": "commands"}.items()
-            assert (await asked("Say that again.", context)).data["text"] == answered.data["text"]
-            assert (await asked("Never mind.")).data["text"] == ""
-            assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
-            assert (await asked("What time does the sun rise?")).data["context"]["provider"] == "local"
-            refused = await asked("Set a timer for 5 minutes.")
-            assert refused.data["text"] == "Sorry, timers are not supported on this device"
-            assert await asyncio.to_thread(world.timers) == []
-            await asked("Set a timer for 5 minutes in the parents.")
-            assert [timer.place for timer in await asyncio.to_thread(world.timers)] == ["bedroom"]
-        assert (await world.bedroom.until("timer-started")).data["total_seconds"] == 300
-
-    world.call(scenario())
+    async with asking(world) as asked:
+        context = {"conversation_id": "typed", "theirs": 1}
+        answered = await asked("What time is it?", context)
+        assert answered.data["context"].items() >= {**context, "provider": "commands"}.items()
+        assert (await asked("Say that again.", context)).data["text"] == answered.data["text"]
+        assert (await asked("Never mind.")).data["text"] == ""
+        assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
+        assert (await asked("What time does the sun rise?")).data["context"]["provider"] == "local"
+        refused = await asked("Set a timer for 5 minutes.")
+        assert refused.data["text"] == "Sorry, timers are not supported on this device"
+        assert await asyncio.to_thread(world.timers) == []
+        await asked("Set a timer for 5 minutes in the parents.")
+        assert [timer.place for timer in await asyncio.to_thread(world.timers)] == ["bedroom"]
+    assert (await world.bedroom.until("timer-started")).data["total_seconds"] == 300
 
 
-def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world: World) -> None:
+@on_loop_of("world")
+async def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world: World) -> None:
     """An order is told so, questions go to the chat model; the status tells why; it is asked again when it is back."""
-
-    async def scenario() -> None:
-        async with asking(world) as asked:
-            await asked("Turn on the bedroom light.")  # its language is compiled
-            world.home.faults = [Fault.HANG]
-            began = time.monotonic()
-            answered = await asked("Turn on the bedroom light.")
-            assert answered.data["context"]["provider"] == "home_assistant"
-            assert answered.data["text"] == SILENT
-            assert time.monotonic() - began > DEADLINE_SECONDS
-            await _becomes(world, up=True)
-            await world.home.stop()
-            assert (await asked("Turn on the bedroom light.")).data["text"] == SILENT
-            assert (await asked("What is the capital of France?")).data["context"]["provider"] == "local"
-            await _becomes(world, up=False)
-            assert "cannot be reached" in (await world.responder("home_assistant"))["words"]
-            await asked("Turn on the bedroom light.")
-            await world.home.start()
-            await _becomes(world, up=True)
-            assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
-
-    world.call(scenario())
+    async with asking(world) as asked:
+        await asked("Turn on the bedroom light.")  # its language is compiled
+        world.home.faults = [Fault.HANG]
+        began = time.monotonic()
+        answered = await asked("Turn on the bedroom light.")
+        assert answered.data["context"]["provider"] == "home_assistant"
+        assert answered.data["text"] == SILENT
+        assert time.monotonic() - began > DEADLINE_SECONDS
+        await _becomes(world, up=True)
+        await world.home.stop()
+        assert (await asked("Turn on the bedroom light.")).data["text"] == SILENT
+        assert (await asked("What is the capital of France?")).data["context"]["provider"] == "local"
+        await _becomes(world, up=False)
+        assert "cannot be reached" in (await world.responder("home_assistant"))["words"]
+        await asked("Turn on the bedroom light.")
+        await world.home.start()
+        await _becomes(world, up=True)
+        assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
 
 
 async def _becomes(world: World, *, up: bool) -> None:
@@ -444,21 +407,18 @@ async def _becomes(world: World, *, up: bool) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_the_status_and_the_metrics_tell_of_both(world: World) -> None:
+@on_loop_of("world")
+async def test_the_status_and_the_metrics_tell_of_both(world: World) -> None:
     """Timers by their states, and Home Assistant's version."""
-
-    async def scenario() -> None:
-        await asyncio.to_thread(world.start_timer, 300, "kitchen")
-        told = await world.responder("commands")
-        assert told["words"] == "timers: 1 running"
-        await until((world.state / "timers.json").exists)
-        assert "en" in told["languages"]
-        assert (await world.responder("home_assistant"))["state"] == "ready"
-        metrics = exposition(await world.status())
-        assert 'satellite_responder_up{responder="home_assistant"} 1.0' in metrics
-        assert 'satellite_timers{state="running"} 1.0' in metrics
-
-    world.call(scenario())
+    await asyncio.to_thread(world.start_timer, 300, "kitchen")
+    told = await world.responder("commands")
+    assert told["words"] == "timers: 1 running"
+    await until((world.state / "timers.json").exists)
+    assert "en" in told["languages"]
+    assert (await world.responder("home_assistant"))["state"] == "ready"
+    metrics = exposition(await world.status())
+    assert 'satellite_responder_up{responder="home_assistant"} 1.0' in metrics
+    assert 'satellite_timers{state="running"} 1.0' in metrics
 
 
 async def _found(world: World) -> None:

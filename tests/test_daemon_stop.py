@@ -38,75 +38,65 @@ async def connects(port: int) -> bool:
     return True
 
 
-def test_a_part_that_fails_to_stop_keeps_no_other_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged; ports, tasks, threads and timers are released all the same."""
+    daemon = daemon_of(tmp_path)
+    async with daemon:
+        assert await connects(daemon.ports["port"])
 
-    async def scenario() -> None:
-        daemon = daemon_of(tmp_path)
-        async with daemon:
-            assert await connects(daemon.ports["port"])
+        async def fails() -> None:
+            raise RuntimeError("the rooms are on fire")
 
-            async def fails() -> None:
-                raise RuntimeError("the rooms are on fire")
+        async def hangs() -> None:
+            await asyncio.Event().wait()
 
-            async def hangs() -> None:
-                await asyncio.Event().wait()
-
-            daemon.hub.stop = fails  # type: ignore[method-assign]  # what breaks is to be a part of the daemon
-            daemon.runs.stop = hangs  # type: ignore[method-assign]
-        assert not await connects(daemon.ports["port"])
-        assert not await connects(daemon.ports["http"])
-        others = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        assert others == []
-
-    asyncio.run(bounded(scenario))
+        daemon.hub.stop = fails  # type: ignore[method-assign]  # what breaks is to be a part of the daemon
+        daemon.runs.stop = hangs  # type: ignore[method-assign]
+    assert not await connects(daemon.ports["port"])
+    assert not await connects(daemon.ports["http"])
+    others = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert others == []
     messages = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
     assert any("stopping the rooms has failed" in one for one in messages)
     assert any("is left behind" in one for one in messages)
 
 
-def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What swallows its end is left behind, with a line; the rooms that are wanted are there."""
+    release = asyncio.Event()
 
-    async def scenario() -> None:
-        release = asyncio.Event()
+    async def deaf() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
 
-        async def deaf() -> None:
-            while not release.is_set():
-                try:
-                    await release.wait()
-                except asyncio.CancelledError:
-                    continue
-
-        async with daemon_of(tmp_path, "rooms: [{name: attic, uri: 'tcp://127.0.0.1:9'}]") as daemon:
-            hub = daemon.hub
-            (attic,) = hub.links
-            await hub._tasks[attic].stop()
-            hub._tasks[attic] = Supervised("room attic", deaf, daemon.background, fatal=False)
-            async with ScriptedSatellite(name="kitchen", mode="wake") as kitchen:
-                config = parse(f"rooms: [{{name: kitchen, uri: '{kitchen.uri}'}}]")
-                await hub.apply(config.rooms, HubSettings())
-                await until(lambda: hub.links[0].state is LinkState.CONNECTED)
-            release.set()
-
-    asyncio.run(bounded(scenario))
+    async with daemon_of(tmp_path, "rooms: [{name: attic, uri: 'tcp://127.0.0.1:9'}]") as daemon:
+        hub = daemon.hub
+        (attic,) = hub.links
+        await hub._tasks[attic].stop()
+        hub._tasks[attic] = Supervised("room attic", deaf, daemon.background, fatal=False)
+        async with ScriptedSatellite(name="kitchen", mode="wake") as kitchen:
+            config = parse(f"rooms: [{{name: kitchen, uri: '{kitchen.uri}'}}]")
+            await hub.apply(config.rooms, HubSettings())
+            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+        release.set()
     assert "room attic does not end, and is left behind" in caplog.text
 
 
-def test_a_daemon_that_cannot_load_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_daemon_that_cannot_load_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is not for ever about to be ready: whoever waits for that is told, and the process is to end."""
+    daemon = daemon_of(tmp_path)
 
-    async def scenario() -> None:
-        daemon = daemon_of(tmp_path)
+    async def fails() -> None:
+        raise RuntimeError("no engines at all")
 
-        async def fails() -> None:
-            raise RuntimeError("no engines at all")
-
-        daemon._assembly.load = fails  # type: ignore[method-assign]
-        async with daemon:
-            with pytest.raises(Exception, match="its log says why"):
-                await daemon.ready()
-            assert daemon.background.broken.is_set()
-
-    asyncio.run(bounded(scenario))
+    daemon._assembly.load = fails  # type: ignore[method-assign]
+    async with daemon:
+        with pytest.raises(Exception, match="its log says why"):
+            await daemon.ready()
+        assert daemon.background.broken.is_set()
     assert "load has failed: the daemon ends" in caplog.text

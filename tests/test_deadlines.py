@@ -1,9 +1,7 @@
 """Every stage has a deadline: a stage that is too slow is an error with a code, and the connection goes on."""
 
-import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from wyoming.asr import Transcribe, Transcript
@@ -37,65 +35,44 @@ def hasty(models_directory: Path) -> Iterator[RunningDaemon]:
         yield running
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
-
-
-def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
+async def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
     """Transcribing past the deadline is `stt-timeout`."""
-
-    async def scenario() -> None:
-        async with connect(hasty.port()) as client:
-            await client.send(Transcribe())
-            await client.send_audio(LIGHTS)
-            assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
-            await client.send(Ping())
-            await client.until("pong")
-
-    run(scenario())
+    async with connect(hasty.port()) as client:
+        await client.send(Transcribe())
+        await client.send_audio(LIGHTS)
+        assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
+        await client.send(Ping())
+        await client.until("pong")
     hasty.settle()
 
 
-def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
+async def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
     """A first word past the deadline is `chat-timeout`."""
-
-    async def scenario() -> None:
-        async with connect(hasty.port()) as client:
-            await client.send(Transcript(text="What is the capital of France?"))
-            assert (await client.until("not-handled"))[-1].data["code"] == "chat-timeout"
-
-    run(scenario())
+    async with connect(hasty.port()) as client:
+        await client.send(Transcript(text="What is the capital of France?"))
+        assert (await client.until("not-handled"))[-1].data["code"] == "chat-timeout"
     hasty.settle()
 
 
-def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
+async def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
     """Speaking past the deadline is `tts-timeout`, and a begun stream is ended."""
-
-    async def scenario() -> None:
-        async with connect(hasty.port()) as client:
-            await client.send(Synthesize(text="Hello there."))
-            assert types(await client.until("audio-stop")) == ["audio-start", "error", "audio-stop"]
-            await client.send(SynthesizeStart(), SynthesizeChunk(text="Hello there."), SynthesizeStop())
-            events = await client.until("synthesize-stopped")
-            assert types(events) == ["audio-start", "error", "audio-stop", "synthesize-stopped"]
-            assert events[1].data["code"] == "tts-timeout"
-
-    run(scenario())
+    async with connect(hasty.port()) as client:
+        await client.send(Synthesize(text="Hello there."))
+        assert types(await client.until("audio-stop")) == ["audio-start", "error", "audio-stop"]
+        await client.send(SynthesizeStart(), SynthesizeChunk(text="Hello there."), SynthesizeStop())
+        events = await client.until("synthesize-stopped")
+        assert types(events) == ["audio-start", "error", "audio-stop", "synthesize-stopped"]
+        assert events[1].data["code"] == "tts-timeout"
     hasty.settle()
 
 
-def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
+async def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
     """A wake word that never comes and a slow stage both end the run, so that no microphone stays open."""
-
-    async def scenario() -> None:
-        async with connect(hasty.port()) as client:
-            await client.send(RunPipeline(start_stage=PipelineStage.WAKE, end_stage=PipelineStage.TTS))
-            assert (await client.until("error"))[-1].data["code"] == "wake-timeout"
-            await client.send(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS))
-            chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(64000))
-            await client.send(chunk)
-            assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
-
-    run(scenario())
+    async with connect(hasty.port()) as client:
+        await client.send(RunPipeline(start_stage=PipelineStage.WAKE, end_stage=PipelineStage.TTS))
+        assert (await client.until("error"))[-1].data["code"] == "wake-timeout"
+        await client.send(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS))
+        chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(64000))
+        await client.send(chunk)
+        assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
     hasty.settle()

@@ -86,13 +86,9 @@ async def _refuse() -> dict[str, object]:
     raise DaemonUnreachable("nobody answers")
 
 
-def test_watching_goes_on_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_watching_goes_on_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     """It shows that nobody answers, until it is ended."""
-
-    async def scenario() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await status_page.watch(_refuse)
-
-    asyncio.run(scenario())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await status_page.watch(_refuse)
     assert "nobody answers" in capsys.readouterr().out

@@ -1,7 +1,5 @@
 """What `satellite doctor` sees of other programs: stand-ins are brought into every state that it tells apart."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -16,17 +14,11 @@ from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
-from tests.driven_rooms import run as run_there
-from tests.running_daemon import RunningDaemon
+from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 
 WORDS = script("Yes", ".")
 NOBODY = "tcp://127.0.0.1:9"
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run `scenario`, for a while at most."""
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
 
 async def found(tmp_path: Path, text: str, uri: str = NOBODY) -> dict[str, Finding]:
@@ -39,192 +31,161 @@ async def found(tmp_path: Path, text: str, uri: str = NOBODY) -> dict[str, Findi
     return findings
 
 
-def test_every_state_of_ollama_is_told(tmp_path: Path) -> None:
+async def test_every_state_of_ollama_is_told(tmp_path: Path) -> None:
     """Not there, without the model, not loaded, and loaded as another client wants it."""
+    async with OllamaServer(WORDS, models={"phi3:mini": "phi"}, trained_context=4096) as server:
+        url = server.url
 
-    async def scenario() -> None:
-        async with OllamaServer(WORDS, models={"phi3:mini": "phi"}, trained_context=4096) as server:
-            url = server.url
+        def config(model: str = "phi3:mini", num_ctx: int = 4096) -> str:
+            return f"chat: {{providers: [{{type: ollama, model: '{model}', url: '{url}', num_ctx: {num_ctx}}}]}}"
 
-            def config(model: str = "phi3:mini", num_ctx: int = 4096) -> str:
-                return f"chat: {{providers: [{{type: ollama, model: '{model}', url: '{url}', num_ctx: {num_ctx}}}]}}"
+        async def load(num_ctx: int, keep_alive: int) -> None:
+            async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http:
+                options = {"num_ctx": num_ctx}
+                body = {"model": "phi3:mini", "messages": [], "keep_alive": keep_alive, "options": options}
+                assert (await http.post("/api/chat", json=body)).is_success
 
-            async def load(num_ctx: int, keep_alive: int) -> None:
-                async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http:
-                    options = {"num_ctx": num_ctx}
-                    body = {"model": "phi3:mini", "messages": [], "keep_alive": keep_alive, "options": options}
-                    assert (await http.post("/api/chat", json=body)).is_success
+        told = (await found(tmp_path, config("llama3")))[f"ollama at {url}"]
+        assert (told.state, told.remedy) == (State.BAD, "ollama pull llama3")
 
-            told = (await found(tmp_path, config("llama3")))[f"ollama at {url}"]
-            assert (told.state, told.remedy) == (State.BAD, "ollama pull llama3")
+        told = (await found(tmp_path, config()))["phi3:mini in memory"]
+        assert (told.state, told.seen) == (State.NOTE, "is not loaded: the next answer waits for it")
 
-            told = (await found(tmp_path, config()))["phi3:mini in memory"]
-            assert (told.state, told.seen) == (State.NOTE, "is not loaded: the next answer waits for it")
+        await load(2048, -1)
+        told = (await found(tmp_path, config()))["phi3:mini in memory"]
+        assert told.state is State.BAD
+        assert "context of 2048" in told.seen
+        assert "num_ctx 4096" in told.remedy
 
-            await load(2048, -1)
-            told = (await found(tmp_path, config()))["phi3:mini in memory"]
-            assert told.state is State.BAD
-            assert "context of 2048" in told.seen
-            assert "num_ctx 4096" in told.remedy
+        await load(4096, 300)
+        told = (await found(tmp_path, config()))["phi3:mini in memory"]
+        assert told.state is State.NOTE
+        assert "another 5 min" in told.seen
 
-            await load(4096, 300)
-            told = (await found(tmp_path, config()))["phi3:mini in memory"]
-            assert told.state is State.NOTE
-            assert "another 5 min" in told.seen
+        await load(4096, -1)
+        findings = await found(tmp_path, config(num_ctx=8192))
+        assert "can read 4096" in findings["context of phi3:mini"].seen
+        findings = await found(tmp_path, config())
+        assert findings["phi3:mini in memory"].seen == "is loaded, to stay"
+        assert findings["phi3:mini on the GPU"].seen == "all of it"
+        assert findings["context of phi3:mini"].state is State.GOOD
 
-            await load(4096, -1)
-            findings = await found(tmp_path, config(num_ctx=8192))
-            assert "can read 4096" in findings["context of phi3:mini"].seen
-            findings = await found(tmp_path, config())
-            assert findings["phi3:mini in memory"].seen == "is loaded, to stay"
-            assert findings["phi3:mini on the GPU"].seen == "all of it"
-            assert findings["context of phi3:mini"].state is State.GOOD
-
-            server.vram_share = 0.5
-            told = (await found(tmp_path, config()))["phi3:mini on the GPU"]
-            assert (told.state, told.seen[:3]) == (State.BAD, "50%")
-            server.vram_share = 0.0
-            told = (await found(tmp_path, config()))["phi3:mini on the GPU"]
-            assert told.state is (State.BAD if gpus() else State.NOTE)
-        told = (await found(tmp_path, config()))[f"ollama at {url}"]
-        assert (told.state, told.seen[:15]) == (State.BAD, "does not answer")
-
-    run(scenario)
+        server.vram_share = 0.5
+        told = (await found(tmp_path, config()))["phi3:mini on the GPU"]
+        assert (told.state, told.seen[:3]) == (State.BAD, "50%")
+        server.vram_share = 0.0
+        told = (await found(tmp_path, config()))["phi3:mini on the GPU"]
+        assert told.state is (State.BAD if gpus() else State.NOTE)
+    told = (await found(tmp_path, config()))[f"ollama at {url}"]
+    assert (told.state, told.seen[:15]) == (State.BAD, "does not answer")
 
 
-def test_every_state_of_a_compatible_provider_is_told(tmp_path: Path) -> None:
+async def test_every_state_of_a_compatible_provider_is_told(tmp_path: Path) -> None:
     """With the key, a wrong one, none, another model, and gone; the key is shown to nobody."""
+    key = tmp_path / "key"
+    async with OpenAIServer(WORDS, key="sk-right", model="llama") as server:
+        what = f"gpu2 at {server.url}/openai/v1"
 
-    async def scenario() -> None:
-        key = tmp_path / "key"
-        async with OpenAIServer(WORDS, key="sk-right", model="llama") as server:
-            what = f"gpu2 at {server.url}/openai/v1"
+        async def told(secret: str, model: str = "llama") -> Finding:
+            key.write_text(secret)
+            provider = (
+                f"{{type: openai, name: gpu2, model: {model}, url: '{server.url}/openai/v1', api_key_file: {key}}}"
+            )
+            return (await found(tmp_path, f"chat: {{providers: [{provider}, {{type: local}}]}}"))[what]
 
-            async def told(secret: str, model: str = "llama") -> Finding:
-                key.write_text(secret)
-                provider = (
-                    f"{{type: openai, name: gpu2, model: {model}, url: '{server.url}/openai/v1', api_key_file: {key}}}"
-                )
-                return (await found(tmp_path, f"chat: {{providers: [{provider}, {{type: local}}]}}"))[what]
-
-            assert (await told("sk-right")).seen == "answers, with llama"
-            wrong = await told("sk-wrong")
-            assert wrong.state is State.BAD
-            assert "refuses the key" in wrong.seen
-            assert "sk-" not in wrong.seen + wrong.remedy
-            other = await told("sk-right", "gpt")
-            assert (other.state, other.seen) == (State.BAD, "has no model gpt; it has llama")
-            empty = await told("")
-            assert (empty.state, "is empty" in empty.seen) == (State.BAD, True)
-        gone = await told("sk-right")
-        assert (gone.state, "cannot be reached" in gone.seen) == (State.BAD, True)
-
-    run(scenario)
+        assert (await told("sk-right")).seen == "answers, with llama"
+        wrong = await told("sk-wrong")
+        assert wrong.state is State.BAD
+        assert "refuses the key" in wrong.seen
+        assert "sk-" not in wrong.seen + wrong.remedy
+        other = await told("sk-right", "gpt")
+        assert (other.state, other.seen) == (State.BAD, "has no model gpt; it has llama")
+        empty = await told("")
+        assert (empty.state, "is empty" in empty.seen) == (State.BAD, True)
+    gone = await told("sk-right")
+    assert (gone.state, "cannot be reached" in gone.seen) == (State.BAD, True)
 
 
-def test_a_hosted_provider_without_a_key_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hosted_provider_without_a_key_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not in use; where a key is wanted is said."""
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
-
-    async def scenario() -> None:
-        findings = await found(tmp_path, "chat: {providers: [{type: openai, model: llama}, {type: local}]}")
-        told = findings["groq at https://api.groq.com/openai/v1"]
-        assert told.state is State.NOTE
-        assert "/etc/satellite/credentials/groq.key" in told.remedy
-
-    run(scenario)
+    findings = await found(tmp_path, "chat: {providers: [{type: openai, model: llama}, {type: local}]}")
+    told = findings["groq at https://api.groq.com/openai/v1"]
+    assert told.state is State.NOTE
+    assert "/etc/satellite/credentials/groq.key" in told.remedy
 
 
-def test_home_assistant_is_asked_whether_it_is_ready(tmp_path: Path) -> None:
+async def test_home_assistant_is_asked_whether_it_is_ready(tmp_path: Path) -> None:
     """With the right token, a wrong one, none, and when it is gone."""
+    async with HomeAssistantServer(token="right") as server:
+        what = f"home_assistant at {server.url}"
 
-    async def scenario() -> None:
-        async with HomeAssistantServer(token="right") as server:
-            what = f"home_assistant at {server.url}"
+        async def told(token: str) -> Finding:
+            settings = f", token: {token}" if token else ""
+            return (await found(tmp_path, f"home_assistant: {{url: '{server.url}'{settings}}}"))[what]
 
-            async def told(token: str) -> Finding:
-                settings = f", token: {token}" if token else ""
-                return (await found(tmp_path, f"home_assistant: {{url: '{server.url}'{settings}}}"))[what]
-
-            assert "is ready for sentences" in (await told("right")).seen
-            assert "refuses the token" in (await told("wrong")).seen
-            assert "home_assistant.token" in (await told("")).remedy
-        gone = await told("right")
-        assert (gone.state, "cannot be reached" in gone.seen) == (State.BAD, True)
-
-    run(scenario)
+        assert "is ready for sentences" in (await told("right")).seen
+        assert "refuses the token" in (await told("wrong")).seen
+        assert "home_assistant.token" in (await told("")).remedy
+    gone = await told("right")
+    assert (gone.state, "cannot be reached" in gone.seen) == (State.BAD, True)
 
 
-def test_rooms_are_looked_at_without_claiming_them(tmp_path: Path) -> None:
+async def test_rooms_are_looked_at_without_claiming_them(tmp_path: Path) -> None:
     """A satellite that is free stays free; what is none is told."""
-
-    async def scenario() -> None:
-        async with ScriptedSatellite(name="kitchen") as kitchen, OpenAIServer(WORDS) as other:
-            text = (
-                f"rooms:\n- {{name: kitchen, uri: '{kitchen.uri}'}}\n- {{name: attic, uri: '{NOBODY}'}}\n"
-                f"- {{name: cellar, uri: '{other.url.replace('http', 'tcp')}'}}"
-            )
-            findings = await found(tmp_path, text)
-            assert "answers as kitchen" in findings["room kitchen"].seen
-            assert "nothing answers" in findings["room attic"].seen
-            assert findings["room cellar"].state is State.BAD
-            assert not kitchen.claimed
-
-    run(scenario)
-
-
-def test_servers_elsewhere_are_looked_at_one_by_one(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """One that answers, one that does not, and one that offers something else."""
-
-    async def scenario() -> None:
-        speaks = f"tcp://127.0.0.1:{daemon.port('tts_port')}"
-        findings = await found(
-            tmp_path, f"stt: {{uri: ['{daemon.uri}', '{speaks}']}}\nwake: {{uri: '{NOBODY}'}}\ntts: {{uri: '{speaks}'}}"
+    async with ScriptedSatellite(name="kitchen") as kitchen, OpenAIServer(WORDS) as other:
+        text = (
+            f"rooms:\n- {{name: kitchen, uri: '{kitchen.uri}'}}\n- {{name: attic, uri: '{NOBODY}'}}\n"
+            f"- {{name: cellar, uri: '{other.url.replace('http', 'tcp')}'}}"
         )
-        assert findings[f"stt at {daemon.uri}"].state is State.GOOD
-        assert findings[f"stt at {speaks}"].seen == "offers no stt"
-        assert findings[f"wake at {NOBODY}"].state is State.BAD
-        assert findings[f"tts at {speaks}"].state is State.GOOD
+        findings = await found(tmp_path, text)
+        assert "answers as kitchen" in findings["room kitchen"].seen
+        assert "nothing answers" in findings["room attic"].seen
+        assert findings["room cellar"].state is State.BAD
+        assert not kitchen.claimed
 
-    run(scenario)
+
+async def test_servers_elsewhere_are_looked_at_one_by_one(daemon: RunningDaemon, tmp_path: Path) -> None:
+    """One that answers, one that does not, and one that offers something else."""
+    speaks = f"tcp://127.0.0.1:{daemon.port('tts_port')}"
+    findings = await found(
+        tmp_path, f"stt: {{uri: ['{daemon.uri}', '{speaks}']}}\nwake: {{uri: '{NOBODY}'}}\ntts: {{uri: '{speaks}'}}"
+    )
+    assert findings[f"stt at {daemon.uri}"].state is State.GOOD
+    assert findings[f"stt at {speaks}"].seen == "offers no stt"
+    assert findings[f"wake at {NOBODY}"].state is State.BAD
+    assert findings[f"tts at {speaks}"].state is State.GOOD
 
 
 @pytest.mark.models
-def test_who_holds_a_room_is_told(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_who_holds_a_room_is_told(daemon: RunningDaemon, tmp_path: Path) -> None:
     """The daemon that drives it, or another server."""
-
-    async def scenario() -> None:
-        async with (
-            ScriptedSatellite(name="ours") as ours,
-            ScriptedSatellite(name="theirs") as theirs,
-            rooms(daemon, theirs),
-            rooms(daemon, ours, theirs) as hub,
-        ):
-            await until(lambda: hub.described()[1]["state"] == "held")
-            daemon.daemon.hub.others.extend(hub.links)
-            try:
-                findings = await found(tmp_path, "", daemon.uri)
-            finally:
-                daemon.daemon.hub.others.clear()
-        assert findings["room ours"].seen.startswith("is connected")
-        assert findings["room theirs"].seen.startswith("held: ")
-        assert "delete the satellite" in findings["room theirs"].remedy
-
-    run_there(daemon, scenario)
+    async with (
+        ScriptedSatellite(name="ours") as ours,
+        ScriptedSatellite(name="theirs") as theirs,
+        rooms(daemon, theirs),
+        rooms(daemon, ours, theirs) as hub,
+    ):
+        await until(lambda: hub.described()[1]["state"] == "held")
+        daemon.daemon.hub.others.extend(hub.links)
+        try:
+            findings = await found(tmp_path, "", daemon.uri)
+        finally:
+            daemon.daemon.hub.others.clear()
+    assert findings["room ours"].seen.startswith("is connected")
+    assert findings["room theirs"].seen.startswith("held: ")
+    assert "delete the satellite" in findings["room theirs"].remedy
 
 
-def test_what_stands_for_sound_devices_is_tried(tmp_path: Path) -> None:
+async def test_what_stands_for_sound_devices_is_tried(tmp_path: Path) -> None:
     """A recording that is there, and programs that are not."""
-
-    async def scenario() -> None:
-        sound = tmp_path / "room.raw"
-        sound.write_bytes(bytes(64_000))
-        speaker = tmp_path / "spoken.wav"
-        findings = await found(tmp_path, f"microphone: {{file: {sound}}}\nspeaker: {{file: {speaker}}}")
-        assert findings[f"microphone {sound}"].seen == "gives sound"
-        assert findings[f"speaker {speaker}"].seen == "can be written"
-        findings = await found(tmp_path, "microphone: {command: [no-such]}\nspeaker: {command: [no-such]}")
-        assert findings["microphone no-such"].state is State.BAD
-        assert findings["speaker no-such"].seen == "there is no such program"
-
-    run(scenario)
+    sound = tmp_path / "room.raw"
+    sound.write_bytes(bytes(64_000))
+    speaker = tmp_path / "spoken.wav"
+    findings = await found(tmp_path, f"microphone: {{file: {sound}}}\nspeaker: {{file: {speaker}}}")
+    assert findings[f"microphone {sound}"].seen == "gives sound"
+    assert findings[f"speaker {speaker}"].seen == "can be written"
+    findings = await found(tmp_path, "microphone: {command: [no-such]}\nspeaker: {command: [no-such]}")
+    assert findings["microphone no-such"].state is State.BAD
+    assert findings["speaker no-such"].seen == "there is no such program"

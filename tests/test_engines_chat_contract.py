@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,19 +33,18 @@ class Api:
     connect: Callable[[str, Deadlines], ChatModel]
     faults: Any
 
-    def run(self, words: Words, scenario: Scenario, *, first: float = 10, gap: float = 10) -> None:
-        """Run `scenario` with a server that says `words`, and a model that waits for them so many seconds."""
-
-        async def main() -> None:
-            async with asyncio.timeout(2 * PATIENCE_SECONDS), self.serve(words) as server:
-                model = self.connect(server.url, Deadlines(chat_first_token_seconds=first, chat_gap_seconds=gap))
-                try:
-                    await scenario(server, model)
-                finally:
-                    await model.close()
-                    await model.close()
-
-        asyncio.run(main())
+    @asynccontextmanager
+    async def running(
+        self, words: Words, *, first: float = 10, gap: float = 10
+    ) -> AsyncIterator[tuple[Any, ChatModel]]:
+        """A server that says `words`, and a model that waits for them so many seconds."""
+        async with self.serve(words) as server:
+            model = self.connect(server.url, Deadlines(chat_first_token_seconds=first, chat_gap_seconds=gap))
+            try:
+                yield server, model
+            finally:
+                await model.close()
+                await model.close()
 
 
 def _ollama(url: str, deadlines: Deadlines) -> ChatModel:
@@ -84,12 +83,11 @@ async def last_words(words: list[dict[str, str]]) -> AsyncGenerator[str, None]:
         await asyncio.sleep(0)
 
 
-def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailable]:
+async def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailable]:
     """Return what is said of an answer that goes wrong, and the error that ends it."""
     said: list[str] = []
     errors: list[ChatUnavailable] = []
-
-    async def scenario(server: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris", " is it."), **seconds) as (server, model):
         server.faults = [api.faults[fault]]
         async with aclosing(ask(model)) as deltas:
             try:
@@ -100,15 +98,12 @@ def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailabl
         patient = api.connect(server.url, Deadlines())
         assert await answered(patient) == "Paris is it."  # the server is none the worse
         await patient.close()
-
-    api.run(script("Paris", " is it."), scenario, **seconds)
     return "".join(said), errors[0]
 
 
-def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
+async def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
     """The deltas make up the answer, name the provider, and the last one tells what it cost."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris", " it", " is.")) as (_, model):
         deltas = [delta async for delta in ask(model)]
         assert "".join(delta.text for delta in deltas) == "Paris it is."
         assert {delta.provider for delta in deltas} == {model.provider}
@@ -119,13 +114,10 @@ def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
         assert stats.prompt_tokens
         assert stats.tokens_per_second
 
-    api.run(script("Paris", " it", " is."), scenario)
 
-
-def test_wishes_reach_the_server(api: Api) -> None:
+async def test_wishes_reach_the_server(api: Api) -> None:
     """How one answer is to be made is asked for by the API's own names; the configured longest answer stays longest."""
-
-    async def scenario(server: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris", " it", " is.")) as (server, model):
         wishes = Sampling(max_tokens=2, temperature=0.7, top_p=0.5, seed=42, stop=("END",))
         deltas = [delta async for delta in model.stream([Message("user", "Hi")], wishes)]
         assert deltas[-1].stats is not None
@@ -144,56 +136,44 @@ def test_wishes_reach_the_server(api: Api) -> None:
         body = server.exchanges[-1].body
         assert (body.get("options", {}).get("num_predict") or body["max_tokens"]) == Chat().max_tokens
 
-    api.run(script("Paris", " it", " is."), scenario)
 
-
-def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None:
+async def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None:
     """It ended before its first word, as it was to; elsewhere that is a failure."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script("")) as (_, model):
         deltas = [delta async for delta in model.stream([Message("user", "Hi")], Sampling(stop=("Paris",)))]
         assert [delta.text for delta in deltas] == [""]
         with pytest.raises(ChatUnavailable) as caught:
             await answered(model)
         assert caught.value.code == "chat-empty"
 
-    api.run(script(""), scenario)
 
-
-def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:
+async def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:
     """Nothing is collected on the way: a word arrives while the server waits to be told the next."""
 
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(_: Server, model: ChatModel) -> None:
-        async with aclosing(ask(model)) as deltas:
-            for word in ("Paris", " it", " is."):
-                words.put_nowait(word)
-                assert (await anext(deltas)).text == word
-            words.put_nowait(None)
-            assert [delta.text async for delta in deltas] == [""]
-
-    api.run(dictated(words), scenario)
+    async with api.running(dictated(words)) as (_, model), aclosing(ask(model)) as deltas:
+        for word in ("Paris", " it", " is."):
+            words.put_nowait(word)
+            assert (await anext(deltas)).text == word
+        words.put_nowait(None)
+        assert [delta.text async for delta in deltas] == [""]
 
 
-def test_thoughts_are_dropped(api: Api) -> None:
+async def test_thoughts_are_dropped(api: Api) -> None:
     """A model that thinks aloud is heard only once it speaks."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script("<thi", "nk>The user", " asks</th", "ink>\n\n", "Paris", ".")) as (_, model):
         assert await answered(model) == "Paris."
 
-    api.run(script("<thi", "nk>The user", " asks</th", "ink>\n\n", "Paris", "."), scenario)
 
-
-def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> None:
+async def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> None:
     """The server sees its client hang up, and answers the next request at once."""
 
-    async def endless(_: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+    async def endless(_: Any) -> AsyncGenerator[str, None]:
         while True:
             yield "word "
             await asyncio.sleep(0)
 
-    async def scenario(server: Server, model: ChatModel) -> None:
+    async with api.running(endless) as (server, model):
         deltas = ask(model)
         assert (await anext(deltas)).text == "word "
         await deltas.aclose()
@@ -201,13 +181,10 @@ def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> None:
         server.words = script("Next.")
         assert await answered(model) == "Next."
 
-    api.run(endless, scenario)
 
-
-def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(api: Api) -> None:
+async def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(api: Api) -> None:
     """Whoever waits for the first word can leave at any moment."""
-
-    async def scenario(server: Server, model: ChatModel) -> None:
+    async with api.running(script("Next.")) as (server, model):
         server.faults = [api.faults.HANG]
         waiting = asyncio.create_task(anext(ask(model)))
         await server.asked.wait()
@@ -217,112 +194,90 @@ def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(api: Api
         await server.abandoned.wait()
         assert await answered(model) == "Next."
 
-    api.run(script("Next."), scenario)
 
-
-def test_two_answers_at_once_do_not_mix(api: Api) -> None:
+async def test_two_answers_at_once_do_not_mix(api: Api) -> None:
     """Each asker gets its own words."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(last_words) as (_, model):
         questions = ["one two three four", "five six seven eight"]
         assert await asyncio.gather(*(answered(model, question) for question in questions)) == [
             question + " " for question in questions
         ]
 
-    api.run(last_words, scenario)
 
-
-def test_a_connection_serves_many_answers(api: Api) -> None:
+async def test_a_connection_serves_many_answers(api: Api) -> None:
     """A complete answer leaves its connection open for the next: no new handshake on the way to the first word."""
-
-    async def scenario(server: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris", ".")) as (server, model):
         for _ in range(3):
             assert await answered(model) == "Paris."
         assert server.connections == 1
 
-    api.run(script("Paris", "."), scenario)
 
-
-def test_a_silent_server_is_given_up_at_the_first_deadline(api: Api) -> None:
+async def test_a_silent_server_is_given_up_at_the_first_deadline(api: Api) -> None:
     """A server that takes the request and says nothing is a timeout."""
-    said, error = failure(api, "HANG", first=0.2)
+    said, error = await failure(api, "HANG", first=0.2)
     assert (said, error.code) == ("", "chat-timeout")
 
 
-def test_a_server_that_falls_silent_is_given_up(api: Api) -> None:
+async def test_a_server_that_falls_silent_is_given_up(api: Api) -> None:
     """Between two words another limit holds than before the first."""
-    said, error = failure(api, "STALL", gap=0.2)
+    said, error = await failure(api, "STALL", gap=0.2)
     assert (said, error.code) == ("Paris", "chat-timeout")
 
 
 @pytest.mark.parametrize("fault", ["CUT", "RESET", "GARBAGE"])
-def test_an_answer_that_breaks_off_is_an_error(api: Api, fault: str) -> None:
+async def test_an_answer_that_breaks_off_is_an_error(api: Api, fault: str) -> None:
     """Half an answer never passes for a whole one, in whatever way it ends."""
-    said, error = failure(api, fault)
+    said, error = await failure(api, fault)
     assert (said, error.code) == ("Paris", "chat-failed")
     assert "127.0.0.1" in str(error)
 
 
-def test_a_crash_before_the_first_word_is_an_error(api: Api) -> None:
+async def test_a_crash_before_the_first_word_is_an_error(api: Api) -> None:
     """A 500 is the provider's fault: another one may answer."""
-    said, error = failure(api, "CRASH")
+    said, error = await failure(api, "CRASH")
     assert (said, error.code) == ("", "chat-failed")
 
 
-def test_an_answer_without_a_word_is_an_error(api: Api) -> None:
+async def test_an_answer_without_a_word_is_an_error(api: Api) -> None:
     """A model that says nothing has not answered."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script()) as (_, model):
         with pytest.raises(ChatUnavailable) as caught:
             await answered(model)
         assert caught.value.code == "chat-empty"
 
-    api.run(script(), scenario)
 
-
-def test_a_server_that_is_not_there_is_named(api: Api) -> None:
+async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
     """A refused connection says where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-
-    async def scenario() -> None:
-        model = api.connect(f"http://127.0.0.1:{port}", Deadlines())
-        with pytest.raises(ChatUnavailable, match=f"127.0.0.1:{port}.* cannot be reached") as caught:
-            await answered(model)
-        assert caught.value.code == "chat-unreachable"
-        await model.close()
-
-    asyncio.run(scenario())
+    model = api.connect(f"http://127.0.0.1:{port}", Deadlines())
+    with pytest.raises(ChatUnavailable, match=f"127.0.0.1:{port}.* cannot be reached") as caught:
+        await answered(model)
+    assert caught.value.code == "chat-unreachable"
+    await model.close()
 
 
-def test_a_closed_model_says_so(api: Api) -> None:
+async def test_a_closed_model_says_so(api: Api) -> None:
     """After `close` a question is an error like any other."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris.")) as (_, model):
         await model.close()
         with pytest.raises(ChatUnavailable):
             await answered(model)
 
-    api.run(script("Paris."), scenario)
 
-
-def test_a_proxy_of_the_environment_is_not_used_inside_the_house(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_is_not_used_inside_the_house(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """HTTP_PROXY is for the way out; a server at home is spoken to directly."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris.")) as (_, model):
         assert await answered(model) == "Paris."
 
-    api.run(script("Paris."), scenario)
 
-
-def test_a_question_that_is_no_text_is_an_error(api: Api) -> None:
+async def test_a_question_that_is_no_text_is_an_error(api: Api) -> None:
     """Half a surrogate pair, which JSON can carry and UTF-8 cannot, harms nobody else's question."""
-
-    async def scenario(_: Server, model: ChatModel) -> None:
+    async with api.running(script("Paris.")) as (_, model):
         with pytest.raises(ChatError):
             await answered(model, "\ud800")
         assert await answered(model) == "Paris."
-
-    api.run(script("Paris."), scenario)

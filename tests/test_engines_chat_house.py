@@ -1,8 +1,8 @@
 """A house whose own model is busy, loading, hung or gone, and a hosted provider behind it: when do words leave?"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from satellite.errors import ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -48,51 +48,45 @@ class House:
         return sum(exchange.method == "POST" for exchange in self.groq.exchanges)
 
 
-def run(
+@asynccontextmanager
+async def built(
     monkeypatch: pytest.MonkeyPatch,
-    scenario: Callable[[House], Awaitable[None]],
     *,
     words: Any = None,
     watched: bool = True,
     hosted: str = "when_down",
     deadline: float = 30,
     **server: Any,
-) -> None:
-    """Run `scenario` in a house in which a first word is late after a moment."""
+) -> AsyncIterator[House]:
+    """A house in which a first word is late after a moment."""
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-
-    async def main() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            OllamaServer(words or script("Paris", ", says the house."), **server) as ollama,
-            OpenAIServer(script("Paris, says Groq."), key=KEY) as groq,
-        ):
-            # It stands in for the house's proxy, through which a public name is reached without a network.
-            monkeypatch.setenv("HTTP_PROXY", groq.url)
-            chat = Chat.model_validate({"first_token_seconds": FIRST_TOKEN_SECONDS, "hosted": hosted})
-            deadlines = Deadlines(chat_first_token_seconds=deadline)
-            often = KeepAlive(interval_seconds=0.05)
-            model = OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
-            outside = OpenAIChat(OpenAICompatible(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
-            await asyncio.gather(model.load(), outside.load())
-            route = RouteChat([model, outside], chat, deadlines)
-            watch = asyncio.create_task(route.watch()) if watched else None
-            try:
-                await scenario(House(ollama, groq, model, route))
-            finally:
-                if watch is not None:
-                    watch.cancel()
-                    await asyncio.gather(watch, return_exceptions=True)
-                await route.close()
-
-    asyncio.run(main())
+    async with (
+        OllamaServer(words or script("Paris", ", says the house."), **server) as ollama,
+        OpenAIServer(script("Paris, says Groq."), key=KEY) as groq,
+    ):
+        # It stands in for the house's proxy, through which a public name is reached without a network.
+        monkeypatch.setenv("HTTP_PROXY", groq.url)
+        chat = Chat.model_validate({"first_token_seconds": FIRST_TOKEN_SECONDS, "hosted": hosted})
+        deadlines = Deadlines(chat_first_token_seconds=deadline)
+        often = KeepAlive(interval_seconds=0.05)
+        model = OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
+        outside = OpenAIChat(OpenAICompatible(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
+        await asyncio.gather(model.load(), outside.load())
+        route = RouteChat([model, outside], chat, deadlines)
+        watch = asyncio.create_task(route.watch()) if watched else None
+        try:
+            yield House(ollama, groq, model, route)
+        finally:
+            if watch is not None:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+            await route.close()
 
 
-def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its words stay in the house, however long the first answer takes, and the model is not taken for down."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch, words=dictated(words)) as house:
         words.put_nowait(None)  # of the prime
         await house.model.warm_up()
         async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
@@ -108,14 +102,13 @@ def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.Mon
         assert await second == "ollama: Paris."
         assert (house.left, house.model.health.up, house.chat.switches) == (0, True, 0)
 
-    run(monkeypatch, scenario, words=dictated(words))
 
-
-def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whoever leaves the second room does not take the model from the first."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch, words=dictated(words), watched=False) as house:
         async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
             words.put_nowait("Once")
             await anext(first)
@@ -126,13 +119,10 @@ def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(monke
             assert house.model.health.up
         assert house.left == 0
 
-    run(monkeypatch, scenario, words=dictated(words), watched=False)
 
-
-def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cold model is slow, not down; that it loads as expected opens no breaker, and is no death of its process."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch, load_seconds=1.5) as house:
         await until(lambda: house.model.health.state == Residency.LOADING)
         assert await house.answered() == "ollama: Paris, says the house."
         assert house.left == 0
@@ -140,24 +130,18 @@ def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPa
         assert house.ollama.counts.loads == 1
         assert Residency.RUNNER_DIED not in house.model.keeper.sightings.seen
 
-    run(monkeypatch, scenario, load_seconds=1.5)
 
-
-def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """To wait for it would end with an apology."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch, load_seconds=60, deadline=1) as house:
         await until(lambda: house.model.health.state == Residency.LOADING)
         await until(lambda: not house.model.health.is_late and not house.model.health.up)
         assert await house.answered() == "groq: Paris, says Groq."
 
-    run(monkeypatch, scenario, load_seconds=60, deadline=1)
 
-
-def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes connections and says nothing: then the words leave, at once from the next question on."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch) as house:
         await house.model.warm_up()
         house.ollama.freeze()
         assert await house.answered() == "groq: Paris, says Groq."
@@ -167,13 +151,10 @@ def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch: pyte
         await until(lambda: house.model.health.up)
         assert await house.answered() == "ollama: Paris, says the house."
 
-    run(monkeypatch, scenario)
 
-
-def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its server is there, and its process hangs: one question ends with an error, the next is answered elsewhere."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch, watched=False, deadline=2) as house:
         house.ollama.first_token_seconds = 60
         with pytest.raises(ChatUnavailable, match="no word within"):
             await house.answered()
@@ -181,25 +162,19 @@ def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypatch: p
         assert (house.model.health.state, house.model.health.is_late) == (Residency.SILENT, False)
         assert await house.answered() == "groq: Paris, says Groq."
 
-    run(monkeypatch, scenario, watched=False, deadline=2)
 
-
-def test_when_slow_it_leaves_for_being_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_slow_it_leaves_for_being_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever set it so has speed for words."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch, hosted="when_slow") as house:
         await house.model.warm_up()
         house.ollama.first_token_seconds = 60
         assert await house.answered() == "groq: Paris, says Groq."
         assert house.left == 1
 
-    run(monkeypatch, scenario, hosted="when_slow")
 
-
-def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question has met it: the state is what was seen, with the words that help."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch) as house:
         await house.model.warm_up()
         await house.ollama.stop()
         assert await house.answered() == "groq: Paris, says Groq."
@@ -213,13 +188,10 @@ def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.Monke
         assert house.model.health.state == Residency.MODEL_MISSING
         assert house.model.health.words.endswith("run: ollama pull smollm2")
 
-    run(monkeypatch, scenario)
 
-
-def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is asked the next question as well."""
-
-    async def scenario(house: House) -> None:
+    async with built(monkeypatch) as house:
         await house.model.warm_up()
         house.ollama.words = script("")
         assert await house.answered() == "groq: Paris, says Groq."
@@ -230,5 +202,3 @@ def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> N
         for _ in range(3):
             await house.answered()
         assert not house.model.health.up
-
-    run(monkeypatch, scenario)

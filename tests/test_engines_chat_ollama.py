@@ -1,8 +1,8 @@
 """Ollama: what it is sent, and what it says when it cannot answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +26,30 @@ async def answered(model: OllamaChat) -> str:
         return "".join([delta.text async for delta in deltas])
 
 
-def run(scenario: Callable[[OllamaServer, OllamaChat], Awaitable[None]], **settings: Any) -> None:
-    """Run `scenario` with an Ollama that always answers "Paris." and a model of these settings."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(script("Paris.")) as server:
-            options = {"url": server.url, "model": "smollm2", **settings}
-            model = OllamaChat(Ollama(type="ollama", **options), Chat(max_tokens=50), Deadlines())
-            try:
-                await scenario(server, model)
-            finally:
-                await model.close()
-
-    asyncio.run(main())
+@asynccontextmanager
+async def asking(**settings: Any) -> AsyncIterator[tuple[OllamaServer, OllamaChat]]:
+    """An Ollama that always answers "Paris." and a model of these settings."""
+    async with OllamaServer(script("Paris.")) as server:
+        options = {"url": server.url, "model": "smollm2", **settings}
+        model = OllamaChat(Ollama(type="ollama", **options), Chat(max_tokens=50), Deadlines())
+        try:
+            yield server, model
+        finally:
+            await model.close()
 
 
-def error_of(fault: Fault | None = None, **settings: Any) -> ChatError:
+async def error_of(fault: Fault | None = None, **settings: Any) -> ChatError:
     """Return the error that a request meets."""
-    errors: list[ChatError] = []
-
-    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+    async with asking(**settings) as (server, model):
         server.faults = [fault] if fault else []
         with pytest.raises(ChatError) as caught:
             await answered(model)
-        errors.append(caught.value)
-
-    run(scenario, **settings)
-    return errors[0]
+        return caught.value
 
 
-def test_every_request_carries_the_same_options() -> None:
+async def test_every_request_carries_the_same_options() -> None:
     """The context length is in each, so that nothing is loaded twice; a keep-alive is in none, and no one thinks."""
-
-    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+    async with asking(num_ctx=8192) as (server, model):
         for _ in range(3):
             await answered(model)
         for exchange in server.exchanges:
@@ -67,13 +58,10 @@ def test_every_request_carries_the_same_options() -> None:
             assert exchange.body["think"] is False
         assert (server.counts.loads, server.counts.reloads) == (1, 0)
 
-    run(scenario, num_ctx=8192)
 
-
-def test_the_conversation_is_sent_as_it_is() -> None:
+async def test_the_conversation_is_sent_as_it_is() -> None:
     """Roles and words arrive unchanged, and the second time around the server still knows all of them."""
-
-    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+    async with asking() as (server, model):
         await answered(model)
         await answered(model)
         sent = server.exchanges[0].body["messages"]
@@ -82,46 +70,40 @@ def test_the_conversation_is_sent_as_it_is() -> None:
         assert first.cached_tokens == 0
         assert second.evaluated_tokens == 1
 
-    run(scenario)
 
-
-def test_a_second_question_waits_for_the_first_answer() -> None:
+async def test_a_second_question_waits_for_the_first_answer() -> None:
     """Ollama generates one answer at a time; the wait is within the deadline for the first word."""
-
-    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+    async with asking() as (server, model):
         assert await asyncio.gather(*(answered(model) for _ in range(4))) == ["Paris."] * 4
         assert server.counts.loads == 1
 
-    run(scenario)
 
-
-def test_an_unknown_model_says_how_to_get_it() -> None:
+async def test_an_unknown_model_says_how_to_get_it() -> None:
     """The message is the command that helps."""
-    error = error_of(model="phi3:mini")
+    error = await error_of(model="phi3:mini")
     assert isinstance(error, ChatUnavailable)
     assert error.code == "chat-unknown-model"
     assert "ollama pull phi3:mini" in str(error)
 
 
-def test_a_full_queue_is_busy() -> None:
+async def test_a_full_queue_is_busy() -> None:
     """A 503 means that another provider should be asked."""
-    error = error_of(Fault.BUSY)
+    error = await error_of(Fault.BUSY)
     assert isinstance(error, ChatUnavailable)
     assert (error.code, "server busy" in str(error)) == ("chat-busy", True)
 
 
-def test_an_error_among_the_lines_ends_the_answer() -> None:
+async def test_an_error_among_the_lines_ends_the_answer() -> None:
     """A runner that dies in the middle is reported inside an answer that began with 200."""
-    error = error_of(Fault.ERROR_LINE)
+    error = await error_of(Fault.ERROR_LINE)
     assert isinstance(error, ChatUnavailable)
     assert error.code == "chat-failed"
     assert "unexpected EOF" in str(error)
 
 
-def test_a_server_that_is_no_ollama_is_told_apart() -> None:
+async def test_a_server_that_is_no_ollama_is_told_apart() -> None:
     """A 404 for the path is not a 404 for the model."""
-
-    async def scenario(server: OllamaServer, _: OllamaChat) -> None:
+    async with asking() as (server, _):
         elsewhere = Ollama(type="ollama", url=f"{server.url}/elsewhere", model="smollm2")
         model = OllamaChat(elsewhere, Chat(), Deadlines())
         with pytest.raises(ChatUnavailable, match="no Ollama") as caught:
@@ -129,19 +111,14 @@ def test_a_server_that_is_no_ollama_is_told_apart() -> None:
         assert caught.value.code == "chat-unreachable"
         await model.close()
 
-    run(scenario)
 
-
-def test_a_refused_request_is_rejected() -> None:
+async def test_a_refused_request_is_rejected() -> None:
     """What Ollama answers with 400 is no use repeating, and nothing against the server."""
-
-    async def scenario(server: OllamaServer, model: OllamaChat) -> None:
+    async with asking() as (server, model):
         server.faults = [Fault.BAD_REQUEST]
         with pytest.raises(ChatRejected):
             await answered(model)
         assert model.health.up
-
-    run(scenario)
 
 
 def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,17 +133,13 @@ def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.models
-def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
+async def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
     """Words that a model makes up as it goes come through the API as they are."""
-
-    async def main() -> None:
-        brain = LlamaCppChat(Local(type="local"), Chat())
-        file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-        await brain.load(file)
-        async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
-            model = OllamaChat(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
-            assert "Paris" in await answered(model)
-            await model.close()
-        await brain.close()
-
-    asyncio.run(main())
+    brain = LlamaCppChat(Local(type="local"), Chat())
+    file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    await brain.load(file)
+    async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
+        model = OllamaChat(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
+        assert "Paris" in await answered(model)
+        await model.close()
+    await brain.close()

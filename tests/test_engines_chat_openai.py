@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -43,31 +43,23 @@ def connected(server: OpenAIServer, **settings: Any) -> OpenAIChat:
     return OpenAIChat(OpenAICompatible(type="openai", **options), Chat(max_tokens=50), Deadlines())
 
 
-def run(server: OpenAIServer, scenario: Callable[[OpenAIChat], Awaitable[None]], **settings: Any) -> None:
-    """Run `scenario` with a model that talks to `server`."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS), server:
-            model = connected(server, **settings)
-            try:
-                await scenario(model)
-            finally:
-                await model.close()
-
-    asyncio.run(main())
+@asynccontextmanager
+async def asking(server: OpenAIServer, **settings: Any) -> AsyncIterator[OpenAIChat]:
+    """A model that talks to `server`."""
+    async with server:
+        model = connected(server, **settings)
+        try:
+            yield model
+        finally:
+            await model.close()
 
 
-def error_of(server: OpenAIServer, **settings: Any) -> ChatError:
+async def error_of(server: OpenAIServer, **settings: Any) -> ChatError:
     """Return the error that a request to `server` meets."""
-    errors: list[ChatError] = []
-
-    async def scenario(model: OpenAIChat) -> None:
+    async with asking(server, **settings) as model:
         with pytest.raises(ChatError) as caught:
             await answered(model)
-        errors.append(caught.value)
-
-    run(server, scenario, **settings)
-    return errors[0]
+        return caught.value
 
 
 def failing(fault: Fault, *, key: str | None = None) -> OpenAIServer:
@@ -78,11 +70,10 @@ def failing(fault: Fault, *, key: str | None = None) -> OpenAIServer:
     return server
 
 
-def test_a_request_is_what_the_api_asks_for() -> None:
+async def test_a_request_is_what_the_api_asks_for() -> None:
     """Key, model, words and limits are where every compatible server looks for them."""
     server = OpenAIServer(script("Paris."), key=KEY)
-
-    async def scenario(model: OpenAIChat) -> None:
+    async with asking(server) as model:
         assert await answered(model) == "Paris."
         assert server.exchanges[0].body == {
             "model": "llama-3.1-8b-instant",
@@ -92,10 +83,8 @@ def test_a_request_is_what_the_api_asks_for() -> None:
             "stream": True,
         }
 
-    run(server, scenario)
 
-
-def test_two_answers_are_generated_at_the_same_time() -> None:
+async def test_two_answers_are_generated_at_the_same_time() -> None:
     """Words that alternate on the way arrive with whoever asked for them."""
     meeting = asyncio.Barrier(2)
 
@@ -104,30 +93,25 @@ def test_two_answers_are_generated_at_the_same_time() -> None:
             await meeting.wait()
             yield messages[-1]["content"]
 
-    async def scenario(model: OpenAIChat) -> None:
+    async with asking(OpenAIServer(in_step)) as model:
         answers = await asyncio.gather(*(answered(model, [Message("user", name)]) for name in "ab"))
         assert answers == ["aaa", "bbb"]
 
-    run(OpenAIServer(in_step), scenario)
 
-
-def test_a_wrong_key_is_rejected_with_its_origin() -> None:
+async def test_a_wrong_key_is_rejected_with_its_origin() -> None:
     """The message says which file or variable to correct."""
-    error = error_of(OpenAIServer(script("Paris."), key="another"))
+    error = await error_of(OpenAIServer(script("Paris."), key="another"))
     assert isinstance(error, ChatRejected)
     assert error.code == "chat-refused"
     assert "$GROQ_API_KEY" in str(error)
 
 
-def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server in the house is used without a key; one that wants it nevertheless says where none was found."""
     monkeypatch.delenv("GROQ_API_KEY")
-
-    async def scenario(model: OpenAIChat) -> None:
+    async with asking(OpenAIServer(script("Paris."))) as model:
         assert await answered(model) == "Paris."
-
-    run(OpenAIServer(script("Paris.")), scenario)
-    error = error_of(OpenAIServer(script("Paris."), key=KEY))
+    error = await error_of(OpenAIServer(script("Paris."), key=KEY))
     assert error.code == "chat-refused"
     assert "neither api_key_file, $GROQ_API_KEY nor a credential groq.key" in str(error)
 
@@ -141,11 +125,11 @@ def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> N
         ("soon", None),
     ],
 )
-def test_a_rate_limit_tells_when_to_come_back(header: str, seconds: float | None) -> None:
+async def test_a_rate_limit_tells_when_to_come_back(header: str, seconds: float | None) -> None:
     """Retry-After is kept, as a number or as a date."""
     server = failing(Fault.RATE_LIMIT)
     server.retry_after = header
-    error = error_of(server)
+    error = await error_of(server)
     assert isinstance(error, RateLimited)
     assert (error.code, error.retry_after_seconds) == ("chat-rate-limited", seconds)
 
@@ -159,32 +143,32 @@ def test_a_rate_limit_tells_when_to_come_back(header: str, seconds: float | None
         (Fault.ERROR_EVENT, ChatUnavailable, "chat-failed"),
     ],
 )
-def test_a_refusal_becomes_the_error_that_says_what_to_do(fault: Fault, kind: type[ChatError], code: str) -> None:
+async def test_a_refusal_becomes_the_error_that_says_what_to_do(fault: Fault, kind: type[ChatError], code: str) -> None:
     """What another provider may answer is unavailable, what nobody will answer is rejected."""
-    error = error_of(failing(fault))
+    error = await error_of(failing(fault))
     assert (type(error), error.code) == (kind, code)
 
 
-def test_an_unknown_model_is_unavailable() -> None:
+async def test_an_unknown_model_is_unavailable() -> None:
     """Another provider has its own model."""
-    error = error_of(OpenAIServer(script("Paris.")), model="nope")
+    error = await error_of(OpenAIServer(script("Paris.")), model="nope")
     assert (type(error), error.code) == (ChatUnavailable, "chat-unknown-model")
 
 
-def test_a_refused_request_is_not_repeated() -> None:
+async def test_a_refused_request_is_not_repeated() -> None:
     """Retrying is the route's business: the library does not keep anybody waiting."""
     server = failing(Fault.CRASH)
-    error_of(server)
+    await error_of(server)
     assert len(server.exchanges) == 1
 
 
 @pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault not in (Fault.HANG, Fault.STALL))])
-def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
     """Neither log nor message nor traceback nor repr has it, not even when the server quotes it."""
     caplog.set_level(logging.DEBUG)
     server = failing(fault) if fault else OpenAIServer(script("Paris."), key=f"{KEY}2")
     server.repeats_key = True
-    error = error_of(server)
+    error = await error_of(server)
     printed = "".join(traceback.format_exception(error))
     assert KEY not in f"{error!s} {error!r} {printed} {caplog.text}"
     assert error.__cause__ is None
@@ -192,94 +176,76 @@ def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCaptureFi
     assert KEY not in f"{model!r} {vars(model)!r}"
 
 
-def test_words_that_leave_the_house_are_announced_and_counted(
+async def test_words_that_leave_the_house_are_announced_and_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hosted provider is named once at start-up, and every request to it is counted."""
     server = OpenAIServer(script("Paris."), key=KEY)
-
-    async def main() -> None:
-        async with server:
-            # The server stands in for the house's proxy, through which a public name is reached without a network.
-            monkeypatch.setenv("HTTP_PROXY", server.url)
-            model = connected(server, url="http://chat.example.com/openai/v1")
-            try:
-                assert model.leaves_house
-                for _ in range(2):
-                    assert await answered(model) == "Paris."
-                assert model.sent_outside == 2
-            finally:
-                await model.close()
-
-    asyncio.run(main())
+    async with server:
+        # The server stands in for the house's proxy, through which a public name is reached without a network.
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        model = connected(server, url="http://chat.example.com/openai/v1")
+        try:
+            assert model.leaves_house
+            for _ in range(2):
+                assert await answered(model) == "Paris."
+            assert model.sent_outside == 2
+        finally:
+            await model.close()
     announced = [record for record in caplog.records if record.name.startswith("satellite")]
     assert [record.levelname for record in announced] == ["WARNING"]
     assert "groq is outside this house: http://chat.example.com/openai/v1" in announced[0].getMessage()
 
 
-def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
     """A server at home is nobody else's."""
-
-    async def scenario(model: OpenAIChat) -> None:
+    async with asking(OpenAIServer(script("Paris."))) as model:
         await answered(model)
         assert (model.leaves_house, model.sent_outside) == (False, 0)
-
-    run(OpenAIServer(script("Paris.")), scenario)
     assert not any(record.name.startswith("satellite") for record in caplog.records)
 
 
-def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
+async def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
     """The file of the configuration comes before the environment."""
     file = tmp_path / "key"
     file.write_text("from-the-file\n")
-
-    async def scenario(model: OpenAIChat) -> None:
+    async with asking(OpenAIServer(script("Paris."), key="from-the-file"), api_key_file=file) as model:
         assert await answered(model) == "Paris."
 
-    run(OpenAIServer(script("Paris."), key="from-the-file"), scenario, api_key_file=file)
 
-
-def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> None:
+async def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> None:
     """It may give one answer at a time; who gave up waiting for the second does not take it from the first."""
-
-    async def main() -> None:
-        words: asyncio.Queue[str | None] = asyncio.Queue()
-        async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(dictated(words)) as server:
-            settings = OpenAICompatible(type="openai", name="vllm", url=server.base_url, model=server.model)
-            model = OpenAIChat(settings, Chat(first_token_seconds=0.1), Deadlines())
-            async with aclosing(model.stream(QUESTION)) as first:
-                words.put_nowait("Once")
-                await anext(first)
-                second = asyncio.create_task(answered(model))
-                await asyncio.sleep(0.3)  # longer than the patience
-                second.cancel()
-                await asyncio.gather(second, return_exceptions=True)
-                assert model.health.up
-            alone = asyncio.create_task(answered(model))
-            await asyncio.sleep(0.3)
-            alone.cancel()
-            await asyncio.gather(alone, return_exceptions=True)
-            assert (model.health.state, model.health.up, model.health.is_late) == ("slow", False, True)
-            await model.close()
-
-    asyncio.run(main())
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+    async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(dictated(words)) as server:
+        settings = OpenAICompatible(type="openai", name="vllm", url=server.base_url, model=server.model)
+        model = OpenAIChat(settings, Chat(first_token_seconds=0.1), Deadlines())
+        async with aclosing(model.stream(QUESTION)) as first:
+            words.put_nowait("Once")
+            await anext(first)
+            second = asyncio.create_task(answered(model))
+            await asyncio.sleep(0.3)  # longer than the patience
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
+            assert model.health.up
+        alone = asyncio.create_task(answered(model))
+        await asyncio.sleep(0.3)
+        alone.cancel()
+        await asyncio.gather(alone, return_exceptions=True)
+        assert (model.health.state, model.health.up, model.health.is_late) == ("slow", False, True)
+        await model.close()
 
 
-def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off() -> None:
+async def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off() -> None:
     """They may have been a thought, and were none."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(script("Okay. </think>", " Four.")) as server:
-            model = connected(server)
-            await answered(model)
-            server.words = script("Once upon a time", " there was")
-            server.faults = [Fault.RESET]
-            said = []
-            async with aclosing(model.stream(QUESTION)) as deltas:
-                with pytest.raises(ChatUnavailable):
-                    async for delta in deltas:
-                        said.append(delta.text)  # noqa: PERF401  # what came before the error counts
-            assert said == ["Once upon a time"]
-            await model.close()
-
-    asyncio.run(main())
+    async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(script("Okay. </think>", " Four.")) as server:
+        model = connected(server)
+        await answered(model)
+        server.words = script("Once upon a time", " there was")
+        server.faults = [Fault.RESET]
+        said = []
+        async with aclosing(model.stream(QUESTION)) as deltas:
+            with pytest.raises(ChatUnavailable):
+                async for delta in deltas:
+                    said.append(delta.text)  # noqa: PERF401  # what came before the error counts
+        assert said == ["Once upon a time"]
+        await model.close()

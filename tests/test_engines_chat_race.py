@@ -14,7 +14,8 @@ from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatUnavailable
 from satellite.tasks import Background
-from tests.virtual_clock import run_virtually
+
+pytestmark = pytest.mark.virtual_clock
 
 QUESTION = [Message("user", "What is the capital of France?")]
 
@@ -75,72 +76,72 @@ class Clockwork:
         """Hold nothing."""
 
 
-def ask(*models: Clockwork, **settings: Any) -> tuple[str, Any, str]:
+async def ask(*models: Clockwork, **settings: Any) -> tuple[str, Any, str]:
     """Return who answered, when its first word came, and why it was not the first."""
-
-    async def scenario() -> tuple[str, Any, str]:
-        route = RouteChat(models, Chat(**settings), Deadlines())
-        async with aclosing(route.stream(QUESTION)) as deltas:
-            first = await anext(deltas)
-            at = asyncio.get_running_loop().time()
-            rest = [delta async for delta in deltas]
-        assert rest[-1].stats is not None
-        return first.text, at, rest[-1].stats.switch_reason
-
-    return run_virtually(scenario())
+    route = RouteChat(models, Chat(**settings), Deadlines())
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with aclosing(route.stream(QUESTION)) as deltas:
+        first = await anext(deltas)
+        seconds = round(clock() - began, 3)
+        rest = [delta async for delta in deltas]
+    assert rest[-1].stats is not None
+    return first.text, seconds, rest[-1].stats.switch_reason
 
 
-def test_one_that_is_well_costs_its_own_time() -> None:
+async def test_one_that_is_well_costs_its_own_time() -> None:
     """And nobody else is asked."""
     second = Clockwork("second", 0.1)
-    assert ask(Clockwork("first", 1.2), second) == ("first", 1.2, "")
+    assert await ask(Clockwork("first", 1.2), second) == ("first", 1.2, "")
     assert second.asked_at is None
 
 
-def test_one_that_is_known_to_be_down_costs_nothing() -> None:
+async def test_one_that_is_known_to_be_down_costs_nothing() -> None:
     """It is not asked, but told that it is missed."""
     first = Clockwork("first", 0.1, up=False)
-    assert ask(first, Clockwork("second", 0.2)) == ("second", 0.2, "first: first is down")
+    assert await ask(first, Clockwork("second", 0.2)) == ("second", 0.2, "first: first is down")
     assert first.asked_at is None
     assert first.prepared == [[]]
 
 
-def test_one_that_fails_costs_the_time_until_it_does() -> None:
+async def test_one_that_fails_costs_the_time_until_it_does() -> None:
     """The next one is asked in the same moment."""
-    assert ask(Clockwork("first", 0.4, fails=True), Clockwork("second", 0.2))[:2] == ("second", pytest.approx(0.6))
+    assert (await ask(Clockwork("first", 0.4, fails=True), Clockwork("second", 0.2)))[:2] == (
+        "second",
+        pytest.approx(0.6),
+    )
 
 
-def test_one_that_is_silent_costs_the_patience() -> None:
+async def test_one_that_is_silent_costs_the_patience() -> None:
     """And is stopped once another has spoken."""
     first = Clockwork("first", 5)
-    assert ask(first, Clockwork("second", 0.2))[:2] == ("second", pytest.approx(1.7))
+    assert (await ask(first, Clockwork("second", 0.2)))[:2] == ("second", pytest.approx(1.7))
     assert first.stopped_at == pytest.approx(1.7)
 
 
-def test_hedging_costs_less() -> None:
+async def test_hedging_costs_less() -> None:
     """The second is asked at its moment, and the first still wins if it speaks first."""
-    assert ask(Clockwork("first", 5), Clockwork("second", 0.2), hedge_seconds=0.3)[:2] == ("second", pytest.approx(0.5))
-    assert ask(Clockwork("first", 0.4), Clockwork("second", 0.2), hedge_seconds=0.3)[:2] == ("first", 0.4)
+    assert (await ask(Clockwork("first", 5), Clockwork("second", 0.2), hedge_seconds=0.3))[:2] == (
+        "second",
+        pytest.approx(0.5),
+    )
+    assert (await ask(Clockwork("first", 0.4), Clockwork("second", 0.2), hedge_seconds=0.3))[:2] == ("first", 0.4)
 
 
-def test_three_in_a_row() -> None:
+async def test_three_in_a_row() -> None:
     """Each has the patience; a failure in between shortens it."""
     slow, broken, last = Clockwork("slow", 9), Clockwork("broken", 0.1, fails=True), Clockwork("last", 0.3)
-    answered = ask(slow, broken, last)
+    answered = await ask(slow, broken, last)
     assert answered[:2] == ("last", pytest.approx(1.9))
     assert answered[2] == "slow: no word after 0.0 s; broken: broken fails"  # virtual seconds pass in no time
 
 
-def test_all_too_slow_ends_by_the_deadline() -> None:
+async def test_all_too_slow_ends_by_the_deadline() -> None:
     """Whoever waits is told before the stage's own deadline."""
-
-    async def scenario() -> float:
-        route = RouteChat([Clockwork("first", 60), Clockwork("second", 60)], Chat(), Deadlines())
-        with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s"):
-            await anext(route.stream(QUESTION))
-        return asyncio.get_running_loop().time()
-
-    assert run_virtually(scenario()) == pytest.approx(9.5)
+    route = RouteChat([Clockwork("first", 60), Clockwork("second", 60)], Chat(), Deadlines())
+    with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s"):
+        await anext(route.stream(QUESTION))
+    assert asyncio.get_running_loop().time() == pytest.approx(9.5)
 
 
 def test_a_question_is_expected_of_whoever_would_be_asked() -> None:
@@ -156,55 +157,55 @@ def asked(*models: Clockwork) -> list[str]:
 
 
 @pytest.mark.parametrize("seconds", [0.1, 2.0, 9.0])
-def test_words_stay_in_the_house_however_slow_it_is(seconds: float) -> None:
+async def test_words_stay_in_the_house_however_slow_it_is(seconds: float) -> None:
     """A model that is well, and late, is waited for as long as the deadline allows."""
     ollama, groq = Clockwork("ollama", seconds), Clockwork("groq", 0.1, hosted=True)
-    assert ask(ollama, groq)[:2] == ("ollama", pytest.approx(seconds))
+    assert (await ask(ollama, groq))[:2] == ("ollama", pytest.approx(seconds))
     assert groq.asked_at is None
 
 
-def test_a_house_that_says_nothing_at_all_ends_with_an_error_and_not_outside() -> None:
+async def test_a_house_that_says_nothing_at_all_ends_with_an_error_and_not_outside() -> None:
     """The deadline is that of the first word."""
     ollama, groq = Clockwork("ollama", 60), Clockwork("groq", 0.1, hosted=True)
     with pytest.raises(ChatUnavailable, match="ollama: no word within"):
-        ask(ollama, groq)
+        await ask(ollama, groq)
     assert groq.asked_at is None
 
 
-def test_what_is_slow_is_overtaken_by_the_next_in_the_house() -> None:
+async def test_what_is_slow_is_overtaken_by_the_next_in_the_house() -> None:
     """The hosted one between them is passed over."""
     ollama, groq, local = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2)
-    assert ask(ollama, groq, local)[:2] == ("local", pytest.approx(1.7))
+    assert (await ask(ollama, groq, local))[:2] == ("local", pytest.approx(1.7))
     assert asked(ollama, groq, local) == ["ollama", "local"]
 
 
-def test_words_leave_the_house_when_nobody_before_is_up_or_the_one_that_is_fails() -> None:
+async def test_words_leave_the_house_when_nobody_before_is_up_or_the_one_that_is_fails() -> None:
     """In the order of the list, and with the reason."""
     ollama, groq, local = Clockwork("ollama", 5, up=False), Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2)
-    assert ask(ollama, groq, local) == ("groq", pytest.approx(0.1), "ollama: ollama is down")
+    assert await ask(ollama, groq, local) == ("groq", pytest.approx(0.1), "ollama: ollama is down")
     ollama, groq = Clockwork("ollama", 0.3, fails=True), Clockwork("groq", 0.1, hosted=True)
-    assert ask(ollama, groq) == ("groq", pytest.approx(0.4), "ollama: ollama fails")
+    assert await ask(ollama, groq) == ("groq", pytest.approx(0.4), "ollama: ollama fails")
 
 
-def test_a_model_that_is_loading_is_waited_for_and_not_gone_past() -> None:
+async def test_a_model_that_is_loading_is_waited_for_and_not_gone_past() -> None:
     """It is not down; who else is in the house answers first."""
     ollama, groq = Clockwork("ollama", 6, late=True), Clockwork("groq", 0.1, hosted=True)
-    assert ask(ollama, groq)[:2] == ("ollama", pytest.approx(6))
+    assert (await ask(ollama, groq))[:2] == ("ollama", pytest.approx(6))
     assert groq.asked_at is None
     ollama, groq, local = (
         Clockwork("ollama", 6, late=True),
         Clockwork("groq", 0.1, hosted=True),
         Clockwork("local", 0.2),
     )
-    assert ask(ollama, groq, local)[:2] == ("local", pytest.approx(0.2))
+    assert (await ask(ollama, groq, local))[:2] == ("local", pytest.approx(0.2))
     assert asked(ollama, groq, local) == ["local"]
     ollama = Clockwork("ollama", 6, late=True)
     groq, local = Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2, fails=True)
-    assert ask(ollama, groq, local)[:2] == ("ollama", pytest.approx(6.2))
+    assert (await ask(ollama, groq, local))[:2] == ("ollama", pytest.approx(6.2))
     assert groq.asked_at is None
 
 
-def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> None:
+async def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> None:
     """How long a first load takes nobody knows before: while a question waits for it, it may come to be down."""
 
     class Loading(Clockwork):
@@ -220,32 +221,28 @@ def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> None:
             pass
 
     ollama, groq = Loading("ollama", 60), Clockwork("groq", 0.1, hosted=True)
-    provider, seconds, _ = ask(ollama, groq)
+    provider, seconds, _ = await ask(ollama, groq)
     assert provider == "groq"
     assert 4 < seconds < 8
 
 
-def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
+async def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
     """Whoever wants speed at the price of the words sets it."""
     ollama, groq = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True)
-    assert ask(ollama, groq, hosted="when_slow")[:2] == ("groq", pytest.approx(1.6))
+    assert (await ask(ollama, groq, hosted="when_slow"))[:2] == ("groq", pytest.approx(1.6))
     ollama, groq = Clockwork("ollama", 6, late=True), Clockwork("groq", 0.1, hosted=True)
-    assert ask(ollama, groq, hosted="when_slow") == ("groq", pytest.approx(0.1), "ollama: ollama is well")
+    assert await ask(ollama, groq, hosted="when_slow") == ("groq", pytest.approx(0.1), "ollama: ollama is well")
 
 
-def test_two_of_one_name_are_two() -> None:
+async def test_two_of_one_name_are_two() -> None:
     """A switch between two hosts is one, though both are called the same."""
-
-    async def scenario() -> None:
-        first, second = Clockwork("ollama", 0.1), Clockwork("ollama", 0.1)
-        route = RouteChat([first, second], Chat(), Deadlines())
-        for health, switches in ((first.health, 0), (Health("unreachable", False, "it is down"), 1), (first.health, 2)):
-            first.health = health
-            async with aclosing(route.stream(QUESTION)) as deltas:
-                assert [delta.provider async for delta in deltas] == ["ollama"] * 2
-            assert route.switches == switches
-
-    run_virtually(scenario())
+    first, second = Clockwork("ollama", 0.1), Clockwork("ollama", 0.1)
+    route = RouteChat([first, second], Chat(), Deadlines())
+    for health, switches in ((first.health, 0), (Health("unreachable", False, "it is down"), 1), (first.health, 2)):
+        first.health = health
+        async with aclosing(route.stream(QUESTION)) as deltas:
+            assert [delta.provider async for delta in deltas] == ["ollama"] * 2
+        assert route.switches == switches
 
 
 class Stumbling(Clockwork):
@@ -261,23 +258,19 @@ class Stumbling(Clockwork):
         await asyncio.Event().wait()
 
 
-def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> None:
+async def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> None:
     """Whatever is wrong with one provider, the others are looked after; the status tells."""
-
-    async def scenario() -> None:
-        background = Background()
-        broken, well = Stumbling("broken", 1), Clockwork("well", 1)
-        route = RouteChat([broken, well], Chat(), Deadlines(), background)
-        watch = asyncio.create_task(route.watch())
-        await asyncio.sleep(0.1)
-        assert "Port could not be cast" in background.trouble("watch broken")
-        assert background.trouble("watch well") == ""
-        await asyncio.sleep(20)
-        assert (broken.watches, watch.done()) == (3, False)
-        await asyncio.sleep(60)
-        assert background.trouble("watch broken") == ""
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
-        await background.close()
-
-    run_virtually(scenario())
+    background = Background()
+    broken, well = Stumbling("broken", 1), Clockwork("well", 1)
+    route = RouteChat([broken, well], Chat(), Deadlines(), background)
+    watch = asyncio.create_task(route.watch())
+    await asyncio.sleep(0.1)
+    assert "Port could not be cast" in background.trouble("watch broken")
+    assert background.trouble("watch well") == ""
+    await asyncio.sleep(20)
+    assert (broken.watches, watch.done()) == (3, False)
+    await asyncio.sleep(60)
+    assert background.trouble("watch broken") == ""
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await background.close()

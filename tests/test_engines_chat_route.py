@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from tests.doubles import openai as openai_stand_in
 from tests.doubles.http import dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
-from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
 OllamaFault = ollama_stand_in.Fault
@@ -37,25 +36,20 @@ class House:
     chat: RouteChat
 
 
-def run(
-    scenario: Callable[[House], Awaitable[None]], *, first: float = 10, key: str | None = None, **settings: float
-) -> None:
-    """Run `scenario` in a house where the first word may take `first` seconds, and which is not looked after."""
-
-    async def main() -> None:
-        ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
-        groq.key = key
-        async with asyncio.timeout(PATIENCE_SECONDS), ollama, groq:
-            chat_settings = Chat(**{"first_token_seconds": 0.2, **settings})
-            models = providers(ollama, groq, chat_settings)
-            chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))
-            try:
-                await scenario(House(ollama, groq, chat))
-            finally:
-                await chat.close()
-                await chat.close()
-
-    asyncio.run(main())
+@asynccontextmanager
+async def built(*, first: float = 10, key: str | None = None, **settings: float) -> AsyncIterator[House]:
+    """A house where the first word may take `first` seconds, and which is not looked after."""
+    ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
+    groq.key = key
+    async with ollama, groq:
+        chat_settings = Chat(**{"first_token_seconds": 0.2, **settings})
+        models = providers(ollama, groq, chat_settings)
+        chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))
+        try:
+            yield House(ollama, groq, chat)
+        finally:
+            await chat.close()
+            await chat.close()
 
 
 def providers(ollama: OllamaServer, groq: OpenAIServer, chat: Chat) -> list[ChatModel]:
@@ -90,22 +84,18 @@ async def watched(house: House, until: Callable[[], bool]) -> None:
     await asyncio.gather(watch, return_exceptions=True)
 
 
-def test_the_first_answers_and_nobody_else_is_asked() -> None:
+async def test_the_first_answers_and_nobody_else_is_asked() -> None:
     """A question goes to one provider as long as that one is well."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         assert await answered(house.chat) == "ollama: Paris, says Ollama."
         assert house.groq.exchanges == []
         assert house.chat.provider == "ollama, groq"
 
-    run(scenario, first_token_seconds=5)
-
 
 @pytest.mark.parametrize("fault", [OllamaFault.CRASH, OllamaFault.BUSY])
-def test_the_second_answers_when_the_first_fails_before_a_word(fault: OllamaFault) -> None:
+async def test_the_second_answers_when_the_first_fails_before_a_word(fault: OllamaFault) -> None:
     """A crash and a refusal alike send the question on, and the answer says why."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.ollama.faults = [fault]
         deltas = await deltas_of(house.chat)
         assert "".join(delta.text for delta in deltas) == "Paris, says Groq."
@@ -114,13 +104,10 @@ def test_the_second_answers_when_the_first_fails_before_a_word(fault: OllamaFaul
         assert stats.switch_reason.startswith("ollama: Ollama at http://127.0.0.1")
         assert stats.first_token_seconds is not None
 
-    run(scenario, first_token_seconds=5)
 
-
-def test_who_failed_is_not_asked_again_until_it_is_back() -> None:
+async def test_who_failed_is_not_asked_again_until_it_is_back() -> None:
     """A provider known to be down costs nobody a moment; the timer finds out when it is well."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.CRASH]
         assert await answered(house.chat) == "groq: Paris, says Groq."
         asked = len(house.ollama.exchanges)
@@ -129,24 +116,18 @@ def test_who_failed_is_not_asked_again_until_it_is_back() -> None:
         await watched(house, lambda: house.chat.models[0].health.up)
         assert await answered(house.chat) == "ollama: Paris, says Ollama."
 
-    run(scenario, first_token_seconds=5)
 
-
-def test_the_second_is_asked_as_well_when_the_first_is_silent() -> None:
+async def test_the_second_is_asked_as_well_when_the_first_is_silent() -> None:
     """A provider that hangs costs the patience once, then none."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         house.ollama.faults = [OllamaFault.HANG]
         assert await answered(house.chat) == "groq: Paris, says Groq."
         assert not house.chat.models[0].health.up
 
-    run(scenario)
 
-
-def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
+async def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
     """Being late is not being out; whoever loses is stopped, and not blamed for it."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=30, hedge_seconds=0.1, first=60) as house:
         words: asyncio.Queue[str | None] = asyncio.Queue()
         house.ollama.words = dictated(words)
         house.groq.first_token_seconds = 600
@@ -158,13 +139,10 @@ def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
         await house.groq.abandoned.wait()
         assert house.chat.models[1].health.up
 
-    run(scenario, first_token_seconds=30, hedge_seconds=0.1, first=60)
 
-
-def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
+async def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
     """The first that speaks is heard; the other is hung up on, and is asked first the next time."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5, hedge_seconds=0.1) as house:
         await answered(house.chat)
         house.ollama.first_token_seconds = 1.0
         assert await answered(house.chat) == "groq: Paris, says Groq."
@@ -173,13 +151,10 @@ def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
         house.ollama.first_token_seconds = 0.0
         assert await answered(house.chat) == "ollama: Paris, says Ollama."
 
-    run(scenario, first_token_seconds=5, hedge_seconds=0.1)
 
-
-def test_after_the_first_word_an_error_is_an_error() -> None:
+async def test_after_the_first_word_an_error_is_an_error() -> None:
     """Nothing is ever said twice: the second is not asked to begin again."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.RESET]
         said: list[ChatDelta] = []
         async with aclosing(house.chat.stream(QUESTION)) as deltas:
@@ -189,13 +164,10 @@ def test_after_the_first_word_an_error_is_an_error() -> None:
         assert [delta.text for delta in said] == ["Paris"]
         assert house.groq.exchanges == []
 
-    run(scenario, first_token_seconds=5)
 
-
-def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
+async def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
     """One error tells the administrator what is wrong with all of them."""
-
-    async def scenario(house: House) -> None:
+    async with built(key="another", first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.BUSY]
         with pytest.raises(ChatUnavailable) as caught:
             await answered(house.chat)
@@ -206,13 +178,10 @@ def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
         assert "Invalid API Key" in message
         assert caught.value.code == "chat-refused"
 
-    run(scenario, key="another", first_token_seconds=5)
 
-
-def test_when_nobody_answers_in_time_each_is_named() -> None:
+async def test_when_nobody_answers_in_time_each_is_named() -> None:
     """The deadline for the first word is one for all."""
-
-    async def scenario(house: House) -> None:
+    async with built(first=1) as house:
         house.ollama.faults = [OllamaFault.HANG]
         house.groq.faults = [GroqFault.HANG]
         with pytest.raises(ChatUnavailable, match=r"ollama: no word within .*; groq: no word within") as caught:
@@ -220,13 +189,10 @@ def test_when_nobody_answers_in_time_each_is_named() -> None:
         assert caught.value.code == "chat-timeout"
         await house.groq.abandoned.wait()
 
-    run(scenario, first=1)
 
-
-def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
+async def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
     """Better a try than silence; a rate limit, though, is kept."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.groq.retry_after = "60"
         house.ollama.faults = [OllamaFault.CRASH] * 2
         house.groq.faults = [GroqFault.RATE_LIMIT]
@@ -236,14 +202,11 @@ def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
         assert len(house.groq.exchanges) == 1
         assert await answered(house.chat) == "ollama: Paris, says Ollama."
 
-    run(scenario, first_token_seconds=5)
 
-
-def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """It is as if it were not configured, unless there is nobody else: then what is missing is told."""
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         settings, deadlines = Chat(), Deadlines()
         hosted = OpenAICompatible(type="openai", name="groq", url="https://api.groq.com/openai/v1", model="m")
         keyless = OpenAIChat(hosted, settings, deadlines, KeepAlive())
@@ -254,15 +217,12 @@ def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: p
         with pytest.raises(ChatUnavailable, match=r"groq: .*no key"):
             await answered(RouteChat([keyless], settings, deadlines))
         await keyless.close()
-
-    run(scenario)
     assert "answers now instead" not in caplog.text
 
 
-def test_closing_the_answer_closes_the_provider() -> None:
+async def test_closing_the_answer_closes_the_provider() -> None:
     """Whoever leaves stops the server that was answering, and starts no other."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.STALL]
         deltas = house.chat.stream(QUESTION)
         assert (await anext(deltas)).text == "Paris"
@@ -270,13 +230,10 @@ def test_closing_the_answer_closes_the_provider() -> None:
         await house.ollama.abandoned.wait()
         assert house.groq.exchanges == []
 
-    run(scenario, first_token_seconds=5)
 
-
-def test_cancelling_during_the_search_stops_it() -> None:
+async def test_cancelling_during_the_search_stops_it() -> None:
     """A cancelled question is not passed on to the next provider."""
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.HANG]
         waiting = asyncio.create_task(answered(house.chat))
         await house.ollama.asked.wait()
@@ -286,14 +243,11 @@ def test_cancelling_during_the_search_stops_it() -> None:
         await house.ollama.abandoned.wait()
         assert house.groq.exchanges == []
 
-    run(scenario, first_token_seconds=5)
 
-
-def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
     """An administrator reads who answers now, and why; each question is not news."""
     caplog.set_level(logging.DEBUG, logger="satellite.engines.chat.failover")
-
-    async def scenario(house: House) -> None:
+    async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.CRASH]
         for _ in range(3):
             await answered(house.chat)
@@ -304,8 +258,6 @@ def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFix
         for _ in range(3):
             await answered(house.chat)
         assert house.chat.switches == 2
-
-    run(scenario, first_token_seconds=5)
     told = [record for record in caplog.records if record.name == "satellite.engines.chat.failover"]
     assert [record.levelname for record in told] == ["WARNING", "INFO"]
     assert "groq answers now instead of ollama: ollama: Ollama at" in told[0].getMessage()
@@ -313,19 +265,15 @@ def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.models
-def test_the_model_in_the_process_is_the_last_resort(models_directory: Path) -> None:
+async def test_the_model_in_the_process_is_the_last_resort(models_directory: Path) -> None:
     """With Ollama and the network gone, the house still answers."""
-
-    async def main() -> None:
-        local = LlamaCppChat(Local(type="local"), Chat())
-        file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-        await local.load(file)
-        async with OllamaServer(script("")) as ollama, OpenAIServer(script("")) as groq:
-            gone = providers(ollama, groq, Chat())
-        chat = RouteChat([*gone, local], Chat(), Deadlines())
-        answer = await answered(chat)
-        assert answer.startswith("local: ")
-        assert "Paris" in answer
-        await chat.close()
-
-    asyncio.run(main())
+    local = LlamaCppChat(Local(type="local"), Chat())
+    file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    await local.load(file)
+    async with OllamaServer(script("")) as ollama, OpenAIServer(script("")) as groq:
+        gone = providers(ollama, groq, Chat())
+    chat = RouteChat([*gone, local], Chat(), Deadlines())
+    answer = await answered(chat)
+    assert answer.startswith("local: ")
+    assert "Paris" in answer
+    await chat.close()

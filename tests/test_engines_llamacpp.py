@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -39,19 +39,15 @@ class Brain:
         async with aclosing(self.chat.stream(messages(question))) as deltas:
             return [delta async for delta in deltas]
 
-    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
-        """Run `scenario`, but not for ever, and leave the model at rest."""
-
-        async def main() -> None:
-            async with asyncio.timeout(120):
-                await self.chat.load(self.file)
-                try:
-                    await scenario()
-                    await self.at_rest()
-                finally:
-                    await self.chat.close()
-
-        asyncio.run(main())
+    @asynccontextmanager
+    async def loaded(self) -> AsyncIterator[None]:
+        """Have the model loaded, and leave it at rest."""
+        await self.chat.load(self.file)
+        try:
+            yield
+            await self.at_rest()
+        finally:
+            await self.chat.close()
 
     async def at_rest(self) -> None:
         """Wait until the model has nothing to do."""
@@ -92,10 +88,9 @@ def brain(gguf: Path) -> Brain:
 
 
 @pytest.mark.models
-def test_it_answers(brain: Brain) -> None:
+async def test_it_answers(brain: Brain) -> None:
     """A question gets its answer in pieces, and the last tells what it cost."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         deltas = await brain.ask(FRANCE)
         assert "Paris" in text(deltas)
         assert len(deltas) > 3
@@ -107,41 +102,31 @@ def test_it_answers(brain: Brain) -> None:
         assert stats.tokens_per_second
         assert stats.tokens_per_second > 1
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_what_a_conversation_begins_with_is_known_from_the_start(gguf: Path) -> None:
+async def test_what_a_conversation_begins_with_is_known_from_the_start(gguf: Path) -> None:
     """Loading reads the system prompt, and every answer leaves it in place for the next."""
     brain = Brain(gguf)
-
-    async def scenario() -> None:
+    async with brain.loaded():
         for question in (FRANCE, "Who are you?"):
             stats = (await brain.ask(question))[-1].stats
             assert stats is not None
             assert stats.cached_tokens is not None
             assert stats.cached_tokens > 15
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_a_word_comes_while_the_model_makes_up_the_next(brain: Brain) -> None:
+async def test_a_word_comes_while_the_model_makes_up_the_next(brain: Brain) -> None:
     """The first delta is there while the model still works at the answer."""
-
-    async def scenario() -> None:
-        async with aclosing(brain.chat.stream(messages(STORY))) as deltas:
-            await anext(deltas)
-            assert brain.chat.busy_since is not None
-
-    brain.run(scenario)
+    async with brain.loaded(), aclosing(brain.chat.stream(messages(STORY))) as deltas:
+        await anext(deltas)
+        assert brain.chat.busy_since is not None
 
 
 @pytest.mark.models
-def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
+async def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
     """A story that nobody wants any more costs less time than what was heard of it."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         deltas = brain.chat.stream(messages(STORY))
         begun = time.monotonic()
         for _ in range(20):
@@ -152,14 +137,11 @@ def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
         assert time.monotonic() - closed < closed - begun
         assert "Paris" in text(await brain.ask(FRANCE))
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_cancelling_stops_the_model_while_it_still_reads(brain: Brain) -> None:
+async def test_cancelling_stops_the_model_while_it_still_reads(brain: Brain) -> None:
     """A long conversation is not read to its end for nobody: asked again, most of it is still unread."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         reading = brain.ask(LONG)
         await brain.at_work()
         reading.cancel()
@@ -172,26 +154,20 @@ def test_cancelling_stops_the_model_while_it_still_reads(brain: Brain) -> None:
         assert stats.prompt_tokens > 250
         assert stats.cached_tokens < stats.prompt_tokens / 2
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_two_questions_take_turns(brain: Brain) -> None:
+async def test_two_questions_take_turns(brain: Brain) -> None:
     """Answers asked for at once do not mix."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         france, spain = await asyncio.gather(brain.ask(FRANCE), brain.ask("What is the capital of Spain?"))
         assert ("Paris" in text(france), "Madrid" in text(france)) == (True, False)
         assert ("Paris" in text(spain), "Madrid" in text(spain)) == (False, True)
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_a_full_queue_is_busy(brain: Brain) -> None:
+async def test_a_full_queue_is_busy(brain: Brain) -> None:
     """Beside the running answer only so many may wait; the next is told at once, and nothing is lost by it."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         story = brain.ask(STORY)
         await brain.at_work()
         waiting = [brain.ask(FRANCE), brain.ask(FRANCE)]
@@ -203,53 +179,41 @@ def test_a_full_queue_is_busy(brain: Brain) -> None:
         story.cancel()
         assert all("Paris" in text(deltas) for deltas in await asyncio.gather(*waiting))
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_a_conversation_that_does_not_fit_is_rejected(brain: Brain) -> None:
+async def test_a_conversation_that_does_not_fit_is_rejected(brain: Brain) -> None:
     """Too many words are an error that says so, and the next question is answered."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         with pytest.raises(ChatRejected) as caught:
             await brain.ask("word " * 3000)
         assert caught.value.code == "chat-too-long"
         assert "Paris" in text(await brain.ask(FRANCE))
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_text_that_is_no_text_is_rejected(brain: Brain) -> None:
+async def test_text_that_is_no_text_is_rejected(brain: Brain) -> None:
     """Half a character, which JSON can carry, is refused, and the next question is answered."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         with pytest.raises(ChatRejected):
             await brain.ask("\ud800")
         assert "Paris" in text(await brain.ask(FRANCE))
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_nobody_can_knock(brain: Brain) -> None:
+async def test_nobody_can_knock(brain: Brain) -> None:
     """The library's own HTTP server listens at no port, and at no path that exists."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         child = brain.child()
         assert not [c for c in child.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         paths = [c.laddr for c in child.net_connections("unix") if str(c.laddr).endswith("llama.sock")]
         assert paths
         assert not any(Path(str(path)).exists() for path in paths)
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_closing_the_model_ends_every_answer(brain: Brain) -> None:
+async def test_closing_the_model_ends_every_answer(brain: Brain) -> None:
     """Whoever listens learns why it ends, whoever asks afterwards that it is over, and closing again is nothing."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         child = brain.child()
         story = brain.ask(STORY)
         await brain.at_work()
@@ -263,14 +227,11 @@ def test_closing_the_model_ends_every_answer(brain: Brain) -> None:
         await brain.chat.close()
         assert not child.is_running()
 
-    brain.run(scenario)
-
 
 @pytest.mark.models
-def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog: pytest.LogCaptureFixture) -> None:
     """Killed in the middle of an answer, it costs that answer; the next question starts it again."""
-
-    async def scenario() -> None:
+    async with brain.loaded():
         deltas = brain.chat.stream(messages(STORY))
         await anext(deltas)
         brain.child().kill()
@@ -279,8 +240,6 @@ def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog: pyte
                 pass
         assert caught.value.code == "chat-failed"
         assert "Paris" in text(await brain.ask(FRANCE))
-
-    brain.run(scenario)
     assert "it is started again" in caplog.text
 
 
@@ -310,34 +269,26 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
     assert not child.is_running()
 
 
-def test_a_model_that_is_not_loaded_says_so() -> None:
+async def test_a_model_that_is_not_loaded_says_so() -> None:
     """Before `load` a question is an error that another provider may make good."""
     chat = LlamaCppChat(Local(type="local"), Chat())
-
-    async def scenario() -> None:
-        with pytest.raises(ChatUnavailable) as caught:
-            await anext(chat.stream(messages(FRANCE)))
-        assert caught.value.code == "chat-not-ready"
-
-    asyncio.run(scenario())
+    with pytest.raises(ChatUnavailable) as caught:
+        await anext(chat.stream(messages(FRANCE)))
+    assert caught.value.code == "chat-not-ready"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"<html>", b"GGUF\x03\x00\x00\x00 and then nothing"])
-def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | None) -> None:
+async def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | None) -> None:
     """An absent, empty, foreign or damaged file is an error with its name, and no process stays."""
     before = psutil.Process().children()
     file = tmp_path / "model.gguf"
     if content is not None:
         file.write_bytes(content)
     chat = LlamaCppChat(Local(type="local"), Chat())
-
-    async def scenario() -> None:
-        with pytest.raises(ChatUnavailable, match=r"model\.gguf cannot be loaded") as caught:
-            await chat.load(file)
-        assert caught.value.code == "chat-not-ready"
-        await chat.close()
-
-    asyncio.run(scenario())
+    with pytest.raises(ChatUnavailable, match=r"model\.gguf cannot be loaded") as caught:
+        await chat.load(file)
+    assert caught.value.code == "chat-not-ready"
+    await chat.close()
     assert psutil.Process().children() == before
 
 
@@ -353,12 +304,11 @@ def test_a_system_without_libgomp_is_given_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.models
-def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It says nothing, however many are asked of it; none of them waits for ever, and the next one is answered."""
     brain = Brain(gguf)
     brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=3.0)
-
-    async def scenario() -> None:
+    async with brain.loaded():
         watch = asyncio.create_task(brain.chat.watch())
         child = brain.child()
         child.suspend()
@@ -380,19 +330,16 @@ def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: pytest.
             await asyncio.sleep(0.05)
         assert "Paris" in text(await brain.ask(FRANCE))
         watch.cancel()
-
-    brain.run(scenario)
     assert "owes an answer and has said nothing" in caplog.text
     assert "ended with status" not in caplog.text
 
 
 @pytest.mark.models
-def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> None:
+async def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> None:
     """A silence in which nothing was asked is no hang, nor is one that the event loop has slept through."""
     brain = Brain(gguf)
     brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=2.0)
-
-    async def scenario() -> None:
+    async with brain.loaded():
         watch = asyncio.create_task(brain.chat.watch())
         child = brain.child()
         await asyncio.sleep(4)
@@ -402,5 +349,3 @@ def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> None:
         assert text(await answer)
         assert brain.child() == child
         watch.cancel()
-
-    brain.run(scenario)

@@ -1,7 +1,7 @@
 """Stages on other machines: a real daemon, reached through pieces of network that fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -44,11 +44,6 @@ async def two(daemon: RunningDaemon, stage: Stage, seconds: float = 20) -> Async
                 await watch
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run `scenario`, for a while at most."""
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
-
-
 async def whole(sound: AsyncIterator[bytes]) -> bytes:
     """Return sound that comes in pieces, joined."""
     return b"".join([pcm async for pcm in sound])
@@ -59,29 +54,25 @@ def transcriber(hosts: Hosts) -> RemoteTranscriber:
     return RemoteTranscriber(hosts, Stt(language="en"))
 
 
-def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
+async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
     """By the first server, and by the next one when that is gone; nothing is asked about silence."""
-
-    async def scenario() -> None:
-        async with two(daemon, Stage.STT) as (hosts, first, second):
-            stt = transcriber(hosts)
-            assert stt.languages == ["en"]
-            heard = (await stt.transcribe(NABU, speech=SPEECH)).text
-            assert "nab" in heard.lower()
-            asked = (first.connections, second.connections)
-            assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == ""
-            assert (first.connections, second.connections) == asked
-            await first.close()
-            assert (await stt.transcribe(NABU, speech=SPEECH)).text == heard
-            assert f":{first.port} nothing answers" in hosts.words
-            assert hosts.words.endswith(f":{second.port} answers")
-            await first.open()
-            await until(lambda: "nothing answers" not in hosts.words)
-
-    run(scenario)
+    async with two(daemon, Stage.STT) as (hosts, first, second):
+        stt = transcriber(hosts)
+        assert stt.languages == ["en"]
+        heard = (await stt.transcribe(NABU, speech=SPEECH)).text
+        assert "nab" in heard.lower()
+        asked = (first.connections, second.connections)
+        assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == ""
+        assert (first.connections, second.connections) == asked
+        await first.close()
+        assert (await stt.transcribe(NABU, speech=SPEECH)).text == heard
+        assert f":{first.port} nothing answers" in hosts.words
+        assert hosts.words.endswith(f":{second.port} answers")
+        await first.open()
+        await until(lambda: "nothing answers" not in hosts.words)
 
 
-def test_the_language_and_the_names_travel() -> None:
+async def test_the_language_and_the_names_travel() -> None:
     """A server that finds out the language tells it, and hears what words to expect."""
     asked: list[Transcribe] = []
 
@@ -94,105 +85,84 @@ def test_the_language_and_the_names_travel() -> None:
                 await async_write_event(Transcript(text=" Allume la lampe. ", language=language).event(), writer)
         writer.close()
 
-    async def scenario() -> None:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{port}"], 20)
-            stt = RemoteTranscriber(hosts, Stt(vocabulary=("Aurore",)))
-            found = await stt.transcribe(NABU, speech=SPEECH, vocabulary=["Nabu"])
-            told = await stt.transcribe(NABU, speech=SPEECH, language="de")
-            assert (found, told) == (
-                Transcription("Allume la lampe.", "fr"),
-                Transcription("Allume la lampe.", "de"),
-            )
-        assert [(one.language, one.transcript_names) for one in asked] == [
-            (None, ["Nabu", "Aurore"]),
-            ("de", ["Aurore"]),
-        ]
-
-    run(scenario)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{port}"], 20)
+        stt = RemoteTranscriber(hosts, Stt(vocabulary=("Aurore",)))
+        found = await stt.transcribe(NABU, speech=SPEECH, vocabulary=["Nabu"])
+        told = await stt.transcribe(NABU, speech=SPEECH, language="de")
+        assert (found, told) == (
+            Transcription("Allume la lampe.", "fr"),
+            Transcription("Allume la lampe.", "de"),
+        )
+    assert [(one.language, one.transcript_names) for one in asked] == [
+        (None, ["Nabu", "Aurore"]),
+        ("de", ["Aurore"]),
+    ]
 
 
-def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDaemon) -> None:
+async def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDaemon) -> None:
     """And is not asked again before it answers."""
-
-    async def scenario() -> None:
-        async with two(daemon, Stage.STT, seconds=10) as (hosts, first, second):
-            stt = transcriber(hosts)
-            first.cut()
-            assert (await stt.transcribe(NABU, speech=SPEECH)).text
-            assert "was silent" in hosts.words
-            served = second.connections
-            assert (await stt.transcribe(NABU, speech=SPEECH)).text
-            assert second.connections > served
-
-    run(scenario)
+    async with two(daemon, Stage.STT, seconds=10) as (hosts, first, second):
+        stt = transcriber(hosts)
+        first.cut()
+        assert (await stt.transcribe(NABU, speech=SPEECH)).text
+        assert "was silent" in hosts.words
+        served = second.connections
+        assert (await stt.transcribe(NABU, speech=SPEECH)).text
+        assert second.connections > served
 
 
-def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> None:
+async def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> None:
     """With its reason; and they may come later."""
-
-    async def scenario() -> None:
-        async with two(daemon, Stage.STT) as (hosts, first, second):
-            await first.close()
-            await second.close()
-            with pytest.raises(SpeechToTextError, match=rf":{first.port} .*:{second.port} "):
-                await transcriber(hosts).transcribe(NABU, speech=SPEECH)
-            late = Hosts(Stage.STT, [f"tcp://127.0.0.1:{first.port}"], 20)
-            await late.load()
-            assert "nothing answers" in late.words
-            await first.open()
-            assert (await transcriber(late).transcribe(NABU, speech=SPEECH)).text
-
-    run(scenario)
+    async with two(daemon, Stage.STT) as (hosts, first, second):
+        await first.close()
+        await second.close()
+        with pytest.raises(SpeechToTextError, match=rf":{first.port} .*:{second.port} "):
+            await transcriber(hosts).transcribe(NABU, speech=SPEECH)
+        late = Hosts(Stage.STT, [f"tcp://127.0.0.1:{first.port}"], 20)
+        await late.load()
+        assert "nothing answers" in late.words
+        await first.open()
+        assert (await transcriber(late).transcribe(NABU, speech=SPEECH)).text
 
 
-def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
+async def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
     """What all servers refuse is refused with their code, and they stay in use."""
-
-    async def scenario() -> None:
-        async with two(daemon, Stage.STT) as (hosts, _first, _second):
-            with pytest.raises(SpeechToTextError) as failure:
-                await transcriber(hosts).transcribe(NABU, speech=SPEECH, language="xx")
-            assert failure.value.code == "stt-unsupported-language"
-            assert hosts.words.count("answers") == 2
-
-    run(scenario)
+    async with two(daemon, Stage.STT) as (hosts, _first, _second):
+        with pytest.raises(SpeechToTextError) as failure:
+            await transcriber(hosts).transcribe(NABU, speech=SPEECH, language="xx")
+        assert failure.value.code == "stt-unsupported-language"
+        assert hosts.words.count("answers") == 2
 
 
-def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
+async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
     """In the voices that are there, sentence by sentence, by whichever server lives."""
-
-    async def scenario() -> None:
-        async with two(daemon, Stage.TTS) as (hosts, first, _second):
-            tts = RemoteSynthesizer(hosts, voice=None)
-            assert [voice.name for voice in tts.voices] == ["en_US-joe-medium"]
-            speaker = await tts.speaker(VoiceChoice(language="en-GB"))
-            assert speaker.format.rate == 22_050
-            spoken = await whole(speaker.speak("Dinner is ready."))
-            assert len(spoken) > 22_050
-            await first.close()
-            again = np.frombuffer(await whole(speaker.speak("Dinner is ready.")), np.int16)
-            assert again == pytest.approx(np.frombuffer(spoken, np.int16), abs=40)  # windows are cut anew every time
-            with pytest.raises(TextToSpeechError) as failure:
-                await tts.speaker(VoiceChoice("nobody"))
-            assert failure.value.code == "tts-unknown-voice"
-
-    run(scenario)
+    async with two(daemon, Stage.TTS) as (hosts, first, _second):
+        tts = RemoteSynthesizer(hosts, voice=None)
+        assert [voice.name for voice in tts.voices] == ["en_US-joe-medium"]
+        speaker = await tts.speaker(VoiceChoice(language="en-GB"))
+        assert speaker.format.rate == 22_050
+        spoken = await whole(speaker.speak("Dinner is ready."))
+        assert len(spoken) > 22_050
+        await first.close()
+        again = np.frombuffer(await whole(speaker.speak("Dinner is ready.")), np.int16)
+        assert again == pytest.approx(np.frombuffer(spoken, np.int16), abs=40)  # windows are cut anew every time
+        with pytest.raises(TextToSpeechError) as failure:
+            await tts.speaker(VoiceChoice("nobody"))
+        assert failure.value.code == "tts-unknown-voice"
 
 
-def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) -> None:
+async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) -> None:
     """It answers, but offers something else."""
-
-    async def scenario() -> None:
-        hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{daemon.port('tts_port')}"], 1)
-        await hosts.load()
-        assert hosts.words.endswith("offers no stt")
-
-    run(scenario)
+    hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{daemon.port('tts_port')}"], 1)
+    await hosts.load()
+    assert hosts.words.endswith("offers no stt")
 
 
-def test_a_daemon_without_models_of_its_own(daemon: RunningDaemon, models_directory: Path, question: bytes) -> None:
+async def test_a_daemon_without_models_of_its_own(
+    daemon: RunningDaemon, models_directory: Path, question: bytes
+) -> None:
     """It hears and speaks by another one, and its status tells how that is."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nwyoming: {{host: 127.0.0.1}}\nzeroconf: {{enabled: false}}\n"
@@ -201,9 +171,9 @@ def test_a_daemon_without_models_of_its_own(daemon: RunningDaemon, models_direct
     )
     with RunningDaemon(config) as front:
         asked = client.converse(front.uri, client.recording(question, realtime=False), start=PipelineStage.ASR)
-        heard = asyncio.run(asyncio.wait_for(asked, PATIENCE_SECONDS))
+        heard = await asyncio.wait_for(asked, PATIENCE_SECONDS)
         assert heard.transcript == "What is the capital of France?"
         assert heard.audio_seconds > 0.5
-        stages = {stage["stage"]: stage for stage in asyncio.run(client.status(front.uri))["stages"]}
+        stages = {stage["stage"]: stage for stage in (await client.status(front.uri))["stages"]}
         assert stages["stt"]["device"] == f"{daemon.uri} answers"
         assert stages["tts"]["state"] == "ready"

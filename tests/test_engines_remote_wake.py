@@ -1,7 +1,7 @@
 """Wake words heard by other machines: a real daemon, reached through pieces of network that fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -59,122 +59,99 @@ async def hear(stream: WakeStream, pcm: bytes) -> list[Detection]:
     return found
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run `scenario`, for a while at most."""
-    asyncio.run(asyncio.wait_for(scenario(), 120))
-
-
-def test_a_wake_word_is_heard_elsewhere(daemon: RunningDaemon) -> None:
+async def test_a_wake_word_is_heard_elsewhere(daemon: RunningDaemon) -> None:
     """At the place where it is in the stream, as the engine there says, and once."""
-
-    async def scenario() -> None:
-        async with two(daemon) as (wake, _first, _second):
-            assert "hey_jarvis" in {word.name for word in wake.words}
-            stream = await wake.stream(None)
-            (heard,) = await hear(stream, SILENCE + NABU)
-            assert heard.name == "okay_nabu"
-            assert 1.3 < heard.seconds < 1 + len(NABU) / BYTES_PER_SECOND
-            stream.close()
-            assert await stream.feed(NABU) == []
-            with pytest.raises(WakeWordError) as failure:
-                await wake.stream(["okay_nobody"])
-            assert failure.value.code == "wake-unknown-word"
-
-    run(scenario)
+    async with two(daemon) as (wake, _first, _second):
+        assert "hey_jarvis" in {word.name for word in wake.words}
+        stream = await wake.stream(None)
+        (heard,) = await hear(stream, SILENCE + NABU)
+        assert heard.name == "okay_nabu"
+        assert 1.3 < heard.seconds < 1 + len(NABU) / BYTES_PER_SECOND
+        stream.close()
+        assert await stream.feed(NABU) == []
+        with pytest.raises(WakeWordError) as failure:
+            await wake.stream(["okay_nobody"])
+        assert failure.value.code == "wake-unknown-word"
 
 
-def test_the_next_server_goes_on(daemon: RunningDaemon) -> None:
+async def test_the_next_server_goes_on(daemon: RunningDaemon) -> None:
     """Whether the first one goes or falls silent amid the word, the second hears the whole of it."""
-
-    async def scenario() -> None:
-        for fault in (Relay.close, Relay.cut):
-            async with two(daemon) as (wake, first, second):
-                stream = await wake.stream(None)
-                assert await stream.feed(SILENCE + NABU[: 16_000 * 2 // 4 * 2]) == []
-                assert (first.connections > 0, second.connections > 0) == (True, True)
-                if fault is Relay.close:
-                    await first.close()
-                else:
-                    first.cut()
-                    await until(lambda: "was silent" in wake.device)
-                (heard,) = await hear(stream, NABU[16_000 * 2 // 4 * 2 :])
-                assert heard.name == "okay_nabu"
-                assert wake.trouble == ""
-                stream.close()
-
-    run(scenario)
+    for fault in (Relay.close, Relay.cut):
+        async with two(daemon) as (wake, first, second):
+            stream = await wake.stream(None)
+            assert await stream.feed(SILENCE + NABU[: 16_000 * 2 // 4 * 2]) == []
+            assert (first.connections > 0, second.connections > 0) == (True, True)
+            if fault is Relay.close:
+                await first.close()
+            else:
+                first.cut()
+                await until(lambda: "was silent" in wake.device)
+            (heard,) = await hear(stream, NABU[16_000 * 2 // 4 * 2 :])
+            assert heard.name == "okay_nabu"
+            assert wake.trouble == ""
+            stream.close()
 
 
-def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> None:
+async def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> None:
     """Each is named with its reason, in the error and in the state; one that comes back is used."""
-
-    async def scenario() -> None:
-        async with two(daemon) as (wake, first, second):
-            stream = await wake.stream(None)
-            await first.close()
-            await second.close()
-            await until(lambda: bool(wake.trouble))
-            with pytest.raises(WakeWordError, match=rf":{first.port} .*:{second.port} "):
-                await stream.feed(SILENCE)
-            stream.close()
-            assert f":{second.port} nothing answers" in wake.trouble
-            await second.open()
-            await until(lambda: not wake.trouble)
-            stream = await wake.stream(None)
-            assert await hear(stream, NABU)
-            stream.close()
-
-    run(scenario)
+    async with two(daemon) as (wake, first, second):
+        stream = await wake.stream(None)
+        await first.close()
+        await second.close()
+        await until(lambda: bool(wake.trouble))
+        with pytest.raises(WakeWordError, match=rf":{first.port} .*:{second.port} "):
+            await stream.feed(SILENCE)
+        stream.close()
+        assert f":{second.port} nothing answers" in wake.trouble
+        await second.open()
+        await until(lambda: not wake.trouble)
+        stream = await wake.stream(None)
+        assert await hear(stream, NABU)
+        stream.close()
 
 
-def test_streams_are_spread(daemon: RunningDaemon) -> None:
+async def test_streams_are_spread(daemon: RunningDaemon) -> None:
     """Two listeners have a server each."""
-
-    async def scenario() -> None:
-        async with two(daemon) as (wake, first, second):
-            before = (len(first._links), len(second._links))
-            streams = [await wake.stream(None) for _ in range(2)]
-            await until(lambda: (len(first._links), len(second._links)) >= (before[0] + 1, before[1] + 1))
-            for stream in streams:
-                stream.close()
-
-    run(scenario)
-
-
-def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: RunningDaemon) -> None:
-    """It describes itself well, and answers every `detect` with an error."""
-
-    async def scenario() -> None:
-        asked = 0
-
-        async def serve(connection: Connection) -> None:
-            nonlocal asked
-            async for event in connection:
-                if event.type == "describe":
-                    engines = daemon.daemon.engines
-                    await connection.send(describe(engines, frozenset({Stage.WAKE})))
-                elif Detect.is_type(event.type):
-                    asked += 1
-                    await connection.send(Error("the model is broken", code="wake-failed"))
-
-        server = Server(Admission(()), Timeouts(), max_connections=9)
-        port = await server.listen("127.0.0.1", 0, serve)
-        try:
-            hosts = Hosts(Stage.WAKE, [f"tcp://127.0.0.1:{port}"], 20)
-            await hosts.load()
-            stream = await RemoteWakeWords(hosts, Wake()).stream(None)
-            with pytest.raises(WakeWordError, match="the model is broken"):
-                for _ in range(100):
-                    await stream.feed(SILENCE)
-            assert asked <= 2
+    async with two(daemon) as (wake, first, second):
+        before = (len(first._links), len(second._links))
+        streams = [await wake.stream(None) for _ in range(2)]
+        await until(lambda: (len(first._links), len(second._links)) >= (before[0] + 1, before[1] + 1))
+        for stream in streams:
             stream.close()
-        finally:
-            await server.close()
-
-    run(scenario)
 
 
-def test_a_daemon_that_hears_by_another_one(daemon: RunningDaemon, models_directory: Path, question: bytes) -> None:
+async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: RunningDaemon) -> None:
+    """It describes itself well, and answers every `detect` with an error."""
+    asked = 0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal asked
+        async for event in connection:
+            if event.type == "describe":
+                engines = daemon.daemon.engines
+                await connection.send(describe(engines, frozenset({Stage.WAKE})))
+            elif Detect.is_type(event.type):
+                asked += 1
+                await connection.send(Error("the model is broken", code="wake-failed"))
+
+    server = Server(Admission(()), Timeouts(), max_connections=9)
+    port = await server.listen("127.0.0.1", 0, serve)
+    try:
+        hosts = Hosts(Stage.WAKE, [f"tcp://127.0.0.1:{port}"], 20)
+        await hosts.load()
+        stream = await RemoteWakeWords(hosts, Wake()).stream(None)
+        with pytest.raises(WakeWordError, match="the model is broken"):
+            for _ in range(100):
+                await stream.feed(SILENCE)
+        assert asked <= 2
+        stream.close()
+    finally:
+        await server.close()
+
+
+async def test_a_daemon_that_hears_by_another_one(
+    daemon: RunningDaemon, models_directory: Path, question: bytes
+) -> None:
     """It serves wake words without an engine, runs whole conversations, and its state tells who listens."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nwyoming: {{host: 127.0.0.1}}\nzeroconf: {{enabled: false}}\n"
@@ -182,13 +159,13 @@ def test_a_daemon_that_hears_by_another_one(daemon: RunningDaemon, models_direct
         f"tts: {{uri: '{daemon.uri}'}}\n"
     )
     with RunningDaemon(config) as front:
-        assert asyncio.run(client.detects(front.uri, NABU))
-        assert not asyncio.run(client.detects(front.uri, SILENCE))
+        assert await client.detects(front.uri, NABU)
+        assert not await client.detects(front.uri, SILENCE)
         asked = client.converse(front.uri, client.recording(NABU + question, realtime=True))
-        heard = asyncio.run(asyncio.wait_for(asked, PATIENCE_SECONDS))
+        heard = await asyncio.wait_for(asked, PATIENCE_SECONDS)
         assert heard.wake_word == "okay_nabu"
         assert "capital of France" in heard.transcript
-        stages = {stage["stage"]: stage for stage in asyncio.run(client.status(front.uri))["stages"]}
+        stages = {stage["stage"]: stage for stage in (await client.status(front.uri))["stages"]}
         assert stages["wake"]["state"] == "ready"
         assert stages["wake"]["device"] == f"{daemon.uri} answers"
 

@@ -37,14 +37,10 @@ class Ears:
         self.whisper = WhisperTranscriber(settings, spec, self.worker)
         self.whisper.load(Store(models).path(spec))
 
-    def hear(self, pcm: bytes, **options: str | tuple[str, ...]) -> Transcription:
+    async def hear(self, pcm: bytes, **options: str | tuple[str, ...]) -> Transcription:
         """Return the words in `pcm`."""
-
-        async def scenario() -> Transcription:
-            speech = await self.vad.stream().feed(pcm)
-            return await self.whisper.transcribe(pcm, speech=speech, **options)  # type: ignore[arg-type]
-
-        return asyncio.run(scenario())
+        speech = await self.vad.stream().feed(pcm)
+        return await self.whisper.transcribe(pcm, speech=speech, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +65,12 @@ def noise(seconds: float, level: float, colour: float = 0.0) -> bytes:
 
 
 @pytest.mark.models
-def test_commands_are_understood(ears: Ears) -> None:
+async def test_commands_are_understood(ears: Ears) -> None:
     """Of the words in the recorded commands, few are missed: no gate swallows a real command."""
     wrong = total = 0
     for wav in COMMANDS:
         expected = words(wav.with_suffix(".txt").read_text())
-        heard = words(ears.hear(read_wav(wav)).text)
+        heard = words((await ears.hear(read_wav(wav))).text)
         assert heard, f"{wav.name} came out empty"
         total += len(expected)
         wrong += len(set(expected) ^ set(heard))
@@ -83,87 +79,83 @@ def test_commands_are_understood(ears: Ears) -> None:
 
 @pytest.mark.models
 @pytest.mark.parametrize("name", ["silence", "background_noise", "music"])
-def test_what_is_no_speech_gives_no_words(ears: Ears, name: str) -> None:
+async def test_what_is_no_speech_gives_no_words(ears: Ears, name: str) -> None:
     """Silence, a room's noise and music are an empty text, not invented words."""
-    assert ears.hear(read_wav(DATA / "other" / f"{name}.wav")).text == ""
+    assert (await ears.hear(read_wav(DATA / "other" / f"{name}.wav"))).text == ""
 
 
 @pytest.mark.models
 @pytest.mark.parametrize(("level", "colour"), [(0, 0.0), (30, 0.0), (3000, 0.0), (300, 0.98)])
-def test_synthetic_noise_gives_no_words(ears: Ears, level: float, colour: float) -> None:
+async def test_synthetic_noise_gives_no_words(ears: Ears, level: float, colour: float) -> None:
     """Digital silence, hiss, loud white noise and a rumble are empty as well."""
-    assert ears.hear(noise(6, level, colour)).text == ""
+    assert (await ears.hear(noise(6, level, colour))).text == ""
 
 
 @pytest.mark.models
-def test_the_models_own_doubt_is_the_second_gate(ears: Ears) -> None:
+async def test_the_models_own_doubt_is_the_second_gate(ears: Ears) -> None:
     """Noise that the VAD lets through is dropped where the model itself sees no speech in it."""
-
-    async def scenario() -> Transcription:
-        pcm = noise(6, 2000)
-        return await ears.whisper.transcribe(pcm, speech=[1.0] * (len(pcm) // 1024))
-
-    assert asyncio.run(scenario()).text == ""
+    pcm = noise(6, 2000)
+    assert (await ears.whisper.transcribe(pcm, speech=[1.0] * (len(pcm) // 1024))).text == ""
 
 
 @pytest.mark.models
-def test_a_command_in_any_format_is_understood(ears: Ears) -> None:
+async def test_a_command_in_any_format_is_understood(ears: Ears) -> None:
     """44.1 kHz in stereo is as good as 16 kHz."""
-    text = ears.hear(read_wav(DATA / "other" / "turn_on_the_living_room_lamp_44k_stereo.wav")).text
+    text = (await ears.hear(read_wav(DATA / "other" / "turn_on_the_living_room_lamp_44k_stereo.wav"))).text
     assert words(text) == words("turn on the living room lamp")
 
 
 @pytest.mark.models
-def test_a_quiet_command_between_silences_is_found(ears: Ears) -> None:
+async def test_a_quiet_command_between_silences_is_found(ears: Ears) -> None:
     """Long silence around a quiet command changes nothing."""
     samples = np.frombuffer(read_wav(DATA / "commands" / "turn_on_the_lights.wav"), np.int16)
     quiet = (samples * 0.1).astype(np.int16).tobytes()
     pcm = bytes(4 * BYTES_PER_SECOND) + quiet + bytes(5 * BYTES_PER_SECOND)
-    assert words(ears.hear(pcm).text) == words("turn on the lights")
+    assert words((await ears.hear(pcm)).text) == words("turn on the lights")
 
 
 @pytest.mark.models
-def test_long_audio_is_transcribed_whole(ears: Ears) -> None:
+async def test_long_audio_is_transcribed_whole(ears: Ears) -> None:
     """A minute of commands comes out with the words of all of them, though the model sees 30 s at once."""
     recordings = [read_wav(wav) + bytes(BYTES_PER_SECOND) for wav in COMMANDS] * 2
     pcm = b"".join(recordings)
     assert len(pcm) > 45 * BYTES_PER_SECOND
-    heard = words(ears.hear(pcm).text)
+    heard = words((await ears.hear(pcm)).text)
     for expected in ("lights", "garage", "timer", "office"):
         assert heard.count(expected) >= 2
 
 
 @pytest.mark.models
-def test_vocabulary_helps_with_names(ears: Ears) -> None:
+async def test_vocabulary_helps_with_names(ears: Ears) -> None:
     """A name that is expected is spelt as expected; a hint never costs the command."""
     pcm = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
-    assert words(ears.hear(pcm, vocabulary=("Ecobee", "Zigbee lamp")).text) == words("turn on the lights")
+    assert words((await ears.hear(pcm, vocabulary=("Ecobee", "Zigbee lamp"))).text) == words("turn on the lights")
 
 
 @pytest.mark.models
 @pytest.mark.parametrize("language", ["en", "en-GB", "en_US", "EN"])
-def test_regions_of_a_language_are_the_language(ears: Ears, language: str) -> None:
+async def test_regions_of_a_language_are_the_language(ears: Ears, language: str) -> None:
     """Home Assistant's codes with a region are understood."""
-    assert ears.hear(read_wav(COMMANDS[0]), language=language).language == "en"
+    assert (await ears.hear(read_wav(COMMANDS[0]), language=language)).language == "en"
 
 
 @pytest.mark.models
-def test_a_language_the_model_lacks_is_an_error(ears: Ears) -> None:
+async def test_a_language_the_model_lacks_is_an_error(ears: Ears) -> None:
     """French for an English model is refused, not guessed at."""
     with pytest.raises(SpeechToTextError) as caught:
-        ears.hear(read_wav(COMMANDS[0]), language="fr")
+        await ears.hear(read_wav(COMMANDS[0]), language="fr")
     assert caught.value.code == "stt-unsupported-language"
 
 
 @pytest.mark.models
-def test_the_model_tells_of_its_work(models_directory: Path) -> None:
+async def test_the_model_tells_of_its_work(models_directory: Path) -> None:
     """How long a command takes is known from the first on; on a CPU there is nothing to warm up."""
     ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=10))
     assert ears.whisper.window_floor_seconds == 10
     assert (ears.whisper.usual_seconds, ears.whisper.idle) == (None, True)
     ears.whisper.prepare()
     assert ears.whisper.idle
-    ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
+    await ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
     assert ears.whisper.usual_seconds is not None
     assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 0, "abandoned": 0}
     ears.worker.close()
@@ -193,54 +185,46 @@ class Slow:
 
 
 @pytest.mark.models
-def test_a_transcription_that_nobody_wants_any_more_is_given_up(models_directory: Path) -> None:
+async def test_a_transcription_that_nobody_wants_any_more_is_given_up(models_directory: Path) -> None:
     """Who speaks on after a hesitation waits for the encoder at most, not for words that nobody will read."""
     ears = Ears(models_directory, Stt(threads=2))
     slow = ears.whisper._whisper = Slow(ears.whisper._whisper)
     pcm = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
-
-    async def scenario() -> Transcription:
-        speech = await ears.vad.stream().feed(pcm)
-        first = asyncio.create_task(ears.whisper.transcribe(pcm, speech=speech))
-        await asyncio.to_thread(slow.entered.wait, 60)
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-        slow.may_go_on.set()
-        return await ears.whisper.transcribe(pcm, speech=speech)
-
-    assert "lights" in asyncio.run(scenario()).text
+    speech = await ears.vad.stream().feed(pcm)
+    first = asyncio.create_task(ears.whisper.transcribe(pcm, speech=speech))
+    await asyncio.to_thread(slow.entered.wait, 60)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    slow.may_go_on.set()
+    assert "lights" in (await ears.whisper.transcribe(pcm, speech=speech)).text
     assert slow.generated == 1
     assert ears.whisper.counts == {"decoded": 1, "full_window_retries": 0, "abandoned": 1}
     ears.worker.close()
 
 
 @pytest.mark.models
-def test_others_have_their_turn_between_the_parts_of_a_long_recording(ears: Ears) -> None:
+async def test_others_have_their_turn_between_the_parts_of_a_long_recording(ears: Ears) -> None:
     """Whoever speaks a command meanwhile does not wait for all of it."""
     command = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
     long = command * 20
-
-    async def scenario() -> list[str]:
-        done: list[str] = []
-
-        async def hear(name: str, pcm: bytes) -> None:
-            speech = await ears.vad.stream().feed(pcm)
-            await ears.whisper.transcribe(pcm, speech=speech)
-            done.append(name)
-
-        await asyncio.gather(hear("long", long), hear("short", command))
-        return done
-
     assert len(list(_segments([True] * (len(long) // 1024), len(long) // 2))) > 1
-    assert asyncio.run(scenario()) == ["short", "long"]
+    done: list[str] = []
+
+    async def hear(name: str, pcm: bytes) -> None:
+        speech = await ears.vad.stream().feed(pcm)
+        await ears.whisper.transcribe(pcm, speech=speech)
+        done.append(name)
+
+    await asyncio.gather(hear("long", long), hear("short", command))
+    assert done == ["short", "long"]
 
 
 @pytest.mark.models
-def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> None:
+async def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> None:
     """In a window that is far too short tiny.en repeats itself; over the full one it does not."""
     ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=1))
     for wav in COMMANDS:
-        text = ears.hear(read_wav(wav)).text
+        text = (await ears.hear(read_wav(wav))).text
         assert loop_at(text.split()) is None
     assert ears.whisper.counts["decoded"] == len(COMMANDS)
     assert ears.whisper.counts["full_window_retries"] <= len(COMMANDS)
@@ -248,21 +232,23 @@ def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> Non
 
 
 @pytest.mark.models
-def test_two_sentences_are_heard_once(models_directory: Path) -> None:
+async def test_two_sentences_are_heard_once(models_directory: Path) -> None:
     """In a short window tiny.en may say the last one, or both, again; whether it does depends on the processor."""
     pcm = b"".join(
         read_wav(DATA / "commands" / f"{name}.wav") for name in ("set_a_timer_for_1_hour", "set_lights_to_red")
     )
     ears = Ears(models_directory, Stt(threads=2))
-    assert words(ears.hear(pcm).text) == words("set a timer for one hour set lights to red")
+    assert words((await ears.hear(pcm)).text) == words("set a timer for one hour set lights to red")
     ears.worker.close()
 
 
 @pytest.mark.models
-def test_beam_search_works(models_directory: Path) -> None:
+async def test_beam_search_works(models_directory: Path) -> None:
     """A wider beam gives the same words on a clear command."""
     ears = Ears(models_directory, Stt(threads=2, beam_size=5, compute_type="float32"))
-    assert words(ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav")).text) == words("turn on the lights")
+    assert words((await ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))).text) == words(
+        "turn on the lights"
+    )
     assert ears.whisper.device == "cpu float32"
     ears.worker.close()
 

@@ -32,14 +32,10 @@ class Mouth:
         self.worker = Worker(Stage.TTS)
         self.piper = PiperSynthesizer(settings, lambda: files, parts, self.worker)
 
-    def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
+    async def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
         """Return `text` as PCM."""
-
-        async def scenario() -> bytes:
-            speaker = await self.piper.speaker(choice or VoiceChoice())
-            return b"".join([pcm for piece in pieces(text) async for pcm in speaker.speak(piece)])
-
-        return asyncio.run(scenario())
+        speaker = await self.piper.speaker(choice or VoiceChoice())
+        return b"".join([pcm for piece in pieces(text) async for pcm in speaker.speak(piece)])
 
 
 def copies(models: Path, folder: Path, names: dict[str, dict[str, object]]) -> list[tuple[Voice, Path]]:
@@ -76,17 +72,17 @@ def peak(pcm: bytes) -> float:
     return float(np.abs(np.frombuffer(pcm, np.int16)).max()) / 32768
 
 
-def test_text_becomes_sound(mouth: Mouth) -> None:
+async def test_text_becomes_sound(mouth: Mouth) -> None:
     """A sentence lasts about as long as a person needs for it, at a sensible level."""
-    pcm = mouth.say("The capital of France is Paris.")
+    pcm = await mouth.say("The capital of France is Paris.")
     assert 1.0 < len(pcm) / 2 / 22050 < 4.0
     assert 0.2 < peak(pcm) < 1.0
 
 
 @pytest.mark.parametrize("text", ["", "   ", "🎉🎉", "...", "***", "\n\n", "```code```", "<break/>"])
-def test_text_without_words_is_silent(mouth: Mouth, text: str) -> None:
+async def test_text_without_words_is_silent(mouth: Mouth, text: str) -> None:
     """Nothing to say is no sound and no failure."""
-    assert mouth.say(text) == b""
+    assert await mouth.say(text) == b""
 
 
 @pytest.mark.parametrize(
@@ -101,49 +97,41 @@ def test_text_without_words_is_silent(mouth: Mouth, text: str) -> None:
         "é\u0301\u0302\u0303" * 30,
     ],
 )
-def test_odd_text_is_spoken(mouth: Mouth, text: str) -> None:
+async def test_odd_text_is_spoken(mouth: Mouth, text: str) -> None:
     """Digits, addresses, other scripts and nonsense give some sound, never a crash."""
-    assert len(mouth.say(text)) > 10_000
+    assert len(await mouth.say(text)) > 10_000
 
 
-def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
+async def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
     """Two thousand characters come out whole."""
     sentence = "The quick brown fox jumps over the lazy dog near the old river bank. "
-    pcm = mouth.say(sentence * 10)
+    pcm = await mouth.say(sentence * 10)
     assert len(pcm) / 2 / 22050 > 25
 
 
-def test_each_speaker_of_a_voice_has_a_gain_of_its_own(models_directory: Path, tmp_path: Path) -> None:
+async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(models_directory: Path, tmp_path: Path) -> None:
     """One may be louder than the other; who has spoken before need not be loaded."""
     voices: dict[str, dict[str, object]] = {"en_US-two-medium": {"speaker_id_map": {"ann": 0, "bob": 1}}}
     mouth = Mouth(copies(models_directory, tmp_path, voices), Tts(threads=2), models_directory / ".parts")
     mouth.piper.load()
-
-    async def scenario() -> None:
-        for name in ("ann", "bob", "ann"):
-            await mouth.piper.speaker(VoiceChoice(speaker=name))
-        speakers = [await mouth.piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob")]
-        assert len({speaker.identity for speaker in speakers}) == 2
-        assert set(mouth.piper._gains) >= {speaker.identity for speaker in speakers}
-        assert [mouth.piper._gains[speaker.identity] for speaker in speakers] == [one.gain for one in speakers]
-
-    asyncio.run(scenario())
+    for name in ("ann", "bob", "ann"):
+        await mouth.piper.speaker(VoiceChoice(speaker=name))
+    speakers = [await mouth.piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob")]
+    assert len({speaker.identity for speaker in speakers}) == 2
+    assert set(mouth.piper._gains) >= {speaker.identity for speaker in speakers}
+    assert [mouth.piper._gains[speaker.identity] for speaker in speakers] == [one.gain for one in speakers]
     mouth.worker.close()
 
 
-def test_the_gain_of_a_voice_is_constant(mouth: Mouth) -> None:
+async def test_the_gain_of_a_voice_is_constant(mouth: Mouth) -> None:
     """Short and long texts are scaled alike: no piece is blown up to full loudness on its own."""
-
-    async def gains() -> set[float]:
-        return {(await mouth.piper.speaker(VoiceChoice())).gain for _ in range(3)}
-
-    (gain,) = asyncio.run(gains())
+    (gain,) = {(await mouth.piper.speaker(VoiceChoice())).gain for _ in range(3)}
     assert gain > 0
-    loud = peak(mouth.say("Attention! Attention! Attention!"))
+    loud = peak(await mouth.say("Attention! Attention! Attention!"))
     assert loud < 1.0
 
 
-def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -> None:
+async def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -> None:
     """Half the volume is half the amplitude, everything random switched off."""
     levels = []
     for volume in (1.0, 0.5):
@@ -151,12 +139,12 @@ def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -> None
         folder.mkdir()
         settings = Tts(volume=volume, noise_scale=0, noise_w_scale=0, threads=2)
         mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
-        levels.append(peak(mouth.say("Hello there.")))
+        levels.append(peak(await mouth.say("Hello there.")))
         mouth.worker.close()
     assert levels[1] == pytest.approx(levels[0] / 2, rel=0.02)
 
 
-def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> None:
+async def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> None:
     """`length_scale` stretches the speech."""
     lengths = []
     for scale in (1.0, 2.0):
@@ -164,7 +152,7 @@ def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> N
         folder.mkdir()
         settings = Tts(length_scale=scale, noise_scale=0, noise_w_scale=0, threads=2)
         mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
-        lengths.append(len(mouth.say("Hello there, how are you?")))
+        lengths.append(len(await mouth.say("Hello there, how are you?")))
         mouth.worker.close()
     assert lengths[1] > 1.5 * lengths[0]
 
@@ -180,71 +168,59 @@ def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> N
         (VoiceChoice(language="xx"), "en_US-joe-medium"),
     ],
 )
-def test_voices_are_chosen_by_name_or_language(mouth: Mouth, choice: VoiceChoice, expected: str) -> None:
+async def test_voices_are_chosen_by_name_or_language(mouth: Mouth, choice: VoiceChoice, expected: str) -> None:
     """The name wins, then the language with its region, then the language, then the default."""
-
-    async def scenario() -> str:
-        return (await mouth.piper.speaker(choice)).voice.name
-
-    assert asyncio.run(scenario()) == expected
+    assert (await mouth.piper.speaker(choice)).voice.name == expected
 
 
-def test_unknown_voices_are_errors_with_a_hint(mouth: Mouth) -> None:
+async def test_unknown_voices_are_errors_with_a_hint(mouth: Mouth) -> None:
     """A name with a slip names the nearest voice."""
     with pytest.raises(TextToSpeechError, match="did you mean 'en_US-joe-medium'") as caught:
-        mouth.say("Hello", VoiceChoice(name="en_US-jo-medium"))
+        await mouth.say("Hello", VoiceChoice(name="en_US-jo-medium"))
     assert caught.value.code == "tts-unknown-voice"
 
 
-def test_few_voices_stay_in_memory(mouth: Mouth) -> None:
+async def test_few_voices_stay_in_memory(mouth: Mouth) -> None:
     """Past the bound, the voice unused longest is unloaded, and comes back when asked for."""
     for name in ("en_US-joe-medium", "en_GB-jim-medium", "fr_FR-jean-medium", "en_US-joe-medium"):
-        assert mouth.say("Yes.", VoiceChoice(name=name))
+        assert await mouth.say("Yes.", VoiceChoice(name=name))
         assert len(mouth.piper._loaded) <= 2
     assert list(mouth.piper._loaded) == ["fr_FR-jean-medium", "en_US-joe-medium"]
 
 
-def test_leaving_stops_the_work(mouth: Mouth) -> None:
+async def test_leaving_stops_the_work(mouth: Mouth) -> None:
     """A caller that leaves, between two windows or amid one, does not keep the engine busy with the rest."""
     story = "This is a sentence of some length. " * 60
-
-    async def scenario() -> None:
-        speaker = await mouth.piper.speaker(VoiceChoice())
-        async with aclosing(speaker.speak(story)) as sound:
-            assert await anext(sound)
-        left_at = mouth.worker.completed
-        speaking = asyncio.create_task(anext(speaker.speak(story)))
-        while mouth.worker.busy_since is None:
-            await asyncio.sleep(0.001)
-        speaking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await speaking
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            windows = [pcm async for pcm in speaker.speak("Next.")]
-        assert windows
-        assert mouth.worker.completed < left_at + len(windows) + 10  # of some hundred
-        assert mouth.worker.pending == 0
-
-    asyncio.run(scenario())
+    speaker = await mouth.piper.speaker(VoiceChoice())
+    async with aclosing(speaker.speak(story)) as sound:
+        assert await anext(sound)
+    left_at = mouth.worker.completed
+    speaking = asyncio.create_task(anext(speaker.speak(story)))
+    while mouth.worker.busy_since is None:
+        await asyncio.sleep(0.001)
+    speaking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await speaking
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        windows = [pcm async for pcm in speaker.speak("Next.")]
+    assert windows
+    assert mouth.worker.completed < left_at + len(windows) + 10  # of some hundred
+    assert mouth.worker.pending == 0
 
 
-def test_those_who_speak_at_once_take_turns(mouth: Mouth) -> None:
+async def test_those_who_speak_at_once_take_turns(mouth: Mouth) -> None:
     """A short text does not wait for a long one to be over."""
+    speaker = await mouth.piper.speaker(VoiceChoice())
+    ended: list[str] = []
 
-    async def scenario() -> list[str]:
-        speaker = await mouth.piper.speaker(VoiceChoice())
-        ended: list[str] = []
+    async def say(text: str) -> None:
+        async for _ in speaker.speak(text):
+            pass
+        ended.append(text)
 
-        async def say(text: str) -> None:
-            async for _ in speaker.speak(text):
-                pass
-            ended.append(text)
-
-        story = "This is a sentence of some length. " * 20
-        await asyncio.gather(say(story), say("Yes."))
-        return ended
-
-    assert asyncio.run(scenario())[0] == "Yes."
+    story = "This is a sentence of some length. " * 20
+    await asyncio.gather(say(story), say("Yes."))
+    assert (ended)[0] == "Yes."
 
 
 def test_installed_voices_are_found(models_directory: Path) -> None:
@@ -274,7 +250,7 @@ def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
         folder.require_default()
 
 
-def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tmp_path: Path) -> None:
+async def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tmp_path: Path) -> None:
     """One that cannot be used leaves the old one speaking; nobody has to restart anything."""
     (original,) = copies(models_directory, tmp_path, {"en-mine": {}})
     about = Path(f"{original[1]}.json")
@@ -292,17 +268,14 @@ def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tmp_path
         about.with_suffix(".new").write_text(content)
         about.with_suffix(".new").replace(about)
 
-    async def scenario() -> None:
-        first = await seconds()
-        assert await seconds() == pytest.approx(first, rel=0.2)
-        good = json.loads(about.read_text())
-        replace(json.dumps(good | {"inference": {**good["inference"], "length_scale": 3.0}}))
-        slow = await seconds()
-        assert slow > 2 * first
-        replace(json.dumps({key: value for key, value in good.items() if key != "phoneme_id_map"}))
-        assert await seconds() == pytest.approx(slow, rel=0.2)
-        replace(json.dumps(good))
-        assert await seconds() == pytest.approx(first, rel=0.2)
-
-    asyncio.run(scenario())
+    first = await seconds()
+    assert await seconds() == pytest.approx(first, rel=0.2)
+    good = json.loads(about.read_text())
+    replace(json.dumps(good | {"inference": {**good["inference"], "length_scale": 3.0}}))
+    slow = await seconds()
+    assert slow > 2 * first
+    replace(json.dumps({key: value for key, value in good.items() if key != "phoneme_id_map"}))
+    assert await seconds() == pytest.approx(slow, rel=0.2)
+    replace(json.dumps(good))
+    assert await seconds() == pytest.approx(first, rel=0.2)
     worker.close()

@@ -1,6 +1,5 @@
 """What is spoken in windows is understood as well as what is spoken as a whole."""
 
-import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,11 +41,11 @@ def whisper(models_directory: Path) -> Iterator[WhisperTranscriber]:
     worker.close()
 
 
-def words(whisper: WhisperTranscriber, pcm: bytes, rate: int) -> list[str]:
+async def words(whisper: WhisperTranscriber, pcm: bytes, rate: int) -> list[str]:
     """Return what is understood of 16-bit mono sound."""
     converter = Converter(AudioFormat(rate))
     canonical = converter.convert(pcm) + converter.flush()
-    heard = asyncio.run(whisper.transcribe(canonical, speech=[1.0] * (len(canonical) // 1024)))
+    heard = await whisper.transcribe(canonical, speech=[1.0] * (len(canonical) // 1024))
     return re.findall(r"[a-z']+", heard.text.lower())
 
 
@@ -56,7 +55,9 @@ def loud(samples: Samples) -> bytes:
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_windows_are_understood_as_the_whole_is(models_directory: Path, whisper: WhisperTranscriber, text: str) -> None:
+async def test_windows_are_understood_as_the_whole_is(
+    models_directory: Path, whisper: WhisperTranscriber, text: str
+) -> None:
     """The same noise, once by the unsplit graph and once in windows: the same words but one, as they were said."""
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
@@ -66,12 +67,12 @@ def test_windows_are_understood_as_the_whole_is(models_directory: Path, whisper:
     whole, *latent = session(with_outputs(file.read_bytes(), names)).run(None, dict(feed))
     sentence = Sentence(piper._network, dict(zip(names, latent, strict=True)))
     windows = [sentence.samples(at, min(at + 16, sentence.frames)) for at in range(0, sentence.frames, 16)]
-    heard = [words(whisper, loud(samples), 22_050) for samples in (whole.reshape(-1), np.concatenate(windows))]
+    heard = [await words(whisper, loud(samples), 22_050) for samples in (whole.reshape(-1), np.concatenate(windows))]
     assert edit_distance(*heard) <= 1
     assert len(set(re.findall(r"[a-z']+", text.lower())).difference(heard[0])) <= 1
 
 
-def test_what_is_spoken_is_understood(models_directory: Path, whisper: WhisperTranscriber) -> None:
+async def test_what_is_spoken_is_understood(models_directory: Path, whisper: WhisperTranscriber) -> None:
     """From text to sound as it is sent: beginning trimmed, gain applied, several sentences in one stream."""
     file = Store(models_directory).file(JOE, ".onnx")
     worker = Worker(Stage.TTS)
@@ -80,14 +81,10 @@ def test_what_is_spoken_is_understood(models_directory: Path, whisper: WhisperTr
     piper = PiperSynthesizer(settings, lambda: files, models_directory / ".parts", worker)
     piper.load()
     text = " ".join(SENTENCES)
-
-    async def spoken() -> list[bytes]:
-        speaker = await piper.speaker(VoiceChoice())
-        return [pcm async for pcm in speaker.speak(text)]
-
-    windows = asyncio.run(spoken())
+    speaker = await piper.speaker(VoiceChoice())
+    windows = [pcm async for pcm in speaker.speak(text)]
     assert len(windows) > 3
     assert np.abs(np.frombuffer(windows[0], np.int16)[: round(0.02 * 22_050)]).max() > 100
     said = re.findall(r"[a-z']+", text.lower())
-    assert edit_distance(said, words(whisper, b"".join(windows), 22_050)) <= 1  # tiny.en may take "in" for "and"
+    assert edit_distance(said, await words(whisper, b"".join(windows), 22_050)) <= 1  # tiny.en may take "in" for "and"
     worker.close()

@@ -140,7 +140,7 @@ class Sums:
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 60), max_size=30))
-def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) -> None:
+async def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) -> None:
     """However the audio is cut, also within a sample, the same frames are scored, in order and whole."""
 
     async def feed(chunks: list[bytes]) -> tuple[list[float], list[Detection]]:
@@ -152,7 +152,7 @@ def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) -> None:
 
     cuts = [0, *itertools.accumulate(sizes), len(pcm)]
     chunks = [pcm[start:end] for start, end in itertools.pairwise(cuts)]
-    frames, detections = asyncio.run(feed(chunks))
+    frames, detections = await feed(chunks)
     samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], np.int16)
     ends = range(Sums.first_samples, len(samples) + 1, Sums.hop_samples)
     sums = [float(samples[max(0, end - Sums.hop_samples) : end].sum()) for end in ends]
@@ -160,25 +160,25 @@ def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) -> None:
     assert detections == [Detection("word", end / RATE) for end, total in zip(ends, sums, strict=True) if total >= 1000]
 
 
-def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker: Worker) -> None:
+async def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker: Worker) -> None:
     """Nothing is asked of the worker, even a closed one, until a frame is whole."""
     listener = Listener(Sums(), {"word": Trigger(1, 1, 0)}, worker)
     worker.close()
-    assert asyncio.run(listener.feed(bytes(Sums.first_samples * 2 - 1))) == []
+    assert await listener.feed(bytes(Sums.first_samples * 2 - 1)) == []
     with pytest.raises(WakeWordError) as caught:
-        asyncio.run(listener.feed(bytes(1)))
+        await listener.feed(bytes(1))
     assert caught.value.code == "wake-not-ready"
 
 
-def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
+async def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
     """A closed stream answers nothing and may be closed again."""
     listener = Listener(Sums(), {"word": Trigger(-1, 1, 0)}, worker)
     listener.close()
     listener.close()
-    assert asyncio.run(listener.feed(bytes(BYTES_PER_SECOND))) == []
+    assert await listener.feed(bytes(BYTES_PER_SECOND)) == []
 
 
-def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
+async def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
     """What the engine still finds is nobody's business any more."""
     asked, goes_on = threading.Event(), threading.Event()
 
@@ -188,15 +188,12 @@ def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
             assert goes_on.wait(10)
             return super().scores(pcm)
 
-    async def scenario() -> list[Detection]:
-        listener = Listener(Slow(), {"word": Trigger(-1, 1, 0)}, worker)
-        feeding = asyncio.create_task(listener.feed(bytes(2 * Sums.first_samples)))
-        await asyncio.to_thread(asked.wait, 10)
-        listener.close()
-        goes_on.set()
-        return await feeding
-
-    assert asyncio.run(scenario()) == []
+    listener = Listener(Slow(), {"word": Trigger(-1, 1, 0)}, worker)
+    feeding = asyncio.create_task(listener.feed(bytes(2 * Sums.first_samples)))
+    await asyncio.to_thread(asked.wait, 10)
+    listener.close()
+    goes_on.set()
+    assert await feeding == []
 
 
 def text_files(directory: Path) -> dict[str, Files]:
@@ -280,7 +277,7 @@ def test_folder_keeps_the_last_good_model_of_a_file_that_broke(tmp_path: Path) -
     assert folder.models == {}
 
 
-def test_folder_may_be_missing_and_appear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_folder_may_be_missing_and_appear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A folder that is not there is logged once and looked at again."""
     folder = ModelFolder(tmp_path / "later", text_files, load_text)
     folder.scan()
@@ -288,14 +285,14 @@ def test_folder_may_be_missing_and_appear(tmp_path: Path, caplog: pytest.LogCapt
     assert len(warnings(caplog)) == 1
     (tmp_path / "later").mkdir()
     touched(tmp_path / "later" / "a", "1", 1)
-    asyncio.run(folder.refresh())
+    await folder.refresh()
     assert folder.models == {"a": ["1"]}
 
 
-def test_no_folder_has_no_models() -> None:
+async def test_no_folder_has_no_models() -> None:
     """Without a configured folder there is nothing to look at."""
     folder: ModelFolder[list[str]] = ModelFolder(None, text_files, load_text)
-    asyncio.run(folder.refresh())
+    await folder.refresh()
     folder.scan()
     assert folder.models == {}
 

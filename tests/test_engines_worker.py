@@ -12,269 +12,218 @@ from satellite.errors import ModelError, SpeechToTextError, Stage, TextToSpeechE
 from tests.waiting import PATIENCE_SECONDS
 
 
-def test_calls_run_one_at_a_time_in_order() -> None:
+async def test_calls_run_one_at_a_time_in_order() -> None:
     """All calls see the same thread, first come first served, and return their own results."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.STT)
-        threads: list[int] = []
-
-        def call(number: int) -> int:
-            threads.append(threading.get_ident())
-            return number
-
-        assert await asyncio.gather(*(worker.run(call, n) for n in range(10))) == list(range(10))
-        assert len(set(threads)) == 1
-        assert threads[0] != threading.get_ident()
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_full_queue_says_so() -> None:
-    """Past the bound a call fails at once with the stage's `busy`; later ones are served again."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.TTS, queue_size=2)
-        release = threading.Event()
-        blocked = [asyncio.create_task(worker.run(release.wait, 10)) for _ in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(TextToSpeechError) as caught:
-            await worker.run(lambda: None)
-        assert caught.value.code == "tts-busy"
-        release.set()
-        assert await asyncio.gather(*blocked) == [True] * 3
-        await asyncio.sleep(0)
-        assert await worker.run(lambda: 7) == 7
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_cancelled_call_that_waits_never_runs() -> None:
-    """Cancelling gives the place in the queue back; the call that is running ends by itself."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.STT, queue_size=1)
-        release, ran = threading.Event(), threading.Event()
-        first = asyncio.create_task(worker.run(release.wait, 10))
-        second = asyncio.create_task(worker.run(ran.set))
-        await asyncio.sleep(0)
-        first.cancel()
-        second.cancel()
-        results = await asyncio.gather(first, second, return_exceptions=True)
-        assert all(isinstance(result, asyncio.CancelledError) for result in results)
-        release.set()
-        assert await worker.run(lambda: "next") == "next"
-        assert not ran.is_set()
-        while worker.pending:
-            await asyncio.sleep(0)
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_foreign_errors_become_the_stages_own() -> None:
-    """A library's exception is mapped and kept as the cause; our own pass unchanged."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.STT)
-        with pytest.raises(SpeechToTextError, match="division") as caught:
-            await worker.run(lambda: 1 / 0)
-        assert caught.value.code == "stt-failed"
-        assert isinstance(caught.value.__cause__, ZeroDivisionError)
-
-        def ours() -> None:
-            raise SpeechToTextError("known", kind="not-ready")
-
-        with pytest.raises(SpeechToTextError) as caught:
-            await worker.run(ours)
-        assert caught.value.code == "stt-not-ready"
-        worker.close()
-        worker.close()
-        with pytest.raises(SpeechToTextError):
-            await worker.run(lambda: None)
-
-    asyncio.run(scenario())
-
-
-def test_what_waits_for_the_same_is_done_together() -> None:
-    """In the order in which it came, what waits for something else in between; who has left is left out."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.WAKE, queue_size=32)
-        release, seen = threading.Event(), []
-
-        def double(items: Sequence[int]) -> list[int]:
-            seen.append(list(items))
-            return [2 * item for item in items]
-
-        blocked = asyncio.create_task(worker.run(release.wait, 10))
-        await asyncio.sleep(0)
-        tasks = [asyncio.create_task(worker.run_together(double, number)) for number in range(20)]
-        other = asyncio.create_task(worker.run(lambda: 7))
-        await asyncio.sleep(0)
-        assert worker.pending == 22
-        tasks[3].cancel()
-        await asyncio.sleep(0)
-        release.set()
-        results = await asyncio.gather(*tasks[:3], *tasks[4:], other, blocked)
-        assert results == [2 * number for number in range(20) if number != 3] + [7, True]
-        assert seen == [[*range(3), *range(4, 17)], [17, 18, 19]]
-        assert worker.completed == 21
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_result_does_not_wait_for_the_call_behind_it() -> None:
-    """However quick the first was, and however long the second takes; also behind what is run together."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.TTS)
-        hold, release = threading.Event(), threading.Event()
-
-        def double(items: Sequence[int]) -> list[int]:
-            return [2 * item for item in items]
-
-        held = asyncio.create_task(worker.run(hold.wait, 60))
-        quick = [
-            asyncio.create_task(worker.run(lambda: 7)),
-            asyncio.create_task(worker.run_together(double, 4)),
-            asyncio.create_task(worker.run(lambda: 9)),
-        ]
-        slow = asyncio.create_task(worker.run(release.wait, 60))
-        await asyncio.sleep(0)
-        hold.set()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await asyncio.gather(*quick) == [7, 8, 9]
-        assert not slow.done()
-        release.set()
-        assert await slow
-        assert await held
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_one_whose_call_fails_does_not_cost_the_others_theirs() -> None:
-    """What fails together is run again, each alone."""
-
-    async def scenario() -> None:
-        worker = Worker(Stage.WAKE)
-        release = threading.Event()
-
-        def inverse(items: Sequence[int]) -> list[float]:
-            return [1 / item for item in items]
-
-        blocked = asyncio.create_task(worker.run(release.wait, 10))
-        await asyncio.sleep(0)
-        tasks = [asyncio.create_task(worker.run_together(inverse, number)) for number in (1, 0, 4)]
-        await asyncio.sleep(0)
-        release.set()
-        one, failure, quarter = await asyncio.gather(*tasks, return_exceptions=True)
-        assert (one, quarter) == (1, 0.25)
-        assert isinstance(failure, WakeWordError)
-        await blocked
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_one_loop_after_another_may_use_it() -> None:
-    """What was asked in a loop that has ended is no matter for the next."""
     worker = Worker(Stage.STT)
-    release = threading.Event()
+    threads: list[int] = []
 
-    async def left_behind() -> None:
-        task = asyncio.create_task(worker.run(release.wait, 10))
-        await asyncio.sleep(0)
-        task.cancel()
+    def call(number: int) -> int:
+        threads.append(threading.get_ident())
+        return number
 
-    async def served() -> None:
-        asking = asyncio.create_task(worker.run(lambda: 7))
-        await asyncio.sleep(0.01)
-        release.set()
-        assert await asking == 7
-
-    asyncio.run(left_behind())
-    asyncio.run(served())
+    assert await asyncio.gather(*(worker.run(call, n) for n in range(10))) == list(range(10))
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
     worker.close()
 
 
-def test_those_who_wait_when_it_closes_are_told() -> None:
+async def test_a_full_queue_says_so() -> None:
+    """Past the bound a call fails at once with the stage's `busy`; later ones are served again."""
+    worker = Worker(Stage.TTS, queue_size=2)
+    release = threading.Event()
+    blocked = [asyncio.create_task(worker.run(release.wait, 10)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TextToSpeechError) as caught:
+        await worker.run(lambda: None)
+    assert caught.value.code == "tts-busy"
+    release.set()
+    assert await asyncio.gather(*blocked) == [True] * 3
+    await asyncio.sleep(0)
+    assert await worker.run(lambda: 7) == 7
+    worker.close()
+
+
+async def test_a_cancelled_call_that_waits_never_runs() -> None:
+    """Cancelling gives the place in the queue back; the call that is running ends by itself."""
+    worker = Worker(Stage.STT, queue_size=1)
+    release, ran = threading.Event(), threading.Event()
+    first = asyncio.create_task(worker.run(release.wait, 10))
+    second = asyncio.create_task(worker.run(ran.set))
+    await asyncio.sleep(0)
+    first.cancel()
+    second.cancel()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    release.set()
+    assert await worker.run(lambda: "next") == "next"
+    assert not ran.is_set()
+    while worker.pending:
+        await asyncio.sleep(0)
+    worker.close()
+
+
+async def test_foreign_errors_become_the_stages_own() -> None:
+    """A library's exception is mapped and kept as the cause; our own pass unchanged."""
+    worker = Worker(Stage.STT)
+    with pytest.raises(SpeechToTextError, match="division") as caught:
+        await worker.run(lambda: 1 / 0)
+    assert caught.value.code == "stt-failed"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    def ours() -> None:
+        raise SpeechToTextError("known", kind="not-ready")
+
+    with pytest.raises(SpeechToTextError) as caught:
+        await worker.run(ours)
+    assert caught.value.code == "stt-not-ready"
+    worker.close()
+    worker.close()
+    with pytest.raises(SpeechToTextError):
+        await worker.run(lambda: None)
+
+
+async def test_what_waits_for_the_same_is_done_together() -> None:
+    """In the order in which it came, what waits for something else in between; who has left is left out."""
+    worker = Worker(Stage.WAKE, queue_size=32)
+    release, seen = threading.Event(), []
+
+    def double(items: Sequence[int]) -> list[int]:
+        seen.append(list(items))
+        return [2 * item for item in items]
+
+    blocked = asyncio.create_task(worker.run(release.wait, 10))
+    await asyncio.sleep(0)
+    tasks = [asyncio.create_task(worker.run_together(double, number)) for number in range(20)]
+    other = asyncio.create_task(worker.run(lambda: 7))
+    await asyncio.sleep(0)
+    assert worker.pending == 22
+    tasks[3].cancel()
+    await asyncio.sleep(0)
+    release.set()
+    results = await asyncio.gather(*tasks[:3], *tasks[4:], other, blocked)
+    assert results == [2 * number for number in range(20) if number != 3] + [7, True]
+    assert seen == [[*range(3), *range(4, 17)], [17, 18, 19]]
+    assert worker.completed == 21
+    worker.close()
+
+
+async def test_a_result_does_not_wait_for_the_call_behind_it() -> None:
+    """However quick the first was, and however long the second takes; also behind what is run together."""
+    worker = Worker(Stage.TTS)
+    hold, release = threading.Event(), threading.Event()
+
+    def double(items: Sequence[int]) -> list[int]:
+        return [2 * item for item in items]
+
+    held = asyncio.create_task(worker.run(hold.wait, 60))
+    quick = [
+        asyncio.create_task(worker.run(lambda: 7)),
+        asyncio.create_task(worker.run_together(double, 4)),
+        asyncio.create_task(worker.run(lambda: 9)),
+    ]
+    slow = asyncio.create_task(worker.run(release.wait, 60))
+    await asyncio.sleep(0)
+    hold.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await asyncio.gather(*quick) == [7, 8, 9]
+    assert not slow.done()
+    release.set()
+    assert await slow
+    assert await held
+    worker.close()
+
+
+async def test_one_whose_call_fails_does_not_cost_the_others_theirs() -> None:
+    """What fails together is run again, each alone."""
+    worker = Worker(Stage.WAKE)
+    release = threading.Event()
+
+    def inverse(items: Sequence[int]) -> list[float]:
+        return [1 / item for item in items]
+
+    blocked = asyncio.create_task(worker.run(release.wait, 10))
+    await asyncio.sleep(0)
+    tasks = [asyncio.create_task(worker.run_together(inverse, number)) for number in (1, 0, 4)]
+    await asyncio.sleep(0)
+    release.set()
+    one, failure, quarter = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (one, quarter) == (1, 0.25)
+    assert isinstance(failure, WakeWordError)
+    await blocked
+    worker.close()
+
+
+async def test_one_loop_after_another_may_use_it() -> None:
+    """What was asked in a loop that has ended is no matter for the next."""
+    worker = Worker(Stage.STT)
+    release = threading.Event()
+    task = asyncio.create_task(worker.run(release.wait, 10))
+    await asyncio.sleep(0)
+    task.cancel()
+    asking = asyncio.create_task(worker.run(lambda: 7))
+    await asyncio.sleep(0.01)
+    release.set()
+    assert await asking == 7
+    worker.close()
+
+
+async def test_those_who_wait_when_it_closes_are_told() -> None:
     """Nobody waits for ever."""
+    worker = Worker(Stage.STT)
+    began, release = threading.Event(), threading.Event()
 
-    async def scenario() -> None:
-        worker = Worker(Stage.STT)
-        began, release = threading.Event(), threading.Event()
+    def call() -> bool:
+        began.set()
+        return release.wait(10)
 
-        def call() -> bool:
-            began.set()
-            return release.wait(10)
-
-        running = asyncio.create_task(worker.run(call))
-        while not began.is_set():
-            await asyncio.sleep(0)
-        waiting = asyncio.create_task(worker.run(lambda: None))
+    running = asyncio.create_task(worker.run(call))
+    while not began.is_set():
         await asyncio.sleep(0)
-        worker.close()
-        release.set()
-        assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
-        assert await running
+    waiting = asyncio.create_task(worker.run(lambda: None))
+    await asyncio.sleep(0)
+    worker.close()
+    release.set()
+    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
+    assert await running
 
-    asyncio.run(scenario())
 
-
-def test_a_running_call_is_visible_from_outside() -> None:
+async def test_a_running_call_is_visible_from_outside() -> None:
     """`busy_since` tells when the running call began, and nothing when there is none."""
+    worker = Worker(Stage.STT)
+    began, release = threading.Event(), threading.Event()
 
-    async def scenario() -> None:
-        worker = Worker(Stage.STT)
-        began, release = threading.Event(), threading.Event()
+    def call() -> None:
+        began.set()
+        release.wait(10)
 
-        def call() -> None:
-            began.set()
-            release.wait(10)
-
-        running = asyncio.create_task(worker.run(call))
-        while not began.is_set():
-            await asyncio.sleep(0)
-        assert worker.busy_since is not None
-        release.set()
-        await running
-        assert worker.busy_since is None
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_slot_is_waited_for() -> None:
-    """Who needs an engine that is loading gets it when it is there, or an error by the deadline."""
-
-    async def scenario() -> None:
-        slot = Slot(Stage.TTS, "engine")
-        assert not slot.ready
-        with pytest.raises(TextToSpeechError, match="loading") as caught:
-            await slot.get(0.01)
-        assert caught.value.code == "tts-not-ready"
-        waiting = asyncio.create_task(slot.get(10))
+    running = asyncio.create_task(worker.run(call))
+    while not began.is_set():
         await asyncio.sleep(0)
-        slot.settle()
-        assert await waiting == "engine"
-        assert slot.ready
+    assert worker.busy_since is not None
+    release.set()
+    await running
+    assert worker.busy_since is None
+    worker.close()
 
-    asyncio.run(scenario())
+
+async def test_a_slot_is_waited_for() -> None:
+    """Who needs an engine that is loading gets it when it is there, or an error by the deadline."""
+    slot = Slot(Stage.TTS, "engine")
+    assert not slot.ready
+    with pytest.raises(TextToSpeechError, match="loading") as caught:
+        await slot.get(0.01)
+    assert caught.value.code == "tts-not-ready"
+    waiting = asyncio.create_task(slot.get(10))
+    await asyncio.sleep(0)
+    slot.settle()
+    assert await waiting == "engine"
+    assert slot.ready
 
 
-def test_a_failed_slot_says_why() -> None:
+async def test_a_failed_slot_says_why() -> None:
     """The reason for which an engine could not load reaches everyone who asks for it."""
-
-    async def scenario() -> None:
-        slot = Slot(Stage.STT, "engine")
-        slot.settle(ModelError("get it with: satellite models pull stt/tiny.en"))
-        assert not slot.ready
-        with pytest.raises(SpeechToTextError, match="satellite models pull"):
-            await slot.get(10)
-
-    asyncio.run(scenario())
+    slot = Slot(Stage.STT, "engine")
+    slot.settle(ModelError("get it with: satellite models pull stt/tiny.en"))
+    assert not slot.ready
+    with pytest.raises(SpeechToTextError, match="satellite models pull"):
+        await slot.get(10)

@@ -6,7 +6,7 @@ middle of an answer.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -154,12 +154,7 @@ async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterat
             await route.close()
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
-
-
-def at_each_moment(scenario: Callable[[House, Moment], Awaitable[None]], **settings: Any) -> None:
+async def at_each_moment(scenario: Callable[[House, Moment], Awaitable[None]], **settings: Any) -> None:
     """Run a scenario for every moment, each in a house of its own, all at the same time."""
 
     async def at(moment: Moment) -> None:
@@ -170,10 +165,7 @@ def at_each_moment(scenario: Callable[[House, Moment], Awaitable[None]], **setti
             error.add_note(f"the moment: {moment}")
             raise
 
-    async def main() -> None:
-        await asyncio.gather(*map(at, Moment))
-
-    asyncio.run(main())
+    await asyncio.gather(*map(at, Moment))
 
 
 @dataclass(frozen=True)
@@ -346,7 +338,7 @@ LASTING = [
 
 
 @pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name)
-def test_a_fault_that_lasts(fault: Lasting) -> None:
+async def test_a_fault_that_lasts(fault: Lasting) -> None:
     """The second answers, at once from the second question on, and says why, until Ollama is well and primed again."""
 
     async def scenario(house: House, moment: Moment) -> None:
@@ -357,7 +349,7 @@ def test_a_fault_that_lasts(fault: Lasting) -> None:
         await fault.mend(house)
         await is_back(house)
 
-    at_each_moment(scenario)
+    await at_each_moment(scenario)
 
 
 async def meet(house: House, fault: "Lasting | Passing", moment: Moment) -> None:
@@ -476,7 +468,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
-def test_a_fault_that_passes(fault: Passing) -> None:
+async def test_a_fault_that_passes(fault: Passing) -> None:
     """Somebody answers meanwhile, and the model is loaded and primed again without anybody's help."""
 
     async def scenario(house: House, moment: Moment) -> None:
@@ -485,123 +477,99 @@ def test_a_fault_that_passes(fault: Passing) -> None:
         await is_back(house)
         assert house.ollama.counts.aborted_loads == 0
 
-    at_each_moment(scenario, load_seconds=LOAD_SECONDS, max_loaded_models=1)
+    await at_each_moment(scenario, load_seconds=LOAD_SECONDS, max_loaded_models=1)
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
-def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
+async def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
     """What is wrong has a name, and is set right, while nobody speaks, or at least at the wake word."""
-
-    async def scenario() -> None:
-        async with built(load_seconds=LOAD_SECONDS, max_loaded_models=1) as house:
-            house.look_after()
-            await house.until(lambda: house.primed and house.ollama.counts.pings > 1)
-            seen = house.keeper["seen"].get(fault.seen, 0)
-            await fault.break_(house)
-            await house.until(lambda: house.keeper["seen"].get(fault.seen, 0) > seen)
-            if not fault.heals_alone:
-                house.chat.prepare([])
-            await house.until(lambda: house.primed)
-            assert (await answered(house)).provider == "ollama"
-            assert house.second_asked == 0
-
-    run(scenario())
+    async with built(load_seconds=LOAD_SECONDS, max_loaded_models=1) as house:
+        house.look_after()
+        await house.until(lambda: house.primed and house.ollama.counts.pings > 1)
+        seen = house.keeper["seen"].get(fault.seen, 0)
+        await fault.break_(house)
+        await house.until(lambda: house.keeper["seen"].get(fault.seen, 0) > seen)
+        if not fault.heals_alone:
+            house.chat.prepare([])
+        await house.until(lambda: house.primed)
+        assert (await answered(house)).provider == "ollama"
+        assert house.second_asked == 0
 
 
 # What is no fault, and what is everybody's.
 
 
-def test_a_slow_answer_is_no_fault() -> None:
+async def test_a_slow_answer_is_no_fault() -> None:
     """Who has begun to speak is heard out, however slowly the words come."""
-
-    async def scenario() -> None:
-        async with built() as house:
-            house.look_after()
-            await house.until(lambda: house.primed)
-            house.ollama.words = script("Paris", ",", " says", " Ollama", ".")
-            house.ollama.seconds_per_token = FIRST_TOKEN_SECONDS + 0.05
-            assert (await answered(house)).provider == "ollama"
-            assert house.second_asked == 0
-            assert house.chat.models[0].health.up
-
-    run(scenario())
+    async with built() as house:
+        house.look_after()
+        await house.until(lambda: house.primed)
+        house.ollama.words = script("Paris", ",", " says", " Ollama", ".")
+        house.ollama.seconds_per_token = FIRST_TOKEN_SECONDS + 0.05
+        assert (await answered(house)).provider == "ollama"
+        assert house.second_asked == 0
+        assert house.chat.models[0].health.up
 
 
 @pytest.mark.parametrize("watched", [True, False])
-def test_a_load_goes_on_though_the_question_has_moved_on(watched: bool) -> None:
+async def test_a_load_goes_on_though_the_question_has_moved_on(watched: bool) -> None:
     """The first question meets a cold model and goes elsewhere; the model is there for the next one."""
-
-    async def scenario() -> None:
-        async with built(load_seconds=1.0) as house:
-            if watched:
-                house.look_after()
-            assert (await answered(house)).provider == "second"
-            await house.until(lambda: house.ollama.runner is not None)
-            counts = house.ollama.counts
-            assert (counts.loads, counts.aborted_loads) == (1, 0)
-            if not watched:
-                house.look_after()
-            await is_back(house)
-            assert (counts.loads, counts.aborted_loads) == (1, 0)
-
-    run(scenario())
+    async with built(load_seconds=1.0) as house:
+        if watched:
+            house.look_after()
+        assert (await answered(house)).provider == "second"
+        await house.until(lambda: house.ollama.runner is not None)
+        counts = house.ollama.counts
+        assert (counts.loads, counts.aborted_loads) == (1, 0)
+        if not watched:
+            house.look_after()
+        await is_back(house)
+        assert (counts.loads, counts.aborted_loads) == (1, 0)
 
 
 @pytest.mark.parametrize("fault", LASTING[:4], ids=lambda fault: fault.name)
-def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) -> None:
+async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) -> None:
     """One error tells what is the matter with everybody, and the next question does not wait long for nothing."""
-
-    async def scenario() -> None:
-        async with built(deadline_seconds=2) as house:
-            house.look_after()
-            await house.until(lambda: house.primed)
-            await fault.break_(house)
-            await house.second.stop()
-            for _ in range(2):
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    with pytest.raises(ChatUnavailable) as caught:
-                        await answered(house)
-                assert str(caught.value).startswith("nobody answers: ")
-                assert "ollama: " in str(caught.value)
-                assert "second: " in str(caught.value)
-            await fault.mend(house)
-            await is_back(house)
-
-    run(scenario())
+    async with built(deadline_seconds=2) as house:
+        house.look_after()
+        await house.until(lambda: house.primed)
+        await fault.break_(house)
+        await house.second.stop()
+        for _ in range(2):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                with pytest.raises(ChatUnavailable) as caught:
+                    await answered(house)
+            assert str(caught.value).startswith("nobody answers: ")
+            assert "ollama: " in str(caught.value)
+            assert "second: " in str(caught.value)
+        await fault.mend(house)
+        await is_back(house)
 
 
-def test_however_often_it_was_looked_for_it_is_back_at_once() -> None:
+async def test_however_often_it_was_looked_for_it_is_back_at_once() -> None:
     """Looks that fail, as behind a firewall that breaks connections, try nothing, and delay nothing."""
-
-    async def scenario() -> None:
-        async with built() as house:
-            house.look_after()
-            await house.until(lambda: house.primed)
-            await reset(house)
-            looks = house.keeper["requests"]["look"]
-            await house.until(lambda: bool(house.keeper["requests"]["look"] > looks + 10))
-            await connect(house)
-            await is_back(house)
-
-    run(scenario())
+    async with built() as house:
+        house.look_after()
+        await house.until(lambda: house.primed)
+        await reset(house)
+        looks = house.keeper["requests"]["look"]
+        await house.until(lambda: bool(house.keeper["requests"]["look"] > looks + 10))
+        await connect(house)
+        await is_back(house)
 
 
-def test_each_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """However often the timer looks, an administrator reads of it once, and once that it is over."""
     caplog.set_level(logging.INFO, logger="satellite")
-
-    async def scenario() -> None:
-        async with built() as house:
-            house.look_after()
-            await house.until(lambda: house.primed)
-            await stop(house)
-            await house.until(lambda: bool(house.keeper["state"] == "unreachable"))
-            looks = house.keeper["requests"]["look"]
-            await house.until(lambda: bool(house.keeper["requests"]["look"] > looks + 10))
-            await start(house)
-            await is_back(house)
-
-    run(scenario())
+    async with built() as house:
+        house.look_after()
+        await house.until(lambda: house.primed)
+        await stop(house)
+        await house.until(lambda: bool(house.keeper["state"] == "unreachable"))
+        looks = house.keeper["requests"]["look"]
+        await house.until(lambda: bool(house.keeper["requests"]["look"] > looks + 10))
+        await start(house)
+        await is_back(house)
     told = [(record.levelname, record.getMessage()) for record in caplog.records if "Ollama" in record.getMessage()]
     assert len(told) == len(set(told))  # one that was cut off amid a look is told of besides
     assert told[-1][0] == "WARNING"

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from enum import StrEnum
 from functools import partial
 
 import pytest
 
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests import hosted
 from tests.doubles.http import dictated
 from tests.doubles.limits import Limits
 from tests.doubles.openai import Fault
@@ -61,10 +62,13 @@ class Moment(StrEnum):
     """The first words of an answer have come."""
 
 
+Build = Callable[..., AbstractAsyncContextManager[House]]
+
+
 @pytest.fixture
-def in_house(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Run scenarios, each in a house of its own."""
-    return partial(live, monkeypatch)
+def built(monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Build houses with a key and a network of their own."""
+    return partial(hosted.built, monkeypatch)
 
 
 # What lasts until somebody sets it right.
@@ -122,7 +126,7 @@ LASTING = [
 
 
 @pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name)
-def test_a_fault_that_lasts(fault: Lasting, in_house: Callable[..., None]) -> None:
+async def test_a_fault_that_lasts(fault: Lasting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second answers and the status says why; nobody waits for what is known; later the first answers again."""
 
     async def scenario(moment: Moment, house: House) -> None:
@@ -151,14 +155,18 @@ def test_a_fault_that_lasts(fault: Lasting, in_house: Callable[..., None]) -> No
         assert house.told["state"] == "ready"
 
     patience_seconds = 1 if fault.words == SILENT else 5
-    in_house(*(partial(scenario, moment) for moment in Moment), names=[*Moment], patience_seconds=patience_seconds)
+    await live(
+        monkeypatch,
+        *(partial(scenario, moment) for moment in Moment),
+        names=[*Moment],
+        patience_seconds=patience_seconds,
+    )
 
 
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.ERROR_EVENT, Fault.CUT, Fault.RESET, Fault.GARBAGE])
-def test_an_answer_that_breaks_off(fault: Fault, in_house: Callable[..., None]) -> None:
+async def test_an_answer_that_breaks_off(fault: Fault, built: Build) -> None:
     """It ends with an error, nobody else begins again, and the next question finds the provider well."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         house.look_after()
         house.groq.faults = [fault]
         said = []
@@ -170,24 +178,19 @@ def test_an_answer_that_breaks_off(fault: Fault, in_house: Callable[..., None]) 
         await house.until(lambda: house.models[0].health.up)
         assert await answered(house) == "groq"
 
-    in_house(scenario)
-
 
 @pytest.mark.parametrize("fault", [WRONG_KEY, DOWN, RESET], ids=lambda fault: fault.name)
-def test_what_warming_up_finds_out_no_question_meets(fault: Lasting, in_house: Callable[..., None]) -> None:
+async def test_what_warming_up_finds_out_no_question_meets(fault: Lasting, built: Build) -> None:
     """It is known to be down before the first question, which is not even sent."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         await fault.come(house)
         await house.chat.warm_up()  # the second is well
         assert re.search(fault.words, house.told["words"])
         assert await answered(house) == "second"
         assert (house.questions, house.told["sent_outside"]) == (0, 0)
 
-    in_house(scenario)
 
-
-def test_no_error_shows_the_key(in_house: Callable[..., None]) -> None:
+async def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its chain nor any variable on its way, though the server quotes the key when it complains."""
 
     async def scenario(fault: Lasting, house: House) -> None:
@@ -203,17 +206,18 @@ def test_no_error_shows_the_key(in_house: Callable[..., None]) -> None:
         assert KEY not in shown(caught_alone.value)
 
     told_by_it = [fault for fault in LASTING if fault.words != SILENT]
-    in_house(*(partial(scenario, fault) for fault in told_by_it), names=[fault.name for fault in told_by_it])
+    await live(
+        monkeypatch, *(partial(scenario, fault) for fault in told_by_it), names=[fault.name for fault in told_by_it]
+    )
 
 
 # What leaves the house.
 
 
-def test_without_a_key_nothing_goes_out(in_house: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_key_nothing_goes_out(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a connection is made, and the status says what is missing."""
     monkeypatch.delenv("GROQ_API_KEY")
-
-    async def scenario(house: House) -> None:
+    async with built(touch_seconds=0) as house:
         await house.chat.warm_up()
         house.look_after()
         house.chat.prepare(QUESTION)
@@ -224,21 +228,16 @@ def test_without_a_key_nothing_goes_out(in_house: Callable[..., None], monkeypat
         assert (house.told["state"], house.told["sent_outside"]) == ("no-key", 0)
         assert "$GROQ_API_KEY" in house.told["words"]
 
-    in_house(scenario, touch_seconds=0)
 
-
-def test_every_use_is_counted_and_logged(in_house: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_use_is_counted_and_logged(built: Build, caplog: pytest.LogCaptureFixture) -> None:
     """Whether it came to an answer or not; a look at the provider is no use, and being skipped is none either."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         await house.chat.warm_up()
         assert await answered(house) == "groq"
         house.groq.faults = [Fault.CRASH]
         for _ in range(3):
             assert await answered(house) == "second"
         assert (house.questions, house.told["sent_outside"], house.told["leaves_house"]) == (2, 2, True)
-
-    in_house(scenario)
     leaving = [(record.levelname, record.message) for record in caplog.records if "leaves the house" in record.message]
     told = "chat: question {} leaves the house, to groq at " + OUTSIDE
     assert leaving == [("INFO", told.format(1)), ("INFO", told.format(2))]
@@ -247,10 +246,9 @@ def test_every_use_is_counted_and_logged(in_house: Callable[..., None], caplog: 
 # Limits.
 
 
-def test_nobody_asks_before_retry_after_has_passed(in_house: Callable[..., None]) -> None:
+async def test_nobody_asks_before_retry_after_has_passed(built: Build) -> None:
     """Neither a question nor a look, however often people speak."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         house.look_after()
         house.groq.faults, house.groq.retry_after = [Fault.RATE_LIMIT], "1"
         began = asyncio.get_running_loop().time()
@@ -259,13 +257,10 @@ def test_nobody_asks_before_retry_after_has_passed(in_house: Callable[..., None]
         assert asyncio.get_running_loop().time() - began >= 1
         assert house.methods == ["POST", "GET", "POST"]
 
-    in_house(scenario)
 
-
-def test_a_limit_is_kept_before_it_is_hit(in_house: Callable[..., None]) -> None:
+async def test_a_limit_is_kept_before_it_is_hit(built: Build) -> None:
     """The headers of an answer say that there is none left, so that no question is ever refused."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         house.look_after()
         house.groq.limits = Limits(requests=1, requests_seconds=1)
         began = asyncio.get_running_loop().time()
@@ -275,13 +270,10 @@ def test_a_limit_is_kept_before_it_is_hit(in_house: Callable[..., None]) -> None
         assert asyncio.get_running_loop().time() - began >= 0.95
         assert house.questions == house.groq.answers == 2
 
-    in_house(scenario)
 
-
-def test_a_look_that_is_refused_keeps_the_limit_too(in_house: Callable[..., None]) -> None:
+async def test_a_look_that_is_refused_keeps_the_limit_too(built: Build) -> None:
     """Where the limits hold for looking as well, the next look is not before retry-after."""
-
-    async def scenario(house: House) -> None:
+    async with built(touch_seconds=0) as house:
         house.groq.limits_lists, house.groq.limits = True, Limits(requests=1, requests_seconds=1)
         house.groq.limits.take(0, "another client's")
         await house.chat.warm_up()
@@ -290,14 +282,11 @@ def test_a_look_that_is_refused_keeps_the_limit_too(in_house: Callable[..., None
         # The next look is granted, and the one behind it refused.
         await house.until(lambda: len(house.methods) > 2 and house.models[0].health.forbidden)
 
-    in_house(scenario, touch_seconds=0)
-
 
 @pytest.mark.parametrize("ending", [None, Fault.RESET])
-def test_the_end_of_another_answer_does_not_lift_a_limit(ending: Fault | None, in_house: Callable[..., None]) -> None:
+async def test_the_end_of_another_answer_does_not_lift_a_limit(ending: Fault | None, built: Build) -> None:
     """Two rooms speak at once; the one that is refused speaks for the time to come, however the other ends."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         words: asyncio.Queue[str | None] = asyncio.Queue()
         house.groq.words = dictated(words)
         house.groq.faults = [] if ending is None else [ending]
@@ -316,13 +305,10 @@ def test_the_end_of_another_answer_does_not_lift_a_limit(ending: Fault | None, i
         assert house.models[0].health.forbidden
         assert house.methods == ["POST", "POST"]
 
-    in_house(scenario)
 
-
-def test_a_model_that_wants_max_completion_tokens_gets_it(in_house: Callable[..., None]) -> None:
+async def test_a_model_that_wants_max_completion_tokens_gets_it(built: Build) -> None:
     """Two who ask at once find out together; afterwards everybody knows."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         house.groq.wants_max_completion_tokens = True
         house.groq.freeze()
         both = asyncio.gather(answered(house), answered(house))
@@ -333,28 +319,22 @@ def test_a_model_that_wants_max_completion_tokens_gets_it(in_house: Callable[...
         assert [exchange.body.get("max_completion_tokens") for exchange in house.groq.exchanges].count(50) == 3
         assert house.told["sent_outside"] == house.questions == 5  # the words of two went out twice
 
-    in_house(scenario)
-
 
 # The connection.
 
 
-def test_a_connection_that_rests_is_kept_warm(in_house: Callable[..., None]) -> None:
+async def test_a_connection_that_rests_is_kept_warm(built: Build) -> None:
     """It is used for nothing now and then, without a word of anybody's."""
-
-    async def scenario(house: House) -> None:
+    async with built(touch_seconds=0.1) as house:
         await house.chat.warm_up()
         house.look_after()
         await house.until(lambda: house.methods.count("GET") > 3)
         assert (house.relay.connections, house.questions) == (1, 0)
 
-    in_house(scenario, touch_seconds=0.1)
 
-
-def test_a_connection_that_was_closed_is_open_before_it_is_needed(in_house: Callable[..., None]) -> None:
+async def test_a_connection_that_was_closed_is_open_before_it_is_needed(built: Build) -> None:
     """The wake word is enough of a reason, or else the answer would pay for it."""
-
-    async def scenario(house: House) -> None:
+    async with built(touch_seconds=0, interval_seconds=60) as house:
         house.look_after()
         assert await answered(house) == "groq"
         await house.be_hung_up_on()
@@ -363,13 +343,10 @@ def test_a_connection_that_was_closed_is_open_before_it_is_needed(in_house: Call
         assert await answered(house) == "groq"
         assert (house.relay.connections, house.methods) == (2, ["POST", "GET", "POST"])
 
-    in_house(scenario, touch_seconds=0, interval_seconds=60)
 
-
-def test_after_an_interruption_there_is_a_connection_again(in_house: Callable[..., None]) -> None:
+async def test_after_an_interruption_there_is_a_connection_again(built: Build) -> None:
     """Who interrupts an answer has a question, and the interrupted answer's connection is lost."""
-
-    async def scenario(house: House) -> None:
+    async with built(interval_seconds=60) as house:
         house.look_after()
         house.groq.faults = [Fault.STALL]
         async with aclosing(house.chat.stream(QUESTION)) as deltas:
@@ -380,16 +357,11 @@ def test_after_an_interruption_there_is_a_connection_again(in_house: Callable[..
             assert await answered(house) == "groq"
         assert (house.relay.connections, house.methods) == (2, ["POST", "GET", "POST", "POST"])
 
-    in_house(scenario, interval_seconds=60)
 
-
-def test_a_question_does_not_go_into_a_closed_connection(in_house: Callable[..., None]) -> None:
+async def test_a_question_does_not_go_into_a_closed_connection(built: Build) -> None:
     """A server that hangs up on who is silent for long is no fault."""
-
-    async def scenario(house: House) -> None:
+    async with built() as house:
         for _ in range(2):
             assert await answered(house) == "groq"
             await house.be_hung_up_on()
         assert house.relay.connections == 2
-
-    in_house(scenario)

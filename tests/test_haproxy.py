@@ -95,7 +95,7 @@ async def understood(uri: str, began: list[float], failed: list[float]) -> None:
         assert "what time is it" in heard.transcript.lower()
 
 
-def test_the_death_of_one_costs_its_own_requests_alone(
+async def test_the_death_of_one_costs_its_own_requests_alone(
     daemon: RunningDaemon, models_directory: Path, tmp_path: Path
 ) -> None:
     """Requests go on while one service is killed; whatever begins afterwards succeeds, also when it is back."""
@@ -135,14 +135,14 @@ def test_the_death_of_one_costs_its_own_requests_alone(
     with process(HAPROXY, "-db", "-f", str(written)):
         with process(*serve) as dying:
             wait(control, gpu1="UP", gpu2="UP")
-            asyncio.run(ask(2))
+            await ask(2)
             assert failed == []
-            died = asyncio.run(through_a_death(dying))
+            died = await through_a_death(dying)
         assert [at for at in failed if at >= died] == []
         assert len(failed) <= 4
         wait(control, gpu2="DOWN")
         with process(*serve):
             wait(control, gpu2="UP")
             lost = len(failed)
-            asyncio.run(ask(2))
+            await ask(2)
             assert len(failed) == lost

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 from satellite.config.settings import Config, HomeAssistant
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Responder
-from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.orders import is_order
 from satellite.skills.home_assistant.response import Answer, parsed, what_to_say
 from tests.documented import documented
 from tests.doubles.home_assistant import BUILT_IN, HomeAssistantServer
-from tests.home import KITCHEN, TOKEN, asking, run, said
+from tests.home import KITCHEN, TOKEN, asking, at_home, said
 
 # What Home Assistant 2024.3.3 really sent; 2026.2 adds `continue_conversation` and a name for the conversation.
 REAL_DONE = {
@@ -51,10 +50,9 @@ def test_it_is_a_responder() -> None:
     assert set(responder.details) == {"state", "up", "words", "answered", "not_understood", "failed"}
 
 
-def test_a_request_is_what_the_api_asks_for() -> None:
+async def test_a_request_is_what_the_api_asks_for() -> None:
     """Token, words, agent and language are where Home Assistant looks for them."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         assert await said(home) == "Turned on the light"
         [asked] = house.exchanges
         assert (asked.method, asked.path) == ("POST", "/api/conversation/process")
@@ -64,8 +62,6 @@ def test_a_request_is_what_the_api_asks_for() -> None:
         assert asked.body == {"text": KITCHEN, "agent_id": BUILT_IN, "language": "en"}
         await home.respond(Question("hello"))
         assert "language" not in house.exchanges[-1].body
-
-    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -83,27 +79,21 @@ def test_a_request_is_what_the_api_asks_for() -> None:
         ("Why is the sky blue?", None),
     ],
 )
-def test_what_is_said(text: str, answer: str | None) -> None:
+async def test_what_is_said(text: str, answer: str | None) -> None:
     """Deeds, answers and failures are told, silence included; questions about the world go to the chat model."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (_, home):
         assert await said(home, text) == answer
         counted = home.details
         assert (counted["answered"], counted["not_understood"]) == ((0, 1) if answer is None else (1, 0))
         assert counted["failed"] == 0
         assert counted["state"] == "ready"
 
-    run(scenario)
 
-
-def test_an_action_is_done_once() -> None:
+async def test_an_action_is_done_once() -> None:
     """One order is one action."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         await asyncio.gather(said(home), said(home, "turn off the bedroom light"))
         assert house.executed == {"light.kitchen on": 1, "light.bedroom off": 1}
-
-    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +168,9 @@ def test_an_order_is_told_from_a_question(text: str, language: str | None, order
     assert is_order(text, language) is order
 
 
-def test_a_conversation_goes_on() -> None:
+async def test_a_conversation_goes_on() -> None:
     """What was done before is known to an agent that understands a follow-up, each conversation by itself."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.follows_up = True
         assert await said(home, KITCHEN, "room kitchen")
         assert await said(home, "And the bedroom light?", "room bedroom") is None
@@ -189,24 +178,18 @@ def test_a_conversation_goes_on() -> None:
         names = [exchange.body["conversation_id"] for exchange in house.exchanges]
         assert names[0] == names[2] != names[1]
 
-    run(scenario)
 
-
-def test_a_question_without_a_conversation_begins_one() -> None:
+async def test_a_question_without_a_conversation_begins_one() -> None:
     """Nobody is taken for somebody else."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.follows_up = True
         await said(home)
         assert await said(home, "And the bedroom light?") is None
 
-    run(scenario)
 
-
-def test_the_name_that_home_assistant_gives_is_used() -> None:
+async def test_the_name_that_home_assistant_gives_is_used() -> None:
     """It replaces names that it does not know any more, as after a restart; no name at all changes nothing."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         given: list[str | None] = ["01ARZ3NDEKTSV4RRFFQ69G5FAV", None, "x"]
 
         async def asked() -> str:
@@ -220,37 +203,29 @@ def test_the_name_that_home_assistant_gives_is_used() -> None:
         assert await asked() == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
         assert await asked() == "x"
 
-    run(scenario)
 
-
-def test_old_conversations_are_forgotten() -> None:
+async def test_old_conversations_are_forgotten() -> None:
     """The names of the last 256 are remembered."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         for number in [*range(257), 256, 0]:
             await said(home, "hello", f"conversation {number}")
         names = [exchange.body["conversation_id"] for exchange in house.exchanges]
         assert names[257] == names[256]
         assert names[258] != names[0]
 
-    run(scenario)
 
-
-def test_a_long_text_is_no_command() -> None:
+async def test_a_long_text_is_no_command() -> None:
     """Home Assistant would think about it for seconds."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         assert await said(home, "turn on the kitchen light " * 20) is None
         assert not house.exchanges
         assert home.details["up"]
 
-    run(scenario)
 
-
-def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     """Where Home Assistant's agent is this daemon, the chat model answers, and the remedy is told, once."""
+    async with at_home(agent_id="conversation.satellite") as (house, home):
 
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
         async def wyoming(text: str, conversation: str, language: str) -> dict[str, Any]:
             asked = await home.respond(Question(text, f"conversation {conversation}", language=language))
             assert asked is None
@@ -260,24 +235,18 @@ def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(2):
             assert await said(home, "why?", "room kitchen") == "The chat model says"
         assert house.sentences == 2
-
-    run(scenario, agent_id="conversation.satellite")
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "asks this daemon itself; set home_assistant.agent_id" in warning
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/api", "/api/"])
-def test_the_address_may_be_written_in_any_way(ending: str) -> None:
+async def test_the_address_may_be_written_in_any_way(ending: str) -> None:
     """A slash or the API's own path at the end changes nothing."""
     house = HomeAssistantServer(token=TOKEN)
-
-    async def main() -> None:
-        async with house:
-            home = asking(house, url=f"{house.url}{ending}")
-            assert await said(home)
-            await home.close()
-
-    asyncio.run(main())
+    async with house:
+        home = asking(house, url=f"{house.url}{ending}")
+        assert await said(home)
+        await home.close()
 
 
 @pytest.mark.parametrize("url", ["ftp://house", "house:8123", "http://me:secret@house", "http://"])
@@ -315,16 +284,12 @@ def test_every_setting_says_what_it_is() -> None:
         ("POST", "/api/conversation/process", TOKEN, b'{"text": "x", "agent_id": "a"}', 400, "invalid agent ID"),
     ],
 )
-def test_the_stand_in_refuses_as_home_assistant_does(
+async def test_the_stand_in_refuses_as_home_assistant_does(
     method: str, path: str, token: str, content: bytes, status: int, answer: str
 ) -> None:
     """Status and words are those that a real one was seen to send."""
-
-    async def main() -> None:
-        async with HomeAssistantServer(token=TOKEN) as house, httpx.AsyncClient(base_url=house.url) as client:
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            response = await client.request(method, path, headers=headers, content=content)
-            assert response.status_code == status
-            assert answer in response.text
-
-    asyncio.run(main())
+    async with HomeAssistantServer(token=TOKEN) as house, httpx.AsyncClient(base_url=house.url) as client:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        response = await client.request(method, path, headers=headers, content=content)
+        assert response.status_code == status
+        assert answer in response.text

@@ -11,10 +11,9 @@ from satellite.config.settings import HomeAssistant
 from satellite.errors import ChatError
 from satellite.net.circuit_breaker import Breaker
 from satellite.skills.home_assistant.access import find_token
-from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
-from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, run, said, state, told, watched
+from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, at_home, said, state, told, watched
 from tests.waiting import PATIENCE_SECONDS, until
 
 STATES = {
@@ -35,10 +34,9 @@ def info(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("fault", WITHOUT_AN_ACTION)
-def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     """One request, no second one until it is back, one warning; the chat model answers questions, and nothing else."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(deadline_seconds=0.3 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
         expected = STARTING if fault in STATES and STATES[fault] == "starting" else SILENT
         assert await said(home) == expected
@@ -52,8 +50,6 @@ def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytes
         [warning] = told(caplog)
         rest = "; orders are not carried out, the chat model answers the rest"
         assert warning == f"WARNING home_assistant: {details['words']}{rest}"
-
-    run(scenario, deadline_seconds=0.3 if fault is Fault.HANG else 5)
 
 
 @pytest.mark.parametrize(
@@ -71,33 +67,26 @@ def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytes
         (Fault.CUT, "broke off"),
     ],
 )
-def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
+async def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
     """In words of which an administrator can make something."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(deadline_seconds=0.3 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
         assert await said(home)
         assert words in home.details["words"]
 
-    run(scenario, deadline_seconds=0.3 if fault is Fault.HANG else 5)
 
-
-def test_an_agent_that_is_not_there_is_named() -> None:
+async def test_an_agent_that_is_not_there_is_named() -> None:
     """The setting to correct is in the words."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(agent_id="conversation.nobody") as (_, home):
         assert await said(home)
         words = home.details["words"]
         assert "answered 400: Message format incorrect: invalid agent ID" in words
         assert "(agent_id is conversation.nobody)" in words
 
-    run(scenario, agent_id="conversation.nobody")
 
-
-def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
+async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
     """The light may have been turned on already: the order is not sent a second time."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         await said(home, "hello")
         house.faults = [Fault.CUT]
         assert await said(home)
@@ -105,13 +94,10 @@ def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
         assert house.executed == {"light.kitchen on": 1}
         assert len(house.exchanges) == 2
 
-    run(scenario)
 
-
-def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
+async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
     """Nobody waits longer, but nobody hangs up either, for that would stop Home Assistant halfway."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(deadline_seconds=1) as (house, home):
         async with watched(home):  # the request must have left within the deadline: a first one waits for imports
             await until(lambda: state(home) == "ready")
         house.faults, house.slow_seconds = [Fault.SLOW], 5.0
@@ -124,14 +110,11 @@ def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
         assert house.executed == {"light.kitchen on": 1}
         assert [exchange.method for exchange in house.exchanges] == ["GET", "POST"]
 
-    run(scenario, deadline_seconds=1)
 
-
-def test_who_is_late_is_asked_again_at_once() -> None:
+async def test_who_is_late_is_asked_again_at_once() -> None:
     """A slow answer, however late, shows that somebody is there: no waiting for the breaker's next try."""
     clock = Clock()
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(deadline_seconds=0.3, breaker=Breaker(now=clock)) as (house, home):
         async with watched(home):
             for _ in range(3):
                 house.faults, house.slow_seconds = [Fault.SLOW], 0.6
@@ -141,13 +124,10 @@ def test_who_is_late_is_asked_again_at_once() -> None:
         assert clock.now == 1000.0
         assert home.details["failed"] == 3
 
-    run(scenario, deadline_seconds=0.3, breaker=Breaker(now=clock))
 
-
-def test_who_stops_listening_does_not_stop_the_action() -> None:
+async def test_who_stops_listening_does_not_stop_the_action() -> None:
     """A cancelled run leaves nothing half done."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.faults, house.slow_seconds = [Fault.SLOW], 0.2
         asked = asyncio.create_task(said(home))
         await house.asked.wait()
@@ -157,10 +137,8 @@ def test_who_stops_listening_does_not_stop_the_action() -> None:
         await until(lambda: bool(house.executed))
         assert house.executed == {"light.kitchen on": 1}
 
-    run(scenario)
 
-
-def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
+async def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
     """A connection that is made too late is not used: the light must not turn on when nobody expects it."""
     sent = bytearray()
 
@@ -168,23 +146,19 @@ def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
         sent.extend(await reader.read())  # never answers, so that the TLS handshake does not end
         writer.close()
 
-    async def main() -> None:
-        server = await asyncio.start_server(connected, "127.0.0.1")
-        async with asyncio.timeout(PATIENCE_SECONDS), server:
-            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            home = asking(HomeAssistantServer(), url=url, trust="any", deadline_seconds=0.2)
-            assert await said(home)
-            await until(lambda: bool(sent))  # it has hung up
-            assert sent[0] == 0x16  # a handshake, and nothing behind it
-            await home.close()
-
-    asyncio.run(main())
+    server = await asyncio.start_server(connected, "127.0.0.1")
+    async with asyncio.timeout(PATIENCE_SECONDS), server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        home = asking(HomeAssistantServer(), url=url, trust="any", deadline_seconds=0.2)
+        assert await said(home)
+        await until(lambda: bool(sent))  # it has hung up
+        assert sent[0] == 0x16  # a handshake, and nothing behind it
+        await home.close()
 
 
-def test_a_request_that_is_barred_is_not_sent() -> None:
+async def test_a_request_that_is_barred_is_not_sent() -> None:
     """Not even where the connection stands already."""
-
-    async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
+    async with at_home() as (house, _):
         settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
         api = Api(settings, find_token(settings))
         await api.look()
@@ -194,25 +168,19 @@ def test_a_request_that_is_barred_is_not_sent() -> None:
         assert [exchange.path for exchange in house.exchanges] == ["/api/config"]
         await api.close()
 
-    run(scenario)
 
-
-def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
+async def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
     """A server that hangs for ever does not gather connections."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(deadline_seconds=0.2, late=0.4) as (house, home):
         house.faults = [Fault.HANG]
         assert await said(home)
         assert not house.abandoned.is_set()
         await house.abandoned.wait()
 
-    run(scenario, deadline_seconds=0.2, late=0.4)
 
-
-def test_closing_gives_up_every_request() -> None:
+async def test_closing_gives_up_every_request() -> None:
     """Whoever is still waiting gets no answer, and no request outlives the daemon."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.faults = [Fault.HANG]
         asked = asyncio.create_task(said(home))
         await house.asked.wait()
@@ -220,13 +188,10 @@ def test_closing_gives_up_every_request() -> None:
         assert await asked == SILENT
         await house.abandoned.wait()
 
-    run(scenario)
 
-
-def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
     """Closed, open, half-open with the first look that succeeds, and closed with the next answer."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         async with watched(home):
             await until(lambda: state(home) == "ready")
             house.fault = Fault.CRASH
@@ -239,16 +204,13 @@ def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> 
             assert await said(home) == "Turned on the light"
             assert state(home) == "ready"
         assert house.executed == {"light.kitchen on": 1}
-
-    run(scenario)
     assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
     assert "is back" in told(caplog)[-1]
 
 
-def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
     """Gone, then without its API, then without its devices, then there: asked only once it is ready."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         async with watched(home):
             assert await said(home, conversation="room kitchen")
             await house.stop()
@@ -268,15 +230,12 @@ def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
             await until(lambda: home.details["up"])
             assert await said(home, conversation="room kitchen") == "Turned on the light"
         assert house.executed == {"light.kitchen on": 2}
-
-    run(scenario)
     assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
 
 
-def test_without_the_conversation_integration_the_remedy_is_told() -> None:
+async def test_without_the_conversation_integration_the_remedy_is_told() -> None:
     """Home Assistant may run without it."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.components = ["api"]
         async with watched(home):
             await until(lambda: state(home) == "failing")
@@ -284,28 +243,22 @@ def test_without_the_conversation_integration_the_remedy_is_told() -> None:
             house.components = ["api", "conversation"]
             await until(lambda: home.details["up"])
 
-    run(scenario)
-
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
-def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is silent, or another one, is not taken for Home Assistant."""
     monkeypatch.setattr("satellite.skills.home_assistant.api._LOOK_SECONDS", 0.1)
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.fault = fault
         async with watched(home):
             await until(lambda: state(home) == STATES.get(fault, "failing"))
             expected = "is silent" if fault is Fault.HANG else "as no Home Assistant does"
             assert expected in home.details["words"]
 
-    run(scenario)
 
-
-def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
     """One line, with its version."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         assert state(home) == "untried"
         async with watched(home):
             await until(lambda: state(home) == "ready")
@@ -313,13 +266,10 @@ def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> N
         assert told(caplog) == [f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.11.0)"]
         assert len(house.exchanges) == 1
 
-    run(scenario)
 
-
-def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
     """One line, however often it is looked for."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         await house.stop()
         async with watched(home):
             await until(lambda: state(home) == "unreachable")
@@ -328,26 +278,19 @@ def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFixture) 
         assert line.startswith("WARNING home_assistant:")
         assert "cannot be reached" in line
 
-    run(scenario)
 
-
-def test_a_silent_death_is_found_before_the_next_question() -> None:
+async def test_a_silent_death_is_found_before_the_next_question() -> None:
     """It is looked at now and then while nobody asks anything, and seldom otherwise."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        async with watched(home):
-            await until(lambda: len(house.exchanges) >= 3)
-            await house.stop()
-            await until(lambda: not home.details["up"])
-
-    run(scenario, touch=0.05)
+    async with at_home(touch=0.05) as (house, home), watched(home):
+        await until(lambda: len(house.exchanges) >= 3)
+        await house.stop()
+        await until(lambda: not home.details["up"])
 
 
-def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:
+async def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:
     """Only an answer forgets the failures."""
     clock = Clock()
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(breaker=Breaker(now=clock)) as (house, home):
         house.faults = [Fault.CRASH] * 3
         async with watched(home):
             for hold in (0.0, 1.0, 2.0):
@@ -358,5 +301,3 @@ def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> Non
                     clock.now += hold
                 await until(lambda: state(home) == "half-open")
             assert await said(home)
-
-    run(scenario, breaker=Breaker(now=clock))

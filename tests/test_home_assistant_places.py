@@ -13,8 +13,8 @@ from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.areas import Wanted
 from satellite.skills.home_assistant.orders import is_order
 from satellite.skills.home_assistant.problems import Trouble, sentence
-from tests.doubles.home_assistant import Device, Fault, HomeAssistantServer
-from tests.home import WHY, run, state, told, watched
+from tests.doubles.home_assistant import Device, Fault
+from tests.home import WHY, at_home, state, told, watched
 from tests.waiting import until
 
 LIGHTS = "turn on the lights"
@@ -26,10 +26,9 @@ async def heard(home: HomeAssistantResponder, text: str, **where: str) -> str | 
     return None if reply is None else reply.text
 
 
-def test_a_device_of_home_assistants_is_told_to_it() -> None:
+async def test_a_device_of_home_assistants_is_told_to_it() -> None:
     """So that the lights are those of its area, and timers ring there."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         assert await heard(home, LIGHTS) is None
         assert await heard(home, LIGHTS, device="d-kitchen") == "Turned on the lights"
         assert house.executed == {"light.kitchen on": 1}
@@ -39,13 +38,10 @@ def test_a_device_of_home_assistants_is_told_to_it() -> None:
         assert house.timers == [("d-kitchen", "5 minutes")]
         assert "not supported" in str(await heard(home, "set a timer for 5 minutes", device="d-attic"))
 
-    run(scenario)
 
-
-def test_an_older_home_assistant_is_not_told() -> None:
+async def test_an_older_home_assistant_is_not_told() -> None:
     """It refuses keys that it does not know, and has done nothing then: it is asked without them, from then on."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.knows_places = False
         for _ in range(2):
             assert await heard(home, "turn on the kitchen light", device="d-kitchen") == "Turned on the light"
@@ -53,13 +49,10 @@ def test_an_older_home_assistant_is_not_told() -> None:
         assert house.executed == {"light.kitchen on": 2}
         assert state(home) == "ready"
 
-    run(scenario)
 
-
-def test_a_room_of_ours_is_found_by_its_area() -> None:
+async def test_a_room_of_ours_is_found_by_its_area() -> None:
     """By a device there, else by an entity that was put there; what is not found is as it was."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.devices.append(Device("d-study", "Study speaker", "Kitchen"))
         home.places.want(
             {
@@ -83,32 +76,25 @@ def test_a_room_of_ours_is_found_by_its_area() -> None:
         ]
         assert house.executed == {"light.kitchen on": 2, "light.bedroom on": 1}
 
-    run(scenario)
 
-
-def test_rooms_are_looked_for_again() -> None:
+async def test_rooms_are_looked_for_again() -> None:
     """When the configuration names others, and when Home Assistant is back."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        async with watched(home):
-            await until(lambda: state(home) == "ready")
-            home.places.want({"study": Wanted("Study")})
-            await until(lambda: any(exchange.path == "/api/template" for exchange in house.exchanges))
-            assert home.places.of("study").device is None
-            house.devices.append(Device("d-study", "Lamp", "Study"))
-            house.fault = Fault.CRASH
-            await heard(home, LIGHTS)
-            house.fault = None
-            await until(lambda: home.places.of("study").device == "d-study")
-
-    run(scenario)
+    async with at_home() as (house, home), watched(home):
+        await until(lambda: state(home) == "ready")
+        home.places.want({"study": Wanted("Study")})
+        await until(lambda: any(exchange.path == "/api/template" for exchange in house.exchanges))
+        assert home.places.of("study").device is None
+        house.devices.append(Device("d-study", "Lamp", "Study"))
+        house.fault = Fault.CRASH
+        await heard(home, LIGHTS)
+        house.fault = None
+        await until(lambda: home.places.of("study").device == "d-study")
 
 
-def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """Home Assistant counts it as a wrong login: it is asked once, and sentences go on."""
     caplog.set_level(logging.INFO)
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         house.is_administrators = False
         home.places.want({"study": Wanted("Study")})
         async with watched(home):
@@ -118,27 +104,21 @@ def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -
             assert not home.places.due
         assert await heard(home, "turn on the kitchen light", place="study") == "Turned on the light"
         assert state(home) == "ready"
-
-    run(scenario)
     [warning] = [line for line in told(caplog) if line.startswith("WARNING")]
     assert warning.endswith("cannot be looked up: the token is not an administrator's")
 
 
 @pytest.mark.parametrize("fault", [Fault.STRANGE, Fault.GARBAGE, Fault.CRASH, Fault.FLOOD])
-def test_whatever_comes_back_is_borne(fault: Fault) -> None:
+async def test_whatever_comes_back_is_borne(fault: Fault) -> None:
     """An answer that is none finds nothing; Home Assistant is not taken for dead for it."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        async with watched(home):
-            await until(lambda: state(home) == "ready")
-            house.fault = fault
-            home.places.want({"study": Wanted("Study")})
-            await until(lambda: not home.places.due)
-            house.fault = None
-            assert home.places.of("study").device is None
-            assert state(home) == "ready"
-
-    run(scenario)
+    async with at_home() as (house, home), watched(home):
+        await until(lambda: state(home) == "ready")
+        house.fault = fault
+        home.places.want({"study": Wanted("Study")})
+        await until(lambda: not home.places.due)
+        house.fault = None
+        assert home.places.of("study").device is None
+        assert state(home) == "ready"
 
 
 def test_the_configuration_says_what_to_look_for() -> None:
@@ -155,10 +135,9 @@ def test_the_configuration_says_what_to_look_for() -> None:
     }
 
 
-def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None:
     """The first sentence in each is one that does nothing, sent when Home Assistant is there, and when it is back."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(languages=("fr", "de")) as (house, home):
         house.uncompiled = {"fr", "de"}
         house.slow_seconds = 0.05
         async with watched(home):
@@ -176,13 +155,10 @@ def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None:
         assert not house.executed
         assert home.details["not_understood"] == 1  # the one question that was asked
 
-    run(scenario, languages=("fr", "de"))
 
-
-def test_the_first_sentence_in_a_language_may_take_longer() -> None:
+async def test_the_first_sentence_in_a_language_may_take_longer() -> None:
     """Nobody has warmed it up; the next one is as quick as any."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(deadline_seconds=0.3, first=30) as (house, home):
         question = Question("turn on the kitchen light", language="en")
         house.uncompiled, house.slow_seconds = {"en"}, 0.6
         assert home.deadline_seconds(question) == 30
@@ -192,20 +168,18 @@ def test_the_first_sentence_in_a_language_may_take_longer() -> None:
         assert home.deadline_seconds(question) == 0.3
         assert home.deadline_seconds(Question("x", language="fr")) == 30
 
-    run(scenario, deadline_seconds=0.3, first=30)
 
-
-def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
+async def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
     """It compiles nothing, costs money, and might take anything for an order."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(languages=("fr",), agent_id="conversation.openai", deadline_seconds=0.3, first=30) as (
+        house,
+        home,
+    ):
         async with watched(home):
             await until(lambda: state(home) == "ready")
             await asyncio.sleep(0.1)
         assert home.deadline_seconds(Question("x", language="fr")) == 0.3
         assert house.sentences == 0
-
-    run(scenario, languages=("fr",), agent_id="conversation.openai", deadline_seconds=0.3, first=30)
 
 
 ORDERS = {
@@ -250,10 +224,9 @@ def test_every_language_that_apologises_knows_orders() -> None:
 
 
 @pytest.mark.parametrize("language", ORDERS)
-def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> None:
+async def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> None:
     """In its language, while Home Assistant is off; with a cause that differs, the words differ."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (house, home):
         await house.stop()
         async with watched(home):
             await until(lambda: state(home) == "unreachable")
@@ -266,8 +239,6 @@ def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> None:
         said = {sentence(trouble, language) for trouble in Trouble}
         assert len(said) == 4
         assert language == "en" or not said & {sentence(trouble, "en") for trouble in Trouble}
-
-    run(scenario)
 
 
 @pytest.mark.parametrize("language", QUESTIONS)

@@ -25,7 +25,7 @@ from satellite.wire import client
 from satellite.wire.connection import Timeouts
 from satellite.wire.server import Admission, Server
 from tests.assist_satellite import Assist
-from tests.driven_rooms import run
+from tests.driven_rooms import spoken
 from tests.host_room import (
     NABU,
     PAUSE,
@@ -34,10 +34,9 @@ from tests.host_room import (
     configured,
     living,
     sound_seconds,
-    spoken,
     understood,
 )
-from tests.running_daemon import RunningDaemon
+from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
@@ -48,7 +47,7 @@ QUESTION = "What is the capital of France?"
 @pytest.fixture(scope="module")
 def question(daemon: RunningDaemon) -> bytes:
     """“What is the capital of France?”, spoken, and silence."""
-    return spoken(daemon, QUESTION)
+    return asyncio.run(spoken(daemon, QUESTION, quiet_seconds=1))
 
 
 @dataclass
@@ -106,41 +105,38 @@ async def house(
             await server.close()
 
 
-def test_a_command_works(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_a_command_works(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """Described, called, understood, answered, heard to its end; then Home Assistant leaves, and the room goes on."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home:
-            with daemon.daemon.bus.subscribe() as events:
-                async with home.assist() as assist:
-                    await assist.until(lambda: assist.info is not None)
-                    _check(assist.info)
-                    await until(lambda: home.doing == "driven by Home Assistant")
-                    await home.mouth.say(QUIETLY + NABU + PAUSE + question)
-                    await assist.until(lambda: assist.came("heard") == 1)
-                    kinds = [event.type for event in assist.events if event.type != "info"]
-                    assert kinds[:2] == ["detection", "run-pipeline"]
-                    detection, pipeline = [event for event in assist.events if event.type != "info"][:2]
-                    assert detection.data["name"] == "okay_nabu"
-                    assert pipeline.data == {
-                        "start_stage": "asr",
-                        "end_stage": "tts",
-                        "restart_on_end": False,
-                        "wake_word_name": "okay_nabu",
-                        "snd_format": {"rate": 22_050, "width": 2, "channels": 1},
-                    }
-                    heard = next(event for event in assist.events if event.type == "heard")
-                    assert heard.data["text"] == QUESTION
-                    await assist.until(lambda: assist.played == 1)
-                    played_seconds, bytes_ = sound_seconds(home.said), assist.heard_bytes
-                    assert "Home Assistant says" in await understood(daemon, read_wav(home.said))
-                    await asyncio.sleep(1)  # it says and streams no more, and is alive
-                    assert sound_seconds(home.said) == played_seconds > 0.3
-                    assert (assist.heard_bytes, assist.broke) == (bytes_, None)
-                assert events._queue.qsize() <= 3  # the room's own conversation took no part
-            await home.asks_alone(question)
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home:
+        with daemon.daemon.bus.subscribe() as events:
+            async with home.assist() as assist:
+                await assist.until(lambda: assist.info is not None)
+                _check(assist.info)
+                await until(lambda: home.doing == "driven by Home Assistant")
+                await home.mouth.say(QUIETLY + NABU + PAUSE + question)
+                await assist.until(lambda: assist.came("heard") == 1)
+                kinds = [event.type for event in assist.events if event.type != "info"]
+                assert kinds[:2] == ["detection", "run-pipeline"]
+                detection, pipeline = [event for event in assist.events if event.type != "info"][:2]
+                assert detection.data["name"] == "okay_nabu"
+                assert pipeline.data == {
+                    "start_stage": "asr",
+                    "end_stage": "tts",
+                    "restart_on_end": False,
+                    "wake_word_name": "okay_nabu",
+                    "snd_format": {"rate": 22_050, "width": 2, "channels": 1},
+                }
+                heard = next(event for event in assist.events if event.type == "heard")
+                assert heard.data["text"] == QUESTION
+                await assist.until(lambda: assist.played == 1)
+                played_seconds, bytes_ = sound_seconds(home.said), assist.heard_bytes
+                assert "Home Assistant says" in await understood(daemon, read_wav(home.said))
+                await asyncio.sleep(1)  # it says and streams no more, and is alive
+                assert sound_seconds(home.said) == played_seconds > 0.3
+                assert (assist.heard_bytes, assist.broke) == (bytes_, None)
+            assert events._queue.qsize() <= 3  # the room's own conversation took no part
+        await home.asks_alone(question)
 
 
 def _check(info: Info | None) -> None:
@@ -155,184 +151,159 @@ def _check(info: Info | None) -> None:
     assert not info.asr + info.tts + info.handle + info.intent
 
 
-def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_path: Path) -> None:
     """Sound without a command is played, in any format; a timer that has ended rings; nothing is reported twice."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist() as assist:
-            await assist.say("Dinner is ready.")
-            await assist.until(lambda: assist.played == 1)
-            assert "inner" in await understood(daemon, read_wav(home.said))
-            before = sound_seconds(home.said)
-            await assist.stream(AudioFormat(44_100, 4, 2), bytes(8 * 22_050))
-            await assist.until(lambda: assist.played == 2)
-            assert sound_seconds(home.said) - before == pytest.approx(0.5, abs=0.05)
-            before = sound_seconds(home.said)
-            await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
-            await until(lambda: sound_seconds(home.said) > before + 1)
-            assert assist.played == 2
-            await home.room.announce(AudioFormat(22_050), bytes(4410))
-            assert assist.broke is None
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist() as assist:
+        await assist.say("Dinner is ready.")
+        await assist.until(lambda: assist.played == 1)
+        assert "inner" in await understood(daemon, read_wav(home.said))
+        before = sound_seconds(home.said)
+        await assist.stream(AudioFormat(44_100, 4, 2), bytes(8 * 22_050))
+        await assist.until(lambda: assist.played == 2)
+        assert sound_seconds(home.said) - before == pytest.approx(0.5, abs=0.05)
+        before = sound_seconds(home.said)
+        await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
+        await until(lambda: sound_seconds(home.said) > before + 1)
+        assert assist.played == 2
+        await home.room.announce(AudioFormat(22_050), bytes(4410))
+        assert assist.broke is None
 
 
-def test_a_timer_of_home_assistants_rings_until_somebody_calls(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_a_timer_of_home_assistants_rings_until_somebody_calls(daemon: RunningDaemon, tmp_path: Path) -> None:
     """As ours do, with chimes and words, again and again; another that ends meanwhile is told, too."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist() as assist:
-            await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
-            await until(lambda: sound_seconds(home.said) > 8)  # three rings would be over by now
-            assert "pizza" in (await understood(daemon, read_wav(home.said))).lower()
-            await assist.send(TimerFinished(id="unknown"))
-            await home.mouth.say(QUIETLY + NABU)
-            await assist.until(lambda: assist.came("run-pipeline") == 1)
-            silent = sound_seconds(home.said)
-            await home.mouth.say(5 * QUIETLY)
-            assert sound_seconds(home.said) - silent < 0.15
-            assert assist.broke is None
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist() as assist:
+        await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
+        await until(lambda: sound_seconds(home.said) > 8)  # three rings would be over by now
+        assert "pizza" in (await understood(daemon, read_wav(home.said))).lower()
+        await assist.send(TimerFinished(id="unknown"))
+        await home.mouth.say(QUIETLY + NABU)
+        await assist.until(lambda: assist.came("run-pipeline") == 1)
+        silent = sound_seconds(home.said)
+        await home.mouth.say(5 * QUIETLY)
+        assert sound_seconds(home.said) - silent < 0.15
+        assert assist.broke is None
 
 
-def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """All of the answer that waits is dropped, Home Assistant learns that it is over, and a new run begins."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist() as assist:
-            await assist.say("This is a long announcement, which goes on and on, until somebody interrupts it. " * 3)
-            await until(lambda: sound_seconds(home.said) > 0.5)
-            await home.mouth.say(NABU)
-            await assist.until(lambda: assist.came("run-pipeline") == 1)
-            kinds = [event.type for event in assist.events if event.type != "info"]
-            assert kinds == ["played", "detection", "run-pipeline"]
-            silent = sound_seconds(home.said)
-            await home.mouth.say(PAUSE)
-            assert sound_seconds(home.said) - silent < 0.15
-            await home.mouth.say(question)
-            await assist.until(lambda: assist.came("heard") == 1)
-            await assist.until(lambda: assist.played == 2)
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist() as assist:
+        await assist.say("This is a long announcement, which goes on and on, until somebody interrupts it. " * 3)
+        await until(lambda: sound_seconds(home.said) > 0.5)
+        await home.mouth.say(NABU)
+        await assist.until(lambda: assist.came("run-pipeline") == 1)
+        kinds = [event.type for event in assist.events if event.type != "info"]
+        assert kinds == ["played", "detection", "run-pipeline"]
+        silent = sound_seconds(home.said)
+        await home.mouth.say(PAUSE)
+        assert sound_seconds(home.said) - silent < 0.15
+        await home.mouth.say(question)
+        await assist.until(lambda: assist.came("heard") == 1)
+        await assist.until(lambda: assist.played == 2)
 
 
-def test_a_second_server_is_turned_away(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_a_second_server_is_turned_away(daemon: RunningDaemon, tmp_path: Path) -> None:
     """It may ask who that is; whatever else it says closes its connection, and the first one stays."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist() as assist:
-            await assist.until(lambda: assist.info is not None)
-            second = AsyncTcpClient("127.0.0.1", home.port)
-            await second.connect()
-            await second.write_event(Describe().event())
-            answer = await second.read_event()
-            assert answer is not None
-            assert answer.type == "info"
-            await second.write_event(Ping().event())
-            assert await second.read_event() is None
-            await second.disconnect()
-            await asyncio.sleep(3)
-            assert assist.broke is None
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist() as assist:
+        await assist.until(lambda: assist.info is not None)
+        second = AsyncTcpClient("127.0.0.1", home.port)
+        await second.connect()
+        await second.write_event(Describe().event())
+        answer = await second.read_event()
+        assert answer is not None
+        assert answer.type == "info"
+        await second.write_event(Ping().event())
+        assert await second.read_event() is None
+        await second.disconnect()
+        await asyncio.sleep(3)
+        assert assist.broke is None
 
 
-def test_nonsense_costs_a_line_in_the_log(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_nonsense_costs_a_line_in_the_log(daemon: RunningDaemon, tmp_path: Path) -> None:
     """What is unknown or malformed is passed over."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist() as assist:
-            for event in (
-                Event("gesture-seen", {"gesture": "wave"}),
-                Event("audio-start", {"rate": "many"}),
-                Event("audio-chunk", {"rate": 1, "width": 9, "channels": 0}, b"\0"),
-                Event("audio-stop"),
-                RunPipeline(PipelineStage.ASR, PipelineStage.TTS).event(),
-            ):
-                await assist._client.write_event(event)
-            await assist.say("Still here.")
-            await assist.until(lambda: assist.played == 1)
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist() as assist:
+        for event in (
+            Event("gesture-seen", {"gesture": "wave"}),
+            Event("audio-start", {"rate": "many"}),
+            Event("audio-chunk", {"rate": 1, "width": 9, "channels": 0}, b"\0"),
+            Event("audio-stop"),
+            RunPipeline(PipelineStage.ASR, PipelineStage.TTS).event(),
+        ):
+            await assist._client.write_event(event)
+        await assist.say("Still here.")
+        await assist.until(lambda: assist.played == 1)
 
 
 @pytest.mark.parametrize("way", ["vanish", "fall_silent"])
-def test_a_home_assistant_that_dies_is_let_go(daemon: RunningDaemon, question: bytes, tmp_path: Path, way: str) -> None:
+@on_loop_of("daemon")
+async def test_a_home_assistant_that_dies_is_let_go(
+    daemon: RunningDaemon, question: bytes, tmp_path: Path, way: str
+) -> None:
     """Amid a command, with or without a word: the room goes on alone, and another server may have it."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist(forgets=True) as assist:
-            await asyncio.sleep(2.5)  # a first ping
-            await home.mouth.say(NABU + PAUSE + question[:BYTES_PER_SECOND])
-            await assist.until(lambda: assist.heard_bytes > 0)
-            getattr(assist, way)()
-            await home.asks_alone(question)
-            async with home.assist() as another:
-                await another.until(lambda: another.info is not None)
-                await until(lambda: home.doing == "driven by Home Assistant")
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist(forgets=True) as assist:
+        await asyncio.sleep(2.5)  # a first ping
+        await home.mouth.say(NABU + PAUSE + question[:BYTES_PER_SECOND])
+        await assist.until(lambda: assist.heard_bytes > 0)
+        getattr(assist, way)()
+        await home.asks_alone(question)
+        async with home.assist() as another:
+            await another.until(lambda: another.info is not None)
+            await until(lambda: home.doing == "driven by Home Assistant")
 
 
-def test_a_run_that_is_never_ended_closes_the_microphone(
+@on_loop_of("daemon")
+async def test_a_run_that_is_never_ended_closes_the_microphone(
     daemon: RunningDaemon, question: bytes, tmp_path: Path
 ) -> None:
     """After a while it stops streaming by itself, and can be called again."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path, 3.0) as home, home.assist(forgets=True) as assist:
-            await home.mouth.say(QUIETLY + NABU + PAUSE + question)
-            await assist.until(lambda: assist.came("audio-stop") == 1)
-            bytes_ = assist.heard_bytes
-            await home.mouth.say(QUIETLY)
-            assert assist.heard_bytes == bytes_
-            await home.mouth.say(NABU)
-            await assist.until(lambda: assist.came("run-pipeline") == 2)
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path, 3.0) as home, home.assist(forgets=True) as assist:
+        await home.mouth.say(QUIETLY + NABU + PAUSE + question)
+        await assist.until(lambda: assist.came("audio-stop") == 1)
+        bytes_ = assist.heard_bytes
+        await home.mouth.say(QUIETLY)
+        assert assist.heard_bytes == bytes_
+        await home.mouth.say(NABU)
+        await assist.until(lambda: assist.came("run-pipeline") == 2)
 
 
-def test_a_muted_room_hears_nothing(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_a_muted_room_hears_nothing(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """Neither for Home Assistant nor by itself, however long Home Assistant says nothing."""
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path) as home, home.assist() as assist:
-            await asyncio.sleep(2.5)  # a first ping
-            await assist.mute()
-            with daemon.daemon.bus.subscribe() as events:
-                await home.mouth.say(3 * QUIETLY + NABU + PAUSE + question)
-                assert home.doing == "muted by Home Assistant"
-                assert events._queue.empty()
-            assert not assist.came("detection")
-            await assist.unmute()
-            await home.mouth.say(QUIETLY + NABU + PAUSE + question)
-            await assist.until(lambda: assist.came("heard") == 1)
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path) as home, home.assist() as assist:
+        await asyncio.sleep(2.5)  # a first ping
+        await assist.mute()
+        with daemon.daemon.bus.subscribe() as events:
+            await home.mouth.say(3 * QUIETLY + NABU + PAUSE + question)
+            assert home.doing == "muted by Home Assistant"
+            assert events._queue.empty()
+        assert not assist.came("detection")
+        await assist.unmute()
+        await home.mouth.say(QUIETLY + NABU + PAUSE + question)
+        await assist.until(lambda: assist.came("heard") == 1)
 
 
-def test_it_says_that_it_listens(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_it_says_that_it_listens(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """By a sound that the command does not contain, since the microphone is muted meanwhile; and that it has heard."""
     awake, done = tmp_path / "awake.wav", tmp_path / "done.wav"
     write_wav(awake, b"\0\x10" * 32_000, CANONICAL)
     write_wav(done, b"\0\x10" * 4000, CANONICAL)
-
-    async def scenario() -> None:
-        async with house(daemon, tmp_path, awake_wav=awake, done_wav=done) as home, home.assist() as assist:
-            await home.mouth.say(QUIETLY + NABU)
-            await assist.until(lambda: assist.came("run-pipeline") == 1)
-            await until(lambda: sound_seconds(home.said) > 0.4)
-            bytes_ = assist.heard_bytes
-            await home.mouth.say(bytes(BYTES_PER_SECOND // 4))
-            assert assist.heard_bytes == bytes_
-            await assist.until(lambda: assist.heard_bytes > bytes_)
-            await home.mouth.say(question)
-            await assist.until(lambda: assist.came("heard") == 1)
-            await assist.until(lambda: assist.played == 1)
-            assert sound_seconds(home.said) > 3
-
-    run(daemon, scenario)
+    async with house(daemon, tmp_path, awake_wav=awake, done_wav=done) as home, home.assist() as assist:
+        await home.mouth.say(QUIETLY + NABU)
+        await assist.until(lambda: assist.came("run-pipeline") == 1)
+        await until(lambda: sound_seconds(home.said) > 0.4)
+        bytes_ = assist.heard_bytes
+        await home.mouth.say(bytes(BYTES_PER_SECOND // 4))
+        assert assist.heard_bytes == bytes_
+        await assist.until(lambda: assist.heard_bytes > bytes_)
+        await home.mouth.say(question)
+        await assist.until(lambda: assist.came("heard") == 1)
+        await assist.until(lambda: assist.played == 1)
+        assert sound_seconds(home.said) > 3
 
 
 def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:

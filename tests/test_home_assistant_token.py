@@ -18,7 +18,7 @@ from satellite.skills.home_assistant.access import find_token
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
-from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, run, said, state, told, watched
+from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, at_home, said, state, told, watched
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -49,33 +49,26 @@ def test_a_token_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "of-the" not in repr([token.value and token for token in found]).replace(str(file), "")
 
 
-def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
     """The start tells it once, with the places to put one."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(token=None) as (house, home):
         assert await said(home) == REFUSED
         assert await said(home, WHY) is None
         await home.watch()
         assert (state(home), home.details["up"]) == ("no-token", False)
         assert not house.exchanges
-
-    run(scenario, token=None)
     [line] = told(caplog)
     assert "neither token_file, token, $HOME_ASSISTANT_TOKEN nor a credential home_assistant.token" in line
 
 
-def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The file was deleted: Home Assistant is not asked, and why is told."""
     file = tmp_path / "gone"
-
-    async def scenario() -> None:
-        home = HomeAssistantResponder(HomeAssistant(url="http://127.0.0.1:9", token_file=file))
-        await home.watch()
-        assert (state(home), home.details["up"]) == ("no-token", False)
-        assert f"{file} cannot be read: No such file" in home.details["words"]
-        await home.close()
-
-    asyncio.run(scenario())
+    home = HomeAssistantResponder(HomeAssistant(url="http://127.0.0.1:9", token_file=file))
+    await home.watch()
+    assert (state(home), home.details["up"]) == ("no-token", False)
+    assert f"{file} cannot be read: No such file" in home.details["words"]
+    await home.close()
     [line] = told(caplog)
     assert str(file) in line
 
@@ -112,126 +105,104 @@ def test_the_configuration_does_not_show_it() -> None:
 
 
 @pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault is not Fault.SLOW)])
-def test_nobody_sees_it(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_sees_it(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
     """No log of whatever library, no message, repr or status has it, not even when the server quotes it."""
     caplog.set_level(logging.DEBUG)
     house = HomeAssistantServer(token=TOKEN if fault else f"{TOKEN}2")
     house.repeats_token = True
     house.fault = fault
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(server=house, deadline_seconds=0.3) as (house, home):
         async with watched(home):
             assert await said(home)
             await until(lambda: not home.details["up"])
         assert TOKEN not in f"{home!r} {vars(home)!r} {home.details} {vars(home._api)!r}"
-
-    run(scenario, server=house, deadline_seconds=0.3)
     assert any(record.name.startswith("httpcore") for record in caplog.records)
     assert TOKEN not in caplog.text
     assert all(TOKEN not in repr(record.args) for record in caplog.records)
 
 
 @pytest.mark.parametrize("fault", [Fault.CRASH, Fault.GARBAGE, Fault.FLOOD, Fault.CUT])
-def test_an_error_carries_nothing(fault: Fault) -> None:
+async def test_an_error_carries_nothing(fault: Fault) -> None:
     """No library's error, with its request and headers, hangs behind ours."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS), HomeAssistantServer(token=TOKEN) as house:
-            house.repeats_token = True
-            house.fault = fault
-            settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
-            api = Api(settings, find_token(settings))
-            with pytest.raises(ChatError) as caught:
-                await api.converse("hello", None, "x", Departure())
-            assert (caught.value.__cause__, caught.value.__context__) == (None, None)
-            assert TOKEN not in "".join(traceback.format_exception(caught.value))
-            await api.close()
-
-    asyncio.run(main())
+    async with asyncio.timeout(PATIENCE_SECONDS), HomeAssistantServer(token=TOKEN) as house:
+        house.repeats_token = True
+        house.fault = fault
+        settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
+        api = Api(settings, find_token(settings))
+        with pytest.raises(ChatError) as caught:
+            await api.converse("hello", None, "x", Departure())
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        assert TOKEN not in "".join(traceback.format_exception(caught.value))
+        await api.close()
 
 
-def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
     """Home Assistant counts refusals and bans for ever: it hears of the token again after hours."""
     clock = Clock()
     house = HomeAssistantServer(token="another")
     house.login_attempts_threshold = 3
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        async with watched(home):
-            await until(lambda: state(home) == "refused")
-            clock.now += 5 * 3600
-            assert await said(home) == REFUSED
-            await asyncio.sleep(0.2)
-            assert len(house.exchanges) == 1
-            clock.now += 3600
-            await until(lambda: len(house.exchanges) == 2)
-            house.token = TOKEN
-            await asyncio.sleep(0.1)
-            clock.now += 6 * 3600
-            await until(lambda: state(home) == "half-open")
-            assert await said(home)
-
-    run(scenario, server=house, breaker=Breaker(now=clock))
+    async with at_home(server=house, breaker=Breaker(now=clock)) as (house, home), watched(home):
+        await until(lambda: state(home) == "refused")
+        clock.now += 5 * 3600
+        assert await said(home) == REFUSED
+        await asyncio.sleep(0.2)
+        assert len(house.exchanges) == 1
+        clock.now += 3600
+        await until(lambda: len(house.exchanges) == 2)
+        house.token = TOKEN
+        await asyncio.sleep(0.1)
+        clock.now += 6 * 3600
+        await until(lambda: state(home) == "half-open")
+        assert await said(home)
     warnings = [line for line in told(caplog) if line.startswith("WARNING")]
     assert len(warnings) == 1
     assert "it refuses the token from home_assistant.token; make a long-lived access token" in warnings[0]
 
 
-def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -> None:
+async def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -> None:
     """A token that was withdrawn meanwhile is as bad as one that never was good."""
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
-        async with watched(home):
-            await until(lambda: state(home) == "ready")
-            house.token = "another"
-            assert await said(home) == REFUSED
-            await asyncio.sleep(0.1)
-            assert state(home) == "refused"
-            assert house.refused == 1
-
-    run(scenario)
+    async with at_home() as (house, home), watched(home):
+        await until(lambda: state(home) == "ready")
+        house.token = "another"
+        assert await said(home) == REFUSED
+        await asyncio.sleep(0.1)
+        assert state(home) == "refused"
+        assert house.refused == 1
 
 
-def test_a_ban_is_told() -> None:
+async def test_a_ban_is_told() -> None:
     """The remedy is another one than for a wrong token."""
     house = HomeAssistantServer(token=TOKEN)
     house.login_attempts_threshold = 0
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home(server=house) as (house, home):
         assert await said(home) == REFUSED
         assert "answered 403: it may have banned this machine, see ip_bans.yaml" in home.details["words"]
         assert state(home) == "refused"
 
-    run(scenario, server=house)
 
-
-def test_a_proxy_has_no_way_into_the_house(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_has_no_way_into_the_house(monkeypatch: pytest.MonkeyPatch) -> None:
     """Home Assistant at home is asked directly."""
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-
-    async def scenario(house: HomeAssistantServer, home: HomeAssistantResponder) -> None:
+    async with at_home() as (_, home):
         assert await said(home)
 
-    run(scenario)
 
-
-def test_a_house_elsewhere_is_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_house_elsewhere_is_announced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """What people say leaves this house then, by its proxy if it has one."""
-
-    async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
+    async with at_home() as (house, _):
         monkeypatch.setenv("HTTP_PROXY", house.url)  # it stands in for the proxy, too
         home = asking(house, url="http://my.house.example.com")
         async with watched(home):
             await until(lambda: state(home) == "ready")
             assert await said(home)
         await home.close()
-
-    run(scenario)
     assert "http://my.house.example.com is outside this house" in told(caplog)[0]
 
 
-def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
+async def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
     """One of an authority that nobody knows is accepted if that is named, or if any is; the error tells the setting."""
     authority, certificate, key = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem"
     issued = authority.issue_cert("127.0.0.1")
@@ -239,8 +210,8 @@ def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
     issued.private_key_pem.write_to_path(str(key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issued.configure_cert(context)
+    async with at_home() as (house, _):
 
-    async def scenario(house: HomeAssistantServer, _: HomeAssistantResponder) -> None:
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             inner_reader, inner_writer = await asyncio.open_connection(house.host, house.port)
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
@@ -254,8 +225,6 @@ def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
                 if trust == "system":
                     assert "home_assistant.trust" in home.details["words"]
                 await home.close()
-
-    run(scenario)
     with pytest.raises(ConfigError, match="cannot be used"):
         asking(HomeAssistantServer(), url="https://house", trust=key)
     with pytest.raises(ConfigError, match="cannot be used"):

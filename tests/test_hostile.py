@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,13 @@ from satellite.errors import ProtocolError
 from satellite.pipeline.stages import once
 from satellite.system.process import allow_many_connections
 from satellite.wire import parsing
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, types
 
 pytestmark = pytest.mark.models
 
 LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
-
-
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
 
 
 async def still_serving(daemon: RunningDaemon) -> None:
@@ -93,66 +87,53 @@ fields = st.sampled_from(
     st.lists(st.tuples(known_types, st.dictionaries(fields, any_json, max_size=4), st.binary(max_size=40)), max_size=6)
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_known_event_with_any_fields_breaks_nothing(
+async def test_any_known_event_with_any_fields_breaks_nothing(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, sent: list[tuple[str, dict[str, Any], bytes]]
 ) -> None:
     """Whatever fields known events carry, a ping is answered afterwards, or the connection was closed; no traceback."""
     caplog.clear()
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            for type_, data, payload in sent:
-                header = {"type": type_, "data": data, "payload_length": len(payload)}
-                client.writer.write(json.dumps(header).encode() + b"\n" + payload)
-            await client.send(Ping(text="the-last"))
-            while (event := await client.read()) is not None:
-                if event.type == "pong" and event.data.get("text") == "the-last":
-                    return
-
-    run(scenario())
-    run(still_serving(daemon))
+    async with connect(daemon.port()) as client:
+        for type_, data, payload in sent:
+            header = {"type": type_, "data": data, "payload_length": len(payload)}
+            client.writer.write(json.dumps(header).encode() + b"\n" + payload)
+        await client.send(Ping(text="the-last"))
+        while (event := await client.read()) is not None:
+            if event.type == "pong" and event.data.get("text") == "the-last":
+                break
+    await still_serving(daemon)
     assert [record for record in caplog.records if record.exc_info] == []
 
 
 @given(st.binary(min_size=1, max_size=200))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_garbage_breaks_nothing(daemon: RunningDaemon, data: bytes) -> None:
+async def test_garbage_breaks_nothing(daemon: RunningDaemon, data: bytes) -> None:
     """Random bytes end the connection at most."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            client.writer.write(data + b"\n")
-            client.writer.write_eof()
-            await gone(client)
-
-    run(scenario())
-    run(still_serving(daemon))
+    async with connect(daemon.port()) as client:
+        client.writer.write(data + b"\n")
+        client.writer.write_eof()
+        await gone(client)
+    await still_serving(daemon)
 
 
-def test_errors_of_clients_are_one_line_without_a_traceback(
+async def test_errors_of_clients_are_one_line_without_a_traceback(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Garbage, an impossible format and a cut event leave no traceback in the log."""
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         for data in (b"garbage\n", b'{"type": "x", "data_length": 9}\n{}', b'{"type": "audio-start", "data": {}}\n'):
             async with connect(daemon.port()) as client:
                 client.writer.write(data)
                 client.writer.write_eof()
                 await gone(client)
-
-    with caplog.at_level(logging.INFO):
-        run(scenario())
         daemon.settle()
     assert [record for record in caplog.records if record.exc_info] == []
     assert len([record for record in caplog.records if record.name.startswith("satellite.")]) <= 4
 
 
-def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """A language, like every other name, is cut and without control characters, in the log and in the answer."""
     name = "\x1b[31m\n" + "x" * 100_000
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         async with connect(daemon.port()) as client:
             for asked in (
                 [Transcribe(language=name), AudioChunk(16000, 2, 1, LIGHTS), AudioStop()],
@@ -163,42 +144,36 @@ def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, caplog: py
                 assert error.data["code"].endswith("unsupported-language")
                 assert len(error.data["text"]) < 500
                 assert "\x1b" not in error.data["text"]
-
-    with caplog.at_level(logging.INFO):
-        run(scenario())
         daemon.settle()
     told = [record.getMessage() for record in caplog.records if "unsupported-language" in record.getMessage()]
     assert len(told) == 2
     assert all(len(line) < 500 and "\n" not in line for line in told)
 
 
-def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: RunningDaemon) -> None:
+@on_loop_of("daemon")
+async def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: RunningDaemon) -> None:
     """A text of one sentence again and again, which is kept: the loop turns between any two of them."""
+    stages = daemon.daemon._stages
+    speaker = await stages.speaker(VoiceChoice())
+    turns, ended = 0, False
 
-    async def scenario() -> None:
-        stages = daemon.daemon._stages
-        speaker = await stages.speaker(VoiceChoice())
-        turns, ended = 0, False
+    async def count() -> None:
+        nonlocal turns
+        while not ended:
+            turns += 1
+            await asyncio.sleep(0)
 
-        async def count() -> None:
-            nonlocal turns
-            while not ended:
-                turns += 1
-                await asyncio.sleep(0)
+    async def spoken(times: int) -> int:
+        before = turns
+        async for _ in stages.speak(once("Dinner is ready. " * times), speaker):
+            pass
+        return turns - before
 
-        async def spoken(times: int) -> int:
-            before = turns
-            async for _ in stages.speak(once("Dinner is ready. " * times), speaker):
-                pass
-            return turns - before
-
-        counting = asyncio.create_task(count())
-        await spoken(4)  # what is heard again is kept
-        assert await spoken(100) >= 100
-        ended = True
-        await counting
-
-    daemon.call(scenario())
+    counting = asyncio.create_task(count())
+    await spoken(4)  # what is heard again is kept
+    assert await spoken(100) >= 100
+    ended = True
+    await counting
 
 
 def test_long_lists_are_judged_by_what_is_in_them_once() -> None:
@@ -220,14 +195,13 @@ def test_long_lists_are_judged_by_what_is_in_them_once() -> None:
     assert judged < 100
 
 
-def test_audio_without_end_is_bounded(models_directory: Path) -> None:
+async def test_audio_without_end_is_bounded(models_directory: Path) -> None:
     """A recording that never stops is transcribed at the limit, and the rest is ignored in constant memory."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
         "wyoming: {host: 127.0.0.1, max_audio_seconds: 5}"
     )
-
-    async def scenario(running: RunningDaemon) -> None:
+    with RunningDaemon(config) as running:
         async with connect(running.port()) as client:
             await client.send(Transcribe(), AudioStart(16000, 2, 1))
             chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(5 * BYTES_PER_SECOND)).event()
@@ -241,18 +215,14 @@ def test_audio_without_end_is_bounded(models_directory: Path) -> None:
             assert (await client.until("pong"))[-1].data["text"] == "end"
             assert psutil.Process().memory_info().rss - before < 100_000_000
 
-    with RunningDaemon(config) as running:
-        run(scenario(running))
 
-
-def test_a_client_that_does_not_read_its_sound_is_cut_off(models_directory: Path) -> None:
+async def test_a_client_that_does_not_read_its_sound_is_cut_off(models_directory: Path) -> None:
     """A slow reader loses its connection; who speaks meanwhile is served."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
         "wyoming: {host: 127.0.0.1, write_timeout_seconds: 0.5}"
     )
-
-    async def scenario(running: RunningDaemon) -> None:
+    with RunningDaemon(config) as running:
         async with connect(running.port()) as client:
             client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
             for _ in range(8):
@@ -262,63 +232,48 @@ def test_a_client_that_does_not_read_its_sound_is_cut_off(models_directory: Path
                 while running.daemon._server.connections:
                     await asyncio.sleep(0.05)
             client.writer.transport.abort()
-
-    with RunningDaemon(config) as running:
-        run(scenario(running))
         running.settle()
 
 
-def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon) -> None:
+async def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon) -> None:
     """With a thousand silent clients, a command is transcribed as ever."""
     allow_many_connections()
-
-    async def scenario() -> None:
-        async with AsyncExitStack() as stack:
-            for _ in range(1000):
-                await stack.enter_async_context(connect(daemon.port()))
-            client = await stack.enter_async_context(connect(daemon.port()))
-            await client.send(Transcribe())
-            await client.send_audio(LIGHTS)
-            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
-
-    run(scenario())
+    async with AsyncExitStack() as stack:
+        for _ in range(1000):
+            await stack.enter_async_context(connect(daemon.port()))
+        client = await stack.enter_async_context(connect(daemon.port()))
+        await client.send(Transcribe())
+        await client.send_audio(LIGHTS)
+        assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
     daemon.settle()
 
 
-def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDaemon) -> None:
+async def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDaemon) -> None:
     """Past the bound a request is answered with `protocol-overload`; those before it are served."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(*[Synthesize(text=f"This is sentence number {n}.") for n in range(20)])
-            events = await client.until("error")
-            assert events[-1].data["code"] == "protocol-overload"
-            await client.send(Ping(text="x"))
-            seen = events + await client.until("pong")
-            while sum(event.type == "audio-stop" for event in seen) < 8:
-                seen += await client.until("audio-stop")
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(*[Synthesize(text=f"This is sentence number {n}.") for n in range(20)])
+        events = await client.until("error")
+        assert events[-1].data["code"] == "protocol-overload"
+        await client.send(Ping(text="x"))
+        seen = events + await client.until("pong")
+        while sum(event.type == "audio-stop" for event in seen) < 8:
+            seen += await client.until("audio-stop")
     daemon.settle()
 
 
-def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) -> None:
+async def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) -> None:
     """Text without end fails with a code at the limit and the connection goes on."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(SynthesizeStart())
-            await client.send(*[SynthesizeChunk(text="x" * 30_000)] * 3)
-            events = await client.until("synthesize-stopped")
-            assert "error" in types(events)
-            await client.send(Ping(text="x"))
-            await client.until("pong")
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(SynthesizeStart())
+        await client.send(*[SynthesizeChunk(text="x" * 30_000)] * 3)
+        events = await client.until("synthesize-stopped")
+        assert "error" in types(events)
+        await client.send(Ping(text="x"))
+        await client.until("pong")
     daemon.settle()
 
 
-def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon) -> None:
+async def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon) -> None:
     """JSON bombs and lengths beyond the limits end the connection that sent them."""
     bombs = [
         b"[" * 60_000 + b"]" * 5_000 + b"\n",
@@ -326,48 +281,36 @@ def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon
         b'{"type": "audio-chunk", "payload_length": 99999999999}\n',
         b'{"type": "x", "data": {"n": ' + b"9" * 50_000 + b"}}\n",
     ]
-
-    async def scenario() -> None:
-        for bomb in bombs:
-            async with connect(daemon.port()) as client:
-                client.writer.write(bomb)
-                await gone(client)
-        await still_serving(daemon)
-
-    run(scenario())
+    for bomb in bombs:
+        async with connect(daemon.port()) as client:
+            client.writer.write(bomb)
+            await gone(client)
+    await still_serving(daemon)
 
 
-def test_half_a_character_is_harmless(daemon: RunningDaemon) -> None:
+async def test_half_a_character_is_harmless(daemon: RunningDaemon) -> None:
     """Text that is no text, in any request, is answered or refused, and the next request is served."""
     half = "hello \ud800 there"
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            for data in (
-                {"type": "transcript", "data": {"text": half, "context": {half: half}}},
-                {"type": "synthesize", "data": {"text": half, "voice": {"name": half}}},
-                {"type": "transcribe", "data": {"name": half}},
-                {"type": "detect", "data": {"names": [half]}},
-                {"type": "select-program", "data": {"name": half}},
-            ):
-                client.writer.write(json.dumps(data).encode() + b"\n")
-            await client.send(Ping(text="x"))
-            await client.until("pong")
-            await client.send(Transcript(text="What is the capital of France?"))
-            assert "Paris" in (await client.until("handled"))[-1].data["text"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        for data in (
+            {"type": "transcript", "data": {"text": half, "context": {half: half}}},
+            {"type": "synthesize", "data": {"text": half, "voice": {"name": half}}},
+            {"type": "transcribe", "data": {"name": half}},
+            {"type": "detect", "data": {"names": [half]}},
+            {"type": "select-program", "data": {"name": half}},
+        ):
+            client.writer.write(json.dumps(data).encode() + b"\n")
+        await client.send(Ping(text="x"))
+        await client.until("pong")
+        await client.send(Transcript(text="What is the capital of France?"))
+        assert "Paris" in (await client.until("handled"))[-1].data["text"]
     daemon.settle()
 
 
-def test_another_servers_events_are_harmless(daemon: RunningDaemon) -> None:
+async def test_another_servers_events_are_harmless(daemon: RunningDaemon) -> None:
     """A client that talks like a server gets no answer and does no harm."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            for type_ in ("info", "handled", "detection", "transcript-start", "synthesize-stopped", "pong", "error"):
-                await client.send(Event(type=type_, data={"text": "x"}))
-            await client.send(Ping(text="x"))
-            assert types(await client.until("pong")) == ["pong"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        for type_ in ("info", "handled", "detection", "transcript-start", "synthesize-stopped", "pong", "error"):
+            await client.send(Event(type=type_, data={"text": "x"}))
+        await client.send(Ping(text="x"))
+        assert types(await client.until("pong")) == ["pong"]

@@ -1,6 +1,5 @@
 """`POST /announce`: where it is heard, and what is said where it is not."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -79,22 +78,22 @@ def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> 
 
 
 @pytest.mark.parametrize("nowhere", [[], None, 5, "kitchen", [5]])
-def test_over_wyoming_as_well(daemon: RunningDaemon, nowhere: Any) -> None:
+async def test_over_wyoming_as_well(daemon: RunningDaemon, nowhere: Any) -> None:
     """Rooms that are named must be rooms, and one at least."""
     with pytest.raises(SatelliteError) as caught:
-        asyncio.run(wire_client.command(daemon.uri, "announce", text="Dinner is ready.", rooms=nowhere))
+        await wire_client.command(daemon.uri, "announce", text="Dinner is ready.", rooms=nowhere)
     assert caught.value.code in ("unknown-room", "protocol-error")
     assert "rooms" in str(caught.value)
 
 
-def test_a_voice_that_there_is_not_over_wyoming(daemon: RunningDaemon) -> None:
+async def test_a_voice_that_there_is_not_over_wyoming(daemon: RunningDaemon) -> None:
     """Nobody else speaks in its place."""
     for name, speaker, code in (
         ("nobody", None, "tts-unknown-voice"),
         ("en_US-joe-medium", "x", "tts-unknown-speaker"),
     ):
         with pytest.raises(SatelliteError) as caught:
-            asyncio.run(wire_client.say(daemon.uri, "Dinner is ready.", name, speaker))
+            await wire_client.say(daemon.uri, "Dinner is ready.", name, speaker)
         assert caught.value.code == code
 
 

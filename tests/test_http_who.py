@@ -1,6 +1,5 @@
 """Who may use the HTTP server, how often, and how much: tokens, names, pages elsewhere, limits."""
 
-import asyncio
 import json
 import logging
 import socket
@@ -265,12 +264,12 @@ def test_transcripts_are_not_kept_if_so_wished(daemon: RunningDaemon, caplog: py
 
 
 @pytest.mark.models
-def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
+async def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
     """The message names the address."""
     from satellite.http.uvicorn_server import HttpServer
 
     with pytest.raises(CannotListen, match=f"127.0.0.1:{daemon.port('http')}"):
-        asyncio.run(HttpServer(Http()).listen(daemon.port("http")))
+        await HttpServer(Http()).listen(daemon.port("http"))
 
 
 @pytest.mark.parametrize(

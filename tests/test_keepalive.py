@@ -14,7 +14,7 @@ from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.protocols import Message
 from tests.doubles.http import dictated
 from tests.doubles.ollama import Fault
-from tests.keeping import SYSTEM, House, keep, kind_of
+from tests.keeping import SYSTEM, House, keeping, kind_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -23,10 +23,9 @@ QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 HISTORY = [SYSTEM, Message("user", "Hello! " * 30), Message("assistant", "Good morning! " * 30)]
 
 
-def test_every_request_says_the_same() -> None:
+async def test_every_request_says_the_same() -> None:
     """Pings, primes and questions carry one model and one context length; only what loads says that it is to stay."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         for _ in range(3):
             assert await house.asked() == "Paris it is."
@@ -44,13 +43,10 @@ def test_every_request_says_the_same() -> None:
         assert (house.server.counts.loads, house.server.counts.reloads) == (1, 0)
         assert await house.other.left() > timedelta(days=365)
 
-    keep(scenario)
 
-
-def test_the_first_question_meets_a_warm_model() -> None:
+async def test_the_first_question_meets_a_warm_model() -> None:
     """Once `warm_up` is done, the model is loaded and the beginning of the prompt is read."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=0.3) as house:
         assert house.chat.health.up  # nothing is known yet, and it may be tried
         await house.chat.warm_up()
         assert house.chat.health.state == Residency.WARM
@@ -58,26 +54,20 @@ def test_the_first_question_meets_a_warm_model() -> None:
         assert await house.is_primed()
         assert house.server.counts.loads == 1
 
-    keep(scenario, load_seconds=0.3)
 
-
-def test_at_rest_it_looks_and_hardly_pings() -> None:
+async def test_at_rest_it_looks_and_hardly_pings() -> None:
     """A server that takes 50 ms for a ping gets one in five seconds; all else is looking, which costs nothing."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(overhead_seconds=0.05) as house:
         await house.chat.warm_up()
         await house.ticks(15)
         assert len(house.sent("ping")) <= 3  # to load, to learn what a ping takes, and one for a slow machine
         assert len(house.sent("prime")) == 1
         assert house.chat.details["keepalive"]["requests"].keys() == {"look", "show", "ping", "prime"}
 
-    keep(scenario, overhead_seconds=0.05)
 
-
-def test_a_question_counts_as_a_ping() -> None:
+async def test_a_question_counts_as_a_ping() -> None:
     """Where people ask all the time, the timer has nothing to send."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(overhead_seconds=0.1) as house:
         await house.warm()
         pings = len(house.sent("ping"))
         for _ in range(3):
@@ -85,14 +75,11 @@ def test_a_question_counts_as_a_ping() -> None:
             await house.ticks(2)
         assert len(house.sent("ping")) == pings
 
-    keep(scenario, overhead_seconds=0.1)
 
-
-def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
+async def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
     """Not even a look, until an interval after the last word."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(house: House) -> None:
+    async with keeping(words=dictated(words), settings=KeepAlive(interval_seconds=0.1)) as house:
         words.put_nowait(None)  # of the prime
         await house.chat.warm_up()
         async with aclosing(house.chat.stream(QUESTION)) as deltas:
@@ -108,13 +95,10 @@ def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
         await until(lambda: len(house.sent()) > before)
         assert time.monotonic() - ended >= 0.1
 
-    keep(scenario, words=dictated(words), settings=KeepAlive(interval_seconds=0.1))
 
-
-def test_a_prime_gives_way_to_another_question() -> None:
+async def test_a_prime_gives_way_to_another_question() -> None:
     """Its socket is closed, so that Ollama stops reading; it is made up for afterwards, if it was the prompt's."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.server.prefill_seconds_per_token = 0.05
         house.server.abandoned.clear()
@@ -123,13 +107,10 @@ def test_a_prime_gives_way_to_another_question() -> None:
         assert await house.asked("Hi") == "Paris it is."
         assert house.server.abandoned.is_set()
 
-    keep(scenario)
 
-
-def test_a_prime_for_the_very_question_goes_on() -> None:
+async def test_a_prime_for_the_very_question_goes_on() -> None:
     """To stop it would be to begin the same work again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.server.prefill_seconds_per_token = 0.005
         house.server.abandoned.clear()
@@ -141,25 +122,19 @@ def test_a_prime_for_the_very_question_goes_on() -> None:
         assert prime.evaluated_tokens > 60
         assert question.evaluated_tokens < 20
 
-    keep(scenario)
 
-
-def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
+async def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
     """The timer does not take a prompt for read that it has not seen read."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(prefill_seconds_per_token=0.003) as house:
         await until(lambda: len(house.sent("prime")) == 1)
         async with aclosing(house.chat.stream([Message("user", "Hi")])) as deltas:
             assert [delta.text async for delta in deltas]
         await until(lambda: len(house.sent("prime")) == 2)
 
-    keep(scenario, prefill_seconds_per_token=0.003)
 
-
-def test_a_ping_gives_way() -> None:
+async def test_a_ping_gives_way() -> None:
     """A question waits for no ping."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.chat.warm_up()
         house.server.overhead_seconds = 0.25
         house.server.abandoned.clear()
@@ -168,13 +143,10 @@ def test_a_ping_gives_way() -> None:
         assert house.server.abandoned.is_set()
         assert Residency.RUNNER_DIED not in house.seen
 
-    keep(scenario)
 
-
-def test_a_load_does_not_give_way() -> None:
+async def test_a_load_does_not_give_way() -> None:
     """Ollama would abort it, and the question would begin it again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=0.7) as house:
         await house.becomes(Residency.LOADING)
         await until(lambda: bool(house.sent("ping")))
         assert await house.asked() == "Paris it is."
@@ -182,13 +154,10 @@ def test_a_load_does_not_give_way() -> None:
         assert not house.server.abandoned.is_set()
         assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
 
-    keep(scenario, load_seconds=0.7)
 
-
-def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
+async def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
     """A runner has died; once a ping takes long, it is loading one."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         slow_seconds = house.chat.keeper._model.pace.slow_seconds
         house.server.load_seconds = slow_seconds + 3
@@ -199,14 +168,11 @@ def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
         await until(lambda: Residency.RUNNER_DIED in house.seen)
         assert (house.server.counts.reloads, house.server.counts.aborted_loads) == (1, 0)
 
-    keep(scenario)
-
 
 @pytest.mark.parametrize("way", ["cancelled", "closed"])
-def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
+async def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
     """Whoever waited for a cold model goes elsewhere; the model is loaded all the same."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=0.7) as house:
         await house.becomes(Residency.LOADING)
         await until(lambda: bool(house.sent("ping")))
         await give_up(house, way)
@@ -214,33 +180,25 @@ def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
         assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
         assert await house.is_primed()
 
-    keep(scenario, load_seconds=0.7)
 
-
-def test_giving_up_a_question_that_loads_lets_the_load_go_on() -> None:
+async def test_giving_up_a_question_that_loads_lets_the_load_go_on() -> None:
     """Without the timer's help: the socket is kept until the model speaks."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(watched=False, load_seconds=1, first_token_seconds=0.2) as house:
         await give_up(house, "cancelled", after_seconds=0.3)
         await until(lambda: house.server.runner is not None)
         assert house.server.counts.aborted_loads == 0
         assert [model["name"] for model in await house.other.ps()] == ["smollm2:latest"]
 
-    keep(scenario, watched=False, load_seconds=1, first_token_seconds=0.2)
 
-
-def test_giving_up_a_question_to_a_warm_model_hangs_up() -> None:
+async def test_giving_up_a_question_to_a_warm_model_hangs_up() -> None:
     """So that it is free for the next one."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.server.abandoned.clear()
         house.server.faults = [Fault.HANG]
         await give_up(house, "cancelled")
         await house.server.abandoned.wait()
         assert await house.asked() == "Paris it is."
-
-    keep(scenario)
 
 
 async def give_up(house: House, way: str, *, after_seconds: float = 0.0) -> None:
@@ -257,10 +215,9 @@ async def give_up(house: House, way: str, *, after_seconds: float = 0.0) -> None
         await stream.aclose()
 
 
-def test_what_is_expected_is_read_before_it_comes() -> None:
+async def test_what_is_expected_is_read_before_it_comes() -> None:
     """The room's history is in the prime, so that the question behind it is answered at once."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.chat.prepare(HISTORY)
         await until(lambda: len(house.server.counts.generations) == 2)
@@ -272,30 +229,24 @@ def test_what_is_expected_is_read_before_it_comes() -> None:
         await house.ticks()
         assert len(house.sent("prime")) == 2
 
-    keep(scenario)
 
-
-def test_what_was_expected_and_came_is_not_read_again() -> None:
+async def test_what_was_expected_and_came_is_not_read_again() -> None:
     """A question that comes before its prime leaves nothing to prime."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.chat.prepare(HISTORY)
         await house.asked("And now?", *HISTORY[1:])
         await house.ticks()
         assert len(house.sent("prime")) == 1
 
-    keep(scenario)
-
 
 def _released_when_idle(seconds: float) -> KeepAlive:
     return KeepAlive.model_construct(interval_seconds=0.05, when="after_activity", after_activity_seconds=seconds)
 
 
-def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
+async def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
     """It is unloaded once, and loaded and primed again as soon as somebody is about to ask."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=_released_when_idle(2.0)) as house:
         await house.chat.warm_up()
         await house.becomes(Residency.RELEASED)
         assert await house.other.ps() == []
@@ -310,13 +261,10 @@ def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> 
         await house.becomes(Residency.RELEASED)
         assert house.seen[Residency.RELEASED] == 2
 
-    keep(scenario, settings=_released_when_idle(2.0))
 
-
-def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
+async def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
     """Whoever does not announce himself waits for the load, and after him it is kept warm again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=_released_when_idle(2.0), load_seconds=0.4) as house:
         await house.becomes(Residency.RELEASED)
         assert await house.asked() == "Paris it is."
         await house.becomes(Residency.WARM)
@@ -324,26 +272,20 @@ def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
         assert house.server.counts.loads == 2
         assert Residency.RUNNER_DIED not in house.seen
 
-    keep(scenario, settings=_released_when_idle(2.0), load_seconds=0.4)
 
-
-def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
+async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
     """A question goes to the next provider at once when it would have to wait longer than it may."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=_released_when_idle(2.0), load_seconds=0.5, first_token_seconds=0.2) as house:
         await house.becomes(Residency.RELEASED)
         assert not house.chat.health.up
         house.chat.prepare([])
         await house.becomes(Residency.WARM)
         assert house.chat.health.up
 
-    keep(scenario, settings=_released_when_idle(2.0), load_seconds=0.5, first_token_seconds=0.2)
 
-
-def test_switched_off_it_loads_once_and_is_silent() -> None:
+async def test_switched_off_it_loads_once_and_is_silent() -> None:
     """The model is loaded, told to stay, and primed; then nothing is sent."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=KeepAlive(enabled=False, interval_seconds=0.05)) as house:
         await house.chat.warm_up()
         assert await house.is_primed()
         requests = len(house.sent())
@@ -351,13 +293,10 @@ def test_switched_off_it_loads_once_and_is_silent() -> None:
         assert len(house.sent()) == requests
         assert [len(house.sent(kind)) for kind in ("ping", "prime", "chat")] == [1, 1, 1]
 
-    keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05))
 
-
-def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
+async def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
     """A model that failed is looked after until it would answer, or nobody would ever ask it again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=KeepAlive(enabled=False, interval_seconds=0.05)) as house:
         await house.chat.warm_up()
         house.server.faults = [Fault.CRASH]
         with pytest.raises(Exception, match="500"):
@@ -374,26 +313,20 @@ def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
         await until(lambda: house.chat.health.up)
         assert await house.is_primed()
 
-    keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05))
 
-
-def test_a_model_that_reads_no_prompt_without_a_question_is_kept_warm_all_the_same() -> None:
+async def test_a_model_that_reads_no_prompt_without_a_question_is_kept_warm_all_the_same() -> None:
     """Some templates refuse a system message alone: it is not sent again and again, and nothing is wrong."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         house.server.faults = [Fault.BAD_REQUEST]
         await house.warm()
         await house.ticks()
         assert house.chat.health.up
         assert len(house.sent("prime")) == 1
 
-    keep(scenario)
 
-
-def test_the_timer_tells_what_it_knows() -> None:
+async def test_the_timer_tells_what_it_knows() -> None:
     """The figures that the administrator's page shows."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=0.2) as house:
         await house.warm()
         told: dict[str, Any] = house.chat.details["keepalive"]
         assert (told["state"], told["when"], told["gpu_share"]) == ("warm", "always", 1.0)
@@ -401,5 +334,3 @@ def test_the_timer_tells_what_it_knows() -> None:
         assert told["seen"] == {"loading": 1, "not-loaded": 1, "warm": 1}
         assert told["load_seconds"] >= 0.2
         json.dumps(told)
-
-    keep(scenario, load_seconds=0.2)

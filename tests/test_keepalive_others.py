@@ -23,7 +23,7 @@ from satellite.errors import ChatError, ChatUnavailable
 from satellite.pipeline.dialogue import Dialogue, Question
 from tests.doubles.http import Exchange, dictated, script
 from tests.doubles.ollama import OllamaServer
-from tests.keeping import SYSTEM, House, keep
+from tests.keeping import SYSTEM, House, keeping
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -35,11 +35,12 @@ QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 
 
 @pytest.mark.parametrize("wanted", [{"model": "other"}, {**MODEL, "options": {"num_ctx": 16384}}])
-def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, Any]) -> None:
+async def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, Any]) -> None:
     """Whoever waits for room while we answer gets it when we are done, however many questions came meanwhile."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(house: House) -> None:
+    async with keeping(
+        words=dictated(words), models={"smollm2": "x", "other": "y"}, max_loaded_models=1, trained_context=16384
+    ) as house:
         words.put_nowait(None)  # of the prime
         await house.chat.warm_up()
         async with aclosing(house.chat.stream(QUESTION)) as first:
@@ -57,20 +58,13 @@ def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, Any]) ->
         words.put_nowait(None)
         await house.becomes(Residency.WARM)  # and ours comes back
 
-    keep(
-        scenario,
-        words=dictated(words),
-        models={"smollm2": "x", "other": "y"},
-        max_loaded_models=1,
-        trained_context=16384,
-    )
 
-
-def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -> None:
+async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -> None:
     """To set it right then may lock out whoever waits for room; once the answer is over it is done."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(house: House) -> None:
+    async with keeping(
+        watched=False, words=dictated(words), models={"smollm2": "x", "other": "y"}, max_loaded_models=1
+    ) as house:
         kept = {**MODEL, "keep_alive": "10m", "options": {"num_ctx": 4096}}
         await house.other.chat(**kept)
         words.put_nowait("Paris")
@@ -92,20 +86,11 @@ def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -> None
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
 
-    keep(
-        scenario,
-        watched=False,
-        words=dictated(words),
-        models={"smollm2": "x", "other": "y"},
-        max_loaded_models=1,
-    )
 
-
-def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     """Home Assistant asks for more than we do: neither has the model loaded again for the other, and it is told."""
     caplog.set_level(logging.INFO, "satellite")
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         for _ in range(3):
             await house.other.ask(**MODEL, **LONGER, keep_alive=-1)
@@ -124,13 +109,10 @@ def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> 
         assert house.server.runner.options["num_ctx"] == 8192  # or it would be loaded again for the other
         assert [r.levelname for r in caplog.records if "left as it is" in r.getMessage()] == ["INFO"]
 
-    keep(scenario)
 
-
-def test_a_model_that_another_client_is_loading_differently_is_not_loaded_behind_it() -> None:
+async def test_a_model_that_another_client_is_loading_differently_is_not_loaded_behind_it() -> None:
     """It is gone meanwhile, and comes back with a context that is enough."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=1.0) as house:
         await house.warm()
         other = asyncio.create_task(house.other.ask(**MODEL, **LONGER, keep_alive=-1))
         await house.becomes(Residency.UNLOADED)
@@ -140,12 +122,10 @@ def test_a_model_that_another_client_is_loading_differently_is_not_loaded_behind
         assert house.server.counts.loads == 2
         assert await house.is_primed()
 
-    keep(scenario, load_seconds=1.0)
-
 
 @pytest.mark.parametrize("about_to", ["speak", "ask"])
 @pytest.mark.parametrize("when", ["before", "later"])
-def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
+async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
     when: str, about_to: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The timer does not fight over it; a wake word or a question has it loaded as it should be, and it is primed."""
@@ -154,7 +134,7 @@ def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
     async def loaded_by_others(house: House) -> None:
         await house.other.ask(**MODEL, **SHORTER, keep_alive=-1)
 
-    async def scenario(house: House) -> None:
+    async with keeping(before=loaded_by_others if when == "before" else None) as house:
         if when == "later":
             await house.warm()
             await loaded_by_others(house)
@@ -175,26 +155,20 @@ def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
         told = [r.levelname for r in caplog.records if "num_ctx here, the context window there" in r.getMessage()]
         assert told == ["WARNING"]
 
-    keep(scenario, before=loaded_by_others if when == "before" else None)
 
-
-def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay() -> None:
+async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay() -> None:
     """A question says nothing of how long the model is to stay, and Ollama's default is five minutes."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=KeepAlive(enabled=False, interval_seconds=0.05), load_seconds=0.5) as house:
         await house.chat.warm_up()
         await house.other.chat(**MODEL, keep_alive=0)
         assert await house.asked() == "Paris it is."
         await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds > 1e9)
 
-    keep(scenario, settings=KeepAlive(enabled=False, interval_seconds=0.05), load_seconds=0.5)
 
-
-def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
     monkeypatch.setattr(keeper, "_IDLE_SECONDS", 0.5)
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=KeepAlive(interval_seconds=0.05, idle_interval_seconds=60)) as house:
         await house.chat.warm_up()
         await asyncio.sleep(1.0)  # until nobody has spoken for a while
         looks = len(house.sent("look"))
@@ -203,15 +177,12 @@ def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPat
         house.chat.prepare([])
         await house.ticks(3)
 
-    keep(scenario, settings=KeepAlive(interval_seconds=0.05, idle_interval_seconds=60))
 
-
-def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A proxy before Ollama wants one; whatever it answers, the key is in no log, error or status."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OLLAMA_API_KEY", "sk-NobodyMayEverSeeThis")
-
-    async def scenario(house: House) -> None:
+    async with keeping(kind=Locked) as house:
         await house.warm()
         await house.asked()
         assert {exchange.headers["authorization"] for exchange in house.sent()} == {"Bearer sk-NobodyMayEverSeeThis"}
@@ -224,8 +195,6 @@ def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, caplog: p
         shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
         assert "NobodyMayEverSeeThis" not in shown
         assert "NobodyMayEverSeeThis" not in f"{house.chat.details} {house.chat.health} {house.chat!r}"
-
-    keep(scenario, kind=Locked)
     assert "NobodyMayEverSeeThis" not in caplog.text
 
 
@@ -242,26 +211,23 @@ class Locked(OllamaServer):
 
 
 @pytest.mark.parametrize("tell", [True, False])
-def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
+async def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
     """Small ones answer worse for it."""
-
-    async def main() -> None:
-        async with OllamaServer(script("Paris.")) as server:
-            settings = Ollama(type="ollama", url=server.url, model="smollm2", tell=tell)
-            chat = OllamaChat(settings, Chat(), Deadlines())
-            async with aclosing(chat.stream([Message("user", "Hello", "It is Monday")])) as deltas:
-                assert "".join([delta.text async for delta in deltas]) == "Paris."
-            await chat.close()
-            sent = server.exchanges[-1].body["messages"][-1]["content"]
-            assert ("Monday" in sent) is tell
-
-    asyncio.run(main())
+    async with OllamaServer(script("Paris.")) as server:
+        settings = Ollama(type="ollama", url=server.url, model="smollm2", tell=tell)
+        chat = OllamaChat(settings, Chat(), Deadlines())
+        async with aclosing(chat.stream([Message("user", "Hello", "It is Monday")])) as deltas:
+            assert "".join([delta.text async for delta in deltas]) == "Paris."
+        await chat.close()
+        sent = server.exchanges[-1].body["messages"][-1]["content"]
+        assert ("Monday" in sent) is tell
 
 
-def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
+async def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
     """What is left of it begins otherwise, so that without that all of it would be read behind the question."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(
+        words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3))
+    ) as house:
         await house.warm()
         dialogue = Dialogue(Chat(system_prompt=SYSTEM.content, history_tokens=400), 4096)
         cut = 0
@@ -278,29 +244,20 @@ def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
                 await house.ticks()
         assert cut >= 2
 
-    keep(
-        scenario,
-        words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3)),
-    )
 
-
-def test_a_request_that_fails_as_it_is_given_up_is_no_error_of_nobody() -> None:
+async def test_a_request_that_fails_as_it_is_given_up_is_no_error_of_nobody() -> None:
     """A question that comes in the very moment in which the timer's own request fails is all that matters."""
     reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    api = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
+    model = Resident(api, GiveWay(), Sightings(api), interval_seconds=60)
 
-    async def scenario() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-        api = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
-        model = Resident(api, GiveWay(), Sightings(api), interval_seconds=60)
+    async def fails() -> None:
+        given_up.cancel()
+        raise ChatUnavailable("gone")
 
-        async def fails() -> None:
-            given_up.cancel()
-            raise ChatUnavailable("gone")
-
-        given_up = asyncio.create_task(model.attended(fails))
-        with pytest.raises(asyncio.CancelledError):
-            await given_up
-
-    asyncio.run(scenario())
+    given_up = asyncio.create_task(model.attended(fails))
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
     gc.collect()
     assert reported == []

@@ -16,7 +16,7 @@ from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.ollama import Fault
-from tests.keeping import SYSTEM, House, keep
+from tests.keeping import SYSTEM, House, keeping
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
@@ -36,23 +36,19 @@ def told(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
     return [r.levelname for r in caplog.records if words in r.getMessage() and r.levelno >= logging.INFO]
 
 
-def test_a_model_that_was_not_loaded_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_model_that_was_not_loaded_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
     """It is told once that it was not, and that it is now."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=0.2) as house:
         await house.warm()
         assert house.seen == {Residency.LOADING: 1, Residency.NOT_LOADED: 1, Residency.WARM: 1}
         assert told(caplog, "smollm2 was not loaded") == ["INFO"]
         assert told(caplog, "smollm2 is loaded and ready (100% on the GPU, context 4096)") == ["INFO"]
         assert house.chat.health.words == "smollm2 is loaded and ready (100% on the GPU, context 4096)"
 
-    keep(scenario, load_seconds=0.2)
 
-
-def test_a_load_is_seen_while_it_goes_on() -> None:
+async def test_a_load_is_seen_while_it_goes_on() -> None:
     """Short loads are worth waiting for, long ones are not."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=1, first_token_seconds=0.3) as house:
         await house.becomes(Residency.LOADING)
         assert house.chat.health.up  # it may be done in a moment
         assert house.chat.health.words == "smollm2 is being loaded"
@@ -60,14 +56,11 @@ def test_a_load_is_seen_while_it_goes_on() -> None:
         await house.becomes(Residency.WARM)
         assert house.chat.health.up
 
-    keep(scenario, load_seconds=1, first_token_seconds=0.3)
-
 
 @pytest.mark.parametrize("keep_alive", [0, 0.001])
-def test_what_another_client_unloads_is_loaded_again(keep_alive: float, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_another_client_unloads_is_loaded_again(keep_alive: float, caplog: pytest.LogCaptureFixture) -> None:
     """At once, or by a keep-alive that runs out; and the prompt is read again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         for times in (1, 2):
             await house.other.chat(**MODEL, keep_alive=keep_alive, options={"num_ctx": 4096})
@@ -79,22 +72,22 @@ def test_what_another_client_unloads_is_loaded_again(keep_alive: float, caplog: 
         assert told(caplog, "was not loaded") == ["INFO"]
         assert len(told(caplog, "is loaded and ready")) == 1
 
-    keep(scenario)
-
 
 NAMES = {"smollm2": "x", "alba": "x", "cat": "y"}
 """Two names of one file, and another model."""
 
 
 @pytest.mark.parametrize("names", [["alba"], ["alba", "cat"]])
-def test_a_model_that_runs_under_another_name_is_left_alone(names: list[str], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_model_that_runs_under_another_name_is_left_alone(
+    names: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """Names that share a file share a runner; also where it cannot be told which one, pings stay rare."""
 
     async def loaded_by_others(house: House) -> None:
         for name in names:
             await house.other.chat(model=name, keep_alive=-1, options={"num_ctx": 4096})
 
-    async def scenario(house: House) -> None:
+    async with keeping(before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES)) as house:
         await house.chat.warm_up()
         await house.ticks(12)
         assert (house.chat.health.state, house.chat.health.up) == (Residency.OTHER_NAME, True)
@@ -104,16 +97,14 @@ def test_a_model_that_runs_under_another_name_is_left_alone(names: list[str], ca
         assert told(caplog, "under another name") == ["INFO"]
         assert await house.is_primed()
 
-    keep(scenario, before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES))
 
-
-def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> None:
+async def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> None:
     """By its own name then."""
 
     async def loaded_by_others(house: House) -> None:
         await house.other.chat(model="alba", options={"num_ctx": 4096})
 
-    async def scenario(house: House) -> None:
+    async with keeping(before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES)) as house:
         await house.becomes(Residency.OTHER_NAME)
         await house.ticks()
         await house.other.chat(model="alba", keep_alive=0)
@@ -121,13 +112,10 @@ def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> None:
         assert await house.other.names() == ["smollm2:latest"]
         assert house.seen[Residency.NOT_LOADED] == 1
 
-    keep(scenario, before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES))
 
-
-def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixture) -> None:
+async def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixture) -> None:
     """Within a tick or two the model is to stay for ever again; it is told once, and counted each time."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         for times in (1, 2, 3):
             await house.other.chat(**MODEL, keep_alive="10m", options={"num_ctx": 4096})
@@ -139,33 +127,28 @@ def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixtur
         assert told(caplog, "another client had set smollm2 to be unloaded") == ["WARNING"]
         assert house.chat.health.state == Residency.WARM
 
-    keep(scenario)
-
 
 @pytest.mark.parametrize("loaded_before", [True, False])
-def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_before: bool) -> None:
+async def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_before: bool) -> None:
     """Ollama loads as much as there is, and the timer does not try again and again for more."""
 
     async def loaded_by_others(house: House) -> None:
         await house.other.chat(**MODEL, keep_alive=-1, options={"num_ctx": 16_384})
 
-    async def scenario(house: House) -> None:
+    async with keeping(before=loaded_by_others if loaded_before else None, num_ctx=16_384) as house:
         await house.warm()
         await house.ticks()
         assert house.chat.details["keepalive"]["context_tokens"] == 8192
         assert house.server.counts.loads == 1
         assert Residency.OTHER_CONTEXT not in house.seen
 
-    keep(scenario, before=loaded_by_others if loaded_before else None, num_ctx=16_384)
-
 
 @pytest.mark.parametrize(("share", "state"), [(0.5, Residency.PARTLY_ON_CPU), (0.0, Residency.ON_CPU)])
-def test_what_has_left_the_gpu_is_loaded_again_once(
+async def test_what_has_left_the_gpu_is_loaded_again_once(
     share: float, state: Residency, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever took the memory may be gone; if not, a slow answer is better than none."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.server.vram_share = share
         await until(lambda: house.server.counts.loads == 2)
@@ -182,15 +165,16 @@ def test_what_has_left_the_gpu_is_loaded_again_once(
         house.server.vram_share = share
         await until(lambda: house.server.counts.loads == 3)
 
-    keep(scenario)
-
 
 @pytest.mark.parametrize("has_gpu", [True, False])
-def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is none nothing is wrong; where there is one, somebody should restart Ollama."""
     monkeypatch.setattr(model, "gpus", lambda: [{"name": "a GPU"}] if has_gpu else [])
 
-    async def scenario(house: House) -> None:
+    async def without_gpu(house: House) -> None:
+        house.server.vram_share = 0.0
+
+    async with keeping(before=without_gpu) as house:
         await house.chat.warm_up()
         await house.ticks()
         state = Residency.ON_CPU if has_gpu else Residency.WARM
@@ -200,16 +184,10 @@ def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monkeypatc
         assert house.server.counts.loads == 1
         assert house.chat.details["keepalive"]["gpu_share"] == 0
 
-    async def without_gpu(house: House) -> None:
-        house.server.vram_share = 0.0
 
-    keep(scenario, before=without_gpu)
-
-
-def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFixture) -> None:
     """Ollama goes on listing it; the ping that takes long has loaded it, and the prompt is read again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(overhead_seconds=0.005) as house:
         await house.warm()
         house.server.load_seconds = 1
         house.server.kill_runner()
@@ -221,13 +199,10 @@ def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFix
         assert (house.server.counts.reloads, house.seen[Residency.RUNNER_DIED]) == (1, 1)
         assert told(caplog, "smollm2 had died though Ollama at http://127.0.0.1") == ["WARNING"]
 
-    keep(scenario, overhead_seconds=0.005)
 
-
-def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
+async def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
     """Whose answer tells how long the model took to load."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(overhead_seconds=0.1) as house:
         await house.warm()
         house.server.load_seconds = 1
         house.server.kill_runner()
@@ -238,27 +213,21 @@ def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
             await house.ticks(1)
         assert Residency.FOREIGN_KEEP_ALIVE not in house.seen  # nobody else has said anything
 
-    keep(scenario, overhead_seconds=0.1)
 
-
-def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
+async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
     """What a ping takes is learnt, and the slower it is, the rarer it is sent."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(overhead_seconds=0.4) as house:
         await house.warm()
         await house.ticks(12)
         assert Residency.RUNNER_DIED not in house.seen
         assert len(house.sent("ping")) <= 3
         assert len(house.sent("prime")) == 1
 
-    keep(scenario, overhead_seconds=0.4)
-
 
 @pytest.mark.parametrize("failed_questions", [0, 1, 6])
-def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pytest.LogCaptureFixture) -> None:
     """However many questions failed meanwhile: as soon as it answers again, it is asked again."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(settings=KeepAlive()) as house:
         await house.warm()
         await house.server.stop()
         for _ in range(failed_questions):
@@ -275,14 +244,11 @@ def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pyte
         assert told(caplog, "is it running?") == ["WARNING"]
         assert len(told(caplog, "is loaded and ready")) == 2
 
-    keep(scenario, settings=KeepAlive())
-
 
 @pytest.mark.parametrize("during", ["look", "ping", "prime"])
-def test_a_silent_server_is_named_and_found_again(during: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pytest.LogCaptureFixture) -> None:
     """It still takes connections, and says nothing, whatever it is asked."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.chat.warm_up()
         if during == "ping":
             house.server.overhead_seconds = 60
@@ -300,13 +266,10 @@ def test_a_silent_server_is_named_and_found_again(during: str, caplog: pytest.Lo
         assert house.server.counts.loads == 1
         assert told(caplog, "if this lasts, restart Ollama") == ["WARNING"]
 
-    keep(scenario)
 
-
-def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
+async def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
     """The load ends with it, and begins anew when it is back."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(load_seconds=60) as house:
         await house.becomes(Residency.LOADING)
         await until(lambda: bool(house.sent("ping")))
         await house.server.stop()
@@ -315,13 +278,10 @@ def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
         await house.server.start()
         await house.becomes(Residency.WARM)
 
-    keep(scenario, load_seconds=60)
 
-
-def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
     """The message is the command that helps; when that is done, nothing else is needed."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(models={"another": "another"}) as house:
         with pytest.raises(ChatUnavailable, match="ollama pull smollm2"):
             await house.chat.warm_up()
         await house.ticks(12)
@@ -333,13 +293,10 @@ def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pytest.Log
         await house.becomes(Residency.WARM)
         assert await house.is_primed()
 
-    keep(scenario, models={"another": "another"})
 
-
-def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
     """Each try starts a process there; when one succeeds, all is well."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         house.server.fail_loads = "exit status 2"
         with pytest.raises(ChatUnavailable, match="exit status 2"):
             await house.chat.warm_up()
@@ -352,13 +309,10 @@ def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCap
         await house.becomes(Residency.WARM)
         assert await house.is_primed()
 
-    keep(scenario)
 
-
-def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
     """The model is not warm before its prompt has been read."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         house.server.faults = [Fault.CRASH]
         await house.becomes(Residency.FAILING)
         await house.ticks()
@@ -367,13 +321,10 @@ def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCa
         assert len(house.sent("prime")) == 2
         assert told(caplog, "answered 500") == ["WARNING"]
 
-    keep(scenario)
 
-
-def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
+async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
     """Until a ping and a prime succeed, nobody waits for it; then the next question decides."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.server.faults = [Fault.CRASH, Fault.CRASH]
         with pytest.raises(ChatUnavailable, match="500"):
@@ -384,23 +335,18 @@ def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
         assert [len(house.sent(kind)) for kind in ("chat", "prime")] == [1, 3]
         assert await house.asked() == "Paris it is."
 
-    keep(scenario)
 
-
-def test_a_question_that_is_refused_is_the_questions_fault() -> None:
+async def test_a_question_that_is_refused_is_the_questions_fault() -> None:
     """The model is as good as before."""
-
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         house.server.faults = [Fault.BAD_REQUEST]
         with pytest.raises(ChatError):
             await house.asked()
         assert house.chat.health.up
 
-    keep(scenario)
 
-
-def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever listens there instead, the timer lives on, and does not ask it all the time."""
     requests = 0
 
@@ -414,7 +360,7 @@ def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytes
         writer.close()
         await writer.wait_closed()
 
-    async def scenario(house: House) -> None:
+    async with keeping() as house:
         await house.warm()
         await house.server.stop()
         async with await asyncio.start_server(nonsense, house.server.host, house.server.port):
@@ -423,8 +369,6 @@ def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytes
         await house.server.start()
         await house.becomes(Residency.WARM)
         assert told(caplog, "broke off") == ["WARNING"]
-
-    keep(scenario)
 
 
 class _Stumbling(OllamaApi):
@@ -464,10 +408,9 @@ async def kept(api_type: type[OllamaApi], house: House) -> AsyncIterator[Keeper]
         await api.close()
 
 
-def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) -> None:
     """It is told with its traceback, once, and the next look is a new one."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(watched=False) as house:
         async with kept(_Stumbling, house) as keeper:
             with pytest.raises(ChatUnavailable, match="a bug"):
                 await keeper.settled()
@@ -476,31 +419,22 @@ def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) -> None:
         (traceback,) = [r for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR]
         assert "looking after smollm2 failed" in traceback.getMessage()
 
-    keep(scenario, watched=False)
 
-
-def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -> None:
+async def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -> None:
     """What a ping did not cure is told with the next regular one."""
-
-    async def scenario(house: House) -> None:
-        async with kept(_Forgetful, house) as keeper:
-            await until(lambda: keeper.described()["requests"].get("look", 0) > 20)
-            assert keeper.described()["requests"]["ping"] <= 3
-            assert (keeper.sightings.state, keeper.health.up) == (Residency.FOREIGN_KEEP_ALIVE, True)
-            assert keeper.sightings.seen[Residency.FOREIGN_KEEP_ALIVE] == 1
-
-    keep(scenario, watched=False, overhead_seconds=0.1)
+    async with keeping(watched=False, overhead_seconds=0.1) as house, kept(_Forgetful, house) as keeper:
+        await until(lambda: keeper.described()["requests"].get("look", 0) > 20)
+        assert keeper.described()["requests"]["ping"] <= 3
+        assert (keeper.sightings.state, keeper.health.up) == (Residency.FOREIGN_KEEP_ALIVE, True)
+        assert keeper.sightings.seen[Residency.FOREIGN_KEEP_ALIVE] == 1
 
 
-def test_the_end_of_the_timer_leaves_nothing_behind() -> None:
+async def test_the_end_of_the_timer_leaves_nothing_behind() -> None:
     """Whatever request is under way is given up with it."""
-
-    async def scenario(house: House) -> None:
+    async with keeping(watched=False, prefill_seconds_per_token=0.02) as house:
         for kind in ("look", "ping", "prime"):
             house.server.overhead_seconds = 0.3 if kind == "ping" else 0.0
             before = len(house.sent(kind))
             async with kept(OllamaApi, house):
                 await until(lambda kind=kind, before=before: len(house.sent(kind)) > before)  # type: ignore[misc]  # bound now
         assert len(asyncio.all_tasks()) < 20
-
-    keep(scenario, watched=False, prefill_seconds_per_token=0.02)

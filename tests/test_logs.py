@@ -94,30 +94,28 @@ def test_a_failing_journal_breaks_nothing(capsys: Any) -> None:
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
-def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(level: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(
+    level: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """With its fields, and the time of each stage."""
     caplog.set_level(level, "satellite")
-
-    async def scenario() -> None:
-        bus = EventBus()
-        recorder = log_runs(bus)
-        recorder.start(Background())
-        await asyncio.sleep(0)
-        for at, kind, data in (
-            (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),
-            (11.0, RunEventType.STT_VAD_END, {"silence_seconds": 0.5}),
-            (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en", "seconds": 0.2}),
-            (11.2, RunEventType.CHAT_START, {"text": "a secret"}),
-            (11.5, RunEventType.CHAT_END, {"text": "another secret", "provider": "local"}),
-            (11.6, RunEventType.RUN_END, {}),
-        ):
-            bus.publish(RunEvent(kind, "r1", "kitchen", data, at))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not caplog.records:
-                await asyncio.sleep(0.01)
-        await recorder.stop()
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    recorder = log_runs(bus)
+    recorder.start(Background())
+    await asyncio.sleep(0)
+    for at, kind, data in (
+        (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),
+        (11.0, RunEventType.STT_VAD_END, {"silence_seconds": 0.5}),
+        (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en", "seconds": 0.2}),
+        (11.2, RunEventType.CHAT_START, {"text": "a secret"}),
+        (11.5, RunEventType.CHAT_END, {"text": "another secret", "provider": "local"}),
+        (11.6, RunEventType.RUN_END, {}),
+    ):
+        bus.publish(RunEvent(kind, "r1", "kitchen", data, at))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+    await recorder.stop()
     record, *words = caplog.records
     assert record.getMessage() == "run r1 in kitchen: done in 1600 ms (stt 200, chat 300)"
     assert (vars(record)["run"], vars(record)["room"], vars(record)["ms"]) == ("r1", "kitchen", 1600)
@@ -128,21 +126,17 @@ def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(level: int, caplog:
 
 
 @pytest.mark.models
-def test_whatever_is_heard_and_answered_is_logged_at_debug_alone(
+async def test_whatever_is_heard_and_answered_is_logged_at_debug_alone(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also for clients who have no run: what they said, and what they were answered; in one line, whatever it is."""
     caplog.set_level(logging.DEBUG, "satellite")
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Transcribe())
-            await client.send_audio(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
-            await client.until("transcript-stop")
-            await client.send(Transcript(text="Say\n" + "nothing " * 200))
-            await client.until("handled-stop")
-
-    asyncio.run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Transcribe())
+        await client.send_audio(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))
+        await client.until("transcript-stop")
+        await client.send(Transcript(text="Say\n" + "nothing " * 200))
+        await client.until("handled-stop")
     daemon.settle()
     heard = [record for record in caplog.records if "heard “" in record.getMessage()]
     assert {record.levelno for record in heard} == {logging.DEBUG}

@@ -156,7 +156,7 @@ def test_whatever_a_satellite_sends(daemon: RunningDaemon, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("field", ["asr", "tts", "wake"])
-def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixture, field: str) -> None:
+async def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixture, field: str) -> None:
     """It is used, or not, in words; what it offers can be told to others in any case."""
     stage = {"asr": Stage.STT, "tts": Stage.TTS, "wake": Stage.WAKE}[field]
     inner = "voices" if field == "tts" else "models"
@@ -164,19 +164,15 @@ def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixture, fie
     told += [[{**ABOUT, inner: wrong}] for wrong in WRONG]
     told += [[{**ABOUT, inner: [{**MODEL, key: wrong}]}] for key in MODEL for wrong in WRONG]
     told += [[{**ABOUT, inner: [{**MODEL, "speakers": wrong}]}] for wrong in WRONG]
-
-    async def scenario() -> None:
-        async with peer() as one:
-            for programs in told:
-                one.says["describe"] = [info(**{field: programs})]
-                hosts = Hosts(stage, [f"tcp://127.0.0.1:{one.port}"], 10)
-                await hosts.load()
-                assert "\n" not in hosts.words
-                for voice in RemoteSynthesizer(hosts, voice=None).voices:
-                    assert all(isinstance(name, str) for name in (voice.name, *voice.languages, *voice.speakers))
-                assert all(isinstance(one, str) for one in RemoteTranscriber(hosts, Stt()).languages)
-
-    asyncio.run(scenario())
+    async with peer() as one:
+        for programs in told:
+            one.says["describe"] = [info(**{field: programs})]
+            hosts = Hosts(stage, [f"tcp://127.0.0.1:{one.port}"], 10)
+            await hosts.load()
+            assert "\n" not in hosts.words
+            for voice in RemoteSynthesizer(hosts, voice=None).voices:
+                assert all(isinstance(name, str) for name in (voice.name, *voice.languages, *voice.speakers))
+            assert all(isinstance(one, str) for one in RemoteTranscriber(hosts, Stt()).languages)
     assert tracebacks(caplog) == []
 
 
@@ -191,41 +187,33 @@ def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixture, fie
     ],
     ids=str,
 )
-def test_whatever_a_server_hears(answer: dict[str, Any]) -> None:
+async def test_whatever_a_server_hears(answer: dict[str, Any]) -> None:
     """What is no text is a failure of the stage, by name."""
-
-    async def scenario() -> None:
-        async with peer() as one:
-            one.says["audio-stop"] = [answer]
-            hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{one.port}"], 10)
-            with pytest.raises(SatelliteError) as caught:
-                await RemoteTranscriber(hosts, Stt()).transcribe(bytes(32_000), speech=SPEECH)
-            assert caught.value.code.startswith("stt-")
-
-    asyncio.run(scenario())
+    async with peer() as one:
+        one.says["audio-stop"] = [answer]
+        hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{one.port}"], 10)
+        with pytest.raises(SatelliteError) as caught:
+            await RemoteTranscriber(hosts, Stt()).transcribe(bytes(32_000), speech=SPEECH)
+        assert caught.value.code.startswith("stt-")
 
 
 @pytest.mark.parametrize("field", ["rate", "width", "channels"])
 @pytest.mark.parametrize("wrong", [*WRONG, 0, 10**9])
-def test_whatever_a_server_says(field: str, wrong: object) -> None:
+async def test_whatever_a_server_says(field: str, wrong: object) -> None:
     """Sound of no format is a failure of the stage, by name; over the command line it is one of ours, too."""
     shape = {"rate": 22050, "width": 2, "channels": 1}
-
-    async def scenario() -> None:
-        async with peer() as one:
-            one.says["describe"] = [info(tts=[{**ABOUT, "voices": [MODEL]}])]
-            start = {"type": "audio-start", "data": {**shape, field: wrong}}
-            chunk = {"type": "audio-chunk", "data": {**shape, field: wrong}, "payload_length": 2}
-            one.says["synthesize"] = [start, chunk, {"type": "audio-stop"}]
-            uri = f"tcp://127.0.0.1:{one.port}"
-            hosts = Hosts(Stage.TTS, [uri], 10)
-            await hosts.load()
-            with pytest.raises(SatelliteError) as caught:
-                await RemoteSynthesizer(hosts, voice=None).speaker(VoiceChoice())
-            assert caught.value.code.startswith("tts-")
-            with pytest.raises(SatelliteError):
-                await client.say(uri, "Hello")
-
     if wrong == 5 and field == "channels":
         return  # as many may be
-    asyncio.run(scenario())
+    async with peer() as one:
+        one.says["describe"] = [info(tts=[{**ABOUT, "voices": [MODEL]}])]
+        start = {"type": "audio-start", "data": {**shape, field: wrong}}
+        chunk = {"type": "audio-chunk", "data": {**shape, field: wrong}, "payload_length": 2}
+        one.says["synthesize"] = [start, chunk, {"type": "audio-stop"}]
+        uri = f"tcp://127.0.0.1:{one.port}"
+        hosts = Hosts(Stage.TTS, [uri], 10)
+        await hosts.load()
+        with pytest.raises(SatelliteError) as caught:
+            await RemoteSynthesizer(hosts, voice=None).speaker(VoiceChoice())
+        assert caught.value.code.startswith("tts-")
+        with pytest.raises(SatelliteError):
+            await client.say(uri, "Hello")

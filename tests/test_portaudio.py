@@ -65,78 +65,66 @@ def heard_seconds(speaker: Path) -> float:
     return 0.0 if not len(loud) else float(loud[-1] - loud[0]) / LAYOUT.rate
 
 
-def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
+async def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
     """In its own format if it refuses ours; unplugged, it says so; plugged in again, it is seen."""
     loud = np.repeat(np.int16(5000), 2 * LAYOUT.rate).tobytes()
-
-    async def scenario() -> None:
-        with pytest.raises(SatelliteError, match="'microphone' cannot be used") as caught:
-            await anext(listen("microphone"))
-        assert caught.value.code == "no-microphone"
-        for _ in range(2):
-            (devices / "microphone").write_bytes(loud)
-            heard = b""
-            with pytest.raises(SatelliteError, match="gives no sound") as caught:
-                async with aclosing(listen("micro")) as blocks:
-                    async for pcm in blocks:
-                        heard += pcm
-                        if len(heard) > BYTES_PER_SECOND // 2:
-                            (devices / "microphone").unlink(missing_ok=True)
-            assert caught.value.code == "microphone-gone"
-            assert np.median(np.frombuffer(heard, np.int16)) == 5000
-
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    with pytest.raises(SatelliteError, match="'microphone' cannot be used") as caught:
+        await anext(listen("microphone"))
+    assert caught.value.code == "no-microphone"
+    for _ in range(2):
+        (devices / "microphone").write_bytes(loud)
+        heard = b""
+        with pytest.raises(SatelliteError, match="gives no sound") as caught:
+            async with aclosing(listen("micro")) as blocks:
+                async for pcm in blocks:
+                    heard += pcm
+                    if len(heard) > BYTES_PER_SECOND // 2:
+                        (devices / "microphone").unlink(missing_ok=True)
+        assert caught.value.code == "microphone-gone"
+        assert np.median(np.frombuffer(heard, np.int16)) == 5000
 
 
-def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
+async def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
     """All of it, in real time; one that was not there is heard once it is; an utterance of one that goes is lost."""
     path = devices / "speaker"
-
-    async def scenario() -> None:
-        async with playing("default") as speaker:
-            await say(speaker)
-            assert "there is none" in speaker.trouble
-            path.touch()
-            for _ in range(2):
-                assert await say(speaker) >= 1
-                assert speaker.trouble == ""
-                assert 0.98 < heard_seconds(path) < 2
-                path.write_bytes(b"")
-            utterance = speaker.begin(VOICE)
-            speaker.feed(utterance, TONE)
-            utterance.end()
-            while heard_seconds(path) < 0.2:
-                await asyncio.sleep(0.01)
-            path.unlink()
-            await utterance.over.wait()
-            assert speaker.trouble.startswith("the speaker 'default' ")
-            path.touch()
-            await say(speaker)
+    async with playing("default") as speaker:
+        await say(speaker)
+        assert "there is none" in speaker.trouble
+        path.touch()
+        for _ in range(2):
+            assert await say(speaker) >= 1
             assert speaker.trouble == ""
+            assert 0.98 < heard_seconds(path) < 2
+            path.write_bytes(b"")
+        utterance = speaker.begin(VOICE)
+        speaker.feed(utterance, TONE)
+        utterance.end()
+        while heard_seconds(path) < 0.2:
+            await asyncio.sleep(0.01)
+        path.unlink()
+        await utterance.over.wait()
+        assert speaker.trouble.startswith("the speaker 'default' ")
+        path.touch()
+        await say(speaker)
+        assert speaker.trouble == ""
 
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
 
-
-def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
+async def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
     """What waits is not heard."""
     path = devices / "speaker"
     path.touch()
-
-    async def scenario() -> None:
-        async with playing("speaker") as speaker:
-            utterance = speaker.begin(VOICE)
-            speaker.feed(utterance, TONE * 5)
-            while heard_seconds(path) < 0.5:
-                await asyncio.sleep(0.01)
-            speaker.drop()
-            silent = heard_seconds(path)
-            await asyncio.sleep(0.5)
-            assert heard_seconds(path) - silent < 0.1
-            path.write_bytes(b"")
-            await say(speaker)
-            assert 0.98 < heard_seconds(path) < 2
-
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    async with playing("speaker") as speaker:
+        utterance = speaker.begin(VOICE)
+        speaker.feed(utterance, TONE * 5)
+        while heard_seconds(path) < 0.5:
+            await asyncio.sleep(0.01)
+        speaker.drop()
+        silent = heard_seconds(path)
+        await asyncio.sleep(0.5)
+        assert heard_seconds(path) - silent < 0.1
+        path.write_bytes(b"")
+        await say(speaker)
+        assert 0.98 < heard_seconds(path) < 2
 
 
 def test_the_devices_are_listed(devices: Path) -> None:

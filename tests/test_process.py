@@ -29,24 +29,20 @@ def _own_zone() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_own_zone")
-def test_a_change_of_the_time_zone_is_followed() -> None:
+async def test_a_change_of_the_time_zone_is_followed() -> None:
     """Whatever tells the time tells it of the new zone; by itself it would not."""
     os.environ["TZ"] = "UTC0"
     time.tzset()
-
-    async def scenario() -> None:
-        os.environ["TZ"] = "JST-9"
-        assert datetime.fromtimestamp(0).hour == 0
-        following = asyncio.create_task(follow_time_zone())
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while datetime.fromtimestamp(0).hour != 9:
-                await asyncio.sleep(0.01)
-            os.environ["TZ"] = "EST5"
-            while datetime.fromtimestamp(0).hour != 19:
-                await asyncio.sleep(0.01)
-        following.cancel()
-
-    asyncio.run(scenario())
+    os.environ["TZ"] = "JST-9"
+    assert datetime.fromtimestamp(0).hour == 0
+    following = asyncio.create_task(follow_time_zone())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while datetime.fromtimestamp(0).hour != 9:
+            await asyncio.sleep(0.01)
+        os.environ["TZ"] = "EST5"
+        while datetime.fromtimestamp(0).hour != 19:
+            await asyncio.sleep(0.01)
+    following.cancel()
 
 
 def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Proxies that the environment names: honoured on the way out, never at home, and never the end of everything."""
 
-import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -68,40 +67,32 @@ def test_one_that_cannot_be_used_is_named(proxy: str, monkeypatch: pytest.Monkey
     assert client_settings("http://gpu.lan:11434")["proxy"] is None
 
 
-def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Home Assistant answers, and Ollama's absence is the only thing that is wrong with it."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
-
-    async def scenario() -> None:
-        async with HomeAssistantServer(token="t") as house:
-            api = Api(HomeAssistant(url=house.url), Secret("t", "here", "token"))
-            assert await api.look()
-            await api.close()
-        ollama = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
-        with pytest.raises(ChatUnavailable, match="is it running"):
-            await ollama.loaded(5)
-
-    asyncio.run(scenario())
+    async with HomeAssistantServer(token="t") as house:
+        api = Api(HomeAssistant(url=house.url), Secret("t", "here", "token"))
+        assert await api.look()
+        await api.close()
+    ollama = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
+    with pytest.raises(ChatUnavailable, match="is it running"):
+        await ollama.loaded(5)
 
 
-def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """It alone fails, in a sentence, also to the doctor and in the state."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     monkeypatch.setenv("GROQ_API_KEY", "key")
     settings = OpenAICompatible(type="openai", model="m", url=OUTSIDE)
-
-    async def scenario() -> None:
-        provider = OpenAIChat(settings, Chat(), Config().deadlines)
-        with pytest.raises(ChatError, match="ALL_PROXY"):
-            async for _ in provider.stream([Message("user", "Hi")]):
-                raise AssertionError
-        assert "ALL_PROXY" in provider.health.words
-        assert not provider.health.up
-        await provider.close()
-        finding = await _reached(settings, {})
-        assert "ALL_PROXY" in finding.seen
-
-    asyncio.run(scenario())
+    provider = OpenAIChat(settings, Chat(), Config().deadlines)
+    with pytest.raises(ChatError, match="ALL_PROXY"):
+        async for _ in provider.stream([Message("user", "Hi")]):
+            raise AssertionError
+    assert "ALL_PROXY" in provider.health.words
+    assert not provider.health.up
+    await provider.close()
+    finding = await _reached(settings, {})
+    assert "ALL_PROXY" in finding.seen
 
 
 def test_models_say_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -136,7 +127,7 @@ def proxy() -> Iterator[tuple[str, list[bytes]]]:
         thread.join(60)
 
 
-def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """What leaves the house goes through it."""
     monkeypatch.setenv("GROQ_API_KEY", "key")
     settings = OpenAICompatible(type="openai", model="m", url=OUTSIDE)
@@ -150,5 +141,5 @@ def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
                     raise AssertionError
             await provider.close()
 
-        asyncio.run(scenario())
+        await scenario()
         assert asked == [b"CONNECT api.example.com:443 HTTP/1.1"]

@@ -115,32 +115,28 @@ BROKEN: dict[str, Callable[[Path], Callable[[], None]]] = {
 
 @pytest.mark.models
 @pytest.mark.parametrize("breaks", BROKEN.values(), ids=BROKEN)
-def test_a_voice_that_is_mended_speaks_without_a_restart(
+async def test_a_voice_that_is_mended_speaks_without_a_restart(
     breaks: Callable[[Path], Callable[[], None]], models: Path
 ) -> None:
     """The others serve meanwhile, and the status follows."""
-
-    async def scenario() -> None:
-        mend = breaks(models / "tts" / VOICE)
-        async with running(models) as (daemon, failed):
-            assert failed == ["tts"]
-            failure = daemon.engines.synthesizer.failure
-            assert failure is not None
-            assert failure.code in ("model-missing", "model-corrupt", "tts-not-ready")
-            assert await state(daemon, "tts") == "failed"
-            assert await state(daemon, "stt") == "ready"
-            await asyncio.sleep(2)  # it is tried, in vain
-            assert not daemon.engines.synthesizer.ready
-            mend()
-            await until(lambda: daemon.engines.synthesizer.ready)
-            assert await state(daemon, "tts") == "ready"
-            assert daemon.background.described() == []
-
-    asyncio.run(scenario())
+    mend = breaks(models / "tts" / VOICE)
+    async with running(models) as (daemon, failed):
+        assert failed == ["tts"]
+        failure = daemon.engines.synthesizer.failure
+        assert failure is not None
+        assert failure.code in ("model-missing", "model-corrupt", "tts-not-ready")
+        assert await state(daemon, "tts") == "failed"
+        assert await state(daemon, "stt") == "ready"
+        await asyncio.sleep(2)  # it is tried, in vain
+        assert not daemon.engines.synthesizer.ready
+        mend()
+        await until(lambda: daemon.engines.synthesizer.ready)
+        assert await state(daemon, "tts") == "ready"
+        assert daemon.background.described() == []
 
 
 @pytest.mark.models
-def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Path) -> None:
+async def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Path) -> None:
     """Also where another provider has been there from the start."""
 
     async def scenario(more: str) -> None:
@@ -154,85 +150,71 @@ def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Path) -> 
             await until(lambda: local.health.up)
             assert daemon.engines.chat.ready
 
-    asyncio.run(scenario(""))
+    await scenario("")
     other = "{type: ollama, model: m, url: 'http://127.0.0.1:9'}"
-    asyncio.run(scenario(f"chat: {{providers: [{other}, {{type: local}}]}}\n"))
+    await scenario(f"chat: {{providers: [{other}, {{type: local}}]}}\n")
 
 
 @pytest.mark.models
-def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Path) -> None:
+async def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Path) -> None:
     """What is looked at every few seconds goes on being looked at."""
-
-    async def scenario() -> None:
-        original, copy = models / "tts" / VOICE, models / "tts" / "en_US-lessac-low"
-        spec = catalogue.find(Kind.TTS, "en_US-lessac-low")
-        async with running(models) as (daemon, _):
-            copy.mkdir()
-            manifest = json.loads((original / "manifest.json").read_text()) | {"name": spec.name}
-            manifest["files"] = [{**one, "name": one["name"].replace(VOICE, spec.name)} for one in manifest["files"]]
-            about = (original / f"{VOICE}.onnx.json").read_text()
-            (copy / f"{spec.name}.onnx").symlink_to((original / f"{VOICE}.onnx").readlink())
-            (copy / "MODEL_CARD").symlink_to((original / "MODEL_CARD").readlink())
-            (copy / "manifest.json").write_text(json.dumps(manifest))
-            resize(copy, copy / f"{spec.name}.onnx.json", about[: len(about) // 2])
-            folder = daemon._assembly._voices
-            await until(lambda: spec.name in folder._troubles)
-            resize(copy, copy / f"{spec.name}.onnx.json", about)
-            await until(lambda: spec.name in [voice.name for voice, _ in folder.files()])
-            assert daemon.background.described() == []
-
-    asyncio.run(scenario())
+    original, copy = models / "tts" / VOICE, models / "tts" / "en_US-lessac-low"
+    spec = catalogue.find(Kind.TTS, "en_US-lessac-low")
+    async with running(models) as (daemon, _):
+        copy.mkdir()
+        manifest = json.loads((original / "manifest.json").read_text()) | {"name": spec.name}
+        manifest["files"] = [{**one, "name": one["name"].replace(VOICE, spec.name)} for one in manifest["files"]]
+        about = (original / f"{VOICE}.onnx.json").read_text()
+        (copy / f"{spec.name}.onnx").symlink_to((original / f"{VOICE}.onnx").readlink())
+        (copy / "MODEL_CARD").symlink_to((original / "MODEL_CARD").readlink())
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        resize(copy, copy / f"{spec.name}.onnx.json", about[: len(about) // 2])
+        folder = daemon._assembly._voices
+        await until(lambda: spec.name in folder._troubles)
+        resize(copy, copy / f"{spec.name}.onnx.json", about)
+        await until(lambda: spec.name in [voice.name for voice, _ in folder.files()])
+        assert daemon.background.described() == []
 
 
-def test_an_engine_that_cannot_even_be_made_stops_no_other(tmp_path: Path) -> None:
+async def test_an_engine_that_cannot_even_be_made_stops_no_other(tmp_path: Path) -> None:
     """A provider whose settings nobody has refused, and that nobody can use, says so; the chat stage is there."""
-
-    async def scenario() -> None:
-        config = parse("chat: {providers: [{type: local}, {type: ollama, model: m, url: 'http://127.0.0.1:9'}]}\n")
-        local, ollama = config.chat.providers
-        bad = ollama.model_copy(update={"url": "http://[::1"})
-        chat = config.chat.model_copy(update={"providers": (bad, ollama, local)})
-        settings: dict[str, Any] = {"chat": chat, "models": config.models.model_copy(update={"directory": tmp_path})}
-        async with Daemon(Config.model_copy(config, update=settings), free_ports=True) as daemon:
-            await daemon.ready()
-            states = {one["words"]: one["state"] for one in daemon.engines.chat.engine.details["providers"]}
-            assert [state for words, state in states.items() if "cannot be used: ValueError" in words] == [
-                "misconfigured"
-            ]
-            assert daemon.engines.chat.ready
-            assert daemon.background.trouble("watch chat") == ""
-
-    asyncio.run(scenario())
+    config = parse("chat: {providers: [{type: local}, {type: ollama, model: m, url: 'http://127.0.0.1:9'}]}\n")
+    local, ollama = config.chat.providers
+    bad = ollama.model_copy(update={"url": "http://[::1"})
+    chat = config.chat.model_copy(update={"providers": (bad, ollama, local)})
+    settings: dict[str, Any] = {"chat": chat, "models": config.models.model_copy(update={"directory": tmp_path})}
+    async with Daemon(Config.model_copy(config, update=settings), free_ports=True) as daemon:
+        await daemon.ready()
+        states = {one["words"]: one["state"] for one in daemon.engines.chat.engine.details["providers"]}
+        assert [state for words, state in states.items() if "cannot be used: ValueError" in words] == ["misconfigured"]
+        assert daemon.engines.chat.ready
+        assert daemon.background.trouble("watch chat") == ""
 
 
-def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
+async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
     """What takes long to fail is left alone until then."""
+    version, tries = 1, 0
 
-    async def scenario() -> None:
-        version, tries = 1, 0
+    async def load() -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.5)
+        if version == 1:
+            raise KeyError("espeak")
 
-        async def load() -> None:
-            nonlocal tries
-            tries += 1
-            await asyncio.sleep(0.5)
-            if version == 1:
-                raise KeyError("espeak")
-
-        slot: Slot[str] = Slot(Stage.TTS, "engine", load=load, seen=lambda: version)
-        loading = asyncio.create_task(slot.keep_loading())
-        await slot.until_settled()
-        assert slot.failure is not None
-        assert slot.failure.code == "tts-not-ready"
-        assert "KeyError" in str(slot.failure)
-        await asyncio.sleep(2)
-        assert tries == 1
-        version = 2
-        await asyncio.wait_for(slot.until_ready(), PATIENCE_SECONDS)
-        assert tries == 2
-        assert await slot.get(1) == "engine"
-        await loading
-
-    asyncio.run(scenario())
+    slot: Slot[str] = Slot(Stage.TTS, "engine", load=load, seen=lambda: version)
+    loading = asyncio.create_task(slot.keep_loading())
+    await slot.until_settled()
+    assert slot.failure is not None
+    assert slot.failure.code == "tts-not-ready"
+    assert "KeyError" in str(slot.failure)
+    await asyncio.sleep(2)
+    assert tries == 1
+    version = 2
+    await asyncio.wait_for(slot.until_ready(), PATIENCE_SECONDS)
+    assert tries == 2
+    assert await slot.get(1) == "engine"
+    await loading
 
 
 def test_the_files_of_a_model_are_seen_to_change(tmp_path: Path) -> None:

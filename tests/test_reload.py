@@ -1,6 +1,5 @@
 """Reading the configuration again: what can be had at once, what needs a restart, what is refused."""
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,8 @@ from satellite.daemon.serving import Reloader
 from satellite.errors import ConfigError
 from satellite.rooms.wyoming import LinkState
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import rooms, run
-from tests.running_daemon import RunningDaemon
+from tests.driven_rooms import rooms
+from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import until
 
 
@@ -57,31 +56,29 @@ def test_half_of_a_change_is_refused() -> None:
 
 
 @pytest.mark.models
-def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
+@on_loop_of("daemon")
+async def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
     """One that goes is let go, one that comes is dialled, and the third does not notice."""
-
-    async def scenario() -> None:
-        async with (
-            ScriptedSatellite(name="stays", mode="wake") as stays,
-            ScriptedSatellite(name="goes", mode="wake") as goes,
-            ScriptedSatellite(name="comes", mode="wake") as comes,
-            rooms(daemon, stays, goes) as hub,
-        ):
-            link = hub.links[0]
-            wanted = (Room(name="comes", uri=comes.uri), Room(name="stays", uri=stays.uri))
-            await hub.apply(wanted, HubSettings(follow_up_seconds=1))
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
-            assert [one.room.name for one in hub.links] == ["comes", "stays"]
-            assert hub.links[1] is link
-            assert (link.state, link.reconnections) == (LinkState.CONNECTED, 0)
-            assert link.hub.follow_up_seconds == 1
-            await goes.until("pause-satellite")
-
-    run(daemon, scenario)
+    async with (
+        ScriptedSatellite(name="stays", mode="wake") as stays,
+        ScriptedSatellite(name="goes", mode="wake") as goes,
+        ScriptedSatellite(name="comes", mode="wake") as comes,
+        rooms(daemon, stays, goes) as hub,
+    ):
+        link = hub.links[0]
+        wanted = (Room(name="comes", uri=comes.uri), Room(name="stays", uri=stays.uri))
+        await hub.apply(wanted, HubSettings(follow_up_seconds=1))
+        await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+        assert [one.room.name for one in hub.links] == ["comes", "stays"]
+        assert hub.links[1] is link
+        assert (link.state, link.reconnections) == (LinkState.CONNECTED, 0)
+        assert link.hub.follow_up_seconds == 1
+        await goes.until("pause-satellite")
 
 
 @pytest.mark.models
-def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> None:
+@on_loop_of("daemon")
+async def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> None:
     """A reload forgets none of it, and makes what is to be said from now on."""
     running, stages = daemon.daemon.config, daemon.daemon._stages
     wanted = running.model_copy(update={"phrases": parse("phrases: {unavailable: Nothing works today.}").phrases})
@@ -89,54 +86,47 @@ def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> None:
     def kept() -> set[str]:
         return {text for _, text in stages._phrases}
 
-    async def scenario() -> None:
-        before = kept()
-        assert len(before) == 2
-        try:
-            await daemon.daemon.apply(wanted)
-            assert kept() >= before
-            await until(lambda: "Nothing works today." in kept())
-        finally:
-            await daemon.daemon.apply(running)
-        assert kept() > before
-
-    daemon.call(scenario())
+    before = kept()
+    assert len(before) == 2
+    try:
+        await daemon.daemon.apply(wanted)
+        assert kept() >= before
+        await until(lambda: "Nothing works today." in kept())
+    finally:
+        await daemon.daemon.apply(running)
+    assert kept() > before
     daemon.settle()
 
 
 @pytest.mark.usefixtures("_level")
-def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The reason is in the log and in the status until a better file comes."""
     file = tmp_path / "config.yaml"
-
-    async def scenario() -> None:
-        daemon = Daemon(Config())
-        reloader = Reloader(daemon, file)
-        file.write_text("log_level: loud\n")
-        await reloader.reload()
-        assert reloader.words.startswith(f" · configuration refused: {file}:1: log_level:")
-        assert daemon.config == Config()
-        folder = tmp_path / "words"
-        folder.symlink_to(folder)  # which cannot be entered, as that of another user
-        file.write_text(f"wake:\n  custom_directory: {folder}\n")
-        await reloader.reload()
-        assert reloader.words.startswith(f" · configuration refused: {file}:2: wake.custom_directory: the folder")
-        file.unlink()
-        await reloader.reload()
-        assert "cannot be read" in reloader.words
-        file.write_bytes(b"\xff\xfe\x00")
-        await reloader.reload()
-        assert "cannot be read" in reloader.words
-        assert daemon.config == Config()
-        file.write_text("log_level: warning\nstt: {beam_size: 2}\n")
-        await reloader.reload()
-        assert reloader.words == " · needs a restart: stt.beam_size"
-        assert daemon.config.log_level == "warning"
-        file.write_text("log_level: warning\n")
-        await reloader.reload()
-        assert reloader.words == ""
-        await daemon.__aexit__()
-
-    asyncio.run(scenario())
+    daemon = Daemon(Config())
+    reloader = Reloader(daemon, file)
+    file.write_text("log_level: loud\n")
+    await reloader.reload()
+    assert reloader.words.startswith(f" · configuration refused: {file}:1: log_level:")
+    assert daemon.config == Config()
+    folder = tmp_path / "words"
+    folder.symlink_to(folder)  # which cannot be entered, as that of another user
+    file.write_text(f"wake:\n  custom_directory: {folder}\n")
+    await reloader.reload()
+    assert reloader.words.startswith(f" · configuration refused: {file}:2: wake.custom_directory: the folder")
+    file.unlink()
+    await reloader.reload()
+    assert "cannot be read" in reloader.words
+    file.write_bytes(b"\xff\xfe\x00")
+    await reloader.reload()
+    assert "cannot be read" in reloader.words
+    assert daemon.config == Config()
+    file.write_text("log_level: warning\nstt: {beam_size: 2}\n")
+    await reloader.reload()
+    assert reloader.words == " · needs a restart: stt.beam_size"
+    assert daemon.config.log_level == "warning"
+    file.write_text("log_level: warning\n")
+    await reloader.reload()
+    assert reloader.words == ""
+    await daemon.__aexit__()
     assert "the configuration is refused, the old one stays" in caplog.text
     assert logging.getLogger().level == logging.WARNING

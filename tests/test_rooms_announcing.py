@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from wyoming.asr import Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
@@ -16,7 +17,6 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from tests.test_turn_recorder import WINDOW_SAMPLES, silence, speech
 from tests.test_turn_run import Engine, stages
-from tests.virtual_clock import run_virtually
 
 MONO = AudioFormat(RATE, 2, 1)
 COMMAND = speech(60) + silence(40)
@@ -85,69 +85,57 @@ def seconds(count: float) -> bytes:
     return bytes(2 * int(RATE * count))
 
 
-def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None:
+@pytest.mark.virtual_clock
+async def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None:
     """Nor over the answer; it comes when all of that is over."""
-
-    async def scenario() -> None:
-        async with room() as satellite:
-            assert satellite.conversation is not None
-            announce = satellite.conversation.announce
-            first = asyncio.create_task(announce(MONO, seconds(4)))
-            second = asyncio.create_task(announce(MONO, seconds(3)))
-            await asyncio.sleep(2)
-            await satellite.command()
-            await asyncio.gather(first, second)
-            cut, answer, waited = satellite.sounds()
-            (begun, ended) = satellite.commands[0]
-            assert begun <= cut[1] <= begun + 0.1
-            assert cut[2] < 4
-            assert answer[0] >= ended - 2 * WINDOW_SAMPLES / RATE
-            assert (answer[2], waited[2]) == (9, 3)
-            assert waited[0] >= answer[1]
-
-    run_virtually(scenario())
+    async with room() as satellite:
+        assert satellite.conversation is not None
+        announce = satellite.conversation.announce
+        first = asyncio.create_task(announce(MONO, seconds(4)))
+        second = asyncio.create_task(announce(MONO, seconds(3)))
+        await asyncio.sleep(2)
+        await satellite.command()
+        await asyncio.gather(first, second)
+        cut, answer, waited = satellite.sounds()
+        (begun, ended) = satellite.commands[0]
+        assert begun <= cut[1] <= begun + 0.1
+        assert cut[2] < 4
+        assert answer[0] >= ended - 2 * WINDOW_SAMPLES / RATE
+        assert (answer[2], waited[2]) == (9, 3)
+        assert waited[0] >= answer[1]
 
 
-def test_one_that_was_cut_off_at_once_is_made_again() -> None:
+@pytest.mark.virtual_clock
+async def test_one_that_was_cut_off_at_once_is_made_again() -> None:
     """Nobody has heard what it was about."""
-
-    async def scenario() -> None:
-        async with room() as satellite:
-            assert satellite.conversation is not None
-            announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
-            await asyncio.sleep(0.4)
-            await satellite.command()
-            await announcing
-            assert [length for _, _, length in satellite.sounds()][1:] == [9, 4]
-
-    run_virtually(scenario())
+    async with room() as satellite:
+        assert satellite.conversation is not None
+        announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
+        await asyncio.sleep(0.4)
+        await satellite.command()
+        await announcing
+        assert [length for _, _, length in satellite.sounds()][1:] == [9, 4]
 
 
-def test_whoever_calls_twice_silences_it_once() -> None:
+@pytest.mark.virtual_clock
+async def test_whoever_calls_twice_silences_it_once() -> None:
     """The wake word and the command behind it may come in the same moment, and again while it falls silent."""
-
-    async def scenario() -> None:
-        async with room() as satellite:
-            assert satellite.conversation is not None
-            announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
-            await asyncio.sleep(2)
-            for turns in (0, 0, 1, 1, 1, 1):
-                satellite.conversation._engage()
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-            await announcing
-            assert [length < 4 for _, _, length in satellite.sounds()] == [True]
-
-    run_virtually(scenario())
+    async with room() as satellite:
+        assert satellite.conversation is not None
+        announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
+        await asyncio.sleep(2)
+        for turns in (0, 0, 1, 1, 1, 1):
+            satellite.conversation._engage()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        await announcing
+        assert [length < 4 for _, _, length in satellite.sounds()] == [True]
 
 
-def test_one_that_nobody_disturbs_is_heard_whole() -> None:
+@pytest.mark.virtual_clock
+async def test_one_that_nobody_disturbs_is_heard_whole() -> None:
     """One after the other."""
-
-    async def scenario() -> None:
-        async with room() as satellite:
-            assert satellite.conversation is not None
-            await asyncio.gather(*(satellite.conversation.announce(MONO, seconds(count)) for count in (1, 2)))
-            assert [length for _, _, length in satellite.sounds()] == [1, 2]
-
-    run_virtually(scenario())
+    async with room() as satellite:
+        assert satellite.conversation is not None
+        await asyncio.gather(*(satellite.conversation.announce(MONO, seconds(count)) for count in (1, 2)))
+        assert [length for _, _, length in satellite.sounds()] == [1, 2]

@@ -1,6 +1,5 @@
 """A microphone that comes by itself: whoever was held up goes on with what is heard now."""
 
-import asyncio
 import os
 import struct
 import sys
@@ -13,7 +12,6 @@ from satellite.config.host import Sound
 from satellite.errors import SatelliteError
 from satellite.rooms.host.live_sound import LATE_SECONDS, Backlog, LiveSource
 from satellite.rooms.host.microphones import microphone
-from tests.waiting import PATIENCE_SECONDS
 
 BLOCK = 1024
 """Bytes, 32 ms."""
@@ -46,7 +44,7 @@ def test_what_is_too_old_is_dropped_oldest_first() -> None:
     assert backlog.dropped_bytes == 16
 
 
-def test_a_room_that_was_held_up_hears_what_is_said_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_room_that_was_held_up_hears_what_is_said_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The event loop stands still for seconds, and the delay is gone with it; what is lost is told once."""
     told = tmp_path / "written"
     told.write_bytes(bytes(4))
@@ -56,68 +54,57 @@ def test_a_room_that_was_held_up_hears_what_is_said_now(tmp_path: Path, caplog: 
     def written() -> int:
         return int(struct.unpack("<I", told.read_bytes())[0])
 
-    async def scenario() -> None:
-        sound, pending = source(), b""
+    sound, pending = source(), b""
 
-        async def behind() -> int:
-            """Return how many blocks the next one that is heard lies behind the one that is written."""
-            nonlocal pending
-            while len(pending) < BLOCK:
-                pending += await anext(sound)
-            (number,) = struct.unpack_from("<I", pending)
-            pending = pending[BLOCK:]
-            return written() - int(number)
+    async def behind() -> int:
+        """Return how many blocks the next one that is heard lies behind the one that is written."""
+        nonlocal pending
+        while len(pending) < BLOCK:
+            pending += await anext(sound)
+        (number,) = struct.unpack_from("<I", pending)
+        pending = pending[BLOCK:]
+        return written() - int(number)
 
-        await behind()
-        for _ in range(2):
-            start = written()
-            while written() < start + held_blocks:
-                time.sleep(0.1)  # noqa: ASYNC251  # the loop is held, as by something that blocks it
-            while await behind() > held_blocks // 10:  # a paced source would stay so far behind for ever
-                pass
-        await sound.aclose()
-
-    asyncio.run(asyncio.wait_for(scenario(), 2 * PATIENCE_SECONDS))
+    await behind()
+    for _ in range(2):
+        start = written()
+        while written() < start + held_blocks:
+            time.sleep(0.1)  # noqa: ASYNC251  # the loop is held, as by something that blocks it
+        while await behind() > held_blocks // 10:  # a paced source would stay so far behind for ever
+            pass
+    await sound.aclose()
     assert [record.levelname for record in caplog.records if "could not be heard in time" in record.message] == [
         "WARNING"
     ]
 
 
-def test_a_source_without_end_is_taken_in_real_time() -> None:
+async def test_a_source_without_end_is_taken_in_real_time() -> None:
     """It must not keep a processor busy, nor fill the memory."""
-
-    async def scenario() -> None:
-        source = LiveSource(os.open("/dev/zero", os.O_RDONLY), "zero", 32_000)
-        began, taken = time.monotonic(), 0
-        pieces = source.pieces()
-        async for piece in pieces:
-            taken += len(piece)
-            if time.monotonic() - began > 1:
-                break
-        await pieces.aclose()
-        seconds = time.monotonic() - began
-        assert 0 < taken + source.backlog.dropped_bytes <= 32_000 * (1.1 * seconds + 0.1)
-
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    source = LiveSource(os.open("/dev/zero", os.O_RDONLY), "zero", 32_000)
+    began, taken = time.monotonic(), 0
+    pieces = source.pieces()
+    async for piece in pieces:
+        taken += len(piece)
+        if time.monotonic() - began > 1:
+            break
+    await pieces.aclose()
+    seconds = time.monotonic() - began
+    assert 0 < taken + source.backlog.dropped_bytes <= 32_000 * (1.1 * seconds + 0.1)
 
 
-def test_half_a_sample_waits_for_its_other_half() -> None:
+async def test_half_a_sample_waits_for_its_other_half() -> None:
     """However the bytes come: what is dropped is whole samples, or all that follows would be noise."""
-
-    async def scenario() -> None:
-        reading, writing = os.pipe()
-        source = LiveSource(reading, "odd", 32_000)
-        pieces = source.pieces()
-        heard = b""
-        for data in (b"\x01", b"\x02\x03", b"\x04"):
-            os.write(writing, data)
-        while len(heard) < 4:
-            piece = await anext(pieces)
-            assert len(piece) % 2 == 0
-            heard += piece
-        assert heard == b"\x01\x02\x03\x04"
-        os.close(writing)
-        with pytest.raises(SatelliteError, match="odd gives no sound"):
-            await anext(pieces)
-
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    reading, writing = os.pipe()
+    source = LiveSource(reading, "odd", 32_000)
+    pieces = source.pieces()
+    heard = b""
+    for data in (b"\x01", b"\x02\x03", b"\x04"):
+        os.write(writing, data)
+    while len(heard) < 4:
+        piece = await anext(pieces)
+        assert len(piece) % 2 == 0
+        heard += piece
+    assert heard == b"\x01\x02\x03\x04"
+    os.close(writing)
+    with pytest.raises(SatelliteError, match="odd gives no sound"):
+        await anext(pieces)

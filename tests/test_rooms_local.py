@@ -19,7 +19,7 @@ from satellite.rooms.host.microphones import microphone
 from satellite.rooms.host.sound_outputs import sink
 from satellite.rooms.host.speaker import Speaker
 from satellite.rooms.wyoming import LinkState
-from tests.driven_rooms import run
+from tests.driven_rooms import spoken
 from tests.host_room import (
     NABU,
     PAUSE,
@@ -28,10 +28,9 @@ from tests.host_room import (
     configured,
     living,
     sound_seconds,
-    spoken,
     understood,
 )
-from tests.running_daemon import RunningDaemon
+from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = AudioFormat(22_050)
@@ -41,208 +40,183 @@ SECOND = bytes(2 * 22_050)
 @pytest.fixture(scope="module")
 def question(daemon: RunningDaemon) -> bytes:
     """“What is the capital of France?”, spoken, and silence."""
-    return spoken(daemon, "What is the capital of France?")
+    return asyncio.run(spoken(daemon, "What is the capital of France?", quiet_seconds=1))
 
 
 @pytest.mark.models
-def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """From a recording at the microphone to a recording of the speaker; then the room goes on, and hears silence."""
     heard, said = tmp_path / "heard.wav", tmp_path / "said.wav"
     write_wav(heard, QUIETLY + NABU + PAUSE + question, CANONICAL)
-
-    async def scenario() -> None:
-        config = configured({"file": heard}, {"file": said}, host_room={"name": "study", "area": "Study"})
-        async with living(daemon, config) as room:
-            await until(lambda: room.described()["doing"] == "speaking")
-            await until(lambda: room.described()["doing"] == "waiting for the wake word")
-            assert "Paris" in await understood(daemon, read_wav(said))
-            described = room.described()
-            assert (described["room"], described["area"], described["state"]) == ("study", "Study", "connected")
-            assert described["words"] == "study: the recording is over"
-
-    run(daemon, scenario)
+    config = configured({"file": heard}, {"file": said}, host_room={"name": "study", "area": "Study"})
+    async with living(daemon, config) as room:
+        await until(lambda: room.described()["doing"] == "speaking")
+        await until(lambda: room.described()["doing"] == "waiting for the wake word")
+        assert "Paris" in await understood(daemon, read_wav(said))
+        described = room.described()
+        assert (described["room"], described["area"], described["state"]) == ("study", "Study", "connected")
+        assert described["words"] == "study: the recording is over"
 
 
 @pytest.mark.models
-def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
     """What was sent and not yet heard is dropped, and the next command is understood."""
     said = tmp_path / "said.wav"
-    story = spoken(daemon, "Tell me a long story about a dragon.")
-
-    async def scenario() -> None:
-        async with Mouth(tmp_path / "mouth") as mouth:
-            config = configured({"file": mouth.path}, {"file": said}, host_room={"follow_up": "never"})
-            async with living(daemon, config) as room:
-                await until(lambda: room.state is LinkState.CONNECTED)
-                await mouth.say(QUIETLY + NABU + PAUSE + story)
-                await until(lambda: sound_seconds(said) > 0.3)
-                saying = asyncio.create_task(mouth.say(NABU))
-                await until(lambda: room.described()["doing"] == "listening")
-                silent = sound_seconds(said)
-                await saying
-                await mouth.say(PAUSE)
-                assert sound_seconds(said) - silent < 0.15
-                await mouth.say(question)
-                await until(lambda: sound_seconds(said) > silent + 0.5)
-                await until(lambda: room.described()["doing"] == "waiting for the wake word")
-                assert "Paris" in await understood(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
-
-    run(daemon, scenario)
+    story = await spoken(daemon, "Tell me a long story about a dragon.", quiet_seconds=1)
+    async with Mouth(tmp_path / "mouth") as mouth:
+        config = configured({"file": mouth.path}, {"file": said}, host_room={"follow_up": "never"})
+        async with living(daemon, config) as room:
+            await until(lambda: room.state is LinkState.CONNECTED)
+            await mouth.say(QUIETLY + NABU + PAUSE + story)
+            await until(lambda: sound_seconds(said) > 0.3)
+            saying = asyncio.create_task(mouth.say(NABU))
+            await until(lambda: room.described()["doing"] == "listening")
+            silent = sound_seconds(said)
+            await saying
+            await mouth.say(PAUSE)
+            assert sound_seconds(said) - silent < 0.15
+            await mouth.say(question)
+            await until(lambda: sound_seconds(said) > silent + 0.5)
+            await until(lambda: room.described()["doing"] == "waiting for the wake word")
+            assert "Paris" in await understood(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
 
 
 @pytest.mark.models
-def test_a_microphone_comes_back(
+@on_loop_of("daemon")
+async def test_a_microphone_comes_back(
     daemon: RunningDaemon, question: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Unplugged amid a command, that command ends; plugged in again, it is understood. Each is told once."""
-
-    async def scenario() -> None:
-        with daemon.daemon.bus.subscribe() as events:
-            async with Mouth(tmp_path / "mouth") as mouth, living(daemon, configured({"file": mouth.path})) as room:
-                await until(lambda: room.state is LinkState.CONNECTED)
-                await mouth.say(QUIETLY + NABU + question[:BYTES_PER_SECOND])
-                mouth.plugged = False
-                await until(lambda: room.state is LinkState.OFF)
-                assert "gives no sound" in room.words
-                await until(lambda: room.described()["doing"] == "waiting for the wake word")
-                mouth.plugged = True
-                await until(lambda: room.state is LinkState.CONNECTED)
-                await mouth.say(QUIETLY + NABU + PAUSE + question)
-                async for event in events:
-                    if event.type is RunEventType.STT_END and event.data["text"] == "What is the capital of France?":
-                        break
-                assert room.reconnections == 1
-
     caplog.set_level("INFO")
-    run(daemon, scenario)
+    with daemon.daemon.bus.subscribe() as events:
+        async with Mouth(tmp_path / "mouth") as mouth, living(daemon, configured({"file": mouth.path})) as room:
+            await until(lambda: room.state is LinkState.CONNECTED)
+            await mouth.say(QUIETLY + NABU + question[:BYTES_PER_SECOND])
+            mouth.plugged = False
+            await until(lambda: room.state is LinkState.OFF)
+            assert "gives no sound" in room.words
+            await until(lambda: room.described()["doing"] == "waiting for the wake word")
+            mouth.plugged = True
+            await until(lambda: room.state is LinkState.CONNECTED)
+            await mouth.say(QUIETLY + NABU + PAUSE + question)
+            async for event in events:
+                if event.type is RunEventType.STT_END and event.data["text"] == "What is the capital of France?":
+                    break
+            assert room.reconnections == 1
     told = [record.message for record in caplog.records if "host hears" in record.message]
     assert [message.split(":")[0] for message in told] == [f"room host hears{how}" for how in ("", " nothing", "")]
 
 
 @pytest.mark.models
-def test_without_a_microphone_the_room_is_off(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_without_a_microphone_the_room_is_off(daemon: RunningDaemon, tmp_path: Path) -> None:
     """It says why, and goes on trying; there is nothing to announce with either."""
-
-    async def scenario() -> None:
-        heard = tmp_path / "heard.wav"
-        async with living(daemon, configured({"file": heard})) as room:
-            await until(lambda: room.state is LinkState.OFF)
-            assert str(heard) in room.words
-            with pytest.raises(SatelliteError, match="no speaker"):
-                await room.announce(VOICE, SECOND)
-            write_wav(heard, QUIETLY, CANONICAL)
-            await until(lambda: room.state is LinkState.CONNECTED)
-
-    run(daemon, scenario)
+    heard = tmp_path / "heard.wav"
+    async with living(daemon, configured({"file": heard})) as room:
+        await until(lambda: room.state is LinkState.OFF)
+        assert str(heard) in room.words
+        with pytest.raises(SatelliteError, match="no speaker"):
+            await room.announce(VOICE, SECOND)
+        write_wav(heard, QUIETLY, CANONICAL)
+        await until(lambda: room.state is LinkState.CONNECTED)
 
 
 @pytest.mark.models
-def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_path: Path) -> None:
+@on_loop_of("daemon")
+async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_path: Path) -> None:
     """It returns after the last sample; a speaker that cannot be had is told, and used again once it can."""
-
-    async def scenario() -> None:
-        pipe = tmp_path / "speaker"
-        os.mkfifo(pipe)
-        write_wav(tmp_path / "quiet.wav", QUIETLY, CANONICAL)
-        async with living(daemon, configured({"file": tmp_path / "quiet.wav"}, {"file": pipe})) as room:
-            await until(lambda: room.state is LinkState.CONNECTED)
-            with pytest.raises(SatelliteError):
-                await room.announce(VOICE, SECOND)
-            assert room.described()["words"].endswith(room.speaker.trouble)  # type: ignore[union-attr]
-            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-            began = time.monotonic()
+    pipe = tmp_path / "speaker"
+    os.mkfifo(pipe)
+    write_wav(tmp_path / "quiet.wav", QUIETLY, CANONICAL)
+    async with living(daemon, configured({"file": tmp_path / "quiet.wav"}, {"file": pipe})) as room:
+        await until(lambda: room.state is LinkState.CONNECTED)
+        with pytest.raises(SatelliteError):
             await room.announce(VOICE, SECOND)
-            assert time.monotonic() - began >= 1
-            assert os.read(reader, 100_000) == SECOND
-            os.close(reader)
+        assert room.described()["words"].endswith(room.speaker.trouble)  # type: ignore[union-attr]
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        began = time.monotonic()
+        await room.announce(VOICE, SECOND)
+        assert time.monotonic() - began >= 1
+        assert os.read(reader, 100_000) == SECOND
+        os.close(reader)
 
-    run(daemon, scenario)
 
-
-def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
+async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
     """What waits behind what is heard is never heard, nor what comes of it later."""
+    said = tmp_path / "said.wav"
+    played: list[str] = []
 
-    async def scenario() -> None:
-        said = tmp_path / "said.wav"
-        played: list[str] = []
+    async def note() -> None:
+        played.append("played")
 
-        async def note() -> None:
-            played.append("played")
-
-        speaker = Speaker(sink(Sound(file=said)), "said.wav")
-        task = asyncio.create_task(speaker.run())
-        utterance, behind = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
-        speaker.feed(utterance, SECOND)
-        speaker.feed(behind, SECOND)
-        await until(lambda: sound_seconds(said) > 0.2)
-        assert speaker.drop()
-        heard = sound_seconds(said)
-        speaker.feed(utterance, SECOND)
-        await asyncio.wait_for(utterance.over.wait(), PATIENCE_SECONDS)
-        await asyncio.wait_for(behind.over.wait(), PATIENCE_SECONDS)
-        last = speaker.begin(AudioFormat(16_000, 4, 2), note)
-        speaker.feed(last, bytes(8 * 1600))
-        last.end()
-        await last.over.wait()
-        await until(lambda: played == ["played"])
-        assert sound_seconds(said) - heard == pytest.approx(0.1, abs=0.05)
-        assert not speaker.drop()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    speaker = Speaker(sink(Sound(file=said)), "said.wav")
+    task = asyncio.create_task(speaker.run())
+    utterance, behind = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
+    speaker.feed(utterance, SECOND)
+    speaker.feed(behind, SECOND)
+    await until(lambda: sound_seconds(said) > 0.2)
+    assert speaker.drop()
+    heard = sound_seconds(said)
+    speaker.feed(utterance, SECOND)
+    await asyncio.wait_for(utterance.over.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(behind.over.wait(), PATIENCE_SECONDS)
+    last = speaker.begin(AudioFormat(16_000, 4, 2), note)
+    speaker.feed(last, bytes(8 * 1600))
+    last.end()
+    await last.over.wait()
+    await until(lambda: played == ["played"])
+    assert sound_seconds(said) - heard == pytest.approx(0.1, abs=0.05)
+    assert not speaker.drop()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-def test_programs_stand_for_devices(tmp_path: Path) -> None:
+async def test_programs_stand_for_devices(tmp_path: Path) -> None:
     """Their raw audio is heard in real time; one that fails is named."""
-
-    async def scenario() -> None:
-        raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
-        raw.write_bytes(bytes(range(256)) * 100)
-        began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
-        pcm = b""
-        with pytest.raises(SatelliteError, match="cat gives no sound"):
-            async for block in microphone(Sound(command=("cat", str(raw))))():
-                pcm += block
-        lost_seconds = AudioInbox.dropped_in_all_seconds - lost_seconds  # where the machine was too busy
-        assert seconds_of(pcm) + lost_seconds == pytest.approx(seconds_of(raw.read_bytes()))
-        assert lost_seconds or pcm == raw.read_bytes()
-        assert time.monotonic() - began > 0.6
-        speaker = Speaker(sink(Sound(command=("sh", "-c", f"cat > {said}"))), "sh")
-        broken = Speaker(sink(Sound(command=("sh", "-c", "cat > /dev/null; exit 3"))), "sh")
-        tasks = [asyncio.create_task(one.run()) for one in (speaker, broken)]
-        for one in (speaker, broken):
-            utterance = one.begin(VOICE)
-            one.feed(utterance, SECOND)
-            utterance.end()
-            await utterance.over.wait()
-        assert said.read_bytes() == SECOND
-        assert speaker.trouble == ""
-        assert "ended with status 3" in broken.trouble
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
+    raw.write_bytes(bytes(range(256)) * 100)
+    began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
+    pcm = b""
+    with pytest.raises(SatelliteError, match="cat gives no sound"):
+        async for block in microphone(Sound(command=("cat", str(raw))))():
+            pcm += block
+    lost_seconds = AudioInbox.dropped_in_all_seconds - lost_seconds  # where the machine was too busy
+    assert seconds_of(pcm) + lost_seconds == pytest.approx(seconds_of(raw.read_bytes()))
+    assert lost_seconds or pcm == raw.read_bytes()
+    assert time.monotonic() - began > 0.6
+    speaker = Speaker(sink(Sound(command=("sh", "-c", f"cat > {said}"))), "sh")
+    broken = Speaker(sink(Sound(command=("sh", "-c", "cat > /dev/null; exit 3"))), "sh")
+    tasks = [asyncio.create_task(one.run()) for one in (speaker, broken)]
+    for one in (speaker, broken):
+        utterance = one.begin(VOICE)
+        one.feed(utterance, SECOND)
+        utterance.end()
+        await utterance.over.wait()
+    assert said.read_bytes() == SECOND
+    assert speaker.trouble == ""
+    assert "ended with status 3" in broken.trouble
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("script", ["echo no such card >&2; exit 1", "while :; do echo no such card >&2; done"])
-def test_what_a_program_says_of_its_trouble_is_told_in_short(script: str, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_what_a_program_says_of_its_trouble_is_told_in_short(
+    script: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Behind the error; one that never stops fills no log with it."""
-
-    async def scenario() -> None:
-        with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
-            async for _ in microphone(Sound(command=("sh", "-c", script)))():
-                pass
-        speaker = sink(Sound(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
-        await speaker.open(VOICE)
-        try:
-            with pytest.raises(SatelliteError, match=r"ended with status 3 \(no such card\)$"):
-                await speaker.finish()
-        finally:
-            await speaker.close()
-
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
+        async for _ in microphone(Sound(command=("sh", "-c", script)))():
+            pass
+    speaker = sink(Sound(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
+    await speaker.open(VOICE)
+    try:
+        with pytest.raises(SatelliteError, match=r"ended with status 3 \(no such card\)$"):
+            await speaker.finish()
+    finally:
+        await speaker.close()
     assert capfd.readouterr() == ("", "")
 
 

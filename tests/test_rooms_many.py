@@ -18,7 +18,7 @@ from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.wyoming import LinkState, RoomLink
 from tests.doubles.satellite import ScriptedSatellite
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
@@ -140,12 +140,9 @@ async def scenario(daemon: RunningDaemon, question: Path) -> None:
         assert process.memory_info().rss - before < MOST_GROWN_BYTES
 
 
-def test_fifty_rooms_do_not_starve_each_other(daemon: RunningDaemon, question_file: Path) -> None:
+@on_loop_of("daemon")
+async def test_fifty_rooms_do_not_starve_each_other(daemon: RunningDaemon, question_file: Path) -> None:
     """`describe` and a command are answered while fifty stream; three broken rooms and a wedged engine hurt nobody."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(200):
-            await scenario(daemon, question_file)
-
-    daemon.call(bounded())
+    async with asyncio.timeout(200):
+        await scenario(daemon, question_file)
     daemon.settle()

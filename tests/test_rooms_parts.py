@@ -12,7 +12,6 @@ from satellite.backoff import Backoff
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.levels import Loudness
 from satellite.rooms.playback import Fitter, Playback
-from tests.virtual_clock import run_virtually
 
 VOICE = AudioFormat(22_050, 2, 1)
 
@@ -42,77 +41,65 @@ class Speaker:
         return b"".join(event.audio for _, event in self.sent if isinstance(event, AudioChunk))
 
 
-def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> None:
+@pytest.mark.virtual_clock
+async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> None:
     """Ten seconds take nine and a half, whatever the pieces are."""
-
-    async def scenario() -> None:
-        speaker = Speaker()
-        playback = Playback(speaker.send, 0.5)
-        for _ in range(10):
-            await playback.play(VOICE, bytes(44_100))
-        assert asyncio.get_running_loop().time() == pytest.approx(9.5, abs=0.06)
-        assert speaker.lead_seconds() == pytest.approx(0.5, abs=0.001)
-        assert playback.heard_seconds() == pytest.approx(9.5, abs=0.06)
-
-    run_virtually(scenario())
-
-
-def test_a_late_piece_is_not_hurried_after() -> None:
-    """After a pause for thinking the lead is built up anew, not more than that."""
-
-    async def scenario() -> None:
-        speaker = Speaker()
-        playback = Playback(speaker.send, 0.5)
+    speaker = Speaker()
+    playback = Playback(speaker.send, 0.5)
+    for _ in range(10):
         await playback.play(VOICE, bytes(44_100))
-        await asyncio.sleep(60)
-        before = asyncio.get_running_loop().time()
-        await playback.play(VOICE, bytes(88_200))
-        assert asyncio.get_running_loop().time() - before == pytest.approx(1.5, abs=0.06)
-
-    run_virtually(scenario())
+    assert asyncio.get_running_loop().time() == pytest.approx(9.5, abs=0.06)
+    assert speaker.lead_seconds() == pytest.approx(0.5, abs=0.001)
+    assert playback.heard_seconds() == pytest.approx(9.5, abs=0.06)
 
 
-def test_the_end_waits_for_played_but_not_for_ever() -> None:
+@pytest.mark.virtual_clock
+async def test_a_late_piece_is_not_hurried_after() -> None:
+    """After a pause for thinking the lead is built up anew, not more than that."""
+    speaker = Speaker()
+    playback = Playback(speaker.send, 0.5)
+    await playback.play(VOICE, bytes(44_100))
+    await asyncio.sleep(60)
+    before = asyncio.get_running_loop().time()
+    await playback.play(VOICE, bytes(88_200))
+    assert asyncio.get_running_loop().time() - before == pytest.approx(1.5, abs=0.06)
+
+
+@pytest.mark.virtual_clock
+async def test_the_end_waits_for_played_but_not_for_ever() -> None:
     """What the satellite says counts; without a word from it, the length of the sound and two seconds."""
-
-    async def scenario() -> None:
-        speaker = Speaker()
-        playback = Playback(speaker.send, 0.5)
-        loop = asyncio.get_running_loop()
-        await playback.play(VOICE, bytes(88_200))
-        await playback.finish()
-        assert loop.time() == pytest.approx(4.0, abs=0.01)
-        began = loop.time()
-        await playback.play(VOICE, bytes(88_200))
-        loop.call_later(0.6, playback.note_played)
-        await playback.finish()
-        assert loop.time() - began == pytest.approx(2.1, abs=0.01)
-        assert [type(event) for _, event in speaker.sent if not isinstance(event, AudioChunk)] == [
-            *(AudioStart, AudioStop),
-            *(AudioStart, AudioStop),
-        ]
-
-    run_virtually(scenario())
+    speaker = Speaker()
+    playback = Playback(speaker.send, 0.5)
+    loop = asyncio.get_running_loop()
+    await playback.play(VOICE, bytes(88_200))
+    await playback.finish()
+    assert loop.time() == pytest.approx(4.0, abs=0.01)
+    began = loop.time()
+    await playback.play(VOICE, bytes(88_200))
+    loop.call_later(0.6, playback.note_played)
+    await playback.finish()
+    assert loop.time() - began == pytest.approx(2.1, abs=0.01)
+    assert [type(event) for _, event in speaker.sent if not isinstance(event, AudioChunk)] == [
+        *(AudioStart, AudioStop),
+        *(AudioStart, AudioStop),
+    ]
 
 
-def test_silence_is_at_once() -> None:
+@pytest.mark.virtual_clock
+async def test_silence_is_at_once() -> None:
     """What was not sent is not sent any more, and what was not heard is known."""
-
-    async def scenario() -> None:
-        speaker = Speaker()
-        playback = Playback(speaker.send, 0.5)
-        playing = asyncio.create_task(playback.play(VOICE, bytes(441_000)))
-        await asyncio.sleep(3)
-        playing.cancel()
-        await playback.silence()
-        assert not playback.sounding
-        assert isinstance(speaker.sent[-1][1], AudioStop)
-        assert speaker.sent[-1][0] == pytest.approx(3.0)
-        assert playback.heard_seconds() == pytest.approx(3.0)
-        await playback.silence()
-        assert isinstance(speaker.sent[-2][1], AudioChunk)
-
-    run_virtually(scenario())
+    speaker = Speaker()
+    playback = Playback(speaker.send, 0.5)
+    playing = asyncio.create_task(playback.play(VOICE, bytes(441_000)))
+    await asyncio.sleep(3)
+    playing.cancel()
+    await playback.silence()
+    assert not playback.sounding
+    assert isinstance(speaker.sent[-1][1], AudioStop)
+    assert speaker.sent[-1][0] == pytest.approx(3.0)
+    assert playback.heard_seconds() == pytest.approx(3.0)
+    await playback.silence()
+    assert isinstance(speaker.sent[-2][1], AudioChunk)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         "wake": ("--wake-uri", daemon.uri, "--wake-word-name", "okay_nabu"),
         "vad": ("--vad",),
     }[mode]
-    question = NABU + PAUSE + spoken(daemon, "What is the capital of France?")
+    question = NABU + PAUSE + asyncio.run(spoken(daemon, "What is the capital of France?"))
 
     async def scenario() -> None:
         room = Room(name=f"peer {mode}", uri=f"tcp://127.0.0.1:{port}")

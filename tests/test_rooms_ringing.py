@@ -1,10 +1,11 @@
 """How a room rings: with words, without them where there are none, again and again, and never in vain."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from wyoming.event import Eventable
 
 from satellite.audio.pcm import AudioFormat
@@ -18,7 +19,7 @@ from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.timer import Duration
 from satellite.skills.timers.timers import LATE_SECONDS
 from satellite.tasks import Background
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 VOICE = AudioFormat(16_000)
 CHIMES = chime(VOICE) * 2
@@ -100,14 +101,10 @@ class House:
         return [sound.removeprefix(CHIMES).decode() for sound in self.sounds]
 
 
-def run(scenario: Callable[[House], Awaitable[None]], folder: Path) -> None:
-    """Run `scenario` in a house."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await scenario(House(folder))
-
-    asyncio.run(main())
+@pytest.fixture
+async def house(tmp_path: Path) -> House:
+    """A house, made on the event loop."""
+    return House(tmp_path)
 
 
 class Connected:
@@ -126,115 +123,87 @@ class Connected:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-def test_it_rings_again_until_nothing_rings(tmp_path: Path) -> None:
+async def test_it_rings_again_until_nothing_rings(house: House) -> None:
     """With what rings by then."""
-
-    async def scenario(house: House) -> None:
-        async with Connected(house):
-            house.rings_in(60, "pizza")
-            await until(lambda: house.finished == 1)
-            house.rings_in(1)
-            await until(lambda: house.finished == 2)
-            assert house.said() == ["Your pizza timer is done.", "Your pizza timer is done. Your timer is done."]
-            house.timers.silence("kitchen")
-            await asyncio.sleep(0.05)
-            house.rings_in(60, "tea")
-            await until(lambda: house.finished == 3)
-            assert house.said()[-1] == "Your tea timer is done."
-            assert house.sent == ["timer-started", "timer-finished"] * 3
-
-    run(scenario, tmp_path)
+    async with Connected(house):
+        house.rings_in(60, "pizza")
+        await until(lambda: house.finished == 1)
+        house.rings_in(1)
+        await until(lambda: house.finished == 2)
+        assert house.said() == ["Your pizza timer is done.", "Your pizza timer is done. Your timer is done."]
+        house.timers.silence("kitchen")
+        await asyncio.sleep(0.05)
+        house.rings_in(60, "tea")
+        await until(lambda: house.finished == 3)
+        assert house.said()[-1] == "Your tea timer is done."
+        assert house.sent == ["timer-started", "timer-finished"] * 3
 
 
-def test_whoever_calls_silences_it_and_nothing_that_comes_after(tmp_path: Path) -> None:
+async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: House) -> None:
     """In the middle of its sound; the next timer rings, be it at once."""
-
-    async def scenario(house: House) -> None:
-        async with Connected(house) as ringing:
-            house.free.clear()
-            house.rings_in(60)
-            await until(lambda: len(house.sounds) == 1)
-            ringing.hush()
-            assert house.timers.all() == []
-            house.rings_in(60, "tea")
-            await until(lambda: len(house.sounds) == 2)
-            assert house.finished == 0
-            house.free.set()
-            await until(lambda: house.finished == 1)
-
-    run(scenario, tmp_path)
-
-
-def test_a_voice_that_fails_leaves_the_chimes(tmp_path: Path) -> None:
-    """A timer is never silent."""
-
-    async def scenario(house: House) -> None:
-        house.voice.broken = True
-        async with Connected(house):
-            house.rings_in(60)
-            await until(lambda: house.finished == 1)
-            assert house.sounds == [chime(AudioFormat(22_050)) * 2]
-
-    run(scenario, tmp_path)
-
-
-def test_what_could_not_be_heard_to_its_end_rings_again(tmp_path: Path) -> None:
-    """On the next connection, whether the last one broke in its middle or before."""
-
-    async def scenario(house: House) -> None:
+    async with Connected(house) as ringing:
         house.free.clear()
-        async with Connected(house):
-            house.rings_in(60)
-            await until(lambda: len(house.sounds) == 1)
-        house.lost = True
-        async with Connected(house) as _:
-            await asyncio.sleep(0.01)
-        house.lost = False
+        house.rings_in(60)
+        await until(lambda: len(house.sounds) == 1)
+        ringing.hush()
+        assert house.timers.all() == []
+        house.rings_in(60, "tea")
+        await until(lambda: len(house.sounds) == 2)
+        assert house.finished == 0
         house.free.set()
-        async with Connected(house):
-            await until(lambda: house.finished == 1)
-            assert house.sent == ["timer-started", "timer-finished", "timer-finished"]
-
-    run(scenario, tmp_path)
+        await until(lambda: house.finished == 1)
 
 
-def test_a_speaker_that_is_unplugged_is_tried_again(tmp_path: Path) -> None:
+async def test_a_voice_that_fails_leaves_the_chimes(house: House) -> None:
+    """A timer is never silent."""
+    house.voice.broken = True
+    async with Connected(house):
+        house.rings_in(60)
+        await until(lambda: house.finished == 1)
+        assert house.sounds == [chime(AudioFormat(22_050)) * 2]
+
+
+async def test_what_could_not_be_heard_to_its_end_rings_again(house: House) -> None:
+    """On the next connection, whether the last one broke in its middle or before."""
+    house.free.clear()
+    async with Connected(house):
+        house.rings_in(60)
+        await until(lambda: len(house.sounds) == 1)
+    house.lost = True
+    async with Connected(house) as _:
+        await asyncio.sleep(0.01)
+    house.lost = False
+    house.free.set()
+    async with Connected(house):
+        await until(lambda: house.finished == 1)
+        assert house.sent == ["timer-started", "timer-finished", "timer-finished"]
+
+
+async def test_a_speaker_that_is_unplugged_is_tried_again(house: House) -> None:
     """What could not be heard goes on waiting."""
-
-    async def scenario(house: House) -> None:
-        house.trouble = SatelliteError("no speaker", code="room-unreachable")
-        async with Connected(house):
-            house.rings_in(60)
-            await until(lambda: house.trouble is None)
-            await until(lambda: house.finished == 1)
-
-    run(scenario, tmp_path)
+    house.trouble = SatelliteError("no speaker", code="room-unreachable")
+    async with Connected(house):
+        house.rings_in(60)
+        await until(lambda: house.trouble is None)
+        await until(lambda: house.finished == 1)
 
 
-def test_a_missed_timer_is_told_once(tmp_path: Path) -> None:
+async def test_a_missed_timer_is_told_once(house: House) -> None:
     """As one that ended a while ago."""
-
-    async def scenario(house: House) -> None:
-        house.timers.start(Duration(seconds=60), place="kitchen", name="pizza", language="en")
-        house.later(60 + LATE_SECONDS)
-        for _ in range(2):
-            async with Connected(house):
-                await until(lambda: not house.timers.all())
-        assert house.said() == ["Your pizza timer ended a while ago."]
-        assert house.sent == []
-
-    run(scenario, tmp_path)
-
-
-def test_too_many_events_at_once_lose_no_ring(tmp_path: Path) -> None:
-    """It begins anew with what is the case by then."""
-
-    async def scenario(house: House) -> None:
+    house.timers.start(Duration(seconds=60), place="kitchen", name="pizza", language="en")
+    house.later(60 + LATE_SECONDS)
+    for _ in range(2):
         async with Connected(house):
-            for _ in range(100):
-                timer = house.timers.start(Duration(seconds=60), place="kitchen")
-                house.timers.cancel(timer)
-            house.rings_in(60)
-            await until(lambda: house.finished == 1)
+            await until(lambda: not house.timers.all())
+    assert house.said() == ["Your pizza timer ended a while ago."]
+    assert house.sent == []
 
-    run(scenario, tmp_path)
+
+async def test_too_many_events_at_once_lose_no_ring(house: House) -> None:
+    """It begins anew with what is the case by then."""
+    async with Connected(house):
+        for _ in range(100):
+            timer = house.timers.start(Duration(seconds=60), place="kitchen")
+            house.timers.cancel(timer)
+        house.rings_in(60)
+        await until(lambda: house.finished == 1)

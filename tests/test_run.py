@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from wyoming.asr import Transcribe
@@ -18,6 +17,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.errors import SatelliteError
 from satellite.events import RunEvent, RunEventType
 from satellite.wire import client as our_client
+from tests.driven_rooms import spoken
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, sound, types
@@ -30,18 +30,10 @@ LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 SILENCE = bytes(BYTES_PER_SECOND)
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
-
-
 @pytest.fixture(scope="module")
 def question(daemon: RunningDaemon) -> bytes:
     """“What is the capital of France?”, spoken."""
-    heard = asyncio.run(our_client.say(daemon.uri, "What is the capital of France?"))
-    assert heard.format is not None
-    converter = Converter(heard.format)
-    return converter.convert(bytes(heard.pcm)) + converter.flush()
+    return asyncio.run(spoken(daemon, "What is the capital of France?", quiet_seconds=0))
 
 
 async def speak(client: Client, pcm: bytes) -> None:
@@ -57,94 +49,74 @@ async def live(client: Client, pcm: bytes) -> None:
         await asyncio.sleep(0.064)
 
 
-def test_wake_word_to_spoken_answer(daemon: RunningDaemon, question: bytes) -> None:
+async def test_wake_word_to_spoken_answer(daemon: RunningDaemon, question: bytes) -> None:
     """Every step is sent as it happens, in order, and the answer is heard."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
-            sending = asyncio.create_task(live(client, NABU + SILENCE + question + 3 * SILENCE))
-            events = await client.until("audio-stop")
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-        steps = [step for step in types(events) if step not in ("audio-chunk", "handled")]
-        assert steps == [
-            "detect",
-            "detection",
-            "transcribe",
-            "voice-started",
-            "voice-stopped",
-            "transcript",
-            "audio-start",
-            "audio-stop",
-        ]
-        by_type = {event.type: event for event in events}
-        assert by_type["detection"].data["name"] == "okay_nabu"
-        assert "capital of france" in by_type["transcript"].data["text"].lower()
-        assert "nabu" not in by_type["transcript"].data["text"].lower()
-        assert "Paris" in by_type["handled"].data["text"]
-        assert by_type["handled"].data["context"]["provider"] == "local"
-        assert 0.8 < len(sound(events)) / 44100 < 10
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
+        sending = asyncio.create_task(live(client, NABU + SILENCE + question + 3 * SILENCE))
+        events = await client.until("audio-stop")
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    steps = [step for step in types(events) if step not in ("audio-chunk", "handled")]
+    assert steps == [
+        "detect",
+        "detection",
+        "transcribe",
+        "voice-started",
+        "voice-stopped",
+        "transcript",
+        "audio-start",
+        "audio-stop",
+    ]
+    by_type = {event.type: event for event in events}
+    assert by_type["detection"].data["name"] == "okay_nabu"
+    assert "capital of france" in by_type["transcript"].data["text"].lower()
+    assert "nabu" not in by_type["transcript"].data["text"].lower()
+    assert "Paris" in by_type["handled"].data["text"]
+    assert by_type["handled"].data["context"]["provider"] == "local"
+    assert 0.8 < len(sound(events)) / 44100 < 10
 
 
-def test_the_answer_can_be_understood(daemon: RunningDaemon, question: bytes) -> None:
+async def test_the_answer_can_be_understood(daemon: RunningDaemon, question: bytes) -> None:
     """Transcribed back, the answer's sound says what the chat model answered."""
-
-    async def scenario() -> None:
-        heard = await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
-        assert heard.format is not None
-        converter = Converter(heard.format)
-        pcm = converter.convert(bytes(heard.pcm)) + converter.flush()
-        again = await our_client.transcribe(daemon.uri, pcm)
-        assert "paris" in again.transcript.lower()
-
-    run(scenario())
+    heard = await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
+    assert heard.format is not None
+    converter = Converter(heard.format)
+    pcm = converter.convert(bytes(heard.pcm)) + converter.flush()
+    again = await our_client.transcribe(daemon.uri, pcm)
+    assert "paris" in again.transcript.lower()
 
 
-def test_a_run_may_stop_at_any_stage(daemon: RunningDaemon) -> None:
+async def test_a_run_may_stop_at_any_stage(daemon: RunningDaemon) -> None:
     """`end_stage` asr ends with the transcript, handle with the answer's text (a satellite without a speaker)."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=ASR, end_stage=ASR))
-            await speak(client, LIGHTS + SILENCE)
-            assert types(await client.until("transcript"))[-1] == "transcript"
-            await client.send(RunPipeline(start_stage=ASR, end_stage=HANDLE))
-            await speak(client, LIGHTS + SILENCE)
-            assert types(await client.until("handled"))[-1] == "handled"
-            await client.send(Ping())
-            assert types(await client.until("pong")) == ["pong"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=ASR, end_stage=ASR))
+        await speak(client, LIGHTS + SILENCE)
+        assert types(await client.until("transcript"))[-1] == "transcript"
+        await client.send(RunPipeline(start_stage=ASR, end_stage=HANDLE))
+        await speak(client, LIGHTS + SILENCE)
+        assert types(await client.until("handled"))[-1] == "handled"
+        await client.send(Ping())
+        assert types(await client.until("pong")) == ["pong"]
 
 
-def test_announcing_speaks_a_given_text(daemon: RunningDaemon) -> None:
+async def test_announcing_speaks_a_given_text(daemon: RunningDaemon) -> None:
     """A run that starts at tts says its text."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="Dinner is ready."))
-            events = await client.until("audio-stop")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
-            assert 0.5 < len(sound(events)) / 44100 < 4
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="Dinner is ready."))
+        events = await client.until("audio-stop")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
+        assert 0.5 < len(sound(events)) / 44100 < 4
 
 
-def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
+async def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
     """Text that cannot be spoken is sound without length; no text at all is an error."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="🎉"))
-            assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
-            for start, code in ((TTS, "tts-empty"), (HANDLE, "chat-empty")):
-                await client.send(RunPipeline(start_stage=start, end_stage=TTS))
-                assert (await client.until("error"))[-1].data["code"] == code
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="🎉"))
+        assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
+        for start, code in ((TTS, "tts-empty"), (HANDLE, "chat-empty")):
+            await client.send(RunPipeline(start_stage=start, end_stage=TTS))
+            assert (await client.until("error"))[-1].data["code"] == code
 
 
 @pytest.mark.parametrize(
@@ -155,109 +127,85 @@ def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
         (ASR, SILENCE, "stt-no-text-recognized"),
     ],
 )
-def test_a_run_that_cannot_go_on_ends_with_an_error(
+async def test_a_run_that_cannot_go_on_ends_with_an_error(
     daemon: RunningDaemon, start: PipelineStage, pcm: bytes, code: str
 ) -> None:
     """Whatever is missing, the satellite is told, so that its microphone closes."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=start, end_stage=TTS))
-            await speak(client, pcm)
-            await client.send(AudioStop())
-            assert (await client.until("error"))[-1].data["code"] == code
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=start, end_stage=TTS))
+        await speak(client, pcm)
+        await client.send(AudioStop())
+        assert (await client.until("error"))[-1].data["code"] == code
 
 
-def test_an_unknown_wake_word_ends_the_run(daemon: RunningDaemon) -> None:
+async def test_an_unknown_wake_word_ends_the_run(daemon: RunningDaemon) -> None:
     """A run for a word that does not exist is refused at once."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS, wake_word_names=["computer"]))
-            assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS, wake_word_names=["computer"]))
+        assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
 
 
-def test_a_run_restarts_when_asked_to(daemon: RunningDaemon) -> None:
+async def test_a_run_restarts_when_asked_to(daemon: RunningDaemon) -> None:
     """An always streaming satellite gets the next run without asking again; after an error it does not."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=WAKE, end_stage=ASR, restart_on_end=True))
-            for _ in range(2):
-                sending = asyncio.create_task(live(client, NABU + SILENCE + LIGHTS + 2 * SILENCE))
-                events = await client.until("transcript")
-                assert "lights" in events[-1].data["text"].lower()
-                await sending
-            await client.until("detect")
-            await client.send(AudioStop())
-            assert (await client.until("error"))[-1].data["code"] == "wake-not-detected"
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=WAKE, end_stage=ASR, restart_on_end=True))
+        for _ in range(2):
+            sending = asyncio.create_task(live(client, NABU + SILENCE + LIGHTS + 2 * SILENCE))
+            events = await client.until("transcript")
+            assert "lights" in events[-1].data["text"].lower()
+            await sending
+        await client.until("detect")
+        await client.send(AudioStop())
+        assert (await client.until("error"))[-1].data["code"] == "wake-not-detected"
 
 
-def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemon) -> None:
+async def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemon) -> None:
     """A client that asks for something else ends its run."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
-            await client.until("detect")
-            await client.send(Transcribe())
-            await client.send_audio(LIGHTS)
-            assert "lights" in (await client.until("transcript"))[-1].data["text"].lower()
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
+        await client.until("detect")
+        await client.send(Transcribe())
+        await client.send_audio(LIGHTS)
+        assert "lights" in (await client.until("transcript"))[-1].data["text"].lower()
 
 
 @pytest.mark.parametrize("step", ["detect", "detection", "voice-started", "transcript", "audio-start", "audio-chunk"])
-def test_leaving_at_any_step_frees_everything(daemon: RunningDaemon, question: bytes, step: str) -> None:
+async def test_leaving_at_any_step_frees_everything(daemon: RunningDaemon, question: bytes, step: str) -> None:
     """A client that vanishes in the middle leaves no connection, no engine call and no task behind."""
     daemon.settle()
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
-            sending = asyncio.create_task(live(client, NABU + SILENCE + question + 3 * SILENCE))
-            await client.until(step)
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-            client.writer.transport.abort()
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
+        sending = asyncio.create_task(live(client, NABU + SILENCE + question + 3 * SILENCE))
+        await client.until(step)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        client.writer.transport.abort()
     daemon.settle()
 
 
 @pytest.mark.parametrize("service", ["tts", "streaming tts", "chat", "stt"])
-def test_leaving_a_service_in_the_middle_frees_everything(daemon: RunningDaemon, service: str) -> None:
+async def test_leaving_a_service_in_the_middle_frees_everything(daemon: RunningDaemon, service: str) -> None:
     """The same for clients of single stages."""
     daemon.settle()
     long_text = "This is a rather long sentence that takes a while to be spoken. " * 30
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            if service == "tts":
-                await client.send(Synthesize(text=long_text))
-                await client.until("audio-chunk")
-            elif service == "streaming tts":
-                await client.send(SynthesizeStart(), SynthesizeChunk(text=long_text))
-                await client.until("audio-chunk")
-            elif service == "chat":
-                await client.send(Event(type="transcript", data={"text": "Tell me a long story about a dog."}))
-                await client.until("handled-chunk")
-            else:
-                await client.send(Transcribe())
-                await client.send_audio(LIGHTS * 10)
-            client.writer.transport.abort()
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        if service == "tts":
+            await client.send(Synthesize(text=long_text))
+            await client.until("audio-chunk")
+        elif service == "streaming tts":
+            await client.send(SynthesizeStart(), SynthesizeChunk(text=long_text))
+            await client.until("audio-chunk")
+        elif service == "chat":
+            await client.send(Event(type="transcript", data={"text": "Tell me a long story about a dog."}))
+            await client.until("handled-chunk")
+        else:
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS * 10)
+        client.writer.transport.abort()
     daemon.settle()
 
 
-def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: bytes) -> None:
+async def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: bytes) -> None:
     """The bus tells the whole run under one id, in monotonic time."""
     seen: list[RunEvent] = []
 
@@ -269,13 +217,10 @@ def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: b
                     if event.type is RunEventType.RUN_END:
                         return
 
-    async def scenario() -> None:
-        watching = asyncio.create_task(asyncio.to_thread(daemon.call, watch()))
-        await asyncio.sleep(0.2)
-        await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
-        await watching
-
-    run(scenario())
+    watching = asyncio.create_task(asyncio.to_thread(daemon.call, watch()))
+    await asyncio.sleep(0.2)
+    await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
+    await watching
     order = list(dict.fromkeys(event.type for event in seen))
     assert order[:4] == [
         RunEventType.RUN_START,
@@ -290,7 +235,7 @@ def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: b
     assert [event.at for event in seen] == sorted(event.at for event in seen)
 
 
-def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) -> None:
+async def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) -> None:
     """The client of a run ends with the microphone's own error, not by a timeout."""
 
     async def broken() -> AsyncIterator[bytes]:
@@ -298,18 +243,12 @@ def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) -> None:
         raise SatelliteError("unplugged", code="no-microphone")
 
     with pytest.raises(SatelliteError, match="unplugged"):
-        asyncio.run(our_client.converse(daemon.uri, broken()))
+        await our_client.converse(daemon.uri, broken())
     daemon.settle()
 
 
-def test_events_meant_for_satellites_are_ignored(daemon: RunningDaemon) -> None:
+async def test_events_meant_for_satellites_are_ignored(daemon: RunningDaemon) -> None:
     """What only a satellite understands changes nothing here."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(
-                VoiceStarted(), Event(type="run-satellite"), Event(type="pause-satellite"), Ping(text="x")
-            )
-            assert types(await client.until("pong")) == ["pong"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(VoiceStarted(), Event(type="run-satellite"), Event(type="pause-satellite"), Ping(text="x"))
+        assert types(await client.until("pong")) == ["pong"]

@@ -53,47 +53,39 @@ async def happen(bus: EventBus, events: list[tuple[str, float, dict[str, Any]]],
         await asyncio.sleep(0)
 
 
-def test_a_command_is_a_waterfall() -> None:
+async def test_a_command_is_a_waterfall() -> None:
     """It begins with the wake word; every stage has its place, and what was heard and said is with it."""
-
-    async def scenario() -> None:
-        bus = EventBus()
-        async with recorded(bus) as recorder:
-            await happen(bus, COMMAND)
-            (run,) = recorder.latest(10)
-        told = run.described()
-        assert told["total_ms"] == 3500
-        assert told["outcome"] == "done"
-        assert (told["heard"], told["said"]) == ("what is the time", "It is noon.")
-        assert (told["provider"], told["switch_reason"]) == ("ollama", "groq: no key")
-        assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
-            ("wake", 0, 0),
-            ("listen", 0, 2500),
-            ("stt", 2500, 2700),
-            ("chat", 2700, 3000),
-            ("tts", 2950, 3400),
-        ]
-        assert told["marks"] == {
-            "speech_end_ms": 2000,
-            "command_end_ms": 2500,
-            "first_token_ms": 2800,
-            "first_audio_ms": 3100,
-        }
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    async with recorded(bus) as recorder:
+        await happen(bus, COMMAND)
+        (run,) = recorder.latest(10)
+    told = run.described()
+    assert told["total_ms"] == 3500
+    assert told["outcome"] == "done"
+    assert (told["heard"], told["said"]) == ("what is the time", "It is noon.")
+    assert (told["provider"], told["switch_reason"]) == ("ollama", "groq: no key")
+    assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
+        ("wake", 0, 0),
+        ("listen", 0, 2500),
+        ("stt", 2500, 2700),
+        ("chat", 2700, 3000),
+        ("tts", 2950, 3400),
+    ]
+    assert told["marks"] == {
+        "speech_end_ms": 2000,
+        "command_end_ms": 2500,
+        "first_token_ms": 2800,
+        "first_audio_ms": 3100,
+    }
 
 
-def test_waiting_for_a_wake_word_is_no_run() -> None:
+async def test_waiting_for_a_wake_word_is_no_run() -> None:
     """A room that listens all day is not listed."""
-
-    async def scenario() -> None:
-        bus = EventBus()
-        async with recorded(bus) as recorder:
-            await happen(bus, COMMAND[:2])
-            await happen(bus, [("run-end", 5.0, {"cancelled": True})])
-            assert recorder.latest(10) == []
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    async with recorded(bus) as recorder:
+        await happen(bus, COMMAND[:2])
+        await happen(bus, [("run-end", 5.0, {"cancelled": True})])
+        assert recorder.latest(10) == []
 
 
 @pytest.mark.parametrize(
@@ -107,46 +99,38 @@ def test_waiting_for_a_wake_word_is_no_run() -> None:
         ),
     ],
 )
-def test_how_a_run_ends(ending: list[tuple[str, float, dict[str, Any]]], outcome: str) -> None:
+async def test_how_a_run_ends(ending: list[tuple[str, float, dict[str, Any]]], outcome: str) -> None:
     """Its last stage ends with it; an error is told."""
-
-    async def scenario() -> None:
-        bus = EventBus()
-        async with recorded(bus) as recorder:
-            await happen(bus, COMMAND[:9])
-            await happen(bus, ending)
-            (run,) = recorder.latest(10)
-        told = run.described()
-        assert told["outcome"] == outcome
-        assert told["said"] == "It is "
-        assert told["stages"][-1] == {"name": "chat", "start_ms": 2700, "end_ms": 4000 if ending else None}
-        assert (told["error"] is not None) is (outcome == "error")
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    async with recorded(bus) as recorder:
+        await happen(bus, COMMAND[:9])
+        await happen(bus, ending)
+        (run,) = recorder.latest(10)
+    told = run.described()
+    assert told["outcome"] == outcome
+    assert told["said"] == "It is "
+    assert told["stages"][-1] == {"name": "chat", "start_ms": 2700, "end_ms": 4000 if ending else None}
+    assert (told["error"] is not None) is (outcome == "error")
 
 
-def test_watchers_are_told_of_changes_alone() -> None:
+async def test_watchers_are_told_of_changes_alone() -> None:
     """Not of every word."""
-
-    async def scenario() -> list[int]:
-        bus = EventBus()
-        told: list[int] = []
-        async with recorded(bus) as recorder:
-            forget = recorder.on_change(lambda run: told.append(len(run.said)))
-            await happen(bus, COMMAND)
-            await happen(bus, [("chat-delta", 104.0, {"text": "more"})])
-            forget()
-            forget()
-            await happen(bus, COMMAND, "another")
-        return told
-
-    told = asyncio.run(scenario())
+    bus = EventBus()
+    told: list[int] = []
+    async with recorded(bus) as recorder:
+        forget = recorder.on_change(lambda run: told.append(len(run.said)))
+        await happen(bus, COMMAND)
+        await happen(bus, [("chat-delta", 104.0, {"text": "more"})])
+        forget()
+        forget()
+        await happen(bus, COMMAND, "another")
+    told = told
     assert told == sorted(told)
     assert told.count(6) == 1  # the first word, and not the second
     assert len(told) == len(COMMAND) - 3
 
 
-def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None:
+async def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None:
     """The newest first."""
 
     async def scenario() -> list[RunRecord]:
@@ -157,41 +141,33 @@ def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None:
             assert [run.id for run in recorder.latest(1)] == ["three"]
             return recorder.latest(10)
 
-    runs = asyncio.run(scenario())
+    runs = await scenario()
     assert [run.id for run in runs] == ["three", "two"]
     assert not any(run.heard or run.said for run in runs)
 
 
-def test_more_than_can_be_followed_ends_no_recording() -> None:
+async def test_more_than_can_be_followed_ends_no_recording() -> None:
     """A burst loses its runs; those after it are recorded."""
-
-    async def scenario() -> None:
-        bus = EventBus()
-        async with recorded(bus) as recorder:
-            await happen(bus, COMMAND[:9], "before")
-            await happen(bus, [("chat-delta", 103.0, {"text": "x"})] * 5000, "before")
-            await happen(bus, COMMAND, "after")
-            runs = {run.id: run.outcome for run in recorder.latest(10)}
-        assert runs == {"before": "cancelled", "after": "done"}
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    async with recorded(bus) as recorder:
+        await happen(bus, COMMAND[:9], "before")
+        await happen(bus, [("chat-delta", 103.0, {"text": "x"})] * 5000, "before")
+        await happen(bus, COMMAND, "after")
+        runs = {run.id: run.outcome for run in recorder.latest(10)}
+    assert runs == {"before": "cancelled", "after": "done"}
 
 
-def test_the_metrics_of_runs() -> None:
+async def test_the_metrics_of_runs() -> None:
     """How they ended, how long their stages took, and how long a person waited."""
-
-    async def scenario() -> str:
-        bus = EventBus()
-        metrics = RunMetrics()
-        async with recorded(bus) as recorder:
-            recorder.on_change(metrics.note)
-            await happen(bus, COMMAND)
-            await happen(bus, [*COMMAND[:9], FAILURE, ("run-end", 104.0, {})], "failed")
-        return metrics.exposition()
-
+    bus = EventBus()
+    metrics = RunMetrics()
+    async with recorded(bus) as recorder:
+        recorder.on_change(metrics.note)
+        await happen(bus, COMMAND)
+        await happen(bus, [*COMMAND[:9], FAILURE, ("run-end", 104.0, {})], "failed")
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(asyncio.run(scenario()))
+        for family in text_string_to_metric_families(metrics.exposition())
         for sample in family.samples
     }
     assert samples["satellite_runs_total", "done"] == 1
@@ -207,29 +183,25 @@ def test_the_metrics_of_runs() -> None:
     assert samples["satellite_guesses_total", "dropped"] == 2
 
 
-def test_what_was_made_before_the_end_of_the_command_was_known() -> None:
+async def test_what_was_made_before_the_end_of_the_command_was_known() -> None:
     """Its place is where it was made; its sound leaves when the command is over."""
-
-    async def scenario() -> None:
-        bus = EventBus()
-        async with recorded(bus) as recorder:
-            earlier = {
-                "stt-end": 102.3,
-                "chat-start": 102.3,
-                "chat-delta": 102.35,
-                "chat-end": 102.38,
-                "tts-start": 102.45,
-            }
-            await happen(bus, [(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
-            (run,) = recorder.latest(10)
-        told = run.described()
-        assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
-            ("wake", 0, 0),
-            ("listen", 0, 2500),
-            ("stt", 2100, 2300),
-            ("chat", 2300, 2380),
-            ("tts", 2300, 3400),
-        ]
-        assert told["marks"]["first_audio_ms"] == told["marks"]["command_end_ms"] == 2500
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    async with recorded(bus) as recorder:
+        earlier = {
+            "stt-end": 102.3,
+            "chat-start": 102.3,
+            "chat-delta": 102.35,
+            "chat-end": 102.38,
+            "tts-start": 102.45,
+        }
+        await happen(bus, [(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
+        (run,) = recorder.latest(10)
+    told = run.described()
+    assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
+        ("wake", 0, 0),
+        ("listen", 0, 2500),
+        ("stt", 2100, 2300),
+        ("chat", 2300, 2380),
+        ("tts", 2300, 3400),
+    ]
+    assert told["marks"]["first_audio_ms"] == told["marks"]["command_end_ms"] == 2500

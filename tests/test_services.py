@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 from wyoming.asr import Transcribe, Transcript
@@ -30,11 +28,6 @@ JARVIS = read_wav(DATA / "wake" / "hey_jarvis.wav")
 OTHER = read_wav(DATA / "wake" / "not_a_wake_word_computer.wav")
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
-
-
 async def described(port: int) -> Info:
     """Return the port's info."""
     async with connect(port) as client:
@@ -44,94 +37,74 @@ async def described(port: int) -> Info:
         return Info.from_event(event)
 
 
-def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
+async def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
     """Speech to text, text to speech, wake words and conversation in one info; no satellite and no intent."""
-
-    async def scenario() -> None:
-        info = await described(daemon.port())
-        assert [program.name for program in info.asr] == ["satellite"]
-        assert [program.name for program in info.tts] == ["satellite"]
-        assert [program.name for program in info.wake] == ["satellite", "microwakeword"]
-        assert [program.name for program in info.handle] == ["satellite"]
-        assert info.intent == []
-        assert info.satellite is None
-        assert info.asr[0].models[0].languages == ["en"]
-        assert not info.asr[0].requires_external_vad
-        assert info.asr[0].supports_transcript_streaming
-        assert info.tts[0].supports_synthesize_streaming
-        assert info.tts[0].voices[0].name == "en_US-joe-medium"
-        assert info.handle[0].supports_handled_streaming
-        assert not info.handle[0].supports_home_control
-        assert [model.name for model in info.handle[0].models] == [daemon.daemon.config.chat.providers[0].model]
-        assert "okay_nabu" in [model.name for model in info.wake[0].models]
-        programs = [*info.asr, *info.tts, *info.wake, *info.handle]
-        assert all(program.installed for program in programs)
-        assert {program.attribution.name for program in programs} == {"satellite"}
-
-    run(scenario())
+    info = await described(daemon.port())
+    assert [program.name for program in info.asr] == ["satellite"]
+    assert [program.name for program in info.tts] == ["satellite"]
+    assert [program.name for program in info.wake] == ["satellite", "microwakeword"]
+    assert [program.name for program in info.handle] == ["satellite"]
+    assert info.intent == []
+    assert info.satellite is None
+    assert info.asr[0].models[0].languages == ["en"]
+    assert not info.asr[0].requires_external_vad
+    assert info.asr[0].supports_transcript_streaming
+    assert info.tts[0].supports_synthesize_streaming
+    assert info.tts[0].voices[0].name == "en_US-joe-medium"
+    assert info.handle[0].supports_handled_streaming
+    assert not info.handle[0].supports_home_control
+    assert [model.name for model in info.handle[0].models] == [daemon.daemon.config.chat.providers[0].model]
+    assert "okay_nabu" in [model.name for model in info.wake[0].models]
+    programs = [*info.asr, *info.tts, *info.wake, *info.handle]
+    assert all(program.installed for program in programs)
+    assert {program.attribution.name for program in programs} == {"satellite"}
 
 
 @pytest.mark.parametrize(
     ("port", "domain"), [("stt_port", "asr"), ("tts_port", "tts"), ("wake_port", "wake"), ("handle_port", "handle")]
 )
-def test_each_stage_has_a_port_of_its_own(daemon: RunningDaemon, port: str, domain: str) -> None:
+async def test_each_stage_has_a_port_of_its_own(daemon: RunningDaemon, port: str, domain: str) -> None:
     """A stage's port offers that stage and nothing else."""
-
-    async def scenario() -> None:
-        info = await described(daemon.port(port))
-        offered = [name for name in ("asr", "tts", "wake", "handle") if getattr(info, name)]
-        assert offered == [domain]
-
-    run(scenario())
+    info = await described(daemon.port(port))
+    offered = [name for name in ("asr", "tts", "wake", "handle") if getattr(info, name)]
+    assert offered == [domain]
 
 
 @pytest.mark.parametrize("port", ["port", "stt_port"])
-def test_speech_to_text(daemon: RunningDaemon, port: str) -> None:
+async def test_speech_to_text(daemon: RunningDaemon, port: str) -> None:
     """A command is answered with start, chunk, the full transcript and stop."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port(port)) as client:
-            await client.send(Transcribe(language="en", context={"id": 7}))
-            await client.send_audio(LIGHTS)
-            events = await client.until("transcript-stop")
-            assert types(events) == ["transcript-start", "transcript-chunk", "transcript", "transcript-stop"]
-            transcript = Transcript.from_event(events[2])
-            assert transcript.text.lower().strip(".") == "turn on the lights"
-            assert transcript.language == "en"
-            assert transcript.context == {"id": 7}
-            await client.send_audio(bytes(BYTES_PER_SECOND))
-            assert Transcript.from_event((await client.until("transcript"))[-1]).text == ""
-
-    run(scenario())
+    async with connect(daemon.port(port)) as client:
+        await client.send(Transcribe(language="en", context={"id": 7}))
+        await client.send_audio(LIGHTS)
+        events = await client.until("transcript-stop")
+        assert types(events) == ["transcript-start", "transcript-chunk", "transcript", "transcript-stop"]
+        transcript = Transcript.from_event(events[2])
+        assert transcript.text.lower().strip(".") == "turn on the lights"
+        assert transcript.language == "en"
+        assert transcript.context == {"id": 7}
+        await client.send_audio(bytes(BYTES_PER_SECOND))
+        assert Transcript.from_event((await client.until("transcript"))[-1]).text == ""
 
 
-def test_audio_without_start_and_without_request(daemon: RunningDaemon) -> None:
+async def test_audio_without_start_and_without_request(daemon: RunningDaemon) -> None:
     """Bare chunks, as some satellites send them, are taken for what the port is for."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port("stt_port")) as client:
-            for at in range(0, len(LIGHTS), 3000):
-                await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS[at : at + 3000]))
-            await client.send(AudioStop())
-            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
-
-    run(scenario())
+    async with connect(daemon.port("stt_port")) as client:
+        for at in range(0, len(LIGHTS), 3000):
+            await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS[at : at + 3000]))
+        await client.send(AudioStop())
+        assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
 
 
-def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
+async def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
     """44.1 kHz in stereo is understood."""
     import wave
 
     with wave.open(str(DATA / "other" / "turn_on_the_living_room_lamp_44k_stereo.wav")) as wav:
         raw = wav.readframes(wav.getnframes())
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Transcribe())
-            await client.send_audio(raw, rate=44100, channels=2)
-            assert "living room lamp" in Transcript.from_event((await client.until("transcript"))[-1]).text
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Transcribe())
+        await client.send_audio(raw, rate=44100, channels=2)
+        assert "living room lamp" in Transcript.from_event((await client.until("transcript"))[-1]).text
 
 
 @pytest.mark.parametrize(
@@ -141,244 +114,186 @@ def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
         (Transcribe(name="large"), "stt-unknown-model"),
     ],
 )
-def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, request_: Transcribe, code: str) -> None:
+async def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, request_: Transcribe, code: str) -> None:
     """A request that cannot be served is answered with `error`, and the connection goes on."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(request_)
-            if code == "stt-unsupported-language":
-                await client.send_audio(LIGHTS)
-            assert (await client.until("error"))[-1].data["code"] == code
-            await client.send(Ping(text="still here"))
-            assert (await client.until("pong"))[-1].data["text"] == "still here"
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(request_)
+        if code == "stt-unsupported-language":
+            await client.send_audio(LIGHTS)
+        assert (await client.until("error"))[-1].data["code"] == code
+        await client.send(Ping(text="still here"))
+        assert (await client.until("pong"))[-1].data["text"] == "still here"
 
 
 @pytest.mark.parametrize("port", ["port", "tts_port"])
-def test_text_to_speech(daemon: RunningDaemon, port: str) -> None:
+async def test_text_to_speech(daemon: RunningDaemon, port: str) -> None:
     """One audio-start, chunks in one format, one audio-stop."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port(port)) as client:
-            await client.send(Synthesize(text="The lights are on. It is eight o'clock."))
-            events = await client.until("audio-stop")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
-            assert {
-                (e.data["rate"], e.data["width"], e.data["channels"]) for e in events if e.type != "audio-stop"
-            } == {(22050, 2, 1)}
-            assert 1.5 < len(sound(events)) / 44100 < 6
-
-    run(scenario())
+    async with connect(daemon.port(port)) as client:
+        await client.send(Synthesize(text="The lights are on. It is eight o'clock."))
+        events = await client.until("audio-stop")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
+        assert {(e.data["rate"], e.data["width"], e.data["channels"]) for e in events if e.type != "audio-stop"} == {
+            (22050, 2, 1)
+        }
+        assert 1.5 < len(sound(events)) / 44100 < 6
 
 
-def test_streamed_text_to_speech(daemon: RunningDaemon) -> None:
+async def test_streamed_text_to_speech(daemon: RunningDaemon) -> None:
     """Text in pieces is spoken as it comes; the compatibility `synthesize` is ignored; `synthesize-stopped` ends it."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(SynthesizeStart(voice=SynthesizeVoice(name="en_US-joe-medium")))
-            await client.send(SynthesizeChunk(text="The lights in the kitchen, "), SynthesizeChunk(text="are on"))
-            early = await client.until("audio-chunk")
-            assert types(early) == ["audio-start", "audio-chunk"]
-            await client.send(SynthesizeChunk(text=" now."), Synthesize(text="The lights in the kitchen, are on now."))
-            await client.send(SynthesizeStop())
-            events = early + await client.until("synthesize-stopped")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "synthesize-stopped"]
-            assert 1.0 < len(sound(events)) / 44100 < 4.5
-            await client.send(Synthesize(text="Good."))
-            assert types(await client.until("audio-stop")) == ["audio-start", "audio-chunk", "audio-stop"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(SynthesizeStart(voice=SynthesizeVoice(name="en_US-joe-medium")))
+        await client.send(SynthesizeChunk(text="The lights in the kitchen, "), SynthesizeChunk(text="are on"))
+        early = await client.until("audio-chunk")
+        assert types(early) == ["audio-start", "audio-chunk"]
+        await client.send(SynthesizeChunk(text=" now."), Synthesize(text="The lights in the kitchen, are on now."))
+        await client.send(SynthesizeStop())
+        events = early + await client.until("synthesize-stopped")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "synthesize-stopped"]
+        assert 1.0 < len(sound(events)) / 44100 < 4.5
+        await client.send(Synthesize(text="Good."))
+        assert types(await client.until("audio-stop")) == ["audio-start", "audio-chunk", "audio-stop"]
 
 
 @pytest.mark.parametrize("text", ["", "🎉", "\n", "...", "   "])
-def test_empty_text_is_silence(daemon: RunningDaemon, text: str) -> None:
+async def test_empty_text_is_silence(daemon: RunningDaemon, text: str) -> None:
     """Nothing to say is a moment of silence, whole or streamed: Home Assistant takes no sound for a broken file."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Synthesize(text=text))
-            events = await client.until("audio-stop")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
-            assert sound(events) == bytes(2 * 2205)
-            await client.send(SynthesizeStart(), SynthesizeChunk(text=text), SynthesizeStop())
-            events = await client.until("synthesize-stopped")
-            assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "synthesize-stopped"]
-            assert sound(events) == bytes(2 * 2205)
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Synthesize(text=text))
+        events = await client.until("audio-stop")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop"]
+        assert sound(events) == bytes(2 * 2205)
+        await client.send(SynthesizeStart(), SynthesizeChunk(text=text), SynthesizeStop())
+        events = await client.until("synthesize-stopped")
+        assert types(events) == ["audio-start", "audio-chunk", "audio-stop", "synthesize-stopped"]
+        assert sound(events) == bytes(2 * 2205)
 
 
-def test_an_unknown_voice_is_an_error(daemon: RunningDaemon) -> None:
+async def test_an_unknown_voice_is_an_error(daemon: RunningDaemon) -> None:
     """Whole and streamed requests fail with a code; a stream still ends with `synthesize-stopped`."""
-
-    async def scenario() -> None:
-        voice = SynthesizeVoice(name="en_US-jo-medium")
-        async with connect(daemon.port()) as client:
-            await client.send(Synthesize(text="Hello", voice=voice))
-            assert (await client.until("error"))[-1].data["code"] == "tts-unknown-voice"
-            await client.send(SynthesizeStart(voice=voice), SynthesizeChunk(text="Hello"), SynthesizeStop())
-            assert types(await client.until("synthesize-stopped")) == ["error", "synthesize-stopped"]
-
-    run(scenario())
+    voice = SynthesizeVoice(name="en_US-jo-medium")
+    async with connect(daemon.port()) as client:
+        await client.send(Synthesize(text="Hello", voice=voice))
+        assert (await client.until("error"))[-1].data["code"] == "tts-unknown-voice"
+        await client.send(SynthesizeStart(voice=voice), SynthesizeChunk(text="Hello"), SynthesizeStop())
+        assert types(await client.until("synthesize-stopped")) == ["error", "synthesize-stopped"]
 
 
-def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> None:
+async def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> None:
     """A megabyte of text is refused with a code instead of being spoken for hours."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Synthesize(text="x " * 250_000))
-            assert (await client.until("error"))[-1].data["code"] == "tts-too-long"
-            await client.send(Transcript(text="x " * 250_000))
-            told = (await client.until("not-handled"))[-1].data
-            assert (told["code"], told["text"]) == ("chat-too-long", "Sorry, I can't answer right now.")
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Synthesize(text="x " * 250_000))
+        assert (await client.until("error"))[-1].data["code"] == "tts-too-long"
+        await client.send(Transcript(text="x " * 250_000))
+        told = (await client.until("not-handled"))[-1].data
+        assert (told["code"], told["text"]) == ("chat-too-long", "Sorry, I can't answer right now.")
 
 
 @pytest.mark.parametrize("port", ["port", "wake_port"])
-def test_wake_word(daemon: RunningDaemon, port: str) -> None:
+async def test_wake_word(daemon: RunningDaemon, port: str) -> None:
     """The named word is detected with its time; other words are `not-detected`; a stream may follow another."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port(port)) as client:
-            await client.send(Detect(names=["okay_nabu"], context={"room": "kitchen"}))
-            await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
-            detection = Detection.from_event((await client.until("detection"))[-1])
-            assert detection.name == "okay_nabu"
-            assert detection.timestamp is not None
-            assert 300 < detection.timestamp < 2500
-            assert detection.context == {"room": "kitchen"}
-            await client.send_audio(OTHER)
-            assert types(await client.until("not-detected")) == ["not-detected"]
-            await client.send(Detect(names=["hey_jarvis", "alexa"]))
-            await client.send_audio(JARVIS)
-            assert Detection.from_event((await client.until("detection"))[-1]).name == "hey_jarvis"
-
-    run(scenario())
+    async with connect(daemon.port(port)) as client:
+        await client.send(Detect(names=["okay_nabu"], context={"room": "kitchen"}))
+        await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
+        detection = Detection.from_event((await client.until("detection"))[-1])
+        assert detection.name == "okay_nabu"
+        assert detection.timestamp is not None
+        assert 300 < detection.timestamp < 2500
+        assert detection.context == {"room": "kitchen"}
+        await client.send_audio(OTHER)
+        assert types(await client.until("not-detected")) == ["not-detected"]
+        await client.send(Detect(names=["hey_jarvis", "alexa"]))
+        await client.send_audio(JARVIS)
+        assert Detection.from_event((await client.until("detection"))[-1]).name == "hey_jarvis"
 
 
-def test_timestamps_follow_the_clients_clock(daemon: RunningDaemon) -> None:
+async def test_timestamps_follow_the_clients_clock(daemon: RunningDaemon) -> None:
     """The detection's time counts from the stamp of the stream's first chunk."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port("wake_port")) as client:
-            await client.send(Detect(names=["okay_nabu"]), AudioStart(16000, 2, 1, timestamp=1_000_000))
-            for at in range(0, len(NABU), 2560):
-                stamp = 1_000_000 + at // 32
-                await client.send(
-                    AudioChunk(rate=16000, width=2, channels=1, audio=NABU[at : at + 2560], timestamp=stamp)
-                )
-            detection = Detection.from_event((await client.until("detection"))[-1])
-            assert detection.timestamp is not None
-            assert 1_000_300 < detection.timestamp < 1_002_500
-
-    run(scenario())
+    async with connect(daemon.port("wake_port")) as client:
+        await client.send(Detect(names=["okay_nabu"]), AudioStart(16000, 2, 1, timestamp=1_000_000))
+        for at in range(0, len(NABU), 2560):
+            stamp = 1_000_000 + at // 32
+            await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=NABU[at : at + 2560], timestamp=stamp))
+        detection = Detection.from_event((await client.until("detection"))[-1])
+        assert detection.timestamp is not None
+        assert 1_000_300 < detection.timestamp < 1_002_500
 
 
-def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
+async def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
     """No silent fall back to another word."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Detect(names=["okay_naboo"]), AudioStart(16000, 2, 1))
-            event = (await client.until("error"))[-1]
-            assert event.data["code"] == "wake-unknown-word"
-            assert "okay_nabu" in event.data["text"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Detect(names=["okay_naboo"]), AudioStart(16000, 2, 1))
+        event = (await client.until("error"))[-1]
+        assert event.data["code"] == "wake-unknown-word"
+        assert "okay_nabu" in event.data["text"]
 
 
-def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
+async def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
     """`select-program` picks the other wake word engine, or ours by any of its names; an unknown one is an error."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(SelectProgram(name="microwakeword"), Detect(names=["okay_nabu"]))
-            await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
-            assert Detection.from_event((await client.until("detection"))[-1]).name == "okay_nabu"
-            await client.send(Detect(names=["hey_rhasspy"]), AudioStart(16000, 2, 1))
-            assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
-            for name in ("satellite", "openwakeword", "faster-whisper", "piper"):
-                await client.send(SelectProgram(name="microwakeword"), SelectProgram(name=name))
-                await client.send(Detect(names=["okay_nabu"]))
-                await client.send_audio(OTHER)
-                assert types(await client.until("not-detected", "error")) == ["not-detected"]
-            await client.send(SelectProgram(name="satellite"), Detect(names=["hey_rhasspy"]))
+    async with connect(daemon.port()) as client:
+        await client.send(SelectProgram(name="microwakeword"), Detect(names=["okay_nabu"]))
+        await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
+        assert Detection.from_event((await client.until("detection"))[-1]).name == "okay_nabu"
+        await client.send(Detect(names=["hey_rhasspy"]), AudioStart(16000, 2, 1))
+        assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
+        for name in ("satellite", "openwakeword", "faster-whisper", "piper"):
+            await client.send(SelectProgram(name="microwakeword"), SelectProgram(name=name))
+            await client.send(Detect(names=["okay_nabu"]))
             await client.send_audio(OTHER)
             assert types(await client.until("not-detected", "error")) == ["not-detected"]
-            await client.send(SelectProgram(name="piperr"))
-            assert (await client.until("error"))[-1].data["code"] == "unknown-program"
-
-    run(scenario())
+        await client.send(SelectProgram(name="satellite"), Detect(names=["hey_rhasspy"]))
+        await client.send_audio(OTHER)
+        assert types(await client.until("not-detected", "error")) == ["not-detected"]
+        await client.send(SelectProgram(name="piperr"))
+        assert (await client.until("error"))[-1].data["code"] == "unknown-program"
 
 
 @pytest.mark.parametrize("port", ["port", "handle_port"])
-def test_conversation(daemon: RunningDaemon, port: str) -> None:
+async def test_conversation(daemon: RunningDaemon, port: str) -> None:
     """An answer streams in pieces and comes whole; the context returns with who answered."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port(port)) as client:
-            context = {"conversation_id": "abc"}
-            await client.send(Transcript(text="What is the capital of France?", language="en", context=context))
-            events = await client.until("handled-stop")
-            assert types(events)[0] == "handled-start"
-            chunks = "".join(event.data["text"] for event in events if event.type == "handled-chunk")
-            handled = Handled.from_event(events[-2])
-            assert handled.text is not None
-            assert "Paris" in handled.text
-            assert chunks.strip() == handled.text
-            assert handled.context is not None
-            assert handled.context.items() >= {"conversation_id": "abc", "provider": "local"}.items()
-            assert handled.context["first_token_ms"] > 0
-            assert sum(event.type == "handled-chunk" for event in events) > 3
-
-    run(scenario())
+    async with connect(daemon.port(port)) as client:
+        context = {"conversation_id": "abc"}
+        await client.send(Transcript(text="What is the capital of France?", language="en", context=context))
+        events = await client.until("handled-stop")
+        assert types(events)[0] == "handled-start"
+        chunks = "".join(event.data["text"] for event in events if event.type == "handled-chunk")
+        handled = Handled.from_event(events[-2])
+        assert handled.text is not None
+        assert "Paris" in handled.text
+        assert chunks.strip() == handled.text
+        assert handled.context is not None
+        assert handled.context.items() >= {"conversation_id": "abc", "provider": "local"}.items()
+        assert handled.context["first_token_ms"] > 0
+        assert sum(event.type == "handled-chunk" for event in events) > 3
 
 
-def test_an_intent_is_taken_by_its_text(daemon: RunningDaemon) -> None:
+async def test_an_intent_is_taken_by_its_text(daemon: RunningDaemon) -> None:
     """`intent` with a text is answered, without one it is `not-handled`, as is empty text."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Intent(name="Ask", text="What is the capital of France?"))
-            assert "Paris" in (await client.until("handled"))[-1].data["text"]
-            await client.send(Intent(name="Ask"), Event(type="transcript", data={"text": None}))
-            assert types(await client.until("not-handled")) in (["not-handled"], ["handled-stop", "not-handled"])
-            assert types(await client.until("not-handled")) == ["not-handled"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Intent(name="Ask", text="What is the capital of France?"))
+        assert "Paris" in (await client.until("handled"))[-1].data["text"]
+        await client.send(Intent(name="Ask"), Event(type="transcript", data={"text": None}))
+        assert types(await client.until("not-handled")) in (["not-handled"], ["handled-stop", "not-handled"])
+        assert types(await client.until("not-handled")) == ["not-handled"]
 
 
-def test_a_client_that_sends_no_more_still_gets_its_answers(daemon: RunningDaemon) -> None:
+async def test_a_client_that_sends_no_more_still_gets_its_answers(daemon: RunningDaemon) -> None:
     """Closing one's own half of the connection, as `nc` does, does not forgo the answers to what was asked."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Transcribe())
-            await client.send_audio(LIGHTS)
-            await client.send(Synthesize(text="Good."))
-            client.writer.write_eof()
-            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
-            assert types(await client.until("audio-stop"))[-3:] == ["audio-start", "audio-chunk", "audio-stop"]
-            assert await client.read() is None
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Transcribe())
+        await client.send_audio(LIGHTS)
+        await client.send(Synthesize(text="Good."))
+        client.writer.write_eof()
+        assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
+        assert types(await client.until("audio-stop"))[-3:] == ["audio-start", "audio-chunk", "audio-stop"]
+        assert await client.read() is None
     daemon.settle()
 
 
-def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:
+async def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:
     """Events of a newer protocol, or of another kind of server, change nothing."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port("tts_port")) as client:
-            await client.send(Event(type="from-the-future", data={"a": 1}, payload=b"x"), Detect(), Ping(text="a"))
-            assert types(await client.until("pong")) == ["pong"]
-
-    run(scenario())
+    async with connect(daemon.port("tts_port")) as client:
+        await client.send(Event(type="from-the-future", data={"a": 1}, payload=b"x"), Detect(), Ping(text="a"))
+        assert types(await client.until("pong")) == ["pong"]
 
 
 @pytest.mark.parametrize(
@@ -402,20 +317,16 @@ def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:
         Event(type="synthesize", data={"text": "Hello", "voice": {"name": 3}}),
     ],
 )
-def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event: Event) -> None:
+async def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event: Event) -> None:
     """A mistyped or missing field is answered with `error`, and the connection goes on."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(event)
-            assert (await client.until("error"))[-1].data["code"]
-            await client.send(Ping(text="a"))
-            assert (await client.until("pong"))[-1].data["text"] == "a"
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(event)
+        assert (await client.until("error"))[-1].data["code"]
+        await client.send(Ping(text="a"))
+        assert (await client.until("pong"))[-1].data["text"] == "a"
 
 
-def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon) -> None:
+async def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon) -> None:
     """Transcribing, speaking and waking at the same time, nobody gets another's answer."""
     commands = sorted((DATA / "commands").glob("*.wav"))
     answers: dict[str, str] = {}
@@ -440,21 +351,18 @@ def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon) -> N
             await client.send_audio(pcm + bytes(BYTES_PER_SECOND))
             assert Detection.from_event((await client.until("detection"))[-1]).name == word
 
-    async def scenario() -> None:
-        for wav in commands:
-            await transcribe(wav, f"{wav.stem} alone")
-        await asyncio.gather(
-            *(transcribe(wav, wav.stem) for wav in commands),
-            *(speak(words) for words in (2, 10, 20)),
-            *(wake(pcm, word) for pcm, word in ((NABU, "okay_nabu"), (JARVIS, "hey_jarvis")) * 3),
-        )
-        for wav in commands:
-            assert answers[wav.stem] == answers[f"{wav.stem} alone"]
-
-    run(scenario())
+    for wav in commands:
+        await transcribe(wav, f"{wav.stem} alone")
+    await asyncio.gather(
+        *(transcribe(wav, wav.stem) for wav in commands),
+        *(speak(words) for words in (2, 10, 20)),
+        *(wake(pcm, word) for pcm, word in ((NABU, "okay_nabu"), (JARVIS, "hey_jarvis")) * 3),
+    )
+    for wav in commands:
+        assert answers[wav.stem] == answers[f"{wav.stem} alone"]
 
 
-def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemon) -> None:
+async def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemon) -> None:
     """Under load from every stage, an answer takes a small part of the time that the engines' work takes."""
     rounds: list[float] = []
 
@@ -471,19 +379,16 @@ def test_describe_and_ping_are_quick_while_all_engines_work(daemon: RunningDaemo
             await client.until("not-detected")
             rounds.append(time.monotonic() - began)
 
-    async def scenario() -> None:
-        stop = asyncio.Event()
-        async with connect(daemon.port()) as a, connect(daemon.port()) as b, connect(daemon.port()) as probe:
-            loads = [asyncio.create_task(load(client, stop)) for client in (a, b)]
-            times = []
-            for _ in range(40):
-                for event, answer in ((Describe(), "info"), (Ping(), "pong")):
-                    began = time.monotonic()
-                    await probe.send(event)
-                    await probe.until(answer)
-                    times.append(time.monotonic() - began)
-            stop.set()
-            await asyncio.gather(*loads)
-        assert median(times) < median(rounds) / 10
-
-    run(scenario())
+    stop = asyncio.Event()
+    async with connect(daemon.port()) as a, connect(daemon.port()) as b, connect(daemon.port()) as probe:
+        loads = [asyncio.create_task(load(client, stop)) for client in (a, b)]
+        times = []
+        for _ in range(40):
+            for event, answer in ((Describe(), "info"), (Ping(), "pong")):
+                began = time.monotonic()
+                await probe.send(event)
+                await probe.until(answer)
+                times.append(time.monotonic() - began)
+        stop.set()
+        await asyncio.gather(*loads)
+    assert median(times) < median(rounds) / 10

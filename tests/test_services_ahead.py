@@ -34,53 +34,41 @@ async def transcribed_at_once(client: Client, pcm: bytes) -> str:
     return str(Transcript.from_event((await client.until("transcript"))[-1]).text)
 
 
-def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> None:
+async def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> None:
     """Silence at a microphone's pace begins the transcription, and its text is the answer to `audio-stop`."""
     early_count = daemon.daemon._stages.early_transcripts
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
-            expected = await transcribed_at_once(client, LIGHTS + bytes(BYTES_PER_SECOND))
-            begun, used = early_count.begun, early_count.used
-            await client.send(Transcribe(), AudioStart(16000, 2, 1))
-            for at in range(0, len(LIGHTS), _CHUNK_BYTES):
-                await client.send(chunk(LIGHTS[at : at + _CHUNK_BYTES]))
-            while early_count.begun == begun:
-                await client.send(chunk(bytes(_CHUNK_BYTES)))
-                await asyncio.sleep(_CHUNK_BYTES / BYTES_PER_SECOND)
-            await client.send(chunk(bytes(BYTES_PER_SECOND)), AudioStop())
-            assert Transcript.from_event((await client.until("transcript"))[-1]).text == expected
-            assert (early_count.begun, early_count.used) == (begun + 1, used + 1)
-
-    asyncio.run(scenario())
+    async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
+        expected = await transcribed_at_once(client, LIGHTS + bytes(BYTES_PER_SECOND))
+        begun, used = early_count.begun, early_count.used
+        await client.send(Transcribe(), AudioStart(16000, 2, 1))
+        for at in range(0, len(LIGHTS), _CHUNK_BYTES):
+            await client.send(chunk(LIGHTS[at : at + _CHUNK_BYTES]))
+        while early_count.begun == begun:
+            await client.send(chunk(bytes(_CHUNK_BYTES)))
+            await asyncio.sleep(_CHUNK_BYTES / BYTES_PER_SECOND)
+        await client.send(chunk(bytes(BYTES_PER_SECOND)), AudioStop())
+        assert Transcript.from_event((await client.until("transcript"))[-1]).text == expected
+        assert (early_count.begun, early_count.used) == (begun + 1, used + 1)
 
 
-def test_a_recording_that_comes_at_once_is_transcribed_once(daemon: RunningDaemon) -> None:
+async def test_a_recording_that_comes_at_once_is_transcribed_once(daemon: RunningDaemon) -> None:
     """Whoever sends a file, pauses and all, gets it transcribed as a whole and pays for nothing else."""
     early_count = daemon.daemon._stages.early_transcripts
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            begun = early_count.begun
-            await transcribed_at_once(client, (LIGHTS + bytes(BYTES_PER_SECOND)) * 3)
-            assert early_count.begun == begun
-
-    asyncio.run(scenario())
+    async with connect(daemon.port()) as client:
+        begun = early_count.begun
+        await transcribed_at_once(client, (LIGHTS + bytes(BYTES_PER_SECOND)) * 3)
+        assert early_count.begun == begun
 
 
-def test_whoever_leaves_in_a_pause_leaves_no_work_behind(daemon: RunningDaemon) -> None:
+async def test_whoever_leaves_in_a_pause_leaves_no_work_behind(daemon: RunningDaemon) -> None:
     """The connection's end is the end of the work ahead."""
     early_count = daemon.daemon._stages.early_transcripts
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
-            begun = early_count.begun
-            await client.send(Transcribe(), AudioStart(16000, 2, 1), chunk(LIGHTS))
-            while early_count.begun == begun:
-                await client.send(chunk(bytes(_CHUNK_BYTES)))
-                await asyncio.sleep(_CHUNK_BYTES / BYTES_PER_SECOND)
-
-    asyncio.run(scenario())
+    async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
+        begun = early_count.begun
+        await client.send(Transcribe(), AudioStart(16000, 2, 1), chunk(LIGHTS))
+        while early_count.begun == begun:
+            await client.send(chunk(bytes(_CHUNK_BYTES)))
+            await asyncio.sleep(_CHUNK_BYTES / BYTES_PER_SECOND)
     daemon.settle()
 
 
@@ -91,7 +79,7 @@ class Steady(deque[float]):
         """Keep the one there is."""
 
 
-def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
+async def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
     """The chunks behind the last `transcript-start`, put together, are the transcript; some come before the end."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
@@ -110,7 +98,9 @@ def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
         await client.send(AudioStop())
         return early, await client.until("transcript-stop")
 
-    async def scenario(running: RunningDaemon) -> None:
+    early: list[Event] = []
+    heard: list[Event] = []
+    with RunningDaemon(config) as running:
         engine: Any = running.daemon.engines.transcriber.engine
         engine._recent_seconds = Steady([0.01])
         async with connect(running.port()) as client:
@@ -129,9 +119,4 @@ def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
                         case "transcript":
                             assert text == event.data["text"]
                 assert types(after)[-3:] == ["transcript-chunk", "transcript", "transcript-stop"]
-
-    early: list[Event] = []
-    heard: list[Event] = []
-    with RunningDaemon(config) as running:
-        asyncio.run(scenario(running))
     assert "transcript-chunk" in types(heard)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,11 +30,6 @@ NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 START = AudioStart(16000, 2, 1)
 COMMAND = RunPipeline(PipelineStage.ASR, PipelineStage.TTS)
 WAKE = RunPipeline(PipelineStage.WAKE, PipelineStage.TTS)
-
-
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
 
 
 def chunk(pcm: bytes) -> AudioChunk:
@@ -74,52 +69,44 @@ def loading(daemon: RunningDaemon) -> Iterator[None]:
     [(Transcribe(), "transcript"), (Detect(), "not-detected"), (COMMAND, "transcript"), (WAKE, "error")],
     ids=["transcribe", "detect", "run-pipeline", "run-pipeline from the wake word"],
 )
-def test_ping_and_describe_are_answered_while_audio_waits_for_an_engine(
+async def test_ping_and_describe_are_answered_while_audio_waits_for_an_engine(
     daemon: RunningDaemon, asked: Eventable, answer: str
 ) -> None:
     """On the connection that waits, behind half a minute of audio; and what was said then is understood."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            with loading(daemon):
-                pieces = [LIGHTS[at : at + 2048] for at in range(0, len(LIGHTS), 2048)]
-                silence = [chunk(bytes(2048))] * (25 * BYTES_PER_SECOND // 2048)
-                await client.send(asked, START, *map(chunk, pieces), *silence)
-                for _ in range(3):
-                    assert set(types(await pong(client))) <= {"pong", "detect", "transcribe"}
-                    await client.send(Describe())
-                    await client.until("info")
-                await client.send(AudioStop())
-            event = (await client.until(answer))[-1]
-            if answer == "transcript":
-                assert "turn on the lights" in event.data["text"].lower()
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        with loading(daemon):
+            pieces = [LIGHTS[at : at + 2048] for at in range(0, len(LIGHTS), 2048)]
+            silence = [chunk(bytes(2048))] * (25 * BYTES_PER_SECOND // 2048)
+            await client.send(asked, START, *map(chunk, pieces), *silence)
+            for _ in range(3):
+                assert set(types(await pong(client))) <= {"pong", "detect", "transcribe"}
+                await client.send(Describe())
+                await client.until("info")
+            await client.send(AudioStop())
+        event = (await client.until(answer))[-1]
+        if answer == "transcript":
+            assert "turn on the lights" in event.data["text"].lower()
     daemon.settle()
 
 
-def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemon) -> None:
+async def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemon) -> None:
     """Half a minute of audio waits for the engine; then nothing more is read until there is one."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            with loading(daemon):
-                await client.send(Transcribe(), START)
-                second = chunk(bytes(BYTES_PER_SECOND)).event()
-                sent = 0
-                try:
-                    async with asyncio.timeout(5):
-                        while sent < 2000:
-                            await client.send(second)
-                            await client.writer.drain()
-                            sent += 1
-                except TimeoutError:
-                    pass
-                assert sent < 2000
-            client.writer.transport.abort()
-            await asyncio.sleep(0)
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        with loading(daemon):
+            await client.send(Transcribe(), START)
+            second = chunk(bytes(BYTES_PER_SECOND)).event()
+            sent = 0
+            try:
+                async with asyncio.timeout(5):
+                    while sent < 2000:
+                        await client.send(second)
+                        await client.writer.drain()
+                        sent += 1
+            except TimeoutError:
+                pass
+            assert sent < 2000
+        client.writer.transport.abort()
+        await asyncio.sleep(0)
     daemon.settle()
 
 
@@ -130,27 +117,23 @@ def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemon) -> 
     [(Transcribe(language="en", context={"a": 1}), "transcript"), (Detect(context={"a": 1}), "not-detected")],
     ids=["transcribe", "detect"],
 )
-def test_a_request_without_audio_is_answered_at_its_stop(
+async def test_a_request_without_audio_is_answered_at_its_stop(
     daemon: RunningDaemon, asked: Eventable, expected: str, between: list[Eventable], halves: bool
 ) -> None:
     """There were no words and no wake word; once, and the connection is of use afterwards."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(asked, *between, AudioStop())
-            if halves:
-                client.writer.write_eof()
-            event = (await client.until(expected))[-1]
-            assert event.data.get("text", "") == ""
-            assert event.data["context"] == {"a": 1}
-            if not halves:
-                await client.send(AudioStop())
-                assert set(types(await pong(client))) <= {"transcript-stop", "pong"}
-                await client.send(Transcribe())
-                await client.send_audio(LIGHTS)
-                assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(asked, *between, AudioStop())
+        if halves:
+            client.writer.write_eof()
+        event = (await client.until(expected))[-1]
+        assert event.data.get("text", "") == ""
+        assert event.data["context"] == {"a": 1}
+        if not halves:
+            await client.send(AudioStop())
+            assert set(types(await pong(client))) <= {"transcript-stop", "pong"}
+            await client.send(Transcribe())
+            await client.send_audio(LIGHTS)
+            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
     daemon.settle()
 
 
@@ -169,82 +152,63 @@ def test_a_request_without_audio_is_answered_at_its_stop(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_who_sends_no_more_still_gets_the_answer(
+async def test_who_sends_no_more_still_gets_the_answer(
     daemon: RunningDaemon, asked: list[Event | Eventable], said: bytes, expected: str
 ) -> None:
     """Whatever was asked for, once all of it was sent."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(*asked)
-            if said:
-                await client.send_audio(said)
-            client.writer.write_eof()
-            await client.until(expected)
-            while await client.read() is not None:
-                pass
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(*asked)
+        if said:
+            await client.send_audio(said)
+        client.writer.write_eof()
+        await client.until(expected)
+        while await client.read() is not None:
+            pass
     daemon.settle()
 
 
-def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) -> None:
+async def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) -> None:
     """Half a command might mean something else: nothing is done, and the connection ends."""
-
-    async def scenario() -> None:
-        for asked in (Transcribe(), COMMAND):
-            async with connect(daemon.port()) as client:
-                await client.send(asked, START, chunk(LIGHTS[: len(LIGHTS) // 2]))
-                client.writer.write_eof()
-                seen = []
-                while (event := await client.read()) is not None:
-                    seen.append(event)
-                assert not {"transcript", "handled", "error"} & set(types(seen))
-
-    run(scenario())
+    for asked in (Transcribe(), COMMAND):
+        async with connect(daemon.port()) as client:
+            await client.send(asked, START, chunk(LIGHTS[: len(LIGHTS) // 2]))
+            client.writer.write_eof()
+            seen = []
+            while (event := await client.read()) is not None:
+                seen.append(event)
+            assert not {"transcript", "handled", "error"} & set(types(seen))
     daemon.settle()
 
 
-def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon) -> None:
+async def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon) -> None:
     """Their events do not mix."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(COMMAND, START, chunk(LIGHTS), COMMAND, START, *[chunk(LIGHTS)], AudioStop())
-            events = await client.until("audio-stop")
-            assert types(events).count("transcript") == 1
-            assert types(events).count("handled") == 1
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(COMMAND, START, chunk(LIGHTS), COMMAND, START, *[chunk(LIGHTS)], AudioStop())
+        events = await client.until("audio-stop")
+        assert types(events).count("transcript") == 1
+        assert types(events).count("handled") == 1
     daemon.settle()
 
 
 @pytest.mark.parametrize("timestamp", [12.5, 12, "soon", None, True, [1], {"a": 1}, 1e400])
-def test_a_timestamp_costs_no_transcript(daemon: RunningDaemon, timestamp: object) -> None:
+async def test_a_timestamp_costs_no_transcript(daemon: RunningDaemon, timestamp: object) -> None:
     """Any number is one, and what is none is ignored; whole numbers may be written with a point."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Transcribe(), Event("audio-start", {"rate": 16000.0, "width": 2.0, "channels": 1.0}))
-            for at in range(0, len(LIGHTS), 2048):
-                data = {"rate": 16000.0, "width": 2, "channels": 1.0, "timestamp": timestamp}
-                header = json.dumps(
-                    {"type": "audio-chunk", "data": data, "payload_length": len(LIGHTS[at : at + 2048])}
-                )
-                client.writer.write(header.encode() + b"\n" + LIGHTS[at : at + 2048])
-            await client.send(AudioStop())
-            events = await client.until("transcript")
-            assert "error" not in types(events)
-            assert "lights" in events[-1].data["text"]
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Transcribe(), Event("audio-start", {"rate": 16000.0, "width": 2.0, "channels": 1.0}))
+        for at in range(0, len(LIGHTS), 2048):
+            data = {"rate": 16000.0, "width": 2, "channels": 1.0, "timestamp": timestamp}
+            header = json.dumps({"type": "audio-chunk", "data": data, "payload_length": len(LIGHTS[at : at + 2048])})
+            client.writer.write(header.encode() + b"\n" + LIGHTS[at : at + 2048])
+        await client.send(AudioStop())
+        events = await client.until("transcript")
+        assert "error" not in types(events)
+        assert "lights" in events[-1].data["text"]
     daemon.settle()
 
 
-def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+async def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """Not one a chunk; the next recording is transcribed."""
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         async with connect(daemon.port()) as client:
             await client.send(Transcribe(), START)
             await client.send(*[Event("audio-chunk", {"rate": "fast", "width": 2, "channels": 1}, b"\0\0")] * 50)
@@ -253,9 +217,6 @@ def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, caplog: 
             await client.send(Transcribe())
             await client.send_audio(LIGHTS)
             assert "lights" in (await client.until("transcript"))[-1].data["text"]
-
-    with caplog.at_level(logging.INFO):
-        run(scenario())
     assert len([record for record in caplog.records if "audio-chunk" in record.getMessage()]) == 1
     daemon.settle()
 
@@ -273,10 +234,11 @@ def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, caplog: 
     ],
     ids=lambda event: event.type,
 )
-def test_a_long_name_is_told_of_in_short(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, event: Event) -> None:
+async def test_a_long_name_is_told_of_in_short(
+    daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, event: Event
+) -> None:
     """In the error and in the log, on one line and without control characters."""
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.DEBUG):
         async with connect(daemon.port()) as client:
             await client.send(event)
             await client.send(*([START] if event.type == "detect" else []))
@@ -284,9 +246,6 @@ def test_a_long_name_is_told_of_in_short(daemon: RunningDaemon, caplog: pytest.L
             assert len(error.data["text"]) < 2_000
             assert error.data["text"].isprintable()
             await pong(client)
-
-    with caplog.at_level(logging.DEBUG):
-        run(scenario())
         daemon.settle()
     told = [record.getMessage() for record in caplog.records if record.name.startswith("satellite.")]
     assert told
@@ -294,47 +253,35 @@ def test_a_long_name_is_told_of_in_short(daemon: RunningDaemon, caplog: pytest.L
 
 
 @pytest.mark.parametrize("stage", [PipelineStage.HANDLE, PipelineStage.TTS])
-def test_the_text_of_a_run_is_bounded(daemon: RunningDaemon, stage: PipelineStage) -> None:
+async def test_the_text_of_a_run_is_bounded(daemon: RunningDaemon, stage: PipelineStage) -> None:
     """As that of `synthesize` and of a question is."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(RunPipeline(stage, PipelineStage.TTS, announce_text="word " * 5_000))
-            assert (await client.until("error"))[-1].data["code"].endswith("too-long")
-            await pong(client)
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(RunPipeline(stage, PipelineStage.TTS, announce_text="word " * 5_000))
+        assert (await client.until("error"))[-1].data["code"].endswith("too-long")
+        await pong(client)
 
 
-def test_the_text_of_an_announcement_is_bounded(daemon: RunningDaemon) -> None:
+async def test_the_text_of_an_announcement_is_bounded(daemon: RunningDaemon) -> None:
     """And its fields have types."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            for data in ({"text": "word " * 5_000}, {"text": 5}, {"text": "Hello", "rooms": 5}, {"rooms": [5]}):
-                await client.send(Event("announce", data))
-                assert (await client.until("error"))[-1].data["code"] in (
-                    "tts-too-long",
-                    "protocol-error",
-                    "unknown-room",
-                )
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        for data in ({"text": "word " * 5_000}, {"text": 5}, {"text": "Hello", "rooms": 5}, {"rooms": [5]}):
+            await client.send(Event("announce", data))
+            assert (await client.until("error"))[-1].data["code"] in (
+                "tts-too-long",
+                "protocol-error",
+                "unknown-room",
+            )
 
 
-def test_a_stream_of_text_past_its_limit_is_dropped() -> None:
+async def test_a_stream_of_text_past_its_limit_is_dropped() -> None:
     """It fails once, behind what was within the limit, and holds nothing of what comes then."""
-
-    async def scenario() -> None:
-        stream = TextStream(1_000)
-        for _ in range(100_000):
-            stream.add("word ")
-        stream.end()
-        assert stream._pieces.qsize() == 201
-        with pytest.raises(TextToSpeechError, match="too long"):
-            _ = [text async for text in stream.texts()]
-
-    asyncio.run(scenario())
+    stream = TextStream(1_000)
+    for _ in range(100_000):
+        stream.add("word ")
+    stream.end()
+    assert stream._pieces.qsize() == 201
+    with pytest.raises(TextToSpeechError, match="too long"):
+        _ = [text async for text in stream.texts()]
 
 
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -398,7 +345,7 @@ _WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("type_", _FIELDS)
-def test_any_field_of_any_wrong_type_breaks_nothing(
+async def test_any_field_of_any_wrong_type_breaks_nothing(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, type_: str
 ) -> None:
     """Each field of each event as each kind of JSON, also missing: no traceback, and a ping is answered afterwards."""
@@ -417,11 +364,8 @@ def test_any_field_of_any_wrong_type_breaks_nothing(
             events = await pong(client, "still there")
             assert types(events).count("error") <= 1
 
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         for data in [good, *events]:
             await one(data)
-
-    with caplog.at_level(logging.INFO):
-        run(scenario())
         daemon.settle()
     assert [record for record in caplog.records if record.exc_info] == []

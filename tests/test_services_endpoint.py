@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
 from wyoming.asr import Transcribe, Transcript
@@ -27,11 +25,6 @@ NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 def silence(seconds: float) -> bytes:
     """Return silence."""
     return bytes(round(seconds * 16_000) * 2)
-
-
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
 
 
 def chunk(pcm: bytes) -> AudioChunk:
@@ -66,7 +59,7 @@ def text(events: list[Event]) -> str:
     return Transcript.from_event(events[-1]).text.lower()
 
 
-def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> None:
+async def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> None:
     """However long somebody thinks, up to 2.5 s, the command is understood, and answered before the audio stops."""
 
     async def one(pause_seconds: float) -> None:
@@ -78,87 +71,67 @@ def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> None:
             assert text(heard).strip(".") == "turn on the lights"
             await nothing_more(client)
 
-    async def scenario() -> None:
-        await asyncio.gather(*(one(pause) for pause in (0, 0.3, 0.5, 1.0, 1.5, 2.0, 2.5)))
-
-    run(scenario())
+    await asyncio.gather(*(one(pause) for pause in (0, 0.3, 0.5, 1.0, 1.5, 2.0, 2.5)))
     daemon.settle()
 
 
 @pytest.mark.parametrize("port", ["port", "stt_port"])
 @pytest.mark.parametrize("milliseconds", [10, 64, 1000])
-def test_a_command_ends_in_its_silence(daemon: RunningDaemon, port: str, milliseconds: int) -> None:
+async def test_a_command_ends_in_its_silence(daemon: RunningDaemon, port: str, milliseconds: int) -> None:
     """No VAD of the client's is asked for, whatever the size of its chunks; a second command may follow."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port(port)) as client:
-            for _ in range(2):
-                heard = await spoken(client, LIGHTS + silence(60), milliseconds=milliseconds)
-                assert text(heard).strip(".") == "turn on the lights"
-                await nothing_more(client)
-            await client.send(Describe())
-            info = Info.from_event((await client.until("info"))[-1])
-            assert not info.asr[0].requires_external_vad
-
-    run(scenario())
+    async with connect(daemon.port(port)) as client:
+        for _ in range(2):
+            heard = await spoken(client, LIGHTS + silence(60), milliseconds=milliseconds)
+            assert text(heard).strip(".") == "turn on the lights"
+            await nothing_more(client)
+        await client.send(Describe())
+        info = Info.from_event((await client.until("info"))[-1])
+        assert not info.asr[0].requires_external_vad
     daemon.settle()
 
 
 @pytest.mark.parametrize("size", [640, 2048, 48_000, 10_000_000])
 @pytest.mark.parametrize("lead_seconds", [0.0, 6.0])
-def test_a_recording_is_transcribed_whole(daemon: RunningDaemon, size: int, lead_seconds: float) -> None:
+async def test_a_recording_is_transcribed_whole(daemon: RunningDaemon, size: int, lead_seconds: float) -> None:
     """Long pauses in it end nothing, nor does silence in front, if it is sent at once, in chunks of whatever size."""
     pcm = silence(lead_seconds) + LIGHTS + silence(3) + NABU + silence(2) + LIGHTS + silence(1)
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1))
-            await client.send(*[chunk(pcm[at : at + size]) for at in range(0, len(pcm), size)])
-            await client.send(Ping(text="sent"), AudioStop())
-            before = await client.until("pong")
-            assert "transcript" not in types(before)
-            heard = await client.until("transcript")
-            assert text(heard).count("turn on the lights") == 2
-            await client.send(Ping(text="last"))
-            assert set(types(await client.until("pong"))) <= {"transcript-stop", "pong"}
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1))
+        await client.send(*[chunk(pcm[at : at + size]) for at in range(0, len(pcm), size)])
+        await client.send(Ping(text="sent"), AudioStop())
+        before = await client.until("pong")
+        assert "transcript" not in types(before)
+        heard = await client.until("transcript")
+        assert text(heard).count("turn on the lights") == 2
+        await client.send(Ping(text="last"))
+        assert set(types(await client.until("pong"))) <= {"transcript-stop", "pong"}
     daemon.settle()
 
 
-def test_a_recording_that_nobody_stops_is_answered(daemon: RunningDaemon) -> None:
+async def test_a_recording_that_nobody_stops_is_answered(daemon: RunningDaemon) -> None:
     """Once nothing more has come for two seconds, the silence at its end is one."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1), chunk(LIGHTS + silence(2)))
-            assert "turn on the lights" in text(await client.until("transcript"))
-            await nothing_more(client)
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1), chunk(LIGHTS + silence(2)))
+        assert "turn on the lights" in text(await client.until("transcript"))
+        await nothing_more(client)
     daemon.settle()
 
 
-def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None:
+async def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None:
     """After five seconds: a microphone that somebody has opened for nothing is closed."""
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            assert text(await spoken(client, silence(60))) == ""
-            await nothing_more(client)
-
-    run(scenario())
+    async with connect(daemon.port()) as client:
+        assert text(await spoken(client, silence(60))) == ""
+        await nothing_more(client)
     daemon.settle()
 
 
-def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_directory: Path) -> None:
+async def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_directory: Path) -> None:
     """With `own_endpoint: false` the client finds the end, and is asked to."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
         "wyoming: {host: 127.0.0.1}\nstt: {own_endpoint: false}"
     )
-
-    async def scenario(running: RunningDaemon) -> None:
+    with RunningDaemon(config) as running:
         async with connect(running.port()) as client:
             await client.send(Describe())
             assert Info.from_event((await client.until("info"))[-1]).asr[0].requires_external_vad
@@ -169,6 +142,3 @@ def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_directory
             await client.send(Ping(), AudioStop())
             assert types(await client.until("pong")) == ["pong"]
             assert "turn on the lights" in text(await client.until("transcript"))
-
-    with RunningDaemon(config) as running:
-        run(scenario(running))

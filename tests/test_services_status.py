@@ -89,72 +89,60 @@ rooms: [{{name: kitchen, uri: "tcp://127.0.0.1:9"}}]
 """
 
 
-def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
+async def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
     """No model, no chat server, no Home Assistant and a room that is off: every one is told, and none is green."""
-
-    async def scenario() -> None:
-        async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
-            await daemon.ready()
-            wanted = {"stage stt", "stage tts", "stage chat", "provider ollama", "home_assistant", "room kitchen"}
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not wanted <= {one.what for one in daemon._status.attention()}:
-                    await asyncio.sleep(0.05)
-            state = await daemon._status.described()
-            assert state["state"] == "degraded"
-            assert all(one["text"] and one["cure"] for one in state["attention"])
-            told = {stage["stage"]: stage["state"] for stage in state["stages"]}
-            assert (told["stt"], told["tts"], told["chat"]) == ("failed", "failed", "unreachable")
-            cures = {one["what"]: one["cure"] for one in state["attention"]}
-            assert cures["stage stt"] == cures["stage tts"] == "satellite models pull configured"
-            assert daemon.words.startswith("degraded, without ")
-            assert " · look at stage " in daemon.words
-
-    asyncio.run(scenario())
+    async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
+        await daemon.ready()
+        wanted = {"stage stt", "stage tts", "stage chat", "provider ollama", "home_assistant", "room kitchen"}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not wanted <= {one.what for one in daemon._status.attention()}:
+                await asyncio.sleep(0.05)
+        state = await daemon._status.described()
+        assert state["state"] == "degraded"
+        assert all(one["text"] and one["cure"] for one in state["attention"])
+        told = {stage["stage"]: stage["state"] for stage in state["stages"]}
+        assert (told["stt"], told["tts"], told["chat"]) == ("failed", "failed", "unreachable")
+        cures = {one["what"]: one["cure"] for one in state["attention"]}
+        assert cures["stage stt"] == cures["stage tts"] == "satellite models pull configured"
+        assert daemon.words.startswith("degraded, without ")
+        assert " · look at stage " in daemon.words
 
 
-def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> None:
+async def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> None:
     """By the status, as something that needs attention, and by a counter and a gauge."""
+    async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
+        assert (await daemon._status.described())["background"] == []
 
-    async def scenario() -> None:
-        async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
-            assert (await daemon._status.described())["background"] == []
+        async def fails() -> None:
+            raise KeyError("espeak")
 
-            async def fails() -> None:
-                raise KeyError("espeak")
-
-            daemon.background.run("refresh voices", fails)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not daemon.background.described():
-                    await asyncio.sleep(0.01)
-            state = await daemon._status.described()
-            (told,) = state["background"]
-            assert (told["task"], told["state"], told["words"]) == ("refresh voices", "failing", "KeyError: 'espeak'")
-            assert told["since_seconds"] >= 0
-            (needed_,) = [one for one in state["attention"] if one["what"] == "task refresh voices"]
-            assert "KeyError: 'espeak'" in needed_["text"]
-            metrics = exposition(state)
-            assert 'satellite_task_failing{task="refresh voices"} 1.0' in metrics
-            assert f'satellite_task_failures_total{{task="refresh voices"}} {told["failures"]:.1f}' in metrics
-
-    asyncio.run(scenario())
+        daemon.background.run("refresh voices", fails)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not daemon.background.described():
+                await asyncio.sleep(0.01)
+        state = await daemon._status.described()
+        (told,) = state["background"]
+        assert (told["task"], told["state"], told["words"]) == ("refresh voices", "failing", "KeyError: 'espeak'")
+        assert told["since_seconds"] >= 0
+        (needed_,) = [one for one in state["attention"] if one["what"] == "task refresh voices"]
+        assert "KeyError: 'espeak'" in needed_["text"]
+        metrics = exposition(state)
+        assert 'satellite_task_failing{task="refresh voices"} 1.0' in metrics
+        assert f'satellite_task_failures_total{{task="refresh voices"}} {told["failures"]:.1f}' in metrics
 
 
-def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None:
+async def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None:
     """An Ollama without the model is there: nobody shall look for it in the network."""
-
-    async def scenario() -> None:
-        async with OllamaServer(script("Yes."), models={"another": "another"}) as ollama:
-            text = CONFIG.format(directory=tmp_path).replace(
-                '"phi3:mini", url: "http://127.0.0.1:9"', f'"phi3:mini", url: "{ollama.url}"'
-            )
-            assert ollama.url in text
-            async with Daemon(parse(text), free_ports=True) as daemon:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    while (told := _chat(daemon))["state"] != "model-missing":
-                        await asyncio.sleep(0.05)
-                assert "ollama pull phi3:mini" in told["words"]
-
-    asyncio.run(scenario())
+    async with OllamaServer(script("Yes."), models={"another": "another"}) as ollama:
+        text = CONFIG.format(directory=tmp_path).replace(
+            '"phi3:mini", url: "http://127.0.0.1:9"', f'"phi3:mini", url: "{ollama.url}"'
+        )
+        assert ollama.url in text
+        async with Daemon(parse(text), free_ports=True) as daemon:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (told := _chat(daemon))["state"] != "model-missing":
+                    await asyncio.sleep(0.05)
+            assert "ollama pull phi3:mini" in told["words"]
 
 
 def _chat(daemon: Daemon) -> dict[str, Any]:

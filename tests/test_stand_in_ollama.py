@@ -15,14 +15,13 @@ from satellite.config.settings import Chat, Local
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from tests.doubles.http import dictated, thought_by
 from tests.doubles.ollama import OllamaServer
-from tests.stand_in_client import PARIS, SYSTEM, Client, about, run
+from tests.stand_in_client import PARIS, SYSTEM, about, serving
 from tests.waiting import PATIENCE_SECONDS, until
 
 
-def test_the_compatible_api_can_set_neither_keep_alive_nor_context() -> None:
+async def test_the_compatible_api_can_set_neither_keep_alive_nor_context() -> None:
     """It leaves the one as it is, and reloads a model whose context is not the automatic one."""
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving() as (server, client):
         await client.chat(keep_alive=900, options={"num_ctx": 2048})
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as compatible:
             create: Any = compatible.chat.completions.create
@@ -37,15 +36,12 @@ def test_the_compatible_api_can_set_neither_keep_alive_nor_context() -> None:
                 await create(**{**question, "model": "nope"})
         assert server.counts.reloads == 1
 
-    run(scenario)
-
 
 @pytest.mark.parametrize("num_parallel", [1, 2])
-def test_answers_are_generated_one_after_another(num_parallel: int) -> None:
+async def test_answers_are_generated_one_after_another(num_parallel: int) -> None:
     """Unless OLLAMA_NUM_PARALLEL allows more; a ping waits for nobody, and a full queue is full."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving(dictated(words), num_parallel=num_parallel, max_queue=1) as (server, client):
         await client.chat()
         answers = [asyncio.create_task(client.ask()) for _ in range(num_parallel + 1)]
         await until(lambda: len(server.exchanges) == num_parallel + 2)
@@ -57,14 +53,11 @@ def test_answers_are_generated_one_after_another(num_parallel: int) -> None:
             words.put_nowait(word)
         assert sum([len((await answer)["message"]["content"]) for answer in answers]) == 5 * len(answers)
 
-    run(scenario, dictated(words), num_parallel=num_parallel, max_queue=1)
 
-
-def test_headers_come_with_the_first_token() -> None:
+async def test_headers_come_with_the_first_token() -> None:
     """Until then there is nothing to read; afterwards there is a line of JSON for each."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving(dictated(words)) as (server, client):
         request = client.http.build_request("POST", "/api/chat", json={"model": "a", "messages": [SYSTEM]})
         sent = asyncio.create_task(client.http.send(request, stream=True))
         await until(lambda: bool(server.counts.generations))
@@ -79,34 +72,29 @@ def test_headers_come_with_the_first_token() -> None:
         assert [lines[-1][name] for name in ("done_reason", "eval_count")] == ["stop", 1]
         await response.aclose()
 
-    run(scenario, dictated(words))
 
-
-def test_hanging_up_stops_the_generation() -> None:
+async def test_hanging_up_stops_the_generation() -> None:
     """The words are closed, and the next answer begins at once."""
     closed = asyncio.Event()
 
-    async def endless(_: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+    async def words(_: Any) -> AsyncGenerator[str, None]:
         try:
             while True:
                 yield "word "
         finally:
             closed.set()
 
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving(words) as (server, client):
         async with client.streaming() as lines:
             await anext(lines)
         await closed.wait()
         server.words = PARIS
         assert (await client.ask())["done"]
 
-    run(scenario, endless)
 
-
-def test_what_was_read_is_not_read_again() -> None:
+async def test_what_was_read_is_not_read_again() -> None:
     """Neither another conversation nor a ping in between makes the runner forget; an unload does."""
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving() as (server, client):
         first, other, again = ({"role": "user", "content": text} for text in ("Hello there", "Anything", "Once more"))
         await client.chat(SYSTEM, first)
         await client.chat(other)
@@ -120,13 +108,10 @@ def test_what_was_read_is_not_read_again() -> None:
         assert warm.evaluated_tokens < 10
         assert lost == cold
 
-    run(scenario)
 
-
-def test_reading_takes_time_and_is_counted_one_way_or_the_other() -> None:
+async def test_reading_takes_time_and_is_counted_one_way_or_the_other() -> None:
     """Older releases count what was read, the newest the whole prompt with what was known of it."""
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving() as (server, client):
         server.prefill_seconds_per_token = 0.0005
         cold = await client.chat(SYSTEM)
         assert cold["prompt_eval_duration"] > cold["prompt_eval_count"] * 500_000
@@ -137,41 +122,33 @@ def test_reading_takes_time_and_is_counted_one_way_or_the_other() -> None:
         assert newest["prompt_eval_count"] > cold["prompt_eval_count"]
         assert newest["prompt_eval_cached_count"] == newest["prompt_eval_count"] - 1
 
-    run(scenario)
-
 
 @pytest.mark.parametrize(("limit", "reason", "said"), [(1, "length", "Paris"), (0, "stop", "Paris it is.")])
-def test_num_predict_limits_the_answer(limit: int, reason: str, said: str) -> None:
+async def test_num_predict_limits_the_answer(limit: int, reason: str, said: str) -> None:
     """Nought is no limit."""
-
-    async def scenario(_: OllamaServer, client: Client) -> None:
+    async with serving() as (_, client):
         answer = await client.ask(options={"num_predict": limit})
         assert (answer["done_reason"], answer["message"]["content"]) == (reason, said)
 
-    run(scenario)
 
-
-def test_a_conversation_longer_than_the_context_loses_its_oldest_messages() -> None:
+async def test_a_conversation_longer_than_the_context_loses_its_oldest_messages() -> None:
     """What the system said and the question stay."""
     seen: list[list[str]] = []
 
-    async def recording(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+    async def words(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
         seen.append([message["content"] for message in messages])
         yield "Yes."
 
-    async def scenario(_: OllamaServer, client: Client) -> None:
+    async with serving(words) as (_, client):
         old = [{"role": "user", "content": f"{number} " + "word " * 30} for number in range(9)]
         system = {"role": "system", "content": "Be brief."}
         await client.chat(system, *old, {"role": "user", "content": "Hi"}, options={"num_ctx": 128})
         assert [content[:9] for content in seen[0]] == ["Be brief.", "6 word wo", "7 word wo", "8 word wo", "Hi"]
 
-    run(scenario, recording)
 
-
-def test_only_a_thinking_model_thinks_and_it_does_unless_told_not_to() -> None:
+async def test_only_a_thinking_model_thinks_and_it_does_unless_told_not_to() -> None:
     """Thoughts come apart from the answer."""
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving() as (server, client):
         assert await client.ask(think=True) == {"error": '"a" does not support thinking', "status": 400}
         server.thinks = "The user greets."
         async with client.streaming() as lines:
@@ -182,14 +159,11 @@ def test_only_a_thinking_model_thinks_and_it_does_unless_told_not_to() -> None:
         shown = (await client.http.post("/api/show", json={"model": "a"})).json()
         assert shown["capabilities"] == ["completion", "thinking"]
 
-    run(scenario)
 
-
-def test_a_runner_that_dies_in_an_answer_ends_it_with_an_error() -> None:
+async def test_a_runner_that_dies_in_an_answer_ends_it_with_an_error() -> None:
     """After 200 it is the last line; before, the status."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving(dictated(words)) as (server, client):
         died = {"error": "an error was encountered while running the model: unexpected EOF"}
         words.put_nowait("Paris")
         async with client.streaming() as lines:
@@ -201,13 +175,10 @@ def test_a_runner_that_dies_in_an_answer_ends_it_with_an_error() -> None:
         server.kill_runner()
         assert await silent == died | {"status": 500}
 
-    run(scenario, dictated(words))
 
-
-def test_it_says_what_it_is_and_what_it_has() -> None:
+async def test_it_says_what_it_is_and_what_it_has() -> None:
     """Health, version, models, what is on the GPU, and what is none of its business."""
-
-    async def scenario(server: OllamaServer, client: Client) -> None:
+    async with serving() as (server, client):
         assert (await client.http.get("/")).text == "Ollama is running"
         assert (await client.http.head("/")).status_code == 200
         assert (await client.http.get("/api/version")).json()["version"]
@@ -225,27 +196,21 @@ def test_it_says_what_it_is_and_what_it_has() -> None:
         assert await client.ask() == {"error": "model 'a' not found", "status": 404}
         assert (await client.http.post("/api/show", json={"model": "a"})).status_code == 404
 
-    run(scenario)
-
 
 @pytest.mark.models
-def test_the_official_client_hears_a_real_model(models_directory: Path) -> None:
+async def test_the_official_client_hears_a_real_model(models_directory: Path) -> None:
     """Whatever the client makes of the answers, it finds in them."""
-
-    async def main() -> None:
-        brain = LlamaCppChat(Local(type="local"), Chat())
-        await brain.load(models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf")
-        question = [{"role": "system", "content": "Be brief."}]
-        question.append({"role": "user", "content": "What is the capital of France?"})
-        async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
-            client: Any = ollama.AsyncClient(host=server.url, timeout=PATIENCE_SECONDS)
-            began = time.monotonic_ns()
-            parts = [part async for part in await client.chat("smollm2", question, stream=True)]
-            assert "Paris" in "".join(part.message.content or "" for part in parts)
-            assert 0 < (parts[-1].eval_duration or 0) < time.monotonic_ns() - began
-            assert (await client.ps()).models[0].context_length == 4096
-            assert (await client.show("smollm2")).capabilities == ["completion"]
-            await client.close()
-        await brain.close()
-
-    asyncio.run(main())
+    brain = LlamaCppChat(Local(type="local"), Chat())
+    await brain.load(models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    question = [{"role": "system", "content": "Be brief."}]
+    question.append({"role": "user", "content": "What is the capital of France?"})
+    async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
+        client: Any = ollama.AsyncClient(host=server.url, timeout=PATIENCE_SECONDS)
+        began = time.monotonic_ns()
+        parts = [part async for part in await client.chat("smollm2", question, stream=True)]
+        assert "Paris" in "".join(part.message.content or "" for part in parts)
+        assert 0 < (parts[-1].eval_duration or 0) < time.monotonic_ns() - began
+        assert (await client.ps()).models[0].context_length == 4096
+        assert (await client.show("smollm2")).capabilities == ["completion"]
+        await client.close()
+    await brain.close()

@@ -1,7 +1,8 @@
 """How the stand-in for a hosted model answers and refuses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
@@ -10,23 +11,18 @@ import pytest
 from tests.doubles.http import script
 from tests.doubles.limits import Limits, duration
 from tests.doubles.openai import OpenAIServer
-from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the capital of France?"}]
 
 
-def run(scenario: Callable[[OpenAIServer, openai.AsyncOpenAI], Awaitable[None]], key: str | None = None) -> None:
-    """Run `scenario` with a server and the official client."""
-
-    async def main() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            OpenAIServer(script("Paris", " it", " is."), key=key) as server,
-            openai.AsyncOpenAI(base_url=server.base_url, api_key="right", max_retries=0) as client,
-        ):
-            await scenario(server, client)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def serving(key: str | None = None) -> AsyncIterator[tuple[OpenAIServer, openai.AsyncOpenAI]]:
+    """A server and the official client."""
+    async with (
+        OpenAIServer(script("Paris", " it", " is."), key=key) as server,
+        openai.AsyncOpenAI(base_url=server.base_url, api_key="right", max_retries=0) as client,
+    ):
+        yield server, client
 
 
 def ask(client: openai.AsyncOpenAI, **more: Any) -> Any:
@@ -37,10 +33,9 @@ def ask(client: openai.AsyncOpenAI, **more: Any) -> Any:
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_is_no_longer_than_asked(limit: str, stream: bool) -> None:
+async def test_an_answer_is_no_longer_than_asked(limit: str, stream: bool) -> None:
     """By either name, streamed or not, and it says why it ends."""
-
-    async def scenario(_: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving() as (_, client):
         for tokens, said, reason in ((2, "Paris it", "length"), (9, "Paris it is.", "stop")):
             answer = (await ask(client, stream=stream, **{limit: tokens})).parse()
             if not stream:
@@ -52,37 +47,28 @@ def test_an_answer_is_no_longer_than_asked(limit: str, stream: bool) -> None:
             assert chunks[-1].choices[0].finish_reason == reason
             assert chunks[-1].usage.completion_tokens == min(tokens, 3)
 
-    run(scenario)
 
-
-def test_what_was_read_before_is_told() -> None:
+async def test_what_was_read_before_is_told() -> None:
     """The second time around most of the conversation is known."""
-
-    async def scenario(_: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving() as (_, client):
         first, second = [(await ask(client)).parse().usage for _ in range(2)]
         assert (first.prompt_tokens_details.cached_tokens, first.prompt_tokens) == (0, second.prompt_tokens)
         assert second.prompt_tokens_details.cached_tokens == second.prompt_tokens - 1
 
-    run(scenario)
 
-
-def test_newer_models_want_the_limit_by_another_name() -> None:
+async def test_newer_models_want_the_limit_by_another_name() -> None:
     """The refusal names it."""
-
-    async def scenario(server: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving() as (server, client):
         server.wants_max_completion_tokens = True
         with pytest.raises(openai.BadRequestError, match="Use 'max_completion_tokens' instead") as caught:
             await ask(client, max_tokens=9)
         assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "max_tokens")
         assert (await ask(client, max_completion_tokens=9)).status_code == 200
 
-    run(scenario)
 
-
-def test_the_models_are_listed_for_who_has_the_key() -> None:
+async def test_the_models_are_listed_for_who_has_the_key() -> None:
     """A wrong key is found out here without a question."""
-
-    async def scenario(server: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving(key="right") as (server, client):
         assert [model.id async for model in client.models.list()] == ["llama-3.1-8b-instant"]
         server.key = "another"
         with pytest.raises(openai.AuthenticationError, match="Invalid API Key"):
@@ -90,13 +76,10 @@ def test_the_models_are_listed_for_who_has_the_key() -> None:
         with pytest.raises(openai.AuthenticationError):
             await ask(client)
 
-    run(scenario, key="right")
 
-
-def test_the_limits_count_down_and_refuse() -> None:
+async def test_the_limits_count_down_and_refuse() -> None:
     """Each reply tells what is left and when all of it is back; the one too many tells when to come again."""
-
-    async def scenario(server: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving() as (server, client):
         assert not [name for name in (await ask(client)).headers if name.startswith("x-ratelimit")]
         server.limits = Limits(requests=2, requests_seconds=120, tokens=1000)
         headers = (await ask(client, stream=True)).headers
@@ -111,13 +94,10 @@ def test_the_limits_count_down_and_refuse() -> None:
         assert caught.value.response.headers["x-ratelimit-remaining-requests"] == "0"
         assert server.answers == 3
 
-    run(scenario)
 
-
-def test_tokens_run_out_and_come_back() -> None:
+async def test_tokens_run_out_and_come_back() -> None:
     """What an answer had counts too; then time heals."""
-
-    async def scenario(server: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving() as (server, client):
         server.limits = Limits(tokens=25, tokens_seconds=0.5)
         await ask(client)
         with pytest.raises(openai.RateLimitError, match="on tokens"):
@@ -125,8 +105,6 @@ def test_tokens_run_out_and_come_back() -> None:
         while int((await client.models.with_raw_response.list()).headers["x-ratelimit-remaining-tokens"]) < 25:
             await asyncio.sleep(0.01)
         assert (await ask(client)).status_code == 200
-
-    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -139,12 +117,9 @@ def test_durations_are_written_as_groq_does(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{nonsense", b"[]", b'{"model": "llama-3.1-8b-instant", "messages": [1]}'])
-def test_what_is_no_request_is_refused(body: bytes) -> None:
+async def test_what_is_no_request_is_refused(body: bytes) -> None:
     """And the server is none the worse."""
-
-    async def scenario(_: OpenAIServer, client: openai.AsyncOpenAI) -> None:
+    async with serving() as (_, client):
         with pytest.raises(openai.BadRequestError):
             await client.post("/chat/completions", content=body, cast_to=object)
         assert (await ask(client)).status_code == 200
-
-    run(scenario)

@@ -5,7 +5,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,14 @@ def serve(kind: type[Server]) -> Server:
     return OllamaServer(words, models={"m": "m"}) if kind is OllamaServer else OpenAIServer(words, model="m")
 
 
-def run(kind: type[Server], scenario: Callable[[Server, httpx.AsyncClient], Awaitable[None]]) -> None:
-    """Run `scenario` with a server and a client."""
-
-    async def main() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            serve(kind) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
-        ):
-            await scenario(server, http)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def serving(kind: type[Server]) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
+    """A server and a client."""
+    async with (
+        serve(kind) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
+    ):
+        yield server, http
 
 
 @pytest.fixture(params=[OllamaServer, OpenAIServer])
@@ -50,10 +46,9 @@ def kind(request: pytest.FixtureRequest) -> type[Server]:
     return chosen
 
 
-def test_a_killed_server_comes_back_on_its_port(kind: type[Server]) -> None:
+async def test_a_killed_server_comes_back_on_its_port(kind: type[Server]) -> None:
     """Nobody listens meanwhile, and nothing is remembered."""
-
-    async def scenario(server: Server, http: httpx.AsyncClient) -> None:
+    async with serving(kind) as (server, http):
         for _ in range(3):
             assert "Paris" in (await http.post(PATHS[kind], json=BODY)).text
             url = server.url
@@ -66,13 +61,10 @@ def test_a_killed_server_comes_back_on_its_port(kind: type[Server]) -> None:
             if isinstance(server, OllamaServer):
                 assert (await http.get("/api/ps")).json() == {"models": []}
 
-    run(kind, scenario)
 
-
-def test_killing_the_server_cuts_an_answer(kind: type[Server]) -> None:
+async def test_killing_the_server_cuts_an_answer(kind: type[Server]) -> None:
     """The client sees the connection break, in the middle and before the first word."""
-
-    async def scenario(server: Server, http: httpx.AsyncClient) -> None:
+    async with serving(kind) as (server, http):
         words: asyncio.Queue[str | None] = asyncio.Queue()
         server.words = dictated(words)
         words.put_nowait("Paris")
@@ -92,13 +84,10 @@ def test_killing_the_server_cuts_an_answer(kind: type[Server]) -> None:
         with pytest.raises(httpx.TransportError):
             await waiting
 
-    run(kind, scenario)
 
-
-def test_a_frozen_server_answers_nothing_until_it_thaws(kind: type[Server]) -> None:
+async def test_a_frozen_server_answers_nothing_until_it_thaws(kind: type[Server]) -> None:
     """New connections are made, open ones fall silent, and what was asked meanwhile is answered afterwards."""
-
-    async def scenario(server: Server, http: httpx.AsyncClient) -> None:
+    async with serving(kind) as (server, http):
         words: asyncio.Queue[str | None] = asyncio.Queue()
         server.words = dictated(words)
         words.put_nowait("Paris")
@@ -120,13 +109,10 @@ def test_a_frozen_server_answers_nothing_until_it_thaws(kind: type[Server]) -> N
             assert "stop" in await last
             assert (await other).status_code in (200, 404)
 
-    run(kind, scenario)
 
-
-def test_a_frozen_server_can_be_killed(kind: type[Server]) -> None:
+async def test_a_frozen_server_can_be_killed(kind: type[Server]) -> None:
     """It comes back thawed."""
-
-    async def scenario(server: Server, http: httpx.AsyncClient) -> None:
+    async with serving(kind) as (server, http):
         server.freeze()
         waiting = asyncio.create_task(http.get("/"))
         while not server.connections:
@@ -137,26 +123,20 @@ def test_a_frozen_server_can_be_killed(kind: type[Server]) -> None:
         await server.start()
         assert "Paris" in (await http.post(PATHS[kind], json=BODY)).text
 
-    run(kind, scenario)
 
-
-def test_words_come_as_slowly_as_is_set(kind: type[Server]) -> None:
+async def test_words_come_as_slowly_as_is_set(kind: type[Server]) -> None:
     """The first token and the others, at run time."""
-
-    async def scenario(server: Server, http: httpx.AsyncClient) -> None:
+    async with serving(kind) as (server, http):
         await http.post(PATHS[kind], json=BODY)
         server.first_token_seconds, server.seconds_per_token = 0.1, 0.05
         began = time.monotonic()
         await http.post(PATHS[kind], json=BODY)
         assert time.monotonic() - began > 0.15
 
-    run(kind, scenario)
 
-
-def test_a_request_that_is_no_http_ends_the_connection(kind: type[Server]) -> None:
+async def test_a_request_that_is_no_http_ends_the_connection(kind: type[Server]) -> None:
     """And nothing else."""
-
-    async def scenario(server: Server, http: httpx.AsyncClient) -> None:
+    async with serving(kind) as (server, http):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"\xff\xfe nonsense\r\n")
         assert await reader.read() == b""
@@ -164,8 +144,6 @@ def test_a_request_that_is_no_http_ends_the_connection(kind: type[Server]) -> No
         await writer.wait_closed()
         response = await http.post(PATHS[kind], json=BODY, headers={"connection": "close"})
         assert "Paris" in response.text
-
-    run(kind, scenario)
 
 
 @asynccontextmanager
@@ -189,38 +167,30 @@ async def said(url: str, path: str, **more: Any) -> str:
         return (await http.post(path, json=BODY | {"stream": False} | more)).text
 
 
-def test_a_stand_in_is_a_process_of_its_own() -> None:
+async def test_a_stand_in_is_a_process_of_its_own() -> None:
     """It tells where it listens, says what it is given, and ends in good order."""
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            ollama = ("ollama", "--port", "0", "--say", "Hello there.", "--model", "m", "n=m", "--keep-alive", "-1")
-            async with process(*ollama) as (child, url):
-                assert "Hello there." in await said(url, "/api/chat")
-                assert "Hello there." in await said(url, "/api/chat", model="n")
-                child.send_signal(signal.SIGTERM)
-                assert await child.wait() == 0
-            async with process("openai", "--model", "m", "--key", "right") as (child, url):
-                assert "Invalid API Key" in await said(url, "/openai/v1/chat/completions")
-                child.send_signal(signal.SIGINT)
-                assert await child.wait() == 0
-
-    asyncio.run(main())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        ollama = ("ollama", "--port", "0", "--say", "Hello there.", "--model", "m", "n=m", "--keep-alive", "-1")
+        async with process(*ollama) as (child, url):
+            assert "Hello there." in await said(url, "/api/chat")
+            assert "Hello there." in await said(url, "/api/chat", model="n")
+            child.send_signal(signal.SIGTERM)
+            assert await child.wait() == 0
+        async with process("openai", "--model", "m", "--key", "right") as (child, url):
+            assert "Invalid API Key" in await said(url, "/openai/v1/chat/completions")
+            child.send_signal(signal.SIGINT)
+            assert await child.wait() == 0
 
 
 @pytest.mark.models
-def test_the_process_answers_with_a_real_model(models_directory: Path) -> None:
+async def test_the_process_answers_with_a_real_model(models_directory: Path) -> None:
     """The words are the GGUF's own."""
     file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-    async def main() -> None:
-        question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}]
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            process("ollama", "--model", "m", "--gguf", str(file)) as (child, url),
-        ):
-            assert "Paris" in await said(url, "/api/chat", messages=question)
-            child.send_signal(signal.SIGTERM)
-            assert await child.wait() == 0
-
-    asyncio.run(main())
+    question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}]
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        process("ollama", "--model", "m", "--gguf", str(file)) as (child, url),
+    ):
+        assert "Paris" in await said(url, "/api/chat", messages=question)
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 0

@@ -1,7 +1,8 @@
 """How the stand-in for a room's satellite behaves: as wyoming-satellite 1.4.1 does, or as badly as it is told to."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -28,18 +29,14 @@ SPEECH = (8000 * np.sin(np.arange(RATE) * 0.3)).astype(np.int16).tobytes()
 """One second."""
 
 
-def run(scenario: Scenario, **settings: Any) -> None:
-    """Play a scenario between a satellite and the server that has dialled it."""
-
-    async def main() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            ScriptedSatellite(**settings) as room,
-            connect(room.port) as server,
-        ):
-            await scenario(room, server)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def dialled(**settings: Any) -> AsyncIterator[tuple[ScriptedSatellite, Client]]:
+    """A satellite and the server that has dialled it."""
+    async with (
+        ScriptedSatellite(**settings) as room,
+        connect(room.port) as server,
+    ):
+        yield room, server
 
 
 async def chunks(server: Client, count: int) -> list[Event]:
@@ -74,10 +71,9 @@ async def claim(server: Client) -> None:
 
 
 @pytest.mark.parametrize(("wyoming", "fields"), [("1.5.4", {"snd_format"}), ("1.10.2", {"has_vad"})])
-def test_it_describes_itself_and_stays_free(wyoming: str, fields: set[str]) -> None:
+async def test_it_describes_itself_and_stays_free(wyoming: str, fields: set[str]) -> None:
     """Its `info` depends on the library inside."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(wyoming=wyoming, name="study", area="Attic") as (room, server):
         await server.send(Describe())
         (event,) = await server.until("info")
         info = Info.from_event(event)
@@ -88,14 +84,11 @@ def test_it_describes_itself_and_stays_free(wyoming: str, fields: set[str]) -> N
         assert [program.snd_format.rate for program in info.snd] == ([] if wyoming == "1.5.4" else [22050])
         assert (room.claimed, room.claims, room.events[0].type) == (False, 0, "describe")
 
-    run(scenario, wyoming=wyoming, name="study", area="Attic")
-
 
 @pytest.mark.parametrize("hangs_up", [True, False])
-def test_it_has_one_server(hangs_up: bool) -> None:
+async def test_it_has_one_server(hangs_up: bool) -> None:
     """Another one is told what it is, and turned away, perhaps without a word; it is free again when the first goes."""
-
-    async def scenario(room: ScriptedSatellite, first: Client) -> None:
+    async with dialled(hangs_up=hangs_up) as (room, first):
         async with connect(room.port) as second:
             await claim(first)
             await second.send(Describe())
@@ -109,17 +102,14 @@ def test_it_has_one_server(hangs_up: bool) -> None:
             await claim(third)
         assert room.claims == 2
 
-    run(scenario, hangs_up=hangs_up)
-
 
 END = {"transcript": Transcript("x"), "error": Error("x"), "pause": PauseSatellite(), "run": RunSatellite()}
 
 
 @pytest.mark.parametrize("end", END)
-def test_a_wake_word_starts_bare_audio_until_the_end_of_the_run(end: str) -> None:
+async def test_a_wake_word_starts_bare_audio_until_the_end_of_the_run(end: str) -> None:
     """Without an `audio-start` or `audio-stop`."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(pipeline="Ground floor", wyoming="1.10.2") as (room, server):
         await claim(server)
         assert await room.wake()
         detection, pipeline, *_ = events = await chunks(server, 3)
@@ -142,13 +132,10 @@ def test_a_wake_word_starts_bare_audio_until_the_end_of_the_run(end: str) -> Non
         assert room.open_microphone_seconds == 0
         assert await room.wake("hey_jarvis") is (end != "pause")
 
-    run(scenario, pipeline="Ground floor", wyoming="1.10.2")
 
-
-def test_a_wake_word_is_not_heard_twice_at_once() -> None:
+async def test_a_wake_word_is_not_heard_twice_at_once() -> None:
     """The refractory period is that of one wake word; the pipeline's name, too."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(pipeline="A") as (room, server):
         assert not await room.wake()
         await claim(server)
         found = []
@@ -160,13 +147,10 @@ def test_a_wake_word_is_not_heard_twice_at_once() -> None:
         pipelines = [(await server.until("run-pipeline"))[-1].data for _ in range(2)]
         assert [(data.get("name"), "wake_word_name" in data) for data in pipelines] == [("A", False), (None, False)]
 
-    run(scenario, pipeline="A")
 
-
-def test_always_streaming() -> None:
+async def test_always_streaming() -> None:
     """From `run-satellite` to `pause-satellite`, whatever happens: the next server gets audio unasked."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(mode="always") as (room, server):
         await server.send(RunSatellite())
         pipeline, *_ = await chunks(server, 2)
         assert (pipeline.data["start_stage"], pipeline.data["restart_on_end"]) == ("wake", True)
@@ -182,13 +166,10 @@ def test_always_streaming() -> None:
             await later.send(PauseSatellite())
             await until(lambda: not room.streaming)
 
-    run(scenario, mode="always")
 
-
-def test_streaming_after_speech() -> None:
+async def test_streaming_after_speech() -> None:
     """Two seconds from before it come as one chunk, and after some seconds it ends, detection or not."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(mode="vad", speed=4) as (room, server):
         await claim(server)
         await asyncio.sleep(0.6)
         assert not room.streaming
@@ -206,13 +187,10 @@ def test_streaming_after_speech() -> None:
         await server.send(Transcript("x"))
         await until(lambda: not room.streaming)
 
-    run(scenario, mode="vad", speed=4)
 
-
-def test_what_is_said_arrives_unchanged() -> None:
+async def test_what_is_said_arrives_unchanged() -> None:
     """In real time, or faster for one speech; around it is room tone."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(mode="always") as (room, server):
         await server.send(RunSatellite())
         events = await chunks(server, 2)
         loop = asyncio.get_running_loop()
@@ -225,14 +203,11 @@ def test_what_is_said_arrives_unchanged() -> None:
         assert SPEECH in heard
         assert 0 < np.abs(np.frombuffer(heard[:4096], np.int16)).max() < 100
 
-    run(scenario, mode="always")
-
 
 @pytest.mark.parametrize("odd", [AudioFormat(44_100, 3, 2), AudioFormat(8000, 1, 1), AudioFormat(48_000, 4, 1)])
-def test_odd_formats(odd: AudioFormat) -> None:
+async def test_odd_formats(odd: AudioFormat) -> None:
     """They may come in the middle of a speech, which goes on where it was."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(mode="always", speed=4) as (room, server):
         await server.send(RunSatellite())
         saying = asyncio.create_task(room.say(SPEECH))
         await until(lambda: room.microphone_format == CANONICAL)
@@ -248,13 +223,10 @@ def test_odd_formats(odd: AudioFormat) -> None:
         loud = np.abs(np.frombuffer(both, np.int16).astype(int)) > 3000
         assert abs(loud.mean() * seconds_of(both) - (np.abs(np.frombuffer(SPEECH, np.int16)) > 3000).mean()) < 0.05
 
-    run(scenario, mode="always", speed=4)
 
-
-def test_the_speaker_takes_its_time() -> None:
+async def test_the_speaker_takes_its_time() -> None:
     """Sound that comes at once is played for as long as it is; `played` follows, one for each `audio-stop`."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         for _ in range(2):
             await server.send_audio(bytes(33_076), rate=22_050)
         await room.until("audio-stop")
@@ -274,13 +246,10 @@ def test_the_speaker_takes_its_time() -> None:
         await server.until("played")
         assert not room.speaker.playing
 
-    run(scenario)
 
-
-def test_sound_that_comes_late_is_a_stall() -> None:
+async def test_sound_that_comes_late_is_a_stall() -> None:
     """And sound sent ahead of time is counted; the format that was announced and that of the chunks are one."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         chunk = AudioChunk(16_000, 2, 1, bytes(3200))
         await server.send(AudioStart(22_050, 2, 1), chunk, chunk)
         await until(lambda: bool(room.speaker.utterances) and not room.speaker.playing)
@@ -292,26 +261,20 @@ def test_sound_that_comes_late_is_a_stall() -> None:
         assert 0.1 <= utterance.max_ahead_seconds <= 0.2
         assert [layout.rate for layout in utterance.formats] == [22_050, 16_000]
 
-    run(scenario)
 
-
-def test_without_a_speaker() -> None:
+async def test_without_a_speaker() -> None:
     """It asks for no speech and plays none."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(has_speaker=False) as (room, server):
         await server.send_audio(bytes(3200))
         await claim(server)
         await room.wake()
         assert (await server.until("run-pipeline"))[-1].data["end_stage"] == "handle"
         assert not room.speaker.utterances
 
-    run(scenario, has_speaker=False)
 
-
-def test_the_awake_sound_mutes_the_microphone() -> None:
+async def test_the_awake_sound_mutes_the_microphone() -> None:
     """It comes before what the server has to say, and is not `played`."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(awake_seconds=1.5, speed=4) as (room, server):
         await claim(server)
         await room.wake()
         assert room.speaker.playing
@@ -323,13 +286,10 @@ def test_the_awake_sound_mutes_the_microphone() -> None:
         (utterance,) = room.speaker.utterances
         assert utterance.seconds == 0.1
 
-    run(scenario, awake_seconds=1.5, speed=4)
 
-
-def test_it_answers_pings_and_then_pings_itself() -> None:
+async def test_it_answers_pings_and_then_pings_itself() -> None:
     """A server that does not answer is forgotten, neither told nor hung up on; with any event, it takes it again."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(ping_seconds=0.05, pong_seconds=1) as (room, server):
         await claim(server)
         for _ in range(2):
             assert (await server.until("ping"))[-1].type == "ping"
@@ -340,13 +300,10 @@ def test_it_answers_pings_and_then_pings_itself() -> None:
         await claim(server)
         assert room.claims == 2
 
-    run(scenario, ping_seconds=0.05, pong_seconds=1)
 
-
-def test_a_deaf_satellite_and_one_that_never_plays() -> None:
+async def test_a_deaf_satellite_and_one_that_never_plays() -> None:
     """Neither `pong` nor `played`; all else as usual."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         room.deaf = room.never_plays = True
         await server.send(Ping(), RunSatellite())
         await server.send_audio(bytes(320))
@@ -354,13 +311,10 @@ def test_a_deaf_satellite_and_one_that_never_plays() -> None:
         await room.wake()
         assert types(await chunks(server, 2)) == ["detection", "run-pipeline", "audio-chunk"]
 
-    run(scenario)
 
-
-def test_a_hung_satellite() -> None:
+async def test_a_hung_satellite() -> None:
     """It accepts connections and does nothing, until it goes on."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(mode="always") as (room, server):
         await server.send(RunSatellite())
         await chunks(server, 1)
         room.hang()
@@ -373,13 +327,10 @@ def test_a_hung_satellite() -> None:
             await other.until("info")
         await server.until("pong")
 
-    run(scenario, mode="always")
 
-
-def test_it_vanishes_and_reboots() -> None:
+async def test_it_vanishes_and_reboots() -> None:
     """Connections are reset; while it is off nobody listens, what was playing is cut, and its port stays its own."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         await claim(server)
         await room.wake()
         room.vanish()
@@ -405,14 +356,11 @@ def test_it_vanishes_and_reboots() -> None:
             assert utterance.heard_seconds < 2
             assert not room.speaker.playing
 
-    run(scenario)
-
 
 @pytest.mark.parametrize("half", ["header", "payload"])
-def test_what_is_no_wyoming(half: Literal["header", "payload"]) -> None:
+async def test_what_is_no_wyoming(half: Literal["header", "payload"]) -> None:
     """Garbage, events that mean nothing, and half an event with nothing after it."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         await claim(server)
         await room.send(UNKNOWN)
         await room.send(INVALID_PIPELINE)
@@ -427,13 +375,10 @@ def test_what_is_no_wyoming(half: Literal["header", "payload"]) -> None:
         await room.until("ping")
         assert await silent(server)
 
-    run(scenario)
 
-
-def test_more_faults() -> None:
+async def test_more_faults() -> None:
     """A flood of audio, a microphone that is dead, one that cannot be closed, one that is announced by nothing."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         await claim(server)
         room.flood = room.never_stops_streaming = True
         room.send_run_pipeline = False
@@ -452,13 +397,10 @@ def test_more_faults() -> None:
         await server.send(PauseSatellite())
         await until(lambda: not room.streaming)
 
-    run(scenario)
 
-
-def test_one_that_belongs_to_another_server() -> None:
+async def test_one_that_belongs_to_another_server() -> None:
     """It describes itself, and hangs up on whatever else."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled(refuse=True) as (room, server):
         await server.send(Describe(), Describe())
         await server.until("info")
         await server.until("info")
@@ -466,13 +408,10 @@ def test_one_that_belongs_to_another_server() -> None:
         assert await closed(server)
         assert (room.refused, room.claims) == (1, 0)
 
-    run(scenario, refuse=True)
 
-
-def test_what_it_remembers() -> None:
+async def test_what_it_remembers() -> None:
     """Every event with its time, timers apart, each for one who waits for it; what cannot be read is a problem."""
-
-    async def scenario(room: ScriptedSatellite, server: Client) -> None:
+    async with dialled() as (room, server):
         await server.send(TimerStarted("t", 60), TimerStarted("u", 5), TimerFinished("t"), RunSatellite())
         assert (await room.until("run-satellite")).payload_bytes == 0
         assert (await room.until("timer-finished", "timer-started")).data["total_seconds"] == 60
@@ -489,10 +428,8 @@ def test_what_it_remembers() -> None:
             assert await closed(other)
         assert "KeyError" in room.problems[1]
 
-    run(scenario)
 
-
-def test_a_house_full_of_rooms() -> None:
+async def test_a_house_full_of_rooms() -> None:
     """Fifty stream at once."""
 
     async def stream(room: ScriptedSatellite) -> None:
@@ -500,9 +437,6 @@ def test_a_house_full_of_rooms() -> None:
             await server.send(RunSatellite())
             await chunks(server, 20)
 
-    async def scenario() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as rooms:
-            for number in range(50):
-                rooms.create_task(stream(ScriptedSatellite(mode="always", name=f"room {number}")))
-
-    asyncio.run(scenario())
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as rooms:
+        for number in range(50):
+            rooms.create_task(stream(ScriptedSatellite(mode="always", name=f"room {number}")))

@@ -37,7 +37,7 @@ def received(end: socket.socket) -> list[str]:
             return lines
 
 
-def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
+async def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
     """Ready, its status when that changes, and that all is well, in time."""
     words = ["loading"]
     told: list[str] = []
@@ -47,16 +47,13 @@ def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
         told.extend(received(systemd))
         return told.count("WATCHDOG=1") >= times
 
-    async def scenario() -> None:
-        task = asyncio.create_task(supervisor.run())
-        await until(lambda: fed(1))
-        words[0] = "ready · 4 rooms"
-        supervisor.ready()
-        await until(lambda: fed(3))
-        task.cancel()
-        supervisor.stopping()
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(supervisor.run())
+    await until(lambda: fed(1))
+    words[0] = "ready · 4 rooms"
+    supervisor.ready()
+    await until(lambda: fed(3))
+    task.cancel()
+    supervisor.stopping()
     told += received(systemd)
     assert [line for line in told if line.startswith("STATUS=")] == [
         "STATUS=loading",
@@ -66,14 +63,13 @@ def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
     assert told.index("READY=1") < told.index("STOPPING=1")
 
 
-def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     """Though the event loop turns; an engine that only works for long does not, and one that is done feeds it again."""
     worker = Worker(Stage.STT)
     longest_seconds = [2 * PATIENCE_SECONDS]
     supervisor = Supervisor(lambda: "", {"stt": worker}, lambda: longest_seconds[0])
     release = threading.Event()
-
-    async def scenario() -> None:
+    try:
         task = asyncio.create_task(supervisor.run())
         hangs = asyncio.create_task(worker.run(release.wait, PATIENCE_SECONDS))
         await until(lambda: worker.busy_since is not None)
@@ -88,9 +84,6 @@ def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: py
         await hangs
         await until(lambda: "WATCHDOG=1" in received(systemd))
         task.cancel()
-
-    try:
-        asyncio.run(scenario())
     finally:
         release.set()
         worker.close()
@@ -105,15 +98,13 @@ def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     supervisor.stopping()
 
 
-def test_the_watchdog_of_another_process_is_not_ours(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_watchdog_of_another_process_is_not_ours(
+    systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a parent is to be asked for is none of our business."""
     monkeypatch.setenv("WATCHDOG_PID", "1")
     supervisor = Supervisor(lambda: "ready", {}, lambda: 1)
-
-    async def scenario() -> None:
-        task = asyncio.create_task(supervisor.run())
-        await asyncio.sleep(0.2)
-        task.cancel()
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(supervisor.run())
+    await asyncio.sleep(0.2)
+    task.cancel()
     assert received(systemd) == ["STATUS=ready"]

@@ -126,49 +126,38 @@ def whole(deltas: list[ChatDelta]) -> tuple[str, str]:
 MODELS = ("model", "".join(PARIS))
 
 
-def test_the_first_who_understands_answers() -> None:
+async def test_the_first_who_understands_answers() -> None:
     """Whole, with what it took; nobody behind it is asked."""
-
-    async def scenario() -> None:
-        first, second, third = Responder("a", nothing), Responder("b", bonjour), Responder("c", bonjour)
-        made, model = await stages(first, second, third)
-        deltas = await answered(made)
-        assert whole(deltas) == ("b", "Bonjour.")
-        assert len(deltas) == 1
-        assert deltas[0].stats is not None
-        assert "first_token_ms" in deltas[0].stats.described()
-        assert (first.asked, second.asked, third.asked, model.asked) == (1, 1, 0, 0)
-
-    asyncio.run(scenario())
+    first, second, third = Responder("a", nothing), Responder("b", bonjour), Responder("c", bonjour)
+    made, model = await stages(first, second, third)
+    deltas = await answered(made)
+    assert whole(deltas) == ("b", "Bonjour.")
+    assert len(deltas) == 1
+    assert deltas[0].stats is not None
+    assert "first_token_ms" in deltas[0].stats.described()
+    assert (first.asked, second.asked, third.asked, model.asked) == (1, 1, 0, 0)
 
 
-def test_what_nobody_understands_goes_to_the_chat_model() -> None:
+async def test_what_nobody_understands_goes_to_the_chat_model() -> None:
     """As if there were nobody else."""
-
-    async def scenario() -> None:
-        for responders in ((), (Responder("a", nothing),)):
-            made, _ = await stages(*responders)
-            assert whole(await answered(made)) == MODELS
-
-    asyncio.run(scenario())
+    for responders in ((), (Responder("a", nothing),)):
+        made, _ = await stages(*responders)
+        assert whole(await answered(made)) == MODELS
 
 
-def test_silence_is_an_answer() -> None:
+async def test_silence_is_an_answer() -> None:
     """Not the mistake that an empty answer of the chat model is."""
 
     async def silent() -> str | None:
         return ""
 
-    async def scenario() -> None:
-        made, model = await stages(Responder("a", silent))
-        assert whole(await answered(made)) == ("a", "")
-        assert model.asked == 0
-
-    asyncio.run(scenario())
+    made, model = await stages(Responder("a", silent))
+    assert whole(await answered(made)) == ("a", "")
+    assert model.asked == 0
 
 
 @pytest.mark.parametrize("fault", [breaks, hangs])
-def test_whoever_is_broken_is_passed_over(
+async def test_whoever_is_broken_is_passed_over(
     fault: Callable[[], Awaitable[str | None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next answers, in time; the log tells it once, and again after it was well."""
@@ -176,81 +165,63 @@ def test_whoever_is_broken_is_passed_over(
     def warnings() -> int:
         return len([record for record in caplog.records if record.levelno >= logging.WARNING])
 
-    async def scenario() -> None:
-        broken = Responder("a", fault, deadline_seconds=0.01)
-        made, _ = await stages(broken, Responder("b", nothing))
-        for _ in range(3):
-            assert whole(await answered(made)) == MODELS
-        assert warnings() == 1
-        broken.does = bonjour
-        assert whole(await answered(made)) == ("a", "Bonjour.")
-        broken.does = fault
+    broken = Responder("a", fault, deadline_seconds=0.01)
+    made, _ = await stages(broken, Responder("b", nothing))
+    for _ in range(3):
         assert whole(await answered(made)) == MODELS
-        assert warnings() == 2
+    assert warnings() == 1
+    broken.does = bonjour
+    assert whole(await answered(made)) == ("a", "Bonjour.")
+    broken.does = fault
+    assert whole(await answered(made)) == MODELS
+    assert warnings() == 2
 
-    asyncio.run(scenario())
 
-
-def test_whoever_hangs_up_is_not_waited_for() -> None:
+async def test_whoever_hangs_up_is_not_waited_for() -> None:
     """Cancelling ends the question; it is no fault of who was asked."""
-
-    async def scenario() -> None:
-        made, model = await stages(Responder("a", hangs))
-        asking = asyncio.create_task(answered(made))
-        await asyncio.sleep(0.01)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        assert model.asked == 0
-
-    asyncio.run(scenario())
+    made, model = await stages(Responder("a", hangs))
+    asking = asyncio.create_task(answered(made))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert model.asked == 0
 
 
-def test_an_answer_without_an_end_is_cut() -> None:
+async def test_an_answer_without_an_end_is_cut() -> None:
     """As the chat model's is."""
 
     async def endless() -> str | None:
         return "word " * 1000
 
-    async def scenario() -> None:
-        made, _ = await stages(Responder("a", endless), max_characters=100)
-        deltas = await answered(made)
-        assert len(deltas[0].text) == 100
-        assert deltas[0].stats is not None
-        assert deltas[0].stats.truncated
-
-    asyncio.run(scenario())
+    made, _ = await stages(Responder("a", endless), max_characters=100)
+    deltas = await answered(made)
+    assert len(deltas[0].text) == 100
+    assert deltas[0].stats is not None
+    assert deltas[0].stats.truncated
 
 
-def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
+async def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
     """Timers work without one."""
+    made, _ = await stages(Responder("a", bonjour))
 
-    async def scenario() -> None:
-        made, _ = await stages(Responder("a", bonjour))
-
-        made.engines.chat.settle(ChatError("there is none"))
-        assert whole(await answered(made)) == ("a", "Bonjour.")
-        made.responders = ()
-        with pytest.raises(ChatError):
-            await answered(made)
-
-    asyncio.run(scenario())
+    made.engines.chat.settle(ChatError("there is none"))
+    assert whole(await answered(made)) == ("a", "Bonjour.")
+    made.responders = ()
+    with pytest.raises(ChatError):
+        await answered(made)
 
 
-def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question() -> None:
+async def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question() -> None:
     """Only when something had to be forgotten, for else the model has read it all; with the room's own persona."""
-
-    async def scenario() -> None:
-        made, model = await stages(history_tokens=150, tell=[])
-        question = Question("What is the capital of France?", "kitchen", persona="Be brief.")
-        begun: list[Sequence[Message]] = []
-        for _ in range(12):
-            before = made.dialogue.beginning("kitchen", "Be brief.")
-            made.remember(question, made.dialogue.prompt(question), "Paris is the capital of France.")
-            after = made.dialogue.beginning("kitchen", "Be brief.")
-            if after[: len(before)] != before:
-                begun.append(after)
-        assert len(begun) >= 2
-        assert model.prepared == begun
-
-    asyncio.run(scenario())
+    made, model = await stages(history_tokens=150, tell=[])
+    question = Question("What is the capital of France?", "kitchen", persona="Be brief.")
+    begun: list[Sequence[Message]] = []
+    for _ in range(12):
+        before = made.dialogue.beginning("kitchen", "Be brief.")
+        made.remember(question, made.dialogue.prompt(question), "Paris is the capital of France.")
+        after = made.dialogue.beginning("kitchen", "Be brief.")
+        if after[: len(before)] != before:
+            begun.append(after)
+    assert len(begun) >= 2
+    assert model.prepared == begun

@@ -1,9 +1,8 @@
 """A transcript made in a pause: when one is begun, what drops it, and that it is what the whole recording says."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -53,146 +52,105 @@ class Room:
             await asyncio.sleep(0)
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario."""
-    asyncio.run(scenario)
-
-
-def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
+async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
     """What follows is silence: there is one transcription, and it is done before anybody asks."""
-
-    async def scenario() -> None:
-        room = Room()
-        await room.hear(speech(20), silence(_PAUSE))
-        assert room.early.task is not None
-        assert room.transcribed == [20]
-        await room.hear(silence(30))
-        assert room.early.task.done()
-        assert (await room.early.result()).text == "20 windows"
-        assert room.transcribed == [20]
-        assert room.count == EarlyCount(begun=1, used=1)
-
-    run(scenario())
+    room = Room()
+    await room.hear(speech(20), silence(_PAUSE))
+    assert room.early.task is not None
+    assert room.transcribed == [20]
+    await room.hear(silence(30))
+    assert room.early.task.done()
+    assert (await room.early.result()).text == "20 windows"
+    assert room.transcribed == [20]
+    assert room.count == EarlyCount(begun=1, used=1)
 
 
-def test_the_closure_of_a_consonant_begins_none() -> None:
+async def test_the_closure_of_a_consonant_begins_none() -> None:
     """Some 0.13 s of silence between speech are no pause."""
-
-    async def scenario() -> None:
-        room = Room()
-        await room.hear(speech(10), silence(4), speech(10), silence(4))
-        assert room.early.task is None
-        assert (await room.early.result()).text == "20 windows"
-        assert room.count == EarlyCount()
-
-    run(scenario())
+    room = Room()
+    await room.hear(speech(10), silence(4), speech(10), silence(4))
+    assert room.early.task is None
+    assert (await room.early.result()).text == "20 windows"
+    assert room.count == EarlyCount()
 
 
-def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
+async def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
     """Every pause gets one, however long it is, and only the last can be used."""
-
-    async def scenario() -> None:
-        room = Room()
-        await room.hear(speech(10), silence(40), speech(10))
-        assert room.early.task is None
-        await room.hear(speech(10), silence(40))
-        assert room.transcribed == [10, 30]
-        assert (await room.early.result()).text == "30 windows"
-        assert room.count == EarlyCount(begun=2, used=1)
-
-    run(scenario())
+    room = Room()
+    await room.hear(speech(10), silence(40), speech(10))
+    assert room.early.task is None
+    await room.hear(speech(10), silence(40))
+    assert room.transcribed == [10, 30]
+    assert (await room.early.result()).text == "30 windows"
+    assert room.count == EarlyCount(begun=2, used=1)
 
 
-def test_speech_at_the_very_end_is_not_forgotten() -> None:
+async def test_speech_at_the_very_end_is_not_forgotten() -> None:
     """Speech that nobody had a look at since drops the transcript as well."""
-
-    async def scenario() -> None:
-        room = Room()
-        await room.hear(speech(10), silence(_PAUSE))
-        await room.recorder.feed(speech(2))
-        assert (await room.early.result()).text == "12 windows"
-        assert room.count == EarlyCount(begun=1)
-
-    run(scenario())
+    room = Room()
+    await room.hear(speech(10), silence(_PAUSE))
+    await room.recorder.feed(speech(2))
+    assert (await room.early.result()).text == "12 windows"
+    assert room.count == EarlyCount(begun=1)
 
 
-def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
+async def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
     """A client that sends a file pays for no pause in it."""
-
-    async def scenario() -> None:
-        room = Room(hurried=True)
-        await room.hear(speech(10), silence(20), speech(10), silence(20))
-        assert (await room.early.result()).text == "20 windows"
-        assert room.transcribed == [20]
-        assert room.count == EarlyCount()
-
-    run(scenario())
+    room = Room(hurried=True)
+    await room.hear(speech(10), silence(20), speech(10), silence(20))
+    assert (await room.early.result()).text == "20 windows"
+    assert room.transcribed == [20]
+    assert room.count == EarlyCount()
 
 
-def test_other_work_comes_first() -> None:
+async def test_other_work_comes_first() -> None:
     """None begins while the engine is busy; one does as soon as it is not."""
-
-    async def scenario() -> None:
-        room = Room()
-        room.idle = False
-        await room.hear(speech(10), silence(20))
-        assert room.early.task is None
-        room.idle = True
-        await room.hear(silence(2))
-        assert room.transcribed == [10]
-
-    run(scenario())
+    room = Room()
+    room.idle = False
+    await room.hear(speech(10), silence(20))
+    assert room.early.task is None
+    room.idle = True
+    await room.hear(silence(2))
+    assert room.transcribed == [10]
 
 
-def test_a_failure_is_made_good() -> None:
+async def test_a_failure_is_made_good() -> None:
     """A failure costs nothing but time; if it fails again, that is told."""
-
-    async def scenario() -> None:
-        room = Room()
-        room.failures = 1
-        await room.hear(speech(10), silence(20))
-        assert (await room.early.result()).text == "10 windows"
-        assert room.count == EarlyCount(begun=1)
-        room.failures = 2
-        await room.hear(speech(10), silence(20))
-        with pytest.raises(SpeechToTextError):
-            await room.early.result()
-
-    run(scenario())
+    room = Room()
+    room.failures = 1
+    await room.hear(speech(10), silence(20))
+    assert (await room.early.result()).text == "10 windows"
+    assert room.count == EarlyCount(begun=1)
+    room.failures = 2
+    await room.hear(speech(10), silence(20))
+    with pytest.raises(SpeechToTextError):
+        await room.early.result()
 
 
-def test_the_end_of_the_wake_word_is_no_command() -> None:
+async def test_the_end_of_the_wake_word_is_no_command() -> None:
     """A recorder that drops what it has begins anew, and so does its transcript."""
-
-    async def scenario() -> None:
-        room = Room()
-        await room.hear(speech(10), silence(_PAUSE))
-        room.recorder.pcm.clear()
-        room.recorder.speech.clear()
-        await room.hear(silence(20))
-        assert room.early.task is None
-        await room.hear(speech(6), silence(_PAUSE))
-        assert (await room.early.result()).text == "6 windows"
-
-    run(scenario())
+    room = Room()
+    await room.hear(speech(10), silence(_PAUSE))
+    room.recorder.pcm.clear()
+    room.recorder.speech.clear()
+    await room.hear(silence(20))
+    assert room.early.task is None
+    await room.hear(speech(6), silence(_PAUSE))
+    assert (await room.early.result()).text == "6 windows"
 
 
-def test_a_closed_one_leaves_nothing_behind() -> None:
+async def test_a_closed_one_leaves_nothing_behind() -> None:
     """Whoever hangs up ends the work."""
-
-    async def scenario() -> None:
-        room = Room()
-        await room.hear(speech(10))
-        await room.recorder.feed(silence(_PAUSE))
-        room.early.look()
-        task = room.early.task
-        assert task is not None
-        room.early.close()
-        room.early.close()
-        await asyncio.gather(task, return_exceptions=True)
-        assert task.cancelled()
-
-    run(scenario())
+    room = Room()
+    await room.hear(speech(10))
+    await room.recorder.feed(silence(_PAUSE))
+    room.early.look()
+    task = room.early.task
+    assert task is not None
+    room.early.close()
+    room.early.close()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
 
 
 @pytest.fixture(scope="module")
@@ -205,25 +163,21 @@ def ears(models_directory: Path) -> Iterator[Ears]:
 
 @pytest.mark.models
 @pytest.mark.parametrize("wav", COMMANDS, ids=lambda wav: wav.stem)
-def test_the_early_transcript_is_what_the_whole_recording_says(ears: Ears, wav: Path) -> None:
+async def test_the_early_transcript_is_what_the_whole_recording_says(ears: Ears, wav: Path) -> None:
     """To the letter: silence behind the pause changes nothing, which is why it may be used."""
-
-    async def scenario() -> None:
-        pcm = read_wav(wav) + bytes(BYTES_PER_SECOND)
-        recorder = Recorder(ears.vad, threshold=0.5, max_seconds=60)
-        early = EarlyTranscript(
-            recorder,
-            ears.vad.window_seconds,
-            lambda: ears.whisper.transcribe(bytes(recorder.pcm), speech=recorder.speech),
-            lambda: True,
-            EarlyCount(),
-            clock=lambda: len(recorder.speech),
-        )
-        for at in range(0, len(pcm), _CHUNK_BYTES):
-            await recorder.feed(pcm[at : at + _CHUNK_BYTES])
-            early.look()
-        assert early.task is not None
-        heard = await early.result()
-        assert heard == await ears.whisper.transcribe(bytes(recorder.pcm), speech=recorder.speech)
-
-    run(scenario())
+    pcm = read_wav(wav) + bytes(BYTES_PER_SECOND)
+    recorder = Recorder(ears.vad, threshold=0.5, max_seconds=60)
+    early = EarlyTranscript(
+        recorder,
+        ears.vad.window_seconds,
+        lambda: ears.whisper.transcribe(bytes(recorder.pcm), speech=recorder.speech),
+        lambda: True,
+        EarlyCount(),
+        clock=lambda: len(recorder.speech),
+    )
+    for at in range(0, len(pcm), _CHUNK_BYTES):
+        await recorder.feed(pcm[at : at + _CHUNK_BYTES])
+        early.look()
+    assert early.task is not None
+    heard = await early.result()
+    assert heard == await ears.whisper.transcribe(bytes(recorder.pcm), speech=recorder.speech)

@@ -24,7 +24,8 @@ from satellite.pipeline.responder import Reply
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
 from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
-from tests.virtual_clock import run_virtually
+
+pytestmark = pytest.mark.virtual_clock
 
 WINDOW_SECONDS = WINDOW_SAMPLES / RATE
 STT_SECONDS, CHAT_SECONDS, TTS_SECONDS = 0.06, 0.05, 0.04
@@ -193,10 +194,10 @@ async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = ()
 LIGHTS = "Turn on the lights in the kitchen."
 
 
-def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enough() -> None:
+async def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enough() -> None:
     """All the work is done by then: the first sound leaves with the end of the command."""
     engine = Engine({0: LIGHTS})
-    told = run_virtually(converse(engine, speech(40)))
+    told = await converse(engine, speech(40))
     waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
     assert 0.3 <= waited <= 0.3 + WINDOW_SECONDS
     assert told.at(Speech) - told.at(RunEventType.STT_VAD_END) <= ORCHESTRATION_SECONDS
@@ -219,36 +220,36 @@ def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enough() ->
     assert [m.content for m in told.stages.dialogue.beginning("room kitchen")][-2:] == [LIGHTS, f"You said {LIGHTS}"]
 
 
-def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
+async def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
     """The first sound leaves when the work that began at the pause is done."""
     engine = Engine({0: LIGHTS}, stt_seconds=0.5)
-    told = run_virtually(converse(engine, speech(40)))
+    told = await converse(engine, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS  # the shortest pause that may be the end
     assert told.at(Speech) - began_at <= 0.5 + CHAT_SECONDS + TTS_SECONDS + ORCHESTRATION_SECONDS
 
 
-def test_the_answer_ends_the_command_between_two_windows() -> None:
+async def test_the_answer_ends_the_command_between_two_windows() -> None:
     """It may come when it is silent for long enough already: nobody waits for more audio then."""
     engine = Engine({0: LIGHTS}, stt_seconds=0.3)
-    told = run_virtually(converse(engine, speech(40)))
+    told = await converse(engine, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
     work_seconds = 0.3 + CHAT_SECONDS + TTS_SECONDS
     assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(work_seconds, abs=ORCHESTRATION_SECONDS)
 
 
-def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
+async def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
     """To wait for more costs nothing as long as there is nothing to say, however complete the words are."""
     whole = "Turn on the lights in the kitchen and in the hall."
     engine = Engine({0: LIGHTS, 30: whole}, stt_seconds=0.4)
-    told = run_virtually(converse(engine, speech(20), silence(14), speech(20)))
+    told = await converse(engine, speech(20), silence(14), speech(20))
     assert engine.asked[-1] == whole
     assert LIGHTS not in told.texts
     assert told.types[-1] == "run-end"
 
 
-def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
+async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
     """The longest silence is the end, whatever there is to say."""
-    told = run_virtually(converse(Engine({0: LIGHTS}, stt_seconds=2.0), speech(40)))
+    told = await converse(Engine({0: LIGHTS}, stt_seconds=2.0), speech(40))
     waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
     assert 0.9 <= waited <= 0.9 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
     assert Speech in {type(step) for _, step in told.steps}
@@ -265,17 +266,17 @@ def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
         ("Ota valot päälle.", 0.9),  # the model says that this is English
     ],
 )
-def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: float) -> None:
+async def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: float) -> None:
     """Whoever has said all gets an answer at once, whoever lacks a word gets time; never longer than the limit."""
-    told = run_virtually(converse(Engine({0: text}), speech(60)))
+    told = await converse(Engine({0: text}), speech(60))
     waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
     assert seconds <= waited <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
 
 
-def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
+async def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
     """Its words, its answer and its sound are nowhere: not in the room, not for watchers, not in the memory."""
     engine = Engine({0: "Set a timer.", 30: "What is the weather in Paris?"})
-    told = run_virtually(converse(engine, speech(20), silence(12), speech(20)))
+    told = await converse(engine, speech(20), silence(12), speech(20))
     assert engine.transcribed == ["Set a timer.", "What is the weather in Paris?"]
     assert "timer" not in told.texts
     assert [step.seconds for _, step in told.steps if isinstance(step, Speech)] == [1.0]
@@ -286,48 +287,48 @@ def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
     assert end.data["guesses"] == 2
 
 
-def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
+async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
     """Where there is time for it: while the rest of the sentence is spoken, and long before the question is asked."""
     engine = Engine({0: "What", 10: "What is the weather", 40: "What is the weather in", 60: LIGHTS}, stt_seconds=0.02)
-    run_virtually(converse(engine, speech(70)))
+    await converse(engine, speech(70))
     assert engine.expected == ["What is the"]
     assert engine.asked == [LIGHTS]
 
 
-def test_words_that_lack_something_cost_no_question() -> None:
+async def test_words_that_lack_something_cost_no_question() -> None:
     """The chat model is not asked at a short pause amid a sentence."""
     engine = Engine({0: "Turn on the", 30: LIGHTS})
-    run_virtually(converse(engine, speech(20), silence(9), speech(20)))
+    await converse(engine, speech(20), silence(9), speech(20))
     assert engine.asked == [LIGHTS]
 
 
-def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> None:
+async def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> None:
     """A command waits for it; and so does whoever can only tell by being asked."""
     for home in (Home(LIGHTS), Home(LIGHTS, knows=False), Home(knows=False)):
         engine = Engine({0: LIGHTS})
-        told = run_virtually(converse(engine, speech(40), responders=[home]))
+        told = await converse(engine, speech(40), responders=[home])
         (asked_at,) = home.asked_at
         assert asked_at >= told.at(RunEventType.STT_VAD_END)
         assert asked_at - told.speech_ended_at <= 0.3 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
         assert engine.asked == ([] if home.understood else [LIGHTS])
 
 
-def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
+async def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
     """The chat model answers before the end is known, as if there were no commands."""
     home = Home("What time is it?")
-    told = run_virtually(converse(Engine({0: LIGHTS}), speech(40), responders=[home]))
+    told = await converse(Engine({0: LIGHTS}), speech(40), responders=[home])
     assert home.asked_at == []
     assert told.at(Speech) - told.at(RunEventType.STT_VAD_END) <= ORCHESTRATION_SECONDS
 
 
-def test_a_guess_that_fails_fails_the_run_once_it_is_known_to_be_right() -> None:
+async def test_a_guess_that_fails_fails_the_run_once_it_is_known_to_be_right() -> None:
     """Not before."""
-    told = run_virtually(converse(Engine({0: LIGHTS}, fails=True), speech(40)))
+    told = await converse(Engine({0: LIGHTS}, fails=True), speech(40))
     assert told.types[-3:] == ["stt-vad-end", "error", "run-end"]
     assert told.at(RunEventType.ERROR) - told.speech_ended_at >= 0.5
 
 
-def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
+async def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
     """The run goes on with what was said in all."""
 
     class Moody(Engine):
@@ -335,63 +336,53 @@ def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
             self.fails = sum(speech) < 30
             return await super().transcribe(pcm, speech=speech, **more)
 
-    told = run_virtually(converse(Moody({0: LIGHTS}), speech(20), silence(12), speech(20)))
+    told = await converse(Moody({0: LIGHTS}), speech(20), silence(12), speech(20))
     assert "error" not in told.types
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 22)), min_size=1, max_size=6))
-def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:
+async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:
     """As long as no pause is an end: 0.8 s for a sentence."""
     spoken = sum(windows for windows, _ in parts)
     engine = Engine({count: f"Sentence {count}." for count in range(spoken + 1)})
-    told = run_virtually(
-        converse(engine, *(part for said, paused in parts for part in (speech(said), silence(paused))))
-    )
+    told = await converse(engine, *(part for said, paused in parts for part in (speech(said), silence(paused))))
     assert set(told.texts.split()) - {"You", "said"} == {"Sentence", f"{spoken}."}
     assert [step for _, step in told.steps if isinstance(step, RunEvent)][-1].type is RunEventType.RUN_END
 
 
-def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> None:
+async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> None:
     """What was held comes first, and in order; nothing is lost."""
+    came: list[int] = []
 
-    async def scenario() -> None:
-        came: list[int] = []
+    async def emit(step: RunEvent | Speech) -> None:
+        await asyncio.sleep(0.1)
+        assert isinstance(step, Speech)
+        came.append(len(step.pcm))
 
-        async def emit(step: RunEvent | Speech) -> None:
-            await asyncio.sleep(0.1)
-            assert isinstance(step, Speech)
-            came.append(len(step.pcm))
+    gate = Gate(emit)
+    done: list[int] = []
 
-        gate = Gate(emit)
-        done: list[int] = []
+    async def work() -> None:
+        for number in range(1, 11):
+            await gate.emit(Speech(FORMAT, bytes(2 * RATE + 2 * number)))
+            done.append(number)
 
-        async def work() -> None:
-            for number in range(1, 11):
-                await gate.emit(Speech(FORMAT, bytes(2 * RATE + 2 * number)))
-                done.append(number)
-
-        working = asyncio.create_task(work())
-        await asyncio.sleep(1)
-        assert (done, came) == ([1, 2, 3, 4], [])
-        await gate.drain(working)
-        assert came == [2 * RATE + 2 * number for number in range(1, 11)]
-
-    run_virtually(scenario())
+    working = asyncio.create_task(work())
+    await asyncio.sleep(1)
+    assert (done, came) == ([1, 2, 3, 4], [])
+    await gate.drain(working)
+    assert came == [2 * RATE + 2 * number for number in range(1, 11)]
 
 
-def test_whoever_is_cancelled_leaves_nothing_behind() -> None:
+async def test_whoever_is_cancelled_leaves_nothing_behind() -> None:
     """Neither a guess nor a dropped one."""
-
-    async def scenario() -> None:
-        engine = Engine({0: LIGHTS}, stt_seconds=10)
-        running = asyncio.create_task(converse(engine, speech(20), silence(8), speech(20)))
-        await asyncio.sleep(2)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        names: Callable[[], set[str]] = lambda: {task.get_name() for task in asyncio.all_tasks()}  # noqa: E731
-        assert "guess" not in names()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    run_virtually(scenario())
+    engine = Engine({0: LIGHTS}, stt_seconds=10)
+    running = asyncio.create_task(converse(engine, speech(20), silence(8), speech(20)))
+    await asyncio.sleep(2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    names: Callable[[], set[str]] = lambda: {task.get_name() for task in asyncio.all_tasks()}  # noqa: E731
+    assert "guess" not in names()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()

@@ -55,7 +55,7 @@ def test_the_rest_completes_the_transcript_or_there_is_none(said: str, transcrip
         assert said + following == transcript
 
 
-def listened(texts: Sequence[str | None], *parts: bytes, may: bool = True) -> tuple[list[str], list[str], int]:
+async def listened(texts: Sequence[str | None], *parts: bytes, may: bool = True) -> tuple[list[str], list[str], int]:
     """Return, for what Whisper hears, the agreed words after each chunk and as told, and how many partials began."""
     told: list[str] = []
     seen: list[str] = []
@@ -70,19 +70,16 @@ def listened(texts: Sequence[str | None], *parts: bytes, may: bool = True) -> tu
             raise SpeechToTextError("no luck")
         return Transcription(text, "en")
 
-    async def scenario() -> None:
-        recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=60)
-        partials = Partials(recorder, LoudnessVad.window_seconds, transcribe, lambda: may, told.append)
-        pcm = b"".join(parts)
-        for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
-            await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
-            partials.look()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            seen.append(partials.text)
-        partials.close()
-
-    asyncio.run(scenario())
+    recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=60)
+    partials = Partials(recorder, LoudnessVad.window_seconds, transcribe, lambda: may, told.append)
+    pcm = b"".join(parts)
+    for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
+        await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
+        partials.look()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        seen.append(partials.text)
+    partials.close()
     return seen, told, begun
 
 
@@ -90,29 +87,29 @@ SECOND = round(1 / LoudnessVad.window_seconds)  # windows
 PARTIAL = 16  # windows: half a second
 
 
-def test_words_come_while_somebody_speaks() -> None:
+async def test_words_come_while_somebody_speaks() -> None:
     """One partial in half a second of speech; the callback is told whenever more words are agreed."""
     texts = ["Turn", "Turn on the", "Turn on the light in", "Turn on the light in the"]
-    seen, told, begun = listened(texts, silence(SECOND), speech(4 * PARTIAL + 1))
+    seen, told, begun = await listened(texts, silence(SECOND), speech(4 * PARTIAL + 1))
     assert begun == 4
     assert told == ["Turn on", "Turn on the light"]
     assert seen[-1] == told[-1]
 
 
-def test_none_begins_in_a_pause() -> None:
+async def test_none_begins_in_a_pause() -> None:
     """The pause belongs to the transcription that counts."""
-    assert listened(["Turn", "Turn on"], speech(PARTIAL + 1), silence(10 * SECOND))[2] == 1
-    assert listened([], silence(5 * SECOND))[2] == 0
+    assert (await listened(["Turn", "Turn on"], speech(PARTIAL + 1), silence(10 * SECOND)))[2] == 1
+    assert (await listened([], silence(5 * SECOND)))[2] == 0
 
 
-def test_none_begins_where_it_may_not() -> None:
+async def test_none_begins_where_it_may_not() -> None:
     """Whoever is busy, or slow, says no."""
-    assert listened([], speech(5 * SECOND), may=False)[2] == 0
+    assert (await listened([], speech(5 * SECOND), may=False))[2] == 0
 
 
-def test_a_partial_that_fails_is_left_out() -> None:
+async def test_a_partial_that_fails_is_left_out() -> None:
     """The next one goes on where the last good one was."""
-    seen, told, begun = listened(
+    seen, told, begun = await listened(
         ["Turn on the", None, "Turn on the light", "Turn on the light."], speech(4 * PARTIAL + 1)
     )
     assert begun == 4
@@ -120,9 +117,9 @@ def test_a_partial_that_fails_is_left_out() -> None:
     assert seen[-1] == "Turn on the"
 
 
-def test_long_speech_gets_no_more_of_them() -> None:
+async def test_long_speech_gets_no_more_of_them() -> None:
     """Each takes as long as all of the audio: behind 20 s none begins."""
-    assert 35 < listened(["So"] * 90, speech(60 * SECOND))[2] <= 40
+    assert 35 < (await listened(["So"] * 90, speech(60 * SECOND)))[2] <= 40
 
 
 class Engine:
@@ -161,7 +158,7 @@ def ears(models_directory: Path) -> Iterator[Ears]:
 
 
 @pytest.mark.models
-def test_agreed_words_of_recordings_stand(ears: Ears) -> None:
+async def test_agreed_words_of_recordings_stand(ears: Ears) -> None:
     """Of all words that count as said while recordings are spoken, hardly one is another in the transcript."""
     words = wrong = 0
 
@@ -181,7 +178,7 @@ def test_agreed_words_of_recordings_stand(ears: Ears) -> None:
 
     recordings = [read_wav(wav) for wav in sorted((DATA / "commands").glob("*.wav"))]
     for first in range(0, len(recordings), 2):  # two at a time: one alone is hardly longer than two partials
-        said, transcript = asyncio.run(scenario(b"".join(recordings[first : first + 2])))
+        said, transcript = await scenario(b"".join(recordings[first : first + 2]))
         words += len(said.split())
         wrong += 0 if rest(said, transcript) is not None else len(said.split())
     assert words > 8

@@ -1,6 +1,5 @@
 """Recordings of any length: nothing of them is lost, and little of them is kept."""
 
-import asyncio
 from difflib import SequenceMatcher
 
 import pytest
@@ -28,7 +27,7 @@ def recorder() -> Recorder:
     return Recorder(LoudnessVad(), threshold=0.5, max_seconds=PART_SECONDS)
 
 
-def test_a_long_recording_is_cut_in_its_pauses() -> None:
+async def test_a_long_recording_is_cut_in_its_pauses() -> None:
     """Every window of it is transcribed once, and never more than two parts are kept."""
     heard: list[Part] = []
 
@@ -36,74 +35,62 @@ def test_a_long_recording_is_cut_in_its_pauses() -> None:
         heard.append(part)
         return Transcription(f"part {len(heard)}", "fr")
 
-    async def scenario() -> None:
-        kept = recorder()
-        parts = Parts(kept, transcribe, 600)
-        whole = b"".join(speech(400) + silence(20) for _ in range(20))
-        for at in range(0, len(whole), 2 * WINDOW_SAMPLES * 100):
-            await parts.feed(whole[at : at + 2 * WINDOW_SAMPLES * 100])
-            assert len(kept.pcm) <= PART_SECONDS * BYTES_PER_SECOND
-        result = await parts.joined(Transcription("the end", ""))
-        assert result == Transcription(" ".join([*(f"part {number}" for number in range(1, 5)), "the end"]), "fr")
-        assert b"".join([*(part.pcm for part in heard), bytes(kept.pcm)]) == whole
-        for part in heard:
-            assert len(part.speech) == len(part.pcm) / WINDOW_SAMPLES / 2
-            assert part.speech[-1] < 0.5
-        assert (parts.full, parts.lost) == (False, False)
-
-    asyncio.run(scenario())
+    kept = recorder()
+    parts = Parts(kept, transcribe, 600)
+    whole = b"".join(speech(400) + silence(20) for _ in range(20))
+    for at in range(0, len(whole), 2 * WINDOW_SAMPLES * 100):
+        await parts.feed(whole[at : at + 2 * WINDOW_SAMPLES * 100])
+        assert len(kept.pcm) <= PART_SECONDS * BYTES_PER_SECOND
+    result = await parts.joined(Transcription("the end", ""))
+    assert result == Transcription(" ".join([*(f"part {number}" for number in range(1, 5)), "the end"]), "fr")
+    assert b"".join([*(part.pcm for part in heard), bytes(kept.pcm)]) == whole
+    for part in heard:
+        assert len(part.speech) == len(part.pcm) / WINDOW_SAMPLES / 2
+        assert part.speech[-1] < 0.5
+    assert (parts.full, parts.lost) == (False, False)
 
 
-def test_speech_without_a_pause_is_cut_all_the_same() -> None:
+async def test_speech_without_a_pause_is_cut_all_the_same() -> None:
     """At the end of the part."""
 
     async def transcribe(part: Part) -> Transcription:
         return Transcription(str(len(part.speech)), "")
 
-    async def scenario() -> None:
-        parts = Parts(recorder(), transcribe, 600)
-        await parts.feed(speech(PART_WINDOWS + 1))
-        assert (await parts.joined(Transcription("1", ""))).text == f"{PART_WINDOWS} 1"
-
-    asyncio.run(scenario())
+    parts = Parts(recorder(), transcribe, 600)
+    await parts.feed(speech(PART_WINDOWS + 1))
+    assert (await parts.joined(Transcription("1", ""))).text == f"{PART_WINDOWS} 1"
 
 
-def test_what_is_too_much_is_known() -> None:
+async def test_what_is_too_much_is_known() -> None:
     """A recording may be as long as it may; what is more is not taken."""
 
     async def transcribe(part: Part) -> Transcription:
         return Transcription("part", "")
 
-    async def scenario() -> None:
-        kept = recorder()
-        parts = Parts(kept, transcribe, 100)
-        await parts.feed(silence(100 * RATE // WINDOW_SAMPLES))
-        assert (parts.full, parts.lost) == (True, False)
-        await parts.feed(silence(1))
-        assert parts.lost
-        assert kept.room_bytes > 0
-
-    asyncio.run(scenario())
+    kept = recorder()
+    parts = Parts(kept, transcribe, 100)
+    await parts.feed(silence(100 * RATE // WINDOW_SAMPLES))
+    assert (parts.full, parts.lost) == (True, False)
+    await parts.feed(silence(1))
+    assert parts.lost
+    assert kept.room_bytes > 0
 
 
-def test_a_part_that_fails_fails_the_recording() -> None:
+async def test_a_part_that_fails_fails_the_recording() -> None:
     """It is said as soon as it may be, and once."""
 
     async def transcribe(part: Part) -> Transcription:
         raise SpeechToTextError("out of order")
 
-    async def scenario() -> None:
-        parts = Parts(recorder(), transcribe, 600)
-        await parts.feed(silence(PART_WINDOWS + 1))
-        with pytest.raises(SpeechToTextError):
-            await parts.joined(Transcription("", ""))
-        parts.close()
-
-    asyncio.run(scenario())
+    parts = Parts(recorder(), transcribe, 600)
+    await parts.feed(silence(PART_WINDOWS + 1))
+    with pytest.raises(SpeechToTextError):
+        await parts.joined(Transcription("", ""))
+    parts.close()
 
 
 @pytest.mark.models
-def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon) -> None:
+async def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon) -> None:
     """Whether they come at once or in small pieces; the next command is one as any other."""
     wavs = sorted((DATA / "commands").glob("*.wav"))
     pcm, said = b"", []
@@ -111,38 +98,33 @@ def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon) -> No
         for wav in wavs:
             pcm += read_wav(wav) + bytes(BYTES_PER_SECOND // 2)
             said += words(wav.with_suffix(".txt").read_text())
-
-    async def scenario() -> None:
-        async with connect(daemon.port()) as client:
-            for size in (4096, len(LIGHTS) * 7):
-                await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1))
-                for at in range(0, len(pcm), size):
-                    await client.send(AudioChunk(16000, 2, 1, pcm[at : at + size]))
-                await client.send(AudioStop())
-                heard = words(Transcript.from_event((await client.until("transcript"))[-1]).text)
-                right = sum(
-                    block.size for block in SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks()
-                )
-                assert right > 0.8 * len(said)
-                assert len(heard) < 1.2 * len(said)
-                await client.until("transcript-stop")
-            await client.send(Transcribe(language="en"))
-            await client.send_audio(LIGHTS)
-            assert Transcript.from_event((await client.until("transcript"))[-1]).text == "Turn on the lights."
-
-    asyncio.run(scenario())
+    async with connect(daemon.port()) as client:
+        for size in (4096, len(LIGHTS) * 7):
+            await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1))
+            for at in range(0, len(pcm), size):
+                await client.send(AudioChunk(16000, 2, 1, pcm[at : at + size]))
+            await client.send(AudioStop())
+            heard = words(Transcript.from_event((await client.until("transcript"))[-1]).text)
+            right = sum(
+                block.size for block in SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks()
+            )
+            assert right > 0.8 * len(said)
+            assert len(heard) < 1.2 * len(said)
+            await client.until("transcript-stop")
+        await client.send(Transcribe(language="en"))
+        await client.send_audio(LIGHTS)
+        assert Transcript.from_event((await client.until("transcript"))[-1]).text == "Turn on the lights."
     daemon.settle()
 
 
 @pytest.mark.models
-def test_who_speaks_too_long_is_told(daemon: RunningDaemon) -> None:
+async def test_who_speaks_too_long_is_told(daemon: RunningDaemon) -> None:
     """Behind the transcript of what there was room for; once."""
     config = daemon.daemon.config
     stages = daemon.daemon._stages
     short = parse("wyoming: {max_audio_seconds: 5}").wyoming
     stages.config = config.model_copy(update={"wyoming": short})
-
-    async def scenario() -> None:
+    try:
         async with connect(daemon.port()) as client:
             await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1))
             pcm = LIGHTS + bytes(8 * BYTES_PER_SECOND)
@@ -156,9 +138,6 @@ def test_who_speaks_too_long_is_told(daemon: RunningDaemon) -> None:
             assert "5 s (wyoming.max_audio_seconds)" in events[-1].data["text"]
             await client.send(Ping(text="last"))
             assert types(await client.until("pong")) == ["pong"]
-
-    try:
-        asyncio.run(scenario())
     finally:
         stages.config = config
     daemon.settle()

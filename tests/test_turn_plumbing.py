@@ -19,61 +19,48 @@ async def drain(inbox: AudioInbox) -> int:
     return sum([len(pcm) async for pcm in inbox])
 
 
-def test_a_full_inbox_holds_the_sender_back() -> None:
+async def test_a_full_inbox_holds_the_sender_back() -> None:
     """During a command no audio is lost: the sender waits."""
-
-    async def scenario() -> None:
-        inbox = AudioInbox(max_seconds=2)
-        await inbox.put(SECOND)
-        await inbox.put(SECOND)
-        waiting = asyncio.create_task(inbox.put(SECOND))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        assert len(await anext(aiter(inbox))) == 2 * BYTES_PER_SECOND
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await waiting
-        inbox.end()
-        assert await drain(inbox) == BYTES_PER_SECOND
-        assert inbox.dropped_seconds == 0
-
-    asyncio.run(scenario())
+    inbox = AudioInbox(max_seconds=2)
+    await inbox.put(SECOND)
+    await inbox.put(SECOND)
+    waiting = asyncio.create_task(inbox.put(SECOND))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert len(await anext(aiter(inbox))) == 2 * BYTES_PER_SECOND
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await waiting
+    inbox.end()
+    assert await drain(inbox) == BYTES_PER_SECOND
+    assert inbox.dropped_seconds == 0
 
 
-def test_a_lossy_inbox_drops_the_oldest() -> None:
+async def test_a_lossy_inbox_drops_the_oldest() -> None:
     """While nobody needs the audio, the queue keeps the latest and counts what went."""
-
-    async def scenario() -> None:
-        inbox = AudioInbox(max_seconds=2)
-        inbox.lossy = True
-        for number in range(5):
-            await inbox.put(bytes([number]) * BYTES_PER_SECOND)
-        inbox.end()
-        assert [pcm[0] for pcm in [b async for b in inbox]] == [3]
-        assert inbox.dropped_seconds == 3
-
-    asyncio.run(scenario())
+    inbox = AudioInbox(max_seconds=2)
+    inbox.lossy = True
+    for number in range(5):
+        await inbox.put(bytes([number]) * BYTES_PER_SECOND)
+    inbox.end()
+    assert [pcm[0] for pcm in [b async for b in inbox]] == [3]
+    assert inbox.dropped_seconds == 3
 
 
-def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
+async def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
     """However long a command may be: an engine that cannot keep up hears what is new."""
-
-    async def scenario() -> None:
-        inbox = AudioInbox(max_seconds=20)
-        for _ in range(8):
-            await inbox.put(SECOND)
-        assert inbox.queued_seconds == 8
-        inbox.lossy = True
+    inbox = AudioInbox(max_seconds=20)
+    for _ in range(8):
         await inbox.put(SECOND)
-        assert inbox.queued_seconds == 5
-        assert inbox.dropped_seconds == 4
+    assert inbox.queued_seconds == 8
+    inbox.lossy = True
+    await inbox.put(SECOND)
+    assert inbox.queued_seconds == 5
+    assert inbox.dropped_seconds == 4
 
-    asyncio.run(scenario())
 
-
-def test_a_waiting_sender_is_freed() -> None:
+async def test_a_waiting_sender_is_freed() -> None:
     """The end of the audio, or of the need for it, lets a waiting sender go."""
-
-    async def scenario(how: str) -> None:
+    for how in ("end", "lossy"):
         inbox = AudioInbox(max_seconds=1)
         await inbox.put(SECOND)
         waiting = asyncio.create_task(inbox.put(SECOND))
@@ -84,9 +71,6 @@ def test_a_waiting_sender_is_freed() -> None:
             inbox.lossy = True
         async with asyncio.timeout(PATIENCE_SECONDS):
             await waiting
-
-    for how in ("end", "lossy"):
-        asyncio.run(scenario(how))
 
 
 async def numbers(count: int, closed: list[bool], fail_at: int | None = None) -> AsyncGenerator[int, None]:
@@ -100,77 +84,57 @@ async def numbers(count: int, closed: list[bool], fail_at: int | None = None) ->
         closed.append(True)
 
 
-def test_ahead_yields_everything_in_order() -> None:
+async def test_ahead_yields_everything_in_order() -> None:
     """Working ahead changes nothing in what is yielded."""
-
-    async def scenario() -> None:
-        closed: list[bool] = []
-        assert [item async for item in ahead(numbers(50, closed), size=3)] == list(range(50))
-        assert closed == [True]
-
-    asyncio.run(scenario())
+    closed: list[bool] = []
+    assert [item async for item in ahead(numbers(50, closed), size=3)] == list(range(50))
+    assert closed == [True]
 
 
-def test_ahead_works_ahead_but_not_further() -> None:
+async def test_ahead_works_ahead_but_not_further() -> None:
     """While the consumer is busy, the source produces up to the bound."""
+    produced: list[int] = []
 
-    async def scenario() -> None:
-        produced: list[int] = []
+    async def source() -> AsyncGenerator[int, None]:
+        for number in range(10):
+            produced.append(number)
+            yield number
 
-        async def source() -> AsyncGenerator[int, None]:
-            for number in range(10):
-                produced.append(number)
-                yield number
-
-        items = ahead(source(), size=2)
-        assert await anext(items) == 0
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert len(produced) == 4  # one taken, two queued, one in hand
-        await items.aclose()
-
-    asyncio.run(scenario())
+    items = ahead(source(), size=2)
+    assert await anext(items) == 0
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(produced) == 4  # one taken, two queued, one in hand
+    await items.aclose()
 
 
-def test_closing_ahead_closes_its_source() -> None:
+async def test_closing_ahead_closes_its_source() -> None:
     """A consumer that leaves early leaves no task and no open generator behind."""
-
-    async def scenario() -> None:
-        closed: list[bool] = []
-        items = ahead(numbers(1000, closed), size=2)
-        await anext(items)
-        await items.aclose()
-        assert closed == [True]
-        assert len(asyncio.all_tasks()) == 1
-
-    asyncio.run(scenario())
+    closed: list[bool] = []
+    items = ahead(numbers(1000, closed), size=2)
+    await anext(items)
+    await items.aclose()
+    assert closed == [True]
+    assert len(asyncio.all_tasks()) == 1
 
 
-def test_an_error_comes_after_what_was_produced() -> None:
+async def test_an_error_comes_after_what_was_produced() -> None:
     """The source's failure reaches the consumer, behind the items before it."""
-
-    async def scenario() -> None:
-        got = []
-        with pytest.raises(ValueError, match="broken"):
-            async for item in ahead(numbers(9, [], fail_at=5), size=2):
-                got.append(item)  # noqa: PERF401 - the items before the failure matter
-        assert got == [0, 1, 2, 3, 4]
-
-    asyncio.run(scenario())
+    got = []
+    with pytest.raises(ValueError, match="broken"):
+        async for item in ahead(numbers(9, [], fail_at=5), size=2):
+            got.append(item)  # noqa: PERF401 - the items before the failure matter
+    assert got == [0, 1, 2, 3, 4]
 
 
-def test_the_bus_reaches_every_watcher_and_drops_the_slow_one() -> None:
+async def test_the_bus_reaches_every_watcher_and_drops_the_slow_one() -> None:
     """A watcher that does not read loses its subscription; the others lose nothing."""
-
-    async def scenario() -> None:
-        bus = EventBus()
-        with bus.subscribe(size=2) as slow, bus.subscribe(size=100) as quick:
-            for number in range(10):
-                bus.publish(RunEvent(RunEventType.CHAT_DELTA, "run", "kitchen", {"text": str(number)}))
-            assert slow.overflowed
-            assert [event.data["text"] async for event in slow] == ["1"]
-            got = [(await anext(aiter(quick))).data["text"] for _ in range(10)]
-            assert got == [str(number) for number in range(10)]
-        bus.publish(RunEvent(RunEventType.RUN_END, "run", "kitchen"))
-
-    asyncio.run(scenario())
+    bus = EventBus()
+    with bus.subscribe(size=2) as slow, bus.subscribe(size=100) as quick:
+        for number in range(10):
+            bus.publish(RunEvent(RunEventType.CHAT_DELTA, "run", "kitchen", {"text": str(number)}))
+        assert slow.overflowed
+        assert [event.data["text"] async for event in slow] == ["1"]
+        got = [(await anext(aiter(quick))).data["text"] for _ in range(10)]
+        assert got == [str(number) for number in range(10)]
+    bus.publish(RunEvent(RunEventType.RUN_END, "run", "kitchen"))

@@ -1,7 +1,5 @@
 """A command's recording: what of it is kept, and when it is over."""
 
-import asyncio
-
 import numpy as np
 import pytest
 
@@ -42,60 +40,56 @@ def silence(windows: int) -> bytes:
     return sound(windows, 0)
 
 
-def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[Recorder, EndpointState]:
+async def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[Recorder, EndpointState]:
     """Record window by window until it is over."""
     endpoint = Endpoint(EndpointSettings())
     recorder = Recorder(
         LoudnessVad(), threshold=0.5, max_seconds=15, endpoint=endpoint, after_wake_word=after_wake_word
     )
     pcm = b"".join(parts)
-
-    async def record() -> EndpointState:
-        state = EndpointState.WAITING
-        for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
-            state = await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
-            if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
-                break
-        return state
-
-    return recorder, asyncio.run(record())
+    state = EndpointState.WAITING
+    for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
+        state = await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
+        if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+            break
+    return recorder, state
 
 
-def test_the_end_of_the_wake_word_is_no_command() -> None:
+async def test_the_end_of_the_wake_word_is_no_command() -> None:
     """It is dropped, and the command that follows after a pause is recorded alone."""
-    recorder, state = recorded(speech(5), silence(40), speech(40), silence(60))
+    recorder, state = await recorded(speech(5), silence(40), speech(40), silence(60))
     assert state is EndpointState.ENDED
     assert np.frombuffer(recorder.pcm, np.int16)[0] == 0
     assert sum(recorder.speech) == 40
 
 
-def test_a_wake_word_alone_is_nobody_speaking() -> None:
+async def test_a_wake_word_alone_is_nobody_speaking() -> None:
     """Its end begins no command."""
-    recorder, state = recorded(speech(5), silence(200))
+    recorder, state = await recorded(speech(5), silence(200))
     assert state is EndpointState.NO_SPEECH
     assert not recorder.heard_speech
 
 
 @pytest.mark.parametrize("windows", [9, 11, 60])
-def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> None:
+async def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> None:
     """Even one as short as "stop": it is heard from its first window on, and ends by silence."""
-    recorder, state = recorded(speech(windows), silence(60))
+    recorder, state = await recorded(speech(windows), silence(60))
     assert state is EndpointState.ENDED
     assert sum(recorder.speech) == windows
     assert recorder.pcm[: len(speech(windows))] == speech(windows)
 
 
-def test_without_a_wake_word_nothing_is_dropped() -> None:
+async def test_without_a_wake_word_nothing_is_dropped() -> None:
     """What is short may be all of it."""
-    recorder, state = recorded(speech(5), silence(60), after_wake_word=False)
+    recorder, state = await recorded(speech(5), silence(60), after_wake_word=False)
     assert state is EndpointState.ENDED
     assert sum(recorder.speech) == 5
 
 
-def test_a_recording_is_never_longer_than_its_limit() -> None:
+async def test_a_recording_is_never_longer_than_its_limit() -> None:
     """Nor is what is kept of it."""
     recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=1.024)
-    assert asyncio.run(recorder.feed(speech(60))) is EndpointState.ENDED
+    assert await recorder.feed(speech(60)) is EndpointState.ENDED
     assert recorder.full
     assert bytes(recorder.pcm) == speech(32)
 
@@ -116,7 +110,7 @@ class SlowVad(LoudnessVad):
 
 
 @pytest.mark.parametrize("slow", [0, 2, 5, 12])
-def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
+async def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
     """And nothing in it is taken for more speech, except where the VAD hears some for longer than VADs do."""
     recorder = Recorder(SlowVad(slow), threshold=0.5, max_seconds=15, endpoint=Endpoint(EndpointSettings()))
     window = 2 * WINDOW_SAMPLES
@@ -128,21 +122,18 @@ def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
             seen.append((recorder.pauses, recorder.last_speech_at))
         return seen
 
-    async def scenario() -> None:
-        pauses, spoken_until = (await record(silence(20) + speech(30)))[-1]
-        assert not pauses
-        assert spoken_until == pytest.approx(50 * LoudnessVad.window_seconds)
-        after = await record(silence(5))
-        assert all(pauses for pauses, _ in after[1:])
-        assert {at for _, at in after[1:]} == {after[0][1]}
-        if slow == 12:
-            await record(silence(4))
-            assert recorder.last_speech_at > after[0][1] + 0.2
-        pauses, spoken_until = (await record(speech(1)))[-1]
-        assert not pauses
-        assert spoken_until > after[0][1]
-
-    asyncio.run(scenario())
+    pauses, spoken_until = (await record(silence(20) + speech(30)))[-1]
+    assert not pauses
+    assert spoken_until == pytest.approx(50 * LoudnessVad.window_seconds)
+    after = await record(silence(5))
+    assert all(pauses for pauses, _ in after[1:])
+    assert {at for _, at in after[1:]} == {after[0][1]}
+    if slow == 12:
+        await record(silence(4))
+        assert recorder.last_speech_at > after[0][1] + 0.2
+    pauses, spoken_until = (await record(speech(1)))[-1]
+    assert not pauses
+    assert spoken_until > after[0][1]
 
 
 class UnsureVad(LoudnessVad):
@@ -162,9 +153,9 @@ class UnsureVad(LoudnessVad):
         ([6000, 3000, 6000, 3000], EndpointState.WAITING),
     ],
 )
-def test_what_begins_surely_may_go_on_less_surely(levels: list[int], state: EndpointState) -> None:
+async def test_what_begins_surely_may_go_on_less_surely(levels: list[int], state: EndpointState) -> None:
     """A word that the VAD hardly hears is heard; what never was sure is not, nor is a series of clicks."""
     endpoint = Endpoint(EndpointSettings())
     recorder = Recorder(UnsureVad(), threshold=0.5, max_seconds=15, endpoint=endpoint)
     pcm = b"".join(sound(1, level) for level in levels)
-    assert asyncio.run(recorder.feed(pcm)) is state
+    assert await recorder.feed(pcm) is state

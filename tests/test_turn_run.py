@@ -264,25 +264,22 @@ def test_an_answer_whose_speech_lasts_minutes_is_heard_to_its_end() -> None:
     assert at[RunEventType.CHAT_END] - at[RunEventType.CHAT_START] < 60
 
 
-def test_no_more_sound_is_made_than_the_room_will_soon_take() -> None:
+@pytest.mark.virtual_clock
+async def test_no_more_sound_is_made_than_the_room_will_soon_take() -> None:
     """Memory and work are bounded, however long the answer."""
     engine = Engine([f"This is sentence number {number}. " for number in range(50)])
+    made = await stages(engine)
+    heard_seconds = 0.0
 
-    async def scenario() -> None:
-        made = await stages(engine)
-        heard_seconds = 0.0
+    async def emit(step: RunEvent | Speech) -> None:
+        nonlocal heard_seconds
+        await paced(step)
+        if isinstance(step, Speech):
+            heard_seconds += step.seconds
+            assert engine.made <= heard_seconds + 7
 
-        async def emit(step: RunEvent | Speech) -> None:
-            nonlocal heard_seconds
-            await paced(step)
-            if isinstance(step, Speech):
-                heard_seconds += step.seconds
-                assert engine.made <= heard_seconds + 7
-
-        run, inbox = prepared(made, EventBus(), Stage.CHAT, emit)
-        assert await run.execute(inbox)
-
-    run_virtually(scenario())
+    run, inbox = prepared(made, EventBus(), Stage.CHAT, emit)
+    assert await run.execute(inbox)
 
 
 @pytest.mark.parametrize("tells_what_was_heard", [False, True])
@@ -364,15 +361,14 @@ def test_text_to_speech_may_take_as_long_as_there_is_something_to_hear() -> None
 
 
 @pytest.mark.models
-def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: Path) -> None:
+async def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: Path) -> None:
     """Amid the sound: the run is over for the dashboard and the metrics too, soon after the client is cut off."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
         "wyoming: {host: 127.0.0.1, write_timeout_seconds: 0.5}\nhttp: {enabled: false}"
     )
     story = "This sentence is one of very many. " * 200
-
-    async def scenario(running: RunningDaemon) -> None:
+    with RunningDaemon(config) as running:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", running.port()))
@@ -383,7 +379,4 @@ def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: P
                     await asyncio.sleep(0.05)
             assert runs[0].outcome == "cancelled"
             assert "first_audio" in runs[0].marks
-
-    with RunningDaemon(config) as running:
-        asyncio.run(scenario(running))
         running.settle()

@@ -8,7 +8,7 @@ from satellite.config.loader import parse
 from satellite.engines.protocols import VoiceChoice
 from satellite.pipeline.sound_cache import SoundCache
 from satellite.pipeline.stages import SpokenPiece, Stages, once
-from tests.running_daemon import RunningDaemon
+from tests.running_daemon import RunningDaemon, on_loop_of
 
 
 def test_what_is_said_twice_is_kept() -> None:
@@ -54,26 +54,23 @@ def test_thousands_of_texts_said_once_push_nothing_out() -> None:
 
 
 @pytest.mark.models
-def test_a_reply_said_again_costs_the_engine_nothing(daemon: RunningDaemon) -> None:
+@on_loop_of("daemon")
+async def test_a_reply_said_again_costs_the_engine_nothing(daemon: RunningDaemon) -> None:
     """From the third time on, also after a reload."""
     text = "Timer set for ten minutes."
+    stages = Stages(daemon.daemon.engines, parse(""))
+    speaker = await stages.speaker(VoiceChoice())
 
-    async def scenario() -> None:
-        stages = Stages(daemon.daemon.engines, parse(""))
-        speaker = await stages.speaker(VoiceChoice())
+    async def said() -> list[SpokenPiece]:
+        async with aclosing(stages.speak(once(text), speaker)) as pieces:
+            return [piece async for piece in pieces]
 
-        async def said() -> list[SpokenPiece]:
-            async with aclosing(stages.speak(once(text), speaker)) as pieces:
-                return [piece async for piece in pieces]
-
-        first = await said()
-        assert len(first) > 2
-        assert [piece.text for piece in first] == [""] * (len(first) - 1) + [text]
-        await said()
-        (third,) = await said()
-        assert third.text == text
-        assert len(third.pcm) > 22_050
-        stages.configure(stages.config)
-        assert len(await said()) == 1
-
-    daemon.call(scenario())
+    first = await said()
+    assert len(first) > 2
+    assert [piece.text for piece in first] == [""] * (len(first) - 1) + [text]
+    await said()
+    (third,) = await said()
+    assert third.text == text
+    assert len(third.pcm) > 22_050
+    stages.configure(stages.config)
+    assert len(await said()) == 1

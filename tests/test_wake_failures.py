@@ -14,8 +14,8 @@ from wyoming.wake import Detect
 from satellite.engines.protocols import Detection
 from satellite.events import RunEventType
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import NABU, PAUSE, rooms, run, spoken
-from tests.running_daemon import RunningDaemon
+from tests.driven_rooms import NABU, PAUSE, rooms, spoken
+from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.test_home_assistant_satellite import house
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect
@@ -96,74 +96,64 @@ async def calling(pause_seconds: float = 0.2) -> AsyncIterator[bytes]:
                 await asyncio.sleep(pause_seconds / len(sound) * 2048)
 
 
-def test_a_client_of_detect_hears_again(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_of_detect_hears_again(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """It is told of the failure, not for every chunk, and of the next wake word without asking anew."""
+    before = failures(daemon, "wake word of clients")
+    with failing(daemon) as engine:
+        async with connect(daemon.port("port")) as client:
+            await client.send(Detect(names=["okay_nabu"]), AudioStart(16_000, 2, 1))
+            told: list[str] = []
 
-    async def scenario() -> None:
-        before = failures(daemon, "wake word of clients")
-        with failing(daemon) as engine:
-            async with connect(daemon.port("port")) as client:
-                await client.send(Detect(names=["okay_nabu"]), AudioStart(16_000, 2, 1))
-                told: list[str] = []
+            async def speak() -> None:
+                async for pcm in calling():
+                    await client.send(AudioChunk(16_000, 2, 1, pcm))
 
-                async def speak() -> None:
-                    async for pcm in calling():
-                        await client.send(AudioChunk(16_000, 2, 1, pcm))
-
-                speaking = asyncio.create_task(speak())
-                told += [event.type for event in await client.until("error")]
-                assert engine.failures
-                engine.broken = False
-                told += [event.type for event in await client.until("detection")]
-                speaking.cancel()
-                assert told.count("error") == failures(daemon, "wake word of clients") - before
-                assert engine.failures == told.count("error")
-
-    asyncio.run(scenario())
+            speaking = asyncio.create_task(speak())
+            told += [event.type for event in await client.until("error")]
+            assert engine.failures
+            engine.broken = False
+            told += [event.type for event in await client.until("detection")]
+            speaking.cancel()
+            assert told.count("error") == failures(daemon, "wake word of clients") - before
+            assert engine.failures == told.count("error")
     assert len(tracebacks(caplog)) == 1
 
 
-def test_a_room_that_home_assistant_drives_hears_again(
+@on_loop_of("daemon")
+async def test_a_room_that_home_assistant_drives_hears_again(
     daemon: RunningDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is told to nobody but the log and the status, and it is over when the engine works."""
-
-    async def scenario() -> None:
-        with failing(daemon, broken=False) as engine:
-            async with house(daemon, tmp_path) as home, home.assist() as assist:
-                await assist.until(lambda: home.doing == "driven by Home Assistant")
-                engine.broken = True
-                while failures(daemon, "wake word study") < 2:
-                    await asyncio.sleep(0.05)
-                engine.broken = False
-                while "detection" not in [event.type for event in assist.events]:
-                    await home.mouth.say(NABU + PAUSE)
-
-    run(daemon, scenario)
+    with failing(daemon, broken=False) as engine:
+        async with house(daemon, tmp_path) as home, home.assist() as assist:
+            await assist.until(lambda: home.doing == "driven by Home Assistant")
+            engine.broken = True
+            while failures(daemon, "wake word study") < 2:
+                await asyncio.sleep(0.05)
+            engine.broken = False
+            while "detection" not in [event.type for event in assist.events]:
+                await home.mouth.say(NABU + PAUSE)
     assert [str(one.exc_info[1]) for one in tracebacks(caplog) if one.exc_info] == ["the network is broken"]
 
 
-def test_an_answer_can_be_interrupted_again(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+@on_loop_of("daemon")
+async def test_an_answer_can_be_interrupted_again(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """Who watches for somebody that calls amid an answer has failed, and is there again within the same answer."""
-    story = spoken(daemon, "Tell me a long story about a horse and a dragon.")
-
-    async def scenario() -> None:
-        with failing(daemon, broken=False) as engine:
-            async with ScriptedSatellite(mode="always", name="parlour") as satellite, rooms(daemon, satellite):
-                with daemon.daemon.bus.subscribe() as events:
-                    await satellite.say(NABU + PAUSE + story)
-                    async for event in events:
-                        if event.type is RunEventType.STT_END:
-                            break
-                engine.broken = True
-                while not failures(daemon, "barge-in parlour"):
-                    await asyncio.sleep(0.01)
-                engine.broken = False
-                await satellite.until("detection")
-                await satellite.until("audio-start")
-                calls = asyncio.create_task(satellite.say((NABU + PAUSE) * 8))
-                await satellite.until("detection")
-                calls.cancel()
-
-    run(daemon, scenario)
+    story = await spoken(daemon, "Tell me a long story about a horse and a dragon.")
+    with failing(daemon, broken=False) as engine:
+        async with ScriptedSatellite(mode="always", name="parlour") as satellite, rooms(daemon, satellite):
+            with daemon.daemon.bus.subscribe() as events:
+                await satellite.say(NABU + PAUSE + story)
+                async for event in events:
+                    if event.type is RunEventType.STT_END:
+                        break
+            engine.broken = True
+            while not failures(daemon, "barge-in parlour"):
+                await asyncio.sleep(0.01)
+            engine.broken = False
+            await satellite.until("detection")
+            await satellite.until("audio-start")
+            calls = asyncio.create_task(satellite.say((NABU + PAUSE) * 8))
+            await satellite.until("detection")
+            calls.cancel()
     assert [str(one.exc_info[1]) for one in tracebacks(caplog) if one.exc_info] == ["the network is broken"]

@@ -39,65 +39,53 @@ async def found(zeroconf: AsyncZeroconf, name: str) -> tuple[int | None, list[st
     return info.port, info.parsed_addresses()
 
 
-def test_services_are_announced_followed_and_taken_back() -> None:
+async def test_services_are_announced_followed_and_taken_back() -> None:
     """A browser finds name, port and address, sees them change, go with the last address, and come back with one."""
-
-    async def scenario() -> None:
-        name, later = "satellite-test-0123", "The office (upstairs)"
-        services = {name: 10600}
-        sight = Sight(LOOPBACK, LOOPBACK)
-        presence = Presence(lambda: services, lambda: sight, look_seconds=0.05)
-        async with AsyncZeroconf(interfaces=["127.0.0.1"]) as zeroconf:
-            seen = Browser()
-            browser = AsyncServiceBrowser(zeroconf.zeroconf, TYPE, handlers=[seen])
-            running = asyncio.create_task(presence.run())
-            await seen.until(name, ServiceStateChange.Added)
-            assert await found(zeroconf, name) == (10600, ["127.0.0.1"])
-            services[later] = 10700
-            await seen.until(later, ServiceStateChange.Added)
-            assert await found(zeroconf, later) == (10700, ["127.0.0.1"])
-            sight = Sight((), ())
-            await seen.until(name, ServiceStateChange.Removed)
-            sight = Sight(("192.0.2.7",), LOOPBACK)
-            await seen.until(name, ServiceStateChange.Added)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            await seen.until(name, ServiceStateChange.Removed)
-            await presence.stop()
-            await browser.async_cancel()
-
-    asyncio.run(scenario())
+    name, later = "satellite-test-0123", "The office (upstairs)"
+    services = {name: 10600}
+    sight = Sight(LOOPBACK, LOOPBACK)
+    presence = Presence(lambda: services, lambda: sight, look_seconds=0.05)
+    async with AsyncZeroconf(interfaces=["127.0.0.1"]) as zeroconf:
+        seen = Browser()
+        browser = AsyncServiceBrowser(zeroconf.zeroconf, TYPE, handlers=[seen])
+        running = asyncio.create_task(presence.run())
+        await seen.until(name, ServiceStateChange.Added)
+        assert await found(zeroconf, name) == (10600, ["127.0.0.1"])
+        services[later] = 10700
+        await seen.until(later, ServiceStateChange.Added)
+        assert await found(zeroconf, later) == (10700, ["127.0.0.1"])
+        sight = Sight((), ())
+        await seen.until(name, ServiceStateChange.Removed)
+        sight = Sight(("192.0.2.7",), LOOPBACK)
+        await seen.until(name, ServiceStateChange.Added)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await seen.until(name, ServiceStateChange.Removed)
+        await presence.stop()
+        await browser.async_cancel()
 
 
-def test_nothing_to_announce_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_to_announce_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     """Without an address the daemon goes on, and the log says why, once."""
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         presence = Presence(lambda: {"a": 1}, lambda: Sight((), ()))
         await presence.follow()
         await presence.follow()
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
     (record,) = caplog.records
     assert "not announced" in record.message
 
 
 # zeroconf then leaves the socket that it had opened to the collector of garbage, which closes it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interface_that_has_just_gone_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_interface_that_has_just_gone_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """Between the look and the announcement an address may go: that is told, and ends nothing."""
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         sight = Sight(("192.0.2.99",), ("192.0.2.99",))
         presence = Presence(lambda: {"satellite-test-gone": 1}, lambda: sight)
         await presence.follow()
         sight = Sight(LOOPBACK, LOOPBACK)
         await presence.follow()
         await presence.stop()
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
     assert [record.message.partition(" by zeroconf")[0] for record in caplog.records] == ["not announced", "announced"]
 
 

@@ -78,7 +78,7 @@ def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
 @given(
     st.dictionaries(st.sampled_from(["type", "data", "data_length", "payload_length", "x"]), json_values), st.binary()
 )
-def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[str, Any], rest: bytes) -> None:
+async def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[str, Any], rest: bytes) -> None:
     """Where the reference reads an event we read the same one; where it fails or gives up, we refuse or wait."""
     data = json.dumps(header).encode() + b"\n" + rest
 
@@ -89,7 +89,7 @@ def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[str, A
         return await async_read_event(reader)
 
     try:
-        expected = asyncio.run(reference())
+        expected = await reference()
     except (AttributeError, KeyError, TypeError, asyncio.IncompleteReadError):
         expected = None
     try:

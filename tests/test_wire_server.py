@@ -51,28 +51,23 @@ async def closed(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-def test_events_go_both_ways() -> None:
+async def test_events_go_both_ways() -> None:
     """What is sent comes back unchanged."""
-
-    async def scenario() -> None:
-        async with serving() as (_, port):
-            connection = await dial(f"tcp://127.0.0.1:{port}")
-            event = Event(type="x", data={"ä": 1}, payload=bytes(100_000))
-            await connection.send(event)
-            assert await answer(connection) == event
-            await connection.close()
-            await connection.close()
-
-    asyncio.run(scenario())
+    async with serving() as (_, port):
+        connection = await dial(f"tcp://127.0.0.1:{port}")
+        event = Event(type="x", data={"ä": 1}, payload=bytes(100_000))
+        await connection.send(event)
+        assert await answer(connection) == event
+        await connection.close()
+        await connection.close()
 
 
 @pytest.mark.parametrize("data", [b"garbage\n", encode(Event(type="x", payload=b"1234"))[:-2]])
-def test_a_broken_client_loses_its_connection_and_leaves_one_line(
+async def test_a_broken_client_loses_its_connection_and_leaves_one_line(
     data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Garbage and a stalled event end the connection with one line in the log and no traceback; others go on."""
-
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         async with serving() as (_, port):
             good = await dial(f"tcp://127.0.0.1:{port}")
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -82,184 +77,150 @@ def test_a_broken_client_loses_its_connection_and_leaves_one_line(
             await good.send(Event(type="still-here"))
             assert (await answer(good)).type == "still-here"
             await good.close()
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
     (record,) = caplog.records
     assert "connection closed" in record.message
     assert record.exc_info is None
 
 
-def test_a_slow_drip_is_cut_off() -> None:
+async def test_a_slow_drip_is_cut_off() -> None:
     """An event whose bytes keep dribbling must still be complete in time."""
-
-    async def scenario() -> None:
-        async with serving() as (_, port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b'{"type": "x", "payload_length": 1000}\n')
-            dripping = asyncio.create_task(drip(writer))
-            assert await closed(reader) == b""
-            dripping.cancel()
-            await asyncio.gather(dripping, return_exceptions=True)
-            writer.close()
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"x")
             await asyncio.sleep(0.02)
 
-    asyncio.run(scenario())
-
-
-def test_a_client_that_never_reads_is_cut_off() -> None:
-    """When a client does not take what it asked for, its connection ends and the writer is not kept waiting."""
-
-    async def scenario() -> None:
-        async with serving() as (server, port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-            reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
-            writer.write(encode(Event(type="x", payload=bytes(1_000_000))) * 16)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while server.connections:
-                    await asyncio.sleep(0.01)
-            writer.transport.abort()
-
-    asyncio.run(scenario())
-
-
-def test_past_the_limit_the_idlest_connection_goes() -> None:
-    """A full house admits the newcomer at the cost of whoever was silent longest."""
-
-    async def scenario() -> None:
-        async with serving(max_connections=3) as (server, port):
-            connections = []
-            for _ in range(3):
-                connection = await dial(f"tcp://127.0.0.1:{port}")
-                await connection.send(Event(type="hello"))
-                await answer(connection)
-                connections.append(connection)
-            await connections[0].send(Event(type="not-idle"))
-            await answer(connections[0])
-            newcomer = await dial(f"tcp://127.0.0.1:{port}")
-            await newcomer.send(Event(type="welcome"))
-            assert (await answer(newcomer)).type == "welcome"
-            assert server.connections == 3
-            with pytest.raises(StopAsyncIteration):
-                await answer(connections[1])
-            for connection in (*connections, newcomer):
-                await connection.close()
-
-    asyncio.run(scenario())
-
-
-def test_one_that_only_listens_is_not_idle() -> None:
-    """Who is sent something counts as busy for as long as it takes it."""
-
-    async def scenario() -> None:
-        async with serving(max_connections=2) as (server, port):
-            listener = await dial(f"tcp://127.0.0.1:{port}")
-            await listener.send(Event(type="hello"))
-            await answer(listener)
-            (there,) = server._connections
-            silent = await dial(f"tcp://127.0.0.1:{port}")
-            await silent.send(Event(type="hello"))
-            await answer(silent)
-            await there.send(Event(type="word"))
-            assert (await answer(listener)).type == "word"
-            newcomer = await dial(f"tcp://127.0.0.1:{port}")
-            await newcomer.send(Event(type="welcome"))
-            assert (await answer(newcomer)).type == "welcome"
-            with pytest.raises(StopAsyncIteration):
-                await answer(silent)
-            await there.send(Event(type="more"))
-            assert (await answer(listener)).type == "more"
-            for connection in (listener, silent, newcomer):
-                await connection.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
-    """Of thousands that come in one read, few are handed out at a time."""
-
-    async def scenario() -> None:
-        in_a_row = longest = 0
-        done = asyncio.Event()
-
-        async def count(connection: Connection) -> None:
-            nonlocal in_a_row, longest
-            async for event in connection:
-                in_a_row += 1
-                longest = max(longest, in_a_row)
-                if event.type == "last":
-                    done.set()
-
-        async def others() -> None:
-            nonlocal in_a_row
-            while not done.is_set():
-                in_a_row = 0
-                await asyncio.sleep(0)
-
-        server = Server(Admission(), QUICK, max_connections=2)
-        port = await server.listen("127.0.0.1", 0, count)
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await others()
+    async with serving() as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b'{"type": "x", "payload_length": 1000}\n')
+        dripping = asyncio.create_task(drip(writer))
+        assert await closed(reader) == b""
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
         writer.close()
-        await server.close()
-        assert longest <= 8
-
-    asyncio.run(scenario())
 
 
-def test_a_thousand_idle_connections_disturb_nobody() -> None:
-    """With a thousand silent clients, one that speaks is answered."""
-
-    allow_many_connections()
-
-    async def scenario() -> None:
-        async with serving(max_connections=2000) as (server, port):
-            idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(1000)]
-            connection = await dial(f"tcp://127.0.0.1:{port}")
-            await connection.send(Event(type="hello"))
-            assert (await answer(connection)).type == "hello"
-            assert server.connections == 1001
-            await connection.close()
-            for _, writer in idle:
-                writer.transport.abort()
-
-    asyncio.run(scenario())
+async def test_a_client_that_never_reads_is_cut_off() -> None:
+    """When a client does not take what it asked for, its connection ends and the writer is not kept waiting."""
+    async with serving() as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
+        writer.write(encode(Event(type="x", payload=bytes(1_000_000))) * 16)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while server.connections:
+                await asyncio.sleep(0.01)
+        writer.transport.abort()
 
 
-def test_closing_ends_every_connection_and_every_task() -> None:
-    """After `close` no handler is left, and clients see the end."""
-
-    async def scenario() -> None:
-        before = len(asyncio.all_tasks())
-        async with serving() as (server, port):
+async def test_past_the_limit_the_idlest_connection_goes() -> None:
+    """A full house admits the newcomer at the cost of whoever was silent longest."""
+    async with serving(max_connections=3) as (server, port):
+        connections = []
+        for _ in range(3):
             connection = await dial(f"tcp://127.0.0.1:{port}")
             await connection.send(Event(type="hello"))
             await answer(connection)
-            await server.close()
-            with pytest.raises(StopAsyncIteration):
-                await answer(connection)
+            connections.append(connection)
+        await connections[0].send(Event(type="not-idle"))
+        await answer(connections[0])
+        newcomer = await dial(f"tcp://127.0.0.1:{port}")
+        await newcomer.send(Event(type="welcome"))
+        assert (await answer(newcomer)).type == "welcome"
+        assert server.connections == 3
+        with pytest.raises(StopAsyncIteration):
+            await answer(connections[1])
+        for connection in (*connections, newcomer):
             await connection.close()
-            assert server.connections == 0
-            assert len(asyncio.all_tasks()) == before
-
-    asyncio.run(scenario())
 
 
-def test_a_port_that_is_taken_is_a_clear_error() -> None:
+async def test_one_that_only_listens_is_not_idle() -> None:
+    """Who is sent something counts as busy for as long as it takes it."""
+    async with serving(max_connections=2) as (server, port):
+        listener = await dial(f"tcp://127.0.0.1:{port}")
+        await listener.send(Event(type="hello"))
+        await answer(listener)
+        (there,) = server._connections
+        silent = await dial(f"tcp://127.0.0.1:{port}")
+        await silent.send(Event(type="hello"))
+        await answer(silent)
+        await there.send(Event(type="word"))
+        assert (await answer(listener)).type == "word"
+        newcomer = await dial(f"tcp://127.0.0.1:{port}")
+        await newcomer.send(Event(type="welcome"))
+        assert (await answer(newcomer)).type == "welcome"
+        with pytest.raises(StopAsyncIteration):
+            await answer(silent)
+        await there.send(Event(type="more"))
+        assert (await answer(listener)).type == "more"
+        for connection in (listener, silent, newcomer):
+            await connection.close()
+
+
+async def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
+    """Of thousands that come in one read, few are handed out at a time."""
+    in_a_row = longest = 0
+    done = asyncio.Event()
+
+    async def count(connection: Connection) -> None:
+        nonlocal in_a_row, longest
+        async for event in connection:
+            in_a_row += 1
+            longest = max(longest, in_a_row)
+            if event.type == "last":
+                done.set()
+
+    async def others() -> None:
+        nonlocal in_a_row
+        while not done.is_set():
+            in_a_row = 0
+            await asyncio.sleep(0)
+
+    server = Server(Admission(), QUICK, max_connections=2)
+    port = await server.listen("127.0.0.1", 0, count)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await others()
+    writer.close()
+    await server.close()
+    assert longest <= 8
+
+
+async def test_a_thousand_idle_connections_disturb_nobody() -> None:
+    """With a thousand silent clients, one that speaks is answered."""
+
+    allow_many_connections()
+    async with serving(max_connections=2000) as (server, port):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(1000)]
+        connection = await dial(f"tcp://127.0.0.1:{port}")
+        await connection.send(Event(type="hello"))
+        assert (await answer(connection)).type == "hello"
+        assert server.connections == 1001
+        await connection.close()
+        for _, writer in idle:
+            writer.transport.abort()
+
+
+async def test_closing_ends_every_connection_and_every_task() -> None:
+    """After `close` no handler is left, and clients see the end."""
+    before = len(asyncio.all_tasks())
+    async with serving() as (server, port):
+        connection = await dial(f"tcp://127.0.0.1:{port}")
+        await connection.send(Event(type="hello"))
+        await answer(connection)
+        await server.close()
+        with pytest.raises(StopAsyncIteration):
+            await answer(connection)
+        await connection.close()
+        assert server.connections == 0
+        assert len(asyncio.all_tasks()) == before
+
+
+async def test_a_port_that_is_taken_is_a_clear_error() -> None:
     """The message names address and reason."""
-
-    async def scenario() -> None:
-        async with serving() as (server, port):
-            with pytest.raises(CannotListen, match=f"127.0.0.1:{port}.*another server"):
-                await server.listen("127.0.0.1", port, echo)
-
-    asyncio.run(scenario())
+    async with serving() as (server, port):
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{port}.*another server"):
+            await server.listen("127.0.0.1", port, echo)
 
 
 def test_the_memory_of_all_half_received_events_is_bounded() -> None:
@@ -300,23 +261,20 @@ def test_admission(address: str, permitted: bool) -> None:
     assert Admission(["203.0.113.0/24"]).permits(address) is permitted
 
 
-def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     """A refused peer's connection ends without a word, and the log says how to let it in, once."""
 
     class Nobody(Admission):
         def permits(self, host: str) -> bool:
             return False
 
-    async def scenario() -> None:
+    with caplog.at_level(logging.INFO):
         async with serving(admission=Nobody()) as (server, port):
             for _ in range(2):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 assert await closed(reader) == b""
                 writer.close()
             assert server.connections == 0
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
     (record,) = caplog.records
     assert "wyoming.allow" in record.message
 
@@ -324,12 +282,8 @@ def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     "uri", ["tcp://127.0.0.1:1", "127.0.0.1:10600", "tcp://127.0.0.1", "unix:///nowhere", "tcp://[x"]
 )
-def test_dialling_nobody_is_a_clear_error(uri: str) -> None:
+async def test_dialling_nobody_is_a_clear_error(uri: str) -> None:
     """An address where nothing answers, or that is none, is named."""
-
-    async def scenario() -> None:
-        with pytest.raises(DaemonUnreachable) as caught:
-            await dial(uri)
-        assert uri in str(caught.value)
-
-    asyncio.run(scenario())
+    with pytest.raises(DaemonUnreachable) as caught:
+        await dial(uri)
+    assert uri in str(caught.value)
