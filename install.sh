@@ -48,9 +48,10 @@ DROPINS=$UNIT.d
 OPENINGS="gpu microphone hosted restart credentials"
 OLLAMA_DROPIN=$SYSTEM/ollama.service.d/satellite.conf
 COMMAND=/usr/local/bin/satellite
-COMPLETIONS="bash:/usr/local/share/bash-completion/completions/satellite
-zsh:/usr/local/share/zsh/site-functions/_satellite
-fish:/usr/local/share/fish/vendor_completions.d/satellite.fish"
+SHARE=/usr/local/share
+SHARED="man/man1/satellite.1 bash-completion/completions/satellite zsh/site-functions/_satellite
+fish/vendor_completions.d/satellite.fish"
+SOURCES="pyproject.toml hatch_build.py requirements README.md LICENSE config.yaml.example systemd satellite"
 LOCK=/run/satellite-install.lock
 
 parse() {
@@ -150,7 +151,7 @@ install_all() {
     setup_ollama
     fetch_chat_model
     place_units
-    place_completions
+    place_shared
     start
     clean
     goodbye

@@ -14,4 +14,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # configuration.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-__version__ = "0.1.0"
+try:
+    from satellite._version import __commit_id__, __version__
+except ImportError:  # sources that nobody has built or installed
+    __version__, __commit_id__ = "0+unknown", None
+
+__all__ = ["__commit_id__", "__version__"]

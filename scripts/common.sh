@@ -26,7 +26,7 @@ ensure_environment() {
     extras=$1
     python=$(find_python)
     stamp="$VENV/.installed-${extras:-plain}"
-    wanted=$(cat pyproject.toml constraints.txt satellite/__init__.py | cksum)
+    wanted=$(cat pyproject.toml requirements/*.txt && git rev-parse HEAD 2>/dev/null | cksum) # a commit has its own version
     for record in "$stamp" "$VENV/.installed-dev"; do # what developers need includes what users need
         [ -x "$VENV/bin/satellite" ] && [ -f "$record" ] && [ "$(cat "$record")" = "$wanted" ] && return
     done
@@ -36,7 +36,10 @@ ensure_environment() {
     fi
     [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
     printf 'installing into %s\n' "$VENV" >&2
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" >&2 ||
+    pip() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@" >&2; }
+    set -- -r requirements/build.txt -r requirements/base.txt -r requirements/cpu.txt
+    [ -z "$extras" ] || set -- "$@" -r "requirements/$extras.txt"
+    { pip --require-hashes "$@" && pip --no-build-isolation -e .; } ||
         fail "the packages could not be installed; see the message of pip above"
     "$VENV/bin/python" -m compileall -q satellite >&2 # else every start would, where Python is told to keep nothing
     printf '%s' "$wanted" >"$stamp"

@@ -6,8 +6,9 @@ check_sources() {
     [ "$(uname -s)" = Linux ] || fail "this is $(uname -s)" "a Linux host, such as Debian 12 or Ubuntu 24.04"
     [ -e "$HERE/pyproject.toml" ] || fail "the sources are not beside this script" "run it in a clone of the repository"
     [ "$(id -u)" = 0 ] || return 0
-    open=$(cd "$HERE" && find . -prune -perm -0002 && find install.sh scripts satellite systemd pyproject.toml \
-        constraints.txt README.md LICENSE config.yaml.example -perm -0002 ! -type l | head -n 1)
+    # shellcheck disable=SC2086  # a list of words
+    open=$(cd "$HERE" && find . -prune -perm -0002 && find install.sh scripts $SOURCES -perm -0002 ! -type l | head -n 1
+        [ ! -d .git ] || find .git -perm -0002 | head -n 1)
     [ -z "$open" ] || fail "everybody may write to $open in $HERE, which root would run" "chmod -R o-w $HERE"
     place=$HERE
     while [ "$place" != / ]; do
@@ -120,10 +121,10 @@ check_prepared() {
     [ -n "$PYTHON" ] || return 0
     [ "$python $machine" = "$(python_and_machine)" ] ||
         fail "$OFFLINE is for Python $python on $machine; here is Python $(python_and_machine)" "$again"
-    [ "$sources" = "$(sum_of pyproject.toml constraints.txt)" ] ||
+    [ "$sources" = "$(sum_of pyproject.toml requirements)" ] ||
         fail "$OFFLINE is for another version of satellite, with other packages" "$again"
-    for extra in $(extras | tr -d '[]' | tr , ' '); do
-        case ",$(say "$extras" | tr -d '[]')," in
+    for extra in $(extras); do
+        case ",$extras," in
         *",$extra,"*) ;;
         *) fail "$OFFLINE lacks the packages for '$extra'" "$again, with --gpu cuda or --microphone as here" ;;
         esac

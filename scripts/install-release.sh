@@ -35,33 +35,41 @@ need_packages() {
     [ -n "$DRY$PYTHON" ] || fail "there is no Python 3.11 or newer" "Debian 12, Ubuntu 24.04, or a newer system"
 }
 
-extras() {
-    list=systemd
-    [ -z "$MICROPHONE" ] || list=$list,mic
-    [ -z "$CUDA" ] || list=$list,gpu
-    say "[$list]"
-}
+# Print the lists in requirements/ that are installed beside base.txt.
+extras() { say "systemd ${MICROPHONE:+mic }$(if [ -n "$CUDA" ]; then say gpu; else say cpu; fi)"; }
 
 # Print a short sum of the names and contents of files and folders of the sources.
 sum_of() {
-    (cd "$HERE" && find "$@" -type f ! -name '*.pyc' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -c 1-8)
+    (cd "$HERE" && find "$@" -type f ! -name '*.pyc' ! -name _version.py | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -c 1-8)
 }
 
-# The version tells what is installed: two contents never have the same.
+# Print the last tag of the sources, and what follows it, as `git describe` does: of a clone, of an archive, of an sdist.
+described() {
+    git -c safe.directory="$HERE" -C "$HERE" describe --tags --match 'v[0-9]*' --always 2>/dev/null ||
+        sed -n 's/^describe-name: \(v.*\)/\1/p; s/^Version: /v/p' "$HERE/.git_archival.txt" "$HERE/PKG-INFO" 2>/dev/null
+}
+
+# Print the version: as the build would give it, and a sum, so that two contents never have the same.
 version() {
-    say "$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$HERE/satellite/__init__.py")+$(sum_of satellite pyproject.toml constraints.txt)"
+    last=$(described)
+    case $last in
+    v*-*-g*) last=$(say "$last" | sed 's/^v\(.*\)-\(.*\)-\(g.*\)/\1.post1.dev\2+\3./') ;;
+    v*+*) last=${last#v}. ;;
+    v*) last=${last#v}+ ;;
+    *) last=0.0+${last:+g$last.} ;;
+    esac
+    say "$last$(sum_of satellite pyproject.toml requirements)"
 }
 
 # The identity of what would be installed: nothing is to be done when it is there already.
-release_id() { say "$(version)-$(extras | tr -d '[]' | tr , -)"; }
+release_id() { say "$(version)-$(extras | tr ' ' -)"; }
 
-# Copy the sources, so that building leaves the folder as it is; the copy knows its whole version.
+# Copy the sources, so that building leaves the folder as it is.
 copy_sources() {
     mkdir "$WORK/source"
-    for part in pyproject.toml constraints.txt README.md LICENSE satellite; do
+    for part in $SOURCES; do
         cp -R -- "$HERE/$part" "$WORK/source/"
     done
-    sed -i "s/^__version__ = .*/__version__ = \"$(version)\"/" "$WORK/source/satellite/__init__.py"
 }
 
 # Run pip in the environment $1. What it keeps ends with this script. Only wheels are taken: nothing of theirs runs here.
@@ -72,16 +80,24 @@ pip() {
         "$environment/bin/python" -I -m pip "$@"
 }
 
+# Install the lists of packages $2... into the environment $1: each with its version, and no file that has another hash.
 pip_install() {
     environment=$1
     shift
+    lists "$@" >"$WORK/packages.txt"
+    pip_install_file "$environment" "$WORK/packages.txt"
+}
+
+lists() { for use; do cat "$HERE/requirements/$use.txt"; done; }
+
+pip_install_file() {
+    environment=$1
+    set -- --only-binary :all: --no-deps --require-hashes -r "$2"
     if [ -n "$OFFLINE" ]; then set -- --no-index --find-links "$OFFLINE/wheels" "$@"; fi
-    pip "$environment" install -q --only-binary :all: -c "$WORK/source/constraints.txt" "$@" || fail \
+    pip "$environment" install -q "$@" || fail \
         "$(why "pip could not install the packages, see above" "$PREFIX")" \
         "check the network, or prepare them elsewhere: ./install.sh --prepare DIR, then --offline DIR"
 }
-
-build_backend() { sed -n 's/^requires = \["\(.*\)"\]/\1/p' "$HERE/pyproject.toml"; }
 
 prepare() {
     step "fetching packages and models into $FOLDER" "check the network and the names, and run this again"
@@ -103,17 +119,21 @@ prepare() {
     "$PYTHON" -I -m venv "$WORK/venv"
     step "fetching packages into $FOLDER" "check the network, and run this again"
     rm -rf "$FOLDER/wheels"
-    pip "$WORK/venv" wheel -q --only-binary :all: -c "$WORK/source/constraints.txt" -w "$FOLDER/wheels" \
-        "$WORK/source$(extras)" "$(build_backend)"
-    pip "$WORK/venv" install -q --no-index --find-links "$FOLDER/wheels" satellite-voice
-    rm -f "$FOLDER"/wheels/satellite_voice-* # --offline builds it of its own sources
+    # shellcheck disable=SC2046  # a list of words
+    lists build base $(extras) >"$WORK/packages.txt"
+    pip "$WORK/venv" download -q --only-binary :all: --no-deps --require-hashes -d "$FOLDER/wheels" -r "$WORK/packages.txt"
+    OFFLINE=$FOLDER
+    build_wheel
+    # shellcheck disable=SC2046
+    pip_install "$WORK/venv" base $(extras)
+    pip "$WORK/venv" install -q --no-deps "$WHEEL"
     step "fetching models into $FOLDER" "check the network and the names, and run this again"
     names=
     [ -z "$WHISPER" ] || names="stt/$WHISPER"
     [ -z "$VOICE" ] || names="$names tts/$VOICE"
     # shellcheck disable=SC2086  # a list of words
     run "$WORK/venv/bin/python" -I -m satellite models pull --directory "$FOLDER/models" demo $names
-    say "$(python_and_machine) $(extras) $(sum_of pyproject.toml constraints.txt)" >&9
+    say "$(python_and_machine) $(extras | tr ' ' ,) $(sum_of pyproject.toml requirements)" >&9
     say "done; on the other machine: sudo ./install.sh --offline $FOLDER"
 }
 
@@ -139,7 +159,7 @@ make_user() {
 }
 
 # Packages that reading the configuration needs: with them alone what is wrong is found before the long work.
-LIGHT="pydantic PyYAML filelock"
+LIGHT="annotated-types filelock pydantic pydantic-core pyyaml typing-extensions typing-inspection"
 
 # Print how many megabytes a release needs while it is installed.
 release_megabytes() { if [ -n "$CUDA" ]; then say 8000; else say 1500; fi; }
@@ -164,31 +184,25 @@ make_release() {
     run "$PYTHON" -I -m venv "$RELEASE"
     copy_sources
     build_wheel
-    # shellcheck disable=SC2086  # a list of words
-    pip_install "$RELEASE" $LIGHT
-    pip_install "$RELEASE" --no-deps "$WHEEL"
+    lists base | awk -v light=" $LIGHT " '/==/ { wanted = index(light, " " substr($1, 1, index($1, "==") - 1) " ") } wanted' \
+        >"$WORK/light.txt"
+    pip_install_file "$RELEASE" "$WORK/light.txt"
+    pip "$RELEASE" install -q --no-deps "$WHEEL"
     check_configuration
     step "installing $(basename "$RELEASE") into $PREFIX${old:+, in the place of $(basename "$old")}" "check the messages above"
-    pip_install "$RELEASE" "$WHEEL$(extras)"
-    if [ -n "$CUDA" ]; then # both packages own the same files: take both away, then put one back
-        pip "$RELEASE" uninstall -q -y onnxruntime onnxruntime-gpu
-        pip_install "$RELEASE" --no-deps onnxruntime-gpu
-    fi
-    cp "$HERE/config.yaml.example" "$RELEASE/"
+    # shellcheck disable=SC2046  # a list of words
+    pip_install "$RELEASE" base $(extras)
     say "$HERE" >"$RELEASE/.sources" # for satellite doctor, which says how this script is called again
-    mkdir "$RELEASE/completion"
-    for shell in bash zsh fish; do
-        "$RELEASE/bin/python" -I -m satellite completion "$shell" |
-            sed "1a # Installed by satellite's install.sh." >"$RELEASE/completion/$shell"
-    done
     touch "$RELEASE/.complete"
 }
 
 build_wheel() {
+    run "$PYTHON" -I -m venv "$WORK/build"
+    pip_install "$WORK/build" build
     mkdir "$WORK/wheel"
-    set --
-    [ -z "$OFFLINE" ] || set -- --no-index --find-links "$OFFLINE/wheels"
-    pip "$RELEASE" wheel -q --no-deps -w "$WORK/wheel" "$@" "$WORK/source" ||
+    SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SATELLITE_VOICE=$(version)
+    export SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SATELLITE_VOICE
+    pip "$WORK/build" wheel -q --no-deps --no-build-isolation -w "$WORK/wheel" "$WORK/source" ||
         fail "$(why "the sources could not be built, see above" "$PREFIX")" "check the network"
     WHEEL=$(echo "$WORK"/wheel/*.whl)
 }

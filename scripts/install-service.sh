@@ -22,7 +22,7 @@ make_config() {
 }
 
 config_text() {
-    say "# Every setting, with its unit and default: $PREFIX/current/config.yaml.example. Check: satellite check"
+    say "# Every setting, with its unit and default: $PREFIX/current/share/doc/satellite/config.yaml.example. Check: satellite check"
     [ -z "$WHISPER$DEMAND" ] || say "stt:"
     [ -z "$WHISPER" ] || say "  model: $WHISPER"
     [ -z "$DEMAND" ] || say "  device: cuda"
@@ -184,15 +184,17 @@ place_units() {
     fi
 }
 
-# Words that a shell completes; where somebody else's are, they stay.
-place_completions() {
-    for line in $COMPLETIONS; do
+# The manual page, and words that a shell completes; where somebody else's are, they stay.
+place_shared() {
+    for file in $SHARED; do
         if [ -n "$DRY" ]; then
-            [ -e "${line#*:}" ] || say "    would write: ${line#*:}"
-        elif ours "${line#*:}"; then
-            put "$RELEASE/completion/${line%%:*}" "${line#*:}" 644
+            [ -e "$SHARE/$file" ] || say "    would write: $SHARE/$file"
+        elif ours "$SHARE/$file"; then
+            case $file in man/*) comment='.\\"' ;; *) comment='#' ;; esac
+            sed "1a $comment Installed by satellite's install.sh." "$RELEASE/share/$file" >"$WORK/shared"
+            put "$WORK/shared" "$SHARE/$file" 644
         else
-            say "    ${line#*:} is another's, and stays"
+            say "    $SHARE/$file is another's, and stays"
         fi
     done
 }
@@ -277,7 +279,7 @@ uninstall() {
     if [ -z "$others" ] && [ -e "$UNIT" ]; then change systemctl -q disable --now satellite; fi
     set -- "$UNIT" "$OLLAMA_DROPIN" "$COMMAND" "$PREFIX/current"
     for name in $OPENINGS; do set -- "$@" "$DROPINS/$name.conf"; done
-    for line in $COMPLETIONS; do set -- "$@" "${line#*:}"; done
+    for file in $SHARED; do set -- "$@" "$SHARE/$file"; done
     for file in "$@"; do
         if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
         if ours "$file"; then change rm -f "$file"; else say "    $file is another's, and stays"; fi
@@ -290,9 +292,9 @@ uninstall() {
     for folder in "$DROPINS" "$(dirname "$OLLAMA_DROPIN")" "$PREFIX/releases" "$PREFIX"; do
         leave "$folder"
     done
-    for line in $COMPLETIONS; do
-        leave "$(dirname "${line#*:}")"
-        leave "$(dirname "$(dirname "${line#*:}")")"
+    for file in $SHARED; do
+        leave "$SHARE/$(dirname "$file")"
+        leave "$SHARE/$(dirname "$(dirname "$file")")"
     done
     change systemctl daemon-reload
     [ -n "$PURGE" ] || say "    $SETTINGS, $STATE and the user satellite stay; --purge removes them"

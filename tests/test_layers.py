@@ -55,8 +55,8 @@ HEAVY = ("ctranslate2", "faster_whisper", "onnxruntime", "piper", "xllamacpp", "
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Yield every module's name and file."""
-    for file in sorted(PACKAGE.rglob("*.py")):
+    """Yield every module's name and file, but what the build writes."""
+    for file in sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "_version.py"}):
         parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
         yield ".".join(parts).removesuffix(".__init__"), file
 

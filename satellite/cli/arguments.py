@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from satellite import __version__
+from satellite import __commit_id__, __version__
 from satellite.cli import models_arguments as models
 
 SHELLS = ("bash", "zsh", "fish")
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="satellite", description=_DESCRIPTION, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    top.add_argument("--version", action="version", version=f"satellite {__version__}")
+    top.add_argument("--version", action="version", version=f"satellite {_version()}")
     top.add_argument(
         "--config",
         type=Path,
@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     _conversation(commands)
     _administration(commands)
     return top
+
+
+def _version() -> str:
+    """Return the version with its commit, which a version between two releases already has."""
+    commit = (__commit_id__ or "").removeprefix("g")
+    return f"{__version__} ({commit})" if commit and commit not in __version__ else __version__
 
 
 class _Commands:

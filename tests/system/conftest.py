@@ -19,7 +19,8 @@ collect_ignore_glob = [] if os.environ.get("SATELLITE_SYSTEM_TESTS") else ["test
 def offline() -> Path:
     """A folder with what an offline installation needs, kept from run to run; made by the installer, in a machine."""
     cache = Path(os.environ["SATELLITE_SYSTEM_TESTS"])
-    wanted = "".join((REPOSITORY / name).read_text() for name in ("pyproject.toml", "constraints.txt"))
+    lists = sorted((REPOSITORY / "requirements").iterdir())
+    wanted = "".join(path.read_text() for path in (REPOSITORY / "pyproject.toml", *lists))
     stamp = cache / "offline" / "prepared-for"
     if not stamp.is_file() or stamp.read_text() != wanted:
         shutil.rmtree(cache / "offline", ignore_errors=True)

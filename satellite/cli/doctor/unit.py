@@ -20,7 +20,7 @@ _UNIT = Path("/etc/systemd/system/satellite.service")
 _SOURCES = Path("/opt/satellite/current/.sources")
 """In which install.sh writes where it lies."""
 
-_EXAMPLES = (Path("/opt/satellite/current"), Path(satellite.__file__).parent.parent)
+_EXAMPLES = (Path("/opt/satellite/current/share/doc/satellite"), Path(satellite.__file__).parent.parent)
 _LISTEN = "0A"
 _ERRORS_SHOWN = 3
 

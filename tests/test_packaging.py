@@ -1,0 +1,194 @@
+"""What is published: sdist and wheel, their version, and the lists of packages that they are installed with."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+LISTS = ROOT / "requirements"
+UNTRACKED = (
+    ".git",
+    ".venv",
+    ".cache",
+    "build",
+    "dist",
+    "demo",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "_version.py",
+)
+SHARED = (
+    "bash-completion/completions/satellite",
+    "zsh/site-functions/_satellite",
+    "fish/vendor_completions.d/satellite.fish",
+    "man/man1/satellite.1",
+)
+
+
+class Built(NamedTuple):
+    """A repository with the tag v9.8.7, and what was built of it."""
+
+    repository: Path
+    commit: str
+    sdist: Path
+    wheel: Path
+
+
+def run(*command: str, folder: Path) -> str:
+    """Run a command in `folder` and return what it prints."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git, as nobody in particular."""
+    return run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments, folder=folder).strip()
+
+
+def version_of(folder: Path) -> str:
+    """Return the version that a build of the sources in `folder` would have."""
+    return run(sys.executable, "-m", "hatchling", "version", folder=folder).strip()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Both distributions, as `python -m build` makes them of a tagged commit; the wheel comes out of the sdist."""
+    repository = tmp_path_factory.mktemp("release") / "satellite"
+    shutil.copytree(ROOT, repository, ignore=shutil.ignore_patterns(*UNTRACKED))
+    git(repository, "init", "--quiet")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "Release")
+    git(repository, "tag", "v9.8.7")
+    run(sys.executable, "-m", "build", "--no-isolation", ".", folder=repository)
+    sdist, wheel = sorted((repository / "dist").iterdir(), key=lambda path: path.suffix)
+    return Built(repository, git(repository, "rev-parse", "HEAD"), sdist, wheel)
+
+
+def test_the_version_is_that_of_the_tag(built: Built) -> None:
+    """The commit is told beside it."""
+    assert built.sdist.name == "satellite_voice-9.8.7.tar.gz"
+    assert built.wheel.name == "satellite_voice-9.8.7-py3-none-any.whl"
+    told = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(built.wheel)!r})\n{COMMAND}", folder=ROOT)
+    found = re.fullmatch(r"satellite 9\.8\.7 \(([0-9a-f]{7,})\)\n", told)
+    assert found, told
+    assert built.commit.startswith(found[1])
+
+
+COMMAND = "from satellite.cli.arguments import parse; parse(['--version'])"
+
+
+def test_a_commit_after_a_tag_is_no_release(built: Built, tmp_path: Path) -> None:
+    """It has the tag's version, how many commits follow, and its own hash."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(built.repository), str(clone))
+    git(clone, "commit", "--quiet", "--allow-empty", "--message", "Go on")
+    assert re.fullmatch(r"9\.8\.7\.post1\.dev1\+g[0-9a-f]{7,}", version_of(clone))
+
+
+def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Path) -> None:
+    """An archive of a tag has the tag's; a bare copy has none that could be taken for a release."""
+    archive, copy = tmp_path / "archive", tmp_path / "copy"
+    git(built.repository, "archive", "--output", str(tmp_path / "archive.tar"), "v9.8.7")
+    with tarfile.open(tmp_path / "archive.tar") as tar:
+        tar.extractall(archive, filter="data")
+    shutil.copytree(built.repository, copy, ignore=shutil.ignore_patterns(*UNTRACKED))
+    assert version_of(archive) == "9.8.7"
+    assert version_of(copy) == "0.0"
+
+
+def test_the_wheel_has_everything_that_runs(built: Built) -> None:
+    """Every file of the package, the units, the example configuration, the manual page and the completions."""
+    with zipfile.ZipFile(built.wheel) as wheel:
+        files = {re.sub(r"^[^/]+\.data/data/", "", name) for name in wheel.namelist()}
+    package = {str(path.relative_to(built.repository)) for path in files_in(built.repository / "satellite")}
+    units = {f"share/satellite/systemd/{path.name}" for path in (ROOT / "systemd").iterdir()}
+    assert package | units | {f"share/{name}" for name in SHARED} <= files
+    assert {"satellite/py.typed", "satellite/_version.py", "share/doc/satellite/config.yaml.example"} <= files
+    assert not {name for name in files if name.startswith(("tests", "bench", "scripts"))}
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder that are no caches."""
+    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def test_the_sdist_has_everything_that_the_repository_has(built: Built) -> None:
+    """And what is made for it: whoever has it can install, test and build again."""
+    tracked = set(git(built.repository, "ls-files").splitlines())
+    with tarfile.open(built.sdist) as tar:
+        files = {member.name.partition("/")[2] for member in tar if member.isfile()}
+        modes = {member.name.partition("/")[2]: member.mode for member in tar}
+    assert {name for name in tracked if not name.startswith(".ci/")} <= files
+    assert {f"build/share/{name}" for name in SHARED} | {"satellite/_version.py", "PKG-INFO"} <= files
+    assert modes["install.sh"] & 0o111
+
+
+def test_tests_run_from_the_sdist(built: Built, tmp_path: Path) -> None:
+    """Some of each kind: what they need beside the package is there."""
+    with tarfile.open(built.sdist) as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder = tmp_path / "satellite_voice-9.8.7"
+    tests = [f"tests/test_{name}.py" for name in ("config", "docs", "layers", "scripts", "audio")]
+    told = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, folder=folder)
+    assert " passed" in told
+    assert version_of(folder) == "9.8.7"
+
+
+def test_the_manual_page_names_every_command(built: Built) -> None:
+    """With its options; `man` and `apropos` know the page by its first section."""
+    page = manual(built.wheel)
+    assert r"satellite \- " in page
+    assert '"satellite 9.8.7"' in page
+    for command in ("run", "check", "ask", "say", "rooms", "announce", "status", "doctor", "models"):
+        assert f"satellite {command}" in page, command
+    assert r"\-\-config" in page
+
+
+def manual(wheel: Path) -> str:
+    """Return the page in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/satellite.1"))
+        return archive.read(name).decode()
+
+
+def test_every_package_is_pinned_with_its_hashes() -> None:
+    """In the list of its use, at a version that pyproject.toml allows; no list names an address."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = {"base": project["project"]["dependencies"], "build": project["build-system"]["requires"]}
+    wanted |= project["project"]["optional-dependencies"]
+    base = pinned("base") | pinned("cpu")
+    for use, lines in wanted.items():
+        for requirement in map(Requirement, lines):
+            version = (base | pinned(use)).get(canonicalize_name(requirement.name))
+            assert version, f"{requirement} is not in requirements/{use}.txt: run scripts/lock.py"
+            assert requirement.specifier.contains(version), f"{requirement}: {version}"
+    for path in LISTS.iterdir():
+        text = path.read_text()
+        assert "://" not in text
+        assert all("--hash=sha256:" in pin for pin in re.findall(r"^\S+==(?:.*\\\n)*.*", text, re.MULTILINE))
+
+
+def test_one_onnxruntime_is_installed_at_a_time() -> None:
+    """Its packages for CPU and GPU own the same files, so no list has both, nor has the one that all share."""
+    found = {path.stem: {"onnxruntime", "onnxruntime-gpu"} & pinned(path.stem).keys() for path in LISTS.iterdir()}
+    assert {use: names for use, names in found.items() if names} == {
+        "cpu": {"onnxruntime"},
+        "gpu": {"onnxruntime-gpu"},
+    }
+
+
+def pinned(use: str) -> dict[str, str]:
+    """Return the versions in a list."""
+    return dict(re.findall(r"^(\S+)==([^ ;\\]+)", (LISTS / f"{use}.txt").read_text(), re.MULTILINE))
