@@ -79,6 +79,10 @@ class RunningDaemon:
         """Wait until no connection, no engine call and no task but the daemon's own is left."""
         self.call(self._settled())
 
+    async def settled(self) -> None:
+        """Do the same on the event loop of a test, which goes on meanwhile."""
+        await asyncio.to_thread(self.settle)
+
     async def _settled(self) -> None:
         chat: Any = self.daemon.engines.chat.engine
         local = [model for model in chat.models if model.provider == "local"]

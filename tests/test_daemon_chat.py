@@ -471,14 +471,14 @@ async def test_only_what_was_heard_is_remembered(house: House) -> None:
 async def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
     """A room that leaves stops Ollama, and leaves no task behind."""
     house.ollama.server.abandoned.clear()
-    house.daemon.settle()
+    await house.daemon.settled()
     house.ollama.say(script(*STORY, *["It goes on and on. "] * 2000))
     house.ollama.server.seconds_per_token = 0.02
     async with connect(house.daemon.port()) as client:
         await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me a story."))
         await client.until("audio-chunk")
         client.writer.transport.abort()
-    house.daemon.settle()
+    await house.daemon.settled()
     assert house.ollama.server.abandoned.is_set()
 
 

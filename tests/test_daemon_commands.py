@@ -304,7 +304,7 @@ async def test_the_lights_are_those_of_the_room(world: World) -> None:
     command = await world.spoken("Turn on the lights.")
     world.home.entities[0].area = "kitchen"  # as the room is called
     world.home.devices[0].area = "kitchen"
-    world.call(_found(world))
+    await _found(world)
     before = world.home.executed["light.kitchen on"]
     answered = await world.said(command)
     assert answered["text"] == "Turned on the lights"

@@ -43,7 +43,7 @@ async def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
         assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
         await client.send(Ping())
         await client.until("pong")
-    hasty.settle()
+    await hasty.settled()
 
 
 async def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
@@ -51,7 +51,7 @@ async def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
     async with connect(hasty.port()) as client:
         await client.send(Transcript(text="What is the capital of France?"))
         assert (await client.until("not-handled"))[-1].data["code"] == "chat-timeout"
-    hasty.settle()
+    await hasty.settled()
 
 
 async def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
@@ -63,7 +63,7 @@ async def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
         events = await client.until("synthesize-stopped")
         assert types(events) == ["audio-start", "error", "audio-stop", "synthesize-stopped"]
         assert events[1].data["code"] == "tts-timeout"
-    hasty.settle()
+    await hasty.settled()
 
 
 async def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
@@ -75,4 +75,4 @@ async def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
         chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(64000))
         await client.send(chunk)
         assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
-    hasty.settle()
+    await hasty.settled()

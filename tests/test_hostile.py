@@ -125,7 +125,7 @@ async def test_errors_of_clients_are_one_line_without_a_traceback(
                 client.writer.write(data)
                 client.writer.write_eof()
                 await gone(client)
-        daemon.settle()
+        await daemon.settled()
     assert [record for record in caplog.records if record.exc_info] == []
     assert len([record for record in caplog.records if record.name.startswith("satellite.")]) <= 4
 
@@ -144,7 +144,7 @@ async def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, capl
                 assert error.data["code"].endswith("unsupported-language")
                 assert len(error.data["text"]) < 500
                 assert "\x1b" not in error.data["text"]
-        daemon.settle()
+        await daemon.settled()
     told = [record.getMessage() for record in caplog.records if "unsupported-language" in record.getMessage()]
     assert len(told) == 2
     assert all(len(line) < 500 and "\n" not in line for line in told)
@@ -232,7 +232,7 @@ async def test_a_client_that_does_not_read_its_sound_is_cut_off(models_directory
                 while running.daemon._server.connections:
                     await asyncio.sleep(0.05)
             client.writer.transport.abort()
-        running.settle()
+        await running.settled()
 
 
 async def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon) -> None:
@@ -245,7 +245,7 @@ async def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon)
         await client.send(Transcribe())
         await client.send_audio(LIGHTS)
         assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDaemon) -> None:
@@ -258,7 +258,7 @@ async def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDa
         seen = events + await client.until("pong")
         while sum(event.type == "audio-stop" for event in seen) < 8:
             seen += await client.until("audio-stop")
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) -> None:
@@ -270,7 +270,7 @@ async def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) 
         assert "error" in types(events)
         await client.send(Ping(text="x"))
         await client.until("pong")
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon) -> None:
@@ -304,7 +304,7 @@ async def test_half_a_character_is_harmless(daemon: RunningDaemon) -> None:
         await client.until("pong")
         await client.send(Transcript(text="What is the capital of France?"))
         assert "Paris" in (await client.until("handled"))[-1].data["text"]
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_another_servers_events_are_harmless(daemon: RunningDaemon) -> None:

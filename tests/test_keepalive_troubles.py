@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import CoroutineType
+from typing import Any
 
 import pytest
 
@@ -429,12 +431,21 @@ async def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -
         assert keeper.sightings.seen[Residency.FOREIGN_KEEP_ALIVE] == 1
 
 
+def of_the_product(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task runs code of the package, and not of a stand-in."""
+    coroutine = task.get_coro()
+    return isinstance(coroutine, CoroutineType) and "/satellite/" in coroutine.cr_code.co_filename
+
+
 async def test_the_end_of_the_timer_leaves_nothing_behind() -> None:
     """Whatever request is under way is given up with it."""
     async with keeping(watched=False, prefill_seconds_per_token=0.02) as house:
+        before_any = asyncio.all_tasks()
         for kind in ("look", "ping", "prime"):
             house.server.overhead_seconds = 0.3 if kind == "ping" else 0.0
             before = len(house.sent(kind))
             async with kept(OllamaApi, house):
                 await until(lambda kind=kind, before=before: len(house.sent(kind)) > before)  # type: ignore[misc]  # bound now
-        assert len(asyncio.all_tasks()) < 20
+            ours = [task.get_name() for task in asyncio.all_tasks() - before_any if of_the_product(task)]
+            assert ours == [], kind
+        await until(house.server.abandoned.is_set)  # the prime that was being read

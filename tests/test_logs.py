@@ -137,7 +137,7 @@ async def test_whatever_is_heard_and_answered_is_logged_at_debug_alone(
         await client.until("transcript-stop")
         await client.send(Transcript(text="Say\n" + "nothing " * 200))
         await client.until("handled-stop")
-    daemon.settle()
+    await daemon.settled()
     heard = [record for record in caplog.records if "heard “" in record.getMessage()]
     assert {record.levelno for record in heard} == {logging.DEBUG}
     transcript, question = (record.getMessage() for record in heard)

@@ -95,7 +95,6 @@ async def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> 
     finally:
         await daemon.daemon.apply(running)
     assert kept() > before
-    daemon.settle()
 
 
 @pytest.mark.usefixtures("_level")

@@ -145,4 +145,3 @@ async def test_fifty_rooms_do_not_starve_each_other(daemon: RunningDaemon, quest
     """`describe` and a command are answered while fifty stream; three broken rooms and a wedged engine hurt nobody."""
     async with asyncio.timeout(200):
         await scenario(daemon, question_file)
-    daemon.settle()

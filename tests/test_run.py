@@ -172,7 +172,7 @@ async def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemo
 @pytest.mark.parametrize("step", ["detect", "detection", "voice-started", "transcript", "audio-start", "audio-chunk"])
 async def test_leaving_at_any_step_frees_everything(daemon: RunningDaemon, question: bytes, step: str) -> None:
     """A client that vanishes in the middle leaves no connection, no engine call and no task behind."""
-    daemon.settle()
+    await daemon.settled()
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
         sending = asyncio.create_task(live(client, NABU + SILENCE + question + 3 * SILENCE))
@@ -180,13 +180,13 @@ async def test_leaving_at_any_step_frees_everything(daemon: RunningDaemon, quest
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         client.writer.transport.abort()
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize("service", ["tts", "streaming tts", "chat", "stt"])
 async def test_leaving_a_service_in_the_middle_frees_everything(daemon: RunningDaemon, service: str) -> None:
     """The same for clients of single stages."""
-    daemon.settle()
+    await daemon.settled()
     long_text = "This is a rather long sentence that takes a while to be spoken. " * 30
     async with connect(daemon.port()) as client:
         if service == "tts":
@@ -202,7 +202,7 @@ async def test_leaving_a_service_in_the_middle_frees_everything(daemon: RunningD
             await client.send(Transcribe())
             await client.send_audio(LIGHTS * 10)
         client.writer.transport.abort()
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: bytes) -> None:
@@ -244,7 +244,7 @@ async def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) ->
 
     with pytest.raises(SatelliteError, match="unplugged"):
         await our_client.converse(daemon.uri, broken())
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_events_meant_for_satellites_are_ignored(daemon: RunningDaemon) -> None:

@@ -286,7 +286,7 @@ async def test_a_client_that_sends_no_more_still_gets_its_answers(daemon: Runnin
         assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
         assert types(await client.until("audio-stop"))[-3:] == ["audio-start", "audio-chunk", "audio-stop"]
         assert await client.read() is None
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_unknown_events_are_ignored(daemon: RunningDaemon) -> None:

@@ -69,7 +69,7 @@ async def test_whoever_leaves_in_a_pause_leaves_no_work_behind(daemon: RunningDa
         while early_count.begun == begun:
             await client.send(chunk(bytes(_CHUNK_BYTES)))
             await asyncio.sleep(_CHUNK_BYTES / BYTES_PER_SECOND)
-    daemon.settle()
+    await daemon.settled()
 
 
 class Steady(deque[float]):

@@ -86,7 +86,7 @@ async def test_ping_and_describe_are_answered_while_audio_waits_for_an_engine(
         event = (await client.until(answer))[-1]
         if answer == "transcript":
             assert "turn on the lights" in event.data["text"].lower()
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemon) -> None:
@@ -107,7 +107,7 @@ async def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemo
             assert sent < 2000
         client.writer.transport.abort()
         await asyncio.sleep(0)
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize("halves", [False, True], ids=["goes on", "sends no more"])
@@ -134,7 +134,7 @@ async def test_a_request_without_audio_is_answered_at_its_stop(
             await client.send(Transcribe())
             await client.send_audio(LIGHTS)
             assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ async def test_who_sends_no_more_still_gets_the_answer(
         await client.until(expected)
         while await client.read() is not None:
             pass
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) -> None:
@@ -177,7 +177,7 @@ async def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) 
             while (event := await client.read()) is not None:
                 seen.append(event)
             assert not {"transcript", "handled", "error"} & set(types(seen))
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon) -> None:
@@ -187,7 +187,7 @@ async def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon)
         events = await client.until("audio-stop")
         assert types(events).count("transcript") == 1
         assert types(events).count("handled") == 1
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize("timestamp", [12.5, 12, "soon", None, True, [1], {"a": 1}, 1e400])
@@ -203,7 +203,7 @@ async def test_a_timestamp_costs_no_transcript(daemon: RunningDaemon, timestamp:
         events = await client.until("transcript")
         assert "error" not in types(events)
         assert "lights" in events[-1].data["text"]
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
@@ -218,7 +218,7 @@ async def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, ca
             await client.send_audio(LIGHTS)
             assert "lights" in (await client.until("transcript"))[-1].data["text"]
     assert len([record for record in caplog.records if "audio-chunk" in record.getMessage()]) == 1
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ async def test_a_long_name_is_told_of_in_short(
             assert len(error.data["text"]) < 2_000
             assert error.data["text"].isprintable()
             await pong(client)
-        daemon.settle()
+        await daemon.settled()
     told = [record.getMessage() for record in caplog.records if record.name.startswith("satellite.")]
     assert told
     assert max(map(len, told)) < 2_000
@@ -367,5 +367,5 @@ async def test_any_field_of_any_wrong_type_breaks_nothing(
     with caplog.at_level(logging.INFO):
         for data in [good, *events]:
             await one(data)
-        daemon.settle()
+        await daemon.settled()
     assert [record for record in caplog.records if record.exc_info] == []

@@ -72,7 +72,7 @@ async def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> 
             await nothing_more(client)
 
     await asyncio.gather(*(one(pause) for pause in (0, 0.3, 0.5, 1.0, 1.5, 2.0, 2.5)))
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize("port", ["port", "stt_port"])
@@ -87,7 +87,7 @@ async def test_a_command_ends_in_its_silence(daemon: RunningDaemon, port: str, m
         await client.send(Describe())
         info = Info.from_event((await client.until("info"))[-1])
         assert not info.asr[0].requires_external_vad
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.parametrize("size", [640, 2048, 48_000, 10_000_000])
@@ -105,7 +105,7 @@ async def test_a_recording_is_transcribed_whole(daemon: RunningDaemon, size: int
         assert text(heard).count("turn on the lights") == 2
         await client.send(Ping(text="last"))
         assert set(types(await client.until("pong"))) <= {"transcript-stop", "pong"}
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_a_recording_that_nobody_stops_is_answered(daemon: RunningDaemon) -> None:
@@ -114,7 +114,7 @@ async def test_a_recording_that_nobody_stops_is_answered(daemon: RunningDaemon) 
         await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1), chunk(LIGHTS + silence(2)))
         assert "turn on the lights" in text(await client.until("transcript"))
         await nothing_more(client)
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None:
@@ -122,7 +122,7 @@ async def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None
     async with connect(daemon.port()) as client:
         assert text(await spoken(client, silence(60))) == ""
         await nothing_more(client)
-    daemon.settle()
+    await daemon.settled()
 
 
 async def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_directory: Path) -> None:

@@ -90,12 +90,13 @@ async def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, capl
     assert caplog.text.count("it hangs") == 1
 
 
-def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_nothing_is_told(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon runs in a terminal as well."""
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.delenv("NOTIFY_SOCKET")
     supervisor = Supervisor(lambda: "ready", {}, lambda: 1)
     supervisor.ready()
     supervisor.stopping()
+    assert received(systemd) == []
 
 
 async def test_the_watchdog_of_another_process_is_not_ours(

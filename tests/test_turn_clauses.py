@@ -66,17 +66,34 @@ def test_where_text_is_cut(text: str, expected: list[str]) -> None:
     assert list(pieces(text)) == expected
 
 
-@given(st.text(alphabet="ab ,.!?\n`*[]()#1é", max_size=120), st.lists(st.integers(1, 9)))
-def test_letters_are_neither_lost_nor_repeated(text: str, cuts: list[int]) -> None:
-    """However the deltas are cut, every letter outside code is spoken once, in order."""
+def letters_spoken(text: str, cuts: list[int]) -> list[str]:
+    """Return the letters and digits that are spoken of `text`, which comes in deltas of the lengths `cuts`."""
     splitter, spoken, at = ClauseSplitter(), "", 0
     for cut in [*cuts, len(text)]:
         spoken += "".join(splitter.feed(text[at : at + cut]))
         at += cut
-    spoken += "".join(splitter.flush())
-    letters = [character for character in spoken if character.isalnum()]
-    if "`" not in text and "[" not in text and "(" not in text:
-        assert letters == [character for character in unicodedata.normalize("NFC", text) if character.isalnum()]
+    return letters_of(spoken + "".join(splitter.flush()))
+
+
+def letters_of(text: str) -> list[str]:
+    """Return the letters and digits of `text`."""
+    return [character for character in unicodedata.normalize("NFC", text) if character.isalnum()]
+
+
+lengths = st.lists(st.integers(1, 9), max_size=40)
+
+
+@given(st.text(alphabet="abcé1 ,.!?\n*#", min_size=1, max_size=300), lengths)
+def test_letters_are_neither_lost_nor_repeated(text: str, cuts: list[int]) -> None:
+    """However the deltas are cut, every letter is spoken once, in order."""
+    assert letters_spoken(text, cuts) == letters_of(text)
+
+
+@given(st.text(alphabet="abc1 ,.\n`[]()", min_size=1, max_size=300), lengths)
+def test_what_is_left_out_of_code_and_links_changes_nothing_else(text: str, cuts: list[int]) -> None:
+    """What is spoken is in the text, in that order."""
+    rest = iter(letters_of(text))
+    assert all(letter in rest for letter in letters_spoken(text, cuts))
 
 
 @given(st.text(max_size=300))

@@ -114,7 +114,7 @@ async def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon)
         await client.send(Transcribe(language="en"))
         await client.send_audio(LIGHTS)
         assert Transcript.from_event((await client.until("transcript"))[-1]).text == "Turn on the lights."
-    daemon.settle()
+    await daemon.settled()
 
 
 @pytest.mark.models
@@ -140,4 +140,4 @@ async def test_who_speaks_too_long_is_told(daemon: RunningDaemon) -> None:
             assert types(await client.until("pong")) == ["pong"]
     finally:
         stages.config = config
-    daemon.settle()
+    await daemon.settled()

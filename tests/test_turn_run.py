@@ -379,4 +379,4 @@ async def test_a_client_that_stops_reading_leaves_no_run_under_way(models_direct
                     await asyncio.sleep(0.05)
             assert runs[0].outcome == "cancelled"
             assert "first_audio" in runs[0].marks
-        running.settle()
+        await running.settled()
