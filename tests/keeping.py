@@ -14,7 +14,7 @@ from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.protocols import ChatDelta, Message
 from tests.doubles.http import Exchange, Words, script
 from tests.doubles.ollama import OllamaServer
-from tests.stand_in_client import Client
+from tests.ollama_client import Client
 from tests.waiting import PATIENCE_SECONDS, until
 
 SYSTEM = Message("system", "You are the voice of the house. Answer in one short sentence. " * 10)

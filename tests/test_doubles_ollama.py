@@ -1,4 +1,4 @@
-"""What the stand-in for Ollama has in memory, and for how long; each test is something a real one was seen to do."""
+"""The double of Ollama: what it has in memory, and for how long; each test is something a real one was seen to do."""
 
 import asyncio
 import math
@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles.http import dictated
 from tests.doubles.runner import keep_alive_seconds
-from tests.stand_in_client import about, serving
+from tests.ollama_client import SYSTEM, about, serving
 from tests.waiting import until
 
 
@@ -21,20 +21,6 @@ from tests.waiting import until
 def test_a_keep_alive_is_a_number_or_a_duration_of_go(value: Any, seconds: float | None) -> None:
     """Numbers are seconds, and what is negative is for ever."""
     assert keep_alive_seconds(value) == seconds
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("-1", 'time: missing unit in duration "-1"'),
-        ("soon", 'time: invalid duration "soon"'),
-        ("1d", 'time: unknown unit "d" in duration "1d"'),
-    ],
-)
-async def test_a_keep_alive_that_is_none_is_a_bad_request(value: str, message: str) -> None:
-    """The message is Go's."""
-    async with serving() as (_, client):
-        assert await client.ask(keep_alive=value) == {"error": message, "status": 400}
 
 
 async def test_a_request_without_keep_alive_keeps_the_present_one_and_starts_it_anew() -> None:
@@ -63,28 +49,6 @@ async def test_any_request_changes_the_keep_alive_up_and_down() -> None:
         assert await client.left() == about(600)
 
 
-async def test_a_reload_without_keep_alive_falls_back_to_the_default() -> None:
-    """For ever is forgotten."""
-    async with serving(keep_alive_seconds=120) as (server, client):
-        await client.chat(keep_alive=-1)
-        await client.ask(options={"num_ctx": 2048})
-        assert await client.left() == about(120)
-        assert (server.counts.loads, server.counts.reloads) == (2, 1)
-
-
-async def test_an_empty_request_loads_and_reads_nothing() -> None:
-    """It is answered with one JSON object, streaming or not, without a load_duration."""
-    async with serving() as (server, client):
-        response = await client.http.post("/api/chat", json={"model": "a"})
-        assert response.headers["content-type"].startswith("application/json")
-        loaded = response.json()
-        assert (loaded["done"], loaded["done_reason"], loaded["message"]["content"]) == (True, "load", "")
-        assert "load_duration" not in loaded
-        generated = await client.chat(path="/api/generate", stream=True)
-        assert (generated["done_reason"], generated["response"]) == ("load", "")
-        assert (server.counts.pings, server.counts.generations) == (2, [])
-
-
 async def test_nought_unloads_at_once() -> None:
     """Also where nothing is loaded."""
     async with serving() as (_, client):
@@ -94,28 +58,6 @@ async def test_nought_unloads_at_once() -> None:
         assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
         assert await client.names() == []
         assert (await client.ask(keep_alive=0))["message"]["content"] == "Paris it is."
-        assert await client.names() == []
-
-
-async def test_nought_during_a_stream_lets_it_end() -> None:
-    """Meanwhile the model is listed as expiring now."""
-    words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with serving(dictated(words)) as (_, client):
-        words.put_nowait("Paris")
-        async with client.streaming(keep_alive=-1) as lines:
-            assert (await anext(lines))["message"]["content"] == "Paris"
-            assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
-            assert abs(await client.left()) < timedelta(seconds=10)
-            words.put_nowait(None)
-            assert [line["done"] async for line in lines] == [True]
-        assert await client.names() == []
-
-
-async def test_what_expires_is_unloaded() -> None:
-    """The time to live is real."""
-    async with serving() as (server, client):
-        await client.ask(keep_alive=0.05)
-        await until(lambda: server.runner is None)
         assert await client.names() == []
 
 
@@ -140,16 +82,6 @@ async def test_some_options_reload(body: dict[str, Any], reloads: bool) -> None:
         await client.ask(**body)
         assert server.counts.reloads == reloads
         assert (server.counts.generations[1].cached_tokens > 0) is not reloads
-
-
-async def test_the_context_is_no_longer_than_the_model_was_trained_for() -> None:
-    """What is asked beyond that is the same, and a Modelfile asks like anybody."""
-    async with serving() as (server, client):
-        server.parameters["a"] = {"num_ctx": 16384}
-        await client.ask()
-        assert [model["context_length"] for model in await client.ps()] == [8192]
-        await client.ask(options={"num_ctx": 8192})
-        assert server.counts.reloads == 0
 
 
 async def test_a_ping_without_the_context_reloads_back_and_forth() -> None:
@@ -199,19 +131,6 @@ async def test_a_model_too_many_makes_another_leave(shortest_lived: bool, left: 
         assert left <= set(await client.names())
 
 
-async def test_a_model_is_listed_once_it_is_loaded() -> None:
-    """The load is part of the answer's load_duration, as is what every request costs."""
-    async with serving(load_seconds=0.2, overhead_seconds=0.02) as (server, client):
-        answer = asyncio.create_task(client.ask())
-        await until(lambda: bool(server.exchanges))
-        assert await client.names() == []
-        cold = (await answer)["load_duration"]
-        assert await client.names() == ["a:latest"]
-        warm = (await client.ask())["load_duration"]
-        assert cold > 220_000_000
-        assert 20_000_000 < warm < cold
-
-
 async def test_hanging_up_during_the_load_aborts_it() -> None:
     """Nothing is loaded afterwards; who waited for the same load starts it again."""
     async with serving(load_seconds=60) as (server, client):
@@ -227,19 +146,6 @@ async def test_hanging_up_during_the_load_aborts_it() -> None:
         server.load_seconds = 0.01
         assert (await client.ask())["done"]
         assert server.counts.loads == 1
-
-
-async def test_a_load_may_fail() -> None:
-    """The runner's last words are the error."""
-    async with serving() as (server, client):
-        server.fail_loads = "exit status 2"
-        error = "llama-server process has terminated: exit status 2"
-        assert await client.ask() == {"error": error, "status": 500}
-        server.load_seconds, server.fail_loads = 60, None
-        loading = asyncio.create_task(client.ask())
-        await until(lambda: len(server.exchanges) == 2)
-        server.kill_runner()
-        assert (await loading)["error"] == "llama-server process has terminated: signal: killed"
 
 
 async def test_a_runner_that_dies_idle_goes_on_being_listed() -> None:
@@ -275,17 +181,35 @@ async def test_a_keep_alive_amid_an_answer_locks_everybody_out(wanted: dict[str,
         assert (await again)["done_reason"] == "load"
 
 
-@pytest.mark.parametrize("wanted", [{"model": "b"}, {"options": {"num_ctx": 2048}}])
-async def test_without_a_keep_alive_amid_an_answer_the_other_gets_its_turn(wanted: dict[str, Any]) -> None:
-    """As soon as the model is idle it goes, whatever it had been told before."""
+@pytest.mark.parametrize("num_parallel", [1, 2])
+async def test_answers_are_generated_one_after_another(num_parallel: int) -> None:
+    """Unless OLLAMA_NUM_PARALLEL allows more; a ping waits for nobody, and a full queue is full."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with serving(dictated(words), max_loaded_models=1) as (server, client):
-        words.put_nowait("Paris")
-        async with client.streaming(keep_alive=-1) as lines:
-            await anext(lines)
-            other = asyncio.create_task(client.chat(**wanted))
-            await until(lambda: server.runner is not None and server.runner.keep_alive_seconds == 0)
-            await client.chat()
-            words.put_nowait(None)
-            assert [line["done"] async for line in lines] == [True]
-        assert (await other)["done_reason"] == "load"
+    async with serving(dictated(words), num_parallel=num_parallel, max_queue=1) as (server, client):
+        await client.chat()
+        answers = [asyncio.create_task(client.ask()) for _ in range(num_parallel + 1)]
+        await until(lambda: len(server.exchanges) == num_parallel + 2)
+        assert (await client.chat())["done_reason"] == "load"
+        assert len(server.counts.generations) == num_parallel
+        busy = "server busy, please try again.  maximum pending requests exceeded"
+        assert await client.ask() == {"error": busy, "status": 503}
+        for word in ["Paris", None] * (num_parallel + 1):
+            words.put_nowait(word)
+        assert sum([len((await answer)["message"]["content"]) for answer in answers]) == 5 * len(answers)
+
+
+async def test_what_was_read_is_not_read_again() -> None:
+    """Neither another conversation nor a ping in between makes the runner forget; an unload does."""
+    async with serving() as (server, client):
+        first, other, again = ({"role": "user", "content": text} for text in ("Hello there", "Anything", "Once more"))
+        await client.chat(SYSTEM, first)
+        await client.chat(other)
+        await client.chat()
+        await client.chat(SYSTEM, first, {"role": "assistant", "content": "Paris it is."}, again)
+        await client.chat(keep_alive=0)
+        await client.chat(SYSTEM, first)
+        cold, _, warm, lost = server.counts.generations
+        assert cold.cached_tokens == 0
+        assert warm.cached_tokens > cold.evaluated_tokens
+        assert warm.evaluated_tokens < 10
+        assert lost == cold

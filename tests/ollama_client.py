@@ -1,7 +1,7 @@
 """Asks a stand-in for Ollama, as `curl` would."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,9 +53,6 @@ class Client:
         """Return how long the one loaded model stays."""
         (model,) = await self.ps()
         return datetime.fromisoformat(model["expires_at"]) - datetime.now(UTC)
-
-
-Scenario = Callable[[OllamaServer, Client], Awaitable[None]]
 
 
 @asynccontextmanager
