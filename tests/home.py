@@ -26,17 +26,6 @@ REFUSED = "Home Assistant doesn't let me in."
 Scenario = Callable[[HomeAssistantServer, HomeAssistantResponder], Awaitable[None]]
 
 
-class Clock:
-    """A clock that is set."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
 def asking(
     server: HomeAssistantServer,
     *,

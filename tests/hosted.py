@@ -31,7 +31,7 @@ GROQ = script("Paris", ", says Groq.")
 
 
 @dataclass
-class House:
+class HostedRoute:
     """A hosted provider, outside the house, reached through a piece of network, and a second one at home."""
 
     groq: OpenAIServer
@@ -81,7 +81,7 @@ class House:
             await asyncio.sleep(0.01)
 
 
-Scenario = Callable[[House], Awaitable[None]]
+Scenario = Callable[[HostedRoute], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Lasting:
     """A fault that is there until `mend`."""
 
     name: str
-    break_: Callable[[House], Awaitable[None] | None]
-    mend: Callable[[House], Awaitable[None] | None]
+    break_: Callable[[HostedRoute], Awaitable[None] | None]
+    mend: Callable[[HostedRoute], Awaitable[None] | None]
     words: str
     """Matches what an administrator is told."""
 
@@ -100,12 +100,12 @@ class Lasting:
     spares_answers: bool = True
     """Whether an answer that has begun is completed."""
 
-    async def come(self, house: House) -> None:
+    async def come(self, house: HostedRoute) -> None:
         """Begin."""
         if (coming := self.break_(house)) is not None:
             await coming
 
-    async def go(self, house: House) -> None:
+    async def go(self, house: HostedRoute) -> None:
         """Be over."""
         if (going := self.mend(house)) is not None:
             await going
@@ -118,7 +118,7 @@ async def built(
     patience_seconds: float = 5,
     interval_seconds: float = 0.05,
     **options: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[HostedRoute]:
     """Build a house that nobody looks after yet; nobody in it ever sees the key."""
     chat = Chat(first_token_seconds=patience_seconds, max_tokens=50)
     keepalive = KeepAlive(interval_seconds=interval_seconds)
@@ -140,7 +140,7 @@ async def built(
         )
         for model in models:
             assert model._client  # now: it reads the proxy, and each house has its own
-        house = House(groq, relay, second, models, RouteChat(models, chat, deadlines))
+        house = HostedRoute(groq, relay, second, models, RouteChat(models, chat, deadlines))
         try:
             yield house
         finally:
@@ -169,7 +169,7 @@ async def live(
     await asyncio.gather(*(lived(*each) for each in zip(names, scenarios, strict=True)))
 
 
-async def answered(house: House) -> str:
+async def answered(house: HostedRoute) -> str:
     """Ask; there must be exactly one whole answer; return whose."""
     async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
         deltas = [delta async for delta in stream]
@@ -179,7 +179,7 @@ async def answered(house: House) -> str:
     return provider
 
 
-async def answered_until_healed(house: House) -> None:
+async def answered_until_healed(house: HostedRoute) -> None:
     """Ask over and over until the hosted provider answers again."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await answered(house) != "groq":
@@ -191,7 +191,7 @@ def shown(error: BaseException) -> str:
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
-async def interrupted(house: House, fault: Lasting) -> None:
+async def interrupted(house: HostedRoute, fault: Lasting) -> None:
     """Let the fault come when the first words have; the answer is told once, and nobody else is asked."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     words.put_nowait("Paris")
@@ -212,7 +212,7 @@ async def interrupted(house: House, fault: Lasting) -> None:
     assert (broke is None) is fault.spares_answers
 
 
-def told_once(house: House, said: list[ChatDelta], broke: ChatError | None) -> None:
+def told_once(house: HostedRoute, said: list[ChatDelta], broke: ChatError | None) -> None:
     """See to it that the answer is one provider's, and half of it only where an error says so."""
     assert {delta.provider for delta in said} == {"groq"}
     assert "".join(delta.text for delta in said) == ("Paris" if broke else SAID["groq"])

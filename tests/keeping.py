@@ -22,7 +22,7 @@ INTERVAL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class House:
+class KeptModel:
     """Who is at home."""
 
     server: OllamaServer
@@ -71,7 +71,7 @@ class House:
         return self.server.counts.generations[-1].evaluated_tokens < 20
 
 
-Scenario = Callable[[House], Awaitable[None]]
+Scenario = Callable[[KeptModel], Awaitable[None]]
 
 
 def kind_of(exchange: Exchange) -> str:
@@ -96,7 +96,7 @@ async def keeping(
     first_token_seconds: float = 1.5,
     kind: type[OllamaServer] = OllamaServer,
     **server: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[KeptModel]:
     """A house whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
     async with (
         kind(words or script("Paris", " it", " is."), **server) as ollama,
@@ -108,7 +108,7 @@ async def keeping(
             Deadlines(),
             settings or KeepAlive(interval_seconds=INTERVAL_SECONDS),
         )
-        house = House(ollama, chat, Client(http))
+        house = KeptModel(ollama, chat, Client(http))
         if before is not None:
             await before(house)
         watch = asyncio.create_task(chat.watch()) if watched else None

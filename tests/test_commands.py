@@ -17,7 +17,7 @@ ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
 NOW = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
 
 
-class House:
+class Commands:
     """A house with two rooms, whose clock is set."""
 
     def __init__(self, folder: Path) -> None:
@@ -42,15 +42,15 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path) -> AsyncIterator[Commands]:
     """A house that is closed twice."""
-    built = House(tmp_path)
+    built = Commands(tmp_path)
     yield built
     await built.responder.close()
     await built.responder.close()
 
 
-async def test_a_command_is_read_once(house: House) -> None:
+async def test_a_command_is_read_once(house: Commands) -> None:
     """Whether it is over, whether it concerns the commands, and what it says are one question; other rooms are not."""
     text = "Set a timer for ten minutes in the kitchen."
     read = house.responder._read
@@ -68,7 +68,7 @@ async def test_a_command_is_read_once(house: House) -> None:
     assert len(read) <= 16
 
 
-async def test_the_life_of_a_timer(house: House) -> None:
+async def test_the_life_of_a_timer(house: Commands) -> None:
     """Set, looked at, paused, resumed, extended, shortened, cancelled."""
     assert await house.said("Set a pizza timer for ten minutes.") == "Timer set for 10 minutes named pizza"
     house.later(61)
@@ -84,7 +84,7 @@ async def test_the_life_of_a_timer(house: House) -> None:
     assert await house.said("How long left on the timer?") == "No timers."
 
 
-async def test_several_timers_at_once_are_told_apart(house: House) -> None:
+async def test_several_timers_at_once_are_told_apart(house: Commands) -> None:
     """By name, by length, by number, by room, and here before elsewhere; in doubt none is touched."""
     for text in ("Set a pizza timer for 10 minutes", "Set a 5 minute timer", "Set a timer for 3 minutes"):
         await house.said(text)
@@ -103,7 +103,7 @@ async def test_several_timers_at_once_are_told_apart(house: House) -> None:
     )
 
 
-async def test_a_timer_for_another_room(house: House) -> None:
+async def test_a_timer_for_another_room(house: Commands) -> None:
     """It rings there; the room may have two names."""
     await house.said("Set a timer for 5 minutes in the bedroom.")
     await house.said("Set a timer for 6 minutes in parents.")
@@ -113,7 +113,7 @@ async def test_a_timer_for_another_room(house: House) -> None:
     assert house.timers.all() == []
 
 
-async def test_where_nothing_could_ring_there_is_no_timer(house: House) -> None:
+async def test_where_nothing_could_ring_there_is_no_timer(house: Commands) -> None:
     """A client that is no room of ours is refused, as by Home Assistant, rather than told what is not true."""
     refused = "Sorry, timers are not supported on this device"
     assert await house.said("Set a timer for 5 minutes.", "") == refused
@@ -124,7 +124,7 @@ async def test_where_nothing_could_ring_there_is_no_timer(house: House) -> None:
     assert await house.said("Cancel the timer.", "") == "Timer cancelled"
 
 
-async def test_what_rings_is_silenced(house: House) -> None:
+async def test_what_rings_is_silenced(house: Commands) -> None:
     """By "stop", by "stop the timer", by thanks; in another room by what can mean nothing else there."""
     for text, place in (
         ("Stop.", "kitchen"),
@@ -148,14 +148,14 @@ async def test_what_rings_is_silenced(house: House) -> None:
     assert len(house.timers.ringing("kitchen")) == 1
 
 
-async def test_what_is_said_to_somebody_who_speaks(house: House) -> None:
+async def test_what_is_said_to_somebody_who_speaks(house: Commands) -> None:
     """Stop and never mind are answered by silence; thanks, when nothing rings, by somebody else."""
     assert await house.said("Stop.") == ""
     assert await house.said("Never mind.") == ""
     assert await house.said("Thank you.") is None
 
 
-async def test_time_and_date(house: House) -> None:
+async def test_time_and_date(house: Commands) -> None:
     """In the language of the question."""
     assert await house.said("What time is it?") == "5:05 PM"
     assert await house.said("What is the date?") == "Monday, November 23rd, 2026"
@@ -164,14 +164,14 @@ async def test_time_and_date(house: House) -> None:
     assert await house.said("What time is it?", language=None) == "5:05 PM"
 
 
-async def test_the_last_answer_is_repeated(house: House) -> None:
+async def test_the_last_answer_is_repeated(house: Commands) -> None:
     """Whoever gave it; without one, somebody else may know what is meant."""
     assert await house.said("Say that again.") is None
     house.last_answer = "Paris."
     assert await house.said("Say that again.") == "Paris."
 
 
-async def test_other_languages(house: House) -> None:
+async def test_other_languages(house: Commands) -> None:
     """German and French, and a language without a grammar."""
     told = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
     assert "10 Minuten" in str(told)
@@ -183,7 +183,7 @@ async def test_other_languages(house: House) -> None:
     assert await house.said("Set a timer for 5 minutes.", language="tlh") is None
 
 
-async def test_what_is_no_command_is_left_to_others(house: House) -> None:
+async def test_what_is_no_command_is_left_to_others(house: Commands) -> None:
     """Also what would be one if there were a timer."""
     for text in ("What time does the sun rise?", "Stop the war.", "How much time is left?", "5 more minutes.", ""):
         assert await house.said(text) is None, text
@@ -191,7 +191,7 @@ async def test_what_is_no_command_is_left_to_others(house: House) -> None:
     assert house.timers.all() == []
 
 
-async def test_what_cannot_be_a_timer(house: House) -> None:
+async def test_what_cannot_be_a_timer(house: Commands) -> None:
     """Too long, and too many."""
     assert await house.said("Set a timer for 30 hours.") == "A timer can run for a day at most."
     await house.said("Set a timer for 20 hours.")
@@ -201,7 +201,7 @@ async def test_what_cannot_be_a_timer(house: House) -> None:
     assert await house.said("Set a timer for 5 minutes.") == "There are too many timers already."
 
 
-async def test_the_status_tells_of_timers_and_languages(house: House) -> None:
+async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None:
     """Fit for JSON."""
     assert house.responder.details["words"] == "no timers"
     await house.said("Set a timer for 5 minutes.")
@@ -238,14 +238,14 @@ async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     await responder.close()
 
 
-async def test_the_end_of_a_command_does_not_wait_for_a_language(house: House) -> None:
+async def test_the_end_of_a_command_does_not_wait_for_a_language(house: Commands) -> None:
     """What is not known yet is no command, and known the next time."""
     assert not await house.responder.is_command("Arrête.", "fr")
     assert await house.responder.concerns(Question("Arrête.", language="fr"))
     assert await house.responder.is_command("Arrête.", "fr")
 
 
-async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(house: House) -> None:
+async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(house: Commands) -> None:
     """It has timers of its own there; ours are still ours, and without Home Assistant all is as anywhere."""
 
     def asking(text: str) -> Question:

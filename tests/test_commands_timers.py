@@ -12,27 +12,17 @@ from satellite.skills.timers.subscriptions import wyoming_event
 from satellite.skills.timers.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
 from satellite.skills.timers.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
 from satellite.skills.timers.wording import ended, refusal
+from tests.virtual_clock import ManualClock
 from tests.waiting import until
 
 FIVE = Duration(minutes=5)
 
 
-class Clock:
-    """A clock that is set."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
-class House:
+class WatchedTimers:
     """Timers by a clock that is set, and what was told of them."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.told: list[TimerEvent] = []
         self.timers = Timers(self.clock, self.told.append)
 
@@ -57,7 +47,7 @@ def states(timers: Timers) -> list[TimerState]:
 
 def test_a_timer_rings_until_it_is_silenced() -> None:
     """Not before its time; in its own place only."""
-    house = House()
+    house = WatchedTimers()
     house.timers.start(FIVE, place="kitchen")
     assert house.later(299) == []
     assert house.later(1) == [TimerEventKind.FINISHED]
@@ -69,7 +59,7 @@ def test_a_timer_rings_until_it_is_silenced() -> None:
 
 def test_a_timer_that_nobody_stops_ends_by_itself() -> None:
     """Once somebody could hear it."""
-    house = House()
+    house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     house.later(300)
     house.timers.heard([timer])
@@ -79,7 +69,7 @@ def test_a_timer_that_nobody_stops_ends_by_itself() -> None:
 
 def test_a_timer_that_nobody_could_hear_is_missed_and_told_until_it_was_heard() -> None:
     """Whoever begins to listen there hears of it; a day later nobody does."""
-    house = House()
+    house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     assert house.later(300 + RING_SECONDS) == [TimerEventKind.FINISHED, TimerEventKind.MISSED]
     assert house.timers.owed("bedroom") == []
@@ -94,7 +84,7 @@ def test_a_timer_that_nobody_could_hear_is_missed_and_told_until_it_was_heard() 
 
 def test_pausing_extending_and_shortening() -> None:
     """A paused timer has all the time in the world; shortened beyond its end, a timer rings."""
-    house = House()
+    house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     house.later(100)
     timer = house.timers.pause(timer)
@@ -113,7 +103,7 @@ def test_pausing_extending_and_shortening() -> None:
 
 def test_several_at_once_ring_in_the_order_of_their_ends() -> None:
     """Each in its place."""
-    house = House()
+    house = WatchedTimers()
     house.timers.start(Duration(minutes=2), place="kitchen", name="second")
     house.timers.start(Duration(minutes=1), place="bedroom", name="first")
     house.later(120)
@@ -124,7 +114,7 @@ def test_several_at_once_ring_in_the_order_of_their_ends() -> None:
 
 def test_limits() -> None:
     """A day, and a number, and no timer of nothing."""
-    house = House()
+    house = WatchedTimers()
     for length in (Duration(), Duration(hours=24, seconds=1)):
         with pytest.raises(TimerRefused, match="too_long"):
             house.timers.start(length, place="kitchen")
@@ -141,7 +131,7 @@ def test_limits() -> None:
 
 def test_what_satellites_are_sent() -> None:
     """Home Assistant's events, field by field."""
-    house = House()
+    house = WatchedTimers()
     timer = house.timers.start(Duration(hours=1, minutes=30), place="kitchen", name="roast")
     house.later(60)
     timer = house.timers.pause(timer)
@@ -186,8 +176,8 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.steady = Clock(50.0)
-        self.wall = Clock(1_000_000.0)
+        self.steady = ManualClock(50.0)
+        self.wall = ManualClock(1_000_000.0)
 
     def boot(self) -> Clockwork:
         """Start anew: the steady clock begins again somewhere."""

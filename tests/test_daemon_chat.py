@@ -45,7 +45,7 @@ VOICE = AudioFormat(22050, 2, 1)
 
 
 @dataclass
-class House:
+class DaemonWithOllama:
     """A daemon and the Ollama that it asks."""
 
     ollama: Ollama
@@ -84,37 +84,39 @@ def configured(models: Path, url: str, more: str) -> Config:
 
 
 @contextmanager
-def running(models: Path, more: str, *, break_: Callable[[Ollama], None] = lambda _: None) -> Iterator[House]:
+def running(
+    models: Path, more: str, *, break_: Callable[[Ollama], None] = lambda _: None
+) -> Iterator[DaemonWithOllama]:
     """Run a daemon beside an Ollama that is broken, if at all, before the daemon starts."""
     with Ollama() as ollama:
         break_(ollama)
         with RunningDaemon(configured(models, ollama.server.url, more)) as daemon:
-            yield House(ollama, daemon, daemon.daemon._workers["stt"].completed, ollama.primes)
+            yield DaemonWithOllama(ollama, daemon, daemon.daemon._workers["stt"].completed, ollama.primes)
 
 
 @pytest.fixture(scope="module")
-def two_providers(models_directory: Path) -> Iterator[House]:
+def two_providers(models_directory: Path) -> Iterator[DaemonWithOllama]:
     """Ollama first, the model in the process behind it."""
     with running(models_directory, "    - {type: local}\n") as house:
         yield house
 
 
 @pytest.fixture(scope="module")
-def one_provider(models_directory: Path) -> Iterator[House]:
+def one_provider(models_directory: Path) -> Iterator[DaemonWithOllama]:
     """Ollama, and nobody behind it."""
     with running(models_directory, "") as house:
         yield house
 
 
 @pytest.fixture
-async def house(two_providers: House) -> AsyncIterator[House]:
+async def house(two_providers: DaemonWithOllama) -> AsyncIterator[DaemonWithOllama]:
     """A house whose Ollama is well when the test begins."""
     yield two_providers
     await two_providers.heal()
 
 
 @pytest.fixture
-async def lonely(one_provider: House) -> AsyncIterator[House]:
+async def lonely(one_provider: DaemonWithOllama) -> AsyncIterator[DaemonWithOllama]:
     """The same with nobody who could answer instead."""
     yield one_provider
     await one_provider.heal()
@@ -133,14 +135,14 @@ async def handled(client: Client, text: str, context: dict[str, Any] | None = No
     return next(event for event in await asked(client, text, context) if event.type == "handled")
 
 
-async def understood(house: House, pcm: bytes) -> str:
+async def understood(house: DaemonWithOllama, pcm: bytes) -> str:
     """Return the words in the sound of an answer."""
     converter = Converter(VOICE)
     heard = await our_client.transcribe(house.daemon.uri, converter.convert(pcm) + converter.flush())
     return heard.transcript.lower()
 
 
-async def spoken(house: House, text: str) -> bytes:
+async def spoken(house: DaemonWithOllama, text: str) -> bytes:
     """Return the sound of `text`; the voice always says the same words in the same way."""
     return bytes((await our_client.say(house.daemon.uri, text)).pcm)
 
@@ -154,7 +156,7 @@ def is_the_same(one: bytes, other: bytes) -> bool:
 # The conversation service.
 
 
-async def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: House) -> None:
+async def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: DaemonWithOllama) -> None:
     """`handled-start`, chunks, `handled` and `handled-stop`; the context returns with what the answer cost."""
     async with connect(house.daemon.port()) as client:
         context = {"conversation_id": "pieces", "anything": [1, {"of": "theirs"}]}
@@ -172,7 +174,7 @@ async def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: House
         assert "switch_reason" not in told
 
 
-async def test_a_conversation_is_continued_by_its_name(house: House) -> None:
+async def test_a_conversation_is_continued_by_its_name(house: DaemonWithOllama) -> None:
     """A second question goes out behind the first and its answer, the same byte for byte; another name begins anew."""
     async with connect(house.daemon.port()) as client:
         await handled(client, "What is the capital of France?", {"conversation_id": "a"})
@@ -189,7 +191,7 @@ async def test_a_conversation_is_continued_by_its_name(house: House) -> None:
     assert [message["role"] for message in other] == ["system", "user"]
 
 
-async def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -> None:
+async def test_the_prompt_that_was_read_before_is_not_read_again(house: DaemonWithOllama) -> None:
     """What Ollama still knew of the third question is all of the second."""
     async with connect(house.daemon.port()) as client:
         for question in ("What is the capital of France?", "And how big is it?"):
@@ -200,7 +202,7 @@ async def test_the_prompt_that_was_read_before_is_not_read_again(house: House) -
     assert generation.cached_tokens > 2 * generation.evaluated_tokens
 
 
-async def test_a_room_goes_on_with_its_conversation(house: House) -> None:
+async def test_a_room_goes_on_with_its_conversation(house: DaemonWithOllama) -> None:
     """The second command of a room is asked behind the first; another room begins anew."""
 
     async def commanded(client: Client, text: str) -> list[str]:
@@ -216,7 +218,7 @@ async def test_a_room_goes_on_with_its_conversation(house: House) -> None:
 
 
 @pytest.mark.parametrize("key", ["satellite_id", "device_id"])
-async def test_a_room_without_a_conversation_has_its_own(house: House, key: str) -> None:
+async def test_a_room_without_a_conversation_has_its_own(house: DaemonWithOllama, key: str) -> None:
     """Home Assistant's satellites are told apart by their ids; who names nothing is not remembered."""
 
     async def turns(client: Client, context: dict[str, Any] | None) -> int:
@@ -231,7 +233,7 @@ async def test_a_room_without_a_conversation_has_its_own(house: House, key: str)
         assert await turns(client, {key: ""}) == 2
 
 
-async def test_the_language_of_the_event_is_told_behind_the_question(house: House) -> None:
+async def test_the_language_of_the_event_is_told_behind_the_question(house: DaemonWithOllama) -> None:
     """The model learns in which language it was asked; nothing in front of the question changes with it."""
     async with connect(house.daemon.port()) as client:
         for language in ("fr", "en"):
@@ -242,7 +244,7 @@ async def test_the_language_of_the_event_is_told_behind_the_question(house: Hous
     assert french[:-1] == english[:-1]
 
 
-async def test_no_words_are_not_handled(house: House) -> None:
+async def test_no_words_are_not_handled(house: DaemonWithOllama) -> None:
     """Nobody is asked about nothing, and the context still returns."""
     before = len(house.ollama.questions)
     async with connect(house.daemon.port()) as client:
@@ -256,7 +258,7 @@ async def test_no_words_are_not_handled(house: House) -> None:
 # Somebody else answers, and Ollama again.
 
 
-async def test_ollama_goes_and_comes_back(house: House) -> None:
+async def test_ollama_goes_and_comes_back(house: DaemonWithOllama) -> None:
     """The model in the process answers meanwhile, says why, and is not asked once Ollama is back."""
     async with connect(house.daemon.port()) as client:
         assert (await handled(client, "Who answers?")).data["context"]["provider"] == "ollama"
@@ -271,7 +273,7 @@ async def test_ollama_goes_and_comes_back(house: House) -> None:
             assert time.monotonic() - began < PATIENCE_SECONDS
 
 
-async def test_the_status_tells_it_all(house: House) -> None:
+async def test_the_status_tells_it_all(house: DaemonWithOllama) -> None:
     """States, the last switch and its reason, and what keeping warm costs, as one object that JSON can hold."""
     async with connect(house.daemon.port()) as client:
         await handled(client, "Who answers?")
@@ -298,7 +300,7 @@ async def test_the_status_tells_it_all(house: House) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_the_status_command_shows_it(house: House, arguments: list[str]) -> None:
+def test_the_status_command_shows_it(house: DaemonWithOllama, arguments: list[str]) -> None:
     """A page for people, one object for programs."""
     command = [sys.executable, "-m", "satellite", "status", "--uri", house.daemon.uri, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
@@ -316,7 +318,7 @@ def test_the_status_command_shows_it(house: House, arguments: list[str]) -> None
 # Nobody answers.
 
 
-async def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
+async def test_when_nobody_answers_an_apology_is_heard(lonely: DaemonWithOllama) -> None:
     """A command gets a spoken sentence, then an `error`; the connection goes on, and so does the next command."""
     lonely.ollama.stop()
 
@@ -357,7 +359,7 @@ async def test_when_nobody_answers_an_apology_is_heard(lonely: House) -> None:
     ],
 )
 async def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
-    lonely: House, language: str | None, sentence: str
+    lonely: DaemonWithOllama, language: str | None, sentence: str
 ) -> None:
     """It is `not-handled`, which Home Assistant speaks as it is, with the reason beside it, and no `error`, which it
     speaks with a prefix and the code."""
@@ -374,7 +376,7 @@ async def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_LINE, Fault.RESET, Fault.CUT])
-async def test_an_answer_that_breaks_off_is_apologised_for(house: House, fault: Fault) -> None:
+async def test_an_answer_that_breaks_off_is_apologised_for(house: DaemonWithOllama, fault: Fault) -> None:
     """What came is heard, then that the rest is lost, then an `error`; nobody else begins again."""
     asked_before = len(house.ollama.questions)
     async with connect(house.daemon.port()) as client:
@@ -391,7 +393,7 @@ async def test_an_answer_that_breaks_off_is_apologised_for(house: House, fault: 
     assert len(house.ollama.questions) == asked_before + 1
 
 
-async def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house: House) -> None:
+async def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house: DaemonWithOllama) -> None:
     """Whoever listens misses nothing; the `error` tells the rest."""
     async with connect(house.daemon.port()) as client:
         house.ollama.say(script("Paris is a lovely city. ", "And so on."), Fault.ERROR_LINE)
@@ -408,7 +410,7 @@ async def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for
         ("Paris is lovely. It ", "Paris is lovely. Tut mir leid, der Rest meiner Antwort fehlt."),
     ],
 )
-async def test_the_text_of_an_answer_that_breaks_off_says_so(house: House, begun: str, text: str) -> None:
+async def test_the_text_of_an_answer_that_breaks_off_says_so(house: DaemonWithOllama, begun: str, text: str) -> None:
     """A stream that began is closed, and no `handled` claims that it is complete; it is not remembered.
 
     Who does not take it as it comes, such as Home Assistant, is told the sentences that were complete.
@@ -428,7 +430,7 @@ async def test_the_text_of_an_answer_that_breaks_off_says_so(house: House, begun
 # The listener interrupts.
 
 
-async def test_only_what_was_heard_is_remembered(house: House) -> None:
+async def test_only_what_was_heard_is_remembered(house: DaemonWithOllama) -> None:
     """Cut short in the middle of its sound, an answer is known by the sentences that had reached the room."""
     daemon = house.daemon.daemon
     heard: list[Speech] = []
@@ -468,7 +470,7 @@ async def test_only_what_was_heard_is_remembered(house: House) -> None:
     assert next_question["content"].startswith("Go on.\n[")
 
 
-async def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
+async def test_hanging_up_in_the_middle_stops_everything(house: DaemonWithOllama) -> None:
     """A room that leaves stops Ollama, and leaves no task behind."""
     house.ollama.server.abandoned.clear()
     await house.daemon.settled()
@@ -485,7 +487,7 @@ async def test_hanging_up_in_the_middle_stops_everything(house: House) -> None:
 # The start.
 
 
-async def test_every_stage_has_worked_before_the_daemon_is_ready(house: House) -> None:
+async def test_every_stage_has_worked_before_the_daemon_is_ready(house: DaemonWithOllama) -> None:
     """Speech was understood, the sentences for bad days are spoken, and Ollama has read how every prompt begins."""
     assert house.stt_calls_at_start >= 1
     assert [[message["role"] for message in prime] for prime in house.primes_at_start][:1] == [["system", "user"]]

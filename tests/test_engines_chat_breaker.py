@@ -4,29 +4,19 @@ import pytest
 
 from satellite.errors import ChatRejected, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
+from tests.virtual_clock import ManualClock
 
 DOWN = ChatUnavailable("it is down")
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> ManualClock:
     """A clock."""
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
+def breaker(clock: ManualClock) -> Breaker:
     """A breaker by that clock."""
     return Breaker(now=clock)
 
@@ -38,7 +28,7 @@ def test_it_begins_closed(breaker: Breaker) -> None:
 
 
 def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_further_one(
-    breaker: Breaker, clock: Clock
+    breaker: Breaker, clock: ManualClock
 ) -> None:
     """1, 2, 4 … seconds later, a minute at most."""
     for seconds in (0, 1, 2, 4, 8, 16, 32, 60, 60, *[60] * 50):
@@ -46,21 +36,21 @@ def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_fu
         assert (breaker.state, breaker.up, breaker.reason) == (BreakerState.OPEN, False, "it is down")
         assert breaker.due is (seconds == 0)
         assert not breaker.forbidden
-        clock.seconds += max(0, seconds - 0.01)
+        clock.now += max(0, seconds - 0.01)
         assert breaker.due is (seconds == 0)
-        clock.seconds += 0.02
+        clock.now += 0.02
         assert breaker.due
 
 
-def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: Breaker, clock: Clock) -> None:
+def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: Breaker, clock: ManualClock) -> None:
     """In between a question may be asked, and its failure counts on."""
     breaker.failed(DOWN)
-    clock.seconds += 5
+    clock.now += 5
     breaker.probed(None)
     assert (breaker.state, breaker.up, breaker.due, breaker.since) == (BreakerState.HALF_OPEN, True, False, 1005)
     breaker.failed(DOWN)
     assert (breaker.state, breaker.due) == (BreakerState.OPEN, False)
-    clock.seconds += 1
+    clock.now += 1
     breaker.probed(None)
     breaker.succeeded()
     assert (breaker.state, breaker.reason) == (BreakerState.CLOSED, "")
@@ -75,15 +65,15 @@ def test_a_probe_that_fails_counts_as_a_failure(breaker: Breaker) -> None:
     assert (breaker.state, breaker.due, breaker.reason) == (BreakerState.OPEN, False, "it still is")
 
 
-def test_it_tells_since_when(breaker: Breaker, clock: Clock) -> None:
+def test_it_tells_since_when(breaker: Breaker, clock: ManualClock) -> None:
     """A state begins once, however often it is confirmed."""
     breaker.failed(DOWN)
-    clock.seconds += 10
+    clock.now += 10
     breaker.failed(DOWN)
     assert breaker.since == 1000
 
 
-def test_an_outage_that_is_over_excuses_the_failures(breaker: Breaker, clock: Clock) -> None:
+def test_an_outage_that_is_over_excuses_the_failures(breaker: Breaker, clock: ManualClock) -> None:
     """A probe may run at once, and what fails after it counts from the beginning."""
     for _ in range(10):
         breaker.failed(DOWN)
@@ -91,7 +81,7 @@ def test_an_outage_that_is_over_excuses_the_failures(breaker: Breaker, clock: Cl
     assert (breaker.state, breaker.due) == (BreakerState.OPEN, True)
     breaker.failed(DOWN)
     assert not breaker.due
-    clock.seconds += 1
+    clock.now += 1
     assert breaker.due
 
 
@@ -115,23 +105,25 @@ def test_what_is_the_questions_fault_does_not_count(
 @pytest.mark.parametrize(
     ("asked", "held"), [(7.0, 7.0), (86_400.0, 86_400.0), (1e12, 86_400.0), (float("inf"), 86_400.0)]
 )
-def test_what_the_provider_itself_asks_for_is_heeded(breaker: Breaker, clock: Clock, asked: float, held: float) -> None:
+def test_what_the_provider_itself_asks_for_is_heeded(
+    breaker: Breaker, clock: ManualClock, asked: float, held: float
+) -> None:
     """Until then it must not be asked even if nobody else is left; more than a day is a mistake."""
     breaker.failed(DOWN, hold_seconds=asked)
     assert (breaker.forbidden, breaker.due) == (True, False)
-    clock.seconds += held - 1
+    clock.now += held - 1
     assert breaker.forbidden
-    clock.seconds += 2
+    clock.now += 2
     assert (breaker.forbidden, breaker.due, breaker.up) == (False, True, False)
     breaker.failed(DOWN)
     assert not breaker.forbidden
 
 
-def test_a_provider_may_be_left_alone_without_a_failure(breaker: Breaker, clock: Clock) -> None:
+def test_a_provider_may_be_left_alone_without_a_failure(breaker: Breaker, clock: ManualClock) -> None:
     """Its limit is known before it says no; that is no mark against it."""
     breaker.rest(3, "it allows no more")
     assert (breaker.state, breaker.forbidden, breaker.reason) == (BreakerState.OPEN, True, "it allows no more")
-    clock.seconds += 3
+    clock.now += 3
     assert (breaker.forbidden, breaker.due) == (False, True)
     breaker.probed(None)
     breaker.failed(DOWN)

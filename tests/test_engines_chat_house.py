@@ -28,7 +28,7 @@ FIRST_TOKEN_SECONDS = 0.3
 
 
 @dataclass
-class House:
+class HomeAndOutside:
     """Ollama at home, and a provider outside behind it."""
 
     ollama: OllamaServer
@@ -57,7 +57,7 @@ async def built(
     hosted: str = "when_down",
     deadline: float = 30,
     **server: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[HomeAndOutside]:
     """A house in which a first word is late after a moment."""
     monkeypatch.setenv("GROQ_API_KEY", KEY)
     async with (
@@ -75,7 +75,7 @@ async def built(
         route = RouteChat([model, outside], chat, deadlines)
         watch = asyncio.create_task(route.watch()) if watched else None
         try:
-            yield House(ollama, groq, model, route)
+            yield HomeAndOutside(ollama, groq, model, route)
         finally:
             if watch is not None:
                 watch.cancel()

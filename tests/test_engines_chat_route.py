@@ -28,7 +28,7 @@ GroqFault = openai_stand_in.Fault
 
 
 @dataclass(frozen=True)
-class House:
+class TwoProviders:
     """An Ollama that says one thing, a hosted model that says another, and the route over both."""
 
     ollama: OllamaServer
@@ -37,7 +37,7 @@ class House:
 
 
 @asynccontextmanager
-async def built(*, first: float = 10, key: str | None = None, **settings: float) -> AsyncIterator[House]:
+async def built(*, first: float = 10, key: str | None = None, **settings: float) -> AsyncIterator[TwoProviders]:
     """A house where the first word may take `first` seconds, and which is not looked after."""
     ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
     groq.key = key
@@ -46,7 +46,7 @@ async def built(*, first: float = 10, key: str | None = None, **settings: float)
         models = providers(ollama, groq, chat_settings)
         chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))
         try:
-            yield House(ollama, groq, chat)
+            yield TwoProviders(ollama, groq, chat)
         finally:
             await chat.close()
             await chat.close()
@@ -75,7 +75,7 @@ async def answered(chat: ChatModel) -> str:
     return f"{deltas[0].provider}: " + "".join(delta.text for delta in deltas)
 
 
-async def watched(house: House, until: Callable[[], bool]) -> None:
+async def watched(house: TwoProviders, until: Callable[[], bool]) -> None:
     """Look after the providers until something holds."""
     watch = asyncio.create_task(house.chat.watch())
     while not until():

@@ -5,23 +5,14 @@ import pytest
 
 from satellite.engines.tts.leading_silence import Onset
 from satellite.engines.tts.windows import Pace, Timeline
+from tests.virtual_clock import ManualClock
 
 FRAME_SECONDS = 256 / 22_050
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 50.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 def played(pace: Pace, frames: int, lead_frames: int, slower: float = 1.0) -> tuple[float, float, list[int]]:
     """Make a sentence by `pace` on a host `slower` than it thinks; return first sound, silence amid it, and windows."""
-    clock = Clock()
+    clock = ManualClock(50.0)
     timeline = Timeline(clock)
     first_seconds = stalled_seconds = 0.0
     sizes: list[int] = []
@@ -30,13 +21,13 @@ def played(pace: Pace, frames: int, lead_frames: int, slower: float = 1.0) -> tu
     while at < frames:
         size = min(held - at, 64) if at < held else pace.next(frames - at, timeline.left_seconds)
         left_seconds, cost_seconds = timeline.left_seconds, slower * pace.cost_seconds(size)
-        clock.seconds += cost_seconds
+        clock.now += cost_seconds
         at += size
         if timeline.begun:
             stalled_seconds += max(0.0, cost_seconds - left_seconds)
             timeline.add(size * FRAME_SECONDS)
         elif at >= held:
-            first_seconds = clock.seconds - 50
+            first_seconds = clock.now - 50
             timeline.add((at - lead_frames) * FRAME_SECONDS)
         sizes.append(size)
     return first_seconds, stalled_seconds, sizes
@@ -92,16 +83,16 @@ def test_costs_are_told_by_two_windows() -> None:
 
 def test_a_timeline_counts_what_is_left() -> None:
     """And after it has run out, sound begins anew."""
-    clock = Clock()
+    clock = ManualClock(50.0)
     timeline = Timeline(clock)
     assert not timeline.begun
     timeline.add(0.5)
-    clock.seconds += 0.2
+    clock.now += 0.2
     assert timeline.begun
     assert timeline.left_seconds == pytest.approx(0.3)
     timeline.add(1.0)
     assert timeline.left_seconds == pytest.approx(1.3)
-    clock.seconds += 5
+    clock.now += 5
     assert timeline.left_seconds == 0
     timeline.add(0.1)
     assert timeline.left_seconds == pytest.approx(0.1)

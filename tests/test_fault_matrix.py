@@ -64,7 +64,7 @@ class Moment(StrEnum):
 
 
 @dataclass
-class House:
+class OllamaAndSecond:
     """Ollama, reached through a piece of network, and a second provider behind it."""
 
     ollama: OllamaServer
@@ -124,7 +124,7 @@ class House:
 
 
 @asynccontextmanager
-async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterator[House]:
+async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterator[OllamaAndSecond]:
     """Build a house whose model nobody looks after yet; `settings` are those of the stand-in."""
     chat = Chat(first_token_seconds=FIRST_TOKEN_SECONDS, system_prompt=SYSTEM)
     deadlines = Deadlines(chat_first_token_seconds=deadline_seconds, chat_gap_seconds=GAP_SECONDS)
@@ -144,7 +144,7 @@ async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterat
         for model in models:
             await model.load()  # importing the libraries is not what is timed
         route = RouteChat(list(models), chat, deadlines)
-        house = House(ollama, relay, second, route)
+        house = OllamaAndSecond(ollama, relay, second, route)
         try:
             yield house
         finally:
@@ -154,7 +154,7 @@ async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterat
             await route.close()
 
 
-async def at_each_moment(scenario: Callable[[House, Moment], Awaitable[None]], **settings: Any) -> None:
+async def at_each_moment(scenario: Callable[[OllamaAndSecond, Moment], Awaitable[None]], **settings: Any) -> None:
     """Run a scenario for every moment, each in a house of its own, all at the same time."""
 
     async def at(moment: Moment) -> None:
@@ -176,7 +176,7 @@ class Answer:
     stats: ChatStats
 
 
-async def answered(house: House) -> Answer:
+async def answered(house: OllamaAndSecond) -> Answer:
     """Ask; there must be exactly one whole answer, as soon as the patience with Ollama allows."""
     async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.chat.stream(QUESTION)) as stream:
         deltas = [delta async for delta in stream]
@@ -194,7 +194,7 @@ async def answered(house: House) -> Answer:
     return Answer(provider, stats)
 
 
-async def interrupted(house: House, fault: "Lasting | Passing") -> None:
+async def interrupted(house: OllamaAndSecond, fault: "Lasting | Passing") -> None:
     """Let the fault come when the first words have; the answer is told once, and nobody else is asked."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     house.ollama.words = dictated(words)
@@ -227,83 +227,83 @@ async def interrupted(house: House, fault: "Lasting | Passing") -> None:
 # What lasts until somebody sets it right.
 
 
-Act = Callable[[House], Awaitable[None]]
+Act = Callable[[OllamaAndSecond], Awaitable[None]]
 
 
-async def stop(house: House) -> None:
+async def stop(house: OllamaAndSecond) -> None:
     """Kill the server; through the network as it is, a port that nobody listens on is a connection refused."""
     await house.ollama.stop()
     await house.relay.close()
 
 
-async def start(house: House) -> None:
+async def start(house: OllamaAndSecond) -> None:
     """Start it again, with nothing loaded."""
     await house.ollama.start()
     await house.relay.open()
 
 
-async def freeze(house: House) -> None:
+async def freeze(house: OllamaAndSecond) -> None:
     """Let it be silent."""
     house.ollama.freeze()
 
 
-async def thaw(house: House) -> None:
+async def thaw(house: OllamaAndSecond) -> None:
     """Let it go on."""
     house.ollama.thaw()
 
 
-async def slow_down(house: House) -> None:
+async def slow_down(house: OllamaAndSecond) -> None:
     """Let each first word take longer than anybody has patience for."""
     house.ollama.first_token_seconds = 3.0
 
 
-async def speed_up(house: House) -> None:
+async def speed_up(house: OllamaAndSecond) -> None:
     """Let it be as quick as before."""
     house.ollama.first_token_seconds = 0.0
 
 
-async def remove(house: House) -> None:
+async def remove(house: OllamaAndSecond) -> None:
     """`ollama rm`, which leaves loaded what is loaded."""
     house.ollama.models.clear()
 
 
-async def pull(house: House) -> None:
+async def pull(house: OllamaAndSecond) -> None:
     """`ollama pull`."""
     house.ollama.models["smollm2"] = "smollm2"
 
 
-async def fail_loads(house: House) -> None:
+async def fail_loads(house: OllamaAndSecond) -> None:
     """Kill the runner, and any that is started in its place."""
     house.ollama.fail_loads = "exit status 2"
     house.ollama.kill_runner()
 
 
-async def load_again(house: House) -> None:
+async def load_again(house: OllamaAndSecond) -> None:
     """Let runners live."""
     house.ollama.fail_loads = None
 
 
-async def be_busy(house: House) -> None:
+async def be_busy(house: OllamaAndSecond) -> None:
     """Let others fill the queue."""
     house.ollama.faults = [Fault.BUSY] * 1000
 
 
-async def be_free(house: House) -> None:
+async def be_free(house: OllamaAndSecond) -> None:
     """Have the queue empty."""
     house.ollama.faults = []
 
 
-async def cut(house: House) -> None:
+async def cut(house: OllamaAndSecond) -> None:
     """Pull the cable."""
     house.relay.cut()
 
 
-async def reset(house: House) -> None:
+async def reset(house: OllamaAndSecond) -> None:
     """Have a firewall that breaks every connection."""
     house.relay.reset()
 
 
-async def connect(house: House) -> None:
+async def connect(house: OllamaAndSecond) -> None:
     """Have the network back."""
     house.relay.mend()
 
@@ -341,7 +341,7 @@ LASTING = [
 async def test_a_fault_that_lasts(fault: Lasting) -> None:
     """The second answers, at once from the second question on, and says why, until Ollama is well and primed again."""
 
-    async def scenario(house: House, moment: Moment) -> None:
+    async def scenario(house: OllamaAndSecond, moment: Moment) -> None:
         await meet(house, fault, moment)
         if moment is not Moment.ANSWERING or fault.spares_answers:
             assert (await answered(house)).provider == "second"
@@ -352,7 +352,7 @@ async def test_a_fault_that_lasts(fault: Lasting) -> None:
     await at_each_moment(scenario)
 
 
-async def meet(house: House, fault: "Lasting | Passing", moment: Moment) -> None:
+async def meet(house: OllamaAndSecond, fault: "Lasting | Passing", moment: Moment) -> None:
     """Let the fault come."""
     if moment is Moment.START:
         await fault.break_(house)
@@ -367,7 +367,7 @@ async def meet(house: House, fault: "Lasting | Passing", moment: Moment) -> None
         await asyncio.gather(*house.tasks)
 
 
-async def is_left_alone(house: House, fault: Lasting) -> None:
+async def is_left_alone(house: OllamaAndSecond, fault: Lasting) -> None:
     """Now that it is known what is wrong, nobody waits for Ollama, and everybody is told."""
     asked, model = house.questions, house.chat.models[0]
     assert not model.health.up
@@ -386,7 +386,7 @@ async def is_left_alone(house: House, fault: Lasting) -> None:
     assert (switch.from_provider, switch.to_provider) == ("ollama", "second")
 
 
-async def is_back(house: House) -> None:
+async def is_back(house: OllamaAndSecond) -> None:
     """Ollama answers again, without being asked to read what every prompt begins with.
 
     A busy machine may make it late, so that the second one is heard: then it is asked once more.
@@ -407,35 +407,35 @@ LOAD_SECONDS = 0.5
 """Longer than the patience, so that a cold model is never waited for."""
 
 
-async def kill_runner(house: House) -> None:
+async def kill_runner(house: OllamaAndSecond) -> None:
     """Kill the model's process, which Ollama does not notice; if nobody had it loaded, somebody has now."""
     if house.ollama.runner is None:
         await house.other_client()
     house.ollama.kill_runner()
 
 
-async def restart(house: House) -> None:
+async def restart(house: OllamaAndSecond) -> None:
     """Restart Ollama: nothing is loaded."""
     await house.ollama.stop()
     await house.ollama.start()
 
 
-async def unload(house: House) -> None:
+async def unload(house: OllamaAndSecond) -> None:
     """Another client lets the model go."""
     await house.other_client(keep_alive=0)
 
 
-async def let_expire(house: House) -> None:
+async def let_expire(house: OllamaAndSecond) -> None:
     """Another client has the model stay for five seconds only."""
     await house.other_client(keep_alive="5s")
 
 
-async def change_context(house: House) -> None:
+async def change_context(house: OllamaAndSecond) -> None:
     """Another client needs another context length, for which Ollama loads the model anew."""
     await house.other_client(OTHERS_QUESTION, options={"num_ctx": 2048})
 
 
-async def evict(house: House) -> None:
+async def evict(house: OllamaAndSecond) -> None:
     """Another client needs another model, and there is room for one."""
     house.ollama.models["other"] = "other"
     await house.other_client(OTHERS_QUESTION, model="other")
@@ -471,7 +471,7 @@ PASSING = [
 async def test_a_fault_that_passes(fault: Passing) -> None:
     """Somebody answers meanwhile, and the model is loaded and primed again without anybody's help."""
 
-    async def scenario(house: House, moment: Moment) -> None:
+    async def scenario(house: OllamaAndSecond, moment: Moment) -> None:
         await meet(house, fault, moment)
         await answered(house)
         await is_back(house)

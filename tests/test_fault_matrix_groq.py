@@ -23,7 +23,7 @@ from tests.hosted import (
     KEY,
     OUTSIDE,
     QUESTION,
-    House,
+    HostedRoute,
     Lasting,
     answered,
     answered_until_healed,
@@ -62,7 +62,7 @@ class Moment(StrEnum):
     """The first words of an answer have come."""
 
 
-Build = Callable[..., AbstractAsyncContextManager[House]]
+Build = Callable[..., AbstractAsyncContextManager[HostedRoute]]
 
 
 @pytest.fixture
@@ -74,24 +74,24 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Build:
 # What lasts until somebody sets it right.
 
 
-def take_key(house: House, key: str) -> None:
+def take_key(house: HostedRoute, key: str) -> None:
     """Accept this key, and no other."""
     house.groq.key = key
 
 
-def fail(house: House, *faults: Fault) -> None:
+def fail(house: HostedRoute, *faults: Fault) -> None:
     """Go wrong with every question from now on."""
     house.groq.retry_after = "1"
     house.groq.faults = [*faults] * 1000
 
 
-async def stop(house: House) -> None:
+async def stop(house: HostedRoute) -> None:
     """End, so that connections are refused."""
     await house.groq.stop()
     await house.relay.close()
 
 
-async def start(house: House) -> None:
+async def start(house: HostedRoute) -> None:
     """Be there again."""
     await house.groq.start()
     await house.relay.open()
@@ -129,7 +129,7 @@ LASTING = [
 async def test_a_fault_that_lasts(fault: Lasting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second answers and the status says why; nobody waits for what is known; later the first answers again."""
 
-    async def scenario(moment: Moment, house: House) -> None:
+    async def scenario(moment: Moment, house: HostedRoute) -> None:
         house.look_after()
         if moment is not Moment.START:
             assert await answered(house) == "groq"
@@ -193,7 +193,7 @@ async def test_what_warming_up_finds_out_no_question_meets(fault: Lasting, built
 async def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its chain nor any variable on its way, though the server quotes the key when it complains."""
 
-    async def scenario(fault: Lasting, house: House) -> None:
+    async def scenario(fault: Lasting, house: HostedRoute) -> None:
         await house.second.stop()
         await fault.come(house)
         with pytest.raises(ChatUnavailable, match="nobody answers: ") as caught:

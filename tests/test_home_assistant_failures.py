@@ -13,7 +13,8 @@ from satellite.net.circuit_breaker import Breaker
 from satellite.skills.home_assistant.access import find_token
 from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
-from tests.home import SILENT, STARTING, TOKEN, WHY, Clock, asking, at_home, said, state, told, watched
+from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, said, state, told, watched
+from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
 
 STATES = {
@@ -113,7 +114,7 @@ async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
 
 async def test_who_is_late_is_asked_again_at_once() -> None:
     """A slow answer, however late, shows that somebody is there: no waiting for the breaker's next try."""
-    clock = Clock()
+    clock = ManualClock()
     async with at_home(deadline_seconds=0.3, breaker=Breaker(now=clock)) as (house, home):
         async with watched(home):
             for _ in range(3):
@@ -289,7 +290,7 @@ async def test_a_silent_death_is_found_before_the_next_question() -> None:
 
 async def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:
     """Only an answer forgets the failures."""
-    clock = Clock()
+    clock = ManualClock()
     async with at_home(breaker=Breaker(now=clock)) as (house, home):
         house.faults = [Fault.CRASH] * 3
         async with watched(home):

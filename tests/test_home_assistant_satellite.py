@@ -51,7 +51,7 @@ def question(daemon: RunningDaemon) -> bytes:
 
 
 @dataclass
-class House:
+class HostRoom:
     """The host's room, with somebody in it, and the port for Home Assistant."""
 
     room: LocalRoom
@@ -84,7 +84,7 @@ class House:
 @asynccontextmanager
 async def house(
     daemon: RunningDaemon, tmp_path: Path, longest_stream_seconds: float = 30.0, **settings: Any
-) -> AsyncIterator[House]:
+) -> AsyncIterator[HostRoom]:
     """Serve the host's room."""
     said = tmp_path / "said.wav"
     satellite = {"enabled": True, **settings}
@@ -100,7 +100,7 @@ async def house(
         port = await server.listen("127.0.0.1", 0, service.serve)
         try:
             await until(lambda: room.state is LinkState.CONNECTED)
-            yield House(room, mouth, said, port, daemon, server)
+            yield HostRoom(room, mouth, said, port, daemon, server)
         finally:
             await server.close()
 

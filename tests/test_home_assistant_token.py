@@ -18,7 +18,8 @@ from satellite.skills.home_assistant.access import find_token
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
-from tests.home import REFUSED, SILENT, TOKEN, WHY, Clock, asking, at_home, said, state, told, watched
+from tests.home import REFUSED, SILENT, TOKEN, WHY, asking, at_home, said, state, told, watched
+from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -138,7 +139,7 @@ async def test_an_error_carries_nothing(fault: Fault) -> None:
 
 async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
     """Home Assistant counts refusals and bans for ever: it hears of the token again after hours."""
-    clock = Clock()
+    clock = ManualClock()
     house = HomeAssistantServer(token="another")
     house.login_attempts_threshold = 3
     async with at_home(server=house, breaker=Breaker(now=clock)) as (house, home), watched(home):

@@ -14,7 +14,7 @@ from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.protocols import Message
 from tests.doubles.http import dictated
 from tests.doubles.ollama import Fault
-from tests.keeping import SYSTEM, House, keeping, kind_of
+from tests.keeping import SYSTEM, KeptModel, keeping, kind_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -201,7 +201,7 @@ async def test_giving_up_a_question_to_a_warm_model_hangs_up() -> None:
         assert await house.asked() == "Paris it is."
 
 
-async def give_up(house: House, way: str, *, after_seconds: float = 0.0) -> None:
+async def give_up(house: KeptModel, way: str, *, after_seconds: float = 0.0) -> None:
     """Ask, and stop waiting before the first word."""
     chats = len(house.sent("chat"))
     stream = house.chat.stream(QUESTION)

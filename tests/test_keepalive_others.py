@@ -23,7 +23,7 @@ from satellite.errors import ChatError, ChatUnavailable
 from satellite.pipeline.dialogue import Dialogue, Question
 from tests.doubles.http import Exchange, dictated, script
 from tests.doubles.ollama import OllamaServer
-from tests.keeping import SYSTEM, House, keeping
+from tests.keeping import SYSTEM, KeptModel, keeping
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -131,7 +131,7 @@ async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
     """The timer does not fight over it; a wake word or a question has it loaded as it should be, and it is primed."""
     caplog.set_level(logging.INFO, "satellite")
 
-    async def loaded_by_others(house: House) -> None:
+    async def loaded_by_others(house: KeptModel) -> None:
         await house.other.ask(**MODEL, **SHORTER, keep_alive=-1)
 
     async with keeping(before=loaded_by_others if when == "before" else None) as house:

@@ -18,7 +18,7 @@ from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.ollama import Fault
-from tests.keeping import SYSTEM, House, keeping
+from tests.keeping import SYSTEM, KeptModel, keeping
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ async def test_a_model_that_runs_under_another_name_is_left_alone(
 ) -> None:
     """Names that share a file share a runner; also where it cannot be told which one, pings stay rare."""
 
-    async def loaded_by_others(house: House) -> None:
+    async def loaded_by_others(house: KeptModel) -> None:
         for name in names:
             await house.other.chat(model=name, keep_alive=-1, options={"num_ctx": 4096})
 
@@ -103,7 +103,7 @@ async def test_a_model_that_runs_under_another_name_is_left_alone(
 async def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> None:
     """By its own name then."""
 
-    async def loaded_by_others(house: House) -> None:
+    async def loaded_by_others(house: KeptModel) -> None:
         await house.other.chat(model="alba", options={"num_ctx": 4096})
 
     async with keeping(before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES)) as house:
@@ -134,7 +134,7 @@ async def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCapture
 async def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_before: bool) -> None:
     """Ollama loads as much as there is, and the timer does not try again and again for more."""
 
-    async def loaded_by_others(house: House) -> None:
+    async def loaded_by_others(house: KeptModel) -> None:
         await house.other.chat(**MODEL, keep_alive=-1, options={"num_ctx": 16_384})
 
     async with keeping(before=loaded_by_others if loaded_before else None, num_ctx=16_384) as house:
@@ -173,7 +173,7 @@ async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monk
     """Where there is none nothing is wrong; where there is one, somebody should restart Ollama."""
     monkeypatch.setattr(model, "gpus", lambda: [{"name": "a GPU"}] if has_gpu else [])
 
-    async def without_gpu(house: House) -> None:
+    async def without_gpu(house: KeptModel) -> None:
         house.server.vram_share = 0.0
 
     async with keeping(before=without_gpu) as house:
@@ -397,7 +397,7 @@ class _Forgetful(OllamaApi):
 
 
 @asynccontextmanager
-async def kept(api_type: type[OllamaApi], house: House) -> AsyncIterator[Keeper]:
+async def kept(api_type: type[OllamaApi], house: KeptModel) -> AsyncIterator[Keeper]:
     """Run a timer of its own over this kind of connection."""
     api = api_type(Ollama(type="ollama", url=house.server.url, model="smollm2"), Chat())
     keeper = Keeper(api, KeepAlive(interval_seconds=0.05), [Message("system", "Be brief.")], patience_seconds=1)

@@ -46,7 +46,7 @@ class Voice:
             yield SpokenPiece(text, text.encode())
 
 
-class House:
+class RingingRoom:
     """A room whose speaker takes what it is given at once, until it is blocked or breaks."""
 
     def __init__(self, folder: Path) -> None:
@@ -102,15 +102,15 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> House:
+async def house(tmp_path: Path) -> RingingRoom:
     """A house, made on the event loop."""
-    return House(tmp_path)
+    return RingingRoom(tmp_path)
 
 
 class Connected:
     """A satellite that is connected meanwhile."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: RingingRoom) -> None:
         self.ringing = house.ringing()
 
     async def __aenter__(self) -> Ringing:
@@ -123,7 +123,7 @@ class Connected:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def test_it_rings_again_until_nothing_rings(house: House) -> None:
+async def test_it_rings_again_until_nothing_rings(house: RingingRoom) -> None:
     """With what rings by then."""
     async with Connected(house):
         house.rings_in(60, "pizza")
@@ -139,7 +139,7 @@ async def test_it_rings_again_until_nothing_rings(house: House) -> None:
         assert house.sent == ["timer-started", "timer-finished"] * 3
 
 
-async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: House) -> None:
+async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: RingingRoom) -> None:
     """In the middle of its sound; the next timer rings, be it at once."""
     async with Connected(house) as ringing:
         house.free.clear()
@@ -154,7 +154,7 @@ async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: Hou
         await until(lambda: house.finished == 1)
 
 
-async def test_a_voice_that_fails_leaves_the_chimes(house: House) -> None:
+async def test_a_voice_that_fails_leaves_the_chimes(house: RingingRoom) -> None:
     """A timer is never silent."""
     house.voice.broken = True
     async with Connected(house):
@@ -163,7 +163,7 @@ async def test_a_voice_that_fails_leaves_the_chimes(house: House) -> None:
         assert house.sounds == [chime(AudioFormat(22_050)) * 2]
 
 
-async def test_what_could_not_be_heard_to_its_end_rings_again(house: House) -> None:
+async def test_what_could_not_be_heard_to_its_end_rings_again(house: RingingRoom) -> None:
     """On the next connection, whether the last one broke in its middle or before."""
     house.free.clear()
     async with Connected(house):
@@ -179,7 +179,7 @@ async def test_what_could_not_be_heard_to_its_end_rings_again(house: House) -> N
         assert house.sent == ["timer-started", "timer-finished", "timer-finished"]
 
 
-async def test_a_speaker_that_is_unplugged_is_tried_again(house: House) -> None:
+async def test_a_speaker_that_is_unplugged_is_tried_again(house: RingingRoom) -> None:
     """What could not be heard goes on waiting."""
     house.trouble = SatelliteError("no speaker", code="room-unreachable")
     async with Connected(house):
@@ -188,7 +188,7 @@ async def test_a_speaker_that_is_unplugged_is_tried_again(house: House) -> None:
         await until(lambda: house.finished == 1)
 
 
-async def test_a_missed_timer_is_told_once(house: House) -> None:
+async def test_a_missed_timer_is_told_once(house: RingingRoom) -> None:
     """As one that ended a while ago."""
     house.timers.start(Duration(seconds=60), place="kitchen", name="pizza", language="en")
     house.later(60 + LATE_SECONDS)
@@ -199,7 +199,7 @@ async def test_a_missed_timer_is_told_once(house: House) -> None:
     assert house.sent == []
 
 
-async def test_too_many_events_at_once_lose_no_ring(house: House) -> None:
+async def test_too_many_events_at_once_lose_no_ring(house: RingingRoom) -> None:
     """It begins anew with what is the case by then."""
     async with Connected(house):
         for _ in range(100):

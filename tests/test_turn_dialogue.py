@@ -9,24 +9,14 @@ from satellite.config.settings import Chat
 from satellite.engines.chat.tokens import conversation_tokens
 from satellite.engines.protocols import Message
 from satellite.pipeline.dialogue import Dialogue, Question
+from tests.virtual_clock import ManualClock
 
 NOW = datetime(2026, 11, 23, 22, 5)
 
 
-class Clock:
-    """A clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.seconds
-
-
-def dialogue(clock: Clock | None = None, context_tokens: int | None = None, **settings: object) -> Dialogue:
+def dialogue(clock: ManualClock | None = None, context_tokens: int | None = None, **settings: object) -> Dialogue:
     """Return a dialogue with these settings at a known time."""
-    return Dialogue(Chat(**settings), context_tokens, clock=clock or Clock(), now=lambda: NOW)
+    return Dialogue(Chat(**settings), context_tokens, clock=clock or ManualClock(), now=lambda: NOW)
 
 
 def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one") -> list[Message]:
@@ -76,16 +66,16 @@ def test_conversations_do_not_mix() -> None:
 
 def test_a_conversation_is_forgotten_after_a_while() -> None:
     """Its last answer counts, not its first."""
-    clock = Clock()
+    clock = ManualClock()
     memory = dialogue(clock, history_seconds=60)
     converse(memory, "a", "b", "old")
-    clock.seconds += 50
+    clock.now += 50
     converse(memory, "c", "d", "new")
-    clock.seconds += 20
+    clock.now += 20
     assert len(memory.beginning("old")) == 1
     assert len(memory.beginning("new")) == 3
     converse(memory, "e", "f", "new")
-    clock.seconds += 50
+    clock.now += 50
     assert len(memory.beginning("new")) == 5
 
 

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.pipeline.source_pace import Pace
-from tests.home import Clock
+from tests.virtual_clock import ManualClock
 
 
 class Stream:
     """Sound that comes when it is told to."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.pace = Pace(self.clock)
 
     def live(self, seconds: float, chunk_seconds: float = 0.02) -> None:
