@@ -4,7 +4,6 @@ import argparse
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from satellite.cli.arguments import SHELLS, parser
 from satellite.cli.main import _COMMANDS, main
 from satellite.config import loader
 from satellite.wire.client import DEFAULT_URI
+from tests.command_line import satellite
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -70,13 +70,7 @@ def test_each_shell_has_its_completion(shell: str, capsys: pytest.CaptureFixture
 )
 def test_a_real_bash_completes(words: list[str], wanted: set[str], tmp_path: Path) -> None:
     """As when the tabulator is pressed behind `words`."""
-    script = subprocess.run(
-        [sys.executable, "-m", "satellite", "completion", "bash"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_SECONDS,
-    ).stdout
+    script = satellite("completion", "bash").stdout
     (tmp_path / "spoken.wav").touch()
     line = ["satellite", *words]
     press = (

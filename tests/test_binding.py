@@ -17,6 +17,12 @@ from satellite.wire import client
 from tests.waiting import PATIENCE_SECONDS
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again soon what cannot be had yet."""
+    monkeypatch.setattr("satellite.net.binding._FIRST_WAIT_SECONDS", 0.05)
+
+
 async def taken() -> tuple[list[socket.socket], int]:
     """Return what listens at loopback, and its port."""
     sockets = await bound(["127.0.0.1"], 0)

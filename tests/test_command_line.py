@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import satellite
+
 NOBODY = "tcp://127.0.0.1:9"
-
-
-def satellite(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as people do."""
-    return subprocess.run(
-        [sys.executable, "-m", "satellite", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, **settings},
-    )
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,62 +13,12 @@ from wyoming.ping import Ping
 from wyoming.tts import Synthesize
 
 from satellite.audio.pcm import read_wav
+from tests.command_line import SATELLITE, configuration, free_port, running, satellite, wait_for
 from tests.running_daemon import DATA
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import connect, sound, types
 
-SATELLITE = [sys.executable, "-m", "satellite"]
 LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path:
-    """Write a configuration with one port."""
-    file = folder / "config.yaml"
-    file.write_text(
-        f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n"
-        f"wyoming:\n  host: 127.0.0.1\n  port: {port}\n"
-        "  wake_port: null\n  stt_port: null\n  tts_port: null\n  handle_port: null\n" + more
-    )
-    return file
-
-
-@contextmanager
-def running(config: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run the daemon until the end of the `with`."""
-    process = subprocess.Popen([*SATELLITE, "--config", str(config), "run"], stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def wait_for(port: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the port is open."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        with closing(socket.socket()) as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError("the port did not open")
-
-
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
-    return subprocess.run(
-        [*SATELLITE, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
 
 
 @pytest.mark.models
@@ -143,24 +87,10 @@ def test_a_wrong_configuration_is_exit_2_with_line_and_key(tmp_path: Path) -> No
     file = tmp_path / "c.yaml"
     file.write_text("stt:\n  modle: tiny.en\n")
     for name in ("run", "check"):
-        result = command("--config", str(file), name)
+        result = satellite("--config", str(file), name)
         assert result.returncode == 2
         assert f"{file}:2: stt.modle: unknown key; did you mean 'model'?" in result.stderr
         assert "Traceback" not in result.stderr
-
-
-def test_a_port_in_use_is_told_and_taken_when_it_is_free(tmp_path: Path) -> None:
-    """The message names address and port; nobody has to start the daemon again."""
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with running(configuration(tmp_path, tmp_path, port)) as process:
-            assert process.stderr is not None
-            told = process.stderr.readline()
-            assert f"cannot listen at 127.0.0.1:{port}: address already in use" in told
-            taken.close()
-            wait_for(port, process)
 
 
 def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
@@ -169,7 +99,9 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
     config = configuration(tmp_path, tmp_path, port)
     with running(config) as process:
         wait_for(port, process)
-        result = command("--config", str(config), "run")
+        result = subprocess.run(
+            [*SATELLITE, "--config", str(config), "run"], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
     assert result.returncode == 1
     [line] = result.stderr.splitlines()
     assert line.endswith(f"runs already at tcp://127.0.0.1:{port}: see satellite status")
@@ -177,7 +109,7 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
 
 def test_check_names_missing_models(tmp_path: Path) -> None:
     """A good configuration without its models is status 1, with the commands that fetch them."""
-    result = command("check", "--json", SATELLITE_MODELS=str(tmp_path))
+    result = satellite("check", "--json", SATELLITE_MODELS=str(tmp_path))
     assert result.returncode == 1
     report = json.loads(result.stdout)
     assert len(report["problems"]) == 4
@@ -187,7 +119,7 @@ def test_check_names_missing_models(tmp_path: Path) -> None:
 @pytest.mark.models
 def test_check_is_content_with_what_is_there(models_directory: Path) -> None:
     """The defaults and the demo models are all that is needed."""
-    result = command("check", SATELLITE_MODELS=str(models_directory))
+    result = satellite("check", SATELLITE_MODELS=str(models_directory))
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -198,28 +130,28 @@ def test_ask_and_say(models_directory: Path, tmp_path: Path) -> None:
     uri = f"tcp://127.0.0.1:{port}"
     with running(configuration(tmp_path, models_directory, port)) as process:
         wait_for(port, process)
-        asked = command("ask", "What is the capital of France?", "--uri", uri)
+        asked = satellite("ask", "What is the capital of France?", "--uri", uri)
         assert (asked.returncode, asked.stdout) == (0, "The capital of France is Paris.\n")
-        spoken = command("say", "What is the capital of France?", "-o", str(tmp_path / "q.wav"), "--uri", uri)
+        spoken = satellite("say", "What is the capital of France?", "-o", str(tmp_path / "q.wav"), "--uri", uri)
         assert spoken.returncode == 0
         answer = tmp_path / "a.wav"
-        heard = command("ask", str(tmp_path / "q.wav"), "-o", str(answer), "--json", "--uri", uri)
+        heard = satellite("ask", str(tmp_path / "q.wav"), "-o", str(answer), "--json", "--uri", uri)
         assert heard.returncode == 0, heard.stderr
         outcome = json.loads(heard.stdout)
         assert "capital of France" in outcome["transcript"]
         assert "Paris" in outcome["reply"]
         assert outcome["provider"] == "local"
         assert len(read_wav(answer)) > 10_000
-        unknown = command("say", "x", "-o", str(tmp_path / "x.wav"), "--voice", "nobody", "--uri", uri)
+        unknown = satellite("say", "x", "-o", str(tmp_path / "x.wav"), "--voice", "nobody", "--uri", uri)
         assert unknown.returncode == 1
         assert "[tts-unknown-voice]" in unknown.stderr
 
 
 def test_commands_without_a_daemon_say_so() -> None:
     """Nobody listening is one line, and a status of its own."""
-    result = command("ask", "hello", "--uri", "tcp://127.0.0.1:9")
+    result = satellite("ask", "hello", "--uri", "tcp://127.0.0.1:9")
     assert result.returncode == 5
     assert result.stderr.startswith("error: [daemon-unreachable] nothing answers at tcp://127.0.0.1:9")
-    result = command("ask", "absent.wav", "--uri", "tcp://127.0.0.1:9")
+    result = satellite("ask", "absent.wav", "--uri", "tcp://127.0.0.1:9")
     assert result.returncode == 1
     assert "[audio-unreadable]" in result.stderr

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +26,7 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.wire import client as our_client
+from tests.command_line import satellite
 from tests.doubles.http import script
 from tests.doubles.ollama import Fault
 from tests.running_daemon import DATA, RunningDaemon
@@ -302,8 +301,7 @@ async def test_the_status_tells_it_all(house: DaemonWithOllama) -> None:
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
 def test_the_status_command_shows_it(house: DaemonWithOllama, arguments: list[str]) -> None:
     """A page for people, one object for programs."""
-    command = [sys.executable, "-m", "satellite", "status", "--uri", house.daemon.uri, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    result = satellite("status", "--uri", house.daemon.uri, *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     if arguments:
         assert [provider["provider"] for provider in json.loads(result.stdout)["chat"]["providers"]] == [

@@ -39,9 +39,10 @@ async def connects(port: int) -> bool:
 
 
 async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged; ports, tasks, threads and timers are released all the same."""
+    monkeypatch.setattr("satellite.daemon.daemon._STEP_SECONDS", 1.0)
     daemon = daemon_of(tmp_path)
     async with daemon:
         assert await connects(daemon.ports["port"])
@@ -63,6 +64,7 @@ async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
     assert any("is left behind" in one for one in messages)
 
 
+@pytest.mark.slow
 async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What swallows its end is left behind, with a line; the rooms that are wanted are there."""
     release = asyncio.Event()

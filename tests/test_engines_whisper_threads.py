@@ -2,8 +2,8 @@
 
 import json
 import logging
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,19 +15,21 @@ from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
+from tests.virtual_clock import ManualClock
 
 
 class Timed:
-    """Stands for a model that takes so long for everything."""
+    """Stands for a model that takes so long for everything, by a clock that it sets."""
 
     n_mels = 80
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, clock: ManualClock, seconds: float) -> None:
+        self._clock = clock
         self._seconds = seconds
 
     def encode(self, _features: Any) -> None:
         """Take that long."""
-        time.sleep(self._seconds)
+        self._clock.now += self._seconds
 
     def generate(self, *_: Any, **__: Any) -> None:
         """Take no time."""
@@ -42,9 +44,15 @@ class Timed:
         ({4: 2.1}, 4, 4),
     ],
 )
-def test_the_fastest_is_found(seconds: dict[int, float], most: int, fastest: int) -> None:
+def test_the_fastest_is_found(
+    seconds: dict[int, float], most: int, fastest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that takes very long is large, and gets all at once."""
-    assert fastest_threads(lambda threads: Timed(seconds[threads]), most, 100) == fastest
+    clock = ManualClock()
+    monkeypatch.setattr(
+        "satellite.engines.stt.thread_count.time", SimpleNamespace(monotonic=clock, sleep=lambda _: None)
+    )
+    assert fastest_threads(lambda threads: Timed(clock, seconds[threads]), most, 100) == fastest
 
 
 @pytest.mark.models

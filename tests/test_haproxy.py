@@ -18,6 +18,7 @@ import pytest
 from satellite.audio.pcm import read_wav
 from satellite.errors import SatelliteError
 from satellite.wire import client
+from tests.command_line import free_port
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 
@@ -26,14 +27,6 @@ pytestmark = pytest.mark.models
 ROOT = Path(__file__).parent.parent
 COMMAND = read_wav(DATA / "commands" / "what_time_is_it.wav")
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-
-
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

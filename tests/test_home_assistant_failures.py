@@ -98,13 +98,13 @@ async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
 
 async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
     """Nobody waits longer, but nobody hangs up either, for that would stop Home Assistant halfway."""
-    async with at_home(deadline_seconds=1) as (house, home):
+    async with at_home(deadline_seconds=0.5) as (house, home):
         async with watched(home):  # the request must have left within the deadline: a first one waits for imports
             await until(lambda: state(home) == "ready")
-        house.faults, house.slow_seconds = [Fault.SLOW], 5.0
+        house.faults, house.slow_seconds = [Fault.SLOW], 1.5
         began = time.monotonic()
         assert await said(home)
-        assert time.monotonic() - began >= 1
+        assert time.monotonic() - began >= 0.5
         assert not house.executed
         await until(lambda: bool(house.executed))
         await asyncio.sleep(0.05)

@@ -106,9 +106,12 @@ def test_the_configuration_does_not_show_it() -> None:
 
 
 @pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault is not Fault.SLOW)])
-async def test_nobody_sees_it(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_sees_it(
+    fault: Fault | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No log of whatever library, no message, repr or status has it, not even when the server quotes it."""
     caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("satellite.skills.home_assistant.api._LOOK_SECONDS", 0.3)
     house = HomeAssistantServer(token=TOKEN if fault else f"{TOKEN}2")
     house.repeats_token = True
     house.fault = fault

@@ -1,6 +1,5 @@
 """What install.sh leaves to Python."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from satellite.cli.installing import main
+from tests.command_line import free_port, ran
 from tests.running_ollama import Ollama
 
 
@@ -22,19 +23,7 @@ def ollama() -> Iterator[Ollama]:
 
 def installing(*arguments: str, host: str = "127.0.0.1:9") -> subprocess.CompletedProcess[str]:
     """Run it, with Ollama at `host`."""
-    return subprocess.run(
-        [sys.executable, "-m", "satellite.cli.installing", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OLLAMA_HOST": host},
-    )
-
-
-def free() -> int:
-    """Return a port that nobody has at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return ran(main, *arguments, OLLAMA_HOST=host)
 
 
 def test_a_model_is_fetched_once(ollama: Ollama) -> None:
@@ -61,8 +50,9 @@ def test_a_model_that_does_not_exist_is_an_error(ollama: Ollama) -> None:
     assert "file does not exist" in failed.stderr
 
 
-def test_where_nobody_answers_that_is_said() -> None:
+def test_where_nobody_answers_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time that a server needs to start."""
+    monkeypatch.setattr("satellite.cli.installing._STARTING_SECONDS", 0.5)
     failed = installing("pull", "phi3:mini")
     assert failed.returncode == 1
     assert "Failed to connect to Ollama" in failed.stderr
@@ -89,7 +79,7 @@ def test_ports_that_others_have_are_named(tmp_path: Path) -> None:
         mine, web = one.getsockname()[1], two.getsockname()[1]
         rest = "wake_port: null, tts_port: null, handle_port: null"
         config.write_text(
-            f"wyoming: {{host: 127.0.0.1, port: {free()}, stt_port: {mine}, {rest}}}\nhttp: {{port: {web}}}"
+            f"wyoming: {{host: 127.0.0.1, port: {free_port()}, stt_port: {mine}, {rest}}}\nhttp: {{port: {web}}}"
         )
         told = installing("ports", str(config))
         assert told.returncode == 1
@@ -98,7 +88,7 @@ def test_ports_that_others_have_are_named(tmp_path: Path) -> None:
             f"127.0.0.1 port {web}",
         ]
         config.write_text(
-            f"wyoming: {{host: 192.0.2.7, port: {free()}, stt_port: {mine}, {rest}}}\nhttp: {{enabled: false}}"
+            f"wyoming: {{host: 192.0.2.7, port: {free_port()}, stt_port: {mine}, {rest}}}\nhttp: {{enabled: false}}"
         )
         assert installing("ports", str(config)).returncode == 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from satellite.system.process import follow_time_zone
-from tests.test_daemon import SATELLITE, configuration, free_port, wait_for
+from tests.command_line import SATELLITE, configuration, free_port, wait_for
 from tests.waiting import PATIENCE_SECONDS
 
 

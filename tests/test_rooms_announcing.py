@@ -15,7 +15,7 @@ from satellite.config.rooms import Hub, Place
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
-from tests.test_turn_recorder import WINDOW_SAMPLES, silence, speech
+from tests.loudness import WINDOW_SAMPLES, silence, speech
 from tests.test_turn_run import Engine, stages
 
 MONO = AudioFormat(RATE, 2, 1)

@@ -173,8 +173,9 @@ async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_programs_stand_for_devices(tmp_path: Path) -> None:
+async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their raw audio is heard in real time; one that fails is named."""
+    monkeypatch.setattr("satellite.rooms.host.live_sound._STALL_SECONDS", 1.0)
     raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
     raw.write_bytes(bytes(range(256)) * 100)
     began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
@@ -204,9 +205,10 @@ async def test_programs_stand_for_devices(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", ["echo no such card >&2; exit 1", "while :; do echo no such card >&2; done"])
 async def test_what_a_program_says_of_its_trouble_is_told_in_short(
-    script: str, capfd: pytest.CaptureFixture[str]
+    script: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind the error; one that never stops fills no log with it."""
+    monkeypatch.setattr("satellite.rooms.host.live_sound._STALL_SECONDS", 0.5)
     with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
         async for _ in microphone(Sound(command=("sh", "-c", script)))():
             pass

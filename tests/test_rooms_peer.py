@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from satellite_bench.server import free_port
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.rooms.hub import Hub
 from satellite.rooms.wyoming import LinkState
+from tests.command_line import free_port
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.peer import wyoming_satellite
 from tests.running_daemon import RunningDaemon

@@ -102,8 +102,10 @@ class RingingRoom:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> RingingRoom:
-    """A house, made on the event loop."""
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RingingRoom:
+    """A room, made on the event loop, that rings again soon."""
+    monkeypatch.setattr("satellite.rooms.ringing.PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("satellite.rooms.ringing._AGAIN_SECONDS", 0.5)
     return RingingRoom(tmp_path)
 
 

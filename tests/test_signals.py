@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_daemon import configuration, free_port, running, wait_for
+from tests.command_line import configuration, free_port, running, wait_for
 from tests.waiting import PATIENCE_SECONDS
 
 HELD = {

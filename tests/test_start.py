@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import satellite
+
 LARGE = (
     "ai_edge_litert",
     "ctranslate2",
@@ -37,6 +39,7 @@ import asyncio, json, sys
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
 from satellite.wire import client
+from tests.command_line import satellite
 
 class Watched(Daemon):
     async def _listen(self):
@@ -95,8 +98,6 @@ def test_what_may_be_mended_by_waiting_is_worth_another_start(
     file = tmp_path / "config.yaml"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    result = subprocess.run(
-        [sys.executable, "-m", "satellite", "--config", str(file), "run"], capture_output=True, text=True, timeout=120
-    )
+    result = satellite("--config", str(file), "run")
     assert result.returncode == status
     assert result.stderr.startswith("error: [config-invalid]")

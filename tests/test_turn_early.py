@@ -12,8 +12,8 @@ from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.pipeline.recorder import Recorder
 from satellite.pipeline.speculative_transcript import EarlyCount, EarlyTranscript
+from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.test_engines_stt import COMMANDS, Ears
-from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
 
 _CHUNK_BYTES = 4 * WINDOW_SAMPLES  # two windows
 _PAUSE = 8  # windows: more than a consonant

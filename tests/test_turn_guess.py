@@ -23,7 +23,7 @@ from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.responder import Reply
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
-from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
+from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 
 pytestmark = pytest.mark.virtual_clock
 

@@ -12,8 +12,8 @@ from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.pipeline.partial_transcripts import Partials, agreed, allowed, rest
 from satellite.pipeline.recorder import Recorder
+from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.test_engines_stt import DATA, Ears
-from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
 
 
 @pytest.mark.parametrize(

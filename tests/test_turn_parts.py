@@ -13,9 +13,9 @@ from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.pipeline.long_recordings import PART_SECONDS, Part, Parts
 from satellite.pipeline.recorder import Recorder
+from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.running_daemon import DATA, RunningDaemon
 from tests.test_engines_stt import words
-from tests.test_turn_recorder import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.wyoming_client import connect, types
 
 LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")

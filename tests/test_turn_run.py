@@ -23,8 +23,8 @@ from satellite.pipeline.request import Emit, RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
 from satellite.wire.framing import encode
+from tests.loudness import LoudnessVad, silence, speech
 from tests.running_daemon import RunningDaemon
-from tests.test_turn_recorder import LoudnessVad, silence, speech
 from tests.virtual_clock import run_virtually
 
 FORMAT = AudioFormat(RATE, 2, 1)

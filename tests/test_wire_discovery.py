@@ -39,6 +39,7 @@ async def found(zeroconf: AsyncZeroconf, name: str) -> tuple[int | None, list[st
     return info.port, info.parsed_addresses()
 
 
+@pytest.mark.slow
 async def test_services_are_announced_followed_and_taken_back() -> None:
     """A browser finds name, port and address, sees them change, go with the last address, and come back with one."""
     name, later = "satellite-test-0123", "The office (upstairs)"

@@ -107,12 +107,12 @@ def _pull(name: str) -> int:
     with without_proxies():
         import ollama
 
-    client = ollama.Client(trust_env=False)
     try:
-        present = _known(client)
-        if not {name, f"{name}:latest"} & present:
-            for part in client.pull(name, stream=True):
-                _show(part.status or "", part.completed or 0, part.total or 0)
+        with ollama.Client(trust_env=False) as client:
+            present = _known(client)
+            if not {name, f"{name}:latest"} & present:
+                for part in client.pull(name, stream=True):
+                    _show(part.status or "", part.completed or 0, part.total or 0)
     except (ConnectionError, ollama.ResponseError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from satellite_bench.server import free_port
+
+from tests.command_line import free_port
 
 _ROOT = Path(__file__).parent.parent.parent
 _FROZEN_SECONDS = 4.0
