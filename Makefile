@@ -1,5 +1,5 @@
 # The scripts do the work, for machines without make.
-.PHONY: demo test test-fast test-system soak check format bench
+.PHONY: demo deb test test-fast test-system soak check format bench
 
 demo:       ## hear a question answered
 	@scripts/demo $(ARGS)
@@ -18,6 +18,9 @@ format:     ## format the code
 
 bench:      ## measure beside the official servers
 	@scripts/bench $(ARGS)
+
+deb:        ## a package for this Debian or Ubuntu, in dist/
+	@scripts/deb
 
 test-system: ## the service on a real systemd (needs root)
 	@scripts/test-system $(ARGS)

@@ -45,8 +45,9 @@ sum_of() {
 
 # Print the last tag of the sources, and what follows it, as `git describe` does: of a clone, of an archive, of an sdist.
 described() {
-    [ -e "$HERE/.git" ] && git -c safe.directory="$HERE" -C "$HERE" describe --tags --match 'v[0-9]*' --always 2>/dev/null ||
-        cat "$HERE/.git_archival.txt" "$HERE/PKG-INFO" 2>/dev/null | sed -n 's/^describe-name: \(v.*\)/\1/p; s/^Version: /v/p'
+    if [ -e "$HERE/.git" ] &&
+        git -c safe.directory="$HERE" -C "$HERE" describe --tags --match 'v[0-9]*' --always 2>/dev/null; then return; fi
+    cat "$HERE/.git_archival.txt" "$HERE/PKG-INFO" 2>/dev/null | sed -n 's/^describe-name: \(v.*\)/\1/p; s/^Version: /v/p'
 }
 
 # Print the version: as the build would give it, and a sum, so that two contents never have the same.
