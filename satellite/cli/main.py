@@ -51,13 +51,12 @@ def _tell(args: argparse.Namespace, error: SatelliteError) -> None:
     """Say on standard error what has failed; with `--json` also on standard output, as an object."""
     text = str(error)
     if isinstance(error, DaemonUnreachable) and "own" in args:
-        text += f"; start it: {'sudo systemctl start satellite' if _UNIT.exists() else 'satellite run'}"
+        from satellite.cli.doctor import unit
+
+        text += f"; start it: {'sudo systemctl start satellite' if unit.installed() else 'satellite run'}"
     print(f"error: [{error.code}]{chr(10) if chr(10) in text else ' '}{text}", file=sys.stderr)
     if getattr(args, "json", False):
         print(json.dumps({"error": {"code": error.code, "message": text}}, ensure_ascii=False))
-
-
-_UNIT = Path("/etc/systemd/system/satellite.service")
 
 
 def _own_uri(args: argparse.Namespace) -> str:

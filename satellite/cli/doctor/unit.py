@@ -16,7 +16,9 @@ from satellite.config.secrets import SERVICE_FOLDER, Secret
 from satellite.config.settings import Config
 from satellite.models.store import Store
 
-_UNIT = Path("/etc/systemd/system/satellite.service")
+_UNITS = (Path("/etc/systemd/system/satellite.service"), Path("/usr/lib/systemd/system/satellite.service"))
+"""Where install.sh and the Debian package place the unit."""
+
 _SOURCES = Path("/opt/satellite/current/.sources")
 """In which install.sh writes where it lies."""
 
@@ -32,7 +34,7 @@ RESTART = "sudo systemctl restart satellite"
 
 def installed() -> bool:
     """Tell whether a service was installed here."""
-    return _UNIT.exists()
+    return any(unit.exists() for unit in _UNITS)
 
 
 def example() -> Path:
