@@ -52,6 +52,22 @@ def test_canonical_audio_passes_unchanged_however_it_is_cut(data: bytes, cuts: l
     assert len(out) >= whole - 1
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 48000])
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_voice_becomes_any_format_and_is_the_same_when_it_comes_back(rate: int, width: int, channels: int) -> None:
+    """Length, pitch and loudness stay, also where chunks end within a sample."""
+    voice, target = AudioFormat(22050), AudioFormat(rate, width, channels)
+    data = raw(tone(22050), 2)
+    there = Converter(voice, target)
+    made = b"".join(there.convert(data[at : at + 999]) for at in range(0, len(data), 999)) + there.flush()
+    assert len(made) == pytest.approx(rate * target.frame_bytes, rel=0.002)
+    back = Converter(target)
+    samples = to_float(back.convert(made) + back.flush())
+    assert np.argmax(np.abs(np.fft.rfft(samples, 16000))) == pytest.approx(440, abs=1)
+    assert np.abs(samples[1000:-1000]).max() == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("bad", [(0, 2, 1), (16000, 0, 1), (16000, 5, 1), (16000, 2, 0), (16000, 2, 9), (10**9, 2, 1)])
 def test_impossible_formats_are_refused(bad: tuple[int, int, int]) -> None:
     """A format that no hardware has is a protocol error, not an exception of numpy."""

@@ -1,4 +1,4 @@
-"""The one PCM format inside the daemon (16 kHz, 16 bit, mono), conversion to it, and WAV files."""
+"""The one PCM format inside the daemon (16 kHz, 16 bit, mono), conversion to and from it, and WAV files."""
 
 import wave
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from satellite.errors import ProtocolError
 
 if TYPE_CHECKING:
     import numpy as np  # at run time only where it is used: the command line need not wait for it
+    import soxr
 
 RATE = 16_000
 """Samples a second of all audio between the edge and the engines."""
@@ -64,24 +65,31 @@ def to_float(pcm: bytes | bytearray) -> "np.ndarray[Any, np.dtype[np.float32]]":
 
 
 class Converter:
-    """Turns a stream in any format into canonical PCM, chunk by chunk; a frame may straddle two chunks."""
+    """Turns a stream of one format into another, chunk by chunk; a sample may straddle two chunks.
 
-    def __init__(self, source: AudioFormat) -> None:
+    Between formats of the same rate the output is bit exact up to 16 bits a sample; wider samples lose what is below.
+    Several channels become their mean, and one channel is copied to all that are wanted.
+    """
+
+    def __init__(self, source: AudioFormat, target: AudioFormat = CANONICAL) -> None:
         self.source = source
+        self.target = target
         self._rest = b""
-        self._resampler = _resampler(source.rate) if source.rate != RATE else None
+        self._resampler = _resampler(source.rate, target) if source.rate != target.rate else None
 
     def convert(self, chunk: bytes) -> bytes:
-        """Return the canonical PCM that `chunk` completes; resampling lags by some 30 ms until `flush`."""
-        if self.source == CANONICAL and not self._rest and len(chunk) % WIDTH == 0:
+        """Return the sound that `chunk` completes, in `target`; resampling lags by some 30 ms until `flush`."""
+        if self.source == self.target and not self._rest and len(chunk) % self.source.frame_bytes == 0:
             return chunk
         data = self._rest + chunk
         whole = len(data) - len(data) % self.source.frame_bytes
         self._rest = data[whole:]
-        mono = self._mono(data[:whole])
+        if self.source == self.target:
+            return data[:whole]
+        mono = _mono(data[:whole], self.source)
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono)
-        return mono.tobytes()
+        return _packed(mono, self.target)
 
     def flush(self) -> bytes:
         """Return what the resampler still holds; the stream is over."""
@@ -89,31 +97,53 @@ class Converter:
             return b""
         import numpy as np
 
-        return bytes(self._resampler.resample_chunk(np.zeros(0, np.int16), last=True).tobytes())
-
-    def _mono(self, data: bytes) -> Samples:
-        import numpy as np
-
-        samples: Samples
-        match self.source.width:
-            case 1:
-                samples = (np.frombuffer(data, np.uint8).astype(np.int16) - 128) << 8
-            case 2:
-                samples = np.frombuffer(data, np.int16)
-            case 3:  # the upper two bytes of each little-endian triple
-                triples = np.frombuffer(data, np.uint8).reshape(-1, 3)
-                samples = np.ascontiguousarray(triples[:, 1:]).view(np.int16).ravel()
-            case _:
-                samples = (np.frombuffer(data, np.int32) >> 16).astype(np.int16)
-        if self.source.channels > 1:
-            samples = samples.reshape(-1, self.source.channels).mean(axis=1).astype(np.int16)
-        return samples
+        return _packed(self._resampler.resample_chunk(np.zeros(0, np.int16), last=True), self.target)
 
 
-def _resampler(rate: int) -> Any:
+def _resampler(rate: int, target: AudioFormat) -> "soxr.ResampleStream":
     import soxr
 
-    return soxr.ResampleStream(rate, RATE, 1, dtype="int16", quality="MQ")
+    # Speech models hear no difference between soxr's qualities, and MQ takes half the time; people get the best.
+    quality = "MQ" if target == CANONICAL else "HQ"
+    return soxr.ResampleStream(rate, target.rate, 1, dtype="int16", quality=quality)
+
+
+def _mono(data: bytes, source: AudioFormat) -> Samples:
+    """Return whole frames of PCM as 16-bit samples of one channel."""
+    import numpy as np
+
+    samples: Samples
+    match source.width:
+        case 1:
+            samples = (np.frombuffer(data, np.uint8).astype(np.int16) - 128) << 8
+        case 2:
+            samples = np.frombuffer(data, np.int16)
+        case 3:  # the upper two bytes of each little-endian triple
+            triples = np.frombuffer(data, np.uint8).reshape(-1, 3)
+            samples = np.ascontiguousarray(triples[:, 1:]).view(np.int16).ravel()
+        case _:
+            samples = (np.frombuffer(data, np.int32) >> 16).astype(np.int16)
+    if source.channels > 1:
+        samples = samples.reshape(-1, source.channels).mean(axis=1).astype(np.int16)
+    return samples
+
+
+def _packed(samples: Samples, target: AudioFormat) -> bytes:
+    """Return 16-bit samples of one channel as PCM in `target`, at the rate that they have."""
+    import numpy as np
+
+    if target.channels > 1:
+        samples = np.repeat(samples, target.channels)
+    match target.width:
+        case 1:
+            return ((samples >> 8) + 128).astype(np.uint8).tobytes()
+        case 2:
+            return samples.tobytes()
+        case 3:
+            wide = samples.astype("<i4") << 16
+            return wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+        case _:
+            return (samples.astype("<i4") << 16).tobytes()
 
 
 def read_wav(path: Path) -> bytes:

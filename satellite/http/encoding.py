@@ -3,13 +3,12 @@
 import asyncio
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-import soxr
 
-from satellite.audio.pcm import AudioFormat
+from satellite.audio.pcm import AudioFormat, Converter
 from satellite.http.problems import HttpError
 
 _UNKNOWN_BYTES = 0xFFFF_FFFF
@@ -115,17 +114,13 @@ def _wav_header(source: AudioFormat, size: int | None) -> bytes:
 
 class _Pcm:
     def __init__(self, source: AudioFormat, rate: int) -> None:
-        self._resampler = soxr.ResampleStream(source.rate, rate, 1, dtype="int16") if rate != source.rate else None
+        self._converter = Converter(source, replace(source, rate=rate))
 
     def encode(self, pcm: bytes) -> bytes:
-        if self._resampler is None:
-            return pcm
-        return bytes(self._resampler.resample_chunk(np.frombuffer(pcm, np.int16)).tobytes())
+        return self._converter.convert(pcm)
 
     def finish(self) -> bytes:
-        if self._resampler is None:
-            return b""
-        return bytes(self._resampler.resample_chunk(np.zeros(0, np.int16), last=True).tobytes())
+        return self._converter.flush()
 
 
 class _Written:
