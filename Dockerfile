@@ -16,7 +16,7 @@ RUN python -m venv /build && python -m venv /opt/satellite \
     && /build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt \
     && if [ "$GPU" = cuda ]; then onnx=gpu; else onnx=cpu; fi \
     && /opt/satellite/bin/pip install --no-cache-dir --no-deps --require-hashes \
-        -r requirements/base.txt -r "requirements/$onnx.txt"
+        -r requirements/base.txt -r requirements/local-chat.txt -r "requirements/$onnx.txt"
 COPY . .
 RUN export SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SATELLITE_VOICE="$VERSION" \
     && /build/bin/pip wheel --no-deps --no-build-isolation -w dist . \

@@ -21,11 +21,11 @@ find_python() {
     fail "no Python 3.11 or newer was found; on Debian or Ubuntu: sudo apt install python3 python3-venv"
 }
 
-# Make the environment in $VENV with the extras named in $1 (such as "dev"), unless it is there and up to date.
+# Make the environment in $VENV with the extra named $1 (such as "dev"), unless it is there and up to date.
 ensure_environment() {
-    extras=$1
+    extra=$1
     python=$(find_python)
-    stamp="$VENV/.installed-${extras:-plain}"
+    stamp="$VENV/.installed-$extra"
     wanted=$(cat pyproject.toml requirements/*.txt && git rev-parse HEAD 2>/dev/null | cksum) # a commit has its own version
     for record in "$stamp" "$VENV/.installed-dev"; do # what developers need includes what users need
         [ -x "$VENV/bin/satellite" ] && [ -f "$record" ] && [ "$(cat "$record")" = "$wanted" ] && return
@@ -37,8 +37,7 @@ ensure_environment() {
     [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
     printf 'installing into %s\n' "$VENV" >&2
     pip() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@" >&2; }
-    set -- -r requirements/build.txt -r requirements/base.txt -r requirements/cpu.txt
-    [ -z "$extras" ] || set -- "$@" -r "requirements/$extras.txt"
+    set -- -r requirements/build.txt -r requirements/base.txt -r requirements/cpu.txt -r "requirements/$extra.txt"
     { pip --require-hashes "$@" && pip --no-build-isolation -e .; } ||
         fail "the packages could not be installed; see the message of pip above"
     "$VENV/bin/python" -m compileall -q satellite >&2 # else every start would, where Python is told to keep nothing

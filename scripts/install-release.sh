@@ -36,7 +36,7 @@ need_packages() {
 }
 
 # Print the lists in requirements/ that are installed beside base.txt.
-extras() { say "systemd ${MICROPHONE:+mic }$(if [ -n "$CUDA" ]; then say gpu; else say cpu; fi)"; }
+extras() { say "local-chat systemd ${MICROPHONE:+mic }$(if [ -n "$CUDA" ]; then say gpu; else say cpu; fi)"; }
 
 # Print a short sum of the names and contents of files and folders of the sources.
 sum_of() {

@@ -1,6 +1,7 @@
 """The model in the process: a real GGUF that streams, stops when told, and takes its turn."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import satellite.engines.chat
 from satellite.config.settings import Chat, Local
 from satellite.engines.chat.libgomp import link_to_bundled
 from satellite.engines.chat.llama_cpp import LlamaCppChat
@@ -349,3 +351,18 @@ async def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> Non
         assert text(await answer)
         assert brain.child() == child
         watch.cancel()
+
+
+async def test_without_its_package_it_names_the_extra(tmp_path: Path) -> None:
+    """Whoever installed only what every house needs learns what to install."""
+    (tmp_path / "xllamacpp.py").write_text("raise ModuleNotFoundError(__name__)\n")
+    program = Path(satellite.engines.chat.__file__).with_name("llama_child.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(program),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    output, _ = await process.communicate(b'{"file": "any.gguf"}\n')
+    assert "pip install 'satellite-voice[local-chat]'" in json.loads(output)["failed"]

@@ -1,6 +1,5 @@
 """Voice activity by Silero VAD v6 (the ONNX file that faster-whisper carries), streamed with its own state."""
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,11 +34,14 @@ class SileroVad:
     def load(self) -> None:
         """Load the network; blocking."""
         import onnxruntime
+        from faster_whisper.utils import get_assets_path
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(str(_network_file()), options, ["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            str(Path(get_assets_path(), "silero_vad_v6.onnx")), options, ["CPUExecutionProvider"]
+        )
 
     def stream(self) -> "SileroStream":
         """Start a stream of its own."""
@@ -83,11 +85,3 @@ class SileroStream:
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES + _CONTEXT_SAMPLES)[::WINDOW_SAMPLES]
         output, self._h, self._c = self._vad.run(np.ascontiguousarray(windows), self._h, self._c)
         return [float(probability) for probability in np.asarray(output).ravel()]
-
-
-def _network_file() -> Path:
-    """Return the network's file, without importing the heavy package that carries it."""
-    spec = importlib.util.find_spec("faster_whisper")
-    if spec is None or spec.origin is None:
-        raise SpeechToTextError("faster-whisper is not installed; it carries the voice activity network")
-    return Path(spec.origin).parent / "assets" / "silero_vad_v6.onnx"

@@ -68,7 +68,7 @@ class Talk:
         try:
             frame = _parsed(text)
             if not isinstance(frame, End | Cancel):
-                await self._context.rate.take(self._address)
+                self._context.rate.take(self._address)
             await self._do(frame)
         except SatelliteError as error:
             self._tell("error", code=error.code, text=str(error))

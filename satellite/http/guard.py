@@ -59,9 +59,9 @@ class Guard:
         client = _Client(scope, receive, send, self._settings)
         try:
             self._admission.check(scope)
-            await self._check_token(scope, client)
+            self._check_token(scope, client)
             if scope["path"] not in _UNLIMITED and not scope["path"].startswith("/static/"):
-                client.headers |= await self._rate.take(client.address)
+                client.headers |= self._rate.take(client.address)
             await client.check_size()
             with self._work.one() if scope.get("method") == "POST" else nullcontext():
                 # HEAD is GET whose body the client keeps back (RFC 9110, 9.3.2).
@@ -79,12 +79,12 @@ class Guard:
         finally:
             client.close()
 
-    async def _check_token(self, scope: Scope, client: "_Client") -> None:
+    def _check_token(self, scope: Scope, client: "_Client") -> None:
         """Raise `HttpError` for a client without the token; who has it is served however many others guess."""
         try:
             self._admission.check_token(scope)
         except HttpError:
-            await self._rate.refuse(client.address)
+            self._rate.refuse(client.address)
             raise
 
 

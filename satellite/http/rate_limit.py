@@ -5,52 +5,64 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
-
 from satellite.http.forwarded import rate_key
 from satellite.http.problems import HttpError
+
+_WINDOW_SECONDS = 60
 
 _WRONG_SHARE = 10
 """Of so many requests that are allowed, one may have a wrong token."""
 
 
 class RateLimit:
-    """So many requests in a minute for each client; the minute begins with the first.
+    """A fixed number of requests a minute for each client; the minute begins with the client's first request.
 
-    What is refused for its token is counted on its own: a stranger behind the proxy of a house uses up nothing of it.
+    Requests with a wrong token are counted apart: a stranger behind a household's proxy uses up nothing of its share.
     """
 
     def __init__(self, requests_per_minute: int) -> None:
-        self._item = RateLimitItemPerMinute(requests_per_minute)
-        self._wrong = RateLimitItemPerMinute(max(1, requests_per_minute // _WRONG_SHARE), namespace="wrong")
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._requests = _Window(requests_per_minute, "requests")
+        self._refused = _Window(max(1, requests_per_minute // _WRONG_SHARE), "requests without the right token")
 
-    async def take(self, client: str) -> dict[str, str]:
+    def take(self, client: str) -> dict[str, str]:
         """Count a request and return the headers that tell what is left. Raises `HttpError` when nothing was."""
-        return await self._take(self._item, client, "requests")
+        return self._requests.count(rate_key(client))
 
-    async def refuse(self, client: str) -> None:
+    def refuse(self, client: str) -> None:
         """Count a request that is refused for its token. Raises `HttpError` when there have been too many."""
-        await self._take(self._wrong, client, "requests without the right token")
+        self._refused.count(rate_key(client))
 
-    async def _take(self, item: RateLimitItem, client: str, what: str) -> dict[str, str]:
-        key = rate_key(client)
-        allowed = await self._limiter.hit(item, key)
-        stats = await self._limiter.get_window_stats(item, key)
-        reset_seconds = max(0, math.ceil(stats.reset_time - time.time()))
+
+class _Window:
+    """Requests of each client within its present minute."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._clients: dict[str, tuple[float, int]] = {}  # when the minute began, and the requests since
+        self._swept_at = time.monotonic()
+
+    def count(self, key: str) -> dict[str, str]:
+        now = time.monotonic()
+        if now - self._swept_at >= _WINDOW_SECONDS:  # or strangers fill the memory, an address each
+            self._clients = {key: one for key, one in self._clients.items() if now - one[0] < _WINDOW_SECONDS}
+            self._swept_at = now
+        began, counted = self._clients.get(key, (now, 0))
+        if now - began >= _WINDOW_SECONDS:
+            began, counted = now, 0
+        self._clients[key] = began, counted + 1
+        reset_seconds = math.ceil(began + _WINDOW_SECONDS - now)
         headers = {
-            "RateLimit-Limit": str(item.amount),
-            "RateLimit-Remaining": str(max(0, stats.remaining)),
+            "RateLimit-Limit": str(self._limit),
+            "RateLimit-Remaining": str(max(0, self._limit - counted - 1)),
             "RateLimit-Reset": str(reset_seconds),
-            "RateLimit-Policy": f"{item.amount};w=60",
+            "RateLimit-Policy": f"{self._limit};w={_WINDOW_SECONDS}",
         }
-        if not allowed:
+        if counted >= self._limit:
             raise HttpError(
-                f"more than {item.amount} {what} in a minute; the next in {reset_seconds} s",
+                f"more than {self._limit} {self._what} in a minute; the next in {reset_seconds} s",
                 code="http-rate-limited",
-                headers=headers | {"Retry-After": str(max(1, reset_seconds))},
+                headers=headers | {"Retry-After": str(reset_seconds)},
             )
         return headers
 

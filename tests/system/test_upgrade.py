@@ -41,7 +41,7 @@ def test_an_upgrade(service: Machine, newer: str) -> None:
     new = service.status["version"]
     assert re.fullmatch(r"99\.0\+[0-9a-f]{8}", new)
     assert service.run("satellite --version").stdout == f"satellite {new}\n"
-    assert f"upgraded: {old}-systemd-cpu -> {new}-systemd-cpu" in told
+    assert f"upgraded: {old}-local-chat-systemd-cpu -> {new}-local-chat-systemd-cpu" in told
     assert service.run("cksum /etc/satellite/config.yaml; ls -R /var/lib/satellite/models").stdout == before
     assert len(service.run("ls /opt/satellite/releases").stdout.split()) == 2
 

@@ -44,8 +44,10 @@ def main() -> None:
 
 def load(settings: dict[str, Any]) -> Any:
     """Return llama.cpp's server, which listens to nobody: its socket lies in a folder that is gone by now."""
-    import xllamacpp
-
+    try:
+        import xllamacpp
+    except ModuleNotFoundError as missing:
+        raise ImportError("xllamacpp is not installed: pip install 'satellite-voice[local-chat]'") from missing
     with Path(settings["file"]).open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError("it is no GGUF file")

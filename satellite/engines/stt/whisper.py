@@ -7,7 +7,6 @@ once more over the full window: never a third time.
 """
 
 import asyncio
-import importlib.util
 import logging
 import re
 import threading
@@ -88,6 +87,7 @@ class WhisperTranscriber:
     def load(self, folder: Path) -> None:
         """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
         import ctranslate2
+        from faster_whisper.feature_extractor import FeatureExtractor
 
         device = _device(self._settings.device, ctranslate2.get_cuda_device_count(), load_cublas)
         compute_type = self._settings.compute_type
@@ -104,7 +104,7 @@ class WhisperTranscriber:
         except (RuntimeError, ValueError, OSError) as error:
             raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
         self._folder = folder
-        self._features = _feature_extractor(self._whisper.n_mels)
+        self._features = FeatureExtractor(feature_size=self._whisper.n_mels)
         self._storage = ctranslate2.StorageView.from_array
         self.device = f"{device} {compute_type}"
         self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
@@ -297,20 +297,6 @@ def _frames(window_seconds: float) -> int:
     """Return the length of the window of features that has room for `window_seconds`, the full one at most."""
     frames = min(window_seconds, FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
     return int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
-
-
-def _feature_extractor(mels: int) -> Any:
-    """Return faster-whisper's mel features, without its package around them: that loads FFmpeg and more (35 MB)."""
-    package = importlib.util.find_spec("faster_whisper")
-    if package is None or package.origin is None:
-        raise SpeechToTextError("faster-whisper is not installed")
-    file = Path(package.origin).with_name("feature_extractor.py")
-    spec = importlib.util.spec_from_file_location("satellite_feature_extractor", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.FeatureExtractor(feature_size=mels)
 
 
 def _languages(folder: Path) -> tuple[str, ...]:
