@@ -9,7 +9,7 @@ import pytest
 from satellite.engines.slot import Slot
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, SpeechToTextError, Stage, TextToSpeechError, WakeWordError
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 async def test_calls_run_one_at_a_time_in_order() -> None:
@@ -49,7 +49,7 @@ async def test_a_cancelled_call_that_waits_never_runs() -> None:
     release, ran = threading.Event(), threading.Event()
     first = asyncio.create_task(worker.run(release.wait, 10))
     second = asyncio.create_task(worker.run(ran.set))
-    await asyncio.sleep(0)
+    await until(lambda: worker.busy_since is not None)  # or the thread might pass over the first and begin the second
     first.cancel()
     second.cancel()
     results = await asyncio.gather(first, second, return_exceptions=True)
