@@ -5,12 +5,12 @@ import sys
 
 SCRIPT = """
 import ctypes, sys
-from satellite.engines.wake.native_stderr import without
+from satellite.engines.wake.common import without_notice
 libc = ctypes.CDLL(None)
 def write(text):
     libc.fputs(text, ctypes.c_void_p.in_dll(libc, "stderr"))
 try:
-    with without(b"notice\\n"):
+    with without_notice(b"notice\\n"):
         write(b"before\\nnotice\\n")
         print("by python", file=sys.stderr, flush=True)
         write(b"after\\n")

@@ -16,7 +16,8 @@ from satellite.audio.pcm import read_wav
 from satellite.config.loader import parse
 from satellite.config.settings import Stt
 from satellite.engines.protocols import Transcription, VoiceChoice
-from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.remote.hosts import Hosts
+from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
 from satellite.wire import client
 from tests.relay import Relay
@@ -66,10 +67,10 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
         assert (first.connections, second.connections) == asked
         await first.close()
         assert (await stt.transcribe(NABU, speech=SPEECH)).text == heard
-        assert f":{first.port} nothing answers" in hosts.words
-        assert hosts.words.endswith(f":{second.port} answers")
+        assert f":{first.port} nothing answers" in hosts.summary
+        assert hosts.summary.endswith(f":{second.port} answers")
         await first.open()
-        await until(lambda: "nothing answers" not in hosts.words)
+        await until(lambda: "nothing answers" not in hosts.summary)
 
 
 async def test_the_language_and_the_names_travel() -> None:
@@ -107,7 +108,7 @@ async def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDa
         stt = transcriber(hosts)
         first.cut()
         assert (await stt.transcribe(NABU, speech=SPEECH)).text
-        assert "was silent" in hosts.words
+        assert "was silent" in hosts.summary
         served = second.connections
         assert (await stt.transcribe(NABU, speech=SPEECH)).text
         assert second.connections > served
@@ -122,7 +123,7 @@ async def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> No
             await transcriber(hosts).transcribe(NABU, speech=SPEECH)
         late = Hosts(Stage.STT, [f"tcp://127.0.0.1:{first.port}"], 20)
         await late.load()
-        assert "nothing answers" in late.words
+        assert "nothing answers" in late.summary
         await first.open()
         assert (await transcriber(late).transcribe(NABU, speech=SPEECH)).text
 
@@ -133,7 +134,7 @@ async def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
         with pytest.raises(SpeechToTextError) as failure:
             await transcriber(hosts).transcribe(NABU, speech=SPEECH, language="xx")
         assert failure.value.code == "stt-unsupported-language"
-        assert hosts.words.count("answers") == 2
+        assert hosts.summary.count("answers") == 2
 
 
 async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
@@ -157,7 +158,7 @@ async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) ->
     """It answers, but offers something else."""
     hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{daemon.port('tts_port')}"], 1)
     await hosts.load()
-    assert hosts.words.endswith("offers no stt")
+    assert hosts.summary.endswith("offers no stt")
 
 
 async def test_a_daemon_without_models_of_its_own(

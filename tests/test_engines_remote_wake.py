@@ -13,7 +13,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
 from satellite.config.settings import Wake
 from satellite.engines.protocols import Detection, WakeStream
-from satellite.engines.remote.speech import Hosts
+from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.wake import RemoteWakeWords
 from satellite.errors import Stage, WakeWordError
 from satellite.services.info import describe

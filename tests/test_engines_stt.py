@@ -34,7 +34,9 @@ class Ears:
         self.vad = SileroVad(self.worker)
         self.vad.load()
         spec = catalogue.find(Kind.STT, settings.model)
-        self.whisper = WhisperTranscriber(settings, spec, self.worker)
+        self.whisper = WhisperTranscriber(
+            settings, self.worker, languages=spec.languages, window_floor_seconds=spec.window_floor_seconds
+        )
         self.whisper.load(Store(models).path(spec))
 
     async def hear(self, pcm: bytes, **options: str | tuple[str, ...]) -> Transcription:
@@ -270,7 +272,7 @@ def test_cuda_demanded_where_there_is_none_is_an_error(models_directory: Path) -
 def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
     """A folder that holds no model says which and why."""
     (tmp_path / "model.bin").write_bytes(b"no model")
-    whisper = WhisperTranscriber(Stt(), catalogue.find(Kind.STT, "tiny.en"), Worker(Stage.STT))
+    whisper = WhisperTranscriber(Stt(), Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
     with pytest.raises(SpeechToTextError, match=r"tiny\.en cannot be loaded"):
         whisper.load(tmp_path)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from satellite.config.settings import Tts
+from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.protocols import Voice, VoiceChoice
-from satellite.engines.tts.installed_voices import VoiceFolder
 from satellite.engines.tts.synthesizer import PiperSynthesizer
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, TextToSpeechError

@@ -35,7 +35,9 @@ SENTENCES = (
 def whisper(models_directory: Path) -> Iterator[WhisperTranscriber]:
     """The demo model."""
     worker = Worker(Stage.STT)
-    loaded = WhisperTranscriber(Stt(threads=2), TINY_EN, worker)
+    loaded = WhisperTranscriber(
+        Stt(threads=2), worker, languages=TINY_EN.languages, window_floor_seconds=TINY_EN.window_floor_seconds
+    )
     loaded.load(Store(models_directory).path(TINY_EN))
     yield loaded
     worker.close()

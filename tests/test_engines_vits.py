@@ -15,7 +15,7 @@ from satellite.config.settings import Tts
 from satellite.engines.tts.graph_split import CannotSplit, split
 from satellite.engines.tts.parts_cache import digest_of
 from satellite.engines.tts.piper import CALIBRATION, PiperVoice
-from satellite.engines.tts.vits import Feed, Network, Samples, Sentence, measured
+from satellite.engines.tts.vits import Feed, Samples, Sentence, VitsNetwork, measured
 from satellite.engines.tts.windows import Timeline
 from satellite.errors import TextToSpeechError
 from satellite.models.demo_set import JOE
@@ -50,13 +50,13 @@ def feed(ids: list[int], speaker: int = 0) -> Feed:
     }
 
 
-def in_parts(model: bytes, long: Feed, short: Feed) -> Network:
+def in_parts(model: bytes, long: Feed, short: Feed) -> VitsNetwork:
     """Cut and measure a model."""
     parts = split(model)
     return measured(session(parts.front), session(parts.flow), session(parts.decoder), parts, long, short)
 
 
-def difference(model: bytes, network: Network, text: Feed, sizes: list[int]) -> float:
+def difference(model: bytes, network: VitsNetwork, text: Feed, sizes: list[int]) -> float:
     """Return how far windows differ from the unsplit graph at most, for the same noise, of full scale."""
     names = network._front_outputs
     unsplit = session(with_outputs(model, names))
@@ -186,7 +186,7 @@ def test_a_voice_that_cannot_be_cut_speaks_all_the_same(tmp_path: Path, caplog: 
     write(file, voice(noise=False), CONFIG)
     with caplog.at_level(logging.WARNING, "satellite"):
         piper = loaded(file, tmp_path / "parts")
-        assert not piper.in_windows
+        assert piper.pace is None
         assert len(sound(piper)) == 1
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("satellite")]
     assert line == "voice odd is made sentence by sentence, not in windows: it draws no noise"
@@ -237,7 +237,7 @@ def test_parts_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCa
     parts.write_text("no folder")
     with caplog.at_level(logging.WARNING, "satellite"):
         piper = loaded(file, parts)
-    assert piper.in_windows
+    assert piper.pace is not None
     assert "is cut anew at every start" in caplog.text
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from satellite.engines.tts.leading_silence import Onset
-from satellite.engines.tts.windows import Pace, Timeline
+from satellite.engines.tts.piper import LeadingSilence
+from satellite.engines.tts.windows import Timeline, WindowPlanner
 from tests.virtual_clock import ManualClock
 
 FRAME_SECONDS = 256 / 22_050
 
 
-def played(pace: Pace, frames: int, lead_frames: int, slower: float = 1.0) -> tuple[float, float, list[int]]:
+def played(pace: WindowPlanner, frames: int, lead_frames: int, slower: float = 1.0) -> tuple[float, float, list[int]]:
     """Make a sentence by `pace` on a host `slower` than it thinks; return first sound, silence amid it, and windows."""
     clock = ManualClock(50.0)
     timeline = Timeline(clock)
@@ -39,7 +39,7 @@ def played(pace: Pace, frames: int, lead_frames: int, slower: float = 1.0) -> tu
 )
 def test_the_sound_never_runs_out(frames: int, fixed_seconds: float, frame_seconds: float) -> None:
     """On a fast host, on one that is hardly fast enough, and on one that makes sound slower than it is heard."""
-    pace = Pace(fixed_seconds, frame_seconds, FRAME_SECONDS, 4)
+    pace = WindowPlanner(fixed_seconds, frame_seconds, FRAME_SECONDS, 4)
     first_seconds, stalled_seconds, sizes = played(pace, frames, 4)
     assert stalled_seconds == 0
     assert sum(sizes) == frames
@@ -48,7 +48,7 @@ def test_the_sound_never_runs_out(frames: int, fixed_seconds: float, frame_secon
 
 def test_the_first_sound_does_not_wait_for_the_rest() -> None:
     """On a usual host it takes the same time whatever the length, and windows grow."""
-    pace = Pace(0.014, 0.0006, FRAME_SECONDS, 4)
+    pace = WindowPlanner(0.014, 0.0006, FRAME_SECONDS, 4)
     short, long = played(pace, 60, 4), played(pace, 2000, 4)
     assert short[0] == long[0] == pytest.approx(pace.cost_seconds(12))
     assert long[2][:3] == [12, 32, 128]
@@ -56,13 +56,13 @@ def test_the_first_sound_does_not_wait_for_the_rest() -> None:
 
 def test_a_host_half_as_fast_as_measured_keeps_up() -> None:
     """Other work may cost half of the time."""
-    pace = Pace(0.014, 0.0006, FRAME_SECONDS, 4)
+    pace = WindowPlanner(0.014, 0.0006, FRAME_SECONDS, 4)
     assert played(pace, 1000, 4, slower=1.9)[1] == 0
 
 
 def test_a_slow_host_is_believed_at_once_and_a_fast_one_slowly() -> None:
     """One window tells; several have to tell the contrary, also that what was measured at the start was too much."""
-    pace = Pace(0.01, 0.001, FRAME_SECONDS, 0)
+    pace = WindowPlanner(0.01, 0.001, FRAME_SECONDS, 0)
     usual = pace.cost_seconds(32)
     pace.note(32, 4 * usual)
     assert pace.cost_seconds(32) == pytest.approx(4 * usual)
@@ -76,7 +76,7 @@ def test_a_slow_host_is_believed_at_once_and_a_fast_one_slowly() -> None:
 
 def test_costs_are_told_by_two_windows() -> None:
     """What both have, and what a frame adds."""
-    pace = Pace.measured({64: 0.074, 16: 0.026}, FRAME_SECONDS, 0)
+    pace = WindowPlanner.measured({64: 0.074, 16: 0.026}, FRAME_SECONDS, 0)
     assert pace.cost_seconds(0) == pytest.approx(0.010)
     assert pace.cost_seconds(100) == pytest.approx(0.110)
 
@@ -105,7 +105,7 @@ def test_leading_silence_is_left_out(piece: int) -> None:
     spoken = np.concatenate(
         (noise[:3000] * 1e-3, noise[3000:9000] * 0.5, np.zeros(3000, np.float32), noise[:2000] * 0.5)
     )
-    onset = Onset(22_050)
+    onset = LeadingSilence(22_050)
     heard = np.concatenate([onset.trim(spoken[at : at + piece]) for at in range(0, len(spoken), piece)])
     kept = len(heard) - (len(spoken) - 3000)
     assert 0 <= kept <= 0.006 * 22_050
@@ -116,14 +116,14 @@ def test_leading_silence_is_left_out(piece: int) -> None:
 def test_sound_that_begins_at_once_is_not_touched() -> None:
     """There is nothing to cut."""
     tone = np.sin(np.arange(1, 2000)).astype(np.float32)
-    assert Onset(16_000).trim(tone).tolist() == tone.tolist()
+    assert LeadingSilence(16_000).trim(tone).tolist() == tone.tolist()
 
 
 def test_softness_that_is_wanted_is_no_silence() -> None:
     """At a hundredth of the volume, a hundredth is loud; and a long silence is meant."""
     soft = 0.003 * np.sin(np.arange(2000)).astype(np.float32)
-    assert len(Onset(16_000).trim(soft)) == 0
-    assert len(Onset(16_000, volume=0.01).trim(soft)) == 2000
-    onset = Onset(16_000)
+    assert len(LeadingSilence(16_000).trim(soft)) == 0
+    assert len(LeadingSilence(16_000, volume=0.01).trim(soft)) == 2000
+    onset = LeadingSilence(16_000)
     pieces = [onset.trim(np.zeros(8_000, np.float32)) for _ in range(4)]
     assert [len(one) > 0 for one in pieces] == [False, False, True, True]

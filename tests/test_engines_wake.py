@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.config.settings import Wake, WakeWordSettings
 from satellite.engines.protocols import Detection
-from satellite.engines.wake.common import Files, Floats, Listener, ModelFolder, Trigger, choose, trigger_of
+from satellite.engines.wake.common import Files, Floats, ModelFolder, ScoredWakeStream, Trigger, choose, trigger_of
 from satellite.engines.wake.microwakeword import microwakeword_files
 from satellite.engines.wake.openwakeword import openwakeword_files
 from satellite.engines.worker import Worker
@@ -145,7 +145,7 @@ async def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) ->
 
     async def feed(chunks: list[bytes]) -> tuple[list[float], list[Detection]]:
         worker, scorer = Worker(Stage.WAKE), Sums()
-        listener = Listener(scorer, {"word": Trigger(1000, 1, 0)}, worker)
+        listener = ScoredWakeStream(scorer, {"word": Trigger(1000, 1, 0)}, worker)
         detections = [detection for chunk in chunks for detection in await listener.feed(chunk)]
         worker.close()
         return scorer.frames, detections
@@ -162,7 +162,7 @@ async def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) ->
 
 async def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker: Worker) -> None:
     """Nothing is asked of the worker, even a closed one, until a frame is whole."""
-    listener = Listener(Sums(), {"word": Trigger(1, 1, 0)}, worker)
+    listener = ScoredWakeStream(Sums(), {"word": Trigger(1, 1, 0)}, worker)
     worker.close()
     assert await listener.feed(bytes(Sums.first_samples * 2 - 1)) == []
     with pytest.raises(WakeWordError) as caught:
@@ -172,7 +172,7 @@ async def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker
 
 async def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
     """A closed stream answers nothing and may be closed again."""
-    listener = Listener(Sums(), {"word": Trigger(-1, 1, 0)}, worker)
+    listener = ScoredWakeStream(Sums(), {"word": Trigger(-1, 1, 0)}, worker)
     listener.close()
     listener.close()
     assert await listener.feed(bytes(BYTES_PER_SECOND)) == []
@@ -188,7 +188,7 @@ async def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
             assert goes_on.wait(10)
             return super().scores(pcm)
 
-    listener = Listener(Slow(), {"word": Trigger(-1, 1, 0)}, worker)
+    listener = ScoredWakeStream(Slow(), {"word": Trigger(-1, 1, 0)}, worker)
     feeding = asyncio.create_task(listener.feed(bytes(2 * Sums.first_samples)))
     await asyncio.to_thread(asked.wait, 10)
     listener.close()

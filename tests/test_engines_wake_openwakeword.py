@@ -21,11 +21,12 @@ from onnx import TensorProto, helper
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.config.settings import Wake, WakeWordSettings
 from satellite.engines.protocols import Detection
-from satellite.engines.wake.common import Floats, Listener, Network, Trigger
+from satellite.engines.wake.common import Floats, LiteRtModel, ScoredWakeStream, Trigger
 from satellite.engines.wake.mel_spectrogram import Mels
 from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, WakeWordError
+from satellite.models.catalogue import WAKE_WORDS
 
 pytestmark = pytest.mark.models
 
@@ -72,7 +73,12 @@ def load(models_directory: Path) -> Iterator[Load]:
 
     def loaded(**wake: object) -> OpenWakeWordEngine:
         workers.append(Worker(Stage.WAKE))
-        engine = OpenWakeWordEngine(Wake.model_validate(wake), models_directory / "wake" / "openwakeword", workers[-1])
+        engine = OpenWakeWordEngine(
+            Wake.model_validate(wake),
+            models_directory / "wake" / "openwakeword",
+            WAKE_WORDS["openwakeword"],
+            workers[-1],
+        )
         asyncio.run(workers[-1].run(engine.load))
         return engine
 
@@ -151,7 +157,7 @@ def test_scores_do_not_depend_on_the_chunks(load: Load) -> None:
 
     async def feed(sizes: list[int]) -> Floats:
         recorder, worker = Recorder(), Worker(Stage.WAKE)
-        listener, rest = Listener(recorder, {"alexa": Trigger(0.5, 1, 2)}, worker), pcm
+        listener, rest = ScoredWakeStream(recorder, {"alexa": Trigger(0.5, 1, 2)}, worker), pcm
         for size in [*sizes, len(pcm)]:
             await listener.feed(rest[:size])
             rest = rest[size:]
@@ -268,7 +274,9 @@ def test_a_long_stream_takes_no_more_memory(load: Load) -> None:
 
 def test_words_say_what_a_person_says(models_directory: Path, load: Load) -> None:
     """The built-in words are known before and after loading."""
-    unloaded = OpenWakeWordEngine(Wake(), models_directory / "wake" / "openwakeword", Worker(Stage.WAKE))
+    unloaded = OpenWakeWordEngine(
+        Wake(), models_directory / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)
+    )
     assert {word.name: word.phrase for word in unloaded.words} == {
         "okay_nabu": "Okay Nabu",
         "hey_jarvis": "Hey Jarvis",
@@ -295,7 +303,9 @@ def test_an_unknown_word_is_refused(load: Load) -> None:
 
 def test_an_engine_that_is_not_loaded_says_so(models_directory: Path) -> None:
     """A stream before `load` is an error of its own, and refreshing is harmless."""
-    engine = OpenWakeWordEngine(Wake(), models_directory / "wake" / "openwakeword", Worker(Stage.WAKE))
+    engine = OpenWakeWordEngine(
+        Wake(), models_directory / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)
+    )
     asyncio.run(engine.refresh())
     with pytest.raises(WakeWordError) as caught:
         asyncio.run(engine.stream(None))
@@ -306,7 +316,7 @@ def test_an_engine_that_is_not_loaded_says_so(models_directory: Path) -> None:
 def test_the_mel_frames_are_those_of_the_network(models_directory: Path, sound: bytes) -> None:
     """What is computed by FFT equals what the network computes."""
     file = models_directory / "wake" / "openwakeword" / "melspectrogram.tflite"
-    network, mels = Network(file.read_bytes(), (1, 1760)), Mels(file)
+    network, mels = LiteRtModel(file.read_bytes(), (1, 1760)), Mels(file)
     samples = np.frombuffer(sound, np.int16).astype(np.float32)
     windows = np.stack([samples[start : start + 1760] for start in range(0, len(samples) - 1760, 1280)])
     references = [network.run(window[None])[0][0, 0] / 10 + 2 for window in windows]
@@ -326,7 +336,7 @@ def test_missing_networks_are_named(tmp_path: Path) -> None:
     """Without the two networks of sound there is nothing to load."""
     (tmp_path / "melspectrogram.tflite").touch()
     with pytest.raises(WakeWordError, match=r"lacks embedding_model\.tflite") as caught:
-        OpenWakeWordEngine(Wake(), tmp_path, Worker(Stage.WAKE)).load()
+        OpenWakeWordEngine(Wake(), tmp_path, WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)).load()
     assert caught.value.code == "wake-not-ready"
 
 

@@ -63,7 +63,13 @@ def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pyt
     def load(settings: Stt) -> list[str]:
         caplog.clear()
         with caplog.at_level(logging.INFO, "satellite.engines.stt.whisper"):
-            WhisperTranscriber(settings, spec, Worker(Stage.STT), tmp_path).load(models_directory / "stt" / "tiny.en")
+            WhisperTranscriber(
+                settings,
+                Worker(Stage.STT),
+                languages=spec.languages,
+                window_floor_seconds=spec.window_floor_seconds,
+                measured=tmp_path,
+            ).load(models_directory / "stt" / "tiny.en")
         return [record.getMessage() for record in caplog.records if "threads" in record.getMessage()]
 
     assert load(Stt(threads=1)) == []

@@ -13,7 +13,8 @@ from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.config.settings import Stt
 from satellite.engines.protocols import VoiceChoice
-from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.remote.hosts import Hosts
+from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage
 from satellite.rooms.hub import Hub
 from satellite.rooms.wyoming import LinkState, RoomLink
@@ -169,7 +170,7 @@ async def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixtur
             one.says["describe"] = [info(**{field: programs})]
             hosts = Hosts(stage, [f"tcp://127.0.0.1:{one.port}"], 10)
             await hosts.load()
-            assert "\n" not in hosts.words
+            assert "\n" not in hosts.summary
             for voice in RemoteSynthesizer(hosts, voice=None).voices:
                 assert all(isinstance(name, str) for name in (voice.name, *voice.languages, *voice.speakers))
             assert all(isinstance(one, str) for one in RemoteTranscriber(hosts, Stt()).languages)

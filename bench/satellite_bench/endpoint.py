@@ -275,7 +275,9 @@ def ends_at(endpoint: Endpoint, heard: Heard) -> float | None:
 def our_understanding(folder: Path, spec: ModelSpec, threads: int) -> Understand:
     """Return what asks our own speech to text, and the grammar of commands. Blocks while it loads."""
     worker = Worker(Stage.STT)
-    transcriber = WhisperTranscriber(Stt(threads=threads), spec, worker)
+    transcriber = WhisperTranscriber(
+        Stt(threads=threads), worker, languages=spec.languages, window_floor_seconds=spec.window_floor_seconds
+    )
     transcriber.load(folder)
     grammar = Grammar("en")
 

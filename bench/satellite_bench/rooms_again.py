@@ -9,6 +9,7 @@ from satellite.config.settings import Wake
 from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import SatelliteError, Stage
+from satellite.models.catalogue import WAKE_WORDS
 from satellite_bench.rooms import HeardAt
 
 _STEP_SAMPLES = 256
@@ -21,7 +22,7 @@ async def listening_again(models: Path) -> AsyncIterator[HeardAt]:
     """Give out what listens, with an engine as the daemon's."""
     worker = Worker(Stage.WAKE)
     try:
-        engine = OpenWakeWordEngine(Wake(), models / "wake" / "openwakeword", worker)
+        engine = OpenWakeWordEngine(Wake(), models / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], worker)
         await worker.run(engine.load)
 
         async def heard_at(chunks: Sequence[bytes], sent_at: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from satellite.engines.protocols import WakeStream
 from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
+from satellite.models.catalogue import WAKE_WORDS
 from satellite_bench.wake import FRAME_SECONDS
 
 _FRAME_BYTES = int(FRAME_SECONDS * BYTES_PER_SECOND)
@@ -27,7 +28,7 @@ async def heard(models: Path, pcm: bytes, streams: int, frames: int) -> tuple[fl
     """Return CPU seconds and detections of so many frames in each of so many streams, by the daemon's own way."""
     worker = Worker(Stage.WAKE, queue_size=streams)
     try:
-        engine = OpenWakeWordEngine(Wake(), models, worker)
+        engine = OpenWakeWordEngine(Wake(), models, WAKE_WORDS["openwakeword"], worker)
         await worker.run(engine.load)
         listening = [await engine.stream(_WORDS) for _ in range(streams)]
         whole = range(0, len(pcm) - _FRAME_BYTES + 1, _FRAME_BYTES)

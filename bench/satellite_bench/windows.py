@@ -133,7 +133,9 @@ async def measure(
     worker = Worker(Stage.STT)
     try:
         vad = SileroVad(worker)
-        whisper = WhisperTranscriber(settings, spec, worker)
+        whisper = WhisperTranscriber(
+            settings, worker, languages=spec.languages, window_floor_seconds=spec.window_floor_seconds
+        )
         await worker.run(vad.load)
         await worker.run(lambda: whisper.load(store.path(spec)))
         windows = sorted({*seconds, FULL_WINDOW_SECONDS})

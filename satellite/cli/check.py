@@ -11,8 +11,8 @@ from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.http_token import find_token as find_http_token
 from satellite.config.secrets import Secret
 from satellite.config.settings import Config, Ollama, OpenAICompatible
+from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.chat.keys import find_key
-from satellite.engines.tts.installed_voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.models.required import wanted_models
 from satellite.models.spec import Kind

@@ -10,12 +10,13 @@ from typing import Any
 
 from satellite.config.chat import Provider
 from satellite.config.settings import Config, Local, Ollama, OpenAICompatible, Tts
+from satellite.daemon.installed_voices import VoiceFolder
 from satellite.daemon.systemd import Engine as Busy
 from satellite.engines.protocols import ChatModel, WakeWordEngine
-from satellite.engines.remote.speech import Hosts, RemoteSynthesizer, RemoteTranscriber
+from satellite.engines.remote.hosts import Hosts
+from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote.wake import RemoteWakeWords
 from satellite.engines.slot import Engines, Load, Slot
-from satellite.engines.tts.installed_voices import VoiceFolder
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, in_words
@@ -124,7 +125,8 @@ class Assembly:
 
         worker = self.workers["wake"]
         spec = catalogue.find(Kind.WAKE, "openwakeword")
-        open_ = OpenWakeWordEngine(self._config.wake, self._store.directory / "wake" / "openwakeword", worker)
+        phrases = catalogue.WAKE_WORDS["openwakeword"]
+        open_ = OpenWakeWordEngine(self._config.wake, self._store.directory / "wake" / "openwakeword", phrases, worker)
         micro = MicroWakeWordEngine(self._config.wake, worker)
 
         async def load_open() -> None:
@@ -174,7 +176,13 @@ class Assembly:
         worker = self.workers["stt"]
         spec = catalogue.find(Kind.STT, self._config.stt.model)
         measured = self._store.directory / ".parts" / f"stt--{spec.name}"
-        transcriber = WhisperTranscriber(self._config.stt, spec, worker, measured)
+        transcriber = WhisperTranscriber(
+            self._config.stt,
+            worker,
+            languages=spec.languages,
+            window_floor_seconds=spec.window_floor_seconds,
+            measured=measured,
+        )
 
         async def load() -> None:
             folder = await asyncio.to_thread(self._store.path, spec)  # not in the worker: the error stays the store's

@@ -75,7 +75,7 @@ class VadStream(Protocol):
         """Return the speech probability of each 32 ms window that `pcm` completes."""
 
 
-class Vad(Protocol):
+class VoiceActivityDetector(Protocol):
     """Voice activity detection."""
 
     window_seconds: float

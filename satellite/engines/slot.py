@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from satellite.backoff import Backoff
-from satellite.engines.protocols import ChatModel, Synthesizer, Transcriber, Vad, WakeWordEngine
+from satellite.engines.protocols import ChatModel, Synthesizer, Transcriber, VoiceActivityDetector, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 
 _LOGGER = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Engines:
     wake: tuple[Slot[WakeWordEngine], ...]
     """The default engine first."""
 
-    vad: Slot[Vad]
+    vad: Slot[VoiceActivityDetector]
     transcriber: Slot[Transcriber]
     chat: Slot[ChatModel]
     synthesizer: Slot[Synthesizer]

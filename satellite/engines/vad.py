@@ -23,7 +23,7 @@ _WINDOW_BYTES = WINDOW_SAMPLES * 2
 
 
 class SileroVad:
-    """A `Vad`; all streams share one session in one thread."""
+    """A `VoiceActivityDetector`; all streams share one session in one thread."""
 
     window_seconds = WINDOW_SAMPLES / 16_000
 

@@ -3,7 +3,7 @@
 from collections import deque
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.engines.protocols import Vad
+from satellite.engines.protocols import VoiceActivityDetector
 
 _WINDOWS = 12
 _SPOKEN = 9
@@ -16,7 +16,7 @@ _KEPT_BYTES = BYTES_PER_SECOND
 class BargeIn:
     """Listens to one client; feed it canonical audio."""
 
-    def __init__(self, vad: Vad, threshold: float) -> None:
+    def __init__(self, vad: VoiceActivityDetector, threshold: float) -> None:
         self._stream = vad.stream()
         self._threshold = threshold
         self._latest: deque[bool] = deque(maxlen=_WINDOWS)

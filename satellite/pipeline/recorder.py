@@ -1,7 +1,7 @@
 """Collects one voice command: its audio, the VAD's view of it, and when it is over."""
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.engines.protocols import HYSTERESIS, Vad
+from satellite.engines.protocols import HYSTERESIS, VoiceActivityDetector
 from satellite.pipeline.completeness import Completeness
 from satellite.pipeline.endpoint import Endpoint, EndpointState
 from satellite.pipeline.pause_detector import Quiet
@@ -18,7 +18,7 @@ class Recorder:
 
     def __init__(
         self,
-        vad: Vad,
+        vad: VoiceActivityDetector,
         *,
         threshold: float,
         max_seconds: float,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
 from satellite.config.rooms import Place
-from satellite.engines.protocols import Vad
+from satellite.engines.protocols import VoiceActivityDetector
 from satellite.errors import StageError
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.recorder import Recorder
@@ -88,7 +88,7 @@ class Interrupter:
 class _Words:
     """Cuts out what somebody says in a word or two."""
 
-    def __init__(self, vad: Vad, threshold: float) -> None:
+    def __init__(self, vad: VoiceActivityDetector, threshold: float) -> None:
         self._stream = vad.stream()
         self._window_bytes = int(vad.window_seconds * BYTES_PER_SECOND)
         self._threshold = threshold

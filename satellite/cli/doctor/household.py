@@ -14,7 +14,7 @@ from satellite.cli.doctor import unit
 from satellite.cli.doctor.finding import Finding, State
 from satellite.config.host import Sound
 from satellite.config.settings import Config
-from satellite.engines.remote.speech import Hosts
+from satellite.engines.remote.hosts import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.pipeline import warm_up
 from satellite.wire import client
@@ -79,7 +79,7 @@ async def _elsewhere(config: Config, _state: dict[str, Any] | None, _uri: str) -
             hosts = Hosts(stage, [address], 1)
             await hosts.load()
             good = not hosts.trouble
-            seen = "answers" if good else hosts.words.removeprefix(f"{address} ")
+            seen = "answers" if good else hosts.summary.removeprefix(f"{address} ")
             remedy = "" if good else f"satellite status --uri {address}; is the server running there?"
             findings.append(Finding(f"{stage} at {address}", State.GOOD if good else State.BAD, seen, remedy))
     return findings

@@ -16,7 +16,7 @@ from wyoming.wake import Detection as DetectionEvent
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, seconds_of
 from satellite.config.settings import Wake
 from satellite.engines.protocols import Detection, WakeStream, WakeWord
-from satellite.engines.remote.speech import Hosts
+from satellite.engines.remote.hosts import Hosts, RemoteEngine
 from satellite.engines.wake.common import Trigger, choose
 from satellite.errors import SatelliteError, WakeWordError, shown
 from satellite.tasks import begin_task
@@ -44,25 +44,15 @@ _END_SECONDS = 3.0
 _SHAPE = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
 
 
-class RemoteWakeWords:
+class RemoteWakeWords(RemoteEngine):
     """A `WakeWordEngine` on other machines, with their models, thresholds and triggers."""
 
     program = "remote"
 
     def __init__(self, hosts: Hosts, settings: Wake) -> None:
         """Ask `hosts`."""
-        self._hosts = hosts
+        super().__init__(hosts)
         self._settings = settings
-
-    @property
-    def device(self) -> str:
-        """Where it runs, and how the servers are."""
-        return self._hosts.words
-
-    @property
-    def trouble(self) -> str:
-        """Why it cannot be had; empty while a server answers."""
-        return self._hosts.trouble
 
     @property
     def words(self) -> Sequence[WakeWord]:
@@ -226,7 +216,7 @@ class RemoteWakeStream:
         lived_seconds = asyncio.get_running_loop().time() - self._opened_at
         self._changes = self._changes + 1 if lived_seconds < _LIVED_SECONDS else 1
         if self._changes > self._hosts.count:
-            raise WakeWordError(f"the servers fail one after the other: {self._hosts.words}")
+            raise WakeWordError(f"the servers fail one after the other: {self._hosts.summary}")
         await self.open()
 
     async def _news(self, link: _Link, seconds: float) -> None:

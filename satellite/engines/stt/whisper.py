@@ -1,7 +1,7 @@
 """Speech to text by Whisper: faster-whisper's features and tokens, CTranslate2's encoder and decoder called directly.
 
 `WhisperModel.transcribe` always encodes 30 s and, in doubt, decodes again at higher temperatures for seconds. Here
-the encoder sees a window just longer than the speech where the model bears it (`ModelSpec.window_floor_seconds`),
+the encoder sees a window just longer than the speech where the model bears it (`window_floor_seconds`),
 decoding is greedy or by beam at temperature 0, its length is capped, and a result that repeats itself is decoded
 once more over the full window: never a third time.
 """
@@ -28,7 +28,6 @@ from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
 from satellite.languages import family
-from satellite.models.catalogue import ModelSpec
 from satellite.system.process import processor
 from satellite.tasks import begin_task
 
@@ -64,14 +63,25 @@ _LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 class WhisperTranscriber:
     """A `Transcriber`. `load` must have run before the first `transcribe`."""
 
-    def __init__(self, settings: Stt, spec: ModelSpec, worker: Worker, measured: Path | None = None) -> None:
-        """Transcribe with the model of `spec`; what is measured of it is kept in the folder `measured`."""
+    def __init__(
+        self,
+        settings: Stt,
+        worker: Worker,
+        *,
+        languages: Sequence[str],
+        window_floor_seconds: float,
+        measured: Path | None = None,
+    ) -> None:
+        """Transcribe `languages`; what is measured of the model is kept in the folder `measured`.
+
+        `window_floor_seconds` is the shortest window that the model bears, unless one is configured.
+        """
         self.model = settings.model
-        self.languages: Sequence[str] = spec.languages
+        self.languages: Sequence[str] = languages
         self.device = "not loaded"
         """Where the model really runs: `cpu` or `cuda`, with the compute type."""
 
-        self.window_floor_seconds = settings.window_floor_seconds or spec.window_floor_seconds
+        self.window_floor_seconds = settings.window_floor_seconds or window_floor_seconds
         """Shortest window of the encoder, seconds; may change at any time."""
 
         self._settings = settings

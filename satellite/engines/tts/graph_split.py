@@ -9,11 +9,10 @@ Text-to-Speech" (Kim, Kong and Son, 2021), section 2: z_p is where noise is adde
 begins with the convolution ahead of its first transposed one. No name of a node means anything here.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from satellite.engines.tts.receptive_field import needs, reach
 
 
 class CannotSplit(Exception):
@@ -21,7 +20,7 @@ class CannotSplit(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class GraphParts:
     """The parts as ONNX models, serialised.
 
     The front end's first output is z_p, the flow's first input; the flow's one output is the decoder's first input.
@@ -36,7 +35,7 @@ class Parts:
     """How many frames before and behind a frame its value depends on."""
 
 
-def split(model: bytes) -> Parts:
+def split(model: bytes) -> GraphParts:
     """Cut a serialised ONNX model. Raises `CannotSplit`."""
     import onnx
 
@@ -58,7 +57,7 @@ class _Graph:
         self._varying = self._behind([*(value.name for value in model.graph.input), *random])
         """What depends on the text, or on chance; the rest is constant."""
 
-    def parts(self) -> Parts:
+    def parts(self) -> GraphParts:
         """Return the parts."""
         prior = self._prior()
         behind_prior = self._behind([prior])
@@ -70,7 +69,7 @@ class _Graph:
         to_flow = self._crossing(behind_prior - behind_start | {start}, prior, behind_prior)
         to_decoder = self._crossing(behind_start, start, behind_prior)
         crossing = list(dict.fromkeys((*to_flow, *to_decoder)))
-        return Parts(
+        return GraphParts(
             self._part([value.name for value in self._model.graph.input], [prior, *crossing]),
             self._part([prior, *to_flow], [start]),
             self._part([start, *to_decoder], [output]),
@@ -106,7 +105,7 @@ class _Graph:
     def _crossing(self, part: set[str], start: str, behind_prior: set[str]) -> list[str]:
         """Return what a part needs besides `start` and constants, which must all come from the front end."""
         nodes = [node for node in self._nodes if part.intersection(node.output) and start not in node.output]
-        needed = dict.fromkeys(name for node in nodes for name in needs(node) if name in self._varying)
+        needed = dict.fromkeys(name for node in nodes for name in _inputs_of(node) if name in self._varying)
         crossing = [name for name in needed if name not in part and name != start]
         if behind_prior.intersection(crossing):
             raise CannotSplit("its flow and its decoder meet at more than one place")
@@ -116,7 +115,7 @@ class _Graph:
         """Return all that depends on `names`, and they themselves."""
         reached = set(names)
         for node in self._nodes:
-            if not reached.isdisjoint(needs(node)):
+            if not reached.isdisjoint(_inputs_of(node)):
                 reached.update(node.output)
         return reached
 
@@ -124,7 +123,7 @@ class _Graph:
         """Return how far a value of `end` depends on those of `begin` beside it."""
         kernels = {one.name: one.dims[-1] for one in self._model.graph.initializer if one.dims}
         try:
-            return reach(self._between([begin], [end])[0], kernels, begin)
+            return _receptive_field(self._between([begin], [end])[0], kernels, begin)
         except KeyError as error:
             raise CannotSplit(f"the size of its kernel {error} is unknown") from error
 
@@ -149,7 +148,7 @@ class _Graph:
         for node in reversed(self._nodes):
             if (wanted - set(inputs)).intersection(node.output):
                 nodes.append(node)
-                wanted.update(needs(node))
+                wanted.update(_inputs_of(node))
         return nodes[::-1], wanted
 
     def _value(self, name: str) -> Any:
@@ -164,3 +163,68 @@ class _Graph:
             if value.name == name and value.type.tensor_type.elem_type:
                 return helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None)
         raise CannotSplit(f"the type of {name} is unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class _Receptive:
+    left: float = 0.0
+    right: float = 0.0
+    """Frames that are seen before and behind."""
+
+    rate: int = 1
+    """Values a frame."""
+
+
+def _receptive_field(nodes: Sequence[Any], kernels: Mapping[str, int], start: str) -> tuple[int, int]:
+    """Return how many frames of `start` before and after a frame the outputs of `nodes` depend on, by their kernels.
+
+    Only convolutions look beyond a moment; that all else in a flow or a decoder does not is seen by running it.
+
+    `nodes` are in order; `kernels` has the lengths of the weights by name.
+    """
+    seen = {start: _Receptive()}
+    for node in nodes:
+        inputs = [seen[name] for name in _inputs_of(node) if name in seen]
+        if not inputs:
+            continue
+        joined = _Receptive(
+            max(one.left for one in inputs), max(one.right for one in inputs), max(one.rate for one in inputs)
+        )
+        if node.op_type == "Conv":
+            joined = _convolved(node, joined, kernels)
+        elif node.op_type == "ConvTranspose":
+            joined = _transposed(node, joined, kernels)
+        seen.update(dict.fromkeys(node.output, joined))
+    return math.ceil(max(one.left for one in seen.values())), math.ceil(max(one.right for one in seen.values()))
+
+
+def _inputs_of(node: Any) -> list[str]:
+    """Return the names that `node` uses, those that its branches take from outside included."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            made = {output for inner in graph.node for output in inner.output} | {one.name for one in graph.initializer}
+            names += [name for inner in graph.node for name in _inputs_of(inner) if name not in made]
+            names += [value.name for value in graph.output if value.name not in made]
+    return names
+
+
+def _convolved(node: Any, seen: _Receptive, kernels: Mapping[str, int]) -> _Receptive:
+    kernel, _, dilation, padding = _kernel_shape(node, kernels)
+    span = (kernel - 1) * dilation
+    return _Receptive(seen.left + padding / seen.rate, seen.right + (span - padding) / seen.rate, seen.rate)
+
+
+def _transposed(node: Any, seen: _Receptive, kernels: Mapping[str, int]) -> _Receptive:
+    """Value i of the input is added to the values i * stride - padding + 0 ... kernel - 1 of the output."""
+    kernel, stride, dilation, padding = _kernel_shape(node, kernels)
+    span = (kernel - 1) * dilation
+    rate = seen.rate * stride
+    return _Receptive(seen.left + max(0, span - padding) / rate, seen.right + (padding + stride - 1) / rate, rate)
+
+
+def _kernel_shape(node: Any, kernels: Mapping[str, int]) -> tuple[int, int, int, int]:
+    """Return kernel, stride, dilation and padding at the beginning."""
+    told = {attribute.name: attribute.ints[0] for attribute in node.attribute if attribute.ints}
+    kernel = told.get("kernel_shape") or kernels[node.input[1]]
+    return kernel, told.get("strides", 1), told.get("dilations", 1), told.get("pads", 0)

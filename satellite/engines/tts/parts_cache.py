@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from satellite.engines.tts.graph_split import CannotSplit, split
-from satellite.engines.tts.vits import Feed, Network, Shape, measured
+from satellite.engines.tts.vits import Feed, Shape, VitsNetwork, measured
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ Feeds = Callable[[], tuple[Feed, Feed]]
 """Returns two texts to measure by: a sentence of some seconds, and a shorter one."""
 
 
-def network(voice: Path, digest: str, folder: Path, session: Session, feeds: Feeds) -> Network:
+def network(voice: Path, digest: str, folder: Path, session: Session, feeds: Feeds) -> VitsNetwork:
     """Return the network of the file `voice`, whose SHA-256 is `digest`, from its parts in `folder`.
 
     They are made first where they are missing, damaged or of another version; that takes some seconds. A folder that
@@ -46,7 +46,7 @@ def network(voice: Path, digest: str, folder: Path, session: Session, feeds: Fee
     shape = _shape(home)
     if shape is not None:
         front, flow, decoder = (session(home / f"{name}.onnx") for name in _NAMES)
-        return Network(front, flow, decoder, shape)
+        return VitsNetwork(front, flow, decoder, shape)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
@@ -88,7 +88,7 @@ def _shape(home: Path) -> Shape | None:
     return found
 
 
-def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[Network, dict[str, str]]:
+def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[VitsNetwork, dict[str, str]]:
     """Cut and measure the voice; return it with the hashes of the files in `folder`."""
     parts = split(voice.read_bytes())
     hashes = {}
@@ -108,7 +108,7 @@ def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[Ne
         raise CannotSplit(f"its parts do not run: {error}") from error
 
 
-def _keep(new: Path, home: Path, voice: Path, found: Network, hashes: dict[str, str]) -> None:
+def _keep(new: Path, home: Path, voice: Path, found: VitsNetwork, hashes: dict[str, str]) -> None:
     """Let the parts appear under their name, and let those go that nobody needs any more."""
     description = {
         "version": _VERSION,

@@ -14,8 +14,8 @@ from satellite.config.settings import Tts
 from satellite.engines.measurements import Remembered
 from satellite.engines.tts.graph_split import CannotSplit
 from satellite.engines.tts.parts_cache import digest_of, network
-from satellite.engines.tts.vits import Array, Feed, Network, Samples
-from satellite.engines.tts.windows import Pace, Timeline
+from satellite.engines.tts.vits import Array, Feed, Samples, VitsNetwork
+from satellite.engines.tts.windows import Timeline, WindowPlanner
 from satellite.errors import TextToSpeechError
 from satellite.system.process import processor
 
@@ -30,6 +30,14 @@ _MEASURED_FRAMES = (16, 64)
 """Windows whose cost is measured."""
 
 _REPEATS = 3
+
+_SILENT_LEVEL = 10 ** (-50 / 20)
+"""-50 dBFS: softer than the softest consonant that begins a word, louder than a voice's silence."""
+
+_KEPT_SECONDS = 0.005
+_FADE_SECONDS = 0.002
+_LONGEST_SILENCE_SECONDS = 1.0
+"""After so much silence it is taken for meant."""
 
 
 class PiperVoice:
@@ -49,7 +57,7 @@ class PiperVoice:
 
         self._providers = providers
         self._threads = threads
-        self._network: Network | None = None
+        self._network: VitsNetwork | None = None
         self._whole: Any = None
         try:
             self.config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
@@ -66,11 +74,6 @@ class PiperVoice:
         """What was measured of it at an earlier start."""
 
         self.pace = self._pace()
-
-    @property
-    def in_windows(self) -> bool:
-        """Whether it can be made window by window."""
-        return self._network is not None
 
     def feeds(self, text: str, settings: Tts, speaker_id: int | None) -> Iterator[Feed]:
         """Yield what the network is to say, sentence by sentence."""
@@ -129,7 +132,7 @@ class PiperVoice:
         self.device = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
         return session
 
-    def _pace(self) -> Pace | None:
+    def _pace(self) -> WindowPlanner | None:
         """Return what windows cost here, and how much silence the voice begins with."""
         if self._network is None:
             return None
@@ -145,7 +148,7 @@ class PiperVoice:
         found = self.remembered.get("windows", circumstances, self._measured_windows)
         frame_seconds = self._network.shape.hop / self.config.sample_rate
         seconds = dict(zip(_MEASURED_FRAMES, found["seconds"], strict=True))
-        return Pace.measured(seconds, frame_seconds, found["lead_frames"])
+        return WindowPlanner.measured(seconds, frame_seconds, found["lead_frames"])
 
     def _measured_windows(self) -> dict[str, Any]:
         assert self._network is not None
@@ -182,3 +185,32 @@ class PiperVoice:
 
 def _given(value: Any, usual: Any) -> Any:
     return usual if value is None else value
+
+
+class LeadingSilence:
+    """Cuts the silence off the beginning of sound that comes in pieces."""
+
+    def __init__(self, rate: int, volume: float = 1.0) -> None:
+        """Expect `rate` samples a second, at `volume` times the usual loudness."""
+        self._rate = rate
+        self._silent = _SILENT_LEVEL * volume
+        self._begun = False
+        self._kept = np.zeros(0, np.float32)
+        self._dropped = 0
+
+    def trim(self, samples: Samples) -> Samples:
+        """Return what is to be heard of the next `samples`: nothing as long as they are silent."""
+        if self._begun:
+            return samples
+        joined = np.concatenate((self._kept, samples))
+        loud = np.flatnonzero(np.abs(joined) >= self._silent)
+        start = max(0, (int(loud[0]) if len(loud) else len(joined)) - round(_KEPT_SECONDS * self._rate))
+        self._dropped += start
+        self._kept = joined[start:].astype(np.float32)
+        if not len(loud) and self._dropped < _LONGEST_SILENCE_SECONDS * self._rate:
+            return np.zeros(0, np.float32)
+        self._begun = True
+        if self._dropped:
+            faded = self._kept[: round(_FADE_SECONDS * self._rate)]
+            faded *= np.linspace(0.0, 1.0, len(faded), dtype=np.float32)
+        return self._kept

@@ -86,11 +86,11 @@ class PiperSpeaker:
     def _sound(self, text: str) -> Iterator[bytes]:
         import numpy as np
 
-        from satellite.engines.tts.leading_silence import Onset
+        from satellite.engines.tts.piper import LeadingSilence
 
-        onset = Onset(self.format.rate, self._settings.volume)
+        silence = LeadingSilence(self.format.rate, self._settings.volume)
         for samples, timeline in self._windows(text):
-            heard = onset.trim(np.clip(samples * self.gain, -1.0, 1.0))
+            heard = silence.trim(np.clip(samples * self.gain, -1.0, 1.0))
             if len(heard):
                 timeline.add(len(heard) / self.format.rate)
             yield (heard * 32767).astype(np.int16).tobytes()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from satellite.engines.tts.graph_split import CannotSplit, Parts
+from satellite.engines.tts.graph_split import CannotSplit, GraphParts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -43,11 +43,11 @@ class Shape:
         return asdict(self)
 
 
-class Network:
+class VitsNetwork:
     """The three parts of a voice, as ONNX Runtime sessions."""
 
     def __init__(self, front: Any, flow: Any, decoder: Any, shape: Shape) -> None:
-        """Join the sessions of `graph.Parts`."""
+        """Join the sessions of `graph.GraphParts`."""
         self.shape = shape
         self._front = front
         self._flow = flow
@@ -85,7 +85,7 @@ class Network:
 class Sentence:
     """One sentence, whose sound can be had from its beginning to its end, in windows of any length."""
 
-    def __init__(self, network: Network, latent: Mapping[str, Array]) -> None:
+    def __init__(self, network: VitsNetwork, latent: Mapping[str, Array]) -> None:
         self.frames: int = next(iter(latent.values())).shape[-1]
         self._network = network
         self._latent = latent
@@ -117,12 +117,12 @@ class Sentence:
         return self._z[..., : last - first]
 
 
-def measured(front: Any, flow: Any, decoder: Any, parts: Parts, long: Feed, short: Feed) -> Network:
+def measured(front: Any, flow: Any, decoder: Any, parts: GraphParts, long: Feed, short: Feed) -> VitsNetwork:
     """Return the network of sessions of `parts`, tried by two texts of which `long` is a sentence of some seconds.
 
     Raises `CannotSplit` where windows give another sound than the whole.
     """
-    network = Network(front, flow, decoder, Shape(0, (), *parts.flow_reach, *parts.decoder_reach))
+    network = VitsNetwork(front, flow, decoder, Shape(0, (), *parts.flow_reach, *parts.decoder_reach))
     network.shape = _framed(network, long, short)
     latent = network.latent(long)
     frames = min(_PROBE_FRAMES, network.sentence(long).frames)
@@ -136,7 +136,7 @@ def measured(front: Any, flow: Any, decoder: Any, parts: Parts, long: Feed, shor
     return network
 
 
-def _framed(network: Network, long: Feed, short: Feed) -> Shape:
+def _framed(network: VitsNetwork, long: Feed, short: Feed) -> Shape:
     """Return which values go along with the frames, and how many samples a frame has."""
     latents = [network.latent(feed) for feed in (long, short)]
     counts = [next(iter(latent.values())).shape[-1] for latent in latents]

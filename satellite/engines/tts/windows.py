@@ -36,7 +36,7 @@ class Timeline:
         self._over_at = self._clock() + self.left_seconds + seconds
 
 
-class Pace:
+class WindowPlanner:
     """What windows cost on this host, and what follows from that."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Pace:
         self._slowness = 1.0
 
     @classmethod
-    def measured(cls, seconds: dict[int, float], frame_sound_seconds: float, lead_frames: int) -> "Pace":
+    def measured(cls, seconds: dict[int, float], frame_sound_seconds: float, lead_frames: int) -> "WindowPlanner":
         """Return the pace of a host on which windows of two sizes took `seconds`."""
         (short, short_seconds), (long, long_seconds) = sorted(seconds.items())
         frame_seconds = max(0.0, (long_seconds - short_seconds) / (long - short))

@@ -1,10 +1,13 @@
 """What the wake word engines share: framing, triggers, choice of words, and folders of models that may change."""
 
 import asyncio
+import ctypes
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
@@ -12,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from satellite.audio.pcm import RATE, WIDTH
 from satellite.config.settings import Wake, nearest
 from satellite.engines.protocols import Detection
-from satellite.engines.wake.native_stderr import without
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError, shown
 
@@ -111,7 +113,7 @@ def one_by_one(asked: Sequence[tuple[Scorer, bytes]]) -> Sequence[Floats]:
     return [scorer.scores(pcm) for scorer, pcm in asked]
 
 
-class Listener(Generic[ScorerT]):
+class ScoredWakeStream(Generic[ScorerT]):
     """One listener's position in its own audio (`WakeStream`); frames whose `feed` failed are lost."""
 
     def __init__(
@@ -272,7 +274,7 @@ _NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 """What LiteRT prints once in a process, as if it were news."""
 
 
-class Network:
+class LiteRtModel:
     """A TFLite model, held in memory, for its file may change at any time; for one thread at a time."""
 
     def __init__(self, content: bytes, shape: Sequence[int] | None = None, *, portable: bool = False) -> None:
@@ -286,7 +288,7 @@ class Network:
             self._interpreter.resize_tensor_input(first["index"], shape)
             for other in others:
                 self._interpreter.resize_tensor_input(other["index"], [shape[0], *other["shape"][1:]])
-        with without(_NOTICE):
+        with without_notice(_NOTICE):
             self._interpreter.allocate_tensors()
         self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
         self.results = [_tensor(details) for details in self._interpreter.get_output_details()]
@@ -308,3 +310,38 @@ class Network:
 def _tensor(details: Mapping[str, Any]) -> Tensor:
     scale, zero_point = details["quantization"]
     return Tensor(details["index"], tuple(details["shape"].tolist()), details["dtype"], scale, zero_point)
+
+
+_STDERR_LOCK = threading.Lock()
+_STDERR_BUFFERS: list[tuple[ctypes.c_char_p, ctypes.c_size_t]] = []
+"""Memory that C may still write to: it is never freed."""
+
+
+@contextmanager
+def without_notice(notice: bytes) -> Iterator[None]:
+    """Keep `notice` out of what C libraries write to standard error inside; everything else comes at the end.
+
+    For the libraries that have no setting for it. C's `stderr` is replaced, and not the descriptor: neither Python nor
+    the children that another thread may be starting see anything of that.
+    """
+    libc = ctypes.CDLL(None)
+    try:
+        errors = ctypes.c_void_p.in_dll(libc, "stderr")
+    except ValueError:  # a C library where it is no variable
+        yield
+        return
+    libc.open_memstream.restype, libc.fflush.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    text, size = ctypes.c_char_p(), ctypes.c_size_t()
+    with _STDERR_LOCK:
+        # Never closed: a thread that has just fetched it may still write to it.
+        memory, usual = libc.open_memstream(ctypes.byref(text), ctypes.byref(size)), errors.value
+        errors.value = memory
+        try:
+            yield
+        finally:
+            errors.value = usual
+            libc.fflush(memory)
+            rest = ctypes.string_at(text, size.value).replace(notice, b"")
+            if rest:
+                os.write(2, rest)
+            _STDERR_BUFFERS.append((text, size))

@@ -18,9 +18,9 @@ from satellite.engines.protocols import WakeStream, WakeWord
 from satellite.engines.wake.common import (
     Files,
     Floats,
-    Listener,
+    LiteRtModel,
     ModelFolder,
-    Network,
+    ScoredWakeStream,
     choose,
     trigger_of,
     visible_files,
@@ -80,7 +80,7 @@ class MicroWakeWordEngine:
         triggers = {
             model.word.name: trigger_of(model.word.name, self._settings, model.cutoff) for model in scorer.models
         }
-        return Listener(scorer, triggers, self._worker)
+        return ScoredWakeStream(scorer, triggers, self._worker)
 
     def scorer(self, names: Sequence[str] | None) -> "MicroWakeWordScorer":
         """Return what scores the words that `names` means, as in `stream`; blocks."""
@@ -201,7 +201,7 @@ class _Track:
     def __init__(self, model: MicroModel) -> None:
         import numpy as np
 
-        self._network = Network(model.content, portable=True)
+        self._network = LiteRtModel(model.content, portable=True)
         self._source, self._result = self._network.sources[0], self._network.results[0]
         if self._source.shape != (1, _STRIDE, _BANDS) or self._source.dtype not in (np.int8, np.uint8):
             raise ValueError(f"its input is {self._source}, not [1, {_STRIDE}, {_BANDS}] of 8 bits")

@@ -16,9 +16,9 @@ from satellite.engines.protocols import WakeStream, WakeWord
 from satellite.engines.wake.common import (
     Files,
     Floats,
-    Listener,
+    LiteRtModel,
     ModelFolder,
-    Network,
+    ScoredWakeStream,
     choose,
     trigger_of,
     visible_files,
@@ -27,9 +27,7 @@ from satellite.engines.wake.mel_spectrogram import BANDS, Mels
 from satellite.engines.wake.microwakeword import microwakeword_files
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError
-from satellite.models.catalogue import WAKE_WORDS
 
-_PHRASES = WAKE_WORDS["openwakeword"]
 _FEATURE_FILES = ("melspectrogram.tflite", "embedding_model.tflite")
 
 _HOP = 1280  # samples a frame
@@ -58,13 +56,17 @@ class OpenWakeWordEngine:
 
     program = "openwakeword"
 
-    def __init__(self, settings: Wake, models: Path, worker: Worker) -> None:
-        """`models` is the folder with the networks of openWakeWord; nothing is read before `load`."""
+    def __init__(self, settings: Wake, models: Path, phrases: Mapping[str, str], worker: Worker) -> None:
+        """Listen by the networks in the folder `models`, to the words in `phrases`, which has what people say for each.
+
+        Nothing is read before `load`.
+        """
+        self._phrases = phrases
         self._settings = settings
         self._models = models
         self._worker = worker
         self._features: _Features | None = None
-        self._builtin = ModelFolder(models, _builtin_files, _classifier)
+        self._builtin = ModelFolder(models, self._builtin_files, _classifier)
         self._custom = ModelFolder(settings.custom_directory, openwakeword_files, _classifier)
 
     def load(self) -> None:
@@ -82,8 +84,8 @@ class OpenWakeWordEngine:
     def words(self) -> Sequence[WakeWord]:
         """All words that can be asked for now; before `load`, those built in."""
         if self._features is None:
-            return [_word(name) for name in _builtin_files(self._models)]
-        return [_word(name) for name in self._classifiers()]
+            return [self._word(name) for name in self._builtin_files(self._models)]
+        return [self._word(name) for name in self._classifiers()]
 
     async def refresh(self) -> None:
         """Take note of words that have come, changed or gone; streams keep the words they began with."""
@@ -95,7 +97,7 @@ class OpenWakeWordEngine:
         """Start listening for `names`, or for the configured words when None or empty."""
         scorer = self.scorer(names)
         triggers = {name: trigger_of(name, self._settings, self._settings.threshold) for name in scorer.words}
-        return Listener(scorer, triggers, self._worker, scorer.features.scores)
+        return ScoredWakeStream(scorer, triggers, self._worker, scorer.features.scores)
 
     def scorer(self, names: Sequence[str] | None) -> "OpenWakeWordScorer":
         """Return what scores the words that `names` means, as in `stream`."""
@@ -108,23 +110,21 @@ class OpenWakeWordEngine:
     def _classifiers(self) -> Mapping[str, Classifier]:
         return {**self._builtin.models, **self._custom.models}
 
+    def _word(self, name: str) -> WakeWord:
+        if name in self._phrases:
+            return WakeWord(name, self._phrases[name], ("en",))
+        return WakeWord(name, name.replace("_", " "), ())
+
+    def _builtin_files(self, models: Path) -> dict[str, Files]:
+        files = {name: models / f"{name}.tflite" for name in self._phrases}
+        return {name: (file,) for name, file in files.items() if file.is_file()}
+
 
 def openwakeword_files(directory: Path) -> dict[str, Files]:
     """Return the openWakeWord classifiers of a folder, by word; where there are both kinds, .tflite wins."""
     taken = {model for _, model in microwakeword_files(directory).values()}
     free = [file for file in visible_files(directory) if file.suffix in (".onnx", ".tflite") and file not in taken]
     return {file.stem: (file,) for file in sorted(free, key=lambda file: (file.suffix, file.name))}
-
-
-def _word(name: str) -> WakeWord:
-    if name in _PHRASES:
-        return WakeWord(name, _PHRASES[name], ("en",))
-    return WakeWord(name, name.replace("_", " "), ())
-
-
-def _builtin_files(models: Path) -> dict[str, Files]:
-    files = {name: models / f"{name}.tflite" for name in _PHRASES}
-    return {name: (file,) for name, file in files.items() if file.is_file()}
 
 
 class OpenWakeWordScorer:
@@ -187,7 +187,7 @@ class _Features:
         """Returns 8 mel frames; each window goes by itself, for it is scaled by the loudest sound in it."""
 
         streaming = _streaming(embedding.read_bytes())
-        self._networks = {size: Network(streaming, (size, _MELS_A_FRAME, BANDS, 1)) for size in _STREAMS_AT_ONCE}
+        self._networks = {size: LiteRtModel(streaming, (size, _MELS_A_FRAME, BANDS, 1)) for size in _STREAMS_AT_ONCE}
         shapes = [source.shape[1:] for source in self._networks[1].sources[1:]]
         ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
         self._places = [(*ends, shape) for ends, shape in zip(itertools.pairwise(ends), shapes, strict=True)]
@@ -318,7 +318,7 @@ class _TfliteClassifier:
     def __init__(self, content: bytes) -> None:
         import numpy as np
 
-        self._network = Network(content)
+        self._network = LiteRtModel(content)
         source = self._network.sources[0]
         self.windows = _windows(source.shape, source.dtype is np.float32)
 
