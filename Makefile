@@ -10,7 +10,7 @@ test:       ## all tests, on the real models
 test-fast:  ## the tests that need neither models nor minutes
 	@scripts/test-fast $(ARGS)
 
-check:      ## format, lint, types, shell, Dockerfile
+check:      ## format, lint, types, shell, Dockerfiles, YAML
 	@scripts/check
 
 format:     ## format the code

@@ -117,7 +117,7 @@ $missing"; else say "    all are there"; fi
         say "    would fetch those that $CONFIG names, unless they are in $STATE/models"
     elif [ -n "$PYTHON" ]; then
         say "    would fetch, unless they are in $STATE/models:"
-        "$PYTHON" -I -B -c 'import sys; sys.path.insert(0, sys.argv[1]); from satellite import installing as i; i.main(sys.argv[2:])' \
+        "$PYTHON" -I -B -c 'import sys; sys.path.insert(0, sys.argv[1]); from satellite.cli.installing import main; main(sys.argv[2:])' \
             "$HERE" defaults "${WHISPER:+stt/$WHISPER}" "${VOICE:+tts/$VOICE}"
     fi
 }

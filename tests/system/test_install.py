@@ -101,7 +101,11 @@ def test_a_second_time_it_changes_nothing(service: Machine) -> None:
 @pytest.mark.parametrize(
     ("line", "cause", "remedy"),
     [
-        ("stt: {model: small.en}", r"\[model-missing\] stt/small.en", "--prepare /media/offline with --whisper"),
+        (
+            "stt: {model: small.en}",
+            r"\[model-missing\] stt.model: stt/small.en",
+            "--prepare /media/offline with --whisper",
+        ),
         (
             "stt: {model: nothing.en}",
             r"\[config-invalid\] .*did you mean 'tiny.en'",
@@ -157,6 +161,7 @@ def test_a_shell_completes_its_words(service: Machine) -> None:
     assert sorted(found) == [
         "/usr/local/share/bash-completion/completions/satellite",
         "/usr/local/share/fish/vendor_completions.d/satellite.fish",
+        "/usr/local/share/man/man1/satellite.1",
         "/usr/local/share/zsh/site-functions/_satellite",
     ]
     told = service.run(
