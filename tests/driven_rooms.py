@@ -8,8 +8,9 @@ from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_w
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.pipeline.recorder import Recorder
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from satellite.wire import client
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
@@ -32,7 +33,7 @@ async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) 
 async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **settings: Any) -> AsyncIterator[Hub]:
     """Drive `satellites`, each a room of its name."""
     configured = tuple(Room(name=one.name, uri=one.uri, **settings) for one in satellites)
-    hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+    hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     hub.start()
     try:
         for link in hub.links:

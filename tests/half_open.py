@@ -15,8 +15,10 @@ from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.wyoming import LinkState, RoomLink
+from satellite.rooms.room import LinkState
+from satellite.rooms.wyoming import WyomingRoom
 from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import PATIENCE_SECONDS
 
@@ -45,7 +47,7 @@ async def main() -> None:
     daemon = Daemon(Config(), free_ports=True)  # not started: nobody speaks here
     async with asyncio.timeout(PATIENCE_SECONDS), ScriptedSatellite(mode="always") as satellite:
         room = Room(name="far away", uri=satellite.uri)
-        hub = Hub((room,), HubSettings(), daemon._stages, daemon.bus)
+        hub = Hub((room,), HubSettings(), daemon._stages, daemon.bus, Arbiter(0.3))
         hub.start()
         link = hub.links[0]
         try:
@@ -59,7 +61,7 @@ async def main() -> None:
             await hub.stop()
 
 
-async def _until(link: RoomLink, state: LinkState) -> None:
+async def _until(link: WyomingRoom, state: LinkState) -> None:
     while link.state is not state:
         await asyncio.sleep(0.05)
     print(state.value, flush=True)

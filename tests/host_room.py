@@ -92,7 +92,9 @@ def configured(microphone: Any, speaker: Any = None, **more: Any) -> Config:
 @asynccontextmanager
 async def living(daemon: RunningDaemon, config: Config) -> AsyncIterator[LocalRoom]:
     """Keep the host's room of `config` going, with the engines of `daemon`."""
-    room = LocalRoom(config, daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+    room = LocalRoom(
+        config.host_room, config.microphone, config.speaker, daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3)
+    )
     task = asyncio.create_task(room.run())
     try:
         yield room

@@ -10,7 +10,7 @@ import pytest
 from satellite.config.loader import parse
 from satellite.config.rooms import Hub as HubSettings
 from satellite.daemon.daemon import Daemon
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from satellite.tasks import Supervised
 from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import until

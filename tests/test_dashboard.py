@@ -62,11 +62,11 @@ def house(daemon: RunningDaemon, satellite: ScriptedSatellite) -> Iterator[None]
     driving = rooms(daemon, satellite)
     daemon.call(satellite.__aenter__())
     hub = daemon.call(driving.__aenter__())
-    daemon.daemon.hub.others.extend(hub.links)
+    daemon.daemon.hub._others.extend(hub.links)
     try:
         yield
     finally:
-        daemon.daemon.hub.others.clear()
+        daemon.daemon.hub._others.clear()
         daemon.call(driving.__aexit__(None, None, None))
         daemon.call(satellite.__aexit__(None, None, None))
 

@@ -12,6 +12,7 @@ from satellite.audio.pcm import CANONICAL
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.http.encoding import wav
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from tests.browser import opened, running
 from tests.doubles.satellite import ScriptedSatellite
@@ -48,7 +49,7 @@ def url(daemon: RunningDaemon) -> str:
 def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...]) -> Iterator[None]:
     """Have the daemon drive rooms, and try to reach others in vain."""
     silent = tuple(Room(name=name, uri="tcp://127.0.0.1:1") for name in off)
-    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     driving = rooms(daemon, *satellites)
     for satellite in satellites:
         daemon.call(satellite.__aenter__())
@@ -58,11 +59,11 @@ def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str,
         absent.start()
 
     daemon.call(begin())
-    daemon.daemon.hub.others.extend([*hub.links, *absent.links])
+    daemon.daemon.hub._others.extend([*hub.links, *absent.links])
     try:
         yield
     finally:
-        daemon.daemon.hub.others.clear()
+        daemon.daemon.hub._others.clear()
         daemon.call(absent.stop())
         daemon.call(driving.__aexit__(None, None, None))
         for satellite in satellites:

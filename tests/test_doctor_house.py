@@ -168,11 +168,11 @@ async def test_who_holds_a_room_is_told(daemon: RunningDaemon, tmp_path: Path) -
         rooms(daemon, ours, theirs) as hub,
     ):
         await until(lambda: hub.described()[1]["state"] == "held")
-        daemon.daemon.hub.others.extend(hub.links)
+        daemon.daemon.hub._others.extend(hub.links)
         try:
             findings = await found(tmp_path, "", daemon.uri)
         finally:
-            daemon.daemon.hub.others.clear()
+            daemon.daemon.hub._others.clear()
     assert findings["room ours"].seen.startswith("is connected")
     assert findings["room theirs"].seen.startswith("held: ")
     assert "delete the satellite" in findings["room theirs"].remedy

@@ -20,7 +20,7 @@ from satellite.config.loader import parse
 from satellite.events import RunEventType
 from satellite.rooms.host.room import LocalRoom
 from satellite.rooms.host.satellite_server import SatelliteService
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from satellite.wire import client
 from satellite.wire.connection import Timeouts
 from satellite.wire.server import Admission, Server
@@ -68,7 +68,7 @@ class HostRoom:
     @property
     def doing(self) -> str:
         """What the room does."""
-        return str(self.room.described()["doing"])
+        return str(self.room.status().doing)
 
     async def asks_alone(self, question: bytes) -> None:
         """See that the room's own conversation hears and answers a question."""

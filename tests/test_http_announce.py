@@ -11,6 +11,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
 from satellite.errors import SatelliteError
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from satellite.wire import client as wire_client
 from tests.doubles.satellite import ScriptedSatellite
@@ -32,16 +33,16 @@ def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
 def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...] = ()) -> Iterator[None]:
     """Have the daemon drive rooms, of which some are off."""
     silent = tuple(Room(name=name, uri="tcp://127.0.0.1:1") for name in off)
-    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     driving = rooms(daemon, *satellites)
     for satellite in satellites:
         daemon.call(satellite.__aenter__())
     hub = daemon.call(driving.__aenter__())
-    daemon.daemon.hub.others.extend([*hub.links, *absent.links])
+    daemon.daemon.hub._others.extend([*hub.links, *absent.links])
     try:
         yield
     finally:
-        daemon.daemon.hub.others.clear()
+        daemon.daemon.hub._others.clear()
         daemon.call(driving.__aexit__(None, None, None))
         for satellite in satellites:
             daemon.call(satellite.__aexit__(None, None, None))

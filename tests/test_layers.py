@@ -49,7 +49,7 @@ ENGINES_TO_SOME = {
 }
 
 UPWARD = {("satellite.config.consistency", "satellite.models.catalogue")}
-CIRCLES = 2
+CIRCLES = 1
 
 HEAVY = ("ctranslate2", "faster_whisper", "onnxruntime", "piper", "xllamacpp", "ollama", "openai", "ai_edge_litert")
 
@@ -130,3 +130,17 @@ def test_the_command_line_starts_without_the_engines() -> None:
         cwd=PACKAGE.parent,
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["room", "conversation", "barge_in", "arbitration", "playback", "ringing", "chime"])
+def test_the_conversation_knows_no_transport(name: str) -> None:
+    """It holds in every room alike: what a protocol needs is the concern of its device."""
+    transports = ("wyoming", "fastapi", "starlette", "satellite.wire", "satellite.services", "satellite.http")
+    reached: set[str] = set()
+    new = {f"satellite.rooms.{name}"}
+    while new:
+        module = new.pop()
+        found = {other for other, _ in imports(NAMES[module])} - reached
+        reached |= found
+        new |= {other for other in found if other.startswith("satellite.rooms.")}
+    assert {other for other in reached if other.startswith(transports)} == set()

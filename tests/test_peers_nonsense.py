@@ -16,8 +16,10 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.wyoming import LinkState, RoomLink
+from satellite.rooms.room import LinkState
+from satellite.rooms.wyoming import WyomingRoom
 from satellite.wire import client
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until
@@ -79,13 +81,15 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 async def with_room(
-    daemon: RunningDaemon, says: dict[str, list[dict[str, Any]]], scenario: Callable[[Peer, RoomLink], Awaitable[None]]
+    daemon: RunningDaemon,
+    says: dict[str, list[dict[str, Any]]],
+    scenario: Callable[[Peer, WyomingRoom], Awaitable[None]],
 ) -> None:
     """Drive a room that says so."""
     async with peer() as one:
         one.says = says
         room = Room(name="odd", uri=f"tcp://127.0.0.1:{one.port}")
-        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
         hub.start()
         try:
             await scenario(one, hub.links[0])
@@ -109,7 +113,7 @@ def test_whatever_a_satellite_tells_of_itself(
 ) -> None:
     """It is a satellite, or the room says in words that it is none."""
 
-    async def scenario(one: Peer, link: RoomLink) -> None:
+    async def scenario(one: Peer, link: WyomingRoom) -> None:
         await until(lambda: "run-satellite" in one.heard or link.state is LinkState.NO_SATELLITE)
 
     daemon.call(with_room(daemon, {"describe": [told]}, scenario))
@@ -141,7 +145,7 @@ def test_whatever_a_satellite_sends(daemon: RunningDaemon, caplog: pytest.LogCap
     sent = [{"type": type_, "data": {**good, field: wrong}, **payload} for field in good for wrong in WRONG]
     sent += [{"type": type_, "data": {}, **payload}]
 
-    async def scenario(one: Peer, link: RoomLink) -> None:
+    async def scenario(one: Peer, link: WyomingRoom) -> None:
         await until(lambda: "pong" in one.heard and link.state is LinkState.CONNECTED)
         assert link.reconnections == 0
         assert one.heard.count("describe") == 1

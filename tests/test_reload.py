@@ -13,7 +13,7 @@ from satellite.daemon.daemon import Daemon
 from satellite.daemon.reload import merge
 from satellite.daemon.serving import Reloader
 from satellite.errors import ConfigError
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
 from tests.running_daemon import RunningDaemon, on_loop_of
@@ -72,7 +72,7 @@ async def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
         assert [one.room.name for one in hub.links] == ["comes", "stays"]
         assert hub.links[1] is link
         assert (link.state, link.reconnections) == (LinkState.CONNECTED, 0)
-        assert link.hub.follow_up_seconds == 1
+        assert link._settings.follow_up_seconds == 1
         await goes.until("pause-satellite")
 
 

@@ -8,8 +8,9 @@ import pytest
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, rooms, spoken, understood
 from tests.running_daemon import RunningDaemon, on_loop_of
@@ -30,7 +31,7 @@ async def test_a_satellite_with_its_own_wake_word(daemon: RunningDaemon, questio
         assert not satellite.streaming
         await satellite.until("audio-stop")
         assert "Paris" in await understood(daemon, satellite)
-        await until(lambda: hub.links[0].described()["doing"] == "idle")
+        await until(lambda: hub.links[0].status().doing == "idle")
 
 
 @on_loop_of("daemon")
@@ -73,7 +74,7 @@ async def test_people_who_talk_among_themselves_are_no_error(daemon: RunningDaem
     """A satellite that streams when somebody speaks gives up, and the daemon says nothing; then the call is heard."""
     async with ScriptedSatellite(mode="vad", vad_timeout_seconds=1) as satellite, rooms(daemon, satellite) as hub:
         await satellite.say(question)
-        await until(lambda: hub.links[0].described()["doing"] == "idle")
+        await until(lambda: hub.links[0].status().doing == "idle")
         satellite.vad_timeout_seconds = 30
         await satellite.say(NABU + PAUSE + question)
         await satellite.until("detection")
@@ -87,7 +88,7 @@ async def test_a_satellite_without_a_speaker_gets_no_sound(daemon: RunningDaemon
         await satellite.wake()
         await satellite.say(question)
         await satellite.until("handled")
-        await until(lambda: hub.links[0].described()["doing"] == "idle")
+        await until(lambda: hub.links[0].status().doing == "idle")
         assert not satellite.speaker.utterances
 
 
@@ -209,7 +210,9 @@ async def test_a_satellite_that_is_off_is_dialled_until_it_is_on(daemon: Running
             assert hub.links[0].state is LinkState.OFF
             await satellite.start()
             await until(lambda: hub.links[0].state is LinkState.CONNECTED)
-    other = Hub((Room(name="x", uri=daemon.uri),), HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+    other = Hub(
+        (Room(name="x", uri=daemon.uri),), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3)
+    )
     other.start()
     await until(lambda: other.links[0].state is LinkState.NO_SATELLITE)
     await other.stop()

@@ -14,7 +14,7 @@ from satellite.audio.pcm import RATE, AudioFormat
 from satellite.config.rooms import Hub, Place
 from satellite.events import EventBus
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.conversation import Conversation
+from satellite.rooms.wyoming_device import WyomingDevice
 from tests.loudness import WINDOW_SAMPLES, silence, speech
 from tests.test_turn_run import Engine, stages
 
@@ -27,7 +27,7 @@ class Satellite:
 
     def __init__(self) -> None:
         self.sent: list[tuple[float, Event]] = []
-        self.conversation: Conversation | None = None
+        self.device: WyomingDevice | None = None
         self.commands: list[tuple[float, float]] = []
         """From when to when somebody spoke, or waited for the end of the command."""
 
@@ -42,15 +42,15 @@ class Satellite:
 
     async def command(self) -> None:
         """Speak a command after a wake word of its own, until the transcript comes."""
-        assert self.conversation is not None
+        assert self.device is not None
         began = asyncio.get_running_loop().time()
-        await self.conversation.take(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS).event())
+        await self.device.take(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS).event())
         for at in range(0, len(COMMAND), 2 * WINDOW_SAMPLES):
             if any(Transcript.is_type(event.type) for when, event in self.sent if when >= began):
                 break
             await asyncio.sleep(WINDOW_SAMPLES / RATE)
             chunk = AudioChunk(RATE, 2, 1, COMMAND[at : at + 2 * WINDOW_SAMPLES])
-            await self.conversation.take(chunk.event())
+            await self.device.take(chunk.event())
         self.commands.append((began, asyncio.get_running_loop().time()))
 
     def sounds(self) -> list[tuple[float, float, float]]:
@@ -71,13 +71,13 @@ class Satellite:
 async def room() -> AsyncIterator[Satellite]:
     """Yield a satellite that the daemon talks with."""
     satellite = Satellite()
-    conversation = satellite.conversation = Conversation(
+    device = satellite.device = WyomingDevice(
         satellite, await stages(Engine()), EventBus(), Place(name="kitchen"), Hub(), Arbiter(0.0)
     )
     try:
         yield satellite
     finally:
-        await conversation.close()
+        await device.close()
 
 
 def seconds(count: float) -> bytes:
@@ -89,8 +89,8 @@ def seconds(count: float) -> bytes:
 async def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None:
     """Nor over the answer; it comes when all of that is over."""
     async with room() as satellite:
-        assert satellite.conversation is not None
-        announce = satellite.conversation.announce
+        assert satellite.device is not None
+        announce = satellite.device.conversation.announce
         first = asyncio.create_task(announce(MONO, seconds(4)))
         second = asyncio.create_task(announce(MONO, seconds(3)))
         await asyncio.sleep(2)
@@ -109,8 +109,8 @@ async def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None
 async def test_one_that_was_cut_off_at_once_is_made_again() -> None:
     """Nobody has heard what it was about."""
     async with room() as satellite:
-        assert satellite.conversation is not None
-        announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
+        assert satellite.device is not None
+        announcing = asyncio.create_task(satellite.device.conversation.announce(MONO, seconds(4)))
         await asyncio.sleep(0.4)
         await satellite.command()
         await announcing
@@ -121,11 +121,11 @@ async def test_one_that_was_cut_off_at_once_is_made_again() -> None:
 async def test_whoever_calls_twice_silences_it_once() -> None:
     """The wake word and the command behind it may come in the same moment, and again while it falls silent."""
     async with room() as satellite:
-        assert satellite.conversation is not None
-        announcing = asyncio.create_task(satellite.conversation.announce(MONO, seconds(4)))
+        assert satellite.device is not None
+        announcing = asyncio.create_task(satellite.device.conversation.announce(MONO, seconds(4)))
         await asyncio.sleep(2)
         for turns in (0, 0, 1, 1, 1, 1):
-            satellite.conversation._engage()
+            satellite.device.conversation._engage()
             for _ in range(turns):
                 await asyncio.sleep(0)
         await announcing
@@ -136,6 +136,6 @@ async def test_whoever_calls_twice_silences_it_once() -> None:
 async def test_one_that_nobody_disturbs_is_heard_whole() -> None:
     """One after the other."""
     async with room() as satellite:
-        assert satellite.conversation is not None
-        await asyncio.gather(*(satellite.conversation.announce(MONO, seconds(count)) for count in (1, 2)))
+        assert satellite.device is not None
+        await asyncio.gather(*(satellite.device.conversation.announce(MONO, seconds(count)) for count in (1, 2)))
         assert [length for _, _, length in satellite.sounds()] == [1, 2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import AudioFormat
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
 from tests.running_daemon import RunningDaemon, on_loop_of
@@ -37,7 +37,7 @@ async def test_a_satellite_that_never_plays_holds_nobody_up(daemon: RunningDaemo
         await satellite.wake()
         await satellite.say(question)
         await satellite.until("audio-stop")
-        await until(lambda: hub.links[0].described()["doing"] == "idle")
+        await until(lambda: hub.links[0].status().doing == "idle")
         satellite.never_plays = False
         await satellite.wake()
         await satellite.say(question)

@@ -18,7 +18,7 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.host.microphones import microphone
 from satellite.rooms.host.sound_outputs import sink
 from satellite.rooms.host.speaker import Speaker
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from tests.driven_rooms import spoken
 from tests.host_room import (
     NABU,
@@ -51,10 +51,10 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
     write_wav(heard, QUIETLY + NABU + PAUSE + question, CANONICAL)
     config = configured({"file": heard}, {"file": said}, host_room={"name": "study", "area": "Study"})
     async with living(daemon, config) as room:
-        await until(lambda: room.described()["doing"] == "speaking")
-        await until(lambda: room.described()["doing"] == "waiting for the wake word")
+        await until(lambda: room.status().doing == "speaking")
+        await until(lambda: room.status().doing == "waiting for the wake word")
         assert "Paris" in await understood(daemon, read_wav(said))
-        described = room.described()
+        described = room.status().described()
         assert (described["room"], described["area"], described["state"]) == ("study", "Study", "connected")
         assert described["words"] == "study: the recording is over"
 
@@ -72,14 +72,14 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
             await mouth.say(QUIETLY + NABU + PAUSE + story)
             await until(lambda: sound_seconds(said) > 0.3)
             saying = asyncio.create_task(mouth.say(NABU))
-            await until(lambda: room.described()["doing"] == "listening")
+            await until(lambda: room.status().doing == "listening")
             silent = sound_seconds(said)
             await saying
             await mouth.say(PAUSE)
             assert sound_seconds(said) - silent < 0.15
             await mouth.say(question)
             await until(lambda: sound_seconds(said) > silent + 0.5)
-            await until(lambda: room.described()["doing"] == "waiting for the wake word")
+            await until(lambda: room.status().doing == "waiting for the wake word")
             assert "Paris" in await understood(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
 
 
@@ -97,7 +97,7 @@ async def test_a_microphone_comes_back(
             mouth.plugged = False
             await until(lambda: room.state is LinkState.OFF)
             assert "gives no sound" in room.words
-            await until(lambda: room.described()["doing"] == "waiting for the wake word")
+            await until(lambda: room.status().doing == "waiting for the wake word")
             mouth.plugged = True
             await until(lambda: room.state is LinkState.CONNECTED)
             await mouth.say(QUIETLY + NABU + PAUSE + question)
@@ -134,7 +134,7 @@ async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_pa
         await until(lambda: room.state is LinkState.CONNECTED)
         with pytest.raises(SatelliteError):
             await room.announce(VOICE, SECOND)
-        assert room.described()["words"].endswith(room.speaker.trouble)  # type: ignore[union-attr]
+        assert room.status().words.endswith(room.speaker.trouble)  # type: ignore[union-attr]
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         began = time.monotonic()
         await room.announce(VOICE, SECOND)

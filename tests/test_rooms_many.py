@@ -15,8 +15,10 @@ from satellite_bench.server import described
 from satellite.audio.pcm import CANONICAL, write_wav
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.wyoming import LinkState, RoomLink
+from satellite.rooms.room import LinkState
+from satellite.rooms.wyoming import WyomingRoom
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS
@@ -52,7 +54,7 @@ async def fifty_rooms(daemon: RunningDaemon) -> AsyncIterator[tuple[Hub, House, 
             await stack.enter_async_context(satellite)
         uris = [*satellites.uris, *(satellite.uri for satellite in broken)]
         configured = tuple(Room(name=f"room {n}", uri=uri, follow_up="never") for n, uri in enumerate(uris))
-        hub = Hub(configured, HubSettings(arbitration_seconds=0), daemon.daemon._stages, daemon.daemon.bus)
+        hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.0))
         switching_on = asyncio.create_task(satellites.switch_on(range(WELL)))
         hub.start()
         try:
@@ -104,9 +106,9 @@ async def wedged(daemon: RunningDaemon, seconds: float) -> None:
     await daemon.daemon._workers["wake"].run(time.sleep, seconds)
 
 
-def well(hub: Hub) -> list[RoomLink]:
+def well(hub: Hub) -> list[WyomingRoom]:
     """Return the rooms in which nothing is wrong."""
-    return [link for link in hub.links[:WELL] if isinstance(link, RoomLink)]
+    return [link for link in hub.links[:WELL] if isinstance(link, WyomingRoom)]
 
 
 def undisturbed(hub: Hub) -> bool:
@@ -131,7 +133,7 @@ async def scenario(daemon: RunningDaemon, question: Path) -> None:
         assert undisturbed(hub)
 
         await wedged(daemon, 6.5)
-        queued = [link._conversation._inbox.queued_seconds for link in well(hub) if link._conversation]
+        queued = [link._device.conversation._inbox.queued_seconds for link in well(hub) if link._device]
         assert len(queued) == WELL
         assert max(queued) <= MOST_QUEUED_SECONDS
         (answer,) = await satellites.do(asked(5, question))  # what was missed is not missing for ever

@@ -5,13 +5,13 @@ import asyncio
 import numpy as np
 import pytest
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
-from wyoming.event import Eventable
+from wyoming.event import Event, Eventable
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.backoff import Backoff
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.levels import Loudness
+from satellite.rooms.arbitration import Arbiter, Loudness
 from satellite.rooms.playback import Fitter, Playback
+from satellite.rooms.wyoming_device import WyomingOutput
 
 VOICE = AudioFormat(22_050, 2, 1)
 
@@ -20,11 +20,14 @@ class Speaker:
     """Notes what it is sent, and when."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[float, Eventable]] = []
+        self.sent: list[tuple[float, Event | Eventable]] = []
 
-    async def send(self, event: Eventable) -> None:
-        """Take an event."""
-        self.sent.append((asyncio.get_running_loop().time(), event))
+    async def send(self, *events: Event | Eventable) -> None:
+        """Take events."""
+        self.sent += [(asyncio.get_running_loop().time(), event) for event in events]
+
+    def abort(self) -> None:
+        """Hang up."""
 
     def lead_seconds(self) -> float:
         """Return how far ahead of what is heard it was sent at most."""
@@ -45,7 +48,7 @@ class Speaker:
 async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> None:
     """Ten seconds take nine and a half, whatever the pieces are."""
     speaker = Speaker()
-    playback = Playback(speaker.send, 0.5)
+    playback = Playback(WyomingOutput(speaker), 0.5)
     for _ in range(10):
         await playback.play(VOICE, bytes(44_100))
     assert asyncio.get_running_loop().time() == pytest.approx(9.5, abs=0.06)
@@ -57,7 +60,7 @@ async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> No
 async def test_a_late_piece_is_not_hurried_after() -> None:
     """After a pause for thinking the lead is built up anew, not more than that."""
     speaker = Speaker()
-    playback = Playback(speaker.send, 0.5)
+    playback = Playback(WyomingOutput(speaker), 0.5)
     await playback.play(VOICE, bytes(44_100))
     await asyncio.sleep(60)
     before = asyncio.get_running_loop().time()
@@ -69,14 +72,15 @@ async def test_a_late_piece_is_not_hurried_after() -> None:
 async def test_the_end_waits_for_played_but_not_for_ever() -> None:
     """What the satellite says counts; without a word from it, the length of the sound and two seconds."""
     speaker = Speaker()
-    playback = Playback(speaker.send, 0.5)
+    output = WyomingOutput(speaker)
+    playback = Playback(output, 0.5)
     loop = asyncio.get_running_loop()
     await playback.play(VOICE, bytes(88_200))
     await playback.finish()
     assert loop.time() == pytest.approx(4.0, abs=0.01)
     began = loop.time()
     await playback.play(VOICE, bytes(88_200))
-    loop.call_later(0.6, playback.note_played)
+    loop.call_later(0.6, output.note_played)
     await playback.finish()
     assert loop.time() - began == pytest.approx(2.1, abs=0.01)
     assert [type(event) for _, event in speaker.sent if not isinstance(event, AudioChunk)] == [
@@ -89,12 +93,11 @@ async def test_the_end_waits_for_played_but_not_for_ever() -> None:
 async def test_silence_is_at_once() -> None:
     """What was not sent is not sent any more, and what was not heard is known."""
     speaker = Speaker()
-    playback = Playback(speaker.send, 0.5)
+    playback = Playback(WyomingOutput(speaker), 0.5)
     playing = asyncio.create_task(playback.play(VOICE, bytes(441_000)))
     await asyncio.sleep(3)
     playing.cancel()
     await playback.silence()
-    assert not playback.sounding
     assert isinstance(speaker.sent[-1][1], AudioStop)
     assert speaker.sent[-1][0] == pytest.approx(3.0)
     assert playback.heard_seconds() == pytest.approx(3.0)

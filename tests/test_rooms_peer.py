@@ -9,8 +9,9 @@ import pytest
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import LinkState
 from tests.command_line import free_port
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.peer import wyoming_satellite
@@ -35,7 +36,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
 
     async def scenario() -> None:
         room = Room(name=f"peer {mode}", uri=f"tcp://127.0.0.1:{port}")
-        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus)
+        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
         hub.start()
         try:
             await until(lambda: hub.links[0].state is LinkState.CONNECTED)
@@ -59,7 +60,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         return await transcribed(daemon, SPEAKER, heard.read_bytes()[before:])
 
     def quiet(hub: Hub) -> Callable[[], bool]:
-        return lambda: hub.links[0].described()["doing"] in ("idle", "waiting for the wake word")
+        return lambda: hub.links[0].status().doing in ("idle", "waiting for the wake word")
 
     with wyoming_satellite(tmp_path, port, *options):
         daemon.call(asyncio.wait_for(scenario(), PATIENCE_SECONDS))

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wyoming.event import Eventable
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Room
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.pipeline.stages import SpokenPiece
-from satellite.rooms.announcements import chime
+from satellite.rooms.chime import chime
 from satellite.rooms.ringing import Ringing
 from satellite.skills.timers.clock import Clockwork
-from satellite.skills.timers.timer import Duration
+from satellite.skills.timers.subscriptions import wyoming_event
+from satellite.skills.timers.timer import Duration, TimerEvent
 from satellite.skills.timers.timers import LATE_SECONDS
 from satellite.tasks import Background
 from tests.waiting import until
@@ -65,13 +65,14 @@ class RingingRoom:
     def ringing(self) -> Ringing:
         """Return what a new connection of the satellite has."""
         stages: Any = self.voice
-        return Ringing(self.clockwork, stages, Room(name="kitchen", uri="tcp://127.0.0.1:1"), self.send, self.announce)
+        return Ringing(self.clockwork, stages, Room(name="kitchen", uri="tcp://127.0.0.1:1"), self.show, self.announce)
 
-    async def send(self, event: Eventable) -> None:
-        """Take an event."""
+    async def show(self, event: TimerEvent) -> None:
+        """Take what a device would show of a timer."""
         if self.lost:
             raise ConnectionError("gone")
-        self.sent.append(event.event().type)
+        if (sent := wyoming_event(event)) is not None:
+            self.sent.append(sent.event().type)
 
     async def announce(self, source: AudioFormat, pcm: bytes) -> None:
         """Take a sound."""
@@ -147,7 +148,7 @@ async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: Rin
         house.free.clear()
         house.rings_in(60)
         await until(lambda: len(house.sounds) == 1)
-        ringing.hush()
+        ringing.silence()
         assert house.timers.all() == []
         house.rings_in(60, "tea")
         await until(lambda: len(house.sounds) == 2)

@@ -29,6 +29,7 @@ from satellite.net.binding import Doors, taken
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.warm_up import keep_phrases, warm_up
 from satellite.rooms.announcements import Announcer
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.room import LocalRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
@@ -79,13 +80,22 @@ class Daemon:
         """The timers of the house, if it may have any."""
 
         self._stages.responders = build_responders(config, self.clockwork, self._stages)
-        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, self.clockwork)
+        arbiter = Arbiter(config.hub.arbitration_seconds)
         self.host: LocalRoom | None = None
         """The host's own room, if it has a microphone."""
 
         if config.microphone.given:
-            self.host = LocalRoom(config, self._stages, self.bus, self.hub.arbiter, self.clockwork)
-            self.hub.others.append(self.host)
+            self.host = LocalRoom(
+                config.host_room,
+                config.microphone,
+                config.speaker,
+                self._stages,
+                self.bus,
+                arbiter,
+                self.clockwork,
+            )
+        others = [] if self.host is None else [self.host]
+        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, arbiter, self.clockwork, others)
         self._status = Status(self._stages, self.hub.described)
         wyoming = config.wyoming
         self._server = Server(

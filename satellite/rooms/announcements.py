@@ -1,23 +1,15 @@
 """Saying something in rooms that nobody has asked for."""
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.pipeline.stages import Stages, once
+from satellite.rooms.chime import chime
+from satellite.rooms.hub import Hub
 from satellite.rooms.playback import Making
 from satellite.tasks import begin_task, end_tasks
-
-if TYPE_CHECKING:
-    from satellite.audio.pcm import AudioFormat
-    from satellite.rooms.hub import Hub
-
-_TONES_HERTZ = (659.3, 880.0)
-"""E5 and A5: a rising fourth calls without alarming."""
-
-_TONE_SECONDS = 0.35
-_GAIN = 0.2
 
 _MOST_AT_ONCE = 16
 """Announcements that may be under way, or wait for a room where somebody speaks."""
@@ -26,7 +18,7 @@ _MOST_AT_ONCE = 16
 class Announcer:
     """Speaks a text once and plays it in every room that is meant, behind a chime, while it is being made."""
 
-    def __init__(self, hub: "Hub", stages: Stages) -> None:
+    def __init__(self, hub: Hub, stages: Stages) -> None:
         self._hub = hub
         self._stages = stages
         self._under_way = 0
@@ -79,14 +71,3 @@ class Announcer:
                 return await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
             finally:
                 await end_tasks(filling)
-
-
-def chime(format_: "AudioFormat") -> bytes:
-    """Return two soft tones and a short rest as 16-bit mono."""
-    import numpy as np
-
-    times = np.arange(int(_TONE_SECONDS * format_.rate)) / format_.rate
-    shape = np.minimum(times / 0.01, 1) * np.exp(-5 * times) * np.minimum((_TONE_SECONDS - times) / 0.02, 1)
-    tones = [np.sin(2 * np.pi * hertz * times) * shape for hertz in _TONES_HERTZ]
-    rest = np.zeros(int(0.15 * format_.rate))
-    return (np.concatenate([*tones, rest]) * _GAIN * 32767).astype(np.int16).tobytes()

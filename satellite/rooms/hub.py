@@ -1,36 +1,21 @@
-"""All rooms of the house."""
+"""All rooms: each is kept going, and announcements are played in several at once."""
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Place, Room
+from satellite.config.rooms import Room as RoomSettings
 from satellite.errors import SatelliteError
 from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import Making
-from satellite.rooms.wyoming import RoomLink
+from satellite.rooms.room import Room, RoomStatus
+from satellite.rooms.wyoming import WyomingRoom
 from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks
-
-
-class Link(Protocol):
-    """A room, however it is reached."""
-
-    @property
-    def room(self) -> Place:
-        """Return what is configured for it."""
-
-    async def run(self) -> None:
-        """Keep it going until cancelled."""
-
-    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Play `pcm` in the room, and `more` behind it. Raises `SatelliteError` when that cannot be."""
-
-    def described(self) -> dict[str, Any]:
-        """Return its state, fit for JSON."""
 
 
 class Hub:
@@ -38,40 +23,43 @@ class Hub:
 
     def __init__(
         self,
-        rooms: tuple[Room, ...],
+        rooms: tuple[RoomSettings, ...],
         settings: HubSettings,
         stages: Stages,
         bus: EventBus,
+        arbiter: Arbiter,
         clockwork: Clockwork | None = None,
+        others: Sequence[Room] = (),
     ) -> None:
-        """Prepare to drive `rooms`, in which the timers of `clockwork` ring."""
+        """Prepare to drive the satellites of `rooms`, in which the timers of `clockwork` ring, and `others`.
+
+        `others` are rooms that are reached in another way; they share `arbiter`.
+        """
         self._settings = settings
         self._stages = stages
         self._bus = bus
         self._clockwork = clockwork
-        self.arbiter = Arbiter(settings.arbitration_seconds)
+        self._arbiter = arbiter
+        self._others = list(others)
         self.links = [self._link(room) for room in rooms]
-        self.others: list[Link] = []
-        """Rooms that are reached in another way; to be filled before the start."""
-
-        self._tasks: dict[Link, Supervised] = {}
+        self._tasks: dict[Room, Supervised] = {}
 
     def start(self) -> None:
         """Begin to dial all rooms."""
         for link in self.all:
             self._begin(link)
 
-    async def apply(self, rooms: tuple[Room, ...], settings: HubSettings) -> None:
+    async def apply(self, rooms: tuple[RoomSettings, ...], settings: HubSettings) -> None:
         """Drive `rooms` from now on: one that is the same stays connected, the others are let go, and dialled.
 
         `settings` hold for a room from its next connection on.
         """
         self._settings = settings
-        self.arbiter.window_seconds = settings.arbitration_seconds
+        self._arbiter.configure(settings.arbitration_seconds)
         kept = {link.room: link for link in self.links if link.room in rooms}
         gone = [link for link in self.links if link.room not in kept]
         for link in kept.values():
-            link.hub = settings
+            link.configure(settings)
         self.links = [kept.get(room) or self._link(room) for room in rooms]
         await self._end([self._tasks.pop(link) for link in gone])  # first: a new room may be a satellite of an old one
         for link in self.links:
@@ -79,9 +67,9 @@ class Hub:
                 self._begin(link)
 
     @property
-    def all(self) -> list[Link]:
+    def all(self) -> list[Room]:
         """Return every room."""
-        return [*self.links, *self.others]
+        return [*self.links, *self._others]
 
     async def stop(self) -> None:
         """Let all rooms go; may be called twice."""
@@ -102,14 +90,18 @@ class Hub:
                 raise result
         return failed
 
+    def status(self) -> list[RoomStatus]:
+        """Return the state of every room."""
+        return [link.status() for link in self.all]
+
     def described(self) -> list[dict[str, Any]]:
         """Return the state of every room, fit for JSON."""
-        return [link.described() for link in self.all]
+        return [status.described() for status in self.status()]
 
-    def _link(self, room: Room) -> RoomLink:
-        return RoomLink(room, self._settings, self._stages, self._bus, self.arbiter, self._clockwork)
+    def _link(self, room: RoomSettings) -> WyomingRoom:
+        return WyomingRoom(room, self._settings, self._stages, self._bus, self._arbiter, self._clockwork)
 
-    def _begin(self, link: Link) -> None:
+    def _begin(self, link: Room) -> None:
         self._tasks[link] = self._stages.background.run(f"room {link.room.name}", link.run)
 
     async def _end(self, links: list[Supervised]) -> None:

@@ -3,16 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol
-
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
-from wyoming.event import Event, Eventable
 
 from satellite.audio.pcm import AudioFormat
 from satellite.errors import SatelliteError, TextToSpeechError
 
 _CHUNK_BYTES = 2304
-"""Audio an event, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
+"""Audio handed on at once, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
 
 _PLAYED_SECONDS = 2.0
 """How much longer than its sound lasts a satellite may take to say that it has played it."""
@@ -23,17 +21,28 @@ _AHEAD_SECONDS = 10
 _KEPT_SECONDS = 120
 """How much of an announcement is kept for rooms that hear it later than others, the newest."""
 
-Send = Callable[..., Awaitable[None]]
 
+class SoundOutput(Protocol):
+    """Where a room's sound goes: a satellite's connection, or the host's own speaker."""
 
-class Peer(Protocol):
-    """Where the events of a room go: a satellite's connection, or the host's own speaker."""
+    @property
+    def format(self) -> AudioFormat | None:
+        """Return the format that it wants; None takes whatever a voice gives."""
 
-    async def send(self, *events: Event | Eventable) -> None:
-        """Hand events on."""
+    async def start(self, layout: AudioFormat) -> None:
+        """Begin a sound."""
 
-    def abort(self) -> None:
-        """End it: it cannot go on."""
+    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+        """Take some of the sound, whole frames in the format that it was begun in."""
+
+    async def stop(self) -> None:
+        """There is no more of the sound."""
+
+    async def played(self) -> None:
+        """Return once the latest sound that was stopped has been heard, as far as that can be known."""
+
+    def drop(self) -> None:
+        """Take back what has not been heard, where that can be."""
 
 
 class Making:
@@ -104,26 +113,16 @@ class Making:
 
 
 class Playback:
-    """The speaker of one room; one answer or announcement at a time."""
+    """The sound of one room; one answer or announcement at a time."""
 
-    def __init__(self, send: Send, lead_seconds: float, drop: Callable[[], object] = lambda: None) -> None:
-        """Send sound by `send`; `drop` takes back what was sent and has not been heard, where that can be."""
-        self.format: AudioFormat | None = None
-        """What the speaker wants; None takes whatever a voice gives."""
-
-        self._send: Callable[..., Awaitable[None]] = send
+    def __init__(self, output: SoundOutput, lead_seconds: float) -> None:
+        """Hand `output` sound no more than `lead_seconds` before it is heard."""
+        self._output = output
         self._lead_seconds = lead_seconds
-        self._drop = drop
         self._began_at = 0.0
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
         self._fitter: Fitter | None = None
-        self._played = asyncio.Event()
-
-    @property
-    def sounding(self) -> bool:
-        """Whether sound was begun and not ended."""
-        return self._source is not None
 
     def heard_seconds(self) -> float:
         """Return how much of the present, or the last, sound has been heard at most."""
@@ -132,7 +131,7 @@ class Playback:
         return min(self._sent_seconds, asyncio.get_running_loop().time() - self._began_at)
 
     async def play(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Send `pcm`, and `more` behind it; returns when all but the lead of it has been heard."""
+        """Send `pcm`, then `more`; returns when all but the lead of it has been heard."""
         if self._source is None:
             await self._start(source)
         assert self._fitter is not None
@@ -146,29 +145,25 @@ class Playback:
             return
         await self._pace(self._fitter.flush())
         self._source = None
-        self._played.clear()
-        await self._send(AudioStop())
+        await self._output.stop()
         left = self._sent_seconds - self.heard_seconds() + _PLAYED_SECONDS
-        await _within(self._played.wait(), left)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._output.played()
 
     async def silence(self) -> None:
         """End the sound now: what was not sent never will be."""
-        self._drop()
+        self._output.drop()
         if self._source is not None:
             self._source = None
-            await self._send(AudioStop())
-
-    def note_played(self) -> None:
-        """The satellite says that it has played what it was sent."""
-        self._played.set()
+            await self._output.stop()
 
     async def _start(self, source: AudioFormat) -> None:
-        self._fitter = Fitter(source, self.format or source)
+        self._fitter = Fitter(source, self._output.format or source)
         self._source = source
         self._sent_seconds = 0.0
         self._began_at = asyncio.get_running_loop().time()
-        target = self._fitter.target
-        await self._send(AudioStart(rate=target.rate, width=target.width, channels=target.channels))
+        await self._output.start(self._fitter.target)
 
     async def _pace(self, pcm: bytes) -> None:
         assert self._fitter is not None
@@ -181,7 +176,7 @@ class Playback:
                 self._began_at -= ahead
             elif ahead + seconds > self._lead_seconds:
                 await asyncio.sleep(ahead + seconds - self._lead_seconds)
-            await self._send(AudioChunk(rate=target.rate, width=target.width, channels=target.channels, audio=audio))
+            await self._output.write(target, audio)
             self._sent_seconds += seconds
 
 
@@ -223,12 +218,3 @@ class Fitter:
                 return wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
             case _:
                 return (samples.astype("<i4") << 16).tobytes()
-
-
-async def _within(awaitable: Awaitable[object], seconds: float) -> None:
-    """Await, but not longer than `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            await awaitable
-    except TimeoutError:
-        return

@@ -1,4 +1,4 @@
-"""The timers of one room: its satellite is told of them, and the room rings for those that have ended."""
+"""The timers of one room: its device shows them, and the room rings for those that have ended."""
 
 import asyncio
 import logging
@@ -10,10 +10,9 @@ from satellite.config.rooms import Place
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages, once
-from satellite.rooms.announcements import chime
+from satellite.rooms.chime import chime
 from satellite.skills.timers.clock import Clockwork
-from satellite.skills.timers.subscriptions import wyoming_event
-from satellite.skills.timers.timer import TimerEventKind
+from satellite.skills.timers.timer import TimerEvent, TimerEventKind
 from satellite.skills.timers.wording import ended
 from satellite.tasks import Supervised
 
@@ -31,21 +30,21 @@ _PLAIN = AudioFormat(22050, 2, 1)
 
 
 class Ringing:
-    """Tells and rings while a satellite is connected; until it has rung once, a timer waits for the next connection."""
+    """Shows and rings while a device is connected; until it has rung once, a timer waits for the next connection."""
 
     def __init__(
         self,
         clockwork: Clockwork,
         stages: Stages,
         room: Place,
-        send: Callable[..., Awaitable[None]],
+        show: Callable[[TimerEvent], Awaitable[None]],
         announce: Callable[[AudioFormat, bytes], Awaitable[None]],
     ) -> None:
-        """Tell by `send`; ring by `announce`, which returns once it has been heard, and falls silent if cancelled."""
+        """Show by `show`; ring by `announce`, which returns once that was heard; cancelling it silences it."""
         self._clockwork = clockwork
         self._stages = stages
         self._room = room
-        self._send = send
+        self._show = show
         self._announce = announce
         self._ring: Supervised | None = None
         self._words: str | None = None
@@ -62,18 +61,17 @@ class Ringing:
             if (ring := self._stop()) is not None:
                 await ring.stop()
 
-    def hush(self) -> None:
-        """Somebody called: what rings, or is being told, has done its duty."""
+    def silence(self) -> None:
+        """Be silent, since somebody speaks with the room: they have heard what rings, and what was missed."""
         self._clockwork.timers.heard(self._clockwork.timers.missed(self._room.name))
         self._clockwork.timers.silence(self._room.name)
         self._stop()
 
     async def _follow(self) -> None:
-        """Hand on events; ends when there were too many at once, to begin anew with what is the case by then."""
+        """Hand on events; ends when there were too many at once, so that `run` begins again with the present state."""
         with self._clockwork.subscribe(self._room.name) as events:
             async for event in events:
-                if (told := wyoming_event(event)) is not None:
-                    await self._send(told)
+                await self._show(event)
                 match event.kind:
                     case TimerEventKind.FINISHED | TimerEventKind.MISSED:
                         if self._ring is None or self._ring.task.done():

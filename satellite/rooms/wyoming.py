@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from enum import StrEnum
 from typing import Any
 
 from wyoming.event import Event
@@ -19,9 +18,9 @@ from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.conversation import Conversation
 from satellite.rooms.playback import Making
-from satellite.rooms.ringing import Ringing
+from satellite.rooms.room import LinkState, RoomStatus
+from satellite.rooms.wyoming_device import WyomingDevice
 from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks
 from satellite.wire.connection import Connection, Timeouts, dial
@@ -40,26 +39,13 @@ _FORGETFUL_SECONDS = 60.0
 """How long a satellite may take to notice that it has lost us, and turn us away as a second server."""
 
 
-class LinkState(StrEnum):
-    """What is the matter with a satellite."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    OFF = "off"
-    HELD = "held"
-    """Another server has it."""
-
-    NO_SATELLITE = "no-satellite"
-    """Something else listens there."""
-
-
-class RoomLink:
+class WyomingRoom:
     """One room: `run` it for as long as the daemon serves."""
 
     def __init__(
         self,
         room: Room,
-        hub: Hub,
+        settings: Hub,
         stages: Stages,
         bus: EventBus,
         arbiter: Arbiter,
@@ -73,16 +59,14 @@ class RoomLink:
         self.reconnections = 0
         """How often the satellite was connected anew."""
 
-        self.hub = hub
-        """Settings for the next connection."""
-
+        self._settings = settings
         self._stages = stages
         self._bus = bus
         self._arbiter = arbiter
         self._clockwork = clockwork
         self._faults = Faults()
-        self._ringing: Supervised | None = None
-        self._conversation: Conversation | None = None
+        self._timers: Supervised | None = None
+        self._device: WyomingDevice | None = None
         self._heartbeat: Ping | Describe = Ping()
         self._ours_until = float("-inf")
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
@@ -100,24 +84,28 @@ class RoomLink:
                 raise
             await asyncio.sleep(self._backoff.next())
 
-    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Play `pcm` in the room, and `more` behind it. Raises `DaemonUnreachable` when it is not connected."""
-        if self._conversation is None:
-            raise DaemonUnreachable(self.words, code="room-unreachable")
-        await self._conversation.announce(source, pcm, more)
+    def configure(self, settings: Hub) -> None:
+        """Take settings, which hold from the next connection on."""
+        self._settings = settings
 
-    def described(self) -> dict[str, Any]:
-        """Return the room's state, fit for JSON."""
-        return {
-            "room": self.room.name,
-            "uri": self.room.uri,
-            "area": self.room.area,
-            "state": self.state,
-            "words": self.words,
-            "doing": self._conversation.doing if self._conversation else "",
-            "since_seconds": round(time.monotonic() - self.since, 1),
-            "reconnections": self.reconnections,
-        }
+    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
+        """Play `pcm` in the room, then `more`. Raises `DaemonUnreachable` when it is not connected."""
+        if self._device is None:
+            raise DaemonUnreachable(self.words, code="room-unreachable")
+        await self._device.conversation.announce(source, pcm, more)
+
+    def status(self) -> RoomStatus:
+        """Return its present state."""
+        return RoomStatus(
+            room=self.room.name,
+            uri=self.room.uri,
+            area=self.room.area,
+            state=self.state,
+            words=self.words,
+            doing=self._device.conversation.activity if self._device else "",
+            since_seconds=round(time.monotonic() - self.since, 1),
+            reconnections=self.reconnections,
+        )
 
     async def _connected_once(self) -> None:
         """Dial, and serve the satellite until one of both leaves."""
@@ -128,31 +116,33 @@ class RoomLink:
             hint = "the machine is on, its satellite is not running" if there else "is it switched on?"
             self._become(LinkState.OFF, f"{self.room.name}: {error}; {hint}")
             raise
-        conversation = Conversation(connection, self._stages, self._bus, self.room, self.hub, self._arbiter)
+        device = WyomingDevice(
+            connection, self._stages, self._bus, self.room, self._settings, self._arbiter, self._clockwork
+        )
         pings = self._stages.background.run(f"ping {self.room.name}", lambda: self._ping(connection))
         try:
-            await self._serve(connection, conversation)
+            await self._serve(connection, device)
         finally:
             try:
-                await self._let_go(connection, conversation, pings)
+                await self._let_go(connection, device, pings)
             finally:
                 connection.abort()  # also when that is cut short
 
-    async def _let_go(self, connection: Connection, conversation: Conversation, pings: Supervised) -> None:
-        tasks = [pings.task, *([self._ringing.task] if self._ringing else [])]
+    async def _let_go(self, connection: Connection, device: WyomingDevice, pings: Supervised) -> None:
+        tasks = [pings.task, *([self._timers.task] if self._timers else [])]
         for task in tasks:  # before anything is awaited: the room may end in the middle of this
             task.cancel()
-        if self._conversation is not None:
+        if self._device is not None:
             self._ours_until = time.monotonic()
-        self._conversation = self._ringing = None
-        await conversation.close()
+        self._device = self._timers = None
+        await device.close()
         await end_tasks(*tasks)
         with suppress(ConnectionError, ProtocolError, TimeoutError):
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await connection.send(PauseSatellite())
         await connection.close()
 
-    async def _serve(self, connection: Connection, conversation: Conversation) -> None:
+    async def _serve(self, connection: Connection, device: WyomingDevice) -> None:
         described = claimed = False
         await connection.send(Describe())
         try:
@@ -171,17 +161,17 @@ class RoomLink:
                 elif event.type != "info" or isinstance(self._heartbeat, Describe):
                     if not claimed:
                         claimed = True
-                        self._welcome(connection, conversation)
-                    await self._take(conversation, event)
+                        self._welcome(device)
+                    await self._take(device, event)
         except ProtocolError as error:
             if claimed or not described or error.code != "protocol-timeout":
                 raise
         self._note_end(described=described, claimed=claimed)
 
-    async def _take(self, conversation: Conversation, event: Event) -> None:
+    async def _take(self, device: WyomingDevice, event: Event) -> None:
         """Hand an event on; one that makes no sense costs a line in the log."""
         try:
-            await conversation.take(event)
+            await device.take(event)
         except ProtocolError as error:
             level = self._faults.level(logging.WARNING)
             _LOGGER.log(level, "room %s: %s", self.room.name, error, extra={"room": self.room.name})
@@ -194,13 +184,11 @@ class RoomLink:
                 if self.state is LinkState.CONNECTED:
                     await connection.send(self._heartbeat)
 
-    def _welcome(self, connection: Connection, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def _welcome(self, device: WyomingDevice) -> None:
+        self._device = device
         self.reconnections += self._ours_until > float("-inf")
-        if self._clockwork is not None:
-            ringing = Ringing(self._clockwork, self._stages, self.room, connection.send, conversation.announce)
-            conversation.on_call = ringing.hush
-            self._ringing = self._stages.background.run(f"timers {self.room.name}", ringing.run)
+        if device.ringing is not None:
+            self._timers = self._stages.background.run(f"timers {self.room.name}", device.ringing.run)
         self._backoff.reset()
         self._become(LinkState.CONNECTED, f"{self.room.name} is connected")
 

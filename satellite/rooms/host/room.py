@@ -1,36 +1,34 @@
-"""The host's own room: its microphone and its speaker, with the same conversation as a satellite that is dialled.
+"""The host's own room: its microphone, which streams all the time, and its speaker.
 
-To the conversation the room is a satellite that streams all the time; what would go over the network stays here.
-While somebody else drives the room, a `Guest` takes the conversation's place.
+While another program drives the room, a `Guest` takes the conversation's place.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-from wyoming.audio import AudioChunk
-from wyoming.event import Event, Eventable
-from wyoming.pipeline import PipelineStage, RunPipeline
-
-from satellite.audio.pcm import CANONICAL, AudioFormat, seconds_of
+from satellite.audio.pcm import AudioFormat, seconds_of
 from satellite.backoff import Backoff
-from satellite.config.settings import Config
-from satellite.errors import SatelliteError, TextToSpeechError
-from satellite.events import EventBus
+from satellite.config.host import Sound
+from satellite.config.rooms import Place
+from satellite.errors import SatelliteError, Stage, TextToSpeechError
+from satellite.events import EventBus, RunEvent
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.host.microphones import microphone, silence
+from satellite.rooms.host.microphones import microphone as listening
+from satellite.rooms.host.microphones import silence
 from satellite.rooms.host.sound_outputs import sink
-from satellite.rooms.host.speaker import SoundEvents, Speaker, Utterance
+from satellite.rooms.host.speaker import Speaker, SpeakerOutput, Utterance
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
-from satellite.rooms.wyoming import LinkState
+from satellite.rooms.room import Activity, LinkState, RoomStatus
 from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.timer import TimerEvent
 from satellite.tasks import Supervised, end_tasks, first_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -61,22 +59,29 @@ class LocalRoom:
     """The host's own room: `run` it for as long as the daemon serves."""
 
     def __init__(
-        self, config: Config, stages: Stages, bus: EventBus, arbiter: Arbiter, clockwork: Clockwork | None = None
+        self,
+        room: Place,
+        microphone: Sound,
+        speaker: Sound,
+        stages: Stages,
+        bus: EventBus,
+        arbiter: Arbiter,
+        clockwork: Clockwork | None = None,
     ) -> None:
-        """Prepare the room of `config.microphone`; the timers of `clockwork` that belong there ring there."""
-        self.room = config.host_room
+        """Prepare the room; the timers of `clockwork` that belong there ring there."""
+        self.room = room
         self.state = LinkState.CONNECTING
         self.words = f"{self.room.name} is being opened"
         self.since = time.monotonic()
         self.reconnections = 0
-        self.speaker = Speaker(sink(config.speaker), config.speaker.words) if config.speaker.given else None
+        self.speaker = Speaker(sink(speaker), speaker.words) if speaker.given else None
         self._stages = stages
         self._bus = bus
         self._arbiter = arbiter
         self._ringing: Ringing | None = None
         if clockwork is not None and self.speaker is not None:
-            self._ringing = Ringing(clockwork, stages, self.room, _nobody, self.announce)
-        self._listen = microphone(config.microphone)
+            self._ringing = Ringing(clockwork, stages, self.room, _show_no_timer, self.announce)
+        self._listen = listening(microphone)
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         self._conversation: Conversation | None = None
         self.guest: Guest | None = None
@@ -146,27 +151,28 @@ class LocalRoom:
     def hush(self) -> None:
         """Somebody calls: a timer that rings has done its duty."""
         if self._ringing is not None:
-            self._ringing.hush()
+            self._ringing.silence()
 
-    def described(self) -> dict[str, Any]:
-        """Return the room's state, fit for JSON."""
+    def status(self) -> RoomStatus:
+        """Return its present state."""
         words = self.words
         if self.speaker is not None and self.speaker.trouble:
             words += f"; {self.speaker.trouble}"
         words += "".join(f"; {part.name} has failed: {part.trouble}" for part in self._parts if part.trouble)
-        own = self._conversation.doing if self._conversation else ""
-        return {
-            "room": self.room.name,
-            "uri": "local",
-            "area": self.room.area,
-            "state": self.state,
-            "words": words,
-            "doing": own
-            if self.guest is None
-            else f"{'muted' if self.guest.muted else 'driven'} by {self._guest_words}",
-            "since_seconds": round(time.monotonic() - self.since, 1),
-            "reconnections": self.reconnections,
-        }
+        if self.guest is None:
+            doing: str = self._conversation.activity if self._conversation else ""
+        else:
+            doing = f"{'muted' if self.guest.muted else 'driven'} by {self._guest_words}"
+        return RoomStatus(
+            room=self.room.name,
+            uri="local",
+            area=self.room.area,
+            state=self.state,
+            words=words,
+            doing=doing,
+            since_seconds=round(time.monotonic() - self.since, 1),
+            reconnections=self.reconnections,
+        )
 
     # The microphone.
 
@@ -200,8 +206,7 @@ class LocalRoom:
         if self.guest is not None:
             await self.guest.heard(pcm)
         elif self._conversation is not None:
-            chunk = AudioChunk(CANONICAL.rate, CANONICAL.width, CANONICAL.channels, pcm)
-            await self._conversation.take(chunk.event())
+            await self._conversation.hear(pcm)
 
     # The conversations.
 
@@ -216,23 +221,19 @@ class LocalRoom:
 
     async def _own(self) -> None:
         """Hold conversations until a guest comes, or one breaks."""
-        peer = _Peer(self.speaker)
-        conversation = Conversation(
-            peer, self._stages, self._bus, self.room, self._stages.config.hub, self._arbiter, peer.sound.drop
-        )
-        peer.heard = conversation.take
-        conversation.on_call = self.hush
-        end = PipelineStage.TTS if self.speaker is not None else PipelineStage.HANDLE
+        device = HostDevice(self.speaker, self.hush)
+        conversation = Conversation(device, self._stages, self._bus, self.room, self._stages.config.hub, self._arbiter)
+        end = Stage.TTS if self.speaker is not None else Stage.CHAT
         try:
-            await conversation.take(RunPipeline(PipelineStage.WAKE, end, restart_on_end=True).event())
+            await conversation.begin(Stage.WAKE, end, restart=True)
             self._conversation = conversation
-            await first_of(f"guest or broken {self.room.name}", self._changed.wait(), peer.broken.wait())
+            await first_of(f"guest or broken {self.room.name}", self._changed.wait(), device.broken.wait())
         finally:
             self._conversation = None
-            peer.sound.drop()
+            device.output.drop()
             await conversation.close()
-            peer.sound.drop()
-        if peer.broken.is_set():
+            device.output.drop()
+        if device.broken.is_set():
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
 
     def _become(self, state: LinkState, words: str) -> None:
@@ -245,27 +246,34 @@ class LocalRoom:
             _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
 
 
-class _Peer:
-    """Stands for the connection to a satellite: takes what would be sent to it, and plays what is sound of that."""
+class HostDevice:
+    """The host's microphone and speaker as the device of a conversation; there is nothing to show it with."""
 
-    def __init__(self, speaker: Speaker | None) -> None:
-        self.sound = SoundEvents(speaker, self._played)
-        self.heard: Callable[[Event], Awaitable[None]] | None = None
+    def __init__(self, speaker: Speaker | None, called: Callable[[], None]) -> None:
+        """Play on `speaker`; `called` silences what rings in the room."""
+        self.output = SpeakerOutput(speaker)
         self.broken = asyncio.Event()
+        """Set when the conversation cannot go on."""
 
-    async def send(self, *events: Event | Eventable) -> None:
-        """Play what is sound."""
-        for event in events:
-            self.sound.take(event if isinstance(event, Event) else event.event())
+        self._called = called
 
-    def abort(self) -> None:
-        """The conversation cannot go on."""
+    async def show(self, step: RunEvent, activity: Activity) -> None:
+        """Do nothing: the host has no light."""
+
+    async def interrupted(self, wake_word: str) -> None:
+        """Do nothing: the microphone is heard all the time."""
+
+    async def stop_listening(self) -> None:
+        """Do nothing: the microphone is heard all the time."""
+
+    def called(self) -> None:
+        """Silence what rings."""
+        self._called()
+
+    def fail(self) -> None:
+        """Let another conversation begin."""
         self.broken.set()
 
-    async def _played(self) -> None:
-        if self.heard is not None:
-            await self.heard(Event("played"))
 
-
-async def _nobody(*events: Event | Eventable) -> None:
-    """Stand for a satellite that would be told of the timers."""
+async def _show_no_timer(event: TimerEvent) -> None:
+    """Do nothing: the host has no display."""

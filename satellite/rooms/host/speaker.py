@@ -235,6 +235,42 @@ class SoundEvents:
             utterance.end()
 
 
+class SpeakerOutput:
+    """The speaker as the output of a conversation, one utterance for each sound; without a speaker nothing is heard."""
+
+    format: AudioFormat | None = None
+    """The speaker takes any."""
+
+    def __init__(self, speaker: Speaker | None) -> None:
+        self._speaker = speaker
+        self._utterance: Utterance | None = None
+
+    async def start(self, layout: AudioFormat) -> None:
+        """Begin an utterance."""
+        if self._speaker is not None:
+            self._utterance = self._speaker.begin(layout, owner=self)
+
+    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+        """Add to it."""
+        if self._speaker is not None and self._utterance is not None:
+            self._speaker.feed(self._utterance, pcm)
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._utterance is not None:
+            self._utterance.end()
+
+    async def played(self) -> None:
+        """Wait until it has been heard, or cannot be."""
+        if self._utterance is not None:
+            await self._utterance.over.wait()
+
+    def drop(self) -> None:
+        """Silence it at once."""
+        if self._speaker is not None:
+            self._speaker.drop(self)
+
+
 class _Adapter:
     """Turns sound of any format into what a sink takes."""
 

@@ -1,0 +1,252 @@
+"""A connected Wyoming satellite as the device of a conversation, with the habits of the satellites in use."""
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+from wyoming.asr import Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event, Eventable
+from wyoming.pipeline import RunPipeline
+from wyoming.wake import Detection
+
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
+from satellite.config.rooms import Hub, Place
+from satellite.errors import ProtocolError, Stage
+from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.pipeline.stages import Stages
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.ringing import Ringing
+from satellite.rooms.room import Activity
+from satellite.services.run_pipeline import STAGES, room_events
+from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.subscriptions import wyoming_event
+from satellite.skills.timers.timer import TimerEvent
+from satellite.wire.parsing import parsed
+
+_LOGGER = logging.getLogger(__name__)
+
+_REMIND_SECONDS = 1.0
+"""How long after a run a satellite may go on streaming before it is reminded."""
+
+_STOP_SECONDS = 0.5
+"""How long after `audio-stop` a satellite may still go on."""
+
+_PRE_BUFFER_BYTES = 2 * BYTES_PER_SECOND
+"""What a satellite that streams when somebody speaks sends first, emptied with zeros when it has just streamed
+(wyoming-satellite 1.4.1, `vad.buffer_seconds`)."""
+
+
+class Peer(Protocol):
+    """The connection to a satellite."""
+
+    async def send(self, *events: Event | Eventable) -> None:
+        """Send events. Raises `ConnectionError` when the satellite has gone, or does not read."""
+
+    def abort(self) -> None:
+        """Cut it."""
+
+
+class WyomingDevice:
+    """One satellite while it is connected, with the conversation that is held there."""
+
+    def __init__(
+        self,
+        connection: Peer,
+        stages: Stages,
+        bus: EventBus,
+        room: Place,
+        settings: Hub,
+        arbiter: Arbiter,
+        clockwork: Clockwork | None = None,
+    ) -> None:
+        """Hold conversations over `connection`; the timers of `clockwork` that belong to `room` ring there."""
+        self.output = WyomingOutput(connection)
+        self._connection = connection
+        self._room = room
+        self.conversation = Conversation(self, stages, bus, room, settings, arbiter)
+        self.ringing: Ringing | None = None
+        """To be run while the satellite is connected."""
+
+        if clockwork is not None:
+            self.ringing = Ringing(clockwork, stages, room, self._show_timer, self.conversation.announce)
+        self._converter: Converter | None = None
+        self._zeros_left = 0
+        self._streams_for_wake = False
+        self._detected: str | None = None
+        self._repeats: Stage | None = None
+        """The end of the runs of a satellite that asks once for a run from the wake word, without `restart_on_end`."""
+
+        self._told_end = False
+        self._reminded_at = float("-inf")
+        self._audio_end: asyncio.TimerHandle | None = None
+
+    async def take(self, event: Event) -> None:
+        """Handle what the satellite says. Raises `ProtocolError` for what makes no sense."""
+        if AudioChunk.is_type(event.type):
+            await self._audio(parsed(AudioChunk.from_event, event))
+        elif event.type == "audio-stop":
+            self._audio_stopped()
+        elif RunPipeline.is_type(event.type):
+            await self._run_requested(event)
+        elif Detection.is_type(event.type):
+            self._detected = parsed(Detection.from_event, event).name or "wake word"
+        elif event.type == "played":
+            self.output.note_played()
+
+    async def close(self) -> None:
+        """End the conversation; may be called twice."""
+        self._expect_more_audio()
+        await self.conversation.close()
+
+    async def show(self, step: RunEvent, activity: Activity) -> None:
+        """Send what the step is called in Wyoming."""
+        if step.type is RunEventType.RUN_START:
+            self._told_end = False
+        elif step.type is RunEventType.ERROR and step.data["code"] == "wake-not-detected":
+            self._told_end = True  # it was the satellite that has ended its audio
+            return
+        if events := room_events(step):
+            await self._connection.send(*events)
+            self._told_end = self._told_end or step.type in (RunEventType.STT_END, RunEventType.ERROR)
+
+    async def interrupted(self, wake_word: str) -> None:
+        """Send a detection, as at the beginning of a command."""
+        self._told_end = False
+        await self._connection.send(Detection(name=wake_word))
+
+    async def stop_listening(self) -> None:
+        """Send a `transcript` if nothing has ended the stream yet: a satellite streams until it gets one."""
+        if not self._told_end:
+            await self._connection.send(Transcript(text=""))
+        self._told_end = False
+
+    def called(self) -> None:
+        """Silence what rings."""
+        if self.ringing is not None:
+            self.ringing.silence()
+
+    def fail(self) -> None:
+        """Cut the connection."""
+        self._connection.abort()
+
+    async def _show_timer(self, event: TimerEvent) -> None:
+        if (sent := wyoming_event(event)) is not None:
+            await self._connection.send(sent)
+
+    async def _run_requested(self, event: Event) -> None:
+        try:
+            request = parsed(RunPipeline.from_event, event)
+            if wanted := event.data.get("snd_format"):
+                sound = parsed(AudioStart.from_event, Event("snd_format", wanted))
+                self.output.format = AudioFormat(sound.rate, sound.width, sound.channels)
+        except ProtocolError as error:
+            _LOGGER.warning(
+                "room %s: run-pipeline is refused: %s", self._room.name, error, extra={"room": self._room.name}
+            )
+            await self._connection.send(Error(text=str(error), code=error.code))
+            return
+        start, end = STAGES[request.start_stage], STAGES[request.end_stage]
+        self._streams_for_wake = start is Stage.WAKE
+        if start is Stage.WAKE and self.conversation.engaged:
+            # It goes on in the middle of a command or an answer, which only the wake word may interrupt. The zeros of
+            # its pre-buffer would end the command as silence does.
+            self._expect_more_audio()
+            self._zeros_left = _PRE_BUFFER_BYTES
+            return
+        restart = bool(request.restart_on_end)
+        await self._begin(start, end, restart=restart)
+        self._repeats = end if start is Stage.WAKE and not restart else None
+
+    async def _begin(self, start: Stage, end: Stage, *, restart: bool) -> None:
+        self._expect_more_audio()
+        detected, self._detected = self._detected, None
+        self._repeats = None
+        await self.conversation.begin(start, end, restart=restart, wake_word=detected)
+
+    def _audio_stopped(self) -> None:
+        """End the audio, unless the satellite asks at once for another run.
+
+        One that streams when somebody speaks does so after five seconds, in the middle of a command
+        (wyoming-satellite 1.4.1, `vad.wake_word_timeout`).
+        """
+        self._expect_more_audio()
+        grace_seconds = _STOP_SECONDS if self._streams_for_wake else 0.0
+        self._audio_end = asyncio.get_running_loop().call_later(grace_seconds, self.conversation.end_audio)
+
+    def _expect_more_audio(self) -> None:
+        if self._audio_end is not None:
+            self._audio_end.cancel()
+
+    async def _audio(self, chunk: AudioChunk) -> None:
+        source = AudioFormat(chunk.rate, chunk.width, chunk.channels)
+        if self._converter is None or self._converter.source != source:
+            self._converter = Converter(source)
+        pcm = self._without_zeros(self._converter.convert(chunk.audio))
+        if not self.conversation.active and self._detected is not None:
+            await self._begin(Stage.STT, Stage.TTS, restart=False)  # some satellites ask for no run
+        await self.conversation.hear(pcm)
+        idle_since = max(self.conversation.ended_at, self._reminded_at)
+        if not self.conversation.active and time.monotonic() - idle_since > _REMIND_SECONDS:
+            await self._still_streams()
+
+    async def _still_streams(self) -> None:
+        """Begin the next run, or close the microphone once more: audio comes though no run is under way.
+
+        wyoming-satellite 1.0.0 asks once for all runs, and closes its microphone at a `transcript` only.
+        """
+        self._reminded_at = time.monotonic()
+        if self._repeats is not None and not self.conversation.audio_ended:
+            end = self._repeats
+            await self._begin(Stage.WAKE, end, restart=False)
+            self._repeats = end
+        else:
+            await self._connection.send(Transcript(text=""))
+
+    def _without_zeros(self, pcm: bytes) -> bytes:
+        if not self._zeros_left:
+            return pcm
+        zeros = len(pcm) - len(pcm.lstrip(b"\0"))
+        zeros = min(zeros // 2 * 2, self._zeros_left)
+        self._zeros_left = self._zeros_left - zeros if zeros == len(pcm) else 0
+        return pcm[zeros:]
+
+
+class WyomingOutput:
+    """The loudspeaker of a satellite, which says `played` when it has played a sound."""
+
+    def __init__(self, connection: Peer) -> None:
+        self.format: AudioFormat | None = None
+        """What the satellite has asked for in `run-pipeline`."""
+
+        self._connection = connection
+        self._played = asyncio.Event()
+
+    async def start(self, layout: AudioFormat) -> None:
+        """Send `audio-start`."""
+        await self._connection.send(AudioStart(rate=layout.rate, width=layout.width, channels=layout.channels))
+
+    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+        """Send a chunk."""
+        await self._connection.send(
+            AudioChunk(rate=layout.rate, width=layout.width, channels=layout.channels, audio=pcm)
+        )
+
+    async def stop(self) -> None:
+        """Send `audio-stop`."""
+        self._played.clear()
+        await self._connection.send(AudioStop())
+
+    async def played(self) -> None:
+        """Wait for `played`."""
+        await self._played.wait()
+
+    def note_played(self) -> None:
+        """The satellite has said `played`."""
+        self._played.set()
+
+    def drop(self) -> None:
+        """Do nothing: what a satellite has got, it plays."""
