@@ -1,60 +1,64 @@
-"""One client's conversation over `/ws`: what it says begins runs, what it says amid an answer ends it."""
+"""The browser as a room: a client of `/ws` is the device of a conversation, by JSON frames and PCM."""
 
 import asyncio
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
 
 from satellite import __version__
 from satellite.audio.pcm import RATE, AudioFormat, Converter
+from satellite.config.rooms import Place
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEvent, RunEventType
 from satellite.http.chat_api import check_length
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
 from satellite.http.outbox import Outbox
-from satellite.http.speak_up import BargeIn
-from satellite.pipeline.audio_queue import AudioInbox
-from satellite.pipeline.request import RunRequest, Speech
-from satellite.pipeline.run import Run
-from satellite.tasks import begin_task, end_tasks
-
-_FRAME_BYTES = 32 * 1024
-"""Sound a frame: an event can slip between two."""
+from satellite.pipeline.request import RunRequest
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.room import Activity
 
 _OUTBOX_BYTES = 8 * 1024 * 1024
 """Some three minutes of sound."""
 
 _OUTBOX_FRAMES = 10_000
 
-_HEARD = (RunEventType.STT_VAD_END, RunEventType.STT_END, RunEventType.ERROR, RunEventType.RUN_END)
-"""Steps from which on the sound of the client is not part of a command."""
 
-
-class Talk:
+class BrowserDevice:
     """Takes a client's frames, and puts ours into the outbox."""
+
+    interrupted_by_speech = True
 
     def __init__(self, context: Context, address: str) -> None:
         self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)
+        self.output = OutboxOutput(self.outbox)
+        self.failed = asyncio.Event()
+        """Set when the conversation cannot go on."""
+
         self._context = context
         self._address = address
         self._hello = Hello(type="hello", conversation_id=new_conversation())
-        self._run: asyncio.Task[None] | None = None
-        self._under_way = ""
-        """The run whose end has not been told."""
-
-        self._inbox = AudioInbox()
-        self._listens = False
+        self._conversation = Conversation(
+            self,
+            context.stages,
+            context.bus,
+            Place(name="browser", follow_up="never"),
+            context.config.hub,
+            Arbiter(0.0),  # whoever calls by a button means this client
+        )
         self._converter = Converter(AudioFormat())
-        self._barge_in: BargeIn | None = None
-        self._sound_began = self._sound_seconds = 0.0
+        self._open_run = ""
+        """The run whose end the client does not know of."""
+
+        self._leave_work: Callable[[], None] | None = None
 
     def greet(self) -> None:
-        """Tell the client that it may begin."""
+        """Say that the client may begin."""
         hello = self._hello
-        self._tell(
+        self._send(
             "ready",
             conversation_id=hello.conversation_id,
             language=hello.language,
@@ -64,33 +68,47 @@ class Talk:
         )
 
     async def take(self, text: str) -> None:
-        """Do what a text frame asks for; what is wrong with it is told."""
+        """Do what a text frame asks for; what is wrong with it becomes an `error` frame."""
         try:
             frame = _parsed(text)
             if not isinstance(frame, End | Cancel):
                 self._context.rate.take(self._address)
             await self._do(frame)
         except SatelliteError as error:
-            self._tell("error", code=error.code, text=str(error))
+            self._send("error", code=error.code, text=str(error))
 
     async def hear(self, sound: bytes) -> None:
         """Take 16-bit PCM: part of a command, or what is said while an answer is heard."""
-        pcm = self._converter.convert(sound)
-        if self._listens:
-            await self._inbox.put(pcm)
-        elif self._answers:
-            if self._barge_in is None:
-                config = self._context.config
-                vad = await self._context.stages.engines.vad.get(config.deadlines.load_seconds)
-                self._barge_in = BargeIn(vad, config.vad.threshold)
-            if said := await self._barge_in.feed(pcm):
-                await self._listen(said)
+        await self._conversation.hear(self._converter.convert(sound))
 
     async def close(self) -> None:
         """End what is under way; may be called twice."""
-        run, self._run = self._run, None
-        if run is not None:
-            await end_tasks(run)
+        await self._conversation.close()
+        self._leave()
+
+    async def show(self, step: RunEvent, activity: Activity) -> None:
+        """Send the step."""
+        if step.type is RunEventType.RUN_START:
+            self._open_run = step.run_id
+        elif step.type is RunEventType.RUN_END:
+            self._open_run = ""
+        self._send(step.type, run_id=step.run_id, **step.data)
+
+    async def interrupted(self, wake_word: str | None) -> None:
+        """Say that the answer is cancelled, unless only its sound is still heard."""
+        self._cancelled(self._open_run)
+        self._context.stages.expect(f"conversation {self._hello.conversation_id}")
+
+    async def stop_listening(self) -> None:
+        """Give back the place that the run has taken; the client knows by the run's events when to be silent."""
+        self._leave()
+
+    def called(self) -> None:
+        """Do nothing: nothing rings here."""
+
+    def fail(self) -> None:
+        """Let the connection end."""
+        self.failed.set()
 
     async def _do(self, frame: ClientFrame) -> None:
         match frame:
@@ -100,95 +118,80 @@ class Talk:
                 self.greet()
             case Ask():
                 check_length(self._context, frame.text)
-                await self._stop()
-                self._begin(self._request(Stage.CHAT, frame.text))
+                await self._begin(Stage.CHAT, frame.text)
             case Listen():
                 self._converter = Converter(AudioFormat(frame.rate))
-                await self._listen(b"")
+                self._context.stages.expect(f"conversation {self._hello.conversation_id}")
+                await self._begin(Stage.STT)
             case End():
-                self._inbox.end()
+                self._conversation.end_audio()
             case Cancel():
                 await self._stop()
 
-    @property
-    def _answers(self) -> bool:
-        """Whether an answer is made, or heard if the client plays it as it comes."""
-        return self._run is not None or time.monotonic() < self._sound_began + self._sound_seconds
-
-    async def _listen(self, said: bytes) -> None:
-        """Begin a voice command with what was `said` of it already."""
+    async def _begin(self, start: Stage, text: str = "") -> None:
         await self._stop()
-        self._inbox = AudioInbox()
-        self._inbox.unread(said)
-        self._listens = True
-        self._context.stages.expect(f"conversation {self._hello.conversation_id}")
-        self._begin(self._request(Stage.STT))
+        self._leave_work = self._context.work.enter()
+        request = self._request(start, text)
+        self._open_run = request.run_id
+        await self._conversation.begin(request)
 
     async def _stop(self) -> None:
-        """Let the answer end, if there is one; of one that is over, only the sound that still waits goes."""
-        run_id = self._under_way
-        await self.close()
-        self._listens = False
-        self._sound_seconds = 0.0
-        self.outbox.drop_sound()
-        if run_id:
-            self._tell("cancelled", run_id=run_id)
-        if self._under_way:
-            self._under_way = ""
-            self._tell(RunEventType.RUN_END, run_id=run_id, cancelled=True)
+        """Let the answer end, if there is one; of one that is over, only the sound that still waits is dropped."""
+        run_id = self._open_run
+        await self._conversation.stop()
+        self._leave()
+        self._cancelled(run_id)
 
-    def _request(self, start: Stage, text: str = "") -> RunRequest:
+    def _cancelled(self, run_id: str) -> None:
+        if run_id:
+            self._send("cancelled", run_id=run_id)
+        if self._open_run:
+            self._open_run = ""
+            self._send(RunEventType.RUN_END, run_id=run_id, cancelled=True)
+
+    def _leave(self) -> None:
+        leave, self._leave_work = self._leave_work, None
+        if leave is not None:
+            leave()
+
+    def _request(self, start: Stage, text: str) -> RunRequest:
         hello = self._hello
         end = Stage.TTS if hello.speak else Stage.CHAT
         return run_request(
             self._address, hello.conversation_id, start=start, end=end, text=text, language=hello.language
         )
 
-    def _begin(self, request: RunRequest) -> None:
-        self._barge_in = None
-        self._under_way = request.run_id
-        self._run = begin_task(self._execute(request), f"run {request.room}")
-
-    async def _execute(self, request: RunRequest) -> None:
-        context = self._context
-        run = Run(context.stages, context.bus, request, self._emit, heard_seconds=self._heard_seconds)
-        try:
-            with context.work.one():
-                await run.execute(self._inbox)
-        except SatelliteError as error:
-            self._under_way = ""  # it has not begun
-            self._tell("error", code=error.code, text=str(error))
-        except ConnectionError:
-            return  # it does not read; whoever sends sees the same
-        finally:
-            self._listens = False
-            if self._run is asyncio.current_task():
-                self._run = None
-
-    async def _emit(self, step: RunEvent | Speech) -> None:
-        """Put a step of the run into the outbox; never waits."""
-        if isinstance(step, Speech):
-            self._sound(step)
-            return
-        if step.type in _HEARD:
-            self._listens = False
-        if step.type is RunEventType.RUN_END:
-            self._under_way = ""
-        if step.type is RunEventType.TTS_START:
-            self._sound_began, self._sound_seconds = time.monotonic(), 0.0
-        self._tell(step.type, run_id=step.run_id, **step.data)
-
-    def _sound(self, speech: Speech) -> None:
-        self._sound_seconds += len(speech.pcm) / (speech.format.rate * speech.format.frame_bytes)
-        for at in range(0, len(speech.pcm), _FRAME_BYTES):
-            self.outbox.put(speech.pcm[at : at + _FRAME_BYTES])
-
-    def _heard_seconds(self) -> float:
-        """Return how much of the answer was heard, if the client plays it as it comes."""
-        return min(self._sound_seconds, time.monotonic() - self._sound_began)
-
-    def _tell(self, type_: str, **data: Any) -> None:
+    def _send(self, type_: str, **data: Any) -> None:
         self.outbox.put(json.dumps({"type": type_, **data}))
+
+
+class OutboxOutput:
+    """The client's speaker, which plays sound as it comes and says nothing of it."""
+
+    format: AudioFormat | None = None
+    """The voice's own: `tts-start` says its rate."""
+
+    paced = False
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def start(self, layout: AudioFormat) -> None:
+        """Do nothing: the client knows by `tts-start`."""
+
+    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+        """Put sound into the outbox. Raises `ConnectionResetError` when too much waits there."""
+        self._outbox.put(pcm)
+
+    async def stop(self) -> None:
+        """Do nothing: the client knows by `tts-end`, or `cancelled`."""
+
+    async def played(self) -> None:
+        """Return at once: the client says nothing of it."""
+
+    def drop(self) -> None:
+        """Take back the sound that has not been sent."""
+        self._outbox.drop_sound()
 
 
 def _parsed(text: str) -> ClientFrame:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from satellite.http.context import Context
-from satellite.http.dialogue_socket import Talk
+from satellite.http.dialogue_socket import BrowserDevice
 from satellite.http.problems import HttpError
 from satellite.tasks import begin_task
 
@@ -23,20 +23,21 @@ def routes(context: Context) -> APIRouter:
     async def websocket(socket: WebSocket) -> None:
         await socket.accept()
         address = socket.client.host if socket.client else "unknown"
-        talk = Talk(context, address)
+        device = BrowserDevice(context, address)
         tasks = [
-            begin_task(_send(socket, talk), f"send to {address}"),
-            begin_task(_read(socket, talk), f"read from {address}"),
-            begin_task(talk.outbox.overflow(), f"watch {address}"),
+            begin_task(_send(socket, device), f"send to {address}"),
+            begin_task(_read(socket, device), f"read from {address}"),
+            begin_task(device.outbox.overflow(), f"watch {address}"),
+            begin_task(_failed(device), f"conversation of {address}"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-            await talk.close()
+            await device.close()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-        if talk.outbox.overflowed:
+        if device.outbox.overflowed:
             _LOGGER.info("%s does not read, and is cut off", address)
             socket.scope.get("state", {}).get("abort", lambda: None)()
         for result in results:
@@ -51,19 +52,23 @@ def routes(context: Context) -> APIRouter:
     return router
 
 
-async def _send(socket: WebSocket, talk: Talk) -> None:
-    async for frame in talk.outbox:
+async def _send(socket: WebSocket, device: BrowserDevice) -> None:
+    async for frame in device.outbox:
         if isinstance(frame, str):
             await socket.send_text(frame)
         else:
             await socket.send_bytes(frame)
 
 
-async def _read(socket: WebSocket, talk: Talk) -> None:
+async def _failed(device: BrowserDevice) -> None:
+    await device.failed.wait()
+
+
+async def _read(socket: WebSocket, device: BrowserDevice) -> None:
     with suppress(ConnectionError):
-        talk.greet()
+        device.greet()
         while (message := await socket.receive())["type"] != "websocket.disconnect":
             if (sound := message.get("bytes")) is not None:
-                await talk.hear(sound)
+                await device.hear(sound)
             else:
-                await talk.take(message.get("text") or "")
+                await device.take(message.get("text") or "")

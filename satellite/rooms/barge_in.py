@@ -1,6 +1,7 @@
-"""Who speaks up while the daemon answers: somebody who calls again, or says that it shall stop."""
+"""Barge-in: somebody says the wake word, or "stop", or simply speaks, while the daemon answers."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 
 from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
@@ -19,6 +20,10 @@ _LEAST_WORD_SECONDS = 0.12
 _LONGEST_WORD_SECONDS = 1.2
 """How long somebody speaks who says no more than "stop"; an answer that comes back from the speaker is longer."""
 
+_SPEECH_WINDOWS = 12
+_SPEECH_WINDOWS_SPOKEN = 9
+"""So many of the last 32 ms windows: more than a cough, less than a word and a half."""
+
 _WORD_END_SECONDS = 0.2
 _WORD_BYTES = int((_LONGEST_WORD_SECONDS + 1) * BYTES_PER_SECOND)
 
@@ -27,8 +32,11 @@ _WORD_BYTES = int((_LONGEST_WORD_SECONDS + 1) * BYTES_PER_SECOND)
 class Interruption:
     """What somebody said; the answer ends."""
 
-    wake_word: str | None
-    """None when it shall only stop."""
+    wake_word: str | None = None
+    """The wake word, if it was that."""
+
+    command_follows: bool = True
+    """Whether the audio goes on with the next command; otherwise the answer only ends."""
 
 
 class Interrupter:
@@ -82,7 +90,31 @@ class Interrupter:
             except StageError:  # the answer goes on, and whoever speaks next is understood perhaps
                 continue
             if await self._stages.means_stop(heard.text, heard.language or self._room.language):
-                return Interruption(None)
+                return Interruption(command_follows=False)
+
+
+class SpeechInterrupter:
+    """Takes any speech for an interruption, where the microphone does not hear the answer itself."""
+
+    def __init__(self, stages: Stages, inbox: AudioInbox) -> None:
+        self._stages = stages
+        self._inbox = inbox
+
+    async def wait(self) -> Interruption:
+        """Return once somebody clearly speaks; what they have said by then is put back into the inbox."""
+        config = self._stages.config
+        vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
+        stream = vad.stream()
+        latest: deque[bool] = deque(maxlen=_SPEECH_WINDOWS)
+        heard = b""
+        async for pcm in self._inbox:
+            heard = (heard + pcm)[-BYTES_PER_SECOND:]
+            for probability in await stream.feed(pcm):
+                latest.append(probability >= config.vad.threshold)
+            if sum(latest) >= _SPEECH_WINDOWS_SPOKEN:
+                self._inbox.unread(heard)
+                return Interruption()
+        return await asyncio.Future()  # no more audio: nobody will interrupt
 
 
 class _Words:

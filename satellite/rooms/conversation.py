@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
 
@@ -17,13 +18,13 @@ from satellite.backoff import Backoff
 from satellite.config.rooms import Hub, Place
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import EventBus, RunEvent, RunEventType, new_run_id
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter, Loudness
-from satellite.rooms.barge_in import Interrupter
+from satellite.rooms.barge_in import Interrupter, Interruption, SpeechInterrupter
 from satellite.rooms.playback import Making, Playback
 from satellite.rooms.room import Activity, Device
 from satellite.tasks import begin_task, end_tasks, failure_of
@@ -36,7 +37,7 @@ _INBOX_SECONDS = 20.0
 _ANNOUNCED_SECONDS = 1.0
 """How much of an announcement has to be heard: cut off before that by somebody who calls, it is made again."""
 
-_FIRST_REST_SECONDS = 0.5
+_FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 30.0
 """Between runs that fail one after the other: a broken stage must not spin."""
 
@@ -93,6 +94,9 @@ class Conversation:
         self._follows = False
         """Whether the present run listens without the wake word, since the last answer asked something."""
 
+        self._after_wake_word = False
+        """Whether the audio of the next run begins with the end of a wake word."""
+
         self._interrupted: _End | None = None
         self._failed_with = ""
         self._last_heard = b""
@@ -132,12 +136,13 @@ class Conversation:
         if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
             self._inbox.end()
 
-    async def begin(self, start: Stage, end: Stage, *, restart: bool, wake_word: str | None = None) -> None:
-        """Begin a chain of runs from `start` to `end`, in place of one that is under way.
+    async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
+        """Begin a chain of runs, in place of one that is under way; `request` is the first.
 
         With `restart` a run follows each, until the audio ends. `wake_word` is one that the device itself has heard:
         then the room only answers if none hears it better.
         """
+        start = request.start
         if start is Stage.STT and self._unengaged.is_set():
             self._device.called()
         await self.close()
@@ -149,7 +154,9 @@ class Conversation:
         if start is Stage.STT and wake_word is not None and not self._claim(wake_word):
             await self._device.stop_listening()
             return
-        self._task = begin_task(self._converse(start, end, restart=restart), f"room {self.room.name}")
+        self._task = begin_task(
+            self._converse(replace(request, start=start), restart=restart), f"room {self.room.name}"
+        )
         self._task.add_done_callback(self._ended_unexpectedly)
 
     async def close(self) -> None:
@@ -157,6 +164,11 @@ class Conversation:
         task, self._task = self._task, None
         if task is not None:
             await end_tasks(task)
+
+    async def stop(self) -> None:
+        """End whatever is under way, and silence it."""
+        await self.close()
+        await self._silence()
 
     async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
         """Play `pcm`, and `more`, while nobody speaks with the room; cancelling or failing silences it.
@@ -213,16 +225,16 @@ class Conversation:
 
     # The chain of runs.
 
-    async def _converse(self, start: Stage, end: Stage, *, restart: bool) -> None:
-        stage, outcome = start, _End.DONE
+    async def _converse(self, request: RunRequest, *, restart: bool) -> None:
+        start, outcome = request.start, _End.DONE
         backoff = Backoff(_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS)
         try:
             while True:
-                run = self._next_run(stage, end, called=outcome is _End.CALLED)
-                outcome = await self._outcome(run)
+                outcome, run = await self._outcome(request)
+                request = replace(request, run_id=new_run_id(), text="")
                 self._follows = outcome is _End.DONE and _wants_more(run.answer, self.room.follow_up)
                 if outcome is _End.CALLED:
-                    stage = Stage.STT
+                    request = replace(request, start=Stage.STT)
                     continue
                 await self._device.stop_listening()
                 if not restart or self._inbox.ended:
@@ -230,8 +242,8 @@ class Conversation:
                 failed = outcome is _End.FAILED and self._failed_with not in _NOBODY_SPOKE
                 if not failed:
                     backoff.reset()
-                stage = Stage.STT if self._follows else start
-                if stage is Stage.WAKE and outcome is not _End.STOPPED:
+                request = replace(request, start=Stage.STT if self._follows else start)
+                if request.start is Stage.WAKE and outcome is not _End.STOPPED:
                     self._inbox.unread(self._last_heard)
                 await asyncio.sleep(backoff.next() if failed else 0)
             if self._follows and start is not Stage.STT:
@@ -244,49 +256,63 @@ class Conversation:
             if self._task is asyncio.current_task():
                 self._task = None
 
-    def _next_run(self, stage: Stage, end: Stage, *, called: bool) -> Run:
-        room = self.room
-        request = RunRequest(
-            room=room.name,
-            named_room=room.name,
-            start=stage,
-            end=end,
-            wake_words=room.wake_words,
-            language=room.language,
-            persona=room.persona,
+    async def _outcome(self, request: RunRequest) -> tuple[_End, Run]:
+        request = replace(
+            request,
             no_speech_seconds=self._settings.follow_up_seconds if self._follows else None,
-            after_wake_word=called,
-            voice=VoiceChoice(room.voice, room.language),
+            after_wake_word=self._after_wake_word,
         )
-        return Run(self._stages, self._bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
-
-    async def _outcome(self, run: Run) -> _End:
+        run = Run(self._stages, self._bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
         self._interrupted = None
+        self._after_wake_word = False
         self._failed_with = ""
         self._answering.clear()
-        interrupter = Interrupter(self._stages, self.room, self._inbox)
-        self._run = current = begin_task(run.execute(self._inbox), f"run {self.room.name}")
-        watch = self._stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(current, interrupter))
+        if request.start not in (Stage.WAKE, Stage.STT):
+            self._answering.set()  # nothing is to be heard first
+        self._last_heard = b""
+        self._run = task = begin_task(self._perform(run), f"run {self.room.name}")
+        watch = self._stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task))
         try:
-            await asyncio.wait([self._run])
+            await asyncio.wait([task])
         finally:
-            await end_tasks(self._run, watch.task)
-        await self._silence()
-        self._last_heard = interrupter.last_heard
-        if self._run.cancelled():
-            return self._interrupted or _End.LOST
-        return _End.DONE if self._run.result() else _End.FAILED
+            await end_tasks(task, watch.task)
+        if task.cancelled():
+            await self._silence()
+            return self._interrupted or _End.LOST, run
+        return _End.DONE if task.result() else _End.FAILED, run
 
-    async def _watch(self, run: asyncio.Task[bool], interrupter: Interrupter) -> None:
+    async def _perform(self, run: Run) -> bool:
+        """Return whether the run succeeded, once its sound was heard: until then it can be interrupted."""
+        succeeded = await run.execute(self._inbox)
+        await self._playback.drained()
+        return succeeded
+
+    async def _watch(self, run: asyncio.Task[bool]) -> None:
         """End the run when somebody speaks up while the answer is made and heard."""
         await self._answering.wait()
-        interruption = await interrupter.wait()
-        self._interrupted = _End.CALLED if interruption.wake_word else _End.STOPPED
+        interruption = await self._interruption()
+        self._interrupted = _End.CALLED if interruption.command_follows else _End.STOPPED
         run.cancel()
         await self._playback.silence()
-        if interruption.wake_word:  # whom somebody interrupts is meant, however badly it hears amid its own sound
+        if interruption.wake_word:
+            self._after_wake_word = True
+            # The room that is interrupted is the one that is meant, however badly it hears over its own sound.
             self._arbiter.claim(self.room.name, interruption.wake_word, math.inf, self._lose)
+        if interruption.command_follows:
             await self._device.interrupted(interruption.wake_word)
+
+    async def _interruption(self) -> Interruption:
+        if self._device.interrupted_by_speech:
+            if self._inbox.ended:
+                self._inbox = AudioInbox(
+                    _INBOX_SECONDS
+                )  # the run has all of its audio; what comes now is not part of it
+            return await SpeechInterrupter(self._stages, self._inbox).wait()
+        interrupter = Interrupter(self._stages, self.room, self._inbox)
+        try:
+            return await interrupter.wait()
+        finally:
+            self._last_heard = interrupter.last_heard
 
     async def _silence(self) -> None:
         """End the sound of a run that is over, but not an announcement."""
@@ -324,6 +350,20 @@ class Conversation:
         if not self._claim(name):
             self._lose()
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
+
+
+def room_request(room: Place, start: Stage, end: Stage) -> RunRequest:
+    """Return the run from `start` to `end` in a room."""
+    return RunRequest(
+        room=room.name,
+        named_room=room.name,
+        start=start,
+        end=end,
+        wake_words=room.wake_words,
+        language=room.language,
+        persona=room.persona,
+        voice=VoiceChoice(room.voice, room.language),
+    )
 
 
 def _wants_more(answer: str, follow_up: Literal["questions", "always", "never"]) -> bool:

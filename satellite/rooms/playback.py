@@ -1,6 +1,7 @@
 """Sound on its way to a room, no faster than it is heard but for a small lead, so that it can be stopped."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -28,6 +29,13 @@ class SoundOutput(Protocol):
     @property
     def format(self) -> AudioFormat | None:
         """Return the format that it wants; None takes whatever a voice gives."""
+
+    @property
+    def paced(self) -> bool:
+        """Return whether sound comes no faster than it is heard, and `played` says when that was.
+
+        Without, all of it comes at once: the device plays it at its own pace, and tells nothing.
+        """
 
     async def start(self, layout: AudioFormat) -> None:
         """Begin a sound."""
@@ -118,7 +126,7 @@ class Playback:
     def __init__(self, output: SoundOutput, lead_seconds: float) -> None:
         """Hand `output` sound no more than `lead_seconds` before it is heard."""
         self._output = output
-        self._lead_seconds = lead_seconds
+        self._lead_seconds = lead_seconds if output.paced else math.inf
         self._began_at = 0.0
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
@@ -146,10 +154,17 @@ class Playback:
         await self._pace(self._fitter.flush())
         self._source = None
         await self._output.stop()
+        if not self._output.paced:
+            return
         left = self._sent_seconds - self.heard_seconds() + _PLAYED_SECONDS
         with suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await self._output.played()
+
+    async def drained(self) -> None:
+        """Wait until a device that plays at its own pace should have played the latest sound."""
+        if not self._output.paced:
+            await asyncio.sleep(self._sent_seconds - self.heard_seconds())
 
     async def silence(self) -> None:
         """End the sound now: what was not sent never will be."""

@@ -86,11 +86,18 @@ class Device(Protocol):
     def output(self) -> SoundOutput:
         """Return where sound goes, at the pace at which it is heard."""
 
+    @property
+    def interrupted_by_speech(self) -> bool:
+        """Return whether any speech during an answer is the next command, as where the speaker's echo is cancelled.
+
+        Otherwise only the wake word interrupts, or a word such as "stop".
+        """
+
     async def show(self, step: RunEvent, activity: Activity) -> None:
         """Show a step of a run, such as the transcript or an error, and what the room is doing from now on."""
 
-    async def interrupted(self, wake_word: str) -> None:
-        """Somebody has said the wake word during an answer: the next command follows at once, in the same audio."""
+    async def interrupted(self, wake_word: str | None) -> None:
+        """Somebody has interrupted an answer: the next command follows at once, in the same audio."""
 
     async def stop_listening(self) -> None:
         """The run is over, whether or not a step has said so: close the microphone until the next one begins."""

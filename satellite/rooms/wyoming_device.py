@@ -18,7 +18,7 @@ from satellite.errors import ProtocolError, Stage
 from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.conversation import Conversation
+from satellite.rooms.conversation import Conversation, room_request
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity
 from satellite.services.run_pipeline import STAGES, room_events
@@ -84,6 +84,8 @@ class WyomingDevice:
         self._reminded_at = float("-inf")
         self._audio_end: asyncio.TimerHandle | None = None
 
+    interrupted_by_speech = False
+
     async def take(self, event: Event) -> None:
         """Handle what the satellite says. Raises `ProtocolError` for what makes no sense."""
         if AudioChunk.is_type(event.type):
@@ -113,7 +115,7 @@ class WyomingDevice:
             await self._connection.send(*events)
             self._told_end = self._told_end or step.type in (RunEventType.STT_END, RunEventType.ERROR)
 
-    async def interrupted(self, wake_word: str) -> None:
+    async def interrupted(self, wake_word: str | None) -> None:
         """Send a detection, as at the beginning of a command."""
         self._told_end = False
         await self._connection.send(Detection(name=wake_word))
@@ -165,7 +167,7 @@ class WyomingDevice:
         self._expect_more_audio()
         detected, self._detected = self._detected, None
         self._repeats = None
-        await self.conversation.begin(start, end, restart=restart, wake_word=detected)
+        await self.conversation.begin(room_request(self._room, start, end), restart=restart, wake_word=detected)
 
     def _audio_stopped(self) -> None:
         """End the audio, unless the satellite asks at once for another run.
@@ -217,6 +219,8 @@ class WyomingDevice:
 
 class WyomingOutput:
     """The loudspeaker of a satellite, which says `played` when it has played a sound."""
+
+    paced = True
 
     def __init__(self, connection: Peer) -> None:
         self.format: AudioFormat | None = None

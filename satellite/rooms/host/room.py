@@ -19,7 +19,7 @@ from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import EventBus, RunEvent
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.conversation import Conversation
+from satellite.rooms.conversation import Conversation, room_request
 from satellite.rooms.host.microphones import microphone as listening
 from satellite.rooms.host.microphones import silence
 from satellite.rooms.host.sound_outputs import sink
@@ -225,7 +225,7 @@ class LocalRoom:
         conversation = Conversation(device, self._stages, self._bus, self.room, self._stages.config.hub, self._arbiter)
         end = Stage.TTS if self.speaker is not None else Stage.CHAT
         try:
-            await conversation.begin(Stage.WAKE, end, restart=True)
+            await conversation.begin(room_request(self.room, Stage.WAKE, end), restart=True)
             self._conversation = conversation
             await first_of(f"guest or broken {self.room.name}", self._changed.wait(), device.broken.wait())
         finally:
@@ -249,6 +249,8 @@ class LocalRoom:
 class HostDevice:
     """The host's microphone and speaker as the device of a conversation; there is nothing to show it with."""
 
+    interrupted_by_speech = False
+
     def __init__(self, speaker: Speaker | None, called: Callable[[], None]) -> None:
         """Play on `speaker`; `called` silences what rings in the room."""
         self.output = SpeakerOutput(speaker)
@@ -260,7 +262,7 @@ class HostDevice:
     async def show(self, step: RunEvent, activity: Activity) -> None:
         """Do nothing: the host has no light."""
 
-    async def interrupted(self, wake_word: str) -> None:
+    async def interrupted(self, wake_word: str | None) -> None:
         """Do nothing: the microphone is heard all the time."""
 
     async def stop_listening(self) -> None:

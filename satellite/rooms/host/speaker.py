@@ -241,6 +241,8 @@ class SpeakerOutput:
     format: AudioFormat | None = None
     """The speaker takes any."""
 
+    paced = True
+
     def __init__(self, speaker: Speaker | None) -> None:
         self._speaker = speaker
         self._utterance: Utterance | None = None
