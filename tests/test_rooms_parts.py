@@ -10,7 +10,7 @@ from wyoming.event import Event, Eventable
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.backoff import Backoff
 from satellite.rooms.arbitration import Arbiter, Loudness
-from satellite.rooms.playback import Fitter, Playback
+from satellite.rooms.playback import Playback
 from satellite.rooms.wyoming_device import WyomingOutput
 
 VOICE = AudioFormat(22_050, 2, 1)
@@ -119,8 +119,10 @@ def test_a_speaker_gets_the_format_it_wants(target: AudioFormat) -> None:
     """The sound is the same, whatever the rate, the width and the channels."""
     times = np.arange(VOICE.rate) / VOICE.rate
     tone = (np.sin(2 * np.pi * 440 * times) * 10_000).astype(np.int16)
-    fitter = Fitter(VOICE, target)
-    fitted = b"".join([fitter.fit(tone[:9_999].tobytes()), fitter.fit(tone[9_999:].tobytes()), fitter.flush()])
+    converter = Converter(VOICE, target)
+    fitted = b"".join(
+        [converter.convert(tone[:9_999].tobytes()), converter.convert(tone[9_999:].tobytes()), converter.flush()]
+    )
     assert len(fitted) == pytest.approx(target.rate * target.frame_bytes, rel=0.01)
     back = np.frombuffer(Converter(target).convert(fitted), np.int16).astype(float)
     spectrum = np.abs(np.fft.rfft(back[1000:-1000]))

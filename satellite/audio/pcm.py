@@ -57,6 +57,12 @@ def seconds_of(pcm: bytes | bytearray) -> float:
     return len(pcm) / BYTES_PER_SECOND
 
 
+def audio_after(pcm: bytes, ends_at_seconds: float, seconds: float) -> bytes:
+    """Return what of canonical `pcm`, whose end lies `ends_at_seconds` into a stream, comes after `seconds` of it."""
+    after_bytes = WIDTH * int(RATE * max(0.0, ends_at_seconds - seconds))
+    return pcm[max(0, len(pcm) - after_bytes) :]
+
+
 def to_float(pcm: bytes | bytearray) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return canonical `pcm` as float32 in [-1, 1)."""
     import numpy as np

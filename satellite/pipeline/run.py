@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from satellite.audio.pcm import seconds_of
+from satellite.audio.pcm import audio_after, seconds_of
 from satellite.engines.protocols import Detection
 from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError, in_words
 from satellite.events import EventBus, RunEvent, RunEventType
@@ -164,8 +164,7 @@ class Run:
                 async for pcm in chunks:
                     heard_seconds += seconds_of(pcm)
                     if detections := await stream.feed(pcm):
-                        keep_from = len(pcm) - 2 * int(16_000 * max(0.0, heard_seconds - detections[0].seconds))
-                        self._leftover = pcm[max(0, keep_from) :]
+                        self._leftover = audio_after(pcm, heard_seconds, detections[0].seconds)
                         await self._called(detections[0])
                         return
                 if detections := await stream.end():

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
+from satellite.audio.pcm import BYTES_PER_SECOND, audio_after, seconds_of
 from satellite.config.rooms import Place
 from satellite.engines.protocols import VoiceActivityDetector
 from satellite.errors import StageError
@@ -66,8 +66,7 @@ class Interrupter:
                 fed_seconds += seconds_of(pcm)
                 self.last_heard = (self.last_heard + pcm)[-_CALL_BYTES:]
                 for detection in await stream.feed(pcm):
-                    after = int(BYTES_PER_SECOND * max(0.0, fed_seconds - detection.seconds)) // 2 * 2
-                    self._inbox.unread(pcm[max(0, len(pcm) - after) :] if after else b"")
+                    self._inbox.unread(audio_after(pcm, fed_seconds, detection.seconds))
                     return Interruption(detection.name)
                 word = await words.feed(pcm)
                 if word and not self._words.full():

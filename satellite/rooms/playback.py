@@ -5,9 +5,9 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
-from satellite.audio.pcm import AudioFormat
+from satellite.audio.pcm import AudioFormat, Converter
 from satellite.errors import SatelliteError, TextToSpeechError
 
 _CHUNK_BYTES = 2304
@@ -130,7 +130,7 @@ class Playback:
         self._began_at = 0.0
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
-        self._fitter: Fitter | None = None
+        self._converter: Converter | None = None
 
     def heard_seconds(self) -> float:
         """Return how much of the present, or the last, sound has been heard at most."""
@@ -142,16 +142,16 @@ class Playback:
         """Send `pcm`, then `more`; returns when all but the lead of it has been heard."""
         if self._source is None:
             await self._start(source)
-        assert self._fitter is not None
-        await self._pace(self._fitter.fit(pcm))
+        assert self._converter is not None
+        await self._pace(self._converter.convert(pcm))
         if more is not None:
             await more.to(lambda piece: self.play(source, piece))
 
     async def finish(self) -> None:
         """End the sound and wait until it has been heard, or should have been."""
-        if self._source is None or self._fitter is None:
+        if self._source is None or self._converter is None:
             return
-        await self._pace(self._fitter.flush())
+        await self._pace(self._converter.flush())
         self._source = None
         await self._output.stop()
         if not self._output.paced:
@@ -174,15 +174,15 @@ class Playback:
             await self._output.stop()
 
     async def _start(self, source: AudioFormat) -> None:
-        self._fitter = Fitter(source, self._output.format or source)
+        self._converter = Converter(source, self._output.format or source)
         self._source = source
         self._sent_seconds = 0.0
         self._began_at = asyncio.get_running_loop().time()
-        await self._output.start(self._fitter.target)
+        await self._output.start(self._converter.target)
 
     async def _pace(self, pcm: bytes) -> None:
-        assert self._fitter is not None
-        target = self._fitter.target
+        assert self._converter is not None
+        target = self._converter.target
         for at in range(0, len(pcm), _CHUNK_BYTES):
             audio = pcm[at : at + _CHUNK_BYTES]
             seconds = len(audio) / (target.rate * target.frame_bytes)
@@ -193,43 +193,3 @@ class Playback:
                 await asyncio.sleep(ahead + seconds - self._lead_seconds)
             await self._output.write(target, audio)
             self._sent_seconds += seconds
-
-
-class Fitter:
-    """Turns 16-bit mono sound into what a speaker wants: its rate, width and channels."""
-
-    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
-        """Prepare for 16-bit mono `source`."""
-        self.target = target
-        self._resampler: Any = None
-        if source.rate != target.rate:
-            import soxr
-
-            self._resampler = soxr.ResampleStream(source.rate, target.rate, 1, dtype="int16")
-
-    def fit(self, pcm: bytes) -> bytes:
-        """Return the next of the sound; resampling lags a little until `flush`."""
-        return self._shaped(pcm, last=False)
-
-    def flush(self) -> bytes:
-        """Return what the resampler still holds."""
-        return b"" if self._resampler is None else self._shaped(b"", last=True)
-
-    def _shaped(self, pcm: bytes, *, last: bool) -> bytes:
-        import numpy as np
-
-        samples: np.ndarray[tuple[int], np.dtype[np.int16]] = np.frombuffer(pcm, np.int16)
-        if self._resampler is not None:
-            samples = self._resampler.resample_chunk(samples, last=last)
-        if self.target.channels > 1:
-            samples = np.repeat(samples, self.target.channels)
-        match self.target.width:
-            case 1:
-                return ((samples >> 8) + 128).astype(np.uint8).tobytes()
-            case 2:
-                return samples.tobytes()
-            case 3:
-                wide = samples.astype("<i4") << 16
-                return wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
-            case _:
-                return (samples.astype("<i4") << 16).tobytes()

@@ -12,7 +12,7 @@ from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages, once
 from satellite.rooms.chime import chime
 from satellite.skills.timers.clock import Clockwork
-from satellite.skills.timers.timer import TimerEvent, TimerEventKind
+from satellite.skills.timers.timer import Timer, TimerEvent, TimerEventKind
 from satellite.skills.timers.wording import ended
 from satellite.tasks import Supervised
 
@@ -47,8 +47,8 @@ class Ringing:
         self._show = show
         self._announce = announce
         self._ring: Supervised | None = None
-        self._words: str | None = None
-        self._sound = (_PLAIN, b"")
+        self._due: list[Timer] = []
+        """What the present ring is for."""
 
     async def run(self) -> None:
         """Follow the timers of the room until cancelled, or the connection breaks."""
@@ -87,28 +87,37 @@ class Ringing:
         return ring
 
     async def _rings(self) -> None:
-        timers = self._clockwork.timers
-        self._words = None
-        while owed := [event.timer for event in timers.owed(self._room.name)]:
-            words = " ".join(ended(timer, late=timers.late(timer)) for timer in owed)
-            sound = await self._sound_of(words)
-            try:
-                await self._announce(*sound)
-                timers.heard(owed)
-                pause = PAUSE_SECONDS
-            except (SatelliteError, ConnectionError) as error:
-                _LOGGER.debug(
-                    "room %s: a timer could not ring: %s", self._room.name, error, extra={"room": self._room.name}
-                )
-                pause = _AGAIN_SECONDS
-            await asyncio.sleep(pause)
+        await ring(self._stages, self._room, self._due_words, self._ring_once)
 
-    async def _sound_of(self, words: str) -> tuple[AudioFormat, bytes]:
-        """Return how `words` ring, made once."""
-        if words != self._words:
-            self._sound = await ring_sound(self._stages, self._room, words)
-            self._words = words
-        return self._sound
+    def _due_words(self) -> str:
+        timers = self._clockwork.timers
+        self._due = [event.timer for event in timers.owed(self._room.name)]
+        return " ".join(ended(timer, late=timers.late(timer)) for timer in self._due)
+
+    async def _ring_once(self, layout: AudioFormat, pcm: bytes) -> float:
+        try:
+            await self._announce(layout, pcm)
+        except (SatelliteError, ConnectionError) as error:
+            _LOGGER.debug(
+                "room %s: a timer could not ring: %s", self._room.name, error, extra={"room": self._room.name}
+            )
+            return _AGAIN_SECONDS
+        self._clockwork.timers.heard(self._due)
+        return PAUSE_SECONDS
+
+
+async def ring(
+    stages: Stages,
+    room: Place,
+    words: Callable[[], str],
+    play: Callable[[AudioFormat, bytes], Awaitable[float]],
+) -> None:
+    """Ring until `words` returns none; `play` returns how many seconds to wait after each ring."""
+    spoken, sound = "", (_PLAIN, b"")
+    while due := words():
+        if due != spoken:
+            spoken, sound = due, await ring_sound(stages, room, due)
+        await asyncio.sleep(await play(*sound))
 
 
 async def ring_sound(stages: Stages, room: Place, words: str) -> tuple[AudioFormat, bytes]:

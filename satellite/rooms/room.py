@@ -1,5 +1,7 @@
 """A room, however it is reached: what the daemon keeps going, and what a conversation needs of the device in it."""
 
+import logging
+import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -8,6 +10,8 @@ from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Place
 from satellite.events import RunEvent
 from satellite.rooms.playback import Making, SoundOutput
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class LinkState(StrEnum):
@@ -55,6 +59,28 @@ class RoomStatus:
     def described(self) -> dict[str, Any]:
         """Return it fit for JSON."""
         return asdict(self)
+
+
+class Reachability:
+    """Whether a room can be reached, with each change of it logged once: the base of a `Room`."""
+
+    def __init__(self, room: Place, words: str) -> None:
+        """Begin with `words` for the time until the room was reached, or could not be."""
+        self.room = room
+        self.state = LinkState.CONNECTING
+        self.words = words
+        self.since = time.monotonic()
+        self.reconnections = 0
+        """How often the room was reached again after it had gone."""
+
+    def become(self, state: LinkState, words: str) -> None:
+        """Change to a state, described by `words`."""
+        known = state is self.state
+        self.state, self.words = state, words
+        if not known:
+            self.since = time.monotonic()
+            level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
+            _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
 
 
 class Room(Protocol):

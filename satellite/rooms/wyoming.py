@@ -19,7 +19,7 @@ from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import Making
-from satellite.rooms.room import LinkState, RoomStatus
+from satellite.rooms.room import LinkState, Reachability, RoomStatus
 from satellite.rooms.wyoming_device import WyomingDevice
 from satellite.skills.timers.clock import Clockwork
 from satellite.tasks import Supervised, end_tasks
@@ -39,7 +39,7 @@ _FORGETFUL_SECONDS = 60.0
 """How long a satellite may take to notice that it has lost us, and turn us away as a second server."""
 
 
-class WyomingRoom:
+class WyomingRoom(Reachability):
     """One room: `run` it for as long as the daemon serves."""
 
     def __init__(
@@ -52,13 +52,8 @@ class WyomingRoom:
         clockwork: Clockwork | None = None,
     ) -> None:
         """Prepare to drive a room; the timers of `clockwork` that belong there ring there."""
-        self.room = room
-        self.state = LinkState.CONNECTING
-        self.words = f"{room.name} is being dialled"
-        self.since = time.monotonic()
-        self.reconnections = 0
-        """How often the satellite was connected anew."""
-
+        super().__init__(room, f"{room.name} is being dialled")
+        self._uri = room.uri
         self._settings = settings
         self._stages = stages
         self._bus = bus
@@ -78,9 +73,9 @@ class WyomingRoom:
                 await self._connected_once()
             except (SatelliteError, ConnectionError) as error:
                 if not isinstance(error, DaemonUnreachable):
-                    self._become(LinkState.OFF, f"{self.room.name} is gone: {error}; it is dialled again")
+                    self.become(LinkState.OFF, f"{self.room.name} is gone: {error}; it is dialled again")
             except Exception:
-                self._become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
+                self.become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
                 raise
             await asyncio.sleep(self._backoff.next())
 
@@ -98,7 +93,7 @@ class WyomingRoom:
         """Return its present state."""
         return RoomStatus(
             room=self.room.name,
-            uri=self.room.uri,
+            uri=self._uri,
             area=self.room.area,
             state=self.state,
             words=self.words,
@@ -110,11 +105,11 @@ class WyomingRoom:
     async def _connected_once(self) -> None:
         """Dial, and serve the satellite until one of both leaves."""
         try:
-            connection = await dial(self.room.uri, Timeouts(idle_seconds=_DEAD_SECONDS))
+            connection = await dial(self._uri, Timeouts(idle_seconds=_DEAD_SECONDS))
         except DaemonUnreachable as error:
             there = isinstance(error.__cause__, ConnectionRefusedError)
             hint = "the machine is on, its satellite is not running" if there else "is it switched on?"
-            self._become(LinkState.OFF, f"{self.room.name}: {error}; {hint}")
+            self.become(LinkState.OFF, f"{self.room.name}: {error}; {hint}")
             raise
         device = WyomingDevice(
             connection, self._stages, self._bus, self.room, self._settings, self._arbiter, self._clockwork
@@ -151,7 +146,7 @@ class WyomingRoom:
                     described = True
                     satellite = event.data.get("satellite")
                     if not isinstance(satellite, dict):
-                        self._become(LinkState.NO_SATELLITE, f"{self.room.uri} is no satellite; is the port right?")
+                        self.become(LinkState.NO_SATELLITE, f"{self._uri} is no satellite; is the port right?")
                         return
                     self._heartbeat = _heartbeat(satellite)
                     await connection.send(RunSatellite(), self._heartbeat)
@@ -190,30 +185,21 @@ class WyomingRoom:
         if device.ringing is not None:
             self._timers = self._stages.background.run(f"timers {self.room.name}", device.ringing.run)
         self._backoff.reset()
-        self._become(LinkState.CONNECTED, f"{self.room.name} is connected")
+        self.become(LinkState.CONNECTED, f"{self.room.name} is connected")
 
     def _note_end(self, *, described: bool, claimed: bool) -> None:
         """Tell what the end of a connection means: who describes himself, but takes no orders, has another master."""
         if claimed:
-            self._become(LinkState.OFF, f"{self.room.name} has hung up; it is dialled again")
+            self.become(LinkState.OFF, f"{self.room.name} has hung up; it is dialled again")
         elif described and time.monotonic() - self._ours_until < _FORGETFUL_SECONDS:
-            self._become(LinkState.OFF, f"{self.room.name} clings to the connection that was lost; it is dialled again")
+            self.become(LinkState.OFF, f"{self.room.name} clings to the connection that was lost; it is dialled again")
         elif described:
-            self._become(
+            self.become(
                 LinkState.HELD,
                 f"{self.room.name} belongs to another server, such as Home Assistant: remove it there, or here",
             )
         else:
-            self._become(LinkState.OFF, f"{self.room.name} hung up at once")
-
-    def _become(self, state: LinkState, words: str) -> None:
-        """Come into a state; told once."""
-        known = state is self.state
-        self.state, self.words = state, words
-        if not known:
-            self.since = time.monotonic()
-            level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
-            _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
+            self.become(LinkState.OFF, f"{self.room.name} hung up at once")
 
 
 def _heartbeat(satellite: dict[str, Any]) -> Ping | Describe:

@@ -13,7 +13,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.snd import Played
 from wyoming.wake import Detection
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, seconds_of
+from satellite.audio.pcm import CANONICAL, AudioFormat, audio_after, seconds_of
 from satellite.audio.sound_files import read_sound
 from satellite.config.settings import Config
 from satellite.engines.protocols import WakeStream
@@ -145,16 +145,16 @@ class HomeAssistantGuest:
         detections = await stream.feed(pcm)
         if not detections or self._paused or self._stream is not stream:
             return
-        after = int(BYTES_PER_SECOND * max(0.0, self._fed_seconds - detections[0].seconds)) // 2 * 2
+        after = audio_after(pcm, self._fed_seconds, detections[0].seconds)
         await self._called(detections[0].name)
         if after:
-            await self._send_audio(pcm[-after:])
+            await self._send_audio(after)
 
     async def _called(self, wake_word: str) -> None:
         self._close_stream()
         self._streaming_since = time.monotonic()
-        self._room.hush()
-        self._timers.hush()
+        self._room.silence_rings()
+        self._timers.silence()
         interrupted = self._sound.drop()
         if self._room.speaker is not None:
             self._room.speaker.drop()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
 
+from satellite.audio.pcm import AudioFormat
 from satellite.pipeline.stages import Stages
 from satellite.rooms.host.room import LocalRoom
-from satellite.rooms.ringing import PAUSE_SECONDS, ring_sound
+from satellite.rooms.ringing import PAUSE_SECONDS, ring
 from satellite.skills.timers.timer import Duration, Timer
 from satellite.skills.timers.timers import MOST, RING_SECONDS
 from satellite.skills.timers.wording import ended
@@ -17,11 +18,11 @@ from satellite.tasks import begin_task, end_tasks
 
 _LONGEST_NAME = 200
 _LISTENING_SECONDS = 0.25
-"""How often it is looked whether the room still listens to a command."""
+"""How often to look whether the room still listens to a command."""
 
 
 class GuestTimers:
-    """Rings for those that have ended, until `hush` or for as long as ours do."""
+    """Rings for those that have ended, until `silence` or for as long as ours do."""
 
     def __init__(self, room: LocalRoom, stages: Stages, listening: Callable[[], bool]) -> None:
         """Ring in `room`, never while it is `listening` to a command."""
@@ -35,7 +36,7 @@ class GuestTimers:
         self._ring: asyncio.Task[None] | None = None
 
     def take(self, event: Event) -> None:
-        """Note what became of a timer."""
+        """Take what has happened to a timer."""
         if TimerStarted.is_type(event.type):
             started = TimerStarted.from_event(event)
             while len(self._names) >= MOST:
@@ -46,15 +47,15 @@ class GuestTimers:
         elif event.type == "timer-cancelled":
             self._names.pop(str(event.data.get("id")), None)
 
-    def hush(self) -> None:
-        """Somebody called: whatever rings has done its duty."""
+    def silence(self) -> None:
+        """Be silent, since somebody speaks with the room."""
         self._ended.clear()
         if self._ring is not None:
             self._ring.cancel()
 
     async def close(self) -> None:
         """Fall silent; may be called twice."""
-        self.hush()
+        self.silence()
         if self._ring is not None:
             await end_tasks(self._ring)
 
@@ -70,14 +71,16 @@ class GuestTimers:
 
     async def _rings(self) -> None:
         until = time.monotonic() + RING_SECONDS
-        made, sound = None, None
-        while self._ended and time.monotonic() < until:
-            if self._listening():
-                await asyncio.sleep(_LISTENING_SECONDS)
-                continue
-            words = " ".join(self._ended.values())
-            if sound is None or words != made:
-                made, sound = words, await ring_sound(self._stages, self._room.room, words)
-            await self._room.play(*sound)
-            await asyncio.sleep(PAUSE_SECONDS)
+        await ring(
+            self._stages,
+            self._room.room,
+            lambda: " ".join(self._ended.values()) if time.monotonic() < until else "",
+            self._ring_once,
+        )
         self._ended.clear()
+
+    async def _ring_once(self, layout: AudioFormat, pcm: bytes) -> float:
+        if self._listening():
+            return _LISTENING_SECONDS
+        await self._room.play(layout, pcm)
+        return PAUSE_SECONDS

@@ -26,7 +26,7 @@ from satellite.rooms.host.sound_outputs import sink
 from satellite.rooms.host.speaker import Speaker, SpeakerOutput, Utterance
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
-from satellite.rooms.room import Activity, LinkState, RoomStatus
+from satellite.rooms.room import Activity, LinkState, Reachability, RoomStatus
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.timer import TimerEvent
 from satellite.tasks import Supervised, end_tasks, first_of
@@ -55,7 +55,7 @@ class Guest(Protocol):
         """Take what the room hears; never raises."""
 
 
-class LocalRoom:
+class LocalRoom(Reachability):
     """The host's own room: `run` it for as long as the daemon serves."""
 
     def __init__(
@@ -69,11 +69,7 @@ class LocalRoom:
         clockwork: Clockwork | None = None,
     ) -> None:
         """Prepare the room; the timers of `clockwork` that belong there ring there."""
-        self.room = room
-        self.state = LinkState.CONNECTING
-        self.words = f"{self.room.name} is being opened"
-        self.since = time.monotonic()
-        self.reconnections = 0
+        super().__init__(room, f"{room.name} is being opened")
         self.speaker = Speaker(sink(speaker), speaker.words) if speaker.given else None
         self._stages = stages
         self._bus = bus
@@ -148,8 +144,8 @@ class LocalRoom:
             self._changed.set()
             _LOGGER.info("room %s is its own again", self.room.name, extra={"room": self.room.name})
 
-    def hush(self) -> None:
-        """Somebody calls: a timer that rings has done its duty."""
+    def silence_rings(self) -> None:
+        """Silence a timer that rings, since somebody speaks with the room."""
         if self._ringing is not None:
             self._ringing.silence()
 
@@ -181,10 +177,10 @@ class LocalRoom:
         while True:
             try:
                 await self._hear_once()
-                self._become(LinkState.CONNECTED, f"{self.room.name}: the recording is over")
+                self.become(LinkState.CONNECTED, f"{self.room.name}: the recording is over")
                 rest = float("inf")
             except (SatelliteError, OSError) as error:
-                self._become(LinkState.OFF, f"{self.room.name} hears nothing: {error}")
+                self.become(LinkState.OFF, f"{self.room.name} hears nothing: {error}")
                 rest = self._backoff.next()
             async with aclosing(silence(rest)) as blocks:
                 async for pcm in blocks:
@@ -196,7 +192,7 @@ class LocalRoom:
             async for pcm in blocks:
                 if self.state is not LinkState.CONNECTED:
                     self.reconnections += self.state is LinkState.OFF
-                    self._become(LinkState.CONNECTED, f"{self.room.name} hears")
+                    self.become(LinkState.CONNECTED, f"{self.room.name} hears")
                 heard_seconds += seconds_of(pcm)
                 if heard_seconds >= _STEADY_SECONDS:
                     self._backoff.reset()
@@ -221,7 +217,7 @@ class LocalRoom:
 
     async def _own(self) -> None:
         """Hold conversations until a guest comes, or one breaks."""
-        device = HostDevice(self.speaker, self.hush)
+        device = HostDevice(self.speaker, self.silence_rings)
         conversation = Conversation(device, self._stages, self._bus, self.room, self._stages.config.hub, self._arbiter)
         end = Stage.TTS if self.speaker is not None else Stage.CHAT
         try:
@@ -235,15 +231,6 @@ class LocalRoom:
             device.output.drop()
         if device.broken.is_set():
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
-
-    def _become(self, state: LinkState, words: str) -> None:
-        """Come into a state; told once."""
-        known = state is self.state
-        self.state, self.words = state, words
-        if not known:
-            self.since = time.monotonic()
-            level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
-            _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
 
 
 class HostDevice:

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from wyoming.audio import AudioChunk, AudioStart
 from wyoming.event import Event
 
-from satellite.audio.pcm import CANONICAL, WIDTH, AudioFormat, Converter
+from satellite.audio.pcm import AudioFormat, Converter
 from satellite.errors import SatelliteError
 from satellite.rooms.host.sound_outputs import Sink
-from satellite.rooms.playback import Fitter
 from satellite.tasks import begin_task, end_tasks, failure_of, first_of
 from satellite.wire.parsing import parsed
 
@@ -171,11 +170,11 @@ class Speaker:
     async def _play(self, utterance: Utterance) -> None:
         try:
             taken = await self._sink.open(utterance.format)
-            adapter = _Adapter(utterance.format, taken)
+            converter = Converter(utterance.format, taken)
             frame_bytes = int(taken.rate * _FRAME_SECONDS) * taken.frame_bytes
             while (pcm := await utterance.next()) is not None:
-                await self._write(adapter.fit(pcm), frame_bytes)
-            await self._write(adapter.flush(), frame_bytes)
+                await self._write(converter.convert(pcm), frame_bytes)
+            await self._write(converter.flush(), frame_bytes)
             await self._sink.finish()
             if self.trouble:
                 _LOGGER.info("the speaker %s is back", self._words)
@@ -271,26 +270,3 @@ class SpeakerOutput:
         """Silence it at once."""
         if self._speaker is not None:
             self._speaker.drop(self)
-
-
-class _Adapter:
-    """Turns sound of any format into what a sink takes."""
-
-    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
-        plain = (source.width, source.channels) == (WIDTH, 1)
-        self._converter = None if plain else Converter(source)
-        self._fitter = Fitter(source if plain else CANONICAL, target)
-        self._odd = b""
-
-    def fit(self, pcm: bytes) -> bytes:
-        """Return the next of the sound."""
-        if self._converter is not None:
-            return self._fitter.fit(self._converter.convert(pcm))
-        pcm = self._odd + pcm
-        self._odd = pcm[len(pcm) // WIDTH * WIDTH :]
-        return self._fitter.fit(pcm[: len(pcm) // WIDTH * WIDTH])
-
-    def flush(self) -> bytes:
-        """Return what was held back."""
-        rest = self._fitter.fit(self._converter.flush()) if self._converter is not None else b""
-        return rest + self._fitter.flush()
