@@ -37,7 +37,7 @@ def info(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("fault", WITHOUT_AN_ACTION)
 async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     """One request, no second one until it is back, one warning; the chat model answers questions, and nothing else."""
-    async with at_home(deadline_seconds=0.3 if fault is Fault.HANG else 5) as (house, home):
+    async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
         expected = STARTING if fault in STATES and STATES[fault] == "starting" else SILENT
         assert await said(home) == expected
@@ -59,7 +59,7 @@ async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog:
         (Fault.CRASH, "answered 500: 500 Internal Server Error Server got itself in trouble"),
         (Fault.STOPPING, "answered 503: it is starting or stopping"),
         (Fault.NOT_LOADED, "answered 404: it is starting or stopping"),
-        (Fault.HANG, "gave no answer within 0.3 s"),
+        (Fault.HANG, "gave no answer within 2 s"),
         (Fault.GARBAGE, "is there a login page in front of it?"),
         (Fault.STRANGE, "answers as no Home Assistant does"),
         (Fault.LOGIN_PAGE, "is there a login page in front of it?"),
@@ -70,7 +70,7 @@ async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog:
 )
 async def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
     """In words of which an administrator can make something."""
-    async with at_home(deadline_seconds=0.3 if fault is Fault.HANG else 5) as (house, home):
+    async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
         assert await said(home)
         assert words in home.details["words"]
@@ -172,10 +172,10 @@ async def test_a_request_that_is_barred_is_not_sent() -> None:
 
 async def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
     """A server that hangs for ever does not gather connections."""
-    async with at_home(deadline_seconds=0.2, late=0.4) as (house, home):
+    # What has not left within the deadline never leaves; so the imports of the first request are over before it counts.
+    async with at_home(deadline_seconds=2, late=0.4) as (house, home), watched(home):
         house.faults = [Fault.HANG]
         assert await said(home)
-        assert not house.abandoned.is_set()
         await house.abandoned.wait()
 
 
