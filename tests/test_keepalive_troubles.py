@@ -446,6 +446,5 @@ async def test_the_end_of_the_timer_leaves_nothing_behind() -> None:
             before = len(house.sent(kind))
             async with kept(OllamaApi, house):
                 await until(lambda kind=kind, before=before: len(house.sent(kind)) > before)  # type: ignore[misc]  # bound now
-            ours = [task.get_name() for task in asyncio.all_tasks() - before_any if of_the_product(task)]
-            assert ours == [], kind
+            await until(lambda: not any(map(of_the_product, asyncio.all_tasks() - before_any)))
         await until(house.server.abandoned.is_set)  # the prime that was being read

@@ -66,8 +66,9 @@ def daemon(
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which a process finds this very package."""
-    code = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
+    """Return an environment in which a process finds these very packages."""
+    ours = (str(_CODE), str(Path(__file__).parents[1]))
+    code = os.pathsep.join(filter(None, (*ours, os.environ.get("PYTHONPATH"))))
     return os.environ | {"PYTHONPATH": code}
 
 
