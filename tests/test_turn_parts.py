@@ -108,7 +108,9 @@ async def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon)
             right = sum(
                 block.size for block in SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks()
             )
-            assert right > 0.8 * len(said)
+            # A part that is lost leaves little more than half; which words the small model takes for others depends on
+            # where the parts meet.
+            assert right > 0.7 * len(said)
             assert len(heard) < 1.2 * len(said)
             await client.until("transcript-stop")
         await client.send(Transcribe(language="en"))
