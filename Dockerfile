@@ -18,7 +18,7 @@ RUN python -m venv /build && python -m venv /opt/satellite \
     && /opt/satellite/bin/pip install --no-cache-dir --no-deps --require-hashes \
         -r requirements/base.txt -r requirements/local-chat.txt -r "requirements/$onnx.txt"
 COPY . .
-RUN export SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SATELLITE_VOICE="$VERSION" \
+RUN export SETUPTOOLS_SCM_PRETEND_VERSION="$VERSION" \
     && /build/bin/pip wheel --no-deps --no-build-isolation -w dist . \
     && /opt/satellite/bin/pip install --no-cache-dir --no-deps dist/*.whl
 

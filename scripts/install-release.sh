@@ -201,8 +201,8 @@ build_wheel() {
     run "$PYTHON" -I -m venv "$WORK/build"
     pip_install "$WORK/build" build
     mkdir "$WORK/wheel"
-    SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SATELLITE_VOICE=$(version)
-    export SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SATELLITE_VOICE
+    SETUPTOOLS_SCM_PRETEND_VERSION=$(version)
+    export SETUPTOOLS_SCM_PRETEND_VERSION
     pip "$WORK/build" wheel -q --no-deps --no-build-isolation -w "$WORK/wheel" "$WORK/source" ||
         fail "$(why "the sources could not be built, see above" "$PREFIX")" "check the network"
     WHEEL=$(echo "$WORK"/wheel/*.whl)

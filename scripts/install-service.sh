@@ -294,7 +294,7 @@ uninstall() {
     done
     for file in $SHARED; do
         leave "$SHARE/$(dirname "$file")"
-        leave "$SHARE/$(dirname "$(dirname "$file")")"
+        case $file in man/*) ;; *) leave "$SHARE/$(dirname "$(dirname "$file")")" ;; esac # $SHARE/man is the system's
     done
     change systemctl daemon-reload
     [ -n "$PURGE" ] || say "    $SETTINGS, $STATE and the user satellite stay; --purge removes them"

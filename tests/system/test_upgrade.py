@@ -19,7 +19,7 @@ def newer(service: Machine) -> str:
 def test_an_upgrade_that_fails_is_taken_back(service: Machine, newer: str) -> None:
     """The version that worked goes on, and nothing of the new one is left."""
     before = service.run(STATE).stdout
-    service.run("echo 'raise SystemExit(3)' >>/srv/newer/satellite/serving.py")
+    service.run("echo 'raise SystemExit(3)' >>/srv/newer/satellite/daemon/serving.py")
     service.run("sed -i 's/^Description=.*/Description=broken/' /srv/newer/systemd/satellite.service")
     files = service.files
     assert "--upgrade" in service.run(newer.replace(" --upgrade", ""), check=False).stderr
@@ -48,7 +48,7 @@ def test_an_upgrade(service: Machine, newer: str) -> None:
 
 def test_what_was_stopped_and_disabled_stays_so(service: Machine, newer: str) -> None:
     """The new version is there when somebody starts it; run again, it changes nothing."""
-    service.run("systemctl disable --now satellite; echo '# another' >>/srv/newer/satellite/serving.py")
+    service.run("systemctl disable --now satellite; echo '# another' >>/srv/newer/satellite/daemon/serving.py")
     told = service.run(newer, seconds=400).stdout
     assert "it was stopped, and stays so" in told
     assert "it was disabled, and stays so" in told
