@@ -55,6 +55,15 @@ def test_commands_exist(page: Path) -> None:
         assert words in MENTIONED or parses(words), words
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_files_of_the_source_exist(page: Path) -> None:
+    """Every Python file that is named, by its name alone or by its place in the package or the repository."""
+    files = [file for folder in ("satellite", "tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
+    places = {str(file.relative_to(ROOT)) for file in files} | {"conftest.py", "hatch_build.py"}
+    places |= {place.removeprefix("satellite/") for place in places} | {file.name for file in files}
+    assert set(re.findall(r"(?<![\w./])(?:\w+/)*\w+\.py\b", page.read_text())) - places == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_exist(page: Path) -> None:
     """Every block of configuration is one, together with those before it."""

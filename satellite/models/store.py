@@ -3,7 +3,7 @@
     <directory>/<kind>/<name>/    the files and manifest.json; appears at once, complete and verified
     <directory>/.partial/         what is being fetched; kept after a cut connection, to go on from there
     <directory>/.locks/           one lock a model, so that two processes fetch it once
-    <directory>/.parts/           voices in parts, as text to speech makes them (`engines/vits/kept.py`)
+    <directory>/.parts/           voices in parts, as text to speech makes them (`engines/tts/parts_cache.py`)
 
 Here only `pull` touches a network or writes, and only when the model is not there yet, or is not sound.
 """
