@@ -1,29 +1,26 @@
 """Text in, an answer out: the conversation agent."""
 
-from __future__ import annotations  # Session is only a type here; importing it would be a circle
-
 import logging
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
+from satellite.engines.chat.usage import ChatStats
 from satellite.errors import ChatRejected, ProtocolError, SatelliteError, in_words
 from satellite.pipeline.clauses import finished, is_finished
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.phrases import Phrase, phrase
+from satellite.pipeline.stages import Stages
+from satellite.services.peer import Peer
 from satellite.system.logs import log_words
-
-if TYPE_CHECKING:
-    from satellite.engines.chat.usage import ChatStats
-    from satellite.services.session import Session
 
 _LOGGER = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
 
 
-async def answer(session: Session, text: str, context: dict[str, Any] | None, language: str | None) -> None:
+async def answer(peer: Peer, stages: Stages, text: str, context: dict[str, Any] | None, language: str | None) -> None:
     """Send the answer to `text` as it comes, and whole in `handled`, empty for silence; `not-handled` for no text.
 
     What was said before is known by the `conversation_id` of the context, else by its `satellite_id` or `device_id`.
@@ -32,55 +29,61 @@ async def answer(session: Session, text: str, context: dict[str, Any] | None, la
     and our own words stand beside them. A stream that was begun is ended with `handled-stop` in any case.
     """
     if not text.strip():
-        await session.connection.send(NotHandled(text="", context=context))
+        await peer.send(NotHandled(text="", context=context))
         return
-    dialogue = session.stages.dialogue
+    dialogue = stages.dialogue
     device, satellite = _named(context, "device_id"), _named(context, "satellite_id")
     question = Question(text, _conversation(context), None, language, device=device, satellite=satellite)
     started = False
     whole = provider = ""
     try:
-        if len(text) > session.stages.config.wyoming.max_text_characters:
+        if len(text) > stages.config.wyoming.max_text_characters:
             raise ChatRejected(f"a question of {len(text)} characters is too long", kind="too-long")
         prompt = dialogue.prompt(question)
         stats: ChatStats | None = None
-        async with aclosing(session.stages.read_ahead(session.stages.answer(question, prompt))) as deltas:
+        async with aclosing(stages.read_ahead(stages.answer(question, prompt))) as deltas:
             async for delta in deltas:
                 if not started:
                     started = True
-                    await session.connection.send(HandledStart(context=context))
+                    await peer.send(HandledStart(context=context))
                 whole += delta.text
                 provider, stats = delta.provider, delta.stats
                 if delta.text:
-                    await session.connection.send(HandledChunk(text=delta.text))
+                    await peer.send(HandledChunk(text=delta.text))
         whole = finished(whole) if stats and stats.truncated else whole.strip()
-        log_words(session.connection.peer, text, whole)
+        log_words(peer.name, text, whole)
         told = {**(context or {}), "provider": provider, **(stats.described() if stats else {})}
-        await session.connection.send(Handled(text=whole, context=told))
-        session.stages.remember(question, prompt, whole)
+        await peer.send(Handled(text=whole, context=told))
+        stages.remember(question, prompt, whole)
     except (ConnectionError, ProtocolError):
         raise  # nobody is there to be told
     except SatelliteError as error:
-        await _apologise(session, error, context, language, answered=whole)
+        await _apologise(peer, stages, error, context, language, answered=whole)
     except Exception as error:  # the request boundary: whoever asked must hear of it, whatever broke
-        _LOGGER.exception("%s: a question failed unexpectedly", session.connection.peer)
+        _LOGGER.exception("%s: a question failed unexpectedly", peer.name)
         unexpected = SatelliteError(in_words(error))
-        await _apologise(session, unexpected, context, language, answered=whole)
+        await _apologise(peer, stages, unexpected, context, language, answered=whole)
     if started:
-        await session.connection.send(HandledStop())
+        await peer.send(HandledStop())
 
 
 async def _apologise(
-    session: Session, error: SatelliteError, context: dict[str, Any] | None, language: str | None, *, answered: str
+    peer: Peer,
+    stages: Stages,
+    error: SatelliteError,
+    context: dict[str, Any] | None,
+    language: str | None,
+    *,
+    answered: str,
 ) -> None:
     """Log `error`, and answer with the sentences that were complete and one that says that there are no more."""
-    session.note(error)
+    peer.log(error)
     said = finished(answered)
     occasion = Phrase.INTERRUPTED if answered.strip() else Phrase.UNAVAILABLE
-    apology = phrase(session.stages.config.phrases, occasion, language)
+    apology = phrase(stages.config.phrases, occasion, language)
     told = NotHandled(text=f"{said} {apology}" if is_finished(said) else apology, context=context).event()
     told.data |= {"code": error.code, "detail": str(error)}
-    await session.connection.send(told)
+    await peer.send(told)
 
 
 def _conversation(context: dict[str, Any] | None) -> str | None:

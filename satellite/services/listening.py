@@ -1,11 +1,8 @@
 """Audio in: `transcribe` and `detect`."""
 
-from __future__ import annotations  # Session is only a type here; importing it would be a circle
-
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.event import Eventable
@@ -23,15 +20,129 @@ from satellite.pipeline.partial_transcripts import Partials, allowed, rest
 from satellite.pipeline.recorder import Recorder
 from satellite.pipeline.source_pace import Pace
 from satellite.pipeline.speculative_transcript import EarlyTranscript
+from satellite.pipeline.stages import Stages
 from satellite.services.info import PROGRAM, STT_ENGINE
+from satellite.services.peer import Peer
 from satellite.system.logs import log_words
-
-if TYPE_CHECKING:
-    from satellite.services.session import Session
-
 
 _LATE_SECONDS = 0.1
 """The loop has stood still for so long: sound that has come meanwhile is read first."""
+
+
+class _Recording:
+    """One recording: what is done with it while it grows, and its answer."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        stages: Stages,
+        request: Transcribe,
+        recorder: Recorder,
+        endpoint: Endpoint | None,
+        window_seconds: float,
+    ) -> None:
+        self.endpoint = endpoint
+        self.told = False
+        """Whether the client knows that the rest of it is lost."""
+
+        self.pace = Pace()
+        self._peer = peer
+        self._stages = stages
+        self._request = request
+        self._recorder = recorder
+        self._vocabulary = [*(request.transcript_names or ()), *(request.transcript_terms or ())]
+        transcriber = stages.engines.transcriber.engine
+        self._early = EarlyTranscript(
+            recorder, window_seconds, self._transcribe, lambda: transcriber.idle, stages.early_transcripts
+        )
+        self._partials = Partials(
+            recorder, window_seconds, self._transcribe, lambda: allowed(stages.config.stt, transcriber)
+        )
+        self._parts = Parts(recorder, self._transcribe_part, stages.config.wyoming.max_audio_seconds)
+        self._sent = ""
+        self._told: asyncio.Task[Transcription] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more audio is taken."""
+        return self._parts.full
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was more than could be taken."""
+        return self._parts.lost
+
+    async def feed(self, pcm: bytes) -> None:
+        """Record, and work ahead."""
+        self.pace.take(seconds_of(pcm))
+        await self._parts.feed(pcm)
+        self._early.look()
+        if self.endpoint is not None:
+            await self._tell_words(self.endpoint)
+        if self._parts.several:
+            self._partials.close()
+        elif not self._peer.answering:  # what comes before an earlier answer would be taken for part of it
+            self._partials.look()
+            await self._send_words()
+
+    async def _tell_words(self, endpoint: Endpoint) -> None:
+        """Let the endpoint know what the words so far say of the end, once they are known.
+
+        A sentence that may go on ends as if they were not: the text is wanted at once, there is no answer to hear yet.
+        """
+        task = self._early.task
+        if task is None or task is self._told or not task.done() or task.cancelled() or task.exception() is not None:
+            return
+        self._told, heard = task, task.result()
+        if not heard.text:
+            endpoint.restart()
+            return
+        words = await self._stages.completeness(heard.text, heard.language or self._request.language)
+        if words in (Completeness.COMPLETE, Completeness.INCOMPLETE):
+            endpoint.note(words)
+
+    async def answer(self) -> None:
+        """Send the text of all of it."""
+        self._partials.close()
+        result = await self._parts.joined(await self._early.result())
+        log_words(self._peer.name, result.text)
+        start, chunk, *end = _whole(result, self._request)
+        following = rest(self._sent, result.text) if self._sent else None
+        if following is not None:
+            await self._peer.send(TranscriptChunk(text=following), *end)
+        else:  # nothing was sent so far, or the model has thought better of a word that was
+            await self._peer.send(start, chunk, *end)
+
+    def close(self) -> None:
+        """Drop the work ahead."""
+        self._parts.close()
+        self._partials.close()
+        self._early.close()
+
+    async def _send_words(self) -> None:
+        following = rest(self._sent, self._partials.text)
+        if following:
+            if not self._sent:
+                await self._peer.send(TranscriptStart(language=self._request.language, context=self._request.context))
+            self._sent += following
+            await self._peer.send(TranscriptChunk(text=following))
+
+    async def _transcribe(self) -> Transcription:
+        return await self._transcribe_part(self._recorder)
+
+    async def _transcribe_part(self, part: Recorder | Part) -> Transcription:
+        return await self._stages.transcribe(part, self._request.language, self._vocabulary)
+
+
+def _whole(result: Transcription, request: Transcribe) -> list[Eventable]:
+    """Return the events of a transcript of which nothing was sent before."""
+    language, context = result.language or None, request.context
+    return [
+        TranscriptStart(language=language, context=context),
+        TranscriptChunk(text=result.text),
+        Transcript(text=result.text, language=language, context=context),
+        TranscriptStop(),
+    ]
 
 
 class CommandListener:
@@ -45,15 +156,16 @@ class CommandListener:
     behind the last `transcript-start`, put together, are the text of the `transcript`.
     """
 
-    def __init__(self, session: Session, request: Transcribe) -> None:
-        self._session = session
+    def __init__(self, peer: Peer, stages: Stages, request: Transcribe) -> None:
+        self._peer = peer
+        self._stages = stages
         self._request = request
         self._recording: _Recording | None = None
         self._owed = True
         """Whether an answer has still to be given, or an error."""
 
         self._looking: asyncio.TimerHandle | None = None
-        known = {session.stages.engines.transcriber.engine.model, PROGRAM, STT_ENGINE}
+        known = {stages.engines.transcriber.engine.model, PROGRAM, STT_ENGINE}
         if request.name is not None and request.name not in known:
             raise SpeechToTextError(
                 f"unknown model '{shown(request.name)}'; {nearest(request.name, known)}", kind="unknown-model"
@@ -62,15 +174,15 @@ class CommandListener:
     async def start(self) -> None:
         """Begin a new recording."""
         await self.close()
-        config = self._session.stages.config
-        vad = await self._session.stages.engines.vad.get(config.deadlines.load_seconds)
+        config = self._stages.config
+        vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         endpoint = None
         if config.stt.own_endpoint:
             settings = EndpointSettings(**config.endpoint.model_dump())
             endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)), decides=False)
-        self._session.stages.expect()
+        self._stages.expect()
         recorder = Recorder(vad, threshold=config.vad.threshold, max_seconds=PART_SECONDS, endpoint=endpoint)
-        self._recording = _Recording(self._session, self._request, recorder, endpoint, vad.window_seconds)
+        self._recording = _Recording(self._peer, self._stages, self._request, recorder, endpoint, vad.window_seconds)
         self._owed = True
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
@@ -144,10 +256,10 @@ class CommandListener:
         """Tell once, behind the transcript, that what came when the recording was full is not in it."""
         if (recording.lost or (recording.full and more)) and not recording.told:
             recording.told = True
-            self._session.request(self._refuse_more)
+            self._peer.request(self._refuse_more)
 
     async def _refuse_more(self) -> None:
-        longest = self._session.stages.config.wyoming.max_audio_seconds
+        longest = self._stages.config.wyoming.max_audio_seconds
         raise SpeechToTextError(
             f"the recording is longer than {longest:g} s (wyoming.max_audio_seconds); the rest is not transcribed",
             kind="too-long",
@@ -156,131 +268,14 @@ class CommandListener:
     def _answer(self, recording: _Recording | None) -> None:
         self._owed = False
         try:
-            self._session.request(self._answer_silence if recording is None else recording.answer)
+            self._peer.request(self._answer_silence if recording is None else recording.answer)
         except ProtocolError:  # too many requests are open
             if recording is not None:
                 recording.close()
             raise
 
     async def _answer_silence(self) -> None:
-        await self._session.connection.send(*_whole(Transcription("", self._request.language or ""), self._request))
-
-
-class _Recording:
-    """One recording: what is done with it while it grows, and its answer."""
-
-    def __init__(
-        self,
-        session: Session,
-        request: Transcribe,
-        recorder: Recorder,
-        endpoint: Endpoint | None,
-        window_seconds: float,
-    ) -> None:
-        self.endpoint = endpoint
-        self.told = False
-        """Whether the client knows that the rest of it is lost."""
-
-        self.pace = Pace()
-        self._session = session
-        self._request = request
-        self._recorder = recorder
-        self._vocabulary = [*(request.transcript_names or ()), *(request.transcript_terms or ())]
-        stages = session.stages
-        transcriber = stages.engines.transcriber.engine
-        self._early = EarlyTranscript(
-            recorder, window_seconds, self._transcribe, lambda: transcriber.idle, stages.early_transcripts
-        )
-        self._partials = Partials(
-            recorder, window_seconds, self._transcribe, lambda: allowed(stages.config.stt, transcriber)
-        )
-        self._parts = Parts(recorder, self._transcribe_part, stages.config.wyoming.max_audio_seconds)
-        self._sent = ""
-        self._told: asyncio.Task[Transcription] | None = None
-
-    @property
-    def full(self) -> bool:
-        """Whether no more audio is taken."""
-        return self._parts.full
-
-    @property
-    def lost(self) -> bool:
-        """Whether there was more than could be taken."""
-        return self._parts.lost
-
-    async def feed(self, pcm: bytes) -> None:
-        """Record, and work ahead."""
-        self.pace.take(seconds_of(pcm))
-        await self._parts.feed(pcm)
-        self._early.look()
-        if self.endpoint is not None:
-            await self._tell_words(self.endpoint)
-        if self._parts.several:
-            self._partials.close()
-        elif not self._session.answering:  # what comes before an earlier answer would be taken for part of it
-            self._partials.look()
-            await self._send_words()
-
-    async def _tell_words(self, endpoint: Endpoint) -> None:
-        """Let the endpoint know what the words so far say of the end, once they are known.
-
-        A sentence that may go on ends as if they were not: the text is wanted at once, there is no answer to hear yet.
-        """
-        task = self._early.task
-        if task is None or task is self._told or not task.done() or task.cancelled() or task.exception() is not None:
-            return
-        self._told, heard = task, task.result()
-        if not heard.text:
-            endpoint.restart()
-            return
-        words = await self._session.stages.completeness(heard.text, heard.language or self._request.language)
-        if words in (Completeness.COMPLETE, Completeness.INCOMPLETE):
-            endpoint.note(words)
-
-    async def answer(self) -> None:
-        """Send the text of all of it."""
-        self._partials.close()
-        result = await self._parts.joined(await self._early.result())
-        log_words(self._session.connection.peer, result.text)
-        start, chunk, *end = _whole(result, self._request)
-        following = rest(self._sent, result.text) if self._sent else None
-        if following is not None:
-            await self._session.connection.send(TranscriptChunk(text=following), *end)
-        else:  # nothing was sent so far, or the model has thought better of a word that was
-            await self._session.connection.send(start, chunk, *end)
-
-    def close(self) -> None:
-        """Drop the work ahead."""
-        self._parts.close()
-        self._partials.close()
-        self._early.close()
-
-    async def _send_words(self) -> None:
-        following = rest(self._sent, self._partials.text)
-        if following:
-            if not self._sent:
-                await self._session.connection.send(
-                    TranscriptStart(language=self._request.language, context=self._request.context)
-                )
-            self._sent += following
-            await self._session.connection.send(TranscriptChunk(text=following))
-
-    async def _transcribe(self) -> Transcription:
-        return await self._transcribe_part(self._recorder)
-
-    async def _transcribe_part(self, part: Recorder | Part) -> Transcription:
-        return await self._session.stages.transcribe(part, self._request.language, self._vocabulary)
-
-
-def _whole(result: Transcription, request: Transcribe) -> list[Eventable]:
-    """Return the events of a transcript of which nothing was sent before."""
-    language, context = result.language or None, request.context
-    return [
-        TranscriptStart(language=language, context=context),
-        TranscriptChunk(text=result.text),
-        Transcript(text=result.text, language=language, context=context),
-        TranscriptStop(),
-    ]
+        await self._peer.send(*_whole(Transcription("", self._request.language or ""), self._request))
 
 
 class WakeListener:
@@ -289,8 +284,9 @@ class WakeListener:
     An engine that fails is told once, and asked anew a little later: whoever listens must not go deaf with it.
     """
 
-    def __init__(self, session: Session, request: Detect, program: str | None) -> None:
-        self._session = session
+    def __init__(self, peer: Peer, stages: Stages, request: Detect, program: str | None) -> None:
+        self._peer = peer
+        self._stages = stages
         self._request = request
         self._program = program
         self._stream: WakeStream | None = None
@@ -309,7 +305,7 @@ class WakeListener:
         self._first_ms, self._fed_seconds = -1, 0.0
 
     async def _open(self) -> None:
-        engine = await self._session.stages.wake_engine(self._program)
+        engine = await self._stages.wake_engine(self._program)
         self._stream = await engine.stream(self._request.names or None)
         self._again_at = None
 
@@ -327,7 +323,7 @@ class WakeListener:
         except Exception as error:  # the engine seam: whatever it is, the next try may go well
             self._drop()
             self._owed = False
-            seconds = self._session.stages.background.note("wake word of clients", error)
+            seconds = self._stages.background.note("wake word of clients", error)
             self._again_at = time.monotonic() + seconds
             if isinstance(error, SatelliteError):
                 raise
@@ -340,7 +336,7 @@ class WakeListener:
             if self._stream is not None:
                 await self._report(await self._stream.end())
             if self._owed:
-                await self._session.connection.send(NotDetected(context=self._request.context))
+                await self._peer.send(NotDetected(context=self._request.context))
         finally:
             await self.close()
 
@@ -362,11 +358,9 @@ class WakeListener:
     async def _report(self, detections: Sequence[HeardWord]) -> None:
         for detection in detections:
             self._owed = False
-            self._session.stages.expect()
+            self._stages.expect()
             at_ms = self._first_ms + round(detection.seconds * 1000)
-            await self._session.connection.send(
-                Detection(name=detection.name, timestamp=at_ms, context=self._request.context)
-            )
+            await self._peer.send(Detection(name=detection.name, timestamp=at_ms, context=self._request.context))
 
 
 def _text(value: object) -> str | None:

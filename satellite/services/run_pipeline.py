@@ -1,11 +1,8 @@
 """A whole run for a client that dials in: `run-pipeline`, its audio, and every step back as it happens."""
 
-from __future__ import annotations  # Session is only a type here; importing it would be a circle
-
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioStart, AudioStop
@@ -17,15 +14,14 @@ from wyoming.vad import VoiceStarted, VoiceStopped
 from wyoming.wake import Detect, Detection
 
 from satellite.errors import STAGE_ERRORS, ProtocolError, Stage
-from satellite.events import RunEvent, RunEventType
+from satellite.events import EventBus, RunEvent, RunEventType
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
+from satellite.pipeline.stages import Stages
+from satellite.services.peer import Peer
 from satellite.services.speaking import audio_chunks
 from satellite.tasks import begin_task, end_tasks
-
-if TYPE_CHECKING:
-    from satellite.services.session import Session
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,18 +37,20 @@ STAGES = {
 class DialogueListener:
     """`run-pipeline`: one run after the other while `restart_on_end`, over this connection."""
 
-    def __init__(self, session: Session, request: RunPipeline) -> None:
-        self._session = session
+    def __init__(self, peer: Peer, stages: Stages, bus: EventBus, request: RunPipeline) -> None:
+        self._peer = peer
+        self._stages = stages
+        self._bus = bus
         self._request = request
         self._inbox = AudioInbox()
         self._needs_audio = True
         """Whether the present run has not got all of its audio yet."""
 
         start = STAGES[request.start_stage]
-        limit = session.stages.config.wyoming.max_text_characters
+        limit = stages.config.wyoming.max_text_characters
         if len(request.announce_text or "") > limit:
             raise STAGE_ERRORS[start](f"a text of more than {limit} characters is too long", kind="too-long")
-        self._task = begin_task(self._converse(), f"run {session.connection.peer}")
+        self._task = begin_task(self._converse(), f"run {peer.name}")
 
     async def start(self) -> None:
         """Audio may come with or without `audio-start`."""
@@ -77,19 +75,18 @@ class DialogueListener:
         await end_tasks(self._task)
 
     async def _converse(self) -> None:
-        session = self._session
         while True:
             request = self._run_request()
             self._needs_audio = request.start in (Stage.WAKE, Stage.STT) and not self._inbox.ended
-            run = Run(session.stages, session.bus, request, _Room(session, self._note_end_of_command).emit)
+            run = Run(self._stages, self._bus, request, _Room(self._peer, self._note_end_of_command).emit)
             try:
                 succeeded = await run.execute(self._inbox)
             except (ConnectionError, ProtocolError):
-                session.connection.abort()  # gone, or does not read
+                self._peer.abort()  # gone, or does not read
                 return
             except Exception:  # the run's boundary: a client that hears nothing must not wait for ever
-                _LOGGER.exception("%s: a run failed unexpectedly; connection closed", session.connection.peer)
-                session.connection.abort()
+                _LOGGER.exception("%s: a run failed unexpectedly; connection closed", self._peer.name)
+                self._peer.abort()
                 return
             # A run that failed is not repeated: a broken stage would spin.
             if not succeeded or not self._request.restart_on_end or self._inbox.ended:
@@ -103,7 +100,7 @@ class DialogueListener:
         request = self._request
         names = request.wake_word_names
         return RunRequest(
-            room=self._session.connection.peer,
+            room=self._peer.name,
             start=STAGES[request.start_stage],
             end=STAGES[request.end_stage],
             wake_words=tuple(names) if names else None,
@@ -114,8 +111,8 @@ class DialogueListener:
 class _Room:
     """Turns a run's steps into the events that a Wyoming satellite understands."""
 
-    def __init__(self, session: Session, on_end_of_command: Callable[[], None]) -> None:
-        self._connection = session.connection
+    def __init__(self, peer: Peer, on_end_of_command: Callable[[], None]) -> None:
+        self._peer = peer
         self._on_end_of_command = on_end_of_command
         self._sounding = False
 
@@ -123,7 +120,7 @@ class _Room:
         """Send what `step` means to the room; steps without a Wyoming event are not sent."""
         if isinstance(step, Speech):
             for chunk in audio_chunks(step.format, step.pcm):
-                await self._connection.send(chunk)
+                await self._peer.send(chunk)
             return
         events = room_events(step)
         match step.type:
@@ -138,7 +135,7 @@ class _Room:
             case RunEventType.ERROR if self._sounding:
                 events = [AudioStop(), *events]
         if events:
-            await self._connection.send(*events)
+            await self._peer.send(*events)
 
 
 def room_events(step: RunEvent) -> list[Eventable]:

@@ -13,33 +13,31 @@ from typing import Any, Protocol
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart
-from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.info import SelectProgram
 from wyoming.intent import Intent
 from wyoming.ping import Ping, Pong
 from wyoming.pipeline import RunPipeline
-from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 from wyoming.wake import Detect
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.config.settings import nearest
-from satellite.errors import ProtocolError, SatelliteError, Stage, StageError, in_words, shown
+from satellite.errors import ProtocolError, SatelliteError, Stage, in_words, shown
 from satellite.events import EventBus
 from satellite.pipeline.stages import Stages
 from satellite.services import info
 from satellite.services.event_queue import WaitingEvents
 from satellite.services.handle import answer
 from satellite.services.listening import CommandListener, WakeListener
+from satellite.services.peer import Peer
 from satellite.services.run_pipeline import DialogueListener
 from satellite.services.speaking import TextStream, speak
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection
-from satellite.wire.parsing import Faults, parsed
+from satellite.wire.parsing import parsed
 
 _LOGGER = logging.getLogger(__name__)
-
-_QUEUED_REQUESTS = 8
 
 _WAITING_BYTES = 2 * 1024 * 1024
 """Most that is read ahead of what is handled: half a minute of audio. As long as there is room a ping is answered."""
@@ -83,9 +81,10 @@ class Session:
         served: frozenset[Stage],
         commands: Mapping[str, Command],
     ) -> None:
-        self.connection = connection
-        self.stages = stages
-        self.bus = bus
+        self._connection = connection
+        self._peer = Peer(connection)
+        self._stages = stages
+        self._bus = bus
         self._commands = commands
         self._served = served
         self._programs: dict[Stage, str] = {}
@@ -93,11 +92,7 @@ class Session:
         self._converter: Converter | None = None
         self._text_stream: TextStream | None = None
         self._waiting = WaitingEvents(_WAITING_BYTES)
-        self._faults = Faults()
         self._deaf = False  # whether the audio that comes has been answered with an error
-        self._ended = False
-        self._answering = False
-        self._requests: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(_QUEUED_REQUESTS)
 
     async def serve(self) -> None:
         """Read events until the client leaves; whatever is under way then is cancelled.
@@ -105,18 +100,18 @@ class Session:
         A client that only closes its own half still gets its answers. Whether it has gone altogether shows with the
         first of them: writing fails, and the rest is dropped.
         """
-        handling = begin_task(self._handle_events(), f"events {self.connection.peer}")
-        answering = begin_task(self._answer_requests(), f"answers {self.connection.peer}")
+        handling = begin_task(self._handle_events(), f"events {self._connection.peer}")
+        answering = begin_task(self._peer.answer_requests(), f"answers {self._connection.peer}")
         try:
-            async for event in self.connection:
+            async for event in self._connection:
                 if event.type in ("describe", "ping"):
                     await self._safely(event, self._answer_at_once)
                 else:
-                    await self._waiting.put(event, self.connection.event_bytes)
-            if not self.connection.was_reset:
+                    await self._waiting.put(event, self._connection.event_bytes)
+            if not self._connection.was_reset:
                 self._waiting.end()
                 await self._until_done(handling)
-                if self.answering:
+                if self._peer.answering:
                     await self._until_done(answering)
         finally:
             await end_tasks(handling, answering)
@@ -124,8 +119,8 @@ class Session:
 
     async def _until_done(self, task: asyncio.Task[None]) -> None:
         """Wait until `task` is done, as long as the client is sent something now and then."""
-        longest = _LAST_ANSWERS_SECONDS + self.stages.config.deadlines.load_seconds
-        while not task.done() and (left := self.connection.last_active_at + longest - time.monotonic()) > 0:
+        longest = _LAST_ANSWERS_SECONDS + self._stages.config.deadlines.load_seconds
+        while not task.done() and (left := self._connection.last_active_at + longest - time.monotonic()) > 0:
             await asyncio.wait((task,), timeout=left)
 
     async def _handle_events(self) -> None:
@@ -137,12 +132,12 @@ class Session:
                 self._text_stream.end()
             if self._listener is not None:
                 await self._listener.finish()
-            self._ended = True
+            self._peer.complete()
         except ConnectionError:
-            self.connection.abort()
+            self._connection.abort()
         except ProtocolError as error:  # it does not read
-            self.note(error)
-            self.connection.abort()
+            self._peer.log(error)
+            self._connection.abort()
 
     async def _safely(self, event: Event, handle: Callable[[Event], Awaitable[None]]) -> None:
         """Handle `event`; what is wrong with it is answered with an `error` event, and the connection goes on.
@@ -156,7 +151,7 @@ class Session:
         except SatelliteError as error:
             await self._blame(event, error)
         except Exception as error:  # the event's boundary: the client must be told, whatever broke
-            _LOGGER.exception("%s: an event failed unexpectedly", self.connection.peer)
+            _LOGGER.exception("%s: an event failed unexpectedly", self._connection.peer)
             await self._blame(event, SatelliteError(in_words(error)))
 
     async def _blame(self, event: Event, error: SatelliteError) -> None:
@@ -165,13 +160,13 @@ class Session:
             if self._deaf:
                 return
             self._deaf = True
-        await self.fail(error)
+        await self._peer.fail(error)
 
     async def _answer_at_once(self, event: Event) -> None:
         if event.type == "ping":
-            await self.connection.send(Pong(text=parsed(Ping.from_event, event).text))
+            await self._connection.send(Pong(text=parsed(Ping.from_event, event).text))
         else:
-            await self.connection.send(self._info())
+            await self._connection.send(self._info())
 
     async def _dispatch(self, event: Event) -> None:
         match event.type:
@@ -189,23 +184,23 @@ class Session:
 
     async def _dispatch_request(self, event: Event) -> None:
         if Transcribe.is_type(event.type) and Stage.STT in self._served:
-            await self._listen(CommandListener(self, parsed(Transcribe.from_event, event)))
+            await self._listen(CommandListener(self._peer, self._stages, parsed(Transcribe.from_event, event)))
         elif Detect.is_type(event.type) and Stage.WAKE in self._served:
-            await self._listen(WakeListener(self, parsed(Detect.from_event, event), self._programs.get(Stage.WAKE)))
+            await self._listen(self._wake_listener(parsed(Detect.from_event, event)))
         elif RunPipeline.is_type(event.type) and self._served == ALL_STAGES:
             request = parsed(RunPipeline.from_event, event)
             await self._listen(None)  # two runs at once would mix on the connection
-            await self._listen(DialogueListener(self, request))
+            await self._listen(DialogueListener(self._peer, self._stages, self._bus, request))
         elif Transcript.is_type(event.type) and Stage.CHAT in self._served:
             if event.data.get("text", "") is None:  # no text, as in `intent`
                 event.data["text"] = ""
             transcript = parsed(Transcript.from_event, event)
-            self.request(lambda: answer(self, transcript.text or "", transcript.context, transcript.language))
+            self._ask(transcript.text, transcript.context, transcript.language)
         elif Intent.is_type(event.type) and Stage.CHAT in self._served:
             intent = parsed(Intent.from_event, event)
-            self.request(lambda: answer(self, intent.text or "", intent.context, None))
+            self._ask(intent.text, intent.context, None)
         elif event.type in self._commands and self._served == ALL_STAGES:
-            self.request(lambda: self._run_command(event))
+            self._peer.request(lambda: self._run_command(event))
         elif Stage.TTS in self._served:
             await self._dispatch_speech(event)
 
@@ -214,8 +209,8 @@ class Session:
             start = parsed(SynthesizeStart.from_event, event)
             if self._text_stream is not None:
                 self._text_stream.end()
-            stream = TextStream(self.stages.config.wyoming.max_text_characters)
-            self.request(lambda: speak(self, stream, start.voice, start.text_format, streaming=True))
+            stream = TextStream(self._stages.config.wyoming.max_text_characters)
+            self._speak(stream, start.voice, start.text_format, streaming=True)
             self._text_stream = stream
         elif SynthesizeChunk.is_type(event.type) and self._text_stream is not None:
             self._text_stream.add(parsed(SynthesizeChunk.from_event, event).text)
@@ -225,20 +220,28 @@ class Session:
         elif Synthesize.is_type(event.type) and self._text_stream is None:
             # Inside a stream `synthesize` only repeats the text for servers that cannot stream.
             request = parsed(Synthesize.from_event, event)
-            stream = TextStream(self.stages.config.wyoming.max_text_characters)
+            stream = TextStream(self._stages.config.wyoming.max_text_characters)
             stream.add(request.text)
             stream.end()
-            self.request(lambda: speak(self, stream, request.voice, request.text_format, streaming=False))
+            self._speak(stream, request.voice, request.text_format, streaming=False)
         elif SynthesizeChunk.is_type(event.type) or SynthesizeStop.is_type(event.type):
             raise ProtocolError(f"{event.type} without synthesize-start")
 
+    def _ask(self, text: str | None, context: dict[str, Any] | None, language: str | None) -> None:
+        self._peer.request(lambda: answer(self._peer, self._stages, text or "", context, language))
+
+    def _speak(
+        self, stream: TextStream, voice: SynthesizeVoice | None, text_format: object, *, streaming: bool
+    ) -> None:
+        self._peer.request(lambda: speak(self._peer, self._stages, stream, voice, text_format, streaming=streaming))
+
     async def _run_command(self, event: Event) -> None:
-        await self.connection.send(Event(event.type, await self._commands[event.type](event.data)))
+        await self._connection.send(Event(event.type, await self._commands[event.type](event.data)))
 
     def _info(self) -> Event:
-        config = self.stages.config
+        config = self._stages.config
         return info.describe(
-            self.stages.engines,
+            self._stages.engines,
             self._served,
             own_endpoint=config.stt.own_endpoint,
             controls_home=config.home_assistant.url is not None,
@@ -246,7 +249,7 @@ class Session:
 
     def _select(self, name: str) -> None:
         """Remember the engine of each stage that the program belongs to; wake words have two, the other stages one."""
-        programs = info.selectable(self.stages.engines)
+        programs = info.selectable(self._stages.engines)
         if name not in programs:
             raise ProtocolError(
                 f"unknown program '{shown(name)}'; {nearest(name, set(programs))}", code="unknown-program"
@@ -291,54 +294,10 @@ class Session:
     def _default_listener(self) -> Listener:
         """Audio without a request: what the port is for, speech to text first."""
         if Stage.STT in self._served:
-            return CommandListener(self, Transcribe())
+            return CommandListener(self._peer, self._stages, Transcribe())
         if Stage.WAKE in self._served:
-            return WakeListener(self, Detect(), self._programs.get(Stage.WAKE))
+            return self._wake_listener(Detect())
         raise ProtocolError("this port takes no audio")
 
-    def request(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Queue an answer; raises when the client has too many requests open."""
-        try:
-            self._requests.put_nowait(call)
-        except asyncio.QueueFull:
-            raise ProtocolError(
-                f"more than {_QUEUED_REQUESTS} requests wait on this connection", code="protocol-overload"
-            ) from None
-
-    @property
-    def answering(self) -> bool:
-        """Whether an answer is under way or waits."""
-        return self._answering or not self._requests.empty()
-
-    async def _answer_requests(self) -> None:
-        while not (self._ended and self._requests.empty()):
-            self._answering = False
-            call = await self._requests.get()
-            self._answering = True
-            try:
-                await call()
-            except SatelliteError as error:
-                await self._tell(error)
-            except ConnectionError:
-                return  # the reader sees the same end
-            except Exception as error:  # the request boundary: the client must be told, whatever broke
-                _LOGGER.exception("%s: a request failed unexpectedly", self.connection.peer)
-                await self._tell(SatelliteError(in_words(error)))
-
-    async def _tell(self, error: SatelliteError) -> None:
-        try:
-            await self.fail(error)
-        except (ConnectionError, ProtocolError):
-            self.connection.abort()
-
-    async def fail(self, error: SatelliteError) -> None:
-        """Log `error` and tell the client."""
-        self.note(error)
-        await self.connection.send(Error(text=str(error), code=error.code))
-
-    def note(self, error: SatelliteError) -> None:
-        """Log `error`; of a client that makes one mistake after the other, the first few."""
-        level = logging.WARNING
-        if not isinstance(error, StageError):
-            level = self._faults.level(logging.INFO)
-        _LOGGER.log(level, "%s: [%s] %s", self.connection.peer, error.code, error, extra={"code": error.code})
+    def _wake_listener(self, request: Detect) -> WakeListener:
+        return WakeListener(self._peer, self._stages, request, self._programs.get(Stage.WAKE))

@@ -1,11 +1,8 @@
 """Text in, audio out: `synthesize`, whole or as a stream of text."""
 
-from __future__ import annotations  # Session is only a type here; importing it would be a circle
-
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.tts import SynthesizeStopped, SynthesizeVoice
@@ -13,9 +10,8 @@ from wyoming.tts import SynthesizeStopped, SynthesizeVoice
 from satellite.audio.pcm import AudioFormat
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import StageError, TextToSpeechError
-
-if TYPE_CHECKING:
-    from satellite.services.session import Session
+from satellite.pipeline.stages import Stages
+from satellite.services.peer import Peer
 
 _CHUNK_BYTES = 8192
 """Audio an event; small enough that a ping is answered between two of them."""
@@ -68,7 +64,13 @@ class TextStream:
 
 
 async def speak(
-    session: Session, stream: TextStream, voice: SynthesizeVoice | None, text_format: object, *, streaming: bool
+    peer: Peer,
+    stages: Stages,
+    stream: TextStream,
+    voice: SynthesizeVoice | None,
+    text_format: object,
+    *,
+    streaming: bool,
 ) -> None:
     """Send the sound of `stream`: one `audio-start`, chunks as each piece is ready, one `audio-stop`.
 
@@ -79,24 +81,24 @@ async def speak(
     del text_format
     started = sounded = False
     try:
-        speaker = await session.stages.speaker(_choice(voice))
+        speaker = await stages.speaker(_choice(voice))
         format_ = speaker.format
-        async with aclosing(session.stages.speak(stream.texts(), speaker)) as sound:
-            await session.connection.send(AudioStart(rate=format_.rate, width=format_.width, channels=format_.channels))
+        async with aclosing(stages.speak(stream.texts(), speaker)) as sound:
+            await peer.send(AudioStart(rate=format_.rate, width=format_.width, channels=format_.channels))
             started = True
             async for piece in sound:
                 for chunk in audio_chunks(format_, piece.pcm):
-                    await session.connection.send(chunk)
+                    await peer.send(chunk)
                     sounded = True
             if not sounded:
                 for chunk in audio_chunks(format_, bytes(round(_NOTHING_SECONDS * format_.rate) * format_.frame_bytes)):
-                    await session.connection.send(chunk)
+                    await peer.send(chunk)
     except StageError as error:
-        await session.fail(error)
+        await peer.fail(error)
     if started:
-        await session.connection.send(AudioStop())
+        await peer.send(AudioStop())
     if streaming:
-        await session.connection.send(SynthesizeStopped())
+        await peer.send(SynthesizeStopped())
 
 
 def audio_chunks(format_: AudioFormat, pcm: bytes) -> Iterator[AudioChunk]:

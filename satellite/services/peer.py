@@ -1,0 +1,92 @@
+"""The client of one connection, as the handlers of its requests see it: send, request, fail."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from wyoming.error import Error
+from wyoming.event import Event, Eventable
+
+from satellite.errors import ProtocolError, SatelliteError, StageError, in_words
+from satellite.wire.connection import Connection
+from satellite.wire.parsing import Faults
+
+_LOGGER = logging.getLogger(__name__)
+
+_QUEUED_REQUESTS = 8
+
+
+class Peer:
+    """Sends to a client, and answers its requests one after the other, so that two answers never mix."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._faults = Faults()
+        self._answering = False
+        self._complete = False
+        self._requests: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(_QUEUED_REQUESTS)
+
+    @property
+    def name(self) -> str:
+        """The client's address, for the log."""
+        return self._connection.peer
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is under way or waits."""
+        return self._answering or not self._requests.empty()
+
+    async def send(self, *events: Event | Eventable) -> None:
+        """Send events; raises `ConnectionError` when the client has gone, `ProtocolError` when it does not read."""
+        await self._connection.send(*events)
+
+    def abort(self) -> None:
+        """Close the connection without sending what waits."""
+        self._connection.abort()
+
+    def request(self, answer: Callable[[], Awaitable[None]]) -> None:
+        """Queue an answer; raises `ProtocolError` when the client has too many requests open."""
+        try:
+            self._requests.put_nowait(answer)
+        except asyncio.QueueFull:
+            raise ProtocolError(
+                f"more than {_QUEUED_REQUESTS} requests wait on this connection", code="protocol-overload"
+            ) from None
+
+    def complete(self) -> None:
+        """No more requests follow: `answer_requests` returns after the last."""
+        self._complete = True
+
+    async def answer_requests(self) -> None:
+        """Answer what is requested, in order, until the client has gone or got all that it asked for."""
+        while not (self._complete and self._requests.empty()):
+            self._answering = False
+            answer = await self._requests.get()
+            self._answering = True
+            try:
+                await answer()
+            except SatelliteError as error:
+                await self._fail_or_abort(error)
+            except ConnectionError:
+                return  # the task that reads sees the same end
+            except Exception as error:  # the request boundary: the client must hear of it, whatever broke
+                _LOGGER.exception("%s: a request failed unexpectedly", self.name)
+                await self._fail_or_abort(SatelliteError(in_words(error)))
+
+    async def _fail_or_abort(self, error: SatelliteError) -> None:
+        try:
+            await self.fail(error)
+        except (ConnectionError, ProtocolError):
+            self.abort()
+
+    async def fail(self, error: SatelliteError) -> None:
+        """Log `error` and send it to the client."""
+        self.log(error)
+        await self.send(Error(text=str(error), code=error.code))
+
+    def log(self, error: SatelliteError) -> None:
+        """Log `error`; of a client that makes one mistake after the other, the first few."""
+        level = logging.WARNING
+        if not isinstance(error, StageError):
+            level = self._faults.level(logging.INFO)
+        _LOGGER.log(level, "%s: [%s] %s", self.name, error.code, error, extra={"code": error.code})
