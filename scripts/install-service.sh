@@ -22,7 +22,7 @@ make_config() {
 }
 
 config_text() {
-    say "# Every setting, with its unit and default: $PREFIX/current/share/doc/satellite/config.yaml.example. Check: satellite check"
+    say "# Every setting, with its unit and default: satellite config --example. Check: satellite check"
     [ -z "$WHISPER$DEMAND" ] || say "stt:"
     [ -z "$WHISPER" ] || say "  model: $WHISPER"
     [ -z "$DEMAND" ] || say "  device: cuda"
@@ -68,7 +68,7 @@ check_configuration() {
     esac
     if ! systemctl -q is-active satellite; then # else the daemon has them
         taken=$(installing ports "$CONFIG") || fail "another program listens: $taken" \
-            "stop it (ss -ltnp shows which it is), or write other ports into $CONFIG: see config.yaml.example"
+            "stop it (ss -ltnp shows which it is), or write other ports into $CONFIG: see satellite config --example"
     fi
     room=$(installing room "$CONFIG")
     needed=${room%% *}

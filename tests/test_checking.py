@@ -15,7 +15,9 @@ import yaml
 
 from satellite.audio.pcm import CANONICAL, write_wav
 from satellite.cli.check import problems
+from satellite.config import reference
 from satellite.config.loader import parse
+from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.models import catalogue
@@ -23,7 +25,6 @@ from satellite.models.spec import Kind
 from satellite.models.store import Store
 from tests.test_config_mistakes import MISTAKES
 
-EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
 VOICE = "en_US-joe-medium"
 
 QUIET = "zeroconf: {enabled: false}\nwyoming: {host: 127.0.0.1}\nhttp: {enabled: false}\n"
@@ -216,7 +217,7 @@ def changed(document: Any, where: tuple[str | int, ...], value: Any) -> Any:
 
 def everything() -> dict[str, Any]:
     """Return the example with one of each of what stands there as a comment."""
-    document: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    document: dict[str, Any] = yaml.safe_load(reference.effective(Config()))
     document["wake"]["per_word"] = {"alexa": {"threshold": 0.5, "trigger_level": 1, "refractory_seconds": 2.0}}
     document["chat"]["providers"] += [
         {"type": "ollama", "model": "m", "url": "http://127.0.0.1:9", "num_ctx": 4096},

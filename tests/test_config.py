@@ -1,71 +1,105 @@
-"""The configuration file: the example is the defaults, and every mistake is named with its line and key."""
+"""The configuration: the example shows the defaults, and every mistake is named with its line and key."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from satellite.config import loader, settings
+from satellite.config import loader, reference, settings
 from satellite.config.loader import load, parse
-from satellite.config.settings import Config
+from satellite.config.settings import Config, Settings
 from satellite.errors import ConfigError
-from tests.documented import documented
 
 EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
 
 
-def keys_of(settings: BaseModel, where: str = "") -> set[str]:
-    """Return the dotted names of all settings."""
-    found = set()
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        found |= keys_of(value, f"{where}{name}.") if isinstance(value, BaseModel) else {f"{where}{name}"}
-    return found
+SECTIONS = [one for one in Settings.__subclasses__() if one.__module__.startswith("satellite.")]
 
 
-def written(document: dict[str, object], where: str = "") -> set[str]:
-    """Return the dotted names of all keys in a YAML document."""
-    found = set()
-    for name, value in document.items():
-        inside = written(value, f"{where}{name}.") if isinstance(value, dict) and value else {f"{where}{name}"}
-        found |= inside
-    return found
+def blocks(text: str, title: str) -> list[str]:
+    """Return the paragraphs of one part of the example, with their settings no longer commented out."""
+    _, _, part = text.partition(f"## ---- {title} ")
+    paragraphs = part.partition("## ----")[0].split("\n\n")[1:]
+    return [re.sub(r"(?m)^#(?!#)", "", paragraph) for paragraph in paragraphs]
+
+
+def test_the_example_is_current() -> None:
+    """The file in the repository is what `satellite config --example` prints."""
+    assert EXAMPLE.read_text() == reference.example()
 
 
 def test_the_example_is_the_defaults() -> None:
-    """Loading the example changes nothing."""
+    """Loading it changes nothing, and neither does a setting that is no longer commented out."""
     assert load(EXAMPLE) == Config()
+    shown: dict[str, Any] = {}
+    for title in ("What most houses set", "Everything else, by section"):
+        for block in blocks(EXAMPLE.read_text(), title):
+            assert parse(block) == Config(), block
+            for name, value in (yaml.safe_load(block) or {}).items():
+                shown[name] = shown.get(name, {}) | value if isinstance(value, dict) else value
+    assert shown.keys() == Config.model_fields.keys()
+    for name, value in Config():
+        assert not isinstance(value, BaseModel) or shown[name].keys() == type(value).model_fields.keys(), name
 
 
-def test_the_example_has_every_setting() -> None:
-    """No setting is missing from the example, and each has a comment above it."""
-    text = EXAMPLE.read_text()
-    assert keys_of(Config()) <= written(yaml.safe_load(text))
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        if line.strip() and not line.lstrip().startswith(("#", "- ")):
-            assert lines[number - 1].lstrip().startswith("#"), f"line {number + 1} has no comment: {line}"
-
-
-@pytest.mark.parametrize(
-    "settings", [settings.Ollama, settings.OpenAICompatible, settings.WakeWordSettings, settings.Room]
-)
-def test_the_example_shows_optional_sections(settings: type[BaseModel]) -> None:
-    """What is off by default stands in the example as a comment, whole."""
-    text = EXAMPLE.read_text()
-    for name in settings.model_fields:
-        assert f"{name}:" in text
+def test_the_basic_settings_are_few() -> None:
+    """Fifteen come first."""
+    basic = "\n".join(blocks(EXAMPLE.read_text(), "What most houses set"))
+    assert len(re.findall(r"(?m)^ +\w+:|^rooms:", re.sub(r"(?m)^##.*$", "", basic))) == 15
 
 
 @pytest.mark.parametrize(
-    "settings", [Config, settings.Wyoming, settings.Wake, settings.Stt, settings.Tts, settings.Chat, settings.Deadlines]
+    "section", [settings.Ollama, settings.OpenAICompatible, settings.Local, settings.WakeWordSettings, settings.Room]
 )
-def test_every_setting_says_what_it_is(settings: type[BaseModel]) -> None:
+def test_the_example_shows_optional_sections(section: type[BaseModel]) -> None:
+    """What lists and mappings hold is shown whole."""
+    about = str(section.__doc__).partition("\n")[0]
+    (block,) = [
+        one
+        for one in blocks(EXAMPLE.read_text(), "What lists hold")
+        if about in " ".join(one.replace("##", "").split())
+    ]
+    assert re.findall(r"(?m)^ +-? ?(\w+):", block) == list(section.model_fields)
+
+
+@pytest.mark.parametrize("text", reference.RECIPES.values(), ids=reference.RECIPES.keys())
+def test_recipes_are_configurations(text: str) -> None:
+    """Each can be used as it stands in the example, and changes something."""
+    assert text in "\n".join(blocks(EXAMPLE.read_text(), "Recipes")) + "\n"
+    assert parse(text) != Config()
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_says_what_it_is(section: type[Settings]) -> None:
     """Each field has a docstring, or is a section with one."""
-    for name, field in settings.model_fields.items():
-        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        assert section or name in documented(settings), name
+    for name, field in section.model_fields.items():
+        inner = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        assert inner or name in reference.descriptions(section), name
+
+
+def test_the_schema_describes_every_setting() -> None:
+    """An editor explains each, and takes what the daemon takes: one address for a list, a name for a device."""
+    schema = reference.schema()
+    stt = schema["$defs"]["Stt"]["properties"]
+    assert stt["device"]["enum"] == ["auto", "cuda", "cpu"]
+    assert stt["beam_size"]["maximum"] == 10
+    assert {"type": "string"} in schema["$defs"]["Wyoming"]["properties"]["host"]["anyOf"]
+    section, alone = schema["$defs"]["Sound"]["anyOf"]
+    assert "string" in alone["type"]
+    for definition in (section, *(one for one in schema["$defs"].values() if "properties" in one)):
+        for name, about in definition["properties"].items():
+            assert about["description"], name
+
+
+def test_the_values_in_use_can_be_read_again() -> None:
+    """They are a configuration, without the secrets."""
+    config = parse("stt: {threads: 2}\nhttp: {token: abcdefgh}\nmicrophone: USB\n")
+    text = reference.effective(config)
+    assert "abcdefgh" not in text
+    assert parse(text.replace("'**********'", "abcdefgh")) == config
 
 
 def test_nothing_written_is_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

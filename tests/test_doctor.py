@@ -49,8 +49,7 @@ def test_a_wrong_configuration_ends_nothing(tmp_path: Path, capsys: pytest.Captu
     file.write_text("stt: {modle: tiny.en}\n")
     found = findings(capsys, file, "tcp://127.0.0.1:9")
     assert "did you mean 'model'" in found["configuration"]["seen"]
-    assert "config.yaml.example" in found["configuration"]["remedy"]
-    assert Path(found["configuration"]["remedy"].rpartition(" ")[2]).exists()
+    assert found["configuration"]["remedy"].endswith(" config --example")
     assert {"daemon", "packages", "unit"} <= found.keys()
 
 

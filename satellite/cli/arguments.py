@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish")
 _JSON = "print one JSON object"
 _DESCRIPTION = """A fast, private voice for the home.
 
-`satellite COMMAND --help` tells of one command, with an example."""
+Run `satellite COMMAND --help` for the options of a command and an example."""
 _EXITS = """exit status: 0 good, 1 a failure, 2 wrong usage or configuration, 5 nothing answers at the daemon's address;
 of `status` also 3 degraded, 4 loading"""
 
@@ -81,6 +81,15 @@ class _Commands:
 def _daemon(commands: _Commands) -> None:
     commands.add("run", "the daemon", "satellite --config my.yaml run", json=False)
     commands.add("check", "check configuration and models", "satellite --config my.yaml check && satellite run")
+    examples = ("satellite config --example > config.yaml", "satellite --config my.yaml config --effective")
+    form = commands.add("config", "print the settings", *examples, json=False).add_mutually_exclusive_group(
+        required=True
+    )
+    form.add_argument("--example", action="store_true", help="a file with every setting, its default commented out")
+    form.add_argument(
+        "--schema", action="store_true", help="a JSON schema, by which editors complete and check the file"
+    )
+    form.add_argument("--effective", action="store_true", help="every value in use, without secrets")
     command = commands.add(
         "demo", "hear a question answered, on models fetched for it", "satellite demo --wav question.wav", json=False
     )
@@ -147,7 +156,7 @@ def _administration(commands: _Commands) -> None:
     form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
     form.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C")
 
-    commands.add("doctor", "what is wrong, and the command that mends it", "sudo satellite doctor", uri=True)
+    commands.add("doctor", "diagnose problems and suggest fixes", "sudo satellite doctor", uri=True)
 
     examples = ("satellite models list", "satellite models pull stt/small.en")
     models.add_arguments(commands.add("models", "list, fetch and find models", *examples, json=False))

@@ -147,6 +147,18 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
+def _config(args: argparse.Namespace) -> int:
+    from satellite.config import reference
+
+    if args.effective:
+        print(reference.effective(_load(args)), end="")
+    elif args.schema:
+        print(json.dumps(reference.schema(), indent=2, ensure_ascii=False))
+    else:
+        print(reference.example(), end="")
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     from satellite.cli import demo
 
@@ -351,6 +363,7 @@ def _asynchronous(command: Callable[[argparse.Namespace], Coroutine[Any, Any, in
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "check": _check,
+    "config": _config,
     "demo": _demo,
     "ask": _asynchronous(_ask),
     "say": _asynchronous(_say),

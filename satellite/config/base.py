@@ -59,13 +59,15 @@ HttpUrl = Annotated[str, AfterValidator(addresses.http_url)]
 WyomingUri = Annotated[str, AfterValidator(addresses.wyoming_uri)]
 """Where a Wyoming server listens, such as tcp://gpu1:10300."""
 
-Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several)]
+Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])]
 """One address or several."""
 
 Host = Annotated[str, AfterValidator(addresses.host)]
 """An address or a name to listen at; an IPv6 address with or without brackets."""
 
-Hosts = Annotated[tuple[Host, ...], Field(min_length=1), BeforeValidator(_several)]
+Hosts = Annotated[
+    tuple[Host, ...], Field(min_length=1), BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])
+]
 """One address to listen at, or several."""
 
 Origin = Annotated[str, AfterValidator(addresses.origin)]

@@ -1,4 +1,4 @@
-"""The settings of the chat model: who answers, how it is kept warm, what it remembers and says when it cannot."""
+"""The settings of the chat model: providers, keep-alive, memory, and what is said when no provider answers."""
 
 import re
 from typing import Annotated, Literal
@@ -30,32 +30,32 @@ class Ollama(Settings):
     """Kind of provider."""
 
     url: Annotated[HttpUrl, AfterValidator(_ollama)] = "http://127.0.0.1:11434"
-    """Where the server listens."""
+    """Address of the server."""
 
     model: Text
     """Name of the model, as `ollama list` shows it."""
 
     num_ctx: int = Field(4096, ge=256, le=1_048_576)
-    """Context length, tokens; a longer one that another client has loaded is used as it is."""
+    """Context length, in tokens; a longer one that another client has loaded is kept."""
 
     name: Name = "ollama"
-    """What answers and logs call it."""
+    """Name of the provider in answers and logs."""
 
     api_key_file: DiskPath | None = None
-    """File with the key that a proxy before it wants; null takes the environment's OLLAMA_API_KEY, if it is there."""
+    """File with the key for a proxy in front of it; null takes the environment variable OLLAMA_API_KEY, if set."""
 
     tell: bool = True
-    """Tell it what `chat.tell` says; very small models answer worse for it."""
+    """Add what `chat.tell` lists to the question; very small models answer worse with it."""
 
 
 class OpenAICompatible(Settings):
-    """A chat model behind an OpenAI-compatible API; a hosted one receives the household's words."""
+    """A chat model behind an OpenAI-compatible API; a hosted one receives what the household says."""
 
     type: Literal["openai"]
     """Kind of provider."""
 
     name: Name = "groq"
-    """What answers and logs call it."""
+    """Name of the provider in answers and logs."""
 
     url: Annotated[HttpUrl, AfterValidator(_openai)] = "https://api.groq.com/openai/v1"
     """Base URL of the API."""
@@ -64,10 +64,10 @@ class OpenAICompatible(Settings):
     """Name of the model there."""
 
     api_key_file: DiskPath | None = None
-    """File with the key; null takes the environment's GROQ_API_KEY (or NAME_API_KEY for another name)."""
+    """File with the key; null takes the environment variable GROQ_API_KEY (NAME_API_KEY for another name)."""
 
     tell: bool = True
-    """Tell it what `chat.tell` says."""
+    """Add what `chat.tell` lists to the question."""
 
 
 class Local(Settings):
@@ -77,19 +77,19 @@ class Local(Settings):
     """Kind of provider."""
 
     model: str = "smollm2-135m-instruct"
-    """Name in the catalogue, path of a .gguf file, or org/repository:file.gguf of the hub."""
+    """Model: a name in the catalogue, the path of a .gguf file, or org/repository:file.gguf on Hugging Face."""
 
     context_tokens: int = Field(1024, ge=256, le=131_072)
-    """Context length, tokens."""
+    """Context length, in tokens."""
 
     threads: int = Field(0, ge=0, le=64)
-    """CPU threads; 0 is one a core, at most four."""
+    """CPU threads; 0 is one per core, at most four."""
 
     gpu_layers: int = Field(0, ge=0, le=1000)
-    """Layers on the GPU, where xllamacpp was built for one."""
+    """Layers on the GPU, if xllamacpp was built with GPU support."""
 
     tell: bool = False
-    """Tell it what `chat.tell` says; very small models answer worse for it."""
+    """Add what `chat.tell` lists to the question; very small models answer worse with it."""
 
 
 Provider = Annotated[Ollama | OpenAICompatible | Local, Field(discriminator="type")]
@@ -99,68 +99,68 @@ class Chat(Settings):
     """The chat model."""
 
     providers: tuple[Provider, ...] = Field((Local(type="local"),), min_length=1)
-    """Who answers, in order: the next one is asked when one fails, or is too slow, before its first word."""
+    """Providers in order of preference; the next is asked when one fails or is slow to its first word."""
 
     first_token_seconds: Seconds = 1.5
-    """How long a provider may take for its first word, loading included, before the next is asked too."""
+    """Time for a provider's first word, loading included, before the next is asked as well, in seconds."""
 
     hedge_seconds: Seconds | None = None
-    """Ask the next provider already after this long, first to speak wins; null waits as long as the setting above."""
+    """Shorter time after which the next is asked as well, in seconds; null is first_token_seconds."""
 
     hosted: Literal["when_down", "when_slow"] = "when_down"
-    """When a hosted provider is asked: when those in the house before it are down, or also when they are slow."""
+    """When a hosted provider is asked: if the local ones before it are down, or also if they are slow."""
 
     system_prompt: str = (
         "You are the voice of the house. Answer in one short sentence. You cannot switch anything on or off."
     )
-    """What the model is told first."""
+    """System prompt of the model."""
 
     tell: tuple[Literal["time", "room", "language"], ...] = ("time", "room", "language")
-    """What the model is told about the moment, behind the question: what changes in front is read anew each time."""
+    """What is added to the question (not to the system prompt, which would invalidate the prefix cache)."""
 
     max_tokens: int = Field(200, ge=8, le=4096)
-    """Longest answer, tokens."""
+    """Longest answer, in tokens."""
 
     max_characters: int = Field(1500, ge=100, le=100_000)
-    """Longest answer, characters, whatever the server makes of `max_tokens`."""
+    """Longest answer, in characters, enforced even if the server ignores `max_tokens`."""
 
     temperature: float = Field(0.0, ge=0, le=2)
-    """Randomness; 0 always gives the likeliest answer."""
+    """Randomness; 0 always gives the most likely answer."""
 
     history_tokens: int = Field(1500, ge=0, le=1_000_000)
-    """How much of a conversation is remembered, tokens, as far as the first provider's context allows; 0 is nothing."""
+    """Most history of a conversation that is sent, in tokens, within the first provider's context; 0 is none."""
 
     history_seconds: float = Field(300.0, ge=1, le=86_400)
-    """How long after its last answer a conversation is forgotten, seconds."""
+    """Time after its last answer at which a conversation is forgotten, in seconds."""
 
 
 class KeepAlive(Settings):
-    """Keeping Ollama's model loaded and its prompt read, so that no question meets a cold model."""
+    """Keep-alive: keeps Ollama's model loaded and its prompt cached, so that every question finds a warm model."""
 
     enabled: bool = True
-    """Watch over the model; off, it is only asked to stay loaded."""
+    """Check and reload the model; off, Ollama is only asked to keep it loaded."""
 
     interval_seconds: float = Field(0.5, ge=0.05, le=60)
-    """How often to look after it, seconds."""
+    """Interval between checks, in seconds."""
 
     idle_interval_seconds: float | None = Field(None, ge=0.05, le=3600)
-    """The same while nobody has spoken for five minutes; a wake word ends that at once. null makes no difference."""
+    """Interval after five minutes without speech, until the next wake word, in seconds; null is interval_seconds."""
 
     when: Literal["always", "hours", "after_activity"] = "always"
-    """Keep it warm always, or during `hours` and after each use, or only after each use; else it is unloaded."""
+    """Keep it loaded always, during `hours` and after each use, or only after each use; otherwise it is unloaded."""
 
     hours: tuple[HoursOfDay, ...] = ("06:00-23:00",)
-    """Times of day for `when: hours`, local time; 22:00-01:00 goes past midnight."""
+    """Times of day for `when: hours`, in local time; 22:00-01:00 spans midnight."""
 
     after_activity_seconds: float = Field(900.0, ge=10, le=86_400)
-    """How long after a use it stays warm, seconds."""
+    """Time for which it stays loaded after a use, in seconds."""
 
 
 class Phrases(Settings):
-    """What is said when there is no answer; null is a built-in sentence in the voice's language."""
+    """Sentences spoken when there is no answer; null is a built-in sentence in the language of the voice."""
 
     unavailable: str | None = None
-    """No chat model answers."""
+    """Spoken when no chat provider answers."""
 
     interrupted: str | None = None
-    """The chat model broke off in the middle of its answer."""
+    """Spoken when an answer breaks off."""

@@ -22,22 +22,22 @@ def _server(url: str) -> str:
 
 
 class HomeAssistant(Settings):
-    """Home Assistant, which is asked first; what it does not understand goes to the chat model."""
+    """Home Assistant, which is asked before the chat model; what it does not understand goes to the chat model."""
 
     url: Annotated[HttpUrl, AfterValidator(_server)] | None = None
-    """Where it listens, such as http://homeassistant.local:8123; null switches it off."""
+    """Its address, such as http://homeassistant.local:8123; null disables it."""
 
     token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
-    """Long-lived access token, made in the profile of a Home Assistant user; a file of its own is safer."""
+    """Long-lived access token, created in the profile of a Home Assistant user; `token_file` is safer."""
 
     token_file: DiskPath | None = None
-    """File with the token; null takes `token`, else HOME_ASSISTANT_TOKEN, else the credential home_assistant.token."""
+    """File with the token; null takes `token`, $HOME_ASSISTANT_TOKEN, or the credential home_assistant.token."""
 
     agent_id: str = Field("conversation.home_assistant", min_length=1)
-    """Who answers there; the default understands sentences and invents nothing. Never this daemon's own agent."""
+    """Conversation agent there; the default matches sentences. It must not be the agent that this daemon provides."""
 
     deadline_seconds: Seconds = 1.0
-    """How long an answer may take before the chat model is asked instead, seconds."""
+    """Time for its answer, after which the chat model is asked instead, in seconds."""
 
     trust: Literal["system", "any"] | DiskPath = "system"
-    """Whose certificate an https address may have: `system`, `any`, or that of a file (CA or self-signed)."""
+    """Accepted certificates of an https address: `system`, `any`, or a file with a CA or self-signed certificate."""

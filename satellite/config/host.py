@@ -2,29 +2,38 @@
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from satellite.config.base import DiskPath, Name, Port, Settings
 from satellite.config.rooms import Place
 
 
-class Sound(Settings):
-    """Where sound comes from or goes to: a device, or a file or a program that stands for one; all null is off.
+def _or_a_name(schema: dict[str, Any]) -> None:
+    """Let a JSON schema of `Sound` take the name or number of a device alone."""
+    section = schema.copy()
+    schema.clear()
+    schema |= {"anyOf": [section, {"type": ["string", "integer", "null"]}]}
 
-    A name alone, as in `microphone: USB`, is that of a device.
+
+class Sound(Settings):
+    """Source or destination of sound: a device, or a file or program in place of one; all null is off.
+
+    A string alone, as in `microphone: USB`, is the name of a device.
     """
 
+    model_config = ConfigDict(json_schema_extra=_or_a_name)
+
     device: str | None = None
-    """Part of a device's name, or its number, as `satellite rooms devices` lists them; `default` is the system's."""
+    """Part of the device's name, or its number (`satellite rooms devices`); `default` is the system default."""
 
     file: DiskPath | None = None
-    """Sound file (.wav, .mp3, .ogg, ...), raw 16-bit mono audio, or a named pipe with it, in place of a device."""
+    """File or named pipe in place of a device: raw 16-bit mono audio or a sound file; a speaker writes raw or WAV."""
 
     command: tuple[str, ...] = ()
-    """Program with raw 16-bit mono audio at its standard output or input, in place of a device."""
+    """Program in place of a device, with raw 16-bit mono audio on its standard output or input."""
 
     rate: int | None = Field(None, ge=4_000, le=192_000)
-    """Samples a second of raw audio; null is 16000 of a microphone, 22050 of a speaker."""
+    """Sample rate of raw audio, in Hz; null is 16000 for a microphone, 22050 for a speaker."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,20 +67,20 @@ class Sound(Settings):
 
 
 class HostRoom(Place):
-    """The host's own room, which there is once `microphone` is given."""
+    """The host's own room, which exists if `microphone` is set."""
 
     name: Name = "host"
-    """What people call the room; the chat model is told it."""
+    """Name of the room, which the chat model also receives."""
 
 
 class HomeAssistantSatellite(Settings):
-    """The host's own room as a satellite of Home Assistant: while that is connected, it drives the room."""
+    """The host's own room as a satellite of Home Assistant, which controls the room while it is connected."""
 
     enabled: bool = False
-    """Serve it; `microphone` must be given."""
+    """Serve it; needs `microphone`."""
 
     port: Port = 10700
-    """Port to add in Home Assistant, which also discovers it."""
+    """Port to add in Home Assistant, which also discovers it by zeroconf."""
 
     name: str | None = None
     """Name of the satellite in Home Assistant; null takes `host_room.name`."""
@@ -80,7 +89,7 @@ class HomeAssistantSatellite(Settings):
     """Name of its area in Home Assistant; null takes `host_room.area`."""
 
     awake_wav: DiskPath | None = None
-    """Sound file played when it begins to listen; meanwhile, and 0.5 s longer, the microphone is muted."""
+    """Sound file played when it begins to listen; the microphone is muted until 0.5 s after it."""
 
     done_wav: DiskPath | None = None
-    """Sound file played when the command has been understood."""
+    """Sound file played when the command has been transcribed."""

@@ -1,4 +1,4 @@
-"""The settings of the HTTP server: where it listens, who may, and how much of it."""
+"""The settings of the HTTP server: address, access and limits."""
 
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any
@@ -23,58 +23,58 @@ def _network(value: str) -> str:
 
 
 class Http(Settings):
-    """The same conversation for programs and browsers: REST, WebSocket, OpenAI-compatible API and dashboard."""
+    """HTTP server for programs and browsers: REST, WebSocket, OpenAI-compatible API and dashboard."""
 
     enabled: bool = True
     """Serve it."""
 
     host: Host = "127.0.0.1"
-    """Address to listen on; any but a loopback address needs a token."""
+    """Address to listen on; all but loopback addresses require a token."""
 
     port: Port = 10800
     """Port to listen on."""
 
     token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
-    """What clients must send as `Authorization: Bearer`; a file of its own is safer."""
+    """Token that clients must send as `Authorization: Bearer`; `token_file` is safer."""
 
     token_file: DiskPath | None = None
-    """File with the token; null takes `token`, else SATELLITE_HTTP_TOKEN, else the credential http.token."""
+    """File with the token; null takes `token`, $SATELLITE_HTTP_TOKEN, or the credential http.token."""
 
     allowed_hosts: tuple[Host, ...] = ()
-    """Names under which clients may reach it besides localhost, this machine's own name and plain addresses."""
+    """Host names accepted in requests besides localhost, this machine's own name and IP addresses."""
 
     cors_origins: tuple[Origin, ...] = ()
-    """Origins of web pages elsewhere that may use it, such as https://home.example; none by default."""
+    """Origins of other web pages that may use it, such as https://home.example."""
 
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
-    """Addresses or networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` says who asks."""
+    """Addresses or networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` header is trusted."""
 
     requests_per_minute: int = Field(200, ge=1, le=1_000_000)
-    """Requests that one address may make in a minute; a tenth of them with a wrong token."""
+    """Requests per client address and minute; a tenth of it with a wrong token."""
 
     max_body_bytes: int = Field(20_000_000, ge=1_000, le=1_000_000_000)
-    """Largest request, bytes."""
+    """Largest request body, in bytes."""
 
     max_audio_seconds: float = Field(60.0, ge=1, le=600)
-    """Longest recording that is taken, seconds."""
+    """Longest recording accepted, in seconds."""
 
     max_concurrent: int = Field(32, ge=1, le=1000)
-    """Questions, recordings and texts that are worked on at once; one more is refused as busy."""
+    """Questions, recordings and texts processed at once; further requests are refused as busy."""
 
     max_connections: int = Field(1000, ge=8, le=100_000)
-    """Open connections; one more is closed at once."""
+    """Most open connections; further ones are closed at once."""
 
     read_timeout_seconds: Seconds = 30.0
-    """How long a request may take to arrive, seconds."""
+    """Time for a request to arrive, in seconds."""
 
     write_timeout_seconds: Seconds = 10.0
-    """How long a client may refuse to read before it is cut off, seconds."""
+    """Time after which a client that does not read is disconnected, in seconds."""
 
     runs_kept: int = Field(100, ge=1, le=10_000)
-    """Recent runs that are remembered, to be shown."""
+    """Recent runs kept in memory for the dashboard."""
 
     keep_transcripts: bool = True
-    """Remember with them what was heard and said."""
+    """Keep their transcripts and answers as well."""
 
     @property
     def is_local(self) -> bool:

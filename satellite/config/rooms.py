@@ -1,4 +1,4 @@
-"""The settings of the rooms: the satellites that the daemon dials, and how it talks with them."""
+"""The settings of the rooms: the satellites that the daemon connects to, and how it converses there."""
 
 from typing import Literal
 
@@ -8,45 +8,45 @@ from satellite.config.base import Language, Name, Seconds, Settings, WyomingUri
 
 
 class Place(Settings):
-    """How the daemon talks in a room."""
+    """How the daemon converses in a room."""
 
     name: Name
-    """What people call the room; the chat model is told it."""
+    """Name of the room, which the chat model also receives."""
 
     area: str | None = None
-    """Home Assistant's name of the area, where it is another one."""
+    """Name of the area in Home Assistant; null is the name of the room."""
 
     wake_words: tuple[str, ...] | None = None
-    """Wake words of a satellite that streams all the time; null takes those of `wake.words`."""
+    """Wake words of a satellite that streams continuously; null takes `wake.words`."""
 
     voice: str | None = None
-    """Voice of the answers; null is the default one."""
+    """Voice of the answers; null takes `tts.voice`."""
 
     language: Language = None
-    """Language spoken here, such as en; null takes that of `stt.language`."""
+    """Language spoken in the room, such as en; null takes `stt.language`."""
 
     persona: str | None = None
-    """What the chat model is told first in this room; null takes `chat.system_prompt`."""
+    """System prompt for this room; null takes `chat.system_prompt`."""
 
     follow_up: Literal["questions", "always", "never"] = "questions"
-    """Listen again without the wake word: after an answer that asks something, after each, or never."""
+    """Listen again without the wake word: after an answer that is a question, after every answer, or never."""
 
 
 class Room(Place):
-    """A Wyoming satellite that the daemon dials."""
+    """A Wyoming satellite that the daemon connects to."""
 
     uri: WyomingUri
-    """Where the satellite listens, such as tcp://192.168.1.20:10700."""
+    """Address of the satellite, such as tcp://192.168.1.20:10700."""
 
 
 class Hub(Settings):
-    """How the daemon talks with the rooms."""
+    """Conversations with the rooms."""
 
     lead_seconds: float = Field(0.5, ge=0.1, le=10)
-    """How far ahead of what is being heard sound is sent, seconds."""
+    """How far sound is sent ahead of playback, in seconds."""
 
     follow_up_seconds: Seconds = 6.0
-    """How long it listens for an answer without the wake word, seconds."""
+    """Time to wait for a follow-up without the wake word, in seconds."""
 
     arbitration_seconds: float = Field(0.3, ge=0, le=2)
-    """Rooms that hear the same wake word within this time are one call: the one that hears it best answers."""
+    """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers."""

@@ -34,261 +34,262 @@ class Wyoming(Settings):
     """The Wyoming services that Home Assistant and other clients dial."""
 
     host: Hosts = ("0.0.0.0",)
-    """Address to listen on, one or a list; "::" is every address, also those of IPv6."""
+    """Address to listen on, or a list of them; "::" is every IPv4 and IPv6 address."""
 
     port: Port = 10600
     """Port with all services."""
 
     wake_port: Port | None = 10400
-    """Port with the wake word service alone; null switches it off."""
+    """Port with the wake word service alone; null disables it."""
 
     stt_port: Port | None = 10300
-    """Port with speech to text alone; null switches it off."""
+    """Port with speech to text alone; null disables it."""
 
     tts_port: Port | None = 10200
-    """Port with text to speech alone; null switches it off."""
+    """Port with text to speech alone; null disables it."""
 
     handle_port: Port | None = 10500
-    """Port with the conversation service alone; null switches it off."""
+    """Port with the conversation service alone; null disables it."""
 
     allow: tuple[str, ...] = ()
     """Addresses or networks (CIDR) that may connect besides loopback and private ranges."""
 
     max_connections: int = Field(2000, ge=8, le=100_000)
-    """Open connections; past it the one that has been idle longest is closed."""
+    """Most open connections; beyond it, the connection that has been idle longest is closed."""
 
     read_timeout_seconds: Seconds = 10.0
-    """How long the rest of an event may take once its first byte has come, seconds."""
+    """Time for the rest of an event to arrive after its first byte, in seconds."""
 
     write_timeout_seconds: Seconds = 10.0
-    """How long a client may refuse to read before it is cut off, seconds."""
+    """Time after which a client that does not read is disconnected, in seconds."""
 
     max_audio_seconds: float = Field(600.0, ge=1, le=3600)
-    """Longest recording for speech to text, seconds; what is longer is transcribed up to here, and the client told."""
+    """Longest recording for speech to text, in seconds; the rest of a longer one is ignored, with a message."""
 
     max_text_characters: int = Field(20_000, ge=100, le=1_000_000)
-    """Longest text to speak or to answer, characters."""
+    """Longest text to speak or to answer, in characters."""
 
 
 class Zeroconf(Settings):
-    """Announcing the daemon on the local network, so that Home Assistant discovers it."""
+    """Announcement of the daemon on the local network, by which Home Assistant discovers it."""
 
     enabled: bool = True
     """Announce the port with all services."""
 
     name: ServiceName | None = None
-    """Unique, lasting name of this daemon, at most 63 bytes; null derives one from the machine's id."""
+    """Unique and permanent name of this daemon, at most 63 bytes; null derives one from the machine ID."""
 
     address: IpAddress | None = None
-    """Address to announce; null announces those of the network interfaces, as they come and go."""
+    """Address to announce; null announces the current addresses of all network interfaces."""
 
 
 class Models(Settings):
     """Where models live on disk."""
 
     directory: DiskPath | None = None
-    """Folder of the models; null is /var/lib/satellite/models, or the user's data folder without it."""
+    """Folder of the models; null is /var/lib/satellite/models if it exists, otherwise the user's data folder."""
 
 
 class WakeWordSettings(Settings):
-    """When one wake word counts as heard; what is null falls back to the setting of all words."""
+    """Detection settings of one wake word; null takes the setting for all words."""
 
     threshold: Score | None = None
-    """Score at or above which a frame counts."""
+    """Lowest score of a frame that counts as the wake word."""
 
     trigger_level: int | None = Field(None, ge=1, le=50)
-    """Frames in a row that must count (a frame is 80 ms with openWakeWord, 30 ms with microWakeWord)."""
+    """Consecutive frames that must count (80 ms each with openWakeWord, 30 ms with microWakeWord)."""
 
     refractory_seconds: float | None = Field(None, ge=0, le=60)
-    """Silence about the same word after a detection, seconds."""
+    """Time after a detection during which the same wake word is ignored, in seconds."""
 
 
 class Wake(Settings):
     """Wake word detection."""
 
     uri: Addresses = ()
-    """Wyoming servers that listen instead of an engine here, one or a list; the next one when one fails."""
+    """Wyoming server that detects wake words in place of an engine here, or a list, tried in order."""
 
     engine: Literal["openwakeword", "microwakeword"] = "openwakeword"
-    """Which engine is the default; both are offered over Wyoming."""
+    """Default engine; both are offered over Wyoming."""
 
     words: tuple[str, ...] = ("okay_nabu",)
-    """Words listened for when a client names none."""
+    """Wake words to listen for when a client names none."""
 
     threshold: Score = 0.5
-    """Score at or above which a frame counts; microWakeWord's models carry their own cutoff instead."""
+    """Lowest score of a frame that counts as the wake word; microWakeWord models define their own threshold."""
 
     trigger_level: int = Field(1, ge=1, le=50)
-    """Frames in a row that must count."""
+    """Consecutive frames that must count."""
 
     refractory_seconds: float = Field(2.0, ge=0, le=60)
-    """Silence about the same word after a detection, seconds."""
+    """Time after a detection during which the same wake word is ignored, in seconds."""
 
     per_word: dict[str, WakeWordSettings] = Field(default_factory=dict)
-    """Settings of single words, by name."""
+    """Settings of single wake words, by name."""
 
     custom_directory: DiskPath | None = None
-    """Folder with wake words of one's own (.onnx, .tflite; microWakeWord: .json beside .tflite); it is watched."""
+    """Folder with custom wake words (.onnx, .tflite; microWakeWord: .json beside .tflite), watched for changes."""
 
 
 class Vad(Settings):
     """Voice activity detection (Silero)."""
 
     threshold: Score = 0.5
-    """Speech probability at or above which a 32 ms window counts as speech."""
+    """Lowest speech probability of a 32 ms window that counts as speech."""
 
 
 class Stt(Settings):
     """Speech to text (Whisper)."""
 
     uri: Addresses = ()
-    """Wyoming servers that are asked instead of a model here, one or a list; the next one when one fails."""
+    """Wyoming server that transcribes in place of a model here, or a list, tried in order."""
 
     model: str = "tiny.en"
-    """Name in the catalogue, a CTranslate2 repository of the hub (org/name), or a folder."""
+    """Model: a name in the catalogue, a CTranslate2 repository on Hugging Face (org/name), or a folder."""
 
     device: Device = "auto"
-    """Where it runs; `cuda` is an error where CUDA cannot be used, `auto` falls back and says so."""
+    """Where it runs; `cuda` fails without a usable GPU, `auto` falls back to the CPU and logs it."""
 
     compute_type: Literal[
         "default", "auto", "int8", "int8_float16", "int8_float32", "float16", "float32", "bfloat16"
     ] = "default"
-    """Arithmetic; default is int8 on a CPU and float16 on a GPU."""
+    """Arithmetic; `default` is int8 on a CPU and float16 on a GPU."""
 
     language: Language = None
-    """Language code such as en; null lets the model detect it."""
+    """Language code such as en; null lets a multilingual model detect the language."""
 
     beam_size: int = Field(1, ge=1, le=10)
     """Hypotheses kept while decoding."""
 
     threads: int = Field(0, ge=0, le=64)
-    """CPU threads; 0 is as many as are fastest here, which is measured once, at most four."""
+    """CPU threads; 0 measures once how many are fastest on this host, at most four."""
 
     window_floor_seconds: float | None = Field(None, ge=1, le=30)
-    """Shortest stretch that the model is shown, seconds; null is what was measured for it, else Whisper's own 30.
+    """Least length of audio passed to Whisper, in seconds; shorter commands are padded.
 
-    `satellite bench stt --windows` measures it."""
+    null is the value measured for the model, otherwise 30. `satellite bench stt --windows` measures it.
+    """
 
     partials: Literal["auto"] | bool = "auto"
-    """Words while they are spoken, on or off; auto is with a GPU, or where they take less than a tenth of the time."""
+    """Partial transcripts; auto sends them with a GPU, or where they take less than a tenth of the audio's length."""
 
     vocabulary: tuple[str, ...] = ()
-    """Names and terms to expect."""
+    """Names and terms that the transcript is likely to contain."""
 
     own_endpoint: bool = True
-    """Find the end of a command here, if it comes as it is spoken: clients need no VAD of their own."""
+    """Detect the end of a live command in the daemon, so that clients need no VAD."""
 
     min_speech_seconds: float = Field(0.1, ge=0, le=2)
-    """Less speech than this in a recording is an empty transcript, seconds."""
+    """Least speech in a recording, in seconds; with less the transcript is empty."""
 
     no_speech_threshold: Probability = 0.6
-    """Above it, together with a log probability below the next threshold, nobody spoke."""
+    """No-speech probability above which a transcript is dropped if its log probability is low as well."""
 
     log_probability_threshold: float = Field(-1.0, ge=-20, le=0)
-    """Average log probability of the words under which a doubtful recording is taken for noise."""
+    """Average log probability below which such a transcript is dropped."""
 
 
 class Endpoint(Settings):
     """When a voice command begins and ends."""
 
     silence_seconds: float = Field(0.9, ge=0.1, le=5)
-    """Silence that ends a command which lacks something, and the longest pause in any, seconds."""
+    """Silence that ends an apparently unfinished command, and the longest pause allowed in any, in seconds."""
 
     least_silence_seconds: float = Field(0.5, ge=0.1, le=5)
-    """Silence that ends a command of more than a second whose words are not known yet, seconds."""
+    """Silence that ends a command longer than a second that is not transcribed yet, in seconds."""
 
     sentence_silence_seconds: float = Field(0.9, ge=0.1, le=5)
-    """Silence that ends a sentence which may go on, such as "turn on the lights" with "in the kitchen", seconds."""
+    """Silence that ends a sentence that may continue ("turn on the lights" ... "in the kitchen"), in seconds."""
 
     complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)
-    """Silence that ends a command whose words leave nothing open; a client's vad_sensitivity scales all four.
+    """Silence that ends an apparently complete command, in seconds, once the answer's first sound is ready.
 
-    As long as there is nothing to hear of the answer it is `silence_seconds`, whatever the words.
+    Until then `silence_seconds` applies. A client's vad_sensitivity scales all four.
     """
 
     provisional_silence_seconds: float = Field(0.06, ge=0.03, le=5)
-    """Silence after which the answer is prepared, in case the command is over; nothing of it leaves before that."""
+    """Silence after which an answer is prepared speculatively, in seconds; it is held until the command ends."""
 
     no_speech_seconds: Seconds = 5.0
-    """Without speech for this long the run ends, seconds."""
+    """Time without speech after which the run ends, in seconds."""
 
     max_command_seconds: Seconds = 15.0
-    """Longest command, seconds."""
+    """Longest command, in seconds."""
 
 
 class Tts(Settings):
     """Text to speech (Piper)."""
 
     uri: Addresses = ()
-    """Wyoming servers that are asked instead of a voice here, one or a list; the next one when one fails."""
+    """Wyoming server that speaks in place of a voice here, or a list, tried in order."""
 
     voice: str = "en_US-joe-medium"
-    """Default voice: name in the catalogue, or path of an .onnx file."""
+    """Default voice: a name in the catalogue, or the path of an .onnx file."""
 
     speaker: str | None = None
     """Speaker of a multi-speaker voice; null is the voice's default."""
 
     device: Device = "auto"
-    """Where it runs; `cuda` is an error where CUDA cannot be used, `auto` falls back and says so."""
+    """Where it runs; `cuda` fails without a usable GPU, `auto` falls back to the CPU and logs it."""
 
     threads: int = Field(0, ge=0, le=64)
-    """CPU threads; 0 is one a core, at most four."""
+    """CPU threads; 0 is one per core, at most four."""
 
     length_scale: float | None = Field(None, ge=0.1, le=5)
-    """Pace; above 1 is slower; null is the voice's own."""
+    """Pace, above 1 is slower; null is the voice's default."""
 
     noise_scale: float | None = Field(None, ge=0, le=2)
-    """Variation of the sound; null is the voice's own."""
+    """Variation of the sound; null is the voice's default."""
 
     noise_w_scale: float | None = Field(None, ge=0, le=2)
-    """Variation of the rhythm; null is the voice's own."""
+    """Variation of the rhythm; null is the voice's default."""
 
     volume: float = Field(1.0, ge=0.05, le=4)
-    """Gain on top of the voice's normal loudness."""
+    """Gain, relative to the voice's normalised loudness."""
 
     max_loaded_voices: int = Field(3, ge=1, le=64)
-    """Voices in memory at once; the one unused longest goes."""
+    """Most voices in memory; beyond it, the least recently used is unloaded."""
 
     reply_cache_mib: float = Field(4.0, ge=0, le=1024)
-    """Memory for short replies that are said again and again, which then sound at once, MiB; 0 keeps none."""
+    """Memory for the sound of frequent short replies, in MiB; 0 keeps none."""
 
 
 class Commands(Settings):
-    """What is understood by grammar, without a model: timers, the time, the date, stop, repeat."""
+    """Commands understood by a grammar, without a model: timers, the time, the date, stop, repeat."""
 
     enabled: bool = True
-    """Understand commands before anything else is asked."""
+    """Handle them before Home Assistant and the chat model are asked."""
 
     state_directory: DiskPath | None = None
-    """Where timers are kept; null is /var/lib/satellite, or the user's state folder without it."""
+    """Folder in which timers are stored; null is /var/lib/satellite if it exists, otherwise the user's state folder."""
 
 
 class Deadlines(Settings):
-    """How long each stage may take before the run ends with an error."""
+    """Time limits of the stages, after which a run ends with an error."""
 
     load_seconds: Seconds = 60.0
-    """Waiting for an engine that is still loading, seconds."""
+    """Waiting for an engine that is still loading, in seconds."""
 
     stt_seconds: Seconds = 15.0
-    """Transcribing 10 s of audio, or less, seconds; a longer recording may take as many times longer."""
+    """Transcription of up to 10 s of audio, in seconds; longer recordings get proportionally more."""
 
     chat_first_token_seconds: Seconds = 10.0
-    """Waiting for the first word of the answer, whoever gives it, seconds."""
+    """Waiting for the first word of the answer from any provider, in seconds."""
 
     chat_seconds: Seconds = 60.0
-    """The whole answer in words, seconds; how long it takes to be spoken does not count."""
+    """The whole text of the answer, in seconds; speaking it does not count."""
 
     chat_gap_seconds: Seconds = 3.0
-    """Waiting for more of an answer once it has begun, seconds."""
+    """Longest gap between two parts of an answer, in seconds."""
 
     tts_seconds: Seconds = 15.0
-    """Waiting for sound of a sentence of 100 characters, or less, seconds; a longer one may take as many times longer.
+    """Synthesis of up to 100 characters, in seconds; longer sentences get proportionally more.
 
-    While there is sound that was made and not heard yet, it may take that much longer as well.
+    The duration of sound that is made but not yet played is added.
     """
 
     wake_seconds: float = Field(0.0, ge=0, le=86_400)
-    """Waiting for the wake word, seconds; 0 waits for ever."""
+    """Waiting for the wake word, in seconds; 0 is no limit."""
 
 
 def stt_patience(audio_seconds: float) -> float:
@@ -305,7 +306,7 @@ class Config(Settings):
     """The whole configuration."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity that is logged; transcripts appear only at debug."""
+    """Lowest severity that is logged; transcripts are logged only at debug."""
 
     wyoming: Wyoming = Wyoming()
     zeroconf: Zeroconf = Zeroconf()
@@ -323,11 +324,15 @@ class Config(Settings):
     deadlines: Deadlines = Deadlines()
 
     rooms: tuple[Room, ...] = Field((), max_length=200)
-    """Wyoming satellites that the daemon dials and holds conversations with."""
+    """Wyoming satellites that the daemon connects to and holds conversations with."""
 
     hub: Hub = Hub()
     microphone: Sound = Sound()
+    """The host's own microphone, which makes the host a room. A string is a device: `microphone: USB`."""
+
     speaker: Sound = Sound()
+    """The host's own speaker; null is none, and the host's room then listens without answering aloud."""
+
     host_room: HostRoom = HostRoom()
     home_assistant_satellite: HomeAssistantSatellite = HomeAssistantSatellite()
     http: Http = Http()

@@ -1,4 +1,4 @@
-"""`satellite doctor`: what is wrong, and the command that mends it."""
+"""`satellite doctor`: diagnose problems and suggest fixes."""
 
 import argparse
 import asyncio
@@ -90,7 +90,7 @@ def _configured(path: Path | None) -> tuple[Config | None, Finding]:
         return None, Finding(what, State.BAD, str(error), f"ls -l {file}")
     except ConfigError as error:
         again = "sudo systemctl reload-or-restart satellite" if unit.installed() else "satellite check"
-        remedy = f"mend it, then: {again}; every setting: {unit.example()}"
+        remedy = f"fix it, then: {again}; every setting: {unit.command('config --example')}"
         return None, Finding(what, State.BAD, str(error), remedy)
     return config, Finding(what, State.GOOD, where)
 

@@ -22,7 +22,6 @@ _UNITS = (Path("/etc/systemd/system/satellite.service"), Path("/usr/lib/systemd/
 _SOURCES = Path("/opt/satellite/current/.sources")
 """In which install.sh writes where it lies."""
 
-_EXAMPLES = (Path("/opt/satellite/current/share/doc/satellite"), Path(satellite.__file__).parent.parent)
 _LISTEN = "0A"
 _ERRORS_SHOWN = 3
 
@@ -35,12 +34,6 @@ RESTART = "sudo systemctl restart satellite"
 def installed() -> bool:
     """Tell whether a service was installed here."""
     return any(unit.exists() for unit in _UNITS)
-
-
-def example() -> Path:
-    """Return the file with every setting."""
-    files = [folder / "config.yaml.example" for folder in _EXAMPLES]
-    return next((file for file in files if file.exists()), files[0])
 
 
 def typed(remedy: str) -> str:
