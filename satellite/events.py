@@ -1,51 +1,27 @@
-"""What happens in a run, as events, and the bus that fans them out to whoever watches."""
+"""The events of a run, one class a kind, and the bus that hands them to every subscriber.
+
+Their names are Home Assistant's for the steps of a pipeline, with `chat-*` for the model.
+"""
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Generic, TypeVar
 
+from satellite.errors import Stage
 
-class RunEventType(StrEnum):
-    """Home Assistant's names for the steps of a run, with `chat-*` for the model."""
-
-    RUN_START = "run-start"
-    WAKE_WORD_START = "wake_word-start"
-    WAKE_WORD_END = "wake_word-end"
-    STT_START = "stt-start"
-    STT_VAD_START = "stt-vad-start"
-    STT_VAD_END = "stt-vad-end"
-    STT_END = "stt-end"
-    CHAT_START = "chat-start"
-    CHAT_DELTA = "chat-delta"
-    CHAT_END = "chat-end"
-    TTS_START = "tts-start"
-    TTS_END = "tts-end"
-    ERROR = "error"
-    RUN_END = "run-end"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class RunEvent:
-    """One step of one run.
+class RunIdentity:
+    """Which run an event belongs to."""
 
-    What was done before the command was known to be over is told behind stt-vad-end, with the time when it was done.
-
-    `at` is `time.monotonic()` in seconds. `data` by type: run-start {start, end, and the text where it starts at tts};
-    wake_word-end {name}; stt-vad-end {silence_seconds, guesses}; stt-end {text, language, seconds}; chat-start {text};
-    chat-delta {text}; chat-end {text, provider, and `ChatStats.described()`};
-    tts-start {voice, rate, synthesis_seconds}; tts-end {audio_seconds}; error {stage, code, text}.
-    """
-
-    type: RunEventType
     run_id: str
     room: str
-    data: dict[str, Any] = field(default_factory=dict)
-    at: float = field(default_factory=time.monotonic)
 
 
 def new_run_id() -> str:
@@ -53,14 +29,159 @@ def new_run_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-class Subscription:
-    """One watcher's bounded outbox; iterate it. A watcher that falls behind is dropped, never waited for."""
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """One step of one run.
+
+    What was done before the command was known to be over is published after `SttVadEnd`, with the time when it was
+    done: events arrive in the order of the stages, not of their times.
+    """
+
+    type: ClassVar[str]
+    run: RunIdentity
+    at: float = field(default_factory=time.monotonic, kw_only=True)
+    """`time.monotonic()`, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart(RunEvent):
+    """A run begins; `text` is what it speaks, where it only speaks."""
+
+    type: ClassVar[str] = "run-start"
+    start: Stage
+    end: Stage
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWordStart(RunEvent):
+    """It waits for a wake word."""
+
+    type: ClassVar[str] = "wake_word-start"
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWordEnd(RunEvent):
+    """A wake word was detected, `seconds` into the audio of the run."""
+
+    type: ClassVar[str] = "wake_word-end"
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SttStart(RunEvent):
+    """The recording of a command begins."""
+
+    type: ClassVar[str] = "stt-start"
+
+
+@dataclass(frozen=True, slots=True)
+class SttVadStart(RunEvent):
+    """Somebody speaks."""
+
+    type: ClassVar[str] = "stt-vad-start"
+
+
+@dataclass(frozen=True, slots=True)
+class SttVadEnd(RunEvent):
+    """The command is over, after `silence_seconds`; `guesses` counts the speculations that were begun in pauses."""
+
+    type: ClassVar[str] = "stt-vad-end"
+    silence_seconds: float
+    guesses: int
+
+
+@dataclass(frozen=True, slots=True)
+class SttEnd(RunEvent):
+    """The transcript; making it took `seconds`."""
+
+    type: ClassVar[str] = "stt-end"
+    text: str
+    language: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChatStart(RunEvent):
+    """A question is asked."""
+
+    type: ClassVar[str] = "chat-start"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChunk(RunEvent):
+    """Some more of the answer."""
+
+    type: ClassVar[str] = "chat-delta"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEnd(RunEvent):
+    """The whole answer, who gave it, and what it took, see `ChatStats.described()`."""
+
+    type: ClassVar[str] = "chat-end"
+    text: str
+    provider: str
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TtsStart(RunEvent):
+    """The first sound leaves, at `rate` samples a second; making it took `synthesis_seconds`."""
+
+    type: ClassVar[str] = "tts-start"
+    voice: str
+    rate: int
+    synthesis_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TtsEnd(RunEvent):
+    """All sound of the answer is made."""
+
+    type: ClassVar[str] = "tts-end"
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed(RunEvent):
+    """A stage has failed; `code` is stable, `text` is for people."""
+
+    type: ClassVar[str] = "error"
+    stage: Stage
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd(RunEvent):
+    """The run is over; `cancelled` where its room has gone, or somebody stopped it."""
+
+    type: ClassVar[str] = "run-end"
+    cancelled: bool = False
+
+
+def as_json(event: RunEvent) -> dict[str, Any]:
+    """Return `event` as the HTTP interface sends it: type, run, and the fields that are not at their default."""
+    shown: dict[str, Any] = {"type": event.type, "run_id": event.run.run_id}
+    for one in fields(event):
+        value = getattr(event, one.name)
+        if one.name not in ("run", "at", "figures") and value != one.default:
+            shown[one.name] = value
+    return shown | dict(event.figures) if isinstance(event, ChatEnd) else shown
+
+
+class Subscription(Generic[T]):
+    """One subscriber's bounded outbox; iterate it. A subscriber that falls behind is dropped, never waited for."""
 
     def __init__(self, size: int) -> None:
-        self._queue: asyncio.Queue[RunEvent | None] = asyncio.Queue(size)
+        self._queue: asyncio.Queue[T | None] = asyncio.Queue(size)
         self.overflowed = False
 
-    def offer(self, event: RunEvent) -> None:
+    def offer(self, event: T) -> None:
         """Queue `event`; past the bound the subscription ends and `overflowed` is set."""
         if self.overflowed:
             return
@@ -71,29 +192,32 @@ class Subscription:
             self._queue.get_nowait()  # room for the end marker
             self._queue.put_nowait(None)
 
-    async def __aiter__(self) -> AsyncIterator[RunEvent]:
+    async def __aiter__(self) -> AsyncIterator[T]:
         """Yield events until the subscription overflows."""
         while (event := await self._queue.get()) is not None:
             yield event
 
 
-class EventBus:
-    """Fan-out of run events; `publish` never blocks and never fails."""
+class EventBus(Generic[T]):
+    """Fan-out of events of one type; `publish` never blocks and never fails."""
 
     def __init__(self) -> None:
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[Subscription[T]] = set()
 
-    def publish(self, event: RunEvent) -> None:
+    def publish(self, event: T) -> None:
         """Hand `event` to every subscription."""
         for subscription in self._subscriptions:
             subscription.offer(event)
 
     @contextmanager
-    def subscribe(self, size: int = 256) -> Iterator[Subscription]:
+    def subscribe(self, size: int = 256) -> Iterator[Subscription[T]]:
         """Receive every event published inside the `with`, up to `size` unread ones."""
-        subscription = Subscription(size)
+        subscription: Subscription[T] = Subscription(size)
         self._subscriptions.add(subscription)
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+
+RunBus = EventBus[RunEvent]

@@ -17,7 +17,7 @@ from wyoming.timer import TimerFinished, TimerStarted
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
 from satellite.config.loader import parse
-from satellite.events import RunEventType
+from satellite.events import SttEnd
 from satellite.rooms.host.room import LocalRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.room import LinkState
@@ -76,8 +76,8 @@ class HostRoom:
         with self.daemon.daemon.bus.subscribe() as events:
             await self.mouth.say(QUIETLY + NABU + PAUSE + question)
             async for event in events:
-                if event.type is RunEventType.STT_END:
-                    assert event.data["text"] == QUESTION
+                if isinstance(event, SttEnd):
+                    assert event.text == QUESTION
                     return
 
 

@@ -10,7 +10,8 @@ import pytest
 from wyoming.asr import Transcribe, Transcript
 
 from satellite.audio.pcm import read_wav
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.errors import Stage
+from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunIdentity, RunStart, SttEnd, SttVadEnd
 from satellite.monitoring.run_log import log_runs
 from satellite.system.logs import BoundedFormatter, JournalHandler
 from satellite.tasks import Background
@@ -99,19 +100,21 @@ async def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(
 ) -> None:
     """With its fields, and the time of each stage."""
     caplog.set_level(level, "satellite")
-    bus = EventBus()
+    bus = RunBus()
     recorder = log_runs(bus)
     recorder.start(Background())
     await asyncio.sleep(0)
-    for at, kind, data in (
-        (10.0, RunEventType.RUN_START, {"start": "stt", "end": "chat"}),
-        (11.0, RunEventType.STT_VAD_END, {"silence_seconds": 0.5}),
-        (11.2, RunEventType.STT_END, {"text": "a secret", "language": "en", "seconds": 0.2}),
-        (11.2, RunEventType.CHAT_START, {"text": "a secret"}),
-        (11.5, RunEventType.CHAT_END, {"text": "another secret", "provider": "local"}),
-        (11.6, RunEventType.RUN_END, {}),
-    ):
-        bus.publish(RunEvent(kind, "r1", "kitchen", data, at))
+    run = RunIdentity("r1", "kitchen")
+    events: tuple[RunEvent, ...] = (
+        RunStart(run, Stage.STT, Stage.CHAT, at=10.0),
+        SttVadEnd(run, 0.5, 1, at=11.0),
+        SttEnd(run, "a secret", "en", 0.2, at=11.2),
+        ChatStart(run, "a secret", at=11.2),
+        ChatEnd(run, "another secret", "local", at=11.5),
+        RunEnd(run, at=11.6),
+    )
+    for event in events:
+        bus.publish(event)
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not caplog.records:
             await asyncio.sleep(0.01)

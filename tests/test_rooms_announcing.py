@@ -12,7 +12,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import RATE, AudioFormat
 from satellite.config.rooms import Hub, Place
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.loudness import WINDOW_SAMPLES, silence, speech
@@ -72,7 +72,7 @@ async def room() -> AsyncIterator[Satellite]:
     """Yield a satellite that the daemon talks with."""
     satellite = Satellite()
     device = satellite.device = WyomingDevice(
-        satellite, await stages(Engine()), EventBus(), Place(name="kitchen"), Hub(), Arbiter(0.0)
+        satellite, await stages(Engine()), RunBus(), Place(name="kitchen"), Hub(), Arbiter(0.0)
     )
     try:
         yield satellite

@@ -13,7 +13,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_w
 from satellite.config.host import Sound
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
-from satellite.events import RunEventType
+from satellite.events import SttEnd
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.host.microphones import microphone
 from satellite.rooms.host.sound_outputs import sink
@@ -102,7 +102,7 @@ async def test_a_microphone_comes_back(
             await until(lambda: room.state is LinkState.CONNECTED)
             await mouth.say(QUIETLY + NABU + PAUSE + question)
             async for event in events:
-                if event.type is RunEventType.STT_END and event.data["text"] == "What is the capital of France?":
+                if isinstance(event, SttEnd) and event.text == "What is the capital of France?":
                     break
             assert room.reconnections == 1
     told = [record.message for record in caplog.records if "host hears" in record.message]

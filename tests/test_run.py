@@ -15,7 +15,19 @@ from wyoming.vad import VoiceStarted
 
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.errors import SatelliteError
-from satellite.events import RunEvent, RunEventType
+from satellite.events import (
+    ChatChunk,
+    ChatEnd,
+    ChatStart,
+    RunEnd,
+    RunEvent,
+    RunStart,
+    SttStart,
+    SttVadEnd,
+    SttVadStart,
+    TtsEnd,
+    TtsStart,
+)
 from satellite.wire import client as our_client
 from tests.driven_rooms import spoken
 from tests.running_daemon import DATA, RunningDaemon
@@ -214,24 +226,24 @@ async def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, quest
             async with asyncio.timeout(PATIENCE_SECONDS):
                 async for event in events:
                     seen.append(event)
-                    if event.type is RunEventType.RUN_END:
+                    if isinstance(event, RunEnd):
                         return
 
     watching = asyncio.create_task(asyncio.to_thread(daemon.call, watch()))
     await asyncio.sleep(0.2)
     await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
     await watching
-    order = list(dict.fromkeys(event.type for event in seen))
+    order = list(dict.fromkeys(type(event) for event in seen))
     assert order[:4] == [
-        RunEventType.RUN_START,
-        RunEventType.STT_START,
-        RunEventType.STT_VAD_START,
-        RunEventType.STT_VAD_END,
+        RunStart,
+        SttStart,
+        SttVadStart,
+        SttVadEnd,
     ]
-    assert set(order) >= {RunEventType.CHAT_START, RunEventType.CHAT_DELTA, RunEventType.CHAT_END}
-    assert order[-1] is RunEventType.RUN_END
-    assert order.index(RunEventType.TTS_START) < order.index(RunEventType.TTS_END)
-    assert len({event.run_id for event in seen}) == 1
+    assert set(order) >= {ChatStart, ChatChunk, ChatEnd}
+    assert order[-1] is RunEnd
+    assert order.index(TtsStart) < order.index(TtsEnd)
+    assert len({event.run.run_id for event in seen}) == 1
     assert [event.at for event in seen] == sorted(event.at for event in seen)
 
 

@@ -8,33 +8,52 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.errors import Stage
+from satellite.events import (
+    ChatChunk,
+    ChatEnd,
+    ChatStart,
+    RunBus,
+    RunEnd,
+    RunEvent,
+    RunFailed,
+    RunIdentity,
+    RunStart,
+    SttEnd,
+    SttStart,
+    SttVadEnd,
+    SttVadStart,
+    TtsEnd,
+    TtsStart,
+    WakeWordEnd,
+    WakeWordStart,
+)
 from satellite.monitoring.run_metrics import RunMetrics
 from satellite.monitoring.runs import Recorder, RunRecord
 from satellite.tasks import Background
 
-COMMAND: list[tuple[str, float, dict[str, Any]]] = [
-    ("run-start", 0.0, {"start": "wake", "end": "tts"}),
-    ("wake_word-start", 0.0, {}),
-    ("wake_word-end", 100.0, {"name": "okay_nabu", "seconds": 99.9}),
-    ("stt-start", 100.0, {}),
-    ("stt-vad-start", 100.4, {}),
-    ("stt-vad-end", 102.5, {"silence_seconds": 0.5, "guesses": 2}),
-    ("stt-end", 102.7, {"text": "what is the time", "language": "en", "seconds": 0.2}),
-    ("chat-start", 102.7, {"text": "what is the time"}),
-    ("chat-delta", 102.8, {"text": "It is "}),
-    ("chat-delta", 102.9, {"text": "noon."}),
-    ("chat-end", 103.0, {"text": "It is noon.", "provider": "ollama", "switch_reason": "groq: no key"}),
-    ("tts-start", 103.1, {"voice": "joe", "rate": 22050, "synthesis_seconds": 0.15}),
-    ("tts-end", 103.4, {"audio_seconds": 1.0}),
-    ("run-end", 103.5, {}),
+COMMAND: list[tuple[type[RunEvent], float, dict[str, Any]]] = [
+    (RunStart, 0.0, {"start": Stage.WAKE, "end": Stage.TTS}),
+    (WakeWordStart, 0.0, {}),
+    (WakeWordEnd, 100.0, {"name": "okay_nabu", "seconds": 99.9}),
+    (SttStart, 100.0, {}),
+    (SttVadStart, 100.4, {}),
+    (SttVadEnd, 102.5, {"silence_seconds": 0.5, "guesses": 2}),
+    (SttEnd, 102.7, {"text": "what is the time", "language": "en", "seconds": 0.2}),
+    (ChatStart, 102.7, {"text": "what is the time"}),
+    (ChatChunk, 102.8, {"text": "It is "}),
+    (ChatChunk, 102.9, {"text": "noon."}),
+    (ChatEnd, 103.0, {"text": "It is noon.", "provider": "ollama", "figures": {"switch_reason": "groq: no key"}}),
+    (TtsStart, 103.1, {"voice": "joe", "rate": 22050, "synthesis_seconds": 0.15}),
+    (TtsEnd, 103.4, {"audio_seconds": 1.0}),
+    (RunEnd, 103.5, {}),
 ]
 
-FAILURE = ("error", 104.0, {"stage": "chat", "code": "chat-timeout", "text": "late"})
+FAILURE = (RunFailed, 104.0, {"stage": Stage.CHAT, "code": "chat-timeout", "text": "late"})
 
 
 @asynccontextmanager
-async def recorded(bus: EventBus, **settings: Any) -> AsyncIterator[Recorder]:
+async def recorded(bus: RunBus, **settings: Any) -> AsyncIterator[Recorder]:
     """Follow `bus`."""
     recorder = Recorder(bus, **({"kept": 10, "transcripts": True} | settings))
     recorder.start(Background())
@@ -45,17 +64,17 @@ async def recorded(bus: EventBus, **settings: Any) -> AsyncIterator[Recorder]:
         await recorder.stop()
 
 
-async def happen(bus: EventBus, events: list[tuple[str, float, dict[str, Any]]], run_id: str = "run") -> None:
+async def happen(bus: RunBus, events: list[tuple[type[RunEvent], float, dict[str, Any]]], run_id: str = "run") -> None:
     """Publish `events`, and let those who follow see them."""
     for type_, at, data in events:
-        bus.publish(RunEvent(RunEventType(type_), run_id, "kitchen", data, at))
+        bus.publish(type_(RunIdentity(run_id, "kitchen"), at=at, **data))
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def test_a_command_is_a_waterfall() -> None:
     """It begins with the wake word; every stage has its place, and what was heard and said is with it."""
-    bus = EventBus()
+    bus = RunBus()
     async with recorded(bus) as recorder:
         await happen(bus, COMMAND)
         (run,) = recorder.latest(10)
@@ -81,10 +100,10 @@ async def test_a_command_is_a_waterfall() -> None:
 
 async def test_waiting_for_a_wake_word_is_no_run() -> None:
     """A room that listens all day is not listed."""
-    bus = EventBus()
+    bus = RunBus()
     async with recorded(bus) as recorder:
         await happen(bus, COMMAND[:2])
-        await happen(bus, [("run-end", 5.0, {"cancelled": True})])
+        await happen(bus, [(RunEnd, 5.0, {"cancelled": True})])
         assert recorder.latest(10) == []
 
 
@@ -92,16 +111,16 @@ async def test_waiting_for_a_wake_word_is_no_run() -> None:
     ("ending", "outcome"),
     [
         ([], "running"),
-        ([("run-end", 104.0, {"cancelled": True})], "cancelled"),
+        ([(RunEnd, 104.0, {"cancelled": True})], "cancelled"),
         (
-            [("error", 104.0, {"stage": "chat", "code": "chat-timeout", "text": "late"}), ("run-end", 104.0, {})],
+            [(RunFailed, 104.0, {"stage": Stage.CHAT, "code": "chat-timeout", "text": "late"}), (RunEnd, 104.0, {})],
             "error",
         ),
     ],
 )
-async def test_how_a_run_ends(ending: list[tuple[str, float, dict[str, Any]]], outcome: str) -> None:
+async def test_how_a_run_ends(ending: list[tuple[type[RunEvent], float, dict[str, Any]]], outcome: str) -> None:
     """Its last stage ends with it; an error is told."""
-    bus = EventBus()
+    bus = RunBus()
     async with recorded(bus) as recorder:
         await happen(bus, COMMAND[:9])
         await happen(bus, ending)
@@ -115,12 +134,12 @@ async def test_how_a_run_ends(ending: list[tuple[str, float, dict[str, Any]]], o
 
 async def test_watchers_are_told_of_changes_alone() -> None:
     """Not of every word."""
-    bus = EventBus()
+    bus = RunBus()
     told: list[int] = []
     async with recorded(bus) as recorder:
         forget = recorder.on_change(lambda run: told.append(len(run.said)))
         await happen(bus, COMMAND)
-        await happen(bus, [("chat-delta", 104.0, {"text": "more"})])
+        await happen(bus, [(ChatChunk, 104.0, {"text": "more"})])
         forget()
         forget()
         await happen(bus, COMMAND, "another")
@@ -134,7 +153,7 @@ async def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None
     """The newest first."""
 
     async def scenario() -> list[RunRecord]:
-        bus = EventBus()
+        bus = RunBus()
         async with recorded(bus, kept=2, transcripts=False) as recorder:
             for name in ("one", "two", "three"):
                 await happen(bus, COMMAND, name)
@@ -148,10 +167,10 @@ async def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None
 
 async def test_more_than_can_be_followed_ends_no_recording() -> None:
     """A burst loses its runs; those after it are recorded."""
-    bus = EventBus()
+    bus = RunBus()
     async with recorded(bus) as recorder:
         await happen(bus, COMMAND[:9], "before")
-        await happen(bus, [("chat-delta", 103.0, {"text": "x"})] * 5000, "before")
+        await happen(bus, [(ChatChunk, 103.0, {"text": "x"})] * 5000, "before")
         await happen(bus, COMMAND, "after")
         runs = {run.id: run.outcome for run in recorder.latest(10)}
     assert runs == {"before": "cancelled", "after": "done"}
@@ -159,12 +178,12 @@ async def test_more_than_can_be_followed_ends_no_recording() -> None:
 
 async def test_the_metrics_of_runs() -> None:
     """How they ended, how long their stages took, and how long a person waited."""
-    bus = EventBus()
+    bus = RunBus()
     metrics = RunMetrics()
     async with recorded(bus) as recorder:
         recorder.on_change(metrics.note)
         await happen(bus, COMMAND)
-        await happen(bus, [*COMMAND[:9], FAILURE, ("run-end", 104.0, {})], "failed")
+        await happen(bus, [*COMMAND[:9], FAILURE, (RunEnd, 104.0, {})], "failed")
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(metrics.exposition())
@@ -185,14 +204,14 @@ async def test_the_metrics_of_runs() -> None:
 
 async def test_what_was_made_before_the_end_of_the_command_was_known() -> None:
     """Its place is where it was made; its sound leaves when the command is over."""
-    bus = EventBus()
+    bus = RunBus()
     async with recorded(bus) as recorder:
         earlier = {
-            "stt-end": 102.3,
-            "chat-start": 102.3,
-            "chat-delta": 102.35,
-            "chat-end": 102.38,
-            "tts-start": 102.45,
+            SttEnd: 102.3,
+            ChatStart: 102.3,
+            ChatChunk: 102.35,
+            ChatEnd: 102.38,
+            TtsStart: 102.45,
         }
         await happen(bus, [(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
         (run,) = recorder.latest(10)

@@ -15,7 +15,7 @@ from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import SpeechToTextError, Stage
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import RunBus, RunEnd, RunEvent, RunFailed, SttVadEnd
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.dialogue import Question
@@ -133,26 +133,20 @@ class Told:
     speech_ended_at: float = 0.0
     stages: Stages | None = None
 
-    def at(self, wanted: RunEventType | type[Speech]) -> float:
+    def at(self, wanted: type[RunEvent | Speech]) -> float:
         """Return when the first step of a kind left."""
-        return next(
-            at for at, step in self.steps if isinstance(step, Speech) or step.type is wanted if _is(step, wanted)
-        )
+        return next(at for at, step in self.steps if isinstance(step, wanted))
 
     @property
     def texts(self) -> str:
         """Every word that was told to anybody."""
         steps = [step for _, step in self.steps if isinstance(step, RunEvent)]
-        return " ".join(str(step.data.get("text", "")) for step in [*steps, *self.watched])
+        return " ".join(str(getattr(step, "text", "")) for step in [*steps, *self.watched])
 
     @property
     def types(self) -> list[str]:
         """Return the kinds of steps in their order, each once."""
         return list(dict.fromkeys("speech" if isinstance(step, Speech) else str(step.type) for _, step in self.steps))
-
-
-def _is(step: RunEvent | Speech, wanted: RunEventType | type[Speech]) -> bool:
-    return isinstance(step, Speech) if wanted is Speech else isinstance(step, RunEvent) and step.type is wanted
 
 
 async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = (), **endpoint: float) -> Told:
@@ -165,7 +159,7 @@ async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = ()
     stages = Stages(engines, Config.model_validate({"endpoint": endpoint}))
     stages.responders = responders
     loop = asyncio.get_running_loop()
-    told, bus, inbox = Told(stages=stages), EventBus(), AudioInbox(20)
+    told, bus, inbox = Told(stages=stages), RunBus(), AudioInbox(20)
 
     async def emit(step: RunEvent | Speech) -> None:
         told.steps.append((loop.time(), step))
@@ -198,9 +192,9 @@ async def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enoug
     """All the work is done by then: the first sound leaves with the end of the command."""
     engine = Engine({0: LIGHTS})
     told = await converse(engine, speech(40))
-    waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
+    waited = told.at(SttVadEnd) - told.speech_ended_at
     assert 0.3 <= waited <= 0.3 + WINDOW_SECONDS
-    assert told.at(Speech) - told.at(RunEventType.STT_VAD_END) <= ORCHESTRATION_SECONDS
+    assert told.at(Speech) - told.at(SttVadEnd) <= ORCHESTRATION_SECONDS
     assert told.types == [
         "run-start",
         "stt-start",
@@ -234,7 +228,7 @@ async def test_the_answer_ends_the_command_between_two_windows() -> None:
     told = await converse(engine, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
     work_seconds = 0.3 + CHAT_SECONDS + TTS_SECONDS
-    assert told.at(RunEventType.STT_VAD_END) - began_at == pytest.approx(work_seconds, abs=ORCHESTRATION_SECONDS)
+    assert told.at(SttVadEnd) - began_at == pytest.approx(work_seconds, abs=ORCHESTRATION_SECONDS)
 
 
 async def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
@@ -250,7 +244,7 @@ async def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
 async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
     """The longest silence is the end, whatever there is to say."""
     told = await converse(Engine({0: LIGHTS}, stt_seconds=2.0), speech(40))
-    waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
+    waited = told.at(SttVadEnd) - told.speech_ended_at
     assert 0.9 <= waited <= 0.9 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
     assert Speech in {type(step) for _, step in told.steps}
 
@@ -269,7 +263,7 @@ async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> 
 async def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: float) -> None:
     """Whoever has said all gets an answer at once, whoever lacks a word gets time; never longer than the limit."""
     told = await converse(Engine({0: text}), speech(60))
-    waited = told.at(RunEventType.STT_VAD_END) - told.speech_ended_at
+    waited = told.at(SttVadEnd) - told.speech_ended_at
     assert seconds <= waited <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
 
 
@@ -282,9 +276,8 @@ async def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
     assert [step.seconds for _, step in told.steps if isinstance(step, Speech)] == [1.0]
     assert told.stages is not None
     assert all("timer" not in message.content for message in told.stages.dialogue.beginning("room kitchen"))
-    end = next(step for _, step in told.steps if _is(step, RunEventType.STT_VAD_END))
-    assert isinstance(end, RunEvent)
-    assert end.data["guesses"] == 2
+    end = next(step for _, step in told.steps if isinstance(step, SttVadEnd))
+    assert end.guesses == 2
 
 
 async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
@@ -308,7 +301,7 @@ async def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> N
         engine = Engine({0: LIGHTS})
         told = await converse(engine, speech(40), responders=[home])
         (asked_at,) = home.asked_at
-        assert asked_at >= told.at(RunEventType.STT_VAD_END)
+        assert asked_at >= told.at(SttVadEnd)
         assert asked_at - told.speech_ended_at <= 0.3 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
         assert engine.asked == ([] if home.understood else [LIGHTS])
 
@@ -318,14 +311,14 @@ async def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
     home = Home("What time is it?")
     told = await converse(Engine({0: LIGHTS}), speech(40), responders=[home])
     assert home.asked_at == []
-    assert told.at(Speech) - told.at(RunEventType.STT_VAD_END) <= ORCHESTRATION_SECONDS
+    assert told.at(Speech) - told.at(SttVadEnd) <= ORCHESTRATION_SECONDS
 
 
 async def test_a_guess_that_fails_fails_the_run_once_it_is_known_to_be_right() -> None:
     """Not before."""
     told = await converse(Engine({0: LIGHTS}, fails=True), speech(40))
     assert told.types[-3:] == ["stt-vad-end", "error", "run-end"]
-    assert told.at(RunEventType.ERROR) - told.speech_ended_at >= 0.5
+    assert told.at(RunFailed) - told.speech_ended_at >= 0.5
 
 
 async def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
@@ -348,7 +341,7 @@ async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: 
     engine = Engine({count: f"Sentence {count}." for count in range(spoken + 1)})
     told = await converse(engine, *(part for said, paused in parts for part in (speech(said), silence(paused))))
     assert set(told.texts.split()) - {"You", "said"} == {"Sentence", f"{spoken}."}
-    assert [step for _, step in told.steps if isinstance(step, RunEvent)][-1].type is RunEventType.RUN_END
+    assert isinstance([step for _, step in told.steps if isinstance(step, RunEvent)][-1], RunEnd)
 
 
 async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import ChatChunk, RunBus, RunEnd, RunIdentity
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.prefetch import ahead
 from tests.waiting import PATIENCE_SECONDS
@@ -129,12 +129,12 @@ async def test_an_error_comes_after_what_was_produced() -> None:
 
 async def test_the_bus_reaches_every_watcher_and_drops_the_slow_one() -> None:
     """A watcher that does not read loses its subscription; the others lose nothing."""
-    bus = EventBus()
+    bus, run = RunBus(), RunIdentity("run", "kitchen")
     with bus.subscribe(size=2) as slow, bus.subscribe(size=100) as quick:
         for number in range(10):
-            bus.publish(RunEvent(RunEventType.CHAT_DELTA, "run", "kitchen", {"text": str(number)}))
+            bus.publish(ChatChunk(run, str(number)))
         assert slow.overflowed
-        assert [event.data["text"] async for event in slow] == ["1"]
-        got = [(await anext(aiter(quick))).data["text"] for _ in range(10)]
-        assert got == [str(number) for number in range(10)]
-    bus.publish(RunEvent(RunEventType.RUN_END, "run", "kitchen"))
+        assert [event.text async for event in slow if isinstance(event, ChatChunk)] == ["1"]
+        got = [await anext(aiter(quick)) for _ in range(10)]
+        assert [event.text for event in got if isinstance(event, ChatChunk)] == [str(number) for number in range(10)]
+    bus.publish(RunEnd(run))

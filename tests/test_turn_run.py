@@ -17,7 +17,7 @@ from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import ChatDelta, Detection, Message, Sampling, Transcription, Voice, VoiceChoice
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, ProtocolError, SpeechToTextError, Stage
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunFailed, RunStart
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import Emit, RunRequest, Speech
 from satellite.pipeline.run import Run
@@ -125,7 +125,7 @@ async def stages(engine: Engine, **deadlines: float) -> Stages:
     return Stages(engines, Config.model_validate({"deadlines": deadlines}))
 
 
-def prepared(made: Stages, bus: EventBus, start: Stage, emit: Emit, **more: Any) -> tuple[Run, AudioInbox]:
+def prepared(made: Stages, bus: RunBus, start: Stage, emit: Emit, **more: Any) -> tuple[Run, AudioInbox]:
     """Return a run that has all that it needs, and its audio."""
     inbox = AudioInbox(60)
     inbox.unread(speech(40) + silence(60))
@@ -165,7 +165,7 @@ async def hangs() -> None:
 async def outcome(start: Stage, breaks: str, fault: Callable[[], Awaitable[None]], at: int) -> tuple[list[str], int]:
     """Return what the bus was told of a run whose room has a fault at step `at`, and how many steps it was told."""
     made = await stages(Engine(breaks=breaks))
-    bus, count = EventBus(), 0
+    bus, count = RunBus(), 0
 
     async def emit(step: RunEvent | Speech) -> None:
         nonlocal count
@@ -210,9 +210,9 @@ def test_a_run_ends_once_whatever_its_room_does(
 def test_a_run_that_is_cancelled_at_any_moment_ends_once(start: Stage) -> None:
     """Wherever its work is."""
 
-    async def cancelled(seconds: float) -> list[str]:
+    async def cancelled(seconds: float) -> list[type]:
         made = await stages(Engine())
-        bus = EventBus()
+        bus = RunBus()
         with bus.subscribe(4096) as events:
             run, inbox = prepared(made, bus, start, paced)
             task = asyncio.create_task(run.execute(inbox))
@@ -222,13 +222,13 @@ def test_a_run_that_is_cancelled_at_any_moment_ends_once(start: Stage) -> None:
             assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
             told = []
             while not events._queue.empty():
-                told.append(events._queue.get_nowait().type)  # type: ignore[union-attr]
+                told.append(type(events._queue.get_nowait()))
         return told
 
     for hundredths in range(0, 200, 3):
         told = run_virtually(cancelled(hundredths / 100))
-        assert told.count(RunEventType.RUN_START) == told.count(RunEventType.RUN_END) <= 1
-        assert not told or told[-1] is RunEventType.RUN_END
+        assert told.count(RunStart) == told.count(RunEnd) <= 1
+        assert not told or told[-1] is RunEnd
 
 
 # Nothing but sound is paced by the room.
@@ -251,7 +251,7 @@ def test_an_answer_whose_speech_lasts_minutes_is_heard_to_its_end() -> None:
             else:
                 told.append(step)
 
-        run, inbox = prepared(made, EventBus(), Stage.CHAT, emit)
+        run, inbox = prepared(made, RunBus(), Stage.CHAT, emit)
         return await run.execute(inbox), heard_seconds, told
 
     succeeded, heard_seconds, told = run_virtually(scenario())
@@ -260,8 +260,8 @@ def test_an_answer_whose_speech_lasts_minutes_is_heard_to_its_end() -> None:
     assert len(engine.spoken) == 50
     assert engine.answered_at is not None
     assert engine.answered_at < 4
-    at = {step.type: step.at for step in told}
-    assert at[RunEventType.CHAT_END] - at[RunEventType.CHAT_START] < 60
+    at = {type(step): step.at for step in told}
+    assert at[ChatEnd] - at[ChatStart] < 60
 
 
 @pytest.mark.virtual_clock
@@ -278,7 +278,7 @@ async def test_no_more_sound_is_made_than_the_room_will_soon_take() -> None:
             heard_seconds += step.seconds
             assert engine.made <= heard_seconds + 7
 
-    run, inbox = prepared(made, EventBus(), Stage.CHAT, emit)
+    run, inbox = prepared(made, RunBus(), Stage.CHAT, emit)
     assert await run.execute(inbox)
 
 
@@ -297,7 +297,7 @@ def test_what_was_heard_of_a_long_answer_is_remembered(tells_what_was_heard: boo
             await paced(step)
 
         more = {"heard_seconds": lambda: loop.time() - began_at[0] - 4 if began_at else 0.0}
-        run, inbox = prepared(made, EventBus(), Stage.CHAT, emit, **(more if tells_what_was_heard else {}))
+        run, inbox = prepared(made, RunBus(), Stage.CHAT, emit, **(more if tells_what_was_heard else {}))
         task = asyncio.create_task(run.execute(inbox))
         await asyncio.sleep(14)
         task.cancel()
@@ -320,10 +320,10 @@ def code(engine: Engine, start: Stage, *, audio: bytes = b"", **deadlines: float
 
         async def emit(step: RunEvent | Speech) -> None:
             await paced(step)
-            if isinstance(step, RunEvent) and step.type is RunEventType.ERROR:
-                codes.append(step.data["code"])
+            if isinstance(step, RunFailed):
+                codes.append(step.code)
 
-        run, inbox = prepared(made, EventBus(), start, emit)
+        run, inbox = prepared(made, RunBus(), start, emit)
         if audio:
             inbox = AudioInbox(600)
             inbox.unread(audio)

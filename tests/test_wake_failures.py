@@ -12,7 +12,7 @@ from wyoming.audio import AudioChunk, AudioStart
 from wyoming.wake import Detect
 
 from satellite.engines.protocols import Detection
-from satellite.events import RunEventType
+from satellite.events import SttEnd
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, rooms, spoken
 from tests.running_daemon import RunningDaemon, on_loop_of
@@ -145,7 +145,7 @@ async def test_an_answer_can_be_interrupted_again(daemon: RunningDaemon, caplog:
             with daemon.daemon.bus.subscribe() as events:
                 await satellite.say(NABU + PAUSE + story)
                 async for event in events:
-                    if event.type is RunEventType.STT_END:
+                    if isinstance(event, SttEnd):
                         break
             engine.broken = True
             while not failures(daemon, "barge-in parlour"):

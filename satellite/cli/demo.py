@@ -20,7 +20,24 @@ from satellite.config import loader
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.errors import SatelliteError
-from satellite.events import RunEvent, RunEventType, Subscription
+from satellite.events import (
+    ChatChunk,
+    ChatEnd,
+    ChatStart,
+    RunEnd,
+    RunEvent,
+    RunFailed,
+    RunStart,
+    SttEnd,
+    SttVadEnd,
+    SttVadStart,
+    Subscription,
+    TtsEnd,
+    TtsStart,
+    WakeWordEnd,
+    WakeWordStart,
+    as_json,
+)
 from satellite.models import catalogue
 from satellite.models.store import Store
 from satellite.net.binding import taken
@@ -208,21 +225,21 @@ def _silence(seconds: float) -> bytes:
     return bytes(2 * int(seconds * BYTES_PER_SECOND / 2))
 
 
-_STORY = {
-    RunEventType.WAKE_WORD_START: "listening for the wake word",
-    RunEventType.WAKE_WORD_END: "wake word [bold]{name}[/]",
-    RunEventType.STT_VAD_START: "somebody speaks",
-    RunEventType.STT_VAD_END: "end of the command",
-    RunEventType.STT_END: "understood: [bold]{text}[/]",
-    RunEventType.CHAT_START: "asking the chat model",
-    RunEventType.CHAT_END: "answer complete, from [bold]{provider}[/]",
-    RunEventType.TTS_START: "first sound leaves ({voice})",
-    RunEventType.TTS_END: "spoken: {audio_seconds:.1f} s of sound",
-    RunEventType.ERROR: "[red]{code}[/] {text}",
+_STORY: dict[type[RunEvent], str] = {
+    WakeWordStart: "listening for the wake word",
+    WakeWordEnd: "wake word [bold]{name}[/]",
+    SttVadStart: "somebody speaks",
+    SttVadEnd: "end of the command",
+    SttEnd: "understood: [bold]{text}[/]",
+    ChatStart: "asking the chat model",
+    ChatEnd: "answer complete, from [bold]{provider}[/]",
+    TtsStart: "first sound leaves ({voice})",
+    TtsEnd: "spoken: {audio_seconds:.1f} s of sound",
+    RunFailed: "[red]{code}[/] {text}",
 }
 
 
-async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
+async def _tell(events: Subscription[RunEvent], clock: _Clock, console: Console) -> None:
     """Print the run as it happens and note its times.
 
     What is known before its turn in the story, as words before the end of the command, is told at its turn.
@@ -230,9 +247,9 @@ async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
     told = 0.0
     async for event in events:
         at = clock.note(event.type, event.at)
-        if event.type is RunEventType.STT_END:
-            clock.note("stt-begin", event.at - event.data["seconds"])
-        if event.type in _STORY:
+        if isinstance(event, SttEnd):
+            clock.note("stt-begin", event.at - event.seconds)
+        if type(event) in _STORY:
             told = max(told, at)
             known, shown = f"{at / 1000:.2f} s", f"{told / 1000:.2f} s"
             early = f" [dim](known already at {known})[/]" if known != shown else ""
@@ -240,19 +257,21 @@ async def _tell(events: Subscription, clock: _Clock, console: Console) -> None:
 
 
 def _sentence(event: RunEvent) -> str:
-    escaped = {key: value.replace("[", r"\[") if isinstance(value, str) else value for key, value in event.data.items()}
-    return _STORY[event.type].format(**escaped)
+    escaped = {
+        key: value.replace("[", r"\[") if isinstance(value, str) else value for key, value in as_json(event).items()
+    }
+    return _STORY[type(event)].format(**escaped)
 
 
 def _outcome(heard: client.Heard, clock: _Clock, output: Path) -> dict[str, Any]:
     spans = {
         "voice_to_voice": ("speech-end", "first-sound"),
-        "endpoint": ("speech-end", RunEventType.STT_VAD_END),
-        "stt": ("stt-begin", RunEventType.STT_END),
-        "chat_first_token": (RunEventType.CHAT_START, RunEventType.CHAT_DELTA),
-        "chat": (RunEventType.CHAT_START, RunEventType.CHAT_END),
-        "tts_first_sound": (RunEventType.CHAT_DELTA, RunEventType.TTS_START),
-        "run": (RunEventType.RUN_START, RunEventType.RUN_END),
+        "endpoint": ("speech-end", SttVadEnd.type),
+        "stt": ("stt-begin", SttEnd.type),
+        "chat_first_token": (ChatStart.type, ChatChunk.type),
+        "chat": (ChatStart.type, ChatEnd.type),
+        "tts_first_sound": (ChatChunk.type, TtsStart.type),
+        "run": (RunStart.type, RunEnd.type),
     }
     timings = {name: clock.between(*span) for name, span in spans.items()}
     return {

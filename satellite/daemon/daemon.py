@@ -18,7 +18,7 @@ from satellite.daemon.responders import build_responders, tell_of_rooms
 from satellite.daemon.systemd import Engine as Busy
 from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.http.http_service import HttpService
 from satellite.models.store import Store
 from satellite.monitoring.attention import LOOK, Attention
@@ -67,7 +67,7 @@ class Daemon:
         self.background = Background()
         """Whatever goes on beside what somebody asks for."""
 
-        self.bus = EventBus()
+        self.bus = RunBus()
         self.ports: dict[str, int] = {}
         """Where it listens, by the name of the setting; filled at start."""
 

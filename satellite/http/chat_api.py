@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from satellite.errors import ChatRejected, SatelliteError, Stage, StageError
-from satellite.events import RunEvent, RunEventType
+from satellite.events import ChatChunk
 from satellite.http.accept import chosen
 from satellite.http.context import Context, Outcome, finish, new_conversation, perform, run_request
 from satellite.http.problems import of_error, responses
@@ -82,8 +82,8 @@ async def _events(context: Context, asked: RunRequest, conversation: str) -> Asy
         async with aclosing(perform(context, asked)) as steps:
             async for step in steps:
                 outcome.note(step)
-                if isinstance(step, RunEvent) and step.type is RunEventType.CHAT_DELTA:
-                    yield sse("delta", {"text": step.data["text"]})
+                if isinstance(step, ChatChunk):
+                    yield sse("delta", {"text": step.text})
     except SatelliteError as error:
         yield sse("error", of_error(error))
     else:

@@ -12,7 +12,18 @@ from satellite.config.http import Http
 from satellite.config.settings import Config
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import (
+    ChatChunk,
+    ChatEnd,
+    ChatStart,
+    RunBus,
+    RunEnd,
+    RunEvent,
+    RunFailed,
+    SttEnd,
+    SttVadEnd,
+    TtsStart,
+)
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.run_metrics import RunMetrics
@@ -36,7 +47,7 @@ class Context:
 
     settings: Http
     stages: Stages
-    bus: EventBus
+    bus: RunBus
     status: Status
     store: Store
     announce: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -72,27 +83,26 @@ class Outcome:
         """Take what a step tells. Raises the run's error as `SatelliteError`."""
         if isinstance(step, Speech):
             return
-        data = step.data
-        match step.type:
-            case RunEventType.STT_VAD_END:
+        match step:
+            case SttVadEnd():
                 self._command_end = step.at
-            case RunEventType.STT_END:
-                self.heard, self.language = data["text"], data["language"]
-                self._mark("stt", data["seconds"])
-            case RunEventType.CHAT_START:
+            case SttEnd():
+                self.heard, self.language = step.text, step.language
+                self._mark("stt", step.seconds)
+            case ChatStart():
                 self._asked = step.at
-            case RunEventType.CHAT_DELTA if "first_token" not in self.timings_ms:
+            case ChatChunk() if "first_token" not in self.timings_ms:
                 self._mark("first_token", step.at - self._asked)
-            case RunEventType.CHAT_END:
-                self.said, self.provider = data["text"], data["provider"]
+            case ChatEnd():
+                self.said, self.provider = step.text, step.provider
                 self._mark("chat", step.at - self._asked)
-            case RunEventType.TTS_START:
+            case TtsStart():
                 # The sound of an answer that was made before its question was known to be over waits until it is.
                 self._mark("first_audio", max(0.0, step.at - (self._command_end or self._asked or self.began)))
-            case RunEventType.RUN_END:
+            case RunEnd():
                 self._mark("total", step.at - self.began)
-            case RunEventType.ERROR:
-                raise SatelliteError(data["text"], code=data["code"])
+            case RunFailed():
+                raise SatelliteError(step.text, code=step.code)
 
     def _mark(self, name: str, seconds: float) -> None:
         self.timings_ms[name] = round(1000 * seconds, 1)
@@ -107,7 +117,7 @@ async def perform(context: Context, request: RunRequest, audio: AudioInbox | Non
         while True:
             step = await steps.get()
             yield step
-            if isinstance(step, RunEvent) and step.type is RunEventType.RUN_END:
+            if isinstance(step, RunEnd):
                 return
     finally:
         await end_tasks(task)

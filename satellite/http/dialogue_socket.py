@@ -11,7 +11,7 @@ from satellite import __version__
 from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.config.rooms import Place
 from satellite.errors import ProtocolError, SatelliteError, Stage
-from satellite.events import RunEvent, RunEventType
+from satellite.events import RunEnd, RunEvent, RunStart, as_json
 from satellite.http.chat_api import check_length
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
@@ -88,11 +88,11 @@ class BrowserDevice:
 
     async def show(self, step: RunEvent, activity: Activity) -> None:
         """Send the step."""
-        if step.type is RunEventType.RUN_START:
-            self._open_run = step.run_id
-        elif step.type is RunEventType.RUN_END:
+        if isinstance(step, RunStart):
+            self._open_run = step.run.run_id
+        elif isinstance(step, RunEnd):
             self._open_run = ""
-        self._send(step.type, run_id=step.run_id, **step.data)
+        self.outbox.put(json.dumps(as_json(step)))
 
     async def interrupted(self, wake_word: str | None) -> None:
         """Say that the answer is cancelled, unless only its sound is still heard."""
@@ -147,7 +147,7 @@ class BrowserDevice:
             self._send("cancelled", run_id=run_id)
         if self._open_run:
             self._open_run = ""
-            self._send(RunEventType.RUN_END, run_id=run_id, cancelled=True)
+            self._send(RunEnd.type, run_id=run_id, cancelled=True)
 
     def _leave(self) -> None:
         leave, self._leave_work = self._leave_work, None

@@ -8,7 +8,7 @@ from satellite.config.http_token import find_token
 from satellite.config.settings import Config
 from satellite.engines.worker import Worker
 from satellite.errors import ConfigError
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.models.store import Store
 from satellite.monitoring.runs import Recorder
 from satellite.monitoring.status import Status
@@ -33,7 +33,7 @@ class HttpService:
         self,
         config: Config,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         status: Status,
         store: Store,
         hub: Hub,

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from satellite.engines.protocols import ChatDelta, Sampling
 from satellite.errors import SatelliteError, Stage
-from satellite.events import RunEvent, RunEventType, new_run_id
+from satellite.events import ChatChunk, ChatEnd, ChatStart, RunEnd, RunFailed, RunIdentity, RunStart, new_run_id
 from satellite.http.chat_api import check_length, client_of, json_response
 from satellite.http.context import Context
 from satellite.http.openai_schemas import Completion, CompletionRequest
@@ -103,25 +103,22 @@ class _Teller:
 
     def __init__(self, context: Context, question: Question) -> None:
         self._bus = context.bus
-        self._room = question.place
-        self._run_id = new_run_id()
+        self._run = run = RunIdentity(new_run_id(), question.place)
         self._text = ""
         self._ended = False
-        self._publish(RunEventType.RUN_START, start=Stage.CHAT, end=Stage.CHAT)
-        self._publish(RunEventType.CHAT_START, text=question.text)
+        self._bus.publish(RunStart(run, Stage.CHAT, Stage.CHAT))
+        self._bus.publish(ChatStart(run, question.text))
 
     def delta(self, delta: ChatDelta) -> None:
         self._text += delta.text
         if delta.text:
-            self._publish(RunEventType.CHAT_DELTA, text=delta.text)
+            self._bus.publish(ChatChunk(self._run, delta.text))
         if delta.stats is not None:
-            self._publish(
-                RunEventType.CHAT_END, text=self._text.strip(), provider=delta.provider, **delta.stats.described()
-            )
+            self._bus.publish(ChatEnd(self._run, self._text.strip(), delta.provider, delta.stats.described()))
             self._end()
 
     def failed(self, error: SatelliteError) -> None:
-        self._publish(RunEventType.ERROR, stage=Stage.CHAT, code=error.code, text=str(error))
+        self._bus.publish(RunFailed(self._run, Stage.CHAT, error.code, str(error)))
         self._end()
 
     def end(self) -> None:
@@ -129,12 +126,9 @@ class _Teller:
         if not self._ended:
             self._end(cancelled=True)
 
-    def _end(self, **data: bool) -> None:
+    def _end(self, *, cancelled: bool = False) -> None:
         self._ended = True
-        self._publish(RunEventType.RUN_END, **data)
-
-    def _publish(self, type_: RunEventType, **data: Any) -> None:
-        self._bus.publish(RunEvent(type_, self._run_id, self._room, data))
+        self._bus.publish(RunEnd(self._run, cancelled))
 
 
 async def _chunks(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
-from satellite.events import RunEventType
+from satellite.events import TtsEnd
 from satellite.http.accept import chosen
 from satellite.http.chat_api import answer, check_length, client_of, json_response
 from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
@@ -153,7 +153,7 @@ async def _first_sound(steps: AsyncIterator[Step], outcome: Outcome) -> Speech:
     async for step in steps:
         if isinstance(step, Speech):
             return step
-        if step.type is RunEventType.TTS_END and step.data["audio_seconds"] == 0:
+        if isinstance(step, TtsEnd) and step.audio_seconds == 0:
             break
         outcome.note(step)
     raise TextToSpeechError("there is nothing to say", kind="empty")

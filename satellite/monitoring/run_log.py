@@ -2,7 +2,7 @@
 
 import logging
 
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.monitoring.runs import Recorder, RunRecord
 from satellite.system.logs import log_words
 
@@ -13,7 +13,7 @@ _UNDER_WAY = 256
 """Runs at once of which the latest are followed."""
 
 
-def log_runs(bus: EventBus) -> Recorder:
+def log_runs(bus: RunBus) -> Recorder:
     """Return what logs the runs on `bus`; it is to be started and stopped."""
     recorder = Recorder(bus, kept=_UNDER_WAY, transcripts=True)
     recorder.on_change(_note)

@@ -9,7 +9,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.errors import Stage
+from satellite.events import (
+    ChatChunk,
+    ChatEnd,
+    ChatStart,
+    RunBus,
+    RunEnd,
+    RunEvent,
+    RunFailed,
+    RunStart,
+    SttEnd,
+    SttStart,
+    SttVadEnd,
+    TtsEnd,
+    TtsStart,
+    WakeWordEnd,
+)
 from satellite.tasks import Background, Supervised
 
 _LOGGER = logging.getLogger(__name__)
@@ -20,17 +36,17 @@ _UNREAD = 4096
 _LONGEST_TEXT = 20_000
 """Characters of what was heard or said that are remembered."""
 
-_BEGINS = {
-    RunEventType.STT_START: "listen",
-    RunEventType.STT_END: "stt",
-    RunEventType.CHAT_START: "chat",
-    RunEventType.TTS_START: "tts",
+_BEGINS: dict[type[RunEvent], str] = {
+    SttStart: "listen",
+    SttEnd: "stt",
+    ChatStart: "chat",
+    TtsStart: "tts",
 }
-_ENDS = {
-    RunEventType.STT_VAD_END: "listen",
-    RunEventType.STT_END: "stt",
-    RunEventType.CHAT_END: "chat",
-    RunEventType.TTS_END: "tts",
+_ENDS: dict[type[RunEvent], str] = {
+    SttVadEnd: "listen",
+    SttEnd: "stt",
+    ChatEnd: "chat",
+    TtsEnd: "tts",
 }
 
 
@@ -98,7 +114,7 @@ class RunRecord:
 class Recorder:
     """Follows the event bus and remembers the latest runs; a run that only waits for a wake word is none yet."""
 
-    def __init__(self, bus: EventBus, *, kept: int, transcripts: bool) -> None:
+    def __init__(self, bus: RunBus, *, kept: int, transcripts: bool) -> None:
         """Remember `kept` runs, with what was heard and said if `transcripts`."""
         self._bus = bus
         self._kept = kept
@@ -141,9 +157,9 @@ class Recorder:
                     run.outcome = "cancelled"
 
     def _note(self, event: RunEvent) -> None:
-        run = self._runs.get(event.run_id)
+        run = self._runs.get(event.run.run_id)
         if run is None:
-            if event.type in (RunEventType.WAKE_WORD_END, RunEventType.RUN_START) and not _waits(event):
+            if isinstance(event, WakeWordEnd | RunStart) and not _waits(event):
                 self._began(event)
             return
         if run.outcome != "running":
@@ -151,13 +167,13 @@ class Recorder:
         if self._take(run, event):
             self._tell(run)
 
-    def _began(self, event: RunEvent) -> None:
-        run = RunRecord(event.run_id, event.room, event.at, _wall_clock(event.at))
-        if event.type is RunEventType.WAKE_WORD_END:
-            run.wake_word = event.data["name"]
+    def _began(self, event: WakeWordEnd | RunStart) -> None:
+        run = RunRecord(event.run.run_id, event.run.room, event.at, _wall_clock(event.at))
+        if isinstance(event, WakeWordEnd):
+            run.wake_word = event.name
             run.spans.append(Span("wake", 0.0, 0.0))
         elif self._transcripts:
-            run.said = event.data.get("text", "")[:_LONGEST_TEXT]
+            run.said = event.text[:_LONGEST_TEXT]
         self._runs[run.id] = run
         while len(self._runs) > self._kept:
             self._runs.popitem(last=False)
@@ -166,36 +182,34 @@ class Recorder:
     def _take(self, run: RunRecord, event: RunEvent) -> bool:
         """Note what an event means, and return whether that is worth telling."""
         at = event.at - run.began_at
-        if event.type in _BEGINS:
-            # A text and the first sound are told once they are there; what they took is part of the stage.
-            took = event.data.get("seconds", event.data.get("synthesis_seconds", 0.0))
-            run.spans.append(Span(_BEGINS[event.type], max(0.0, at - took)))
+        if stage := _BEGINS.get(type(event)):
+            run.spans.append(Span(stage, max(0.0, at - _took(event))))
         for span in run.spans:
-            if span.name == _ENDS.get(event.type) and span.end is None:
+            if span.name == _ENDS.get(type(event)) and span.end is None:
                 span.end = at
-        match event.type:
-            case RunEventType.STT_VAD_END:
-                run.marks["speech_end"] = max(0.0, at - event.data.get("silence_seconds", 0.0))
+        match event:
+            case SttVadEnd():
+                run.marks["speech_end"] = max(0.0, at - event.silence_seconds)
                 run.marks["command_end"] = at
-                run.guesses = event.data.get("guesses", 0)
-            case RunEventType.STT_END if self._transcripts:
-                run.heard = event.data["text"][:_LONGEST_TEXT]
-            case RunEventType.CHAT_START if self._transcripts:
-                run.heard = event.data.get("text", "")[:_LONGEST_TEXT]
-            case RunEventType.CHAT_DELTA:
+                run.guesses = event.guesses
+            case SttEnd() if self._transcripts:
+                run.heard = event.text[:_LONGEST_TEXT]
+            case ChatStart() if self._transcripts:
+                run.heard = event.text[:_LONGEST_TEXT]
+            case ChatChunk():
                 if self._transcripts:
-                    run.said = (run.said + event.data["text"])[:_LONGEST_TEXT]
+                    run.said = (run.said + event.text)[:_LONGEST_TEXT]
                 return _first(run, "first_token", at)
-            case RunEventType.CHAT_END:
-                run.said = event.data["text"][:_LONGEST_TEXT] if self._transcripts else ""
-                run.provider = event.data["provider"]
-                run.switch_reason = event.data.get("switch_reason", "")
-            case RunEventType.TTS_START:
+            case ChatEnd():
+                run.said = event.text[:_LONGEST_TEXT] if self._transcripts else ""
+                run.provider = event.provider
+                run.switch_reason = str(event.figures.get("switch_reason", ""))
+            case TtsStart():
                 _first(run, "first_audio", max(at, run.marks.get("command_end", at)))
-            case RunEventType.ERROR:
-                run.error = {name: str(event.data[name]) for name in ("stage", "code", "text")}
-            case RunEventType.RUN_END:
-                self._ended(run, at, cancelled=bool(event.data.get("cancelled")))
+            case RunFailed():
+                run.error = {"stage": event.stage.value, "code": event.code, "text": event.text}
+            case RunEnd():
+                self._ended(run, at, cancelled=event.cancelled)
         return True
 
     def _ended(self, run: RunRecord, at: float, *, cancelled: bool) -> None:
@@ -212,7 +226,18 @@ class Recorder:
 
 def _waits(event: RunEvent) -> bool:
     """Whether a run begins with waiting for a wake word."""
-    return event.type is RunEventType.RUN_START and event.data.get("start") == "wake"
+    return isinstance(event, RunStart) and event.start is Stage.WAKE
+
+
+def _took(event: RunEvent) -> float:
+    """Return how long ago the stage began: a text and the first sound are published once they are there."""
+    match event:
+        case SttEnd():
+            return event.seconds
+        case TtsStart():
+            return event.synthesis_seconds
+        case _:
+            return 0.0
 
 
 def _first(run: RunRecord, mark: str, at: float) -> bool:

@@ -3,11 +3,10 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
 
 from satellite.engines.protocols import ChatDelta, Message, Speaker
 from satellite.errors import ChatError, SatelliteError, Stage, StageError
-from satellite.events import RunEventType
+from satellite.events import ChatChunk, ChatEnd, ChatStart, TtsEnd, TtsStart
 from satellite.pipeline.clauses import finished, is_finished
 from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.dialogue import Question
@@ -18,13 +17,6 @@ from satellite.pipeline.stages import Stages, once
 _LOGGER = logging.getLogger(__name__)
 
 
-class Tell(Protocol):
-    """Has a step of the run leave, or wait behind the gate, with the time that it is now."""
-
-    async def __call__(self, type_: RunEventType, **data: Any) -> None:
-        """Tell of a step."""
-
-
 class Answer:
     """One answer; everything that it says goes through its gate. `to` or `speak` once."""
 
@@ -33,7 +25,6 @@ class Answer:
         stages: Stages,
         request: RunRequest,
         gate: Gate,
-        tell: Tell,
         *,
         heard_seconds: Callable[[], float] | None = None,
     ) -> None:
@@ -47,7 +38,7 @@ class Answer:
         self._stages = stages
         self._request = request
         self._gate = gate
-        self._tell = tell
+        self._identity = request.identity
         self._heard_seconds = heard_seconds
         self._spoken: list[tuple[str, float]] = []
         """The pieces of it whose sound is made, and where in the sound each ends, seconds."""
@@ -61,7 +52,7 @@ class Answer:
         What nobody was to hear, since the gate stayed closed, is not remembered.
         """
         self.stage = Stage.CHAT
-        await self._tell(RunEventType.CHAT_START, text=question.text)
+        await self._gate.emit(ChatStart(self._identity, question.text))
         dialogue = self._stages.dialogue
         prompt = dialogue.prompt(question)
         speaks = self._request.includes(Stage.TTS)
@@ -100,12 +91,12 @@ class Answer:
                 last = delta
                 self._truncated = delta.stats is not None and delta.stats.truncated
                 if delta.text:
-                    await self._tell(RunEventType.CHAT_DELTA, text=delta.text)
+                    await self._gate.emit(ChatChunk(self._identity, delta.text))
                     yield delta.text
         assert last is not None
         self.text = finished(self.text) if self._truncated else self.text.strip()
-        described = last.stats.described() if last.stats else {}
-        await self._tell(RunEventType.CHAT_END, text=self.text, provider=last.provider, **described)
+        figures = last.stats.described() if last.stats else {}
+        await self._gate.emit(ChatEnd(self._identity, self.text, last.provider, figures))
 
     async def say(self, text: str) -> None:
         """Speak a text as it is."""
@@ -133,7 +124,7 @@ class Answer:
                 await self._send(speaker, apology)
         if not self._made_seconds:
             await self._start_speaking(speaker)
-        await self._tell(RunEventType.TTS_END, audio_seconds=self._made_seconds)
+        await self._gate.emit(TtsEnd(self._identity, self._made_seconds))
         if failure is not None:
             raise failure
 
@@ -165,5 +156,5 @@ class Answer:
 
     async def _start_speaking(self, speaker: Speaker, synthesis_seconds: float = 0.0) -> None:
         self.stage = Stage.TTS
-        told = {"voice": speaker.voice.name, "rate": speaker.format.rate}
-        await self._tell(RunEventType.TTS_START, **told, synthesis_seconds=round(synthesis_seconds, 3))
+        seconds = round(synthesis_seconds, 3)
+        await self._gate.emit(TtsStart(self._identity, speaker.voice.name, speaker.format.rate, seconds))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from satellite.audio.pcm import AudioFormat
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage
-from satellite.events import RunEvent, new_run_id
+from satellite.events import RunEvent, RunIdentity, new_run_id
 
 _ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
 
@@ -62,6 +62,11 @@ class RunRequest:
 
     vad_sensitivity: str | None = None
     run_id: str = field(default_factory=new_run_id)
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What its events carry."""
+        return RunIdentity(self.run_id, self.room)
 
     def includes(self, stage: Stage) -> bool:
         """Return whether `stage` lies between the start and the end."""

@@ -18,12 +18,23 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from satellite.audio.pcm import audio_after, seconds_of
 from satellite.engines.protocols import Detection
 from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError, in_words
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import (
+    RunBus,
+    RunEnd,
+    RunEvent,
+    RunFailed,
+    RunStart,
+    SttEnd,
+    SttStart,
+    SttVadEnd,
+    SttVadStart,
+    WakeWordEnd,
+    WakeWordStart,
+)
 from satellite.pipeline.answer import Answer
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.commit_gate import Gate
@@ -51,7 +62,7 @@ class Run:
     def __init__(
         self,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         request: RunRequest,
         emit: Emit,
         *,
@@ -62,6 +73,7 @@ class Run:
         self._stages = stages
         self._bus = bus
         self._request = request
+        self._identity = request.identity
         self._emit_to_room = emit
         self._stage = request.start
         self._refused: Exception | None = None
@@ -93,15 +105,15 @@ class Run:
         """
         try:
             request = self._request
-            told = {"text": request.text} if request.start is Stage.TTS else {}  # nothing else will say what is spoken
-            await self._emit(RunEventType.RUN_START, start=request.start, end=request.end, **told)
+            text = request.text if request.start is Stage.TTS else ""  # no other event says what is spoken
+            await self._emit(RunStart(self._identity, request.start, request.end, text))
             failure = await self._failure(audio)
             if failure is not None:
                 await self._tell_failure(failure)
-            await self._emit(RunEventType.RUN_END)
+            await self._emit(RunEnd(self._identity))
         finally:
             if not self._ended:  # it was cancelled, or the room has gone
-                self._publish(self._event(RunEventType.RUN_END, cancelled=True))
+                self._publish(RunEnd(self._identity, cancelled=True))
         return failure is None
 
     async def _failure(self, audio: AudioInbox) -> SatelliteError | None:
@@ -153,7 +165,7 @@ class Run:
 
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
-        await self._emit(RunEventType.WAKE_WORD_START)
+        await self._emit(WakeWordStart(self._identity))
         engine = await self._stages.wake_engine()
         stream = await engine.stream(self._request.wake_words)
         audio.lossy = True
@@ -179,12 +191,12 @@ class Run:
 
     async def _called(self, detection: Detection) -> None:
         self._stages.expect(self._conversation, self._request.persona)
-        await self._emit(RunEventType.WAKE_WORD_END, name=detection.name, seconds=detection.seconds)
+        await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
 
     async def _command(self, audio: AudioInbox) -> None:
         """Record a command, and answer it: what was guessed at the pause that proves to be its end, or anew."""
         self._stage = Stage.STT
-        await self._emit(RunEventType.STT_START)
+        await self._emit(SttStart(self._identity))
         recorder = await self._recorder()
         partials = self._partials(recorder)
         try:
@@ -244,7 +256,7 @@ class Run:
                     raise SpeechToTextError("nobody spoke", kind="no-speech")
                 if not speaking and state in (EndpointState.SPEAKING, EndpointState.ENDED):
                     speaking = True
-                    await self._emit(RunEventType.STT_VAD_START)
+                    await self._emit(SttVadStart(self._identity))
                 if state is EndpointState.ENDED:
                     break
                 partials.look()
@@ -253,7 +265,7 @@ class Run:
                     self._guess = self._guessed(recorder, audio)
         if speaking:
             silence_seconds = round(recorder.silence_seconds, 3)
-            await self._emit(RunEventType.STT_VAD_END, silence_seconds=silence_seconds, guesses=self._guesses)
+            await self._emit(SttVadEnd(self._identity, silence_seconds, self._guesses))
 
     # What the command may have been.
 
@@ -290,7 +302,7 @@ class Run:
         heard = await self._stages.transcribe(recorder, self._request.language)
         text, language = heard.text, heard.language or self._request.language
         seconds = round(time.monotonic() - began, 3)
-        await self._tell(guess.gate, RunEventType.STT_END, text=text, language=heard.language, seconds=seconds)
+        await guess.gate.emit(SttEnd(self._identity, text, heard.language, seconds))
         words = await self._stages.completeness(text, language)
         if guess is self._guess and not guess.gate.is_open:
             recorder.note(words)
@@ -302,8 +314,7 @@ class Run:
             await self._new_answer(guess.gate).to(self._question(text, language))
 
     def _new_answer(self, gate: Gate) -> Answer:
-        tell = partial(self._tell, gate)
-        self._answer = Answer(self._stages, self._request, gate, tell, heard_seconds=self._heard_seconds)
+        self._answer = Answer(self._stages, self._request, gate, heard_seconds=self._heard_seconds)
         return self._answer
 
     def _question(self, text: str, language: str | None) -> Question:
@@ -318,16 +329,11 @@ class Run:
         level = _LEVELS.get(error.code, logging.WARNING)
         fields = {"run": request.run_id, "room": request.room, "stage": stage.value, "code": error.code}
         _LOGGER.log(level, "run %s in %s: [%s] %s", request.run_id, request.room, error.code, error, extra=fields)
-        await self._emit(RunEventType.ERROR, stage=stage, code=error.code, text=str(error))
+        await self._emit(RunFailed(self._identity, stage, error.code, str(error)))
 
-    async def _emit(self, type_: RunEventType, **data: Any) -> None:
-        step = self._event(type_, **data)
+    async def _emit(self, step: RunEvent) -> None:
         self._publish(step)
         await self._deliver(step)
-
-    async def _tell(self, gate: Gate, type_: RunEventType, **data: Any) -> None:
-        """Tell of a step that is not to be known before the gate is open; its time is that of the work."""
-        await gate.emit(self._event(type_, **data))
 
     async def _deliver(self, step: RunEvent | Speech) -> None:
         try:
@@ -337,11 +343,8 @@ class Run:
             raise
 
     def _publish(self, step: RunEvent) -> None:
-        self._ended = self._ended or step.type is RunEventType.RUN_END
+        self._ended = self._ended or isinstance(step, RunEnd)
         self._bus.publish(step)
-
-    def _event(self, type_: RunEventType, **data: Any) -> RunEvent:
-        return RunEvent(type_, self._request.run_id, self._request.room, data)
 
 
 async def _preceded(first: bytes, audio: AudioInbox) -> AsyncGenerator[bytes, None]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
@@ -18,7 +19,18 @@ from satellite.backoff import Backoff
 from satellite.config.rooms import Hub, Place
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
-from satellite.events import EventBus, RunEvent, RunEventType, new_run_id
+from satellite.events import (
+    RunBus,
+    RunEvent,
+    RunFailed,
+    SttEnd,
+    SttStart,
+    TtsEnd,
+    TtsStart,
+    WakeWordEnd,
+    WakeWordStart,
+    new_run_id,
+)
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
@@ -47,11 +59,11 @@ _AFTER_A_SENTENCE = " \"'”’)»"
 _NOBODY_SPOKE = ("stt-no-speech", "stt-no-text-recognized")
 """Codes of runs in which nobody said anything: no fault of a stage."""
 
-_ACTIVITIES = {
-    RunEventType.WAKE_WORD_START: Activity.WAITING,
-    RunEventType.STT_START: Activity.LISTENING,
-    RunEventType.STT_END: Activity.THINKING,
-    RunEventType.TTS_START: Activity.SPEAKING,
+_ACTIVITIES: Mapping[type[RunEvent], Activity] = {
+    WakeWordStart: Activity.WAITING,
+    SttStart: Activity.LISTENING,
+    SttEnd: Activity.THINKING,
+    TtsStart: Activity.SPEAKING,
 }
 
 
@@ -74,7 +86,7 @@ class Conversation:
     """The runs of one room while its device is connected."""
 
     def __init__(
-        self, device: Device, stages: Stages, bus: EventBus, room: Place, settings: Hub, arbiter: Arbiter
+        self, device: Device, stages: Stages, bus: RunBus, room: Place, settings: Hub, arbiter: Arbiter
     ) -> None:
         self.room = room
         self.activity = Activity.IDLE
@@ -325,20 +337,20 @@ class Conversation:
             async with self._announcing:
                 await self._playback.play(step.format, step.pcm)
             return
-        self.activity = _ACTIVITIES.get(step.type, self.activity)
-        match step.type:
-            case RunEventType.WAKE_WORD_START:
+        self.activity = _ACTIVITIES.get(type(step), self.activity)
+        match step:
+            case WakeWordStart():
                 self._unengaged.set()
-            case RunEventType.WAKE_WORD_END:
-                await self._heard_wake_word(step.data["name"])
-            case RunEventType.STT_START:
+            case WakeWordEnd():
+                await self._heard_wake_word(step.name)
+            case SttStart():
                 self._engage()
-            case RunEventType.STT_END:
+            case SttEnd():
                 self._answering.set()
-            case RunEventType.TTS_END:
+            case TtsEnd():
                 await self._playback.finish()
-            case RunEventType.ERROR:
-                self._failed_with = step.data["code"]
+            case RunFailed():
+                self._failed_with = step.code
                 await self._silence()
                 if self._follows and self._failed_with in _NOBODY_SPOKE:
                     return  # nobody went on: that is no error in the room

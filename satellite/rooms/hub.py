@@ -8,7 +8,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import Hub as HubSettings
 from satellite.config.rooms import Room as RoomSettings
 from satellite.errors import SatelliteError
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import Making
@@ -26,7 +26,7 @@ class Hub:
         rooms: tuple[RoomSettings, ...],
         settings: HubSettings,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         arbiter: Arbiter,
         clockwork: Clockwork | None = None,
         others: Sequence[Room] = (),

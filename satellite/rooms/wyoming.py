@@ -15,7 +15,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
 from satellite.config.rooms import Hub, Room
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import Making
@@ -47,7 +47,7 @@ class WyomingRoom(Reachability):
         room: Room,
         settings: Hub,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         arbiter: Arbiter,
         clockwork: Clockwork | None = None,
     ) -> None:

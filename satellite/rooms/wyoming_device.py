@@ -15,17 +15,17 @@ from wyoming.wake import Detection
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
 from satellite.config.rooms import Hub, Place
 from satellite.errors import ProtocolError, Stage
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import RunBus, RunEvent, RunFailed, RunStart, SttEnd
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation, room_request
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity
-from satellite.services.run_pipeline import STAGES, room_events
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.subscriptions import wyoming_event
 from satellite.skills.timers.timer import TimerEvent
 from satellite.wire.parsing import parsed
+from satellite.wire.run_events import STAGES, wyoming_events
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class WyomingDevice:
         self,
         connection: Peer,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         room: Place,
         settings: Hub,
         arbiter: Arbiter,
@@ -106,14 +106,14 @@ class WyomingDevice:
 
     async def show(self, step: RunEvent, activity: Activity) -> None:
         """Send what the step is called in Wyoming."""
-        if step.type is RunEventType.RUN_START:
+        if isinstance(step, RunStart):
             self._told_end = False
-        elif step.type is RunEventType.ERROR and step.data["code"] == "wake-not-detected":
+        elif isinstance(step, RunFailed) and step.code == "wake-not-detected":
             self._told_end = True  # it was the satellite that has ended its audio
             return
-        if events := room_events(step):
+        if events := wyoming_events(step):
             await self._connection.send(*events)
-            self._told_end = self._told_end or step.type in (RunEventType.STT_END, RunEventType.ERROR)
+            self._told_end = self._told_end or isinstance(step, SttEnd | RunFailed)
 
     async def interrupted(self, wake_word: str | None) -> None:
         """Send a detection, as at the beginning of a command."""

@@ -4,40 +4,26 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioStart, AudioStop
-from wyoming.error import Error
-from wyoming.event import Eventable
-from wyoming.handle import Handled
-from wyoming.pipeline import PipelineStage, RunPipeline
-from wyoming.vad import VoiceStarted, VoiceStopped
-from wyoming.wake import Detect, Detection
+from wyoming.pipeline import RunPipeline
 
 from satellite.errors import STAGE_ERRORS, ProtocolError, Stage
-from satellite.events import EventBus, RunEvent, RunEventType
+from satellite.events import RunBus, RunEvent, RunFailed, SttVadEnd, TtsEnd, TtsStart
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
 from satellite.services.peer import Peer
-from satellite.services.speaking import audio_chunks
 from satellite.tasks import begin_task, end_tasks
+from satellite.wire.run_events import STAGES, audio_chunks, wyoming_events
 
 _LOGGER = logging.getLogger(__name__)
-
-STAGES = {
-    PipelineStage.WAKE: Stage.WAKE,
-    PipelineStage.ASR: Stage.STT,
-    PipelineStage.INTENT: Stage.CHAT,
-    PipelineStage.HANDLE: Stage.CHAT,
-    PipelineStage.TTS: Stage.TTS,
-}
 
 
 class DialogueListener:
     """`run-pipeline`: one run after the other while `restart_on_end`, over this connection."""
 
-    def __init__(self, peer: Peer, stages: Stages, bus: EventBus, request: RunPipeline) -> None:
+    def __init__(self, peer: Peer, stages: Stages, bus: RunBus, request: RunPipeline) -> None:
         self._peer = peer
         self._stages = stages
         self._bus = bus
@@ -122,41 +108,17 @@ class _Room:
             for chunk in audio_chunks(step.format, step.pcm):
                 await self._peer.send(chunk)
             return
-        events = room_events(step)
-        match step.type:
-            case RunEventType.STT_VAD_END:
+        events = wyoming_events(step)
+        match step:
+            case SttVadEnd():
                 self._on_end_of_command()
-            case RunEventType.TTS_START:
+            case TtsStart():
                 self._sounding = True
-                events = [AudioStart(rate=step.data["rate"], width=2, channels=1)]
-            case RunEventType.TTS_END:
+                events = [AudioStart(rate=step.rate, width=2, channels=1)]
+            case TtsEnd():
                 self._sounding = False
                 events = [AudioStop()]
-            case RunEventType.ERROR if self._sounding:
+            case RunFailed() if self._sounding:
                 events = [AudioStop(), *events]
         if events:
             await self._peer.send(*events)
-
-
-def room_events(step: RunEvent) -> list[Eventable]:
-    """Return what a step of a run is called in Wyoming, but for its sound; often nothing."""
-    data = step.data
-    match step.type:
-        case RunEventType.WAKE_WORD_START:
-            return [Detect()]
-        case RunEventType.WAKE_WORD_END:
-            return [Detection(name=data["name"], timestamp=round(data["seconds"] * 1000))]
-        case RunEventType.STT_START:
-            return [Transcribe()]
-        case RunEventType.STT_VAD_START:
-            return [VoiceStarted()]
-        case RunEventType.STT_VAD_END:
-            return [VoiceStopped()]
-        case RunEventType.STT_END:
-            return [Transcript(text=data["text"], language=data["language"] or None)]
-        case RunEventType.CHAT_END:
-            return [Handled(text=data["text"], context={k: v for k, v in data.items() if k != "text"})]
-        case RunEventType.ERROR:
-            return [Error(text=data["text"], code=data["code"])]
-        case _:
-            return []

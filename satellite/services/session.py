@@ -24,7 +24,7 @@ from wyoming.wake import Detect
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.config.settings import nearest
 from satellite.errors import ProtocolError, SatelliteError, Stage, in_words, shown
-from satellite.events import EventBus
+from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
 from satellite.services import info
 from satellite.services.event_queue import WaitingEvents
@@ -77,7 +77,7 @@ class Session:
         self,
         connection: Connection,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         served: frozenset[Stage],
         commands: Mapping[str, Command],
     ) -> None:

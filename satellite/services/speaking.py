@@ -1,20 +1,17 @@
 """Text in, audio out: `synthesize`, whole or as a stream of text."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.audio import AudioStart, AudioStop
 from wyoming.tts import SynthesizeStopped, SynthesizeVoice
 
-from satellite.audio.pcm import AudioFormat
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import StageError, TextToSpeechError
 from satellite.pipeline.stages import Stages
 from satellite.services.peer import Peer
-
-_CHUNK_BYTES = 8192
-"""Audio an event; small enough that a ping is answered between two of them."""
+from satellite.wire.run_events import audio_chunks
 
 _NOTHING_SECONDS = 0.1
 """Silence that is sent where there is nothing to say."""
@@ -99,13 +96,6 @@ async def speak(
         await peer.send(AudioStop())
     if streaming:
         await peer.send(SynthesizeStopped())
-
-
-def audio_chunks(format_: AudioFormat, pcm: bytes) -> Iterator[AudioChunk]:
-    """Yield `pcm` as events of a size that other events can slip between."""
-    for at in range(0, len(pcm), _CHUNK_BYTES):
-        part = pcm[at : at + _CHUNK_BYTES]
-        yield AudioChunk(rate=format_.rate, width=format_.width, channels=format_.channels, audio=part)
 
 
 def _choice(voice: SynthesizeVoice | None) -> VoiceChoice:

@@ -16,7 +16,7 @@ from satellite.backoff import Backoff
 from satellite.config.host import Sound
 from satellite.config.rooms import Place
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
-from satellite.events import EventBus, RunEvent
+from satellite.events import RunBus, RunEvent
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation, room_request
@@ -64,7 +64,7 @@ class LocalRoom(Reachability):
         microphone: Sound,
         speaker: Sound,
         stages: Stages,
-        bus: EventBus,
+        bus: RunBus,
         arbiter: Arbiter,
         clockwork: Clockwork | None = None,
     ) -> None:
