@@ -7,6 +7,7 @@ import pytest
 from satellite_bench import synthetic
 from satellite_bench.commands import main
 
+from satellite.cli import arguments as cli_arguments
 from satellite.models import demo_set
 from satellite.models.store import Store
 
@@ -15,6 +16,12 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """A part that does not exist is an error before anything is started."""
     assert main(["vision"]) == 1
     assert "expected voice, stt, tts, wake, memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--no-rivals", "vision"]])
+def test_options_before_the_parts_are_the_benchmarks(arguments: list[str]) -> None:
+    """`satellite bench` reads none of them, so that `--help` shows the benchmark's own."""
+    assert cli_arguments.parse(["bench", *arguments]).arguments == arguments
 
 
 @pytest.mark.models

@@ -163,7 +163,8 @@ def _administration(commands: _Commands) -> None:
     command = commands.add(
         "bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False
     )
-    command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark")
+    command.prefix_chars = "\0"  # nothing is an option of ours here: --help and all others are the benchmark's
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark; --help lists them")
     command = commands.add(
         "completion",
         "print what makes a shell complete these commands",

@@ -335,7 +335,8 @@ def _bench(args: argparse.Namespace) -> int:
             code="bench-missing",
         )
     run: Callable[[Sequence[str]], int] = found[0].load()
-    return run(args.arguments)
+    configured = [] if args.config is None else ["--config", str(args.config)]
+    return run([*configured, *args.arguments])
 
 
 def _completion(args: argparse.Namespace) -> int:
