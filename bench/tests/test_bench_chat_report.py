@@ -140,7 +140,7 @@ def test_an_idle_time_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str])
 def test_the_chat_of_real_daemons_is_measured(models_directory: Path, tmp_path: Path) -> None:
     """Against a server that is already there: everything but what needs a stand-in with a short keep-alive."""
     command = [sys.executable, "-m", "tests.doubles", "ollama", "--model", "m", "--say", "It is warm."]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as server:
         assert server.stdout is not None
         try:
             url = server.stdout.readline().removeprefix("listening at ").strip()
