@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from satellite_bench.words import edit_distance
 
 from satellite.audio.pcm import AudioFormat, Converter
+from satellite.audio.word_errors import edit_distance
 from satellite.config.settings import Stt, Tts
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.stt.whisper import WhisperTranscriber

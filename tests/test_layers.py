@@ -45,6 +45,7 @@ ENGINES_TO_SOME = {
     "satellite.cli.doctor.chat": {"chat.keys"},
     "satellite.cli.doctor.gpu": {"cuda"},
     "satellite.cli.doctor.household": {"remote.hosts"},
+    "satellite.cli.tune": {"stt.whisper", "vad"},
     "satellite.cli.doctor.ollama": {"chat.keys", "chat.keepalive.loaded_models"},
 }
 

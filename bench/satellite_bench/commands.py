@@ -40,13 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many recordings are played (default: all of a folder, 20 of the synthetic ones)",
     )
     voice.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw where the time goes")
-    parser.add_argument_group("stt").add_argument(
-        "--windows",
-        type=_window,
-        nargs="*",
-        metavar="SECONDS",
-        help="instead, find the shortest window that the configured Whisper model bears",
-    )
     _add_chat_arguments(parser)
     parser.add_argument_group("rooms").add_argument(
         "--rooms",
@@ -84,13 +77,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _window(text: str) -> float:
-    seconds = float(text)
-    if not 1 <= seconds <= 30:
-        raise argparse.ArgumentTypeError("must be 1 to 30 seconds")
-    return seconds
-
-
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -117,8 +103,6 @@ def run(args: argparse.Namespace) -> int:
         raise SatelliteError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}", code="bench-part")
     if bool(args.url) != bool(args.model):
         raise SatelliteError("--url and --model go together: a real server, and its model", code="bench-chat")
-    if args.windows is not None:
-        return _windows(args)
     try:
         report = asyncio.run(_interruptible(_runner(args)))
     except asyncio.CancelledError:
@@ -154,38 +138,6 @@ def _runner(args: argparse.Namespace) -> "Runner":
         voice=VoicePlan(args.limit),
     )
     return Runner(plan, store, cache_folder(), console)
-
-
-def _windows(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from satellite.cli.demo import pull_demo_models
-    from satellite.config import loader
-    from satellite.models import demo_set
-    from satellite.models.store import Store
-    from satellite_bench import synthetic, windows
-    from satellite_bench.corpus import read_corpus
-    from satellite_bench.rivals import cache_folder
-
-    if list(args.parts) not in ([], ["stt"]):
-        raise SatelliteError("--windows belongs to stt alone", code="bench-part")
-    console = Console(stderr=True)
-    config = loader.load(args.config)
-    store = Store(config.models.directory)
-    pull_demo_models(store, console)
-    if args.corpus:
-        corpus = read_corpus(args.corpus)
-    else:
-        corpus = synthetic.cached_corpus(cache_folder(), store.file(demo_set.JOE, ".onnx"))
-    with console.status("windows") as status:
-        seconds = args.windows or windows.SECONDS
-        result = asyncio.run(
-            windows.measure(
-                config.stt, store, corpus, seconds, lambda done, of: status.update(f"windows: clip {done} of {of}")
-            )
-        )
-    _write(result.described(), result.markdown(), args)
-    return 0
 
 
 async def _interruptible(runner: "Runner") -> "Report":

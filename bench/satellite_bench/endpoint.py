@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from satellite.audio.corpus import Corpus
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.config.settings import Endpoint as EndpointConfig
 from satellite.config.settings import Stt
@@ -28,7 +29,6 @@ from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointStat
 from satellite.pipeline.pause_detector import Quiet
 from satellite.skills.grammar import Grammar
 from satellite_bench import microvad
-from satellite_bench.corpus import Corpus
 from satellite_bench.splicing import Spliced, Words, spliced
 from satellite_bench.stats import Summary, summarise
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from satellite.audio.word_errors import WordErrors
 from satellite_bench import chat_report, endpoint_report, http_report, marks, rivals, rooms_report, voice_report
 from satellite_bench.chat_run import ChatResult
 from satellite_bench.endpoint import EndpointResult
@@ -17,7 +18,6 @@ from satellite_bench.stt import SttResult
 from satellite_bench.tts import TtsFigures, TtsResult
 from satellite_bench.voice import VoiceResult
 from satellite_bench.wake import WakeResult
-from satellite_bench.words import WordErrors
 
 Row = Sequence[str]
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from wyoming.asr import Transcript
 
+from satellite.audio.corpus import Corpus, read_corpus
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import cpu_threads
 from satellite.errors import SatelliteError
@@ -19,7 +20,6 @@ from satellite_bench import endpoint, http, machine, memory, microvad, own, riva
 from satellite_bench.chat_run import ChatBench, ChatPlan
 from satellite_bench.chat_servers import Daemons
 from satellite_bench.contest import Pair
-from satellite_bench.corpus import Corpus, read_corpus
 from satellite_bench.report import Report
 from satellite_bench.rooms import RoomsResult
 from satellite_bench.rooms_house import Home

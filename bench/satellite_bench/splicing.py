@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from satellite.audio.corpus import Clip
 from satellite.audio.pcm import RATE, Samples, seconds_of
-from satellite_bench.corpus import Clip
 
 PAUSES_MS = (300, 500, 800)
 

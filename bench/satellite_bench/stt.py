@@ -9,12 +9,12 @@ from typing import Any
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
+from satellite.audio.corpus import Clip, Corpus
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL
+from satellite.audio.word_errors import WordErrors, normalise, total, word_errors
 from satellite_bench.contest import Outcome, Pair, compete
-from satellite_bench.corpus import Clip, Corpus
 from satellite_bench.server import Server, connected, receive
 from satellite_bench.stats import Compared, rounded
-from satellite_bench.words import WordErrors, normalise, total, word_errors
 
 _CHUNK_SAMPLES = 1024
 _CHUNK_BYTES = _CHUNK_SAMPLES * CANONICAL.frame_bytes

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from satellite.audio.corpus import Corpus, read_corpus
 from satellite.audio.pcm import CANONICAL, AudioFormat, Converter, to_float, write_wav
-from satellite_bench.corpus import Corpus, read_corpus
 
 NAME = "synthetic: one Piper voice, every second clip with noise"
 

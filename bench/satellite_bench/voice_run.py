@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import numpy as np
 
+from satellite.audio.corpus import Clip, Corpus
 from satellite.engines.chat.ollama_client import GREETING
 from satellite.errors import SatelliteError
 from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite_bench import chat_servers, microvad, own, rivals
 from satellite_bench.chat_bare import Bare
-from satellite_bench.corpus import Clip, Corpus
 from satellite_bench.server import started
 from satellite_bench.splicing import Spliced, Words, spliced
 from satellite_bench.voice import Turn, VoiceFigures, VoiceResult

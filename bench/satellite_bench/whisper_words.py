@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from satellite.audio.pcm import to_float
+from satellite.audio.word_errors import normalise
 from satellite.errors import SatelliteError
-from satellite_bench.words import normalise
 
 
 class WhisperWords:

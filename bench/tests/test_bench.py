@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from satellite_bench import memory, synthetic
 from satellite_bench.contest import Outcome, Pair, compete, turns
-from satellite_bench.corpus import read_corpus
 from satellite_bench.memory import Memory, MemoryState
 from satellite_bench.server import Command, Server, free_port, started
 from satellite_bench.stats import Compared, percentile, summarise
 from satellite_bench.tts import Playback
-from satellite_bench.words import WordErrors, edit_distance, normalise, total, word_errors
 from wyoming.audio import AudioChunk
 
+from satellite.audio.corpus import read_corpus
 from satellite.audio.pcm import CANONICAL, AudioFormat, write_wav
+from satellite.audio.word_errors import WordErrors, edit_distance, normalise, total, word_errors
 from satellite.errors import SatelliteError
 
 OURS, THEIRS = Server("ours", 1, 1), Server("theirs", 2, 2)
@@ -115,7 +115,7 @@ def test_a_corpus_with_faults_names_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("words", encoding="utf-8")
     with pytest.raises(SatelliteError) as caught:
         read_corpus(tmp_path)
-    assert caught.value.code == "bench-corpus"
+    assert caught.value.code == "bad-recordings"
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert any("silent.txt is missing" in line for line in lines)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from satellite_bench import endpoint_report, marks, microvad, synthetic
 from satellite_bench.commands import main
-from satellite_bench.corpus import Clip
 from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
 from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
 
+from satellite.audio.corpus import Clip
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
 from satellite.models import demo_set
 from satellite.models.store import Store

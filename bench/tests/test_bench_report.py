@@ -12,7 +12,8 @@ from satellite_bench.report import Report, markdown, table
 from satellite_bench.stats import Compared, summarise
 from satellite_bench.stt import Mismatch, SttResult
 from satellite_bench.tts import TtsFigures, TtsResult
-from satellite_bench.words import WordErrors
+
+from satellite.audio.word_errors import WordErrors
 
 
 def _compared(ours: float, theirs: float | None) -> Compared:

@@ -15,7 +15,6 @@ import pytest
 from satellite_bench import chat_servers, marks, microvad, voice_report
 from satellite_bench.chat_bare import Bare
 from satellite_bench.commands import main
-from satellite_bench.corpus import Clip, Corpus
 from satellite_bench.server import Server, connected
 from satellite_bench.splicing import Spliced
 from satellite_bench.voice import Turn, VoiceFigures, VoiceResult
@@ -29,6 +28,7 @@ from wyoming.error import Error
 from wyoming.event import Event, Eventable
 from wyoming.vad import VoiceStopped
 
+from satellite.audio.corpus import Clip, Corpus
 from satellite.audio.pcm import RATE, read_wav, seconds_of
 from tests.doubles.http import Words, dictated, script
 from tests.doubles.ollama import OllamaServer

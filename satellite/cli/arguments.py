@@ -142,6 +142,13 @@ def _words(text: str) -> str:
     return text
 
 
+def _window(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 30:
+        raise argparse.ArgumentTypeError("must be 1 to 30 seconds")
+    return seconds
+
+
 def _administration(commands: _Commands) -> None:
     examples = ("satellite status --watch", "satellite status --json | jq .stages")
     command = commands.add(
@@ -160,6 +167,15 @@ def _administration(commands: _Commands) -> None:
 
     examples = ("satellite models list", "satellite models pull stt/small.en")
     models.add_arguments(commands.add("models", "list, fetch and find models", *examples, json=False))
+    command = commands.add(
+        "tune", "find the shortest window that the Whisper model bears", "satellite tune recordings/"
+    )
+    command.add_argument(
+        "recordings", type=Path, metavar="DIR", help="recordings of commands, NAME.wav with its words in NAME.txt"
+    )
+    command.add_argument(
+        "--windows", type=_window, nargs="+", metavar="SECONDS", help="windows to try (default: 6 to 20 s)"
+    )
     command = commands.add(
         "bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False
     )

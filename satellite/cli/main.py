@@ -326,6 +326,12 @@ def _models(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tune(args: argparse.Namespace) -> int:
+    from satellite.cli import tune
+
+    return _foreground(args, tune.run(args))
+
+
 def _bench(args: argparse.Namespace) -> int:
     """Run the benchmark, which is a distribution of its own."""
     found = list(entry_points(group="satellite.bench"))
@@ -373,6 +379,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "status": _asynchronous(_status),
     "doctor": _doctor,
     "models": _models,
+    "tune": _tune,
     "bench": _bench,
     "completion": _completion,
 }

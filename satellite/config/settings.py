@@ -167,7 +167,7 @@ class Stt(Settings):
     window_floor_seconds: float | None = Field(None, ge=1, le=30)
     """Least length of audio passed to Whisper, in seconds; shorter commands are padded.
 
-    null is the value measured for the model, otherwise 30. `satellite bench stt --windows` measures it.
+    null is the value measured for the model, otherwise 30. `satellite tune` measures it.
     """
 
     partials: Literal["auto"] | bool = "auto"

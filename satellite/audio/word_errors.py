@@ -1,4 +1,4 @@
-"""Word errors between what was said and what was understood."""
+"""Word errors between a text that was said and a transcript of it."""
 
 import re
 from collections.abc import Iterable, Sequence

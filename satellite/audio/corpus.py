@@ -1,4 +1,4 @@
-"""Recordings with their words: a folder of NAME.wav and NAME.txt, the layout that wyoming-bench reads."""
+"""Recordings with their transcripts: a folder of NAME.wav and NAME.txt."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +38,12 @@ class Corpus:
 def read_corpus(folder: Path, name: str | None = None) -> Corpus:
     """Return the corpus in `folder` and the folders below it, by name.
 
-    Raises `SatelliteError` with the code `bench-corpus`, which names every recording that cannot be used: a corpus
+    Raises `SatelliteError` with the code `bad-recordings`, which names every recording that cannot be used: a corpus
     with some clips left out would be another corpus.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".wav" and path.is_file())
     if not files:
-        raise SatelliteError(f"{folder}: no recordings (NAME.wav with NAME.txt)", code="bench-corpus")
+        raise SatelliteError(f"{folder}: no recordings (NAME.wav with NAME.txt)", code="bad-recordings")
     clips: list[Clip] = []
     problems: list[str] = []
     for file in files:
@@ -54,7 +54,7 @@ def read_corpus(folder: Path, name: str | None = None) -> Corpus:
         except (OSError, ValueError) as error:
             problems.append(f"{file}: {error or 'is cut short'}")
     if problems:
-        raise SatelliteError("\n".join(problems), code="bench-corpus")
+        raise SatelliteError("\n".join(problems), code="bad-recordings")
     return Corpus(name or folder.resolve().name, tuple(clips))
 
 
