@@ -49,7 +49,7 @@ async def stand_in(kind: str, *options: str) -> AsyncIterator[str]:
     """Run a stand-in for a chat server for the length of the `with`, and give out its URL."""
     port = free_port()
     arguments = [sys.executable, "-m", "tests.doubles", kind, "--port", str(port), *options]
-    async with started(Command(f"the stand-in ({kind})", port, arguments, own.environment(), reachable)):
+    async with started(Command(f"the stand-in ({kind})", port, arguments, own.doubles_environment(), reachable)):
         yield f"http://127.0.0.1:{port}"
 
 

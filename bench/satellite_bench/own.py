@@ -9,14 +9,18 @@ from typing import Any
 
 import yaml
 
+import satellite
 from satellite import __version__
+from satellite.errors import SatelliteError
 from satellite.models import demo_set
 from satellite_bench.server import Command, free_port
 
 NAME = "satellite"
 
-_CODE = Path(__file__).parents[2]
-"""Where this very package was loaded from: that is what is measured."""
+_CODE = (Path(satellite.__file__).parents[1], Path(__file__).parents[1])
+"""Where the two packages were loaded from: that is what is measured."""
+
+_DOUBLES = Path("tests", "doubles", "__main__.py")
 
 _SHOWN = (
     *("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp"),
@@ -65,11 +69,27 @@ def daemon(
     return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"], environment())
 
 
-def environment() -> dict[str, str]:
-    """Return an environment in which a process finds these very packages."""
-    ours = (str(_CODE), str(Path(__file__).parents[1]))
-    code = os.pathsep.join(filter(None, (*ours, os.environ.get("PYTHONPATH"))))
+def environment(*folders: Path) -> dict[str, str]:
+    """Return an environment in which a process finds these very packages, and those in `folders`."""
+    code = os.pathsep.join(filter(None, (*map(str, (*_CODE, *folders)), os.environ.get("PYTHONPATH"))))
     return os.environ | {"PYTHONPATH": code}
+
+
+def doubles_environment() -> dict[str, str]:
+    """Return an environment in which a process finds `tests.doubles`, which only a checkout of the source has.
+
+    Raises `SatelliteError` with the code `bench-checkout` where this package was not installed from one in place, and
+    the working directory is in none.
+    """
+    here = Path.cwd()
+    for folder in (Path(__file__).parents[2], here, *here.parents):
+        if (folder / _DOUBLES).is_file():
+            return environment(folder)
+    raise SatelliteError(
+        "this part needs the test servers of the source; run it inside a checkout, or install it with "
+        "pip install -e ./bench",
+        code="bench-checkout",
+    )
 
 
 def versions() -> dict[str, str]:

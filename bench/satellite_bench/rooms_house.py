@@ -60,7 +60,7 @@ async def house(rooms: int) -> AsyncIterator[House]:
         *(sys.executable, "-m", "tests.doubles.house", "--rooms", str(rooms)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=own.environment(),
+        env=own.doubles_environment(),
         limit=_LINE_BYTES,
         start_new_session=True,
     )

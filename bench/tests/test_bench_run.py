@@ -1,13 +1,15 @@
 """`satellite bench` from its arguments to its output, over the real daemon and without a network."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
-from satellite_bench import synthetic
+from satellite_bench import own, synthetic
 from satellite_bench.commands import main
 
 from satellite.cli import arguments as cli_arguments
+from satellite.errors import SatelliteError
 from satellite.models import demo_set
 from satellite.models.store import Store
 
@@ -48,3 +50,14 @@ def test_our_daemon_alone_is_measured(
     assert result["memory"]["worked"]["ours"]["pss_mib"] > 50
     assert result["verdicts"] == []
     assert "## Speech to text, audio at once" in output.read_text(encoding="utf-8")
+
+
+def test_test_servers_are_found_in_a_checkout_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed elsewhere, the benchmark finds them from inside a checkout, and says so where there is none."""
+    monkeypatch.setattr(own, "__file__", str(tmp_path / "lib" / "site-packages" / "satellite_bench" / "own.py"))
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root / "docs")
+    assert str(root) in own.doubles_environment()["PYTHONPATH"].split(os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SatelliteError, match="inside a checkout"):
+        own.doubles_environment()
