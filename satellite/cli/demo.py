@@ -160,7 +160,7 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
         clock = _Clock()
         microphone = client.recording(question.pcm, realtime=True)
     with daemon.bus.subscribe(4096) as events:
-        story = begin_task(_tell(events, clock, console), "story")
+        story = begin_task(_print_story(events, clock, console), "story")
         try:
             heard = await client.converse(uri, microphone, on_event=lambda event: _note_sound(clock, event.type))
         finally:
@@ -228,32 +228,38 @@ def _silence(seconds: float) -> bytes:
 _STORY: dict[type[RunEvent], str] = {
     WakeWordStart: "listening for the wake word",
     WakeWordEnd: "wake word [bold]{name}[/]",
-    SttVadStart: "somebody speaks",
+    SttVadStart: "speech begins",
     SttVadEnd: "end of the command",
-    SttEnd: "understood: [bold]{text}[/]",
+    SttEnd: "transcript: [bold]{text}[/]",
     ChatStart: "asking the chat model",
     ChatEnd: "answer complete, from [bold]{provider}[/]",
-    TtsStart: "first sound leaves ({voice})",
+    TtsStart: "first sound ready ({voice})",
     TtsEnd: "spoken: {audio_seconds:.1f} s of sound",
     RunFailed: "[red]{code}[/] {text}",
 }
 
+_HELD = (SttVadEnd, SttEnd, ChatStart, ChatChunk, ChatEnd)
+"""What `_print_story` holds back until the first sound, or the failure."""
 
-async def _tell(events: Subscription[RunEvent], clock: _Clock, console: Console) -> None:
-    """Print the run as it happens and note its times.
 
-    What is known before its turn in the story, as words before the end of the command, is told at its turn.
+async def _print_story(events: Subscription[RunEvent], clock: _Clock, console: Console) -> None:
+    """Print the run as it happens and record its times.
+
+    The answer is made while the daemon waits for the end of the command, and its steps are published only then. So they
+    are held until the next step that is published as it happens, and printed in the order of their times.
     """
-    told = 0.0
+    held: list[tuple[float, RunEvent]] = []
     async for event in events:
         at = clock.note(event.type, event.at)
         if isinstance(event, SttEnd):
             clock.note("stt-begin", event.at - event.seconds)
         if type(event) in _STORY:
-            told = max(told, at)
-            known, shown = f"{at / 1000:.2f} s", f"{told / 1000:.2f} s"
-            early = f" [dim](known already at {known})[/]" if known != shown else ""
-            console.print(f"[dim]{shown:>9}[/]  {_sentence(event)}{early}", highlight=False)
+            held.append((at, event))
+        if isinstance(event, _HELD):
+            continue
+        for happened, step in sorted(held, key=lambda entry: entry[0]):
+            console.print(f"[dim]{happened / 1000:>7.2f} s[/]  {_sentence(step)}", highlight=False)
+        held.clear()
 
 
 def _sentence(event: RunEvent) -> str:
