@@ -15,8 +15,8 @@ import pytest
 
 import satellite.engines.chat
 from satellite.config.settings import Chat, Local
-from satellite.engines.chat.libgomp import link_to_bundled
 from satellite.engines.chat.llama_cpp import LlamaCppChat
+from satellite.engines.chat.llama_process import link_to_bundled
 from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 
@@ -29,9 +29,9 @@ LONG = "The cat sat on the mat and watched the birds outside. " * 25
 class Brain:
     """A model of few words, which is loaded for each scenario: a process belongs to one event loop."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, parallel: int = 4) -> None:
         self.file = file
-        self.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), queue_size=2)
+        self.chat = LlamaCppChat(Local(type="local", parallel=parallel), Chat(max_tokens=60), queue_size=2)
 
     def ask(self, question: str) -> "asyncio.Future[list[ChatDelta]]":
         """Begin to collect a whole answer."""
@@ -63,8 +63,14 @@ class Brain:
 
     def child(self) -> psutil.Process:
         """Return the process that runs llama.cpp."""
-        assert self.chat._process is not None
-        return psutil.Process(self.chat._process.pid)
+        assert self.chat._server is not None
+        return psutil.Process(self.chat._server.process.pid)
+
+    async def generating(self) -> int:
+        """Return how many answers llama.cpp itself is making."""
+        assert self.chat._server is not None
+        slots = (await self.chat._server.client.get("/slots")).json()
+        return sum(slot["is_processing"] for slot in slots)
 
 
 def messages(question: str) -> list[Message]:
@@ -135,14 +141,16 @@ async def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
             await anext(deltas)
         closed = time.monotonic()
         await deltas.aclose()
-        await brain.at_rest()
+        while await brain.generating():
+            await asyncio.sleep(0.001)
         assert time.monotonic() - closed < closed - begun
         assert "Paris" in text(await brain.ask(FRANCE))
 
 
 @pytest.mark.models
-async def test_cancelling_stops_the_model_while_it_still_reads(brain: Brain) -> None:
+async def test_cancelling_stops_the_model_while_it_still_reads(gguf: Path) -> None:
     """A long conversation is not read to its end for nobody: asked again, most of it is still unread."""
+    brain = Brain(gguf, parallel=1)
     async with brain.loaded():
         reading = brain.ask(LONG)
         await brain.at_work()
@@ -158,8 +166,10 @@ async def test_cancelling_stops_the_model_while_it_still_reads(brain: Brain) -> 
 
 
 @pytest.mark.models
-async def test_two_questions_take_turns(brain: Brain) -> None:
-    """Answers asked for at once do not mix."""
+@pytest.mark.parametrize("parallel", [1, 2])
+async def test_two_questions_do_not_mix(gguf: Path, parallel: int) -> None:
+    """Answers asked for at once do not mix, whether they take turns or are made together."""
+    brain = Brain(gguf, parallel=parallel)
     async with brain.loaded():
         france, spain = await asyncio.gather(brain.ask(FRANCE), brain.ask("What is the capital of Spain?"))
         assert ("Paris" in text(france), "Madrid" in text(france)) == (True, False)
@@ -167,8 +177,49 @@ async def test_two_questions_take_turns(brain: Brain) -> None:
 
 
 @pytest.mark.models
-async def test_a_full_queue_is_busy(brain: Brain) -> None:
-    """Beside the running answer only so many may wait; the next is told at once, and nothing is lost by it."""
+async def test_eight_rooms_are_answered_together(gguf: Path) -> None:
+    """Eight answers are made at the same time, each to its own question."""
+    capitals = {
+        "France": "Paris",
+        "Spain": "Madrid",
+        "Italy": "Rome",
+        "Germany": "Berlin",
+        "Sweden": "Stockholm",
+        "Norway": "Oslo",
+        "Portugal": "Lisbon",
+    }
+    brain = Brain(gguf, parallel=8)
+    async with brain.loaded():
+        story = brain.ask(STORY)
+        answers = [brain.ask(f"What is the capital of {country}?") for country in capitals]
+        most = 0
+        while not all(answer.done() for answer in answers):
+            most = max(most, await brain.generating())
+            await asyncio.sleep(0)
+        assert most == 8
+        for capital, answer in zip(capitals.values(), answers, strict=True):
+            assert capital in text(await answer)
+        assert text(await story)
+
+
+@pytest.mark.models
+async def test_what_was_read_ahead_is_not_read_again(gguf: Path) -> None:
+    """A question that comes while its conversation is still being read waits for that, and reads only the rest."""
+    brain = Brain(gguf, parallel=4)
+    async with brain.loaded():
+        history = [*messages(LONG), Message("assistant", "I see.")]
+        brain.chat.prepare(history)
+        async with aclosing(brain.chat.stream([*history, Message("user", FRANCE)])) as deltas:
+            stats = [delta async for delta in deltas][-1].stats
+        assert stats is not None
+        assert stats.cached_tokens is not None
+        assert stats.cached_tokens > 250
+
+
+@pytest.mark.models
+async def test_a_full_queue_is_busy(gguf: Path) -> None:
+    """Beside the running answer only so many may wait; the next fails at once, and nothing is lost by it."""
+    brain = Brain(gguf, parallel=1)
     async with brain.loaded():
         story = brain.ask(STORY)
         await brain.at_work()
@@ -202,19 +253,22 @@ async def test_text_that_is_no_text_is_rejected(brain: Brain) -> None:
 
 
 @pytest.mark.models
-async def test_nobody_can_knock(brain: Brain) -> None:
-    """The library's own HTTP server listens at no port, and at no path that exists."""
+async def test_nobody_else_can_connect(brain: Brain) -> None:
+    """The server listens at no port, only at a socket in a folder of its user's own, which goes with it."""
     async with brain.loaded():
         child = brain.child()
         assert not [c for c in child.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        paths = [c.laddr for c in child.net_connections("unix") if str(c.laddr).endswith("llama.sock")]
-        assert paths
-        assert not any(Path(str(path)).exists() for path in paths)
+        assert brain.chat._server is not None
+        socket = brain.chat._server.socket
+        assert socket.is_socket()
+        assert socket.parent.stat().st_mode & 0o077 == 0
+    assert not socket.parent.exists()
 
 
 @pytest.mark.models
-async def test_closing_the_model_ends_every_answer(brain: Brain) -> None:
+async def test_closing_the_model_ends_every_answer(gguf: Path) -> None:
     """Whoever listens learns why it ends, whoever asks afterwards that it is over, and closing again is nothing."""
+    brain = Brain(gguf, parallel=1)
     async with brain.loaded():
         child = brain.child()
         story = brain.ask(STORY)
@@ -247,7 +301,7 @@ async def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog
 
 @pytest.mark.models
 def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
-    """A daemon that is killed leaves no process behind."""
+    """A daemon that is killed leaves no process and no socket behind."""
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
@@ -256,7 +310,7 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
         "async def main():\n"
         "    chat = LlamaCppChat(Local(type='local'), Chat())\n"
         "    await chat.load(Path(sys.argv[1]))\n"
-        "    print(chat._process.pid, flush=True)\n"
+        "    print(chat._server.process.pid, chat._server.socket, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -265,10 +319,12 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
         [sys.executable, "-c", code, str(gguf)], stdout=subprocess.PIPE, text=True, cwd=root
     ) as daemon:
         assert daemon.stdout is not None
-        child = psutil.Process(int(daemon.stdout.readline()))
+        pid, socket = daemon.stdout.readline().split()
+        child = psutil.Process(int(pid))
         daemon.kill()
     child.wait(30)
     assert not child.is_running()
+    assert not Path(socket).parent.exists()
 
 
 async def test_a_model_that_is_not_loaded_says_so() -> None:
@@ -332,8 +388,26 @@ async def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: p
             await asyncio.sleep(0.05)
         assert "Paris" in text(await brain.ask(FRANCE))
         watch.cancel()
-    assert "owes an answer and has said nothing" in caplog.text
+    assert "said nothing for 3 s and owes an answer" in caplog.text
     assert "ended with status" not in caplog.text
+
+
+@pytest.mark.models
+async def test_a_model_that_hangs_is_killed_though_nobody_waits_any_more(gguf: Path) -> None:
+    """An answer that was given up before the deadline is owed all the same."""
+    brain = Brain(gguf)
+    brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=2.0)
+    async with brain.loaded():
+        watch = asyncio.create_task(brain.chat.watch())
+        child = brain.child()
+        child.suspend()
+        asked = brain.ask(FRANCE)
+        await brain.at_work()
+        asked.cancel()
+        while child.is_running():
+            await asyncio.sleep(0.05)
+        assert "Paris" in text(await brain.ask(FRANCE))
+        watch.cancel()
 
 
 @pytest.mark.models
@@ -356,7 +430,7 @@ async def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> Non
 async def test_without_its_package_it_names_the_extra(tmp_path: Path) -> None:
     """Whoever installed only what every house needs learns what to install."""
     (tmp_path / "xllamacpp.py").write_text("raise ModuleNotFoundError(__name__)\n")
-    program = Path(satellite.engines.chat.__file__).with_name("llama_child.py")
+    program = Path(satellite.engines.chat.__file__).with_name("llama_server.py")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(program),

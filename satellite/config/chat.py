@@ -80,7 +80,10 @@ class Local(Settings):
     """Model: a name in the catalogue, the path of a .gguf file, or org/repository:file.gguf on Hugging Face."""
 
     context_tokens: int = Field(1024, ge=256, le=131_072)
-    """Context length, in tokens."""
+    """Context length of each answer, in tokens."""
+
+    parallel: int = Field(4, ge=1, le=32)
+    """Answers generated at the same time; further ones wait. Each needs memory for its context: 23 MB with the default model."""
 
     threads: int = Field(0, ge=0, le=64)
     """CPU threads; 0 is one per core, at most four."""

@@ -1,0 +1,126 @@
+"""The process of llama.cpp: how it is started, reached and ended."""
+
+import asyncio
+import ctypes
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from satellite.errors import in_words
+from satellite.system.child_process import Child, start
+
+_SPINS = "2000"
+"""How often libgomp looks whether the other threads are done before it sleeps. Its default, milliseconds at each of
+hundreds of barriers a token, makes a model 30 times slower as soon as another program wants one of its cores."""
+
+_CONNECT_SECONDS = 2.0
+_EXIT_SECONDS = 1.0
+"""How long after a broken connection the exit status may take."""
+
+_PROGRAM = Path(__file__).with_name("llama_server.py")
+_GOMP = "libgomp.so.1"
+
+
+class LlamaProcess:
+    """One process of llama.cpp, and the connection to it, by a socket in a folder that nobody else may enter."""
+
+    def __init__(self, process: Child, folder: Path) -> None:
+        self.process = process
+        self.socket = folder / "llama.sock"
+        self.client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(self.socket)),
+            base_url="http://llama.cpp",
+            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by `watch`, and by who asks
+        )
+        self._reason = ""
+
+    @classmethod
+    async def begin(cls, settings: dict[str, Any]) -> "LlamaProcess":
+        """Start the program. Raises `OSError`."""
+        folder = Path(tempfile.mkdtemp(prefix="satellite-"))
+        environment = {"GOMP_SPINCOUNT": _SPINS, **os.environ}
+        try:
+            if path := library_path(folder):
+                environment["LD_LIBRARY_PATH"] = path
+            process = await start(
+                *(sys.executable, str(_PROGRAM)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                environment=environment,
+            )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({**settings, "folder": str(folder)}).encode() + b"\n")
+        return cls(process, folder)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process runs and is not being ended."""
+        return self.process.returncode is None and not self._reason
+
+    @property
+    def ending(self) -> str:
+        """Why it does not run."""
+        return self._reason or f"llama.cpp ended with status {self.process.returncode}"
+
+    async def ready(self) -> str:
+        """Wait for the model to be loaded; return why it cannot be, nothing when it is."""
+        assert self.process.stdout is not None
+        if line := await self.process.stdout.readline():
+            return str(json.loads(line).get("failed", ""))
+        return f"llama.cpp ended with status {await self.process.wait()}"
+
+    async def lost(self, error: Exception) -> str:
+        """Return why a request failed with `error`."""
+        if not self._reason:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_EXIT_SECONDS):
+                    await self.process.wait()
+        return f"llama.cpp broke off: {in_words(error)}" if self.lives else self.ending
+
+    async def end(self, reason: str) -> None:
+        """End the process, for `reason`, and remove its folder; may be called twice."""
+        self._reason = self._reason or reason
+        await self.process.end()
+        await self.client.aclose()
+        shutil.rmtree(self.socket.parent, ignore_errors=True)
+
+
+def library_path(folder: Path) -> str | None:
+    """Return the LD_LIBRARY_PATH for a process that needs libgomp, None where the system has it.
+
+    xllamacpp's wheel takes libgomp for granted, which a minimal Debian lacks. `folder` must live until the process has
+    loaded its libraries. Raises `OSError`, which says what to install.
+    """
+    try:
+        ctypes.CDLL(_GOMP)
+    except OSError as missing:
+        path = link_to_bundled(folder)
+        if path is None:
+            raise OSError("the system has no libgomp; on Debian or Ubuntu: sudo apt install libgomp1") from missing
+        return path
+    return None
+
+
+def link_to_bundled(folder: Path) -> str | None:
+    """Put into `folder` a link with the usual name to the libgomp that CTranslate2's wheel brings under another.
+
+    Return the LD_LIBRARY_PATH that leads to it, None when there is none.
+    """
+    package = importlib.util.find_spec("ctranslate2")
+    if package is None or package.origin is None:
+        return None
+    for bundled in sorted(Path(package.origin).parent.with_name("ctranslate2.libs").glob("libgomp-*")):
+        (folder / _GOMP).symlink_to(bundled)
+        return os.pathsep.join(filter(None, (str(folder), os.environ.get("LD_LIBRARY_PATH"))))
+    return None
