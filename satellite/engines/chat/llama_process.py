@@ -36,7 +36,9 @@ class LlamaProcess:
         self.process = process
         self.socket = folder / "llama.sock"
         self.client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(self.socket)),
+            # A new connection for each request, which costs nothing here: the server closes one that was idle for some
+            # seconds or had a hundred requests, and a request that it meets there is lost.
+            transport=httpx.AsyncHTTPTransport(uds=str(self.socket), limits=httpx.Limits(max_keepalive_connections=0)),
             base_url="http://llama.cpp",
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by `watch`, and by who asks
         )
