@@ -83,7 +83,7 @@ class Local(Settings):
     """Context length of each answer, in tokens."""
 
     parallel: int = Field(4, ge=1, le=32)
-    """Answers generated at the same time; further ones wait. Each needs memory for its context: 23 MB with the default model."""
+    """Answers generated at the same time; others wait. Each keeps a context in memory: 23 MB with the default model."""
 
     threads: int = Field(0, ge=0, le=64)
     """CPU threads; 0 is one per core, at most four."""
