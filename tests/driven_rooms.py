@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.pipeline.recorder import Recorder
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
@@ -32,7 +31,7 @@ async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) 
 @asynccontextmanager
 async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **settings: Any) -> AsyncIterator[Hub]:
     """Drive `satellites`, each a room of its name."""
-    configured = tuple(Room(name=one.name, uri=one.uri, **settings) for one in satellites)
+    configured = tuple(WyomingRoomSettings(name=one.name, uri=one.uri, **settings) for one in satellites)
     hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     hub.start()
     try:

@@ -11,8 +11,7 @@ import os
 import socket
 import struct
 
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.arbitration import Arbiter
@@ -46,7 +45,7 @@ async def main() -> None:
     """Connect, swallow, connect again."""
     daemon = Daemon(Config(), free_ports=True)  # not started: nobody speaks here
     async with asyncio.timeout(PATIENCE_SECONDS), ScriptedSatellite(mode="always") as satellite:
-        room = Room(name="far away", uri=satellite.uri)
+        room = WyomingRoomSettings(name="far away", uri=satellite.uri)
         hub = Hub((room,), HubSettings(), daemon._stages, daemon.bus, Arbiter(0.3))
         hub.start()
         link = hub.links[0]

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from satellite.config import loader, reference, settings
 from satellite.config.loader import load, parse
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import Config, Settings
 from satellite.errors import ConfigError
 
@@ -52,7 +53,8 @@ def test_the_basic_settings_are_few() -> None:
 
 
 @pytest.mark.parametrize(
-    "section", [settings.Ollama, settings.OpenAICompatible, settings.Local, settings.WakeWordSettings, settings.Room]
+    "section",
+    [settings.Ollama, settings.OpenAICompatible, settings.Local, settings.WakeWordSettings, WyomingRoomSettings],
 )
 def test_the_example_shows_optional_sections(section: type[BaseModel]) -> None:
     """What lists and mappings hold is shown whole."""

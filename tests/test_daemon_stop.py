@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from satellite.config.loader import parse
-from satellite.config.rooms import Hub as HubSettings
+from satellite.config.rooms import HubSettings
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.room import LinkState
 from satellite.tasks import Supervised

@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from satellite.audio.pcm import CANONICAL
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.http.encoding import wav
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
@@ -48,7 +47,7 @@ def url(daemon: RunningDaemon) -> str:
 @contextmanager
 def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...]) -> Iterator[None]:
     """Have the daemon drive rooms, and try to reach others in vain."""
-    silent = tuple(Room(name=name, uri="tcp://127.0.0.1:1") for name in off)
+    silent = tuple(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off)
     absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     driving = rooms(daemon, *satellites)
     for satellite in satellites:

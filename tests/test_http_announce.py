@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
@@ -32,7 +31,7 @@ def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
 @contextmanager
 def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...] = ()) -> Iterator[None]:
     """Have the daemon drive rooms, of which some are off."""
-    silent = tuple(Room(name=name, uri="tcp://127.0.0.1:1") for name in off)
+    silent = tuple(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off)
     absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     driving = rooms(daemon, *satellites)
     for satellite in satellites:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.config.settings import Stt
 from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.hosts import Hosts
@@ -88,7 +87,7 @@ async def with_room(
     """Drive a room that says so."""
     async with peer() as one:
         one.says = says
-        room = Room(name="odd", uri=f"tcp://127.0.0.1:{one.port}")
+        room = WyomingRoomSettings(name="odd", uri=f"tcp://127.0.0.1:{one.port}")
         hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
         hub.start()
         try:

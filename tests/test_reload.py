@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from satellite.config.loader import parse
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.settings import Config, Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.daemon.reload import merge
 from satellite.daemon.serving import Reloader
@@ -66,7 +66,7 @@ async def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
         rooms(daemon, stays, goes) as hub,
     ):
         link = hub.links[0]
-        wanted = (Room(name="comes", uri=comes.uri), Room(name="stays", uri=stays.uri))
+        wanted = (WyomingRoomSettings(name="comes", uri=comes.uri), WyomingRoomSettings(name="stays", uri=stays.uri))
         await hub.apply(wanted, HubSettings(follow_up_seconds=1))
         await until(lambda: hub.links[0].state is LinkState.CONNECTED)
         assert [one.room.name for one in hub.links] == ["comes", "stays"]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
@@ -211,7 +210,11 @@ async def test_a_satellite_that_is_off_is_dialled_until_it_is_on(daemon: Running
             await satellite.start()
             await until(lambda: hub.links[0].state is LinkState.CONNECTED)
     other = Hub(
-        (Room(name="x", uri=daemon.uri),), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3)
+        (WyomingRoomSettings(name="x", uri=daemon.uri),),
+        HubSettings(),
+        daemon.daemon._stages,
+        daemon.daemon.bus,
+        Arbiter(0.3),
     )
     other.start()
     await until(lambda: other.links[0].state is LinkState.NO_SATELLITE)

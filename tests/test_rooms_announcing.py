@@ -11,7 +11,7 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import RATE, AudioFormat
-from satellite.config.rooms import Hub, Place
+from satellite.config.rooms import HubSettings, RoomSettings
 from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.wyoming_device import WyomingDevice
@@ -72,7 +72,7 @@ async def room() -> AsyncIterator[Satellite]:
     """Yield a satellite that the daemon talks with."""
     satellite = Satellite()
     device = satellite.device = WyomingDevice(
-        satellite, await stages(Engine()), RunBus(), Place(name="kitchen"), Hub(), Arbiter(0.0)
+        satellite, await stages(Engine()), RunBus(), RoomSettings(name="kitchen"), HubSettings(), Arbiter(0.0)
     )
     try:
         yield satellite

@@ -13,8 +13,7 @@ from satellite_bench.rooms_house import House, house
 from satellite_bench.server import described
 
 from satellite.audio.pcm import CANONICAL, write_wav
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
@@ -53,7 +52,9 @@ async def fifty_rooms(daemon: RunningDaemon) -> AsyncIterator[tuple[Hub, House, 
         for satellite in broken:
             await stack.enter_async_context(satellite)
         uris = [*satellites.uris, *(satellite.uri for satellite in broken)]
-        configured = tuple(Room(name=f"room {n}", uri=uri, follow_up="never") for n, uri in enumerate(uris))
+        configured = tuple(
+            WyomingRoomSettings(name=f"room {n}", uri=uri, follow_up="never") for n, uri in enumerate(uris)
+        )
         hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.0))
         switching_on = asyncio.create_task(satellites.switch_on(range(WELL)))
         hub.start()

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
@@ -35,7 +34,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
     question = NABU + PAUSE + asyncio.run(spoken(daemon, "What is the capital of France?"))
 
     async def scenario() -> None:
-        room = Room(name=f"peer {mode}", uri=f"tcp://127.0.0.1:{port}")
+        room = WyomingRoomSettings(name=f"peer {mode}", uri=f"tcp://127.0.0.1:{port}")
         hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
         hub.start()
         try:

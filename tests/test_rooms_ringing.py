@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import Room
+from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.pipeline.stages import SpokenPiece
@@ -65,7 +65,13 @@ class RingingRoom:
     def ringing(self) -> Ringing:
         """Return what a new connection of the satellite has."""
         stages: Any = self.voice
-        return Ringing(self.clockwork, stages, Room(name="kitchen", uri="tcp://127.0.0.1:1"), self.show, self.announce)
+        return Ringing(
+            self.clockwork,
+            stages,
+            RoomSettings(name="kitchen"),
+            self.show,
+            self.announce,
+        )
 
     async def show(self, event: TimerEvent) -> None:
         """Take what a device would show of a timer."""

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 
 from satellite.config.http_token import find_token
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 from satellite.config.settings import Config, Endpoint, Local, Wake, Wyoming, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
@@ -106,7 +106,7 @@ def _unknown_languages(config: Config) -> Problems:
             yield where, f"model {config.stt.model} does not know {language!r}; {nearest(language, set(languages))}"
 
 
-def _places(config: Config) -> Iterator[tuple[Where, Place]]:
+def _places(config: Config) -> Iterator[tuple[Where, RoomSettings]]:
     """Yield every room, the host's own as well, and where it stands."""
     if config.microphone.given:
         yield ("host_room",), config.host_room

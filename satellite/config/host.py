@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from satellite.config.base import DiskPath, Name, Port, Settings
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 
 
 def _or_a_name(schema: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Sound(Settings):
         return str(self.file or self.device or "none")
 
 
-class HostRoom(Place):
+class HostRoomSettings(RoomSettings):
     """The host's own room, which exists if `microphone` is set."""
 
     name: Name = "host"

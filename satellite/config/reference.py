@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from satellite.config.chat import Local, Ollama, OpenAICompatible
-from satellite.config.rooms import Room
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import Config, Settings, WakeWordSettings
 
 _WIDTH = 120
@@ -35,7 +35,7 @@ _BASIC = {
 """What most houses set, by section; an empty tuple is a setting that has no section."""
 
 _ELEMENTS: tuple[tuple[str, str, type[Settings]], ...] = (
-    ("Each entry of `rooms`", "- ", Room),
+    ("Each entry of `rooms`", "- ", WyomingRoomSettings),
     ("An entry of `chat.providers` with `type: ollama`", "- ", Ollama),
     ("An entry of `chat.providers` with `type: openai`", "- ", OpenAICompatible),
     ("An entry of `chat.providers` with `type: local`", "- ", Local),

@@ -7,7 +7,7 @@ from pydantic import Field
 from satellite.config.base import Language, Name, Seconds, Settings, WyomingUri
 
 
-class Place(Settings):
+class RoomSettings(Settings):
     """How the daemon converses in a room."""
 
     name: Name
@@ -32,14 +32,14 @@ class Place(Settings):
     """Listen again without the wake word: after an answer that is a question, after every answer, or never."""
 
 
-class Room(Place):
+class WyomingRoomSettings(RoomSettings):
     """A Wyoming satellite that the daemon connects to."""
 
     uri: WyomingUri
     """Address of the satellite, such as tcp://192.168.1.20:10700."""
 
 
-class Hub(Settings):
+class HubSettings(Settings):
     """Conversations with the rooms."""
 
     lead_seconds: float = Field(0.5, ge=0.1, le=10)

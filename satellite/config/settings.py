@@ -23,11 +23,11 @@ from satellite.config.base import (
 )
 from satellite.config.chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
 from satellite.config.home_assistant import HomeAssistant
-from satellite.config.host import HomeAssistantSatellite, HostRoom, Sound
+from satellite.config.host import HomeAssistantSatellite, HostRoomSettings, Sound
 from satellite.config.http import Http
-from satellite.config.rooms import Hub, Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 
-__all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Room", "Settings"]
+__all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Settings"]
 
 
 class Wyoming(Settings):
@@ -323,17 +323,17 @@ class Config(Settings):
     phrases: Phrases = Phrases()
     deadlines: Deadlines = Deadlines()
 
-    rooms: tuple[Room, ...] = Field((), max_length=200)
+    rooms: tuple[WyomingRoomSettings, ...] = Field((), max_length=200)
     """Wyoming satellites that the daemon connects to and holds conversations with."""
 
-    hub: Hub = Hub()
+    hub: HubSettings = HubSettings()
     microphone: Sound = Sound()
     """The host's own microphone, which makes the host a room. A string is a device: `microphone: USB`."""
 
     speaker: Sound = Sound()
     """The host's own speaker; null is none, and the host's room then listens without answering aloud."""
 
-    host_room: HostRoom = HostRoom()
+    host_room: HostRoomSettings = HostRoomSettings()
     home_assistant_satellite: HomeAssistantSatellite = HomeAssistantSatellite()
     http: Http = Http()
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from satellite import __version__
 from satellite.audio.pcm import RATE, AudioFormat, Converter
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEnd, RunEvent, RunStart, as_json
 from satellite.http.chat_api import check_length
@@ -45,7 +45,7 @@ class BrowserDevice:
             self,
             context.stages,
             context.bus,
-            Place(name="browser", follow_up="never"),
+            RoomSettings(name="browser", follow_up="never"),
             context.config.hub,
             Arbiter(0.0),  # whoever calls by a button means this client
         )

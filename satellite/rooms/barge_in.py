@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from satellite.audio.pcm import BYTES_PER_SECOND, audio_after, seconds_of
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceActivityDetector
 from satellite.errors import StageError
 from satellite.pipeline.audio_queue import AudioInbox
@@ -42,7 +42,7 @@ class Interruption:
 class Interrupter:
     """Listens to the room while an answer is made and heard."""
 
-    def __init__(self, stages: Stages, room: Place, inbox: AudioInbox) -> None:
+    def __init__(self, stages: Stages, room: RoomSettings, inbox: AudioInbox) -> None:
         self.last_heard = b""
         """The end of what was listened to."""
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
-from satellite.config.rooms import Hub, Place
+from satellite.config.rooms import HubSettings, RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
 from satellite.events import (
@@ -86,7 +86,7 @@ class Conversation:
     """The runs of one room while its device is connected."""
 
     def __init__(
-        self, device: Device, stages: Stages, bus: RunBus, room: Place, settings: Hub, arbiter: Arbiter
+        self, device: Device, stages: Stages, bus: RunBus, room: RoomSettings, settings: HubSettings, arbiter: Arbiter
     ) -> None:
         self.room = room
         self.activity = Activity.IDLE
@@ -364,7 +364,7 @@ class Conversation:
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
 
 
-def room_request(room: Place, start: Stage, end: Stage) -> RunRequest:
+def room_request(room: RoomSettings, start: Stage, end: Stage) -> RunRequest:
     """Return the run from `start` to `end` in a room."""
     return RunRequest(
         room=room.name,

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import Hub as HubSettings
-from satellite.config.rooms import Room as RoomSettings
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.errors import SatelliteError
 from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
@@ -23,7 +22,7 @@ class Hub:
 
     def __init__(
         self,
-        rooms: tuple[RoomSettings, ...],
+        rooms: tuple[WyomingRoomSettings, ...],
         settings: HubSettings,
         stages: Stages,
         bus: RunBus,
@@ -49,7 +48,7 @@ class Hub:
         for link in self.all:
             self._begin(link)
 
-    async def apply(self, rooms: tuple[RoomSettings, ...], settings: HubSettings) -> None:
+    async def apply(self, rooms: tuple[WyomingRoomSettings, ...], settings: HubSettings) -> None:
         """Drive `rooms` from now on: one that is the same stays connected, the others are let go, and dialled.
 
         `settings` hold for a room from its next connection on.
@@ -98,7 +97,7 @@ class Hub:
         """Return the state of every room, fit for JSON."""
         return [status.described() for status in self.status()]
 
-    def _link(self, room: RoomSettings) -> WyomingRoom:
+    def _link(self, room: WyomingRoomSettings) -> WyomingRoom:
         return WyomingRoom(room, self._settings, self._stages, self._bus, self._arbiter, self._clockwork)
 
     def _begin(self, link: Room) -> None:

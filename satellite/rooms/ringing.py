@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages, once
@@ -36,7 +36,7 @@ class Ringing:
         self,
         clockwork: Clockwork,
         stages: Stages,
-        room: Place,
+        room: RoomSettings,
         show: Callable[[TimerEvent], Awaitable[None]],
         announce: Callable[[AudioFormat, bytes], Awaitable[None]],
     ) -> None:
@@ -108,7 +108,7 @@ class Ringing:
 
 async def ring(
     stages: Stages,
-    room: Place,
+    room: RoomSettings,
     words: Callable[[], str],
     play: Callable[[AudioFormat, bytes], Awaitable[float]],
 ) -> None:
@@ -120,7 +120,7 @@ async def ring(
         await asyncio.sleep(await play(*sound))
 
 
-async def ring_sound(stages: Stages, room: Place, words: str) -> tuple[AudioFormat, bytes]:
+async def ring_sound(stages: Stages, room: RoomSettings, words: str) -> tuple[AudioFormat, bytes]:
     """Return chimes and words; the chimes alone where nothing can be spoken."""
     format_, spoken = _PLAIN, b""
     try:

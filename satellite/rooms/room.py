@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 from satellite.events import RunEvent
 from satellite.rooms.playback import Making, SoundOutput
 
@@ -64,7 +64,7 @@ class RoomStatus:
 class Reachability:
     """Whether a room can be reached, with each change of it logged once: the base of a `Room`."""
 
-    def __init__(self, room: Place, words: str) -> None:
+    def __init__(self, room: RoomSettings, words: str) -> None:
         """Begin with `words` for the time until the room was reached, or could not be."""
         self.room = room
         self.state = LinkState.CONNECTING
@@ -87,7 +87,7 @@ class Room(Protocol):
     """A room that the hub keeps going."""
 
     @property
-    def room(self) -> Place:
+    def room(self) -> RoomSettings:
         """Return what is configured for it."""
 
     async def run(self) -> None:

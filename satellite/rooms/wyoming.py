@@ -13,7 +13,7 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 
 from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
-from satellite.config.rooms import Hub, Room
+from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
 from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
@@ -44,8 +44,8 @@ class WyomingRoom(Reachability):
 
     def __init__(
         self,
-        room: Room,
-        settings: Hub,
+        room: WyomingRoomSettings,
+        settings: HubSettings,
         stages: Stages,
         bus: RunBus,
         arbiter: Arbiter,
@@ -79,7 +79,7 @@ class WyomingRoom(Reachability):
                 raise
             await asyncio.sleep(self._backoff.next())
 
-    def configure(self, settings: Hub) -> None:
+    def configure(self, settings: HubSettings) -> None:
         """Take settings, which hold from the next connection on."""
         self._settings = settings
 

@@ -13,7 +13,7 @@ from wyoming.pipeline import RunPipeline
 from wyoming.wake import Detection
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
-from satellite.config.rooms import Hub, Place
+from satellite.config.rooms import HubSettings, RoomSettings
 from satellite.errors import ProtocolError, Stage
 from satellite.events import RunBus, RunEvent, RunFailed, RunStart, SttEnd
 from satellite.pipeline.stages import Stages
@@ -58,8 +58,8 @@ class WyomingDevice:
         connection: Peer,
         stages: Stages,
         bus: RunBus,
-        room: Place,
-        settings: Hub,
+        room: RoomSettings,
+        settings: HubSettings,
         arbiter: Arbiter,
         clockwork: Clockwork | None = None,
     ) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from satellite.audio.pcm import AudioFormat, seconds_of
 from satellite.backoff import Backoff
 from satellite.config.host import Sound
-from satellite.config.rooms import Place
+from satellite.config.rooms import RoomSettings
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunBus, RunEvent
 from satellite.pipeline.stages import Stages
@@ -60,7 +60,7 @@ class LocalRoom(Reachability):
 
     def __init__(
         self,
-        room: Place,
+        room: RoomSettings,
         microphone: Sound,
         speaker: Sound,
         stages: Stages,
