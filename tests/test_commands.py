@@ -60,7 +60,7 @@ async def test_a_command_is_read_once(house: Commands) -> None:
     assert await house.said(text) == "Timer set for 10 minutes"
     assert list(read.values()) == [first]
     assert read["en", text] is first
-    house.responder.rooms = dict(ROOMS)
+    house.responder.configure(dict(ROOMS))
     assert await house.responder.concerns(Question(text, language="en"))
     assert read["en", text] is not first
     for number in range(100):

@@ -15,7 +15,7 @@ from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, Stage
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply
-from satellite.pipeline.stages import Stages
+from satellite.pipeline.stages import RunConfig, Stages
 from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = Question("What is the capital of France?")
@@ -103,10 +103,9 @@ async def stages(*responders: Responder, **chat: Any) -> tuple[Stages, Model]:
     model = Model()
     slot: Slot[Any] = Slot(Stage.CHAT, model)
     slot.settle()
-    config = Config.model_validate({"chat": chat})
-    made = Stages(Engines(chat=slot, wake=(), vad=slot, transcriber=slot, synthesizer=slot), config)
-    made.responders = responders
-    return made, model
+    config = RunConfig.of(Config.model_validate({"chat": chat}))
+    engines = Engines(chat=slot, wake=(), vad=slot, transcriber=slot, synthesizer=slot)
+    return Stages(engines, config, responders=responders), model
 
 
 async def answered(made: Stages) -> list[ChatDelta]:
@@ -203,13 +202,14 @@ async def test_an_answer_without_an_end_is_cut() -> None:
 
 async def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
     """Timers work without one."""
-    made, _ = await stages(Responder("a", bonjour))
-
-    made.engines.chat.settle(ChatError("there is none"))
-    assert whole(await answered(made)) == ("a", "Bonjour.")
-    made.responders = ()
-    with pytest.raises(ChatError):
-        await answered(made)
+    for responders in ((Responder("a", bonjour),), ()):
+        made, _ = await stages(*responders)
+        made.engines.chat.settle(ChatError("there is none"))
+        if responders:
+            assert whole(await answered(made)) == ("a", "Bonjour.")
+        else:
+            with pytest.raises(ChatError):
+                await answered(made)
 
 
 async def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question() -> None:

@@ -22,7 +22,7 @@ from satellite.pipeline.dialogue import Question
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.responder import Reply
 from satellite.pipeline.run import Run
-from satellite.pipeline.stages import Stages
+from satellite.pipeline.stages import RunConfig, Stages
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 
 pytestmark = pytest.mark.virtual_clock
@@ -156,7 +156,7 @@ async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = ()
     vad: Slot[Any] = Slot(Stage.STT, LoudnessVad())
     vad.settle()
     engines = Engines(chat=slot, wake=(), vad=vad, transcriber=slot, synthesizer=slot)
-    stages = Stages(engines, Config.model_validate({"endpoint": endpoint}))
+    stages = Stages(engines, RunConfig.of(Config.model_validate({"endpoint": endpoint})))
     stages.responders = responders
     loop = asyncio.get_running_loop()
     told, bus, inbox = Told(stages=stages), RunBus(), AudioInbox(20)

@@ -1,5 +1,6 @@
 """Recordings of any length: nothing of them is lost, and little of them is kept."""
 
+from dataclasses import replace
 from difflib import SequenceMatcher
 
 import pytest
@@ -122,10 +123,10 @@ async def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon)
 @pytest.mark.models
 async def test_who_speaks_too_long_is_told(daemon: RunningDaemon) -> None:
     """Behind the transcript of what there was room for; once."""
-    config = daemon.daemon.config
     stages = daemon.daemon._stages
+    config = stages.config
     short = parse("wyoming: {max_audio_seconds: 5}").wyoming
-    stages.config = config.model_copy(update={"wyoming": short})
+    stages.config = replace(config, wyoming=short)
     try:
         async with connect(daemon.port()) as client:
             await client.send(Transcribe(language="en"), AudioStart(16000, 2, 1))

@@ -21,7 +21,7 @@ from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunFa
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import Emit, RunRequest, Speech
 from satellite.pipeline.run import Run
-from satellite.pipeline.stages import Stages
+from satellite.pipeline.stages import RunConfig, Stages
 from satellite.wire.framing import encode
 from tests.loudness import LoudnessVad, silence, speech
 from tests.running_daemon import RunningDaemon
@@ -122,7 +122,7 @@ async def stages(engine: Engine, **deadlines: float) -> Stages:
     wake: Slot[Any] = Slot(Stage.WAKE, Deaf())
     wake.settle()
     engines = Engines(chat=slot, wake=(wake,), vad=vad, transcriber=slot, synthesizer=slot)
-    return Stages(engines, Config.model_validate({"deadlines": deadlines}))
+    return Stages(engines, RunConfig.of(Config.model_validate({"deadlines": deadlines})))
 
 
 def prepared(made: Stages, bus: RunBus, start: Stage, emit: Emit, **more: Any) -> tuple[Run, AudioInbox]:

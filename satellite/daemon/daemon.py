@@ -14,8 +14,9 @@ from typing import Any
 from satellite.config.settings import Config
 from satellite.daemon.assembly import Assembly
 from satellite.daemon.reload import merge
-from satellite.daemon.responders import build_responders, tell_of_rooms
+from satellite.daemon.responders import Responders
 from satellite.daemon.systemd import Engine as Busy
+from satellite.engines.protocols import VoiceChoice
 from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import RunBus
@@ -26,7 +27,8 @@ from satellite.monitoring.runs import Recorder
 from satellite.monitoring.status import Status
 from satellite.monitoring.status_line import in_one_line
 from satellite.net.binding import Doors, taken
-from satellite.pipeline.stages import Stages
+from satellite.pipeline.dialogue import Dialogue
+from satellite.pipeline.stages import RunConfig, Stages
 from satellite.pipeline.warm_up import keep_phrases, warm_up
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
@@ -75,11 +77,19 @@ class Daemon:
         self._assembly = Assembly(config, self.store, self.background)
         self._workers = self._assembly.workers
         self.engines = self._assembly.engines
-        self._stages = Stages(self.engines, config, self.background)
         self.clockwork = Clockwork(config.commands.state_directory) if config.commands.enabled else None
         """The timers of the house, if it may have any."""
 
-        self._stages.responders = build_responders(config, self.clockwork, self._stages)
+        dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
+        self._responders = Responders(config, self.clockwork, self.engines, dialogue)
+        self._stages = Stages(
+            self.engines,
+            RunConfig.of(config),
+            self.background,
+            dialogue=dialogue,
+            responders=self._responders.all,
+            commands=self._responders.commands,
+        )
         arbiter = Arbiter(config.hub.arbitration_seconds)
         self.host: LocalRoom | None = None
         """The host's own room, if it has a microphone."""
@@ -178,10 +188,10 @@ class Daemon:
         Rooms that did not change stay connected. Raises `ConfigError` when it cannot be used; all is as before then.
         """
         self.config, left = merge(self.config, config)
-        self._stages.configure(self.config)
-        tell_of_rooms(self._stages.responders, self.config)
+        self._stages.config = RunConfig.of(self.config)
+        self._responders.configure(self.config)
         await self.hub.apply(self.config.rooms, self.config.hub)
-        self.background.run("keep phrases", partial(keep_phrases, self._stages))
+        self.background.run("keep phrases", self._keep_phrases)
         return left
 
     def _begin(self) -> None:
@@ -252,10 +262,11 @@ class Daemon:
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         announcer = Announcer(self.hub, self._stages)
+        controls_home = self.config.home_assistant.url is not None
         commands = {"status": self._told, "announce": announcer.announce}
 
         async def serve(connection: Connection) -> None:
-            await Session(connection, self._stages, self.bus, stages, commands).serve()
+            await Session(connection, self._stages, self.bus, stages, commands, controls_home=controls_home).serve()
 
         return serve
 
@@ -296,7 +307,7 @@ class Daemon:
             _LOGGER.error("serving without: %s", ", ".join(dict.fromkeys(failed)))
         else:
             _LOGGER.info("ready")
-        await keep_phrases(self._stages)
+        await self._keep_phrases()
 
     async def _warm_up_later(self, slot: Slot[Any]) -> None:
         """Warm up a stage whose engine failed at first, once it has been loaded after all."""
@@ -304,7 +315,14 @@ class Daemon:
         cold = await warm_up(self._stages, slot.stage)
         self._status.cold = {name: why for name, why in self._status.cold.items() if name != slot.name} | cold
         if slot is self.engines.synthesizer:
-            await keep_phrases(self._stages)
+            await self._keep_phrases()
+
+    async def _keep_phrases(self) -> None:
+        """Prepare the apologies in the voices of the rooms, as many voices as are in memory at a time."""
+        config = self.config
+        places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
+        choices = dict.fromkeys([VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in places)])
+        await keep_phrases(self._stages, list(choices)[: config.tts.max_loaded_voices])
 
 
 async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:

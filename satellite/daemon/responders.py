@@ -1,54 +1,67 @@
-"""Those who are asked before the chat model: the commands of the house, then Home Assistant."""
+"""The responders, which are asked before the chat model: the commands of the house, then Home Assistant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from satellite.config.settings import Config
+from satellite.engines.slot import Engines
+from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.responder import Responder
-from satellite.pipeline.stages import Stages
 from satellite.skills.home_assistant.areas import Wanted
 from satellite.skills.timers.clock import Clockwork
 
-
-def build_responders(config: Config, clockwork: Clockwork | None, stages: Stages) -> list[Responder]:
-    """Return whom `config` wants, in the order in which they are asked; without `clockwork` there are no commands."""
-    responders: list[Responder] = []
-    if clockwork is not None:
-        from satellite.skills.commands import CommandResponder
-
-        commands = CommandResponder(
-            clockwork,
-            language=config.stt.language,
-            languages=lambda: _languages(stages),
-            rooms=_rooms(config),
-            home_assistant=config.home_assistant.url is not None,
-            last_answer=stages.dialogue.last_answer,
-        )
-        stages.means_stop = commands.means_stop
-        stages.is_command = commands.is_command
-        responders.append(commands)
-    if config.home_assistant.url is not None:
-        from satellite.skills.home_assistant.agent import HomeAssistantResponder
-
-        home = HomeAssistantResponder(config.home_assistant, languages=lambda: _languages(stages))
-        home.places.want(_places(config))
-        responders.append(home)
-    return responders
-
-
-def tell_of_rooms(responders: Sequence[Responder], config: Config) -> None:
-    """Let whoever knows the rooms by name know those of `config`."""
+if TYPE_CHECKING:
     from satellite.skills.commands import CommandResponder
     from satellite.skills.home_assistant.agent import HomeAssistantResponder
 
-    for responder in responders:
-        if isinstance(responder, CommandResponder):
-            responder.rooms = _rooms(config)
-        elif isinstance(responder, HomeAssistantResponder):
-            responder.places.want(_places(config))
+
+class Responders:
+    """Builds the responders of a configuration, and passes changes of its rooms on to them."""
+
+    def __init__(self, config: Config, clockwork: Clockwork | None, engines: Engines, dialogue: Dialogue) -> None:
+        """Without `clockwork` there are no commands."""
+        languages = partial(_languages, config.stt.language, engines)
+        self.commands = None if clockwork is None else _commands(config, clockwork, languages, dialogue)
+        self._home_assistant = _home_assistant(config, languages) if config.home_assistant.url is not None else None
+        self.configure(config)
+
+    @property
+    def all(self) -> Sequence[Responder]:
+        """The responders, in the order in which they are asked."""
+        return [one for one in (self.commands, self._home_assistant) if one is not None]
+
+    def configure(self, config: Config) -> None:
+        """Use the rooms of `config` from now on."""
+        if self.commands is not None:
+            self.commands.configure(_rooms(config))
+        if self._home_assistant is not None:
+            self._home_assistant.places.want(_places(config))
+
+
+def _commands(
+    config: Config, clockwork: Clockwork, languages: Callable[[], list[str]], dialogue: Dialogue
+) -> "CommandResponder":
+    from satellite.skills.commands import CommandResponder
+
+    return CommandResponder(
+        clockwork,
+        language=config.stt.language,
+        languages=languages,
+        rooms=_rooms(config),
+        home_assistant=config.home_assistant.url is not None,
+        last_answer=dialogue.last_answer,
+    )
+
+
+def _home_assistant(config: Config, languages: Callable[[], list[str]]) -> "HomeAssistantResponder":
+    from satellite.skills.home_assistant.agent import HomeAssistantResponder
+
+    return HomeAssistantResponder(config.home_assistant, languages=languages)
 
 
 def _rooms(config: Config) -> dict[str, str]:
-    """Return what rooms and their areas are called, with the rooms' names."""
+    """Return the names of rooms by the names that people use: their own, and those of their areas."""
     places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
     areas = {place.area: place.name for place in places if place.area}
     return areas | {place.name: place.name for place in places}
@@ -64,8 +77,8 @@ def _places(config: Config) -> dict[str, Wanted]:
     return places
 
 
-def _languages(stages: Stages) -> list[str]:
+def _languages(configured: str | None, engines: Engines) -> list[str]:
     """Return the languages that are likely to be spoken: the configured one, and those of the voices."""
-    voices = stages.engines.synthesizer.engine.voices
+    voices = engines.synthesizer.engine.voices
     spoken = (language.replace("_", "-").partition("-")[0] for voice in voices for language in voice.languages)
-    return list(dict.fromkeys([*([stages.config.stt.language] if stages.config.stt.language else []), *spoken]))
+    return list(dict.fromkeys([*([configured] if configured else []), *spoken]))

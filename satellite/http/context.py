@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from satellite.config.http import Http
-from satellite.config.settings import Config
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage
 from satellite.events import (
@@ -32,7 +31,7 @@ from satellite.monitoring.status import Status
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
-from satellite.pipeline.stages import Stages
+from satellite.pipeline.stages import RunConfig, Stages
 from satellite.tasks import begin_task, end_tasks
 
 _STEPS = 8
@@ -61,7 +60,7 @@ class Context:
     work: Work
 
     @property
-    def config(self) -> Config:
+    def config(self) -> RunConfig:
         """The configuration as it is now: parts of it change while the daemon runs."""
         return self.stages.config
 

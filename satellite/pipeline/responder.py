@@ -42,3 +42,13 @@ class Responder(Protocol):
 
     async def close(self) -> None:
         """Release what it holds; may be called twice."""
+
+
+class Commands(Protocol):
+    """Recognises commands that need no model, before anything acts on them."""
+
+    async def means_stop(self, text: str, language: str | None) -> bool:
+        """Return whether `text` asks for nothing but that the answer stops."""
+
+    async def is_command(self, text: str, language: str | None) -> bool:
+        """Return whether `text` is a whole command, to which nothing can be added."""

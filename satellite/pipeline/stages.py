@@ -3,13 +3,27 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from satellite.audio.pcm import seconds_of
-from satellite.config.settings import Config, stt_patience, tts_patience
+from satellite.config.rooms import HubSettings
+from satellite.config.settings import (
+    Chat,
+    Config,
+    Deadlines,
+    Endpoint,
+    Phrases,
+    Stt,
+    Tts,
+    Vad,
+    Wake,
+    Wyoming,
+    stt_patience,
+    tts_patience,
+)
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import (
     AS_CONFIGURED,
@@ -31,7 +45,7 @@ from satellite.pipeline.long_recordings import Part
 from satellite.pipeline.phrases import Phrase, phrase
 from satellite.pipeline.prefetch import ahead
 from satellite.pipeline.recorder import Recorder
-from satellite.pipeline.responder import Reply, Responder
+from satellite.pipeline.responder import Commands, Reply, Responder
 from satellite.pipeline.sound_cache import SoundCache
 from satellite.pipeline.speculative_transcript import EarlyCount
 from satellite.tasks import Background
@@ -72,35 +86,57 @@ class SpokenPiece:
     """How long it took to make the sound."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The sections of the configuration that runs, and what begins them, depend on."""
+
+    chat: Chat
+    deadlines: Deadlines
+    endpoint: Endpoint
+    hub: HubSettings
+    phrases: Phrases
+    stt: Stt
+    tts: Tts
+    vad: Vad
+    wake: Wake
+    wyoming: Wyoming
+
+    @classmethod
+    def of(cls, config: Config) -> "RunConfig":
+        """Return the sections of a whole configuration."""
+        return cls(**{section.name: getattr(config, section.name) for section in fields(cls)})
+
+
 class Stages:
     """Wake, speech to text, chat and text to speech over the daemon's engines and deadlines."""
 
-    def __init__(self, engines: Engines, config: Config, background: Background | None = None) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        config: RunConfig,
+        background: Background | None = None,
+        *,
+        dialogue: Dialogue | None = None,
+        responders: Sequence[Responder] = (),
+        commands: Commands | None = None,
+    ) -> None:
+        """Join `engines`. `responders` are asked before the chat model, in this order."""
         self.engines = engines
         self.background = background or Background()
-        """Where those who work with the stages begin what goes on beside them."""
+        """The owner of tasks that outlive one run."""
 
         self.config = config
-        self.dialogue = Dialogue(config.chat, engines.chat.engine.context_tokens)
-        self.responders: Sequence[Responder] = ()
-        """Who is asked before the chat model, in this order."""
+        """The current settings; a reload replaces them."""
 
-        self.means_stop: Callable[[str, str | None], Awaitable[bool]] = _never
-        """Tells whether words, in a language, say no more than that an answer shall stop."""
-
-        self.is_command: Callable[[str, str | None], Awaitable[bool]] = _never
-        """Tells whether words, in a language, are a command that is understood without a model and does not go on."""
-
+        self.dialogue = dialogue or Dialogue(config.chat, engines.chat.engine.context_tokens)
+        self.responders = responders
+        self._commands = commands
         self.early_transcripts = EarlyCount()
         """What became of transcripts that were begun before a recording was over."""
 
         self._broken: set[str] = set()
         self._phrases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._sounds = SoundCache(round(config.tts.reply_cache_mib * 2**20))
-
-    def configure(self, config: Config) -> None:
-        """Work by `config` from now on, as far as it does not concern the engines."""
-        self.config = config
 
     async def wake_engine(self, program: str | None = None) -> WakeWordEngine:
         """Return the loaded engine called `program`, or the default one."""
@@ -120,7 +156,12 @@ class Stages:
 
     async def completeness(self, text: str, language: str | None) -> Completeness:
         """Return what the words of a command say of its end."""
-        return completeness(text, language, is_command=await self.is_command(text, language))
+        is_command = self._commands is not None and await self._commands.is_command(text, language)
+        return completeness(text, language, is_command=is_command)
+
+    async def means_stop(self, text: str, language: str | None) -> bool:
+        """Return whether `text` asks for nothing but that the answer stops."""
+        return self._commands is not None and await self._commands.means_stop(text, language)
 
     def expect(self, conversation: str | None = None, persona: str | None = None, words: str = "") -> None:
         """Get speech to text and the chat model ready for a question that is about to be spoken; or begins so."""
@@ -341,7 +382,3 @@ async def _parts(texts: AsyncIterator[str]) -> AsyncGenerator[str, None]:
         for at in range(_PART_CHARACTERS, len(text), _PART_CHARACTERS):
             await asyncio.sleep(0)
             yield text[at : at + _PART_CHARACTERS]
-
-
-async def _never(_text: str, _language: str | None) -> bool:
-    return False

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,14 @@ async def warm_up(stages: Stages, only: Stage | None = None) -> dict[str, str]:
     return {name: reason for name, reason in zip(works, reasons, strict=True) if reason}
 
 
-async def keep_phrases(stages: Stages) -> None:
-    """Speak what may have to be said when little works, which keeps it; what cannot be spoken now is when it must.
+async def keep_phrases(stages: Stages, choices: Iterable[VoiceChoice]) -> None:
+    """Synthesise the apologies in each voice and cache them, so that they can be played when text to speech fails.
 
-    In the voices of the rooms, as many as are in memory at a time.
+    One that cannot be made now is made when it is needed.
     """
     if not stages.engines.synthesizer.ready:
         return
-    config = stages.config
-    places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
-    choices = dict.fromkeys([VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in places)])
-    for choice in list(choices)[: config.tts.max_loaded_voices]:
+    for choice in choices:
         try:
             speaker = await stages.speaker(choice)
             for occasion in Phrase:

@@ -80,13 +80,17 @@ class Session:
         bus: RunBus,
         served: frozenset[Stage],
         commands: Mapping[str, Command],
+        *,
+        controls_home: bool = False,
     ) -> None:
+        """Serve the stages `served`, and `commands` of our own; `controls_home` is announced in `info`."""
         self._connection = connection
         self._peer = Peer(connection)
         self._stages = stages
         self._bus = bus
         self._commands = commands
         self._served = served
+        self._controls_home = controls_home
         self._programs: dict[Stage, str] = {}
         self._listener: Listener | None = None
         self._converter: Converter | None = None
@@ -239,12 +243,11 @@ class Session:
         await self._connection.send(Event(event.type, await self._commands[event.type](event.data)))
 
     def _info(self) -> Event:
-        config = self._stages.config
         return info.describe(
             self._stages.engines,
             self._served,
-            own_endpoint=config.stt.own_endpoint,
-            controls_home=config.home_assistant.url is not None,
+            own_endpoint=self._stages.config.stt.own_endpoint,
+            controls_home=self._controls_home,
         ).event()
 
     def _select(self, name: str) -> None:

@@ -62,9 +62,7 @@ class CommandResponder:
         self._language = language or "en"
         self._languages = languages
         self._home_assistant = home_assistant
-        self.rooms = rooms or {}
-        """The names of rooms with the places that they are; may be replaced."""
-
+        self._rooms: Mapping[str, str] = rooms or {}
         self._last_answer = last_answer
         self._now = now
         self._grammars = Grammars()
@@ -107,6 +105,10 @@ class CommandResponder:
         text = self._answered(command, question, Answers(grammar), language)
         return None if text is None else Reply(text, self.name)
 
+    def configure(self, rooms: Mapping[str, str]) -> None:
+        """Use `rooms`, places by the names of rooms, from now on."""
+        self._rooms = rooms
+
     async def means_stop(self, text: str, language: str | None) -> bool:
         """Return whether `text` says no more than that an answer shall stop."""
         understood = await self._understood(text, language)
@@ -124,7 +126,7 @@ class CommandResponder:
         grammar = await self._grammars.get(language or self._language)
         if grammar is None:
             return None
-        key, rooms = (grammar.language, text), self.rooms
+        key, rooms = (grammar.language, text), self._rooms
         known = self._read.get(key)
         if known is None or known[1] is not rooms:
             known = self._read[key] = await asyncio.to_thread(grammar.understand, text, rooms), rooms
@@ -188,7 +190,7 @@ class CommandResponder:
         """Set a timer, to ring in the room that was named, or here; where nothing of ours could ring, there is none."""
         wanted = command.wanted
         place = question.place if wanted.place is None else wanted.place
-        if place not in self.rooms.values():
+        if place not in self._rooms.values():
             return None if self._passed_on(question) else answers.error(_NO_TIMERS_THERE)
         try:
             timer = self.clockwork.timers.start(
