@@ -13,6 +13,7 @@ from satellite.models import catalogue
 from satellite.models.store import Store
 from satellite.system import logs
 from tests.driven_rooms import spoken
+from tests.hub_server import WHISPER, HubServer
 from tests.running_daemon import RunningDaemon
 from tests.virtual_clock import VirtualClockLoop
 
@@ -52,6 +53,20 @@ def _own_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     for logger, level in levels.items():
         logger.setLevel(level)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A local hub with a Whisper repository and a chat model."""
+    with HubServer({"org/whisper": dict(WHISPER), "org/chat": {"q4/tiny.gguf": b"GGUF"}}) as server:
+        server.become_the_hub(monkeypatch)
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty model store."""
+    return Store(tmp_path / "models")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Names and what they mean: the catalogue's own, the hub's, and paths."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ import pytest
 
 from satellite.errors import ModelError
 from satellite.models import catalogue
-from satellite.models.catalogue import HubSource, Kind, LocalSource, WheelSource
+from satellite.models.demo_set import JOE
+from satellite.models.downloads import check
+from satellite.models.spec import HubSource, Kind, LocalSource, WheelSource
+from satellite.models.store import Store
 
 
 def unknown(kind: Kind, name: str) -> str:
@@ -43,11 +47,22 @@ def test_all_piper_voices_are_there() -> None:
     """Every voice of rhasspy/piper-voices can be named; the French one knows its place, size and hash."""
     assert len(catalogue.names(Kind.TTS)) == 176
     siwis = catalogue.find(Kind.TTS, "fr_FR-siwis-medium")
-    assert siwis.source == HubSource("rhasspy/piper-voices")
+    assert siwis.source == HubSource("rhasspy/piper-voices", folder="fr/fr_FR/siwis/medium")
     assert siwis.languages == ("fr_FR",)
     network = siwis.files[0]
-    assert network.path == "fr/fr_FR/siwis/medium/fr_FR-siwis-medium.onnx"
+    assert network.name == "fr_FR-siwis-medium.onnx"
     assert (network.size_bytes, network.md5) == (63_201_294, "20e876e8c839e9b11a26085858f2300c")
+
+
+@pytest.mark.models
+def test_the_demo_voice_is_that_of_the_hub(models_directory: Path) -> None:
+    """Its wheel can be replaced by the hub: place, size and MD5 are those of the list of Piper voices."""
+    row = json.loads(Path(catalogue.__file__).with_name("voices.json").read_text())["voices"][JOE.name]
+    listed = catalogue.piper_voice(JOE.name, *row)
+    assert isinstance(JOE.source, WheelSource)
+    assert JOE.source.hub == listed.source
+    assert [file.size_bytes for file in JOE.files[:2]] == [file.size_bytes for file in listed.files[:2]]
+    check(Store(models_directory).file(JOE, ".onnx"), listed.files[0])
 
 
 def test_wheel_and_hub_model_of_the_same_whisper_are_two() -> None:
@@ -100,8 +115,8 @@ def test_chat_name_cannot_leave_its_repository(name: str) -> None:
 def test_gguf_of_the_hub() -> None:
     """A chat model may be any GGUF of the hub."""
     spec = catalogue.find(Kind.CHAT, "org/repo-GGUF:sub/model.Q4_K_M.gguf")
-    assert spec.source == HubSource("org/repo-GGUF")
-    assert [(file.name, file.path) for file in spec.files] == [("model.Q4_K_M.gguf", "sub/model.Q4_K_M.gguf")]
+    assert spec.source == HubSource("org/repo-GGUF", folder="sub")
+    assert [file.name for file in spec.files] == ["model.Q4_K_M.gguf"]
 
 
 @pytest.mark.parametrize(

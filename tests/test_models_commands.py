@@ -14,6 +14,7 @@ from rich.console import Console
 from satellite.cli.main import main
 from satellite.cli.progress import TerminalProgress
 from satellite.models import catalogue
+from satellite.models.spec import Kind
 from satellite.models.store import Store
 from tests.hub_server import WHISPER, HubServer
 from tests.waiting import PATIENCE_SECONDS
@@ -67,7 +68,7 @@ def test_list_all_is_the_whole_catalogue(models: Run, capsys: pytest.CaptureFixt
     """`--all` shows every model there is."""
     assert models("list", "--all", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
-    assert len(shown) == sum(len(catalogue.names(kind)) for kind in catalogue.Kind)
+    assert len(shown) == sum(len(catalogue.names(kind)) for kind in Kind)
 
 
 def test_pull_then_path(hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_pull_mends_what_is_damaged(
 ) -> None:
     """Changed bytes under the right size, a cut file and one that is gone: it is fetched anew, and sound again."""
     assert models("pull", "base") == 0
-    spec, store = catalogue.find(catalogue.Kind.STT, "base"), Store(tmp_path)
+    spec, store = catalogue.find(Kind.STT, "base"), Store(tmp_path)
     file = store.path(spec) / "model.bin"
     content = file.read_bytes()
     for damaged, told in ((bytes(len(content)), "was damaged, fetched anew"), (b"cut", "fetched"), (None, "fetched")):
@@ -107,7 +108,7 @@ def test_pull_mends_what_is_damaged(
 
 def test_bar_is_drawn_for_a_terminal_only() -> None:
     """People see a bar with the model's name; anything that is no terminal sees nothing."""
-    spec = catalogue.find(catalogue.Kind.STT, "base")
+    spec = catalogue.find(Kind.STT, "base")
     for terminal in (True, False):
         screen = io.StringIO()
         with TerminalProgress(Console(file=screen, force_terminal=terminal)) as progress:

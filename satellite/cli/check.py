@@ -14,9 +14,8 @@ from satellite.config.settings import Config, Ollama, OpenAICompatible
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.chat.keys import find_key
 from satellite.errors import ConfigError, ModelError, SatelliteError
-from satellite.models.required import wanted_models
 from satellite.models.spec import Kind
-from satellite.models.store import Store
+from satellite.models.store import Store, wanted_models
 from satellite.skills.home_assistant.access import find_token
 
 

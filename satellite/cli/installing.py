@@ -76,9 +76,8 @@ def _room(config: str) -> int:
 
 def _missing(config: str) -> "tuple[Store, list[ModelSpec]]":
     from satellite.config.loader import load
-    from satellite.models.required import wanted_models
     from satellite.models.spec import LocalSource, PackageSource
-    from satellite.models.store import Store
+    from satellite.models.store import Store, wanted_models
 
     settings = load(Path(config))
     store = Store(settings.models.directory)

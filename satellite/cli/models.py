@@ -10,11 +10,10 @@ from typing import Any
 
 from satellite.config.settings import Config
 from satellite.models import catalogue
-from satellite.models.catalogue import Kind, ModelSpec
 from satellite.models.demo_set import MICROWAKEWORD
 from satellite.models.downloads import megabytes
-from satellite.models.required import wanted_models
-from satellite.models.store import Store, default_directory
+from satellite.models.spec import Kind, ModelSpec
+from satellite.models.store import Store, default_directory, wanted_models
 
 _MANY_LANGUAGES = 7
 

