@@ -18,8 +18,9 @@ from wyoming.tts import Synthesize
 from wyoming.vad import VoiceStarted, VoiceStopped
 
 from satellite.audio.pcm import AudioFormat
+from satellite.config.settings import EndpointSettings
 from satellite.engines.protocols import VoiceChoice
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.endpoint import Endpoint, EndpointState
 from satellite.pipeline.recorder import Recorder
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS

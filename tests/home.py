@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import HomeAssistant
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.net.circuit_breaker import Breaker
 from satellite.pipeline.dialogue import Question
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
@@ -39,7 +39,7 @@ def asking(
     """Return a responder that asks `server`, and looks after it often."""
     known = {"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings}
     return HomeAssistantResponder(
-        HomeAssistant(**known),
+        HomeAssistantSettings(**known),
         interval_seconds=0.02,
         touch_seconds=touch,
         late_seconds=late,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, OpenAICompatible
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatDelta, Message
@@ -120,8 +121,8 @@ async def built(
     **options: Any,
 ) -> AsyncIterator[HostedRoute]:
     """Build a house that nobody looks after yet; nobody in it ever sees the key."""
-    chat = Chat(first_token_seconds=patience_seconds, max_tokens=50)
-    keepalive = KeepAlive(interval_seconds=interval_seconds)
+    chat = ChatSettings(first_token_seconds=patience_seconds, max_tokens=50)
+    keepalive = KeepAliveSettings(interval_seconds=interval_seconds)
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
         OpenAIServer(GROQ, key=KEY) as groq,
@@ -131,9 +132,9 @@ async def built(
         groq.repeats_key = True
         # The relay stands in for the house's proxy, through which a public name is reached without a network.
         monkeypatch.setenv("HTTP_PROXY", relay.url)
-        hosted = OpenAICompatible(type="openai", url=OUTSIDE, model=groq.model)
-        other = OpenAICompatible(type="openai", name="second", url=second.base_url, model="m")
-        deadlines = Deadlines(chat_first_token_seconds=2 * patience_seconds + 1, chat_gap_seconds=GAP_SECONDS)
+        hosted = OpenAISettings(type="openai", url=OUTSIDE, model=groq.model)
+        other = OpenAISettings(type="openai", name="second", url=second.base_url, model="m")
+        deadlines = DeadlineSettings(chat_first_token_seconds=2 * patience_seconds + 1, chat_gap_seconds=GAP_SECONDS)
         models = (
             OpenAIChat(hosted, chat, deadlines, keepalive, **options),
             OpenAIChat(other, chat, deadlines, keepalive),

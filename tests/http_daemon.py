@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.http.http_service import HttpService
 from satellite.monitoring.runs import Recorder
 from satellite.monitoring.status import Status
@@ -23,7 +23,7 @@ def client(daemon: RunningDaemon, **more: Any) -> httpx.Client:
 def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any) -> Iterator[httpx.Client]:
     """Serve the daemon's parts once more, with settings, and perhaps a state, of its own."""
     parts = daemon.daemon
-    config = parts.config.model_copy(update={"http": Http.model_validate(settings)})
+    config = parts.config.model_copy(update={"http": HttpSettings.model_validate(settings)})
     runs = Recorder(parts.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
     service = HttpService(
         config, parts._stages, parts.bus, status or parts._status, parts.store, parts.hub, parts._workers, runs

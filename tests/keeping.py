@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.protocols import ChatDelta, Message
@@ -91,7 +92,7 @@ async def keeping(
     words: Words | None = None,
     before: Scenario | None = None,
     watched: bool = True,
-    settings: KeepAlive | None = None,
+    settings: KeepAliveSettings | None = None,
     num_ctx: int = 4096,
     first_token_seconds: float = 1.5,
     kind: type[OllamaServer] = OllamaServer,
@@ -103,10 +104,10 @@ async def keeping(
         httpx.AsyncClient(base_url=ollama.url, timeout=PATIENCE_SECONDS) as http,
     ):
         chat = OllamaChat(
-            Ollama(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),
-            Chat(system_prompt=SYSTEM.content, first_token_seconds=first_token_seconds),
-            Deadlines(),
-            settings or KeepAlive(interval_seconds=INTERVAL_SECONDS),
+            OllamaSettings(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),
+            ChatSettings(system_prompt=SYSTEM.content, first_token_seconds=first_token_seconds),
+            DeadlineSettings(),
+            settings or KeepAliveSettings(interval_seconds=INTERVAL_SECONDS),
         )
         house = KeptModel(ollama, chat, Client(http))
         if before is not None:

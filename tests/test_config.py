@@ -8,10 +8,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from satellite.config import loader, reference, settings
+from satellite.config import loader, reference
+from satellite.config.base import Settings
+from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings
 from satellite.config.loader import load, parse
 from satellite.config.rooms import WyomingRoomSettings
-from satellite.config.settings import Config, Settings
+from satellite.config.settings import Config, WakeWordSettings
 from satellite.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
@@ -53,8 +55,7 @@ def test_the_basic_settings_are_few() -> None:
 
 
 @pytest.mark.parametrize(
-    "section",
-    [settings.Ollama, settings.OpenAICompatible, settings.Local, settings.WakeWordSettings, WyomingRoomSettings],
+    "section", [OllamaSettings, OpenAISettings, LocalSettings, WakeWordSettings, WyomingRoomSettings]
 )
 def test_the_example_shows_optional_sections(section: type[BaseModel]) -> None:
     """What lists and mappings hold is shown whole."""
@@ -85,11 +86,11 @@ def test_every_setting_says_what_it_is(section: type[Settings]) -> None:
 def test_the_schema_describes_every_setting() -> None:
     """An editor explains each, and takes what the daemon takes: one address for a list, a name for a device."""
     schema = reference.schema()
-    stt = schema["$defs"]["Stt"]["properties"]
+    stt = schema["$defs"]["SttSettings"]["properties"]
     assert stt["device"]["enum"] == ["auto", "cuda", "cpu"]
     assert stt["beam_size"]["maximum"] == 10
-    assert {"type": "string"} in schema["$defs"]["Wyoming"]["properties"]["host"]["anyOf"]
-    section, alone = schema["$defs"]["Sound"]["anyOf"]
+    assert {"type": "string"} in schema["$defs"]["WyomingSettings"]["properties"]["host"]["anyOf"]
+    section, alone = schema["$defs"]["SoundDeviceSettings"]["anyOf"]
     assert "string" in alone["type"]
     for definition in (section, *(one for one in schema["$defs"].values() if "properties" in one)):
         for name, about in definition["properties"].items():

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, Ollama, OpenAICompatible
+from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatDelta, ChatModel, Message, Sampling
@@ -30,7 +31,7 @@ class Api:
     """One kind of server and the chat model for it."""
 
     serve: Callable[[Words], Server]
-    connect: Callable[[str, Deadlines], ChatModel]
+    connect: Callable[[str, DeadlineSettings], ChatModel]
     faults: Any
 
     @asynccontextmanager
@@ -39,7 +40,7 @@ class Api:
     ) -> AsyncIterator[tuple[Any, ChatModel]]:
         """A server that says `words`, and a model that waits for them so many seconds."""
         async with self.serve(words) as server:
-            model = self.connect(server.url, Deadlines(chat_first_token_seconds=first, chat_gap_seconds=gap))
+            model = self.connect(server.url, DeadlineSettings(chat_first_token_seconds=first, chat_gap_seconds=gap))
             try:
                 yield server, model
             finally:
@@ -47,14 +48,14 @@ class Api:
                 await model.close()
 
 
-def _ollama(url: str, deadlines: Deadlines) -> ChatModel:
-    settings = Ollama(type="ollama", url=url, model="smollm2")
-    return OllamaChat(settings, Chat(), deadlines)
+def _ollama(url: str, deadlines: DeadlineSettings) -> ChatModel:
+    settings = OllamaSettings(type="ollama", url=url, model="smollm2")
+    return OllamaChat(settings, ChatSettings(), deadlines)
 
 
-def _openai(url: str, deadlines: Deadlines) -> ChatModel:
-    settings = OpenAICompatible(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant")
-    return OpenAIChat(settings, Chat(), deadlines)
+def _openai(url: str, deadlines: DeadlineSettings) -> ChatModel:
+    settings = OpenAISettings(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant")
+    return OpenAIChat(settings, ChatSettings(), deadlines)
 
 
 @pytest.fixture(params=["ollama", "openai"])
@@ -95,7 +96,7 @@ async def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnav
                     said.append(delta.text)  # noqa: PERF401  # what came before the error counts
             except ChatUnavailable as error:
                 errors.append(error)
-        patient = api.connect(server.url, Deadlines())
+        patient = api.connect(server.url, DeadlineSettings())
         assert await answered(patient) == "Paris is it."  # the server is none the worse
         await patient.close()
     return "".join(said), errors[0]
@@ -134,7 +135,7 @@ async def test_wishes_reach_the_server(api: Api) -> None:
         }
         assert [delta async for delta in model.stream([Message("user", "Hi")], Sampling(max_tokens=100_000))]
         body = server.exchanges[-1].body
-        assert (body.get("options", {}).get("num_predict") or body["max_tokens"]) == Chat().max_tokens
+        assert (body.get("options", {}).get("num_predict") or body["max_tokens"]) == ChatSettings().max_tokens
 
 
 async def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None:
@@ -250,7 +251,7 @@ async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
     """A refused connection says where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    model = api.connect(f"http://127.0.0.1:{port}", Deadlines())
+    model = api.connect(f"http://127.0.0.1:{port}", DeadlineSettings())
     with pytest.raises(ChatUnavailable, match=f"127.0.0.1:{port}.* cannot be reached") as caught:
         await answered(model)
     assert caught.value.code == "chat-unreachable"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.ollama import OllamaChat
@@ -66,11 +67,11 @@ async def built(
     ):
         # It stands in for the house's proxy, through which a public name is reached without a network.
         monkeypatch.setenv("HTTP_PROXY", groq.url)
-        chat = Chat.model_validate({"first_token_seconds": FIRST_TOKEN_SECONDS, "hosted": hosted})
-        deadlines = Deadlines(chat_first_token_seconds=deadline)
-        often = KeepAlive(interval_seconds=0.05)
-        model = OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
-        outside = OpenAIChat(OpenAICompatible(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
+        chat = ChatSettings.model_validate({"first_token_seconds": FIRST_TOKEN_SECONDS, "hosted": hosted})
+        deadlines = DeadlineSettings(chat_first_token_seconds=deadline)
+        often = KeepAliveSettings(interval_seconds=0.05)
+        model = OllamaChat(OllamaSettings(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
+        outside = OpenAIChat(OpenAISettings(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
         await asyncio.gather(model.load(), outside.load())
         route = RouteChat([model, outside], chat, deadlines)
         watch = asyncio.create_task(route.watch()) if watched else None

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from satellite.config.chat import OpenAISettings
 from satellite.config.secrets import Secret
-from satellite.config.settings import OpenAICompatible
 from satellite.engines.chat.http_failures import failure
 from satellite.engines.chat.keys import find_key
 from satellite.errors import ConfigError
 from satellite.net.hosts import is_at_home, shown_url
 
 
-def settings(name: str = "groq", file: Path | None = None) -> OpenAICompatible:
+def settings(name: str = "groq", file: Path | None = None) -> OpenAISettings:
     """Return a provider of that name."""
-    return OpenAICompatible(type="openai", name=name, model="m", api_key_file=file)
+    return OpenAISettings(type="openai", name=name, model="m", api_key_file=file)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, Local, Ollama
+from satellite.config.chat import ChatSettings, LocalSettings, OllamaSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.protocols import Message
@@ -31,7 +32,7 @@ async def asking(**settings: Any) -> AsyncIterator[tuple[OllamaServer, OllamaCha
     """An Ollama that always answers "Paris." and a model of these settings."""
     async with OllamaServer(script("Paris.")) as server:
         options = {"url": server.url, "model": "smollm2", **settings}
-        model = OllamaChat(Ollama(type="ollama", **options), Chat(max_tokens=50), Deadlines())
+        model = OllamaChat(OllamaSettings(type="ollama", **options), ChatSettings(max_tokens=50), DeadlineSettings())
         try:
             yield server, model
         finally:
@@ -104,8 +105,8 @@ async def test_an_error_among_the_lines_ends_the_answer() -> None:
 async def test_a_server_that_is_no_ollama_is_told_apart() -> None:
     """A 404 for the path is not a 404 for the model."""
     async with asking() as (server, _):
-        elsewhere = Ollama(type="ollama", url=f"{server.url}/elsewhere", model="smollm2")
-        model = OllamaChat(elsewhere, Chat(), Deadlines())
+        elsewhere = OllamaSettings(type="ollama", url=f"{server.url}/elsewhere", model="smollm2")
+        model = OllamaChat(elsewhere, ChatSettings(), DeadlineSettings())
         with pytest.raises(ChatUnavailable, match="no Ollama") as caught:
             await answered(model)
         assert caught.value.code == "chat-unreachable"
@@ -123,10 +124,20 @@ async def test_a_refused_request_is_rejected() -> None:
 
 def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever sends the household's words out of the house says so once, at start-up, without a password."""
-    OllamaChat(Ollama(type="ollama", url="http://127.0.0.1:11434", model="smollm2"), Chat(), Deadlines())
+    OllamaChat(
+        OllamaSettings(type="ollama", url="http://127.0.0.1:11434", model="smollm2"), ChatSettings(), DeadlineSettings()
+    )
     assert caplog.messages == []
-    OllamaChat(Ollama(type="ollama", url="http://127.0.0.1:11434", model="gpt-oss:120b-cloud"), Chat(), Deadlines())
-    OllamaChat(Ollama(type="ollama", url="https://me:secret@ollama.example.com", model="x"), Chat(), Deadlines())
+    OllamaChat(
+        OllamaSettings(type="ollama", url="http://127.0.0.1:11434", model="gpt-oss:120b-cloud"),
+        ChatSettings(),
+        DeadlineSettings(),
+    )
+    OllamaChat(
+        OllamaSettings(type="ollama", url="https://me:secret@ollama.example.com", model="x"),
+        ChatSettings(),
+        DeadlineSettings(),
+    )
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
     assert "https://ollama.example.com" in caplog.messages[1]
     assert "secret" not in caplog.text
@@ -135,11 +146,13 @@ def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.models
 async def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
     """Words that a model makes up as it goes come through the API as they are."""
-    brain = LlamaCppChat(Local(type="local"), Chat())
+    brain = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     await brain.load(file)
     async with asyncio.timeout(PATIENCE_SECONDS), OllamaServer(thought_by(brain)) as server:
-        model = OllamaChat(Ollama(type="ollama", url=server.url, model="smollm2"), Chat(), Deadlines())
+        model = OllamaChat(
+            OllamaSettings(type="ollama", url=server.url, model="smollm2"), ChatSettings(), DeadlineSettings()
+        )
         assert "Paris" in await answered(model)
         await model.close()
     await brain.close()

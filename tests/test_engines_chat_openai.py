@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, OpenAICompatible
+from satellite.config.chat import ChatSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.http_failures import RateLimited
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
@@ -40,7 +41,7 @@ async def answered(model: OpenAIChat, messages: list[Message] = QUESTION) -> str
 def connected(server: OpenAIServer, **settings: Any) -> OpenAIChat:
     """Return a model that talks to `server`."""
     options = {"url": server.base_url, "model": server.model, **settings}
-    return OpenAIChat(OpenAICompatible(type="openai", **options), Chat(max_tokens=50), Deadlines())
+    return OpenAIChat(OpenAISettings(type="openai", **options), ChatSettings(max_tokens=50), DeadlineSettings())
 
 
 @asynccontextmanager
@@ -217,8 +218,8 @@ async def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> N
     """It may give one answer at a time; who gave up waiting for the second does not take it from the first."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(dictated(words)) as server:
-        settings = OpenAICompatible(type="openai", name="vllm", url=server.base_url, model=server.model)
-        model = OpenAIChat(settings, Chat(first_token_seconds=0.1), Deadlines())
+        settings = OpenAISettings(type="openai", name="vllm", url=server.base_url, model=server.model)
+        model = OpenAIChat(settings, ChatSettings(first_token_seconds=0.1), DeadlineSettings())
         async with aclosing(model.stream(QUESTION)) as first:
             words.put_nowait("Once")
             await anext(first)

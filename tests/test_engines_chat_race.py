@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines
+from satellite.config.chat import ChatSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.usage import ChatStats
@@ -78,7 +79,7 @@ class Clockwork:
 
 async def ask(*models: Clockwork, **settings: Any) -> tuple[str, Any, str]:
     """Return who answered, when its first word came, and why it was not the first."""
-    route = RouteChat(models, Chat(**settings), Deadlines())
+    route = RouteChat(models, ChatSettings(**settings), DeadlineSettings())
     clock = asyncio.get_running_loop().time
     began = clock()
     async with aclosing(route.stream(QUESTION)) as deltas:
@@ -138,7 +139,7 @@ async def test_three_in_a_row() -> None:
 
 async def test_all_too_slow_ends_by_the_deadline() -> None:
     """Whoever waits is told before the stage's own deadline."""
-    route = RouteChat([Clockwork("first", 60), Clockwork("second", 60)], Chat(), Deadlines())
+    route = RouteChat([Clockwork("first", 60), Clockwork("second", 60)], ChatSettings(), DeadlineSettings())
     with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s"):
         await anext(route.stream(QUESTION))
     assert asyncio.get_running_loop().time() == pytest.approx(9.5)
@@ -147,7 +148,7 @@ async def test_all_too_slow_ends_by_the_deadline() -> None:
 def test_a_question_is_expected_of_whoever_would_be_asked() -> None:
     """And of those before it, which it may bring back; not of those behind."""
     down, well, spare = Clockwork("down", 1, up=False), Clockwork("well", 1), Clockwork("spare", 1)
-    RouteChat([down, well, spare], Chat(), Deadlines()).prepare(QUESTION)
+    RouteChat([down, well, spare], ChatSettings(), DeadlineSettings()).prepare(QUESTION)
     assert (down.prepared, well.prepared, spare.prepared) == ([QUESTION], [QUESTION], [])
 
 
@@ -237,7 +238,7 @@ async def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
 async def test_two_of_one_name_are_two() -> None:
     """A switch between two hosts is one, though both are called the same."""
     first, second = Clockwork("ollama", 0.1), Clockwork("ollama", 0.1)
-    route = RouteChat([first, second], Chat(), Deadlines())
+    route = RouteChat([first, second], ChatSettings(), DeadlineSettings())
     for health, switches in ((first.health, 0), (Health("unreachable", False, "it is down"), 1), (first.health, 2)):
         first.health = health
         async with aclosing(route.stream(QUESTION)) as deltas:
@@ -262,7 +263,7 @@ async def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> No
     """Whatever is wrong with one provider, the others are looked after; the status tells."""
     background = Background()
     broken, well = Stumbling("broken", 1), Clockwork("well", 1)
-    route = RouteChat([broken, well], Chat(), Deadlines(), background)
+    route = RouteChat([broken, well], ChatSettings(), DeadlineSettings(), background)
     watch = asyncio.create_task(route.watch())
     await asyncio.sleep(0.1)
     assert "Port could not be cast" in background.trouble("watch broken")

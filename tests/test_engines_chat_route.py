@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, Local, Ollama, OpenAICompatible
+from satellite.config.chat import ChatSettings, KeepAliveSettings, LocalSettings, OllamaSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
@@ -42,9 +43,9 @@ async def built(*, first: float = 10, key: str | None = None, **settings: float)
     ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
     groq.key = key
     async with ollama, groq:
-        chat_settings = Chat(**{"first_token_seconds": 0.2, **settings})
+        chat_settings = ChatSettings(**{"first_token_seconds": 0.2, **settings})
         models = providers(ollama, groq, chat_settings)
-        chat = RouteChat(models, chat_settings, Deadlines(chat_first_token_seconds=first))
+        chat = RouteChat(models, chat_settings, DeadlineSettings(chat_first_token_seconds=first))
         try:
             yield TwoProviders(ollama, groq, chat)
         finally:
@@ -52,13 +53,13 @@ async def built(*, first: float = 10, key: str | None = None, **settings: float)
             await chat.close()
 
 
-def providers(ollama: OllamaServer, groq: OpenAIServer, chat: Chat) -> list[ChatModel]:
+def providers(ollama: OllamaServer, groq: OpenAIServer, chat: ChatSettings) -> list[ChatModel]:
     """Return a model for each server."""
-    hosted = OpenAICompatible(type="openai", url=groq.base_url, model=groq.model)
-    often = KeepAlive(interval_seconds=0.05)
+    hosted = OpenAISettings(type="openai", url=groq.base_url, model=groq.model)
+    often = KeepAliveSettings(interval_seconds=0.05)
     return [
-        OllamaChat(Ollama(type="ollama", url=ollama.url, model="smollm2"), chat, Deadlines(), often),
-        OpenAIChat(hosted, chat, Deadlines(), often),
+        OllamaChat(OllamaSettings(type="ollama", url=ollama.url, model="smollm2"), chat, DeadlineSettings(), often),
+        OpenAIChat(hosted, chat, DeadlineSettings(), often),
     ]
 
 
@@ -207,9 +208,9 @@ async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, cap
     """It is as if it were not configured, unless there is nobody else: then what is missing is told."""
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
     async with built() as house:
-        settings, deadlines = Chat(), Deadlines()
-        hosted = OpenAICompatible(type="openai", name="groq", url="https://api.groq.com/openai/v1", model="m")
-        keyless = OpenAIChat(hosted, settings, deadlines, KeepAlive())
+        settings, deadlines = ChatSettings(), DeadlineSettings()
+        hosted = OpenAISettings(type="openai", name="groq", url="https://api.groq.com/openai/v1", model="m")
+        keyless = OpenAIChat(hosted, settings, deadlines, KeepAliveSettings())
         route = RouteChat([keyless, *house.chat.models], settings, deadlines)
         assert await answered(route) == "ollama: Paris, says Ollama."
         assert route.details["answering"] == "ollama"
@@ -267,12 +268,12 @@ async def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCapt
 @pytest.mark.models
 async def test_the_model_in_the_process_is_the_last_resort(models_directory: Path) -> None:
     """With Ollama and the network gone, the house still answers."""
-    local = LlamaCppChat(Local(type="local"), Chat())
+    local = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     await local.load(file)
     async with OllamaServer(script("")) as ollama, OpenAIServer(script("")) as groq:
-        gone = providers(ollama, groq, Chat())
-    chat = RouteChat([*gone, local], Chat(), Deadlines())
+        gone = providers(ollama, groq, ChatSettings())
+    chat = RouteChat([*gone, local], ChatSettings(), DeadlineSettings())
     answer = await answered(chat)
     assert answer.startswith("local: ")
     assert "Paris" in answer

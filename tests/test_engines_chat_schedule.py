@@ -4,7 +4,7 @@ from datetime import datetime, time
 
 import pytest
 
-from satellite.config.settings import KeepAlive
+from satellite.config.chat import KeepAliveSettings
 from satellite.engines.chat.schedule import Schedule
 
 LONG_AGO = 1e6
@@ -18,14 +18,14 @@ def at(text: str) -> datetime:
 @pytest.mark.parametrize("idle_seconds", [0, LONG_AGO])
 def test_always_is_always(idle_seconds: float) -> None:
     """Whenever, however long after."""
-    schedule = Schedule(KeepAlive())
+    schedule = Schedule(KeepAliveSettings())
     assert schedule.wants_warm(at("03:00"), idle_seconds)
     assert schedule.described() == "always"
 
 
 def test_after_activity_is_for_a_while_after_each_use() -> None:
     """To the second."""
-    schedule = Schedule(KeepAlive(when="after_activity", after_activity_seconds=90))
+    schedule = Schedule(KeepAliveSettings(when="after_activity", after_activity_seconds=90))
     assert schedule.wants_warm(at("03:00"), 0)
     assert schedule.wants_warm(at("03:00"), 89.9)
     assert not schedule.wants_warm(at("12:00"), 90)
@@ -47,14 +47,14 @@ def test_after_activity_is_for_a_while_after_each_use() -> None:
 )
 def test_hours_are_times_of_day(hours: list[str], inside: list[str], outside: list[str]) -> None:
     """With the first minute and without the last, past midnight too."""
-    schedule = Schedule(KeepAlive(when="hours", hours=tuple(hours)))
+    schedule = Schedule(KeepAliveSettings(when="hours", hours=tuple(hours)))
     assert [text for text in inside if not schedule.wants_warm(at(text), LONG_AGO)] == []
     assert [text for text in outside if schedule.wants_warm(at(text), LONG_AGO)] == []
 
 
 def test_outside_its_hours_it_is_warm_after_a_use() -> None:
     """Who has asked may ask again."""
-    schedule = Schedule(KeepAlive(when="hours", hours=("06:00-23:00", "23:30-24:00")))
+    schedule = Schedule(KeepAliveSettings(when="hours", hours=("06:00-23:00", "23:30-24:00")))
     assert schedule.wants_warm(at("03:00"), 60)
     assert not schedule.wants_warm(at("03:00"), 900)
     assert schedule.described() == "06:00-23:00, 23:30-24:00 and 15 min after each use"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import satellite.engines.chat
-from satellite.config.settings import Chat, Local
+from satellite.config.chat import ChatSettings, LocalSettings
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.llama_process import link_to_bundled
 from satellite.engines.protocols import ChatDelta, Message
@@ -31,7 +31,9 @@ class Brain:
 
     def __init__(self, file: Path, *, parallel: int = 4) -> None:
         self.file = file
-        self.chat = LlamaCppChat(Local(type="local", parallel=parallel), Chat(max_tokens=60), queue_size=2)
+        self.chat = LlamaCppChat(
+            LocalSettings(type="local", parallel=parallel), ChatSettings(max_tokens=60), queue_size=2
+        )
 
     def ask(self, question: str) -> "asyncio.Future[list[ChatDelta]]":
         """Begin to collect a whole answer."""
@@ -305,10 +307,10 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from satellite.config.settings import Chat, Local\n"
+        "from satellite.config.chat import ChatSettings, LocalSettings\n"
         "from satellite.engines.chat.llama_cpp import LlamaCppChat\n"
         "async def main():\n"
-        "    chat = LlamaCppChat(Local(type='local'), Chat())\n"
+        "    chat = LlamaCppChat(LocalSettings(type='local'), ChatSettings())\n"
         "    await chat.load(Path(sys.argv[1]))\n"
         "    print(chat._server.process.pid, chat._server.socket, flush=True)\n"
         "    await asyncio.sleep(60)\n"
@@ -329,7 +331,7 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
 
 async def test_a_model_that_is_not_loaded_says_so() -> None:
     """Before `load` a question is an error that another provider may make good."""
-    chat = LlamaCppChat(Local(type="local"), Chat())
+    chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     with pytest.raises(ChatUnavailable) as caught:
         await anext(chat.stream(messages(FRANCE)))
     assert caught.value.code == "chat-not-ready"
@@ -342,7 +344,7 @@ async def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes |
     file = tmp_path / "model.gguf"
     if content is not None:
         file.write_bytes(content)
-    chat = LlamaCppChat(Local(type="local"), Chat())
+    chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     with pytest.raises(ChatUnavailable, match=r"model\.gguf cannot be loaded") as caught:
         await chat.load(file)
     assert caught.value.code == "chat-not-ready"
@@ -365,7 +367,7 @@ def test_a_system_without_libgomp_is_given_one(tmp_path: Path) -> None:
 async def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It says nothing, however many are asked of it; none of them waits for ever, and the next one is answered."""
     brain = Brain(gguf)
-    brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=3.0)
+    brain.chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(max_tokens=60), silence_seconds=3.0)
     async with brain.loaded():
         watch = asyncio.create_task(brain.chat.watch())
         child = brain.child()
@@ -396,7 +398,7 @@ async def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: p
 async def test_a_model_that_hangs_is_killed_though_nobody_waits_any_more(gguf: Path) -> None:
     """An answer that was given up before the deadline is owed all the same."""
     brain = Brain(gguf)
-    brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=2.0)
+    brain.chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(max_tokens=60), silence_seconds=2.0)
     async with brain.loaded():
         watch = asyncio.create_task(brain.chat.watch())
         child = brain.child()
@@ -414,7 +416,7 @@ async def test_a_model_that_hangs_is_killed_though_nobody_waits_any_more(gguf: P
 async def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> None:
     """A silence in which nothing was asked is no hang, nor is one that the event loop has slept through."""
     brain = Brain(gguf)
-    brain.chat = LlamaCppChat(Local(type="local"), Chat(max_tokens=60), silence_seconds=2.0)
+    brain.chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(max_tokens=60), silence_seconds=2.0)
     async with brain.loaded():
         watch = asyncio.create_task(brain.chat.watch())
         child = brain.child()

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from satellite.cli.doctor.chat import remedy_of
-from satellite.config.chat import Provider
-from satellite.config.settings import Local, Ollama, OpenAICompatible
+from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.keepalive.state_log import _WORDS
 from satellite.errors import ChatUnavailable
@@ -24,9 +23,9 @@ def test_every_state_of_a_model_is_in_the_table_and_has_words() -> None:
 
 
 PROVIDERS = (
-    Local(type="local"),
-    Ollama(type="ollama", model="phi3:mini"),
-    OpenAICompatible(type="openai", model="llama"),
+    LocalSettings(type="local"),
+    OllamaSettings(type="ollama", model="phi3:mini"),
+    OpenAISettings(type="openai", model="llama"),
 )
 
 
@@ -46,6 +45,6 @@ def test_the_documents_list_every_state(page: str) -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: str(provider.type))
-def test_the_doctor_knows_a_cure_for_every_bad_state(provider: Provider) -> None:
+def test_the_doctor_knows_a_cure_for_every_bad_state(provider: ProviderSettings) -> None:
     """Whoever the provider is."""
     assert all(remedy_of(state, provider) for state, meaning in MEANINGS.items() if meaning.tone is Tone.BAD)

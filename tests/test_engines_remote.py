@@ -14,7 +14,7 @@ from wyoming.pipeline import PipelineStage
 
 from satellite.audio.pcm import read_wav
 from satellite.config.loader import parse
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription, VoiceChoice
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
@@ -52,7 +52,7 @@ async def whole(sound: AsyncIterator[bytes]) -> bytes:
 
 def transcriber(hosts: Hosts) -> RemoteTranscriber:
     """Return speech to text by `hosts`."""
-    return RemoteTranscriber(hosts, Stt(language="en"))
+    return RemoteTranscriber(hosts, SttSettings(language="en"))
 
 
 async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
@@ -89,7 +89,7 @@ async def test_the_language_and_the_names_travel() -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{port}"], 20)
-        stt = RemoteTranscriber(hosts, Stt(vocabulary=("Aurore",)))
+        stt = RemoteTranscriber(hosts, SttSettings(vocabulary=("Aurore",)))
         found = await stt.transcribe(NABU, speech=SPEECH, vocabulary=["Nabu"])
         told = await stt.transcribe(NABU, speech=SPEECH, language="de")
         assert (found, told) == (

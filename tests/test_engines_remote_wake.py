@@ -11,7 +11,7 @@ from wyoming.wake import Detect
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import Detection, WakeStream
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.wake import RemoteWakeWords
@@ -41,7 +41,7 @@ async def two(daemon: RunningDaemon) -> AsyncIterator[tuple[RemoteWakeWords, Rel
         await hosts.load()
         watch = asyncio.create_task(hosts.watch())
         try:
-            yield RemoteWakeWords(hosts, Wake()), first, second
+            yield RemoteWakeWords(hosts, WakeSettings()), first, second
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -139,7 +139,7 @@ async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: Ru
     try:
         hosts = Hosts(Stage.WAKE, [f"tcp://127.0.0.1:{port}"], 20)
         await hosts.load()
-        stream = await RemoteWakeWords(hosts, Wake()).stream(None)
+        stream = await RemoteWakeWords(hosts, WakeSettings()).stream(None)
         with pytest.raises(WakeWordError, match="the model is broken"):
             for _ in range(100):
                 await stream.feed(SILENCE)

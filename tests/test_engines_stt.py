@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.engines.stt.whisper import WhisperTranscriber, _segments
 from satellite.engines.stt.whisper_text import echoes, loop_at, text_of
@@ -29,7 +29,7 @@ COMMANDS = sorted((DATA / "commands").glob("*.wav"))
 class Ears:
     """A loaded VAD and Whisper model."""
 
-    def __init__(self, models: Path, settings: Stt) -> None:
+    def __init__(self, models: Path, settings: SttSettings) -> None:
         self.worker = Worker(Stage.STT)
         self.vad = SileroVad(self.worker)
         self.vad.load()
@@ -48,7 +48,7 @@ class Ears:
 @pytest.fixture(scope="module")
 def ears(models_directory: Path) -> Iterator[Ears]:
     """The default model."""
-    loaded = Ears(models_directory, Stt(threads=2))
+    loaded = Ears(models_directory, SttSettings(threads=2))
     yield loaded
     loaded.worker.close()
 
@@ -152,7 +152,7 @@ async def test_a_language_the_model_lacks_is_an_error(ears: Ears) -> None:
 @pytest.mark.models
 async def test_the_model_tells_of_its_work(models_directory: Path) -> None:
     """How long a command takes is known from the first on; on a CPU there is nothing to warm up."""
-    ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=10))
+    ears = Ears(models_directory, SttSettings(threads=2, window_floor_seconds=10))
     assert ears.whisper.window_floor_seconds == 10
     assert (ears.whisper.usual_seconds, ears.whisper.idle) == (None, True)
     ears.whisper.prepare()
@@ -189,7 +189,7 @@ class Slow:
 @pytest.mark.models
 async def test_a_transcription_that_nobody_wants_any_more_is_given_up(models_directory: Path) -> None:
     """Who speaks on after a hesitation waits for the encoder at most, not for words that nobody will read."""
-    ears = Ears(models_directory, Stt(threads=2))
+    ears = Ears(models_directory, SttSettings(threads=2))
     slow = ears.whisper._whisper = Slow(ears.whisper._whisper)
     pcm = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
     speech = await ears.vad.stream().feed(pcm)
@@ -224,7 +224,7 @@ async def test_others_have_their_turn_between_the_parts_of_a_long_recording(ears
 @pytest.mark.models
 async def test_what_repeats_itself_is_decoded_once_more(models_directory: Path) -> None:
     """In a window that is far too short tiny.en repeats itself; over the full one it does not."""
-    ears = Ears(models_directory, Stt(threads=2, window_floor_seconds=1))
+    ears = Ears(models_directory, SttSettings(threads=2, window_floor_seconds=1))
     for wav in COMMANDS:
         text = (await ears.hear(read_wav(wav))).text
         assert loop_at(text.split()) is None
@@ -239,7 +239,7 @@ async def test_two_sentences_are_heard_once(models_directory: Path) -> None:
     pcm = b"".join(
         read_wav(DATA / "commands" / f"{name}.wav") for name in ("set_a_timer_for_1_hour", "set_lights_to_red")
     )
-    ears = Ears(models_directory, Stt(threads=2))
+    ears = Ears(models_directory, SttSettings(threads=2))
     assert words((await ears.hear(pcm)).text) == words("set a timer for one hour set lights to red")
     ears.worker.close()
 
@@ -247,7 +247,7 @@ async def test_two_sentences_are_heard_once(models_directory: Path) -> None:
 @pytest.mark.models
 async def test_beam_search_works(models_directory: Path) -> None:
     """A wider beam gives the same words on a clear command."""
-    ears = Ears(models_directory, Stt(threads=2, beam_size=5, compute_type="float32"))
+    ears = Ears(models_directory, SttSettings(threads=2, beam_size=5, compute_type="float32"))
     assert words((await ears.hear(read_wav(DATA / "commands" / "turn_on_the_lights.wav"))).text) == words(
         "turn on the lights"
     )
@@ -261,10 +261,10 @@ def test_cuda_demanded_where_there_is_none_is_an_error(models_directory: Path) -
     import ctranslate2
 
     if ctranslate2.get_cuda_device_count():
-        assert Ears(models_directory, Stt(device="cuda")).whisper.device.startswith("cuda")
+        assert Ears(models_directory, SttSettings(device="cuda")).whisper.device.startswith("cuda")
         return
     with pytest.raises(SpeechToTextError, match="no CUDA device") as caught:
-        Ears(models_directory, Stt(device="cuda"))
+        Ears(models_directory, SttSettings(device="cuda"))
     assert caught.value.code == "stt-not-ready"
 
 
@@ -272,7 +272,7 @@ def test_cuda_demanded_where_there_is_none_is_an_error(models_directory: Path) -
 def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
     """A folder that holds no model says which and why."""
     (tmp_path / "model.bin").write_bytes(b"no model")
-    whisper = WhisperTranscriber(Stt(), Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
+    whisper = WhisperTranscriber(SttSettings(), Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
     with pytest.raises(SpeechToTextError, match=r"tiny\.en cannot be loaded"):
         whisper.load(tmp_path)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satellite.config.settings import Tts
+from satellite.config.settings import TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.tts.synthesizer import PiperSynthesizer
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.models
 class Mouth:
     """A synthesizer over some voices."""
 
-    def __init__(self, files: list[tuple[Voice, Path]], settings: Tts, parts: Path) -> None:
+    def __init__(self, files: list[tuple[Voice, Path]], settings: TtsSettings, parts: Path) -> None:
         self.worker = Worker(Stage.TTS)
         self.piper = PiperSynthesizer(settings, lambda: files, parts, self.worker)
 
@@ -59,7 +59,7 @@ def mouth(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     voices: dict[str, dict[str, object]] = {"en_US-joe-medium": {}, "en_GB-jim-medium": {}, "fr_FR-jean-medium": {}}
     mouth = Mouth(
         copies(models_directory, tmp_path_factory.mktemp("voices"), voices),
-        Tts(max_loaded_voices=2, threads=2),
+        TtsSettings(max_loaded_voices=2, threads=2),
         models_directory / ".parts",
     )
     mouth.piper.load()
@@ -112,7 +112,7 @@ async def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
 async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(models_directory: Path, tmp_path: Path) -> None:
     """One may be louder than the other; who has spoken before need not be loaded."""
     voices: dict[str, dict[str, object]] = {"en_US-two-medium": {"speaker_id_map": {"ann": 0, "bob": 1}}}
-    mouth = Mouth(copies(models_directory, tmp_path, voices), Tts(threads=2), models_directory / ".parts")
+    mouth = Mouth(copies(models_directory, tmp_path, voices), TtsSettings(threads=2), models_directory / ".parts")
     mouth.piper.load()
     for name in ("ann", "bob", "ann"):
         await mouth.piper.speaker(VoiceChoice(speaker=name))
@@ -137,7 +137,7 @@ async def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -
     for volume in (1.0, 0.5):
         folder = tmp_path / str(volume)
         folder.mkdir()
-        settings = Tts(volume=volume, noise_scale=0, noise_w_scale=0, threads=2)
+        settings = TtsSettings(volume=volume, noise_scale=0, noise_w_scale=0, threads=2)
         mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
         levels.append(peak(await mouth.say("Hello there.")))
         mouth.worker.close()
@@ -150,7 +150,7 @@ async def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path
     for scale in (1.0, 2.0):
         folder = tmp_path / str(scale)
         folder.mkdir()
-        settings = Tts(length_scale=scale, noise_scale=0, noise_w_scale=0, threads=2)
+        settings = TtsSettings(length_scale=scale, noise_scale=0, noise_w_scale=0, threads=2)
         mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
         lengths.append(len(await mouth.say("Hello there, how are you?")))
         mouth.worker.close()
@@ -256,7 +256,7 @@ async def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tm
     about = Path(f"{original[1]}.json")
     folder = VoiceFolder(Store(tmp_path / "store"), catalogue.find(Kind.TTS, str(original[1])))
     worker = Worker(Stage.TTS)
-    piper = PiperSynthesizer(Tts(voice=str(original[1])), folder.files, models_directory / ".parts", worker)
+    piper = PiperSynthesizer(TtsSettings(voice=str(original[1])), folder.files, models_directory / ".parts", worker)
 
     async def seconds() -> float:
         folder.scan()

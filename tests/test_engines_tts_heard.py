@@ -9,7 +9,7 @@ import pytest
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.audio.word_errors import edit_distance
-from satellite.config.settings import Stt, Tts
+from satellite.config.settings import SttSettings, TtsSettings
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.tts.piper import PiperVoice
@@ -36,7 +36,7 @@ def whisper(models_directory: Path) -> Iterator[WhisperTranscriber]:
     """The demo model."""
     worker = Worker(Stage.STT)
     loaded = WhisperTranscriber(
-        Stt(threads=2), worker, languages=TINY_EN.languages, window_floor_seconds=TINY_EN.window_floor_seconds
+        SttSettings(threads=2), worker, languages=TINY_EN.languages, window_floor_seconds=TINY_EN.window_floor_seconds
     )
     loaded.load(Store(models_directory).path(TINY_EN))
     yield loaded
@@ -65,7 +65,7 @@ async def test_windows_are_understood_as_the_whole_is(
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
     assert piper._network is not None
     names = piper._network._front_outputs
-    (feed,) = piper.feeds(text, Tts(noise_scale=0.3, noise_w_scale=0), None)
+    (feed,) = piper.feeds(text, TtsSettings(noise_scale=0.3, noise_w_scale=0), None)
     whole, *latent = session(with_outputs(file.read_bytes(), names)).run(None, dict(feed))
     sentence = Sentence(piper._network, dict(zip(names, latent, strict=True)))
     windows = [sentence.samples(at, min(at + 16, sentence.frames)) for at in range(0, sentence.frames, 16)]
@@ -79,7 +79,7 @@ async def test_what_is_spoken_is_understood(models_directory: Path, whisper: Whi
     file = Store(models_directory).file(JOE, ".onnx")
     worker = Worker(Stage.TTS)
     files = [(Voice("joe", ("en_US",), (), ""), file)]
-    settings = Tts(noise_scale=0, noise_w_scale=0, threads=2)
+    settings = TtsSettings(noise_scale=0, noise_w_scale=0, threads=2)
     piper = PiperSynthesizer(settings, lambda: files, models_directory / ".parts", worker)
     piper.load()
     text = " ".join(SENTENCES)

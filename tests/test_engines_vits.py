@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from satellite.config.settings import Tts
+from satellite.config.settings import TtsSettings
 from satellite.engines.tts.graph_split import CannotSplit, split
 from satellite.engines.tts.parts_cache import digest_of
 from satellite.engines.tts.piper import CALIBRATION, PiperVoice
@@ -138,7 +138,7 @@ def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path,
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 1)
     assert piper._network is not None
-    for sentence in piper.feeds(text, Tts(), None):
+    for sentence in piper.feeds(text, TtsSettings(), None):
         assert difference(file.read_bytes(), piper._network, sentence, [12, 16, 32, 64]) <= 1e-3
 
 
@@ -173,7 +173,7 @@ def sound(piper: PiperVoice, text: str = TEXT) -> list[int]:
     """Return the lengths of the windows of a text."""
     timeline = Timeline()
     lengths = []
-    for sentence in piper.feeds(text, Tts(), None):
+    for sentence in piper.feeds(text, TtsSettings(), None):
         for window in piper.windows(sentence, timeline):
             timeline.add(len(window) / piper.config.sample_rate)
             lengths.append(len(window))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
-from satellite.config.settings import Wake, WakeWordSettings
+from satellite.config.settings import WakeSettings, WakeWordSettings
 from satellite.engines.protocols import Detection
 from satellite.engines.wake.common import Files, Floats, ModelFolder, ScoredWakeStream, Trigger, choose, trigger_of
 from satellite.engines.wake.microwakeword import microwakeword_files
@@ -93,7 +93,7 @@ def test_trigger_ignores_a_score_that_is_no_number() -> None:
 def test_a_words_own_settings_win_one_by_one() -> None:
     """What a word does not set comes from the setting of all words, the threshold from its engine."""
     own = {"a": WakeWordSettings(threshold=0.1), "b": WakeWordSettings(trigger_level=4, refractory_seconds=0)}
-    settings = Wake(trigger_level=2, refractory_seconds=3, per_word=own)
+    settings = WakeSettings(trigger_level=2, refractory_seconds=3, per_word=own)
     assert trigger_of("a", settings, 0.9) == Trigger(0.1, 2, 3)
     assert trigger_of("b", settings, 0.9) == Trigger(0.9, 4, 0)
     assert trigger_of("c", settings, 0.9) == Trigger(0.9, 2, 3)

@@ -13,7 +13,7 @@ import pymicro_wakeword
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import Detection
 from satellite.engines.wake.common import Floats
 from satellite.engines.wake.microwakeword import MicroWakeWordEngine
@@ -45,7 +45,7 @@ def load() -> Iterator[Load]:
 
     def loaded(**wake: object) -> MicroWakeWordEngine:
         workers.append(Worker(Stage.WAKE))
-        engine = MicroWakeWordEngine(Wake.model_validate(wake), workers[-1])
+        engine = MicroWakeWordEngine(WakeSettings.model_validate(wake), workers[-1])
         asyncio.run(workers[-1].run(engine.load))
         return engine
 
@@ -162,7 +162,7 @@ def test_the_trigger_level_asks_for_frames_in_a_row(load: Load) -> None:
 
 def test_words_say_what_a_person_says(load: Load) -> None:
     """Phrase and languages are those of the manifests, before and after loading."""
-    unloaded = MicroWakeWordEngine(Wake(), Worker(Stage.WAKE)).words
+    unloaded = MicroWakeWordEngine(WakeSettings(), Worker(Stage.WAKE)).words
     assert {word.name: word.phrase for word in unloaded} == {
         "okay_nabu": "Okay Nabu",
         "hey_jarvis": "Hey Jarvis",
@@ -177,7 +177,7 @@ def test_unknown_words_and_an_unloaded_engine_are_errors(load: Load) -> None:
     """Both have stable codes; hey_rhasspy exists for openWakeWord only."""
     with pytest.raises(WakeWordError, match="hey_rhasspy") as unknown:
         asyncio.run(load().stream(["hey_rhasspy"]))
-    engine = MicroWakeWordEngine(Wake(), Worker(Stage.WAKE))
+    engine = MicroWakeWordEngine(WakeSettings(), Worker(Stage.WAKE))
     asyncio.run(engine.refresh())
     with pytest.raises(WakeWordError) as unloaded:
         asyncio.run(engine.stream(None))

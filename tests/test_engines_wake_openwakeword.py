@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
-from satellite.config.settings import Wake, WakeWordSettings
+from satellite.config.settings import WakeSettings, WakeWordSettings
 from satellite.engines.protocols import Detection
 from satellite.engines.wake.common import Floats, LiteRtModel, ScoredWakeStream, Trigger
 from satellite.engines.wake.mel_spectrogram import Mels
@@ -74,7 +74,7 @@ def load(models_directory: Path) -> Iterator[Load]:
     def loaded(**wake: object) -> OpenWakeWordEngine:
         workers.append(Worker(Stage.WAKE))
         engine = OpenWakeWordEngine(
-            Wake.model_validate(wake),
+            WakeSettings.model_validate(wake),
             models_directory / "wake" / "openwakeword",
             WAKE_WORDS["openwakeword"],
             workers[-1],
@@ -275,7 +275,7 @@ def test_a_long_stream_takes_no_more_memory(load: Load) -> None:
 def test_words_say_what_a_person_says(models_directory: Path, load: Load) -> None:
     """The built-in words are known before and after loading."""
     unloaded = OpenWakeWordEngine(
-        Wake(), models_directory / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)
+        WakeSettings(), models_directory / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)
     )
     assert {word.name: word.phrase for word in unloaded.words} == {
         "okay_nabu": "Okay Nabu",
@@ -304,7 +304,7 @@ def test_an_unknown_word_is_refused(load: Load) -> None:
 def test_an_engine_that_is_not_loaded_says_so(models_directory: Path) -> None:
     """A stream before `load` is an error of its own, and refreshing is harmless."""
     engine = OpenWakeWordEngine(
-        Wake(), models_directory / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)
+        WakeSettings(), models_directory / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)
     )
     asyncio.run(engine.refresh())
     with pytest.raises(WakeWordError) as caught:
@@ -336,7 +336,7 @@ def test_missing_networks_are_named(tmp_path: Path) -> None:
     """Without the two networks of sound there is nothing to load."""
     (tmp_path / "melspectrogram.tflite").touch()
     with pytest.raises(WakeWordError, match=r"lacks embedding_model\.tflite") as caught:
-        OpenWakeWordEngine(Wake(), tmp_path, WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)).load()
+        OpenWakeWordEngine(WakeSettings(), tmp_path, WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)).load()
     assert caught.value.code == "wake-not-ready"
 
 

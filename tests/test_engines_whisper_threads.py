@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Stt, cpu_threads
+from satellite.config.settings import SttSettings, cpu_threads
 from satellite.engines.stt.thread_count import fastest_threads
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.worker import Worker
@@ -60,7 +60,7 @@ def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pyt
     """Unless it is configured, or something changes."""
     spec = catalogue.find(Kind.STT, "tiny.en")
 
-    def load(settings: Stt) -> list[str]:
+    def load(settings: SttSettings) -> list[str]:
         caplog.clear()
         with caplog.at_level(logging.INFO, "satellite.engines.stt.whisper"):
             WhisperTranscriber(
@@ -72,15 +72,15 @@ def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pyt
             ).load(models_directory / "stt" / "tiny.en")
         return [record.getMessage() for record in caplog.records if "threads" in record.getMessage()]
 
-    assert load(Stt(threads=1)) == []
+    assert load(SttSettings(threads=1)) == []
     assert not (tmp_path / "measured.json").exists()
-    first = load(Stt())
+    first = load(SttSettings())
     if cpu_threads(0) == 1:
         assert first == []  # there is no choice
         return
     told = json.loads((tmp_path / "measured.json").read_text())
     told["threads"]["found"] = 7
     (tmp_path / "measured.json").write_text(json.dumps(told))
-    (second,) = load(Stt())
+    (second,) = load(SttSettings())
     assert second.startswith("Whisper is fastest with 7 of ")
-    assert load(Stt(compute_type="float32"))[0].split()[4] in ("1", "2", "4")
+    assert load(SttSettings(compute_type="float32"))[0].split()[4] in ("1", "2", "4")

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama, OpenAICompatible
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
@@ -102,7 +103,7 @@ class OllamaAndSecond:
 
     def ollama_alone(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Ask as the route does, but nobody else for a first word that is late."""
-        patient = RouteChat(self.chat.models, Chat(first_token_seconds=PATIENCE_SECONDS), Deadlines())
+        patient = RouteChat(self.chat.models, ChatSettings(first_token_seconds=PATIENCE_SECONDS), DeadlineSettings())
         return patient.stream(messages)
 
     def look_after(self) -> None:
@@ -126,17 +127,17 @@ class OllamaAndSecond:
 @asynccontextmanager
 async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterator[OllamaAndSecond]:
     """Build a house whose model nobody looks after yet; `settings` are those of the stand-in."""
-    chat = Chat(first_token_seconds=FIRST_TOKEN_SECONDS, system_prompt=SYSTEM)
-    deadlines = Deadlines(chat_first_token_seconds=deadline_seconds, chat_gap_seconds=GAP_SECONDS)
-    often = KeepAlive(interval_seconds=0.05)
+    chat = ChatSettings(first_token_seconds=FIRST_TOKEN_SECONDS, system_prompt=SYSTEM)
+    deadlines = DeadlineSettings(chat_first_token_seconds=deadline_seconds, chat_gap_seconds=GAP_SECONDS)
+    often = KeepAliveSettings(interval_seconds=0.05)
     async with (
         asyncio.timeout(2 * PATIENCE_SECONDS),
         OllamaServer(says_ollama, **settings) as ollama,
         OpenAIServer(SECOND, model="m") as second,
         Relay(ollama.port) as relay,
     ):
-        hosted = OpenAICompatible(type="openai", name="second", url=second.base_url, model="m")
-        first = Ollama(type="ollama", url=relay.url, model="smollm2")
+        hosted = OpenAISettings(type="openai", name="second", url=second.base_url, model="m")
+        first = OllamaSettings(type="ollama", url=relay.url, model="smollm2")
         models = (
             OllamaChat(first, chat, deadlines, often),
             OpenAIChat(hosted, chat, deadlines, often),

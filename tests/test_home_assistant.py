@@ -7,7 +7,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from satellite.config.settings import Config, HomeAssistant
+from satellite.config.home_assistant import HomeAssistantSettings
+from satellite.config.settings import Config
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Responder
 from satellite.skills.home_assistant.orders import is_order
@@ -252,7 +253,7 @@ async def test_the_address_may_be_written_in_any_way(ending: str) -> None:
 def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
     """A mistake is told when the configuration is read."""
     with pytest.raises(ValidationError):
-        HomeAssistant(url=url)
+        HomeAssistantSettings(url=url)
 
 
 def test_it_is_off_by_default() -> None:

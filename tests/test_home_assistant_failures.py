@@ -7,7 +7,7 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from satellite.config.settings import HomeAssistant
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.errors import ChatError
 from satellite.net.circuit_breaker import Breaker
 from satellite.skills.home_assistant.access import find_token
@@ -160,7 +160,7 @@ async def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
 async def test_a_request_that_is_barred_is_not_sent() -> None:
     """Not even where the connection stands already."""
     async with at_home() as (house, _):
-        settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
+        settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
         api = Api(settings, find_token(settings))
         await api.look()
         with pytest.raises(ChatError, match="nobody waits"):

@@ -10,8 +10,9 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.loader import parse
-from satellite.config.settings import Config, HomeAssistant
+from satellite.config.settings import Config
 from satellite.errors import ChatError, ConfigError
 from satellite.net.circuit_breaker import Breaker
 from satellite.skills.home_assistant.access import find_token
@@ -34,13 +35,13 @@ def test_a_token_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """In systemd's credentials, the environment, the configuration, or a file of its own; the last comes first."""
     (tmp_path / "home_assistant.token").write_text("of-the-credential\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    found = [find_token(HomeAssistant())]
+    found = [find_token(HomeAssistantSettings())]
     monkeypatch.setenv("HOME_ASSISTANT_TOKEN", " of-the-environment ")
-    found.append(find_token(HomeAssistant()))
-    found.append(find_token(HomeAssistant(token=SecretStr("of-the-configuration"))))
+    found.append(find_token(HomeAssistantSettings()))
+    found.append(find_token(HomeAssistantSettings(token=SecretStr("of-the-configuration"))))
     file = tmp_path / "token"
     file.write_text("of-the-file\n")
-    found.append(find_token(HomeAssistant(token=SecretStr("x"), token_file=file)))
+    found.append(find_token(HomeAssistantSettings(token=SecretStr("x"), token_file=file)))
     assert [(token.value, token.source) for token in found] == [
         ("of-the-credential", "the credential home_assistant.token"),
         ("of-the-environment", "$HOME_ASSISTANT_TOKEN"),
@@ -65,7 +66,7 @@ async def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture)
 async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The file was deleted: Home Assistant is not asked, and why is told."""
     file = tmp_path / "gone"
-    home = HomeAssistantResponder(HomeAssistant(url="http://127.0.0.1:9", token_file=file))
+    home = HomeAssistantResponder(HomeAssistantSettings(url="http://127.0.0.1:9", token_file=file))
     await home.watch()
     assert (state(home), home.details["up"]) == ("no-token", False)
     assert f"{file} cannot be read: No such file" in home.details["words"]
@@ -80,7 +81,7 @@ def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=str(file)) as caught:
-        find_token(HomeAssistant(token_file=file))
+        find_token(HomeAssistantSettings(token_file=file))
     assert caught.value.__context__ is None
     assert not any(part in str(caught.value) for part in ("abc", "def"))
 
@@ -88,7 +89,7 @@ def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """It is a mistake of the configuration."""
     with pytest.raises(ConfigError, match="absent cannot be read: No such file"):
-        find_token(HomeAssistant(token_file=tmp_path / "absent"))
+        find_token(HomeAssistantSettings(token_file=tmp_path / "absent"))
 
 
 def test_the_configuration_does_not_show_it() -> None:
@@ -131,7 +132,7 @@ async def test_an_error_carries_nothing(fault: Fault) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS), HomeAssistantServer(token=TOKEN) as house:
         house.repeats_token = True
         house.fault = fault
-        settings = HomeAssistant(url=house.url, token=SecretStr(TOKEN))
+        settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
         api = Api(settings, find_token(settings))
         with pytest.raises(ChatError) as caught:
             await api.converse("hello", None, "x", Departure())

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.config.http_token import find_token
 from satellite.config.loader import parse
 from satellite.errors import CannotListen, ConfigError
@@ -269,7 +269,7 @@ async def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
     from satellite.http.uvicorn_server import HttpServer
 
     with pytest.raises(CannotListen, match=f"127.0.0.1:{daemon.port('http')}"):
-        await HttpServer(Http()).listen(daemon.port("http"))
+        await HttpServer(HttpSettings()).listen(daemon.port("http"))
 
 
 @pytest.mark.parametrize(
@@ -300,15 +300,15 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "file"
     file.write_text("of-the-file\n")
     (tmp_path / "http.token").write_text("of-systemd\n")
-    assert find_token(Http()).value == ""
+    assert find_token(HttpSettings()).value == ""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert find_token(Http()).value == "of-systemd"
+    assert find_token(HttpSettings()).value == "of-systemd"
     monkeypatch.setenv("SATELLITE_HTTP_TOKEN", "of-the-environment")
-    assert find_token(Http()).value == "of-the-environment"
-    assert find_token(Http.model_validate({"token": 12345})).value == "12345"
-    assert find_token(Http.model_validate({"token": "x", "token_file": file})).value == "of-the-file"
+    assert find_token(HttpSettings()).value == "of-the-environment"
+    assert find_token(HttpSettings.model_validate({"token": 12345})).value == "12345"
+    assert find_token(HttpSettings.model_validate({"token": "x", "token_file": file})).value == "of-the-file"
     assert parse("http: {host: 0.0.0.0}").http.host == "0.0.0.0"
-    assert "of-the" not in repr(find_token(Http()))
+    assert "of-the" not in repr(find_token(HttpSettings()))
 
 
 @pytest.mark.parametrize(
@@ -316,4 +316,4 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_what_only_this_machine_can_reach(host: str, local: bool) -> None:
     """A name that is not known to be local counts as reachable."""
-    assert Http(host=host).is_local is local
+    assert HttpSettings(host=host).is_local is local

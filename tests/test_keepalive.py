@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import KeepAlive
+from satellite.config.chat import KeepAliveSettings
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.protocols import Message
 from tests.doubles.http import dictated
@@ -79,7 +79,7 @@ async def test_a_question_counts_as_a_ping() -> None:
 async def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
     """Not even a look, until an interval after the last word."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with keeping(words=dictated(words), settings=KeepAlive(interval_seconds=0.1)) as house:
+    async with keeping(words=dictated(words), settings=KeepAliveSettings(interval_seconds=0.1)) as house:
         words.put_nowait(None)  # of the prime
         await house.chat.warm_up()
         async with aclosing(house.chat.stream(QUESTION)) as deltas:
@@ -240,8 +240,10 @@ async def test_what_was_expected_and_came_is_not_read_again() -> None:
         assert len(house.sent("prime")) == 1
 
 
-def _released_when_idle(seconds: float) -> KeepAlive:
-    return KeepAlive.model_construct(interval_seconds=0.05, when="after_activity", after_activity_seconds=seconds)
+def _released_when_idle(seconds: float) -> KeepAliveSettings:
+    return KeepAliveSettings.model_construct(
+        interval_seconds=0.05, when="after_activity", after_activity_seconds=seconds
+    )
 
 
 async def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
@@ -285,7 +287,7 @@ async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() ->
 
 async def test_switched_off_it_loads_once_and_is_silent() -> None:
     """The model is loaded, told to stay, and primed; then nothing is sent."""
-    async with keeping(settings=KeepAlive(enabled=False, interval_seconds=0.05)) as house:
+    async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05)) as house:
         await house.chat.warm_up()
         assert await house.is_primed()
         requests = len(house.sent())
@@ -296,7 +298,7 @@ async def test_switched_off_it_loads_once_and_is_silent() -> None:
 
 async def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
     """A model that failed is looked after until it would answer, or nobody would ever ask it again."""
-    async with keeping(settings=KeepAlive(enabled=False, interval_seconds=0.05)) as house:
+    async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05)) as house:
         await house.chat.warm_up()
         house.server.faults = [Fault.CRASH]
         with pytest.raises(Exception, match="500"):

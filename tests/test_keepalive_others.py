@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.keepalive import keeper
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.keepalive.model import Resident
@@ -158,7 +159,7 @@ async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
 
 async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay() -> None:
     """A question says nothing of how long the model is to stay, and Ollama's default is five minutes."""
-    async with keeping(settings=KeepAlive(enabled=False, interval_seconds=0.05), load_seconds=0.5) as house:
+    async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05), load_seconds=0.5) as house:
         await house.chat.warm_up()
         await house.other.chat(**MODEL, keep_alive=0)
         assert await house.asked() == "Paris it is."
@@ -168,7 +169,7 @@ async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_t
 async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
     monkeypatch.setattr(keeper, "_IDLE_SECONDS", 0.5)
-    async with keeping(settings=KeepAlive(interval_seconds=0.05, idle_interval_seconds=60)) as house:
+    async with keeping(settings=KeepAliveSettings(interval_seconds=0.05, idle_interval_seconds=60)) as house:
         await house.chat.warm_up()
         await asyncio.sleep(1.0)  # until nobody has spoken for a while
         looks = len(house.sent("look"))
@@ -214,8 +215,8 @@ class Locked(OllamaServer):
 async def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
     """Small ones answer worse for it."""
     async with OllamaServer(script("Paris.")) as server:
-        settings = Ollama(type="ollama", url=server.url, model="smollm2", tell=tell)
-        chat = OllamaChat(settings, Chat(), Deadlines())
+        settings = OllamaSettings(type="ollama", url=server.url, model="smollm2", tell=tell)
+        chat = OllamaChat(settings, ChatSettings(), DeadlineSettings())
         async with aclosing(chat.stream([Message("user", "Hello", "It is Monday")])) as deltas:
             assert "".join([delta.text async for delta in deltas]) == "Paris."
         await chat.close()
@@ -229,7 +230,7 @@ async def test_a_conversation_that_was_cut_is_read_before_the_next_question() ->
         words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3))
     ) as house:
         await house.warm()
-        dialogue = Dialogue(Chat(system_prompt=SYSTEM.content, history_tokens=400), 4096)
+        dialogue = Dialogue(ChatSettings(system_prompt=SYSTEM.content, history_tokens=400), 4096)
         cut = 0
         for number in range(12):
             question = Question(f"Question {number}, which is about something", "kitchen")
@@ -249,7 +250,7 @@ async def test_a_request_that_fails_as_it_is_given_up_is_no_error_of_nobody() ->
     """A question that comes in the very moment in which the timer's own request fails is all that matters."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    api = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
+    api = OllamaApi(OllamaSettings(type="ollama", model="m", url="http://127.0.0.1:9"), ChatSettings())
     model = Resident(api, GiveWay(), Sightings(api), interval_seconds=60)
 
     async def fails() -> None:

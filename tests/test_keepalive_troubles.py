@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config.settings import Chat, KeepAlive, Ollama
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.engines.chat.keepalive import model
 from satellite.engines.chat.keepalive.keeper import Keeper
 from satellite.engines.chat.keepalive.loaded_models import Loaded, Residency
@@ -229,7 +229,7 @@ async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
 @pytest.mark.parametrize("failed_questions", [0, 1, 6])
 async def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pytest.LogCaptureFixture) -> None:
     """However many questions failed meanwhile: as soon as it answers again, it is asked again."""
-    async with keeping(settings=KeepAlive()) as house:
+    async with keeping(settings=KeepAliveSettings()) as house:
         await house.warm()
         await house.server.stop()
         for _ in range(failed_questions):
@@ -399,8 +399,8 @@ class _Forgetful(OllamaApi):
 @asynccontextmanager
 async def kept(api_type: type[OllamaApi], house: KeptModel) -> AsyncIterator[Keeper]:
     """Run a timer of its own over this kind of connection."""
-    api = api_type(Ollama(type="ollama", url=house.server.url, model="smollm2"), Chat())
-    keeper = Keeper(api, KeepAlive(interval_seconds=0.05), [Message("system", "Be brief.")], patience_seconds=1)
+    api = api_type(OllamaSettings(type="ollama", url=house.server.url, model="smollm2"), ChatSettings())
+    keeper = Keeper(api, KeepAliveSettings(interval_seconds=0.05), [Message("system", "Be brief.")], patience_seconds=1)
     run = asyncio.create_task(keeper.run())
     try:
         yield keeper

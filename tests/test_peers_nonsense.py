@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from satellite.config.rooms import HubSettings, WyomingRoomSettings
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
@@ -176,7 +176,7 @@ async def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixtur
             assert "\n" not in hosts.summary
             for voice in RemoteSynthesizer(hosts, voice=None).voices:
                 assert all(isinstance(name, str) for name in (voice.name, *voice.languages, *voice.speakers))
-            assert all(isinstance(one, str) for one in RemoteTranscriber(hosts, Stt()).languages)
+            assert all(isinstance(one, str) for one in RemoteTranscriber(hosts, SttSettings()).languages)
     assert tracebacks(caplog) == []
 
 
@@ -197,7 +197,7 @@ async def test_whatever_a_server_hears(answer: dict[str, Any]) -> None:
         one.says["audio-stop"] = [answer]
         hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{one.port}"], 10)
         with pytest.raises(SatelliteError) as caught:
-            await RemoteTranscriber(hosts, Stt()).transcribe(bytes(32_000), speech=SPEECH)
+            await RemoteTranscriber(hosts, SttSettings()).transcribe(bytes(32_000), speech=SPEECH)
         assert caught.value.code.startswith("stt-")
 
 

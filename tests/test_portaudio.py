@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.host.capture_process import listen
 from satellite.rooms.host.sound_outputs import sink
@@ -42,7 +42,7 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @asynccontextmanager
 async def playing(name: str) -> AsyncIterator[Speaker]:
     """Keep a speaker going."""
-    speaker = Speaker(sink(Sound(device=name)), name)
+    speaker = Speaker(sink(SoundDeviceSettings(device=name)), name)
     task = asyncio.create_task(speaker.run())
     try:
         yield speaker

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from satellite.cli.doctor.chat import _reached
-from satellite.config.chat import Chat, Ollama
+from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret
-from satellite.config.settings import Config, HomeAssistant, OpenAICompatible
+from satellite.config.settings import Config
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
@@ -71,10 +72,10 @@ async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.Mo
     """Home Assistant answers, and Ollama's absence is the only thing that is wrong with it."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     async with HomeAssistantServer(token="t") as house:
-        api = Api(HomeAssistant(url=house.url), Secret("t", "here", "token"))
+        api = Api(HomeAssistantSettings(url=house.url), Secret("t", "here", "token"))
         assert await api.look()
         await api.close()
-    ollama = OllamaApi(Ollama(type="ollama", model="m", url="http://127.0.0.1:9"), Chat())
+    ollama = OllamaApi(OllamaSettings(type="ollama", model="m", url="http://127.0.0.1:9"), ChatSettings())
     with pytest.raises(ChatUnavailable, match="is it running"):
         await ollama.loaded(5)
 
@@ -83,8 +84,8 @@ async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPa
     """It alone fails, in a sentence, also to the doctor and in the state."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     monkeypatch.setenv("GROQ_API_KEY", "key")
-    settings = OpenAICompatible(type="openai", model="m", url=OUTSIDE)
-    provider = OpenAIChat(settings, Chat(), Config().deadlines)
+    settings = OpenAISettings(type="openai", model="m", url=OUTSIDE)
+    provider = OpenAIChat(settings, ChatSettings(), Config().deadlines)
     with pytest.raises(ChatError, match="ALL_PROXY"):
         async for _ in provider.stream([Message("user", "Hi")]):
             raise AssertionError
@@ -130,12 +131,12 @@ def proxy() -> Iterator[tuple[str, list[bytes]]]:
 async def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """What leaves the house goes through it."""
     monkeypatch.setenv("GROQ_API_KEY", "key")
-    settings = OpenAICompatible(type="openai", model="m", url=OUTSIDE)
+    settings = OpenAISettings(type="openai", model="m", url=OUTSIDE)
     with proxy() as (address, asked):
         monkeypatch.setenv("HTTPS_PROXY", address)
 
         async def scenario() -> None:
-            provider = OpenAIChat(settings, Chat(), Config().deadlines)
+            provider = OpenAIChat(settings, ChatSettings(), Config().deadlines)
             with pytest.raises(ChatError):
                 async for _ in provider.stream([Message("user", "Hi")]):
                     raise AssertionError

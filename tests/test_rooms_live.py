@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.host.live_sound import LATE_SECONDS, Backlog, LiveSource
 from satellite.rooms.host.microphones import microphone
@@ -51,7 +51,7 @@ async def test_a_room_that_was_held_up_hears_what_is_said_now(
     monkeypatch.setattr("satellite.rooms.host.live_sound.LATE_SECONDS", 0.5)
     told = tmp_path / "written"
     told.write_bytes(bytes(4))
-    source = microphone(Sound(command=(sys.executable, "-c", COUNTING, str(told))))
+    source = microphone(SoundDeviceSettings(command=(sys.executable, "-c", COUNTING, str(told))))
     held_blocks = 40
 
     def written() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, seconds_of, write_wav
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import SttEnd
@@ -151,7 +151,7 @@ async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
     async def note() -> None:
         played.append("played")
 
-    speaker = Speaker(sink(Sound(file=said)), "said.wav")
+    speaker = Speaker(sink(SoundDeviceSettings(file=said)), "said.wav")
     task = asyncio.create_task(speaker.run())
     utterance, behind = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
     speaker.feed(utterance, SECOND)
@@ -181,14 +181,14 @@ async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.Mo
     began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
     pcm = b""
     with pytest.raises(SatelliteError, match="cat gives no sound"):
-        async for block in microphone(Sound(command=("cat", str(raw))))():
+        async for block in microphone(SoundDeviceSettings(command=("cat", str(raw))))():
             pcm += block
     lost_seconds = AudioInbox.dropped_in_all_seconds - lost_seconds  # where the machine was too busy
     assert seconds_of(pcm) + lost_seconds == pytest.approx(seconds_of(raw.read_bytes()))
     assert lost_seconds or pcm == raw.read_bytes()
     assert time.monotonic() - began > 0.6
-    speaker = Speaker(sink(Sound(command=("sh", "-c", f"cat > {said}"))), "sh")
-    broken = Speaker(sink(Sound(command=("sh", "-c", "cat > /dev/null; exit 3"))), "sh")
+    speaker = Speaker(sink(SoundDeviceSettings(command=("sh", "-c", f"cat > {said}"))), "sh")
+    broken = Speaker(sink(SoundDeviceSettings(command=("sh", "-c", "cat > /dev/null; exit 3"))), "sh")
     tasks = [asyncio.create_task(one.run()) for one in (speaker, broken)]
     for one in (speaker, broken):
         utterance = one.begin(VOICE)
@@ -210,9 +210,9 @@ async def test_what_a_program_says_of_its_trouble_is_told_in_short(
     """Behind the error; one that never stops fills no log with it."""
     monkeypatch.setattr("satellite.rooms.host.live_sound._STALL_SECONDS", 0.5)
     with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
-        async for _ in microphone(Sound(command=("sh", "-c", script)))():
+        async for _ in microphone(SoundDeviceSettings(command=("sh", "-c", script)))():
             pass
-    speaker = sink(Sound(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
+    speaker = sink(SoundDeviceSettings(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
     await speaker.open(VOICE)
     try:
         with pytest.raises(SatelliteError, match=r"ended with status 3 \(no such card\)$"):

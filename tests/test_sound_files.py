@@ -11,7 +11,7 @@ import pytest
 
 from satellite.audio.pcm import CANONICAL, RATE, AudioFormat, seconds_of, to_float, write_wav
 from satellite.audio.sound_files import SUFFIXES, decode, read_sound
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.host.microphones import _read
 
@@ -72,7 +72,7 @@ def test_every_usual_form_is_read(tmp_path: Path, name: str, codec: str, rate: i
     assert is_the_tone(pcm)
     assert is_the_tone(decode(path.read_bytes(), 10))
     assert path.suffix.lower() in SUFFIXES
-    assert is_the_tone(_read(path, Sound(file=path)))
+    assert is_the_tone(_read(path, SoundDeviceSettings(file=path)))
 
 
 def test_wav_of_ours_is_read_sample_by_sample(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_what_is_no_sound_is_one_error(tmp_path: Path, content: bytes) -> None:
     """It names the file and what was expected; a microphone says the same."""
     path = tmp_path / "x.wav"
     path.write_bytes(content)
-    for read in (read_sound, lambda path: _read(path, Sound(file=path))):
+    for read in (read_sound, lambda path: _read(path, SoundDeviceSettings(file=path))):
         with pytest.raises(SatelliteError) as caught:
             read(path)
         assert caught.value.code == "audio-unreadable"

@@ -5,7 +5,7 @@ from datetime import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.config.settings import Chat
+from satellite.config.chat import ChatSettings
 from satellite.engines.chat.tokens import conversation_tokens
 from satellite.engines.protocols import Message
 from satellite.pipeline.dialogue import Dialogue, Question
@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 23, 22, 5)
 
 def dialogue(clock: ManualClock | None = None, context_tokens: int | None = None, **settings: object) -> Dialogue:
     """Return a dialogue with these settings at a known time."""
-    return Dialogue(Chat(**settings), context_tokens, clock=clock or ManualClock(), now=lambda: NOW)
+    return Dialogue(ChatSettings(**settings), context_tokens, clock=clock or ManualClock(), now=lambda: NOW)
 
 
 def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one") -> list[Message]:
@@ -30,7 +30,7 @@ def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one"
 def test_the_moment_stands_behind_the_question() -> None:
     """Time, room and language are last, so that the beginning stays the same."""
     prompt = dialogue().prompt(Question("What time is it?", room="kitchen", language="en"))
-    assert prompt[0] == Message("system", Chat().system_prompt)
+    assert prompt[0] == Message("system", ChatSettings().system_prompt)
     assert prompt[1].whole == "What time is it?\n[It is Monday, 23 November 2026, 22:05; room: kitchen; language: en]"
 
 

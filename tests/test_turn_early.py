@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.pipeline.recorder import Recorder
@@ -156,7 +156,7 @@ async def test_a_closed_one_leaves_nothing_behind() -> None:
 @pytest.fixture(scope="module")
 def ears(models_directory: Path) -> Iterator[Ears]:
     """The default model."""
-    loaded = Ears(models_directory, Stt(threads=2))
+    loaded = Ears(models_directory, SttSettings(threads=2))
     yield loaded
     loaded.worker.close()
 

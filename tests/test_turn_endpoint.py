@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from satellite.config.settings import EndpointSettings
 from satellite.pipeline.completeness import Completeness
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.endpoint import Endpoint, EndpointState, scaled
 
 WINDOW = 0.032
 
@@ -147,11 +148,11 @@ def test_endless_speech_is_capped() -> None:
 def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, factor: float) -> None:
     """Home Assistant's three sensitivities stand to each other as its own do; the deadlines stay."""
     usual = EndpointSettings()
-    scaled = usual.scaled(sensitivity)
-    assert scaled.silence_seconds == pytest.approx(usual.silence_seconds * factor)
-    assert scaled.least_silence_seconds == pytest.approx(usual.least_silence_seconds * factor)
-    assert scaled.no_speech_seconds == usual.no_speech_seconds
-    assert scaled.max_command_seconds == usual.max_command_seconds
+    settings = scaled(usual, sensitivity)
+    assert settings.silence_seconds == pytest.approx(usual.silence_seconds * factor)
+    assert settings.least_silence_seconds == pytest.approx(usual.least_silence_seconds * factor)
+    assert settings.no_speech_seconds == usual.no_speech_seconds
+    assert settings.max_command_seconds == usual.max_command_seconds
 
 
 @given(st.lists(st.booleans(), max_size=1000))

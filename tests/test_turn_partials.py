@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import read_wav
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.pipeline.partial_transcripts import Partials, agreed, allowed, rest
@@ -146,13 +146,13 @@ class Engine:
 )
 def test_partials_never_delay_what_counts(mode: str | bool, engine: Engine, may: bool) -> None:
     """`auto` wants a GPU or a tenth of the time, and no mode a busy engine or one that is slower than a pause."""
-    assert allowed(Stt.model_validate({"partials": mode}), engine) is may  # type: ignore[arg-type]
+    assert allowed(SttSettings.model_validate({"partials": mode}), engine) is may  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def ears(models_directory: Path) -> Iterator[Ears]:
     """The default model."""
-    loaded = Ears(models_directory, Stt(threads=2))
+    loaded = Ears(models_directory, SttSettings(threads=2))
     yield loaded
     loaded.worker.close()
 

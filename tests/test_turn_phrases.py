@@ -2,7 +2,7 @@
 
 import pytest
 
-from satellite.config.settings import Phrases
+from satellite.config.chat import PhraseSettings
 from satellite.pipeline.phrases import _BUILT_IN, Phrase, phrase
 
 
@@ -20,18 +20,20 @@ from satellite.pipeline.phrases import _BUILT_IN, Phrase, phrase
 )
 def test_a_language_has_its_sentence(language: str | None, expected: str) -> None:
     """However its code is written; an unknown one gets English."""
-    assert phrase(Phrases(), Phrase.UNAVAILABLE, language) == expected
+    assert phrase(PhraseSettings(), Phrase.UNAVAILABLE, language) == expected
 
 
 def test_configured_words_come_first() -> None:
     """Each on its own occasion, whatever the language."""
-    words = Phrases(unavailable="Not now.", interrupted="Oh.")
+    words = PhraseSettings(unavailable="Not now.", interrupted="Oh.")
     assert phrase(words, Phrase.UNAVAILABLE, "fr") == "Not now."
     assert phrase(words, Phrase.INTERRUPTED, "fr") == "Oh."
-    assert phrase(Phrases(interrupted="Oh."), Phrase.UNAVAILABLE, "en") == "Sorry, I can't answer right now."
+    assert phrase(PhraseSettings(interrupted="Oh."), Phrase.UNAVAILABLE, "en") == "Sorry, I can't answer right now."
 
 
 def test_every_language_has_two_different_sentences() -> None:
     """That nobody answers is not the same as an answer that breaks off."""
     for language in _BUILT_IN:
-        assert phrase(Phrases(), Phrase.UNAVAILABLE, language) != phrase(Phrases(), Phrase.INTERRUPTED, language)
+        assert phrase(PhraseSettings(), Phrase.UNAVAILABLE, language) != phrase(
+            PhraseSettings(), Phrase.INTERRUPTED, language
+        )

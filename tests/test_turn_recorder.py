@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.config.settings import EndpointSettings
+from satellite.pipeline.endpoint import Endpoint, EndpointState
 from satellite.pipeline.recorder import Recorder
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, sound, speech
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from satellite.config.settings import Chat, Ollama
+from satellite.config.chat import ChatSettings, OllamaSettings
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.errors import SatelliteError
 from satellite.pipeline.dialogue import Dialogue, Question
@@ -27,9 +27,9 @@ class Bare:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Take the daemon's own settings of its chat model, whose first provider is the server."""
-        chat = Chat.model_validate(settings)
+        chat = ChatSettings.model_validate(settings)
         provider = chat.providers[0]
-        if not isinstance(provider, Ollama):
+        if not isinstance(provider, OllamaSettings):
             raise SatelliteError("only Ollama is asked without the daemon", code="bench-chat")
         self._api = OllamaApi(provider, chat)
         self._dialogue = Dialogue(chat)

@@ -17,15 +17,14 @@ import numpy as np
 
 from satellite.audio.corpus import Corpus
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
-from satellite.config.settings import Endpoint as EndpointConfig
-from satellite.config.settings import Stt
+from satellite.config.settings import EndpointSettings, SttSettings
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models.spec import ModelSpec
 from satellite.pipeline.completeness import Completeness, completeness
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.endpoint import Endpoint, EndpointState
 from satellite.pipeline.pause_detector import Quiet
 from satellite.skills.grammar import Grammar
 from satellite_bench import microvad
@@ -165,15 +164,15 @@ async def measure(
         recordings += await asyncio.to_thread(spliced, clip, words, chance)
     ours = await _heard(recordings, understand, on_progress)
     result = EndpointResult(corpus.name, len(corpus.clips))
-    default = EndpointSettings(**EndpointConfig().model_dump())
+    default = EndpointSettings()
     for seconds in _SENTENCES:
-        settings = replace(default, sentence_silence_seconds=seconds)
+        settings = default.model_copy(update={"sentence_silence_seconds": seconds})
         name = f"by the words, {seconds:g} s behind a sentence"
         result.figures.append(_ours(recordings, ours, name, settings, default=settings == default))
     deaf = [replace(heard, words={}) for heard in ours]
     result.figures.append(_ours(recordings, deaf, "without the words", default))
     for seconds in _FIXED:
-        settings = replace(default, silence_seconds=seconds, least_silence_seconds=seconds)
+        settings = default.model_copy(update={"silence_seconds": seconds, "least_silence_seconds": seconds})
         result.figures.append(_ours(recordings, deaf, f"always {seconds:g} s", settings))
     if rival is not None:
         on_progress("detecting speech with microVAD")
@@ -223,7 +222,7 @@ def _quiet(pcm: bytes, window_seconds: float, windows: int) -> list[bool]:
 
 def _pauses(window_seconds: float, windows: Sequence[tuple[float, bool]]) -> list[int]:
     """Return the windows at which a run begins to guess: each pause once, as far as the command can go on."""
-    endless = replace(EndpointSettings(**EndpointConfig().model_dump()), max_command_seconds=math.inf)
+    endless = EndpointSettings().model_copy(update={"max_command_seconds": math.inf})
     endpoint = Endpoint(endless)
     endpoint.note(Completeness.INCOMPLETE)
     found: list[int] = []
@@ -276,7 +275,7 @@ def our_understanding(folder: Path, spec: ModelSpec, threads: int) -> Understand
     """Return what asks our own speech to text, and the grammar of commands. Blocks while it loads."""
     worker = Worker(Stage.STT)
     transcriber = WhisperTranscriber(
-        Stt(threads=threads), worker, languages=spec.languages, window_floor_seconds=spec.window_floor_seconds
+        SttSettings(threads=threads), worker, languages=spec.languages, window_floor_seconds=spec.window_floor_seconds
     )
     transcriber.load(folder)
     grammar = Grammar("en")

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from satellite.audio.pcm import RATE, WIDTH, seconds_of
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
 from satellite.errors import SatelliteError, Stage
@@ -22,7 +22,9 @@ async def listening_again(models: Path) -> AsyncIterator[HeardAt]:
     """Give out what listens, with an engine as the daemon's."""
     worker = Worker(Stage.WAKE)
     try:
-        engine = OpenWakeWordEngine(Wake(), models / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], worker)
+        engine = OpenWakeWordEngine(
+            WakeSettings(), models / "wake" / "openwakeword", WAKE_WORDS["openwakeword"], worker
+        )
         await worker.run(engine.load)
 
         async def heard_at(chunks: Sequence[bytes], sent_at: Sequence[float]) -> float:

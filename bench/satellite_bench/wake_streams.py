@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import WakeStream
 from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 from satellite.engines.worker import Worker
@@ -28,7 +28,7 @@ async def heard(models: Path, pcm: bytes, streams: int, frames: int) -> tuple[fl
     """Return CPU seconds and detections of so many frames in each of so many streams, by the daemon's own way."""
     worker = Worker(Stage.WAKE, queue_size=streams)
     try:
-        engine = OpenWakeWordEngine(Wake(), models, WAKE_WORDS["openwakeword"], worker)
+        engine = OpenWakeWordEngine(WakeSettings(), models, WAKE_WORDS["openwakeword"], worker)
         await worker.run(engine.load)
         listening = [await engine.stream(_WORDS) for _ in range(streams)]
         whole = range(0, len(pcm) - _FRAME_BYTES + 1, _FRAME_BYTES)

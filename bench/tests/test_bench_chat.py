@@ -20,7 +20,8 @@ from wyoming.error import Error
 from wyoming.event import Event, async_read_event, async_write_event
 from wyoming.handle import Handled, HandledChunk, HandledStart, HandledStop, NotHandled
 
-from satellite.config.settings import Chat, Deadlines
+from satellite.config.chat import ChatSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.errors import SatelliteError
 from satellite.pipeline.dialogue import Dialogue, Question
@@ -180,10 +181,10 @@ def test_the_bare_request_is_the_daemons() -> None:
     """Nothing that the server goes by differs: it has the same to do, and does not load the model again."""
 
     async def scenario(bare: Bare, server: OllamaServer) -> None:
-        settings = Chat.model_validate(chat_servers.asking_ollama(server.url))
+        settings = ChatSettings.model_validate(chat_servers.asking_ollama(server.url))
         provider = settings.providers[0]
         assert provider.type == "ollama"
-        model = OllamaChat(provider, settings, Deadlines())
+        model = OllamaChat(provider, settings, DeadlineSettings())
         async for _ in model.stream(Dialogue(settings).prompt(Question(MESSAGES[0]))):
             pass
         await model.close()

@@ -14,10 +14,11 @@ from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bo
 
 from satellite.audio.corpus import Clip
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
+from satellite.config.settings import EndpointSettings
 from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite.pipeline.completeness import Completeness
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings
+from satellite.pipeline.endpoint import Endpoint
 from tests.running_daemon import DATA
 
 QUIET, LOUD = 20, 3000

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from satellite.audio.sound_files import SUFFIXES, read_sound
+from satellite.config.chat import OllamaSettings, OpenAISettings
 from satellite.config.http_token import find_token as find_http_token
 from satellite.config.secrets import Secret
-from satellite.config.settings import Config, Ollama, OpenAICompatible
+from satellite.config.settings import Config
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.chat.keys import find_key
 from satellite.errors import ConfigError, ModelError, SatelliteError
@@ -68,7 +69,7 @@ def _secrets(config: Config) -> Iterator[Problem]:
     secrets: dict[str, Callable[[], Secret]] = {
         f"chat.providers[{index}].api_key_file": partial(find_key, provider)
         for index, provider in enumerate(config.chat.providers)
-        if isinstance(provider, Ollama | OpenAICompatible)
+        if isinstance(provider, OllamaSettings | OpenAISettings)
     }
     if config.http.enabled:
         secrets["http.token_file"] = partial(find_http_token, config.http)

@@ -18,7 +18,7 @@ from satellite.audio.corpus import Clip, Corpus, read_corpus
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.audio.word_errors import WordErrors, total, word_errors
 from satellite.config import loader
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS
 from satellite.engines.stt.whisper import FULL_WINDOW_SECONDS, WhisperTranscriber
 from satellite.engines.vad import SileroVad
@@ -89,7 +89,7 @@ def recommended_floor(figures: Sequence[WindowFigures]) -> float:
 
 
 async def measure(
-    settings: Stt, store: Store, corpus: Corpus, seconds: Sequence[float], console: Console
+    settings: SttSettings, store: Store, corpus: Corpus, seconds: Sequence[float], console: Console
 ) -> list[WindowFigures]:
     """Transcribe every clip in windows of at least `seconds` each and in the full one.
 

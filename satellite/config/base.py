@@ -11,7 +11,7 @@ from satellite.config import addresses
 _LONGEST_PATH, _LONGEST_FILE_NAME = 4095, 255  # Linux's PATH_MAX and NAME_MAX, bytes
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Device = Literal["auto", "cuda", "cpu"]
+ComputeDevice = Literal["auto", "cuda", "cpu"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 Score = Annotated[float, Field(ge=0.01, le=0.99)]

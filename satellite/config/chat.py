@@ -23,7 +23,7 @@ def _openai(url: str) -> str:
     return url
 
 
-class Ollama(Settings):
+class OllamaSettings(Settings):
     """A chat model served by Ollama."""
 
     type: Literal["ollama"]
@@ -48,7 +48,7 @@ class Ollama(Settings):
     """Add what `chat.tell` lists to the question; very small models answer worse with it."""
 
 
-class OpenAICompatible(Settings):
+class OpenAISettings(Settings):
     """A chat model behind an OpenAI-compatible API; a hosted one receives what the household says."""
 
     type: Literal["openai"]
@@ -70,7 +70,7 @@ class OpenAICompatible(Settings):
     """Add what `chat.tell` lists to the question."""
 
 
-class Local(Settings):
+class LocalSettings(Settings):
     """A small GGUF model inside the daemon."""
 
     type: Literal["local"]
@@ -95,13 +95,13 @@ class Local(Settings):
     """Add what `chat.tell` lists to the question; very small models answer worse with it."""
 
 
-Provider = Annotated[Ollama | OpenAICompatible | Local, Field(discriminator="type")]
+ProviderSettings = Annotated[OllamaSettings | OpenAISettings | LocalSettings, Field(discriminator="type")]
 
 
-class Chat(Settings):
+class ChatSettings(Settings):
     """The chat model."""
 
-    providers: tuple[Provider, ...] = Field((Local(type="local"),), min_length=1)
+    providers: tuple[ProviderSettings, ...] = Field((LocalSettings(type="local"),), min_length=1)
     """Providers in order of preference; the next is asked when one fails or is slow to its first word."""
 
     first_token_seconds: Seconds = 1.5
@@ -137,7 +137,7 @@ class Chat(Settings):
     """Time after its last answer at which a conversation is forgotten, in seconds."""
 
 
-class KeepAlive(Settings):
+class KeepAliveSettings(Settings):
     """Keep-alive: keeps Ollama's model loaded and its prompt cached, so that every question finds a warm model."""
 
     enabled: bool = True
@@ -159,7 +159,7 @@ class KeepAlive(Settings):
     """Time for which it stays loaded after a use, in seconds."""
 
 
-class Phrases(Settings):
+class PhraseSettings(Settings):
     """Sentences spoken when there is no answer; null is a built-in sentence in the language of the voice."""
 
     unavailable: str | None = None

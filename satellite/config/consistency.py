@@ -8,9 +8,10 @@ import os
 import ssl
 from collections.abc import Iterator, Sequence
 
+from satellite.config.chat import LocalSettings
 from satellite.config.http_token import find_token
 from satellite.config.rooms import RoomSettings
-from satellite.config.settings import Config, Endpoint, Local, Wake, Wyoming, nearest
+from satellite.config.settings import Config, EndpointSettings, WakeSettings, WyomingSettings, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind
@@ -40,7 +41,7 @@ def on_disk(config: Config) -> Problems:
     yield from _certificate(config)
 
 
-def custom_wake_words(wake: Wake) -> set[str]:
+def custom_wake_words(wake: WakeSettings) -> set[str]:
     """Return the names of the wake words in the custom folder, the files' stems; raises OSError."""
     directory = wake.custom_directory
     if directory is None or not os.path.lexists(directory):
@@ -66,7 +67,7 @@ def _port_clashes(config: Config) -> Problems:
         taken.setdefault(port, f"{section}.{key}")
 
 
-def _bad_networks(wyoming: Wyoming) -> Problems:
+def _bad_networks(wyoming: WyomingSettings) -> Problems:
     for index, network in enumerate(wyoming.allow):
         try:
             ipaddress.ip_network(network, strict=False)
@@ -83,7 +84,7 @@ def _unknown_models(config: Config) -> Problems:
     named += [
         (("chat", "providers", index, "model"), Kind.CHAT, provider.model)
         for index, provider in enumerate(config.chat.providers)
-        if isinstance(provider, Local)
+        if isinstance(provider, LocalSettings)
     ]
     for where, kind, name in named:
         try:
@@ -144,7 +145,7 @@ def _host_room(config: Config) -> Problems:
         yield ("home_assistant_satellite", "enabled"), "there is no microphone; expected microphone to be given"
 
 
-def _pauses(endpoint: Endpoint) -> Problems:
+def _pauses(endpoint: EndpointSettings) -> Problems:
     """Yield times with which no command could ever be heard whole."""
     longest = endpoint.max_command_seconds
     for key in ("silence_seconds", "least_silence_seconds", "sentence_silence_seconds", "complete_silence_seconds"):

@@ -21,7 +21,7 @@ def _server(url: str) -> str:
     return url
 
 
-class HomeAssistant(Settings):
+class HomeAssistantSettings(Settings):
     """Home Assistant, which is asked before the chat model; what it does not understand goes to the chat model."""
 
     url: Annotated[HttpUrl, AfterValidator(_server)] | None = None

@@ -9,13 +9,13 @@ from satellite.config.rooms import RoomSettings
 
 
 def _or_a_name(schema: dict[str, Any]) -> None:
-    """Let a JSON schema of `Sound` take the name or number of a device alone."""
+    """Let a JSON schema of `SoundDeviceSettings` take the name or number of a device alone."""
     section = schema.copy()
     schema.clear()
     schema |= {"anyOf": [section, {"type": ["string", "integer", "null"]}]}
 
 
-class Sound(Settings):
+class SoundDeviceSettings(Settings):
     """Source or destination of sound: a device, or a file or program in place of one; all null is off.
 
     A string alone, as in `microphone: USB`, is the name of a device.
@@ -73,7 +73,7 @@ class HostRoomSettings(RoomSettings):
     """Name of the room, which the chat model also receives."""
 
 
-class HomeAssistantSatellite(Settings):
+class HomeAssistantSatelliteSettings(Settings):
     """The host's own room as a satellite of Home Assistant, which controls the room while it is connected."""
 
     enabled: bool = False

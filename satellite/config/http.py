@@ -22,7 +22,7 @@ def _network(value: str) -> str:
     return value
 
 
-class Http(Settings):
+class HttpSettings(Settings):
     """HTTP server for programs and browsers: REST, WebSocket, OpenAI-compatible API and dashboard."""
 
     enabled: bool = True

@@ -1,10 +1,10 @@
 """The token of the HTTP server."""
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.config.secrets import Secret, Whereabouts
 
 
-def find_token(settings: Http) -> Secret:
+def find_token(settings: HttpSettings) -> Secret:
     """Return the token; see `Whereabouts.find`."""
     return Whereabouts(
         name="the token",

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
+from satellite.config.base import Settings
 from satellite.config.consistency import Where, contradictions, on_disk
-from satellite.config.settings import Config, Settings, nearest
+from satellite.config.settings import Config, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, shown
 
 SYSTEM_CONFIG = Path("/etc/satellite/config.yaml")

@@ -15,9 +15,10 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from satellite.config.chat import Local, Ollama, OpenAICompatible
+from satellite.config.base import Settings
+from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings
 from satellite.config.rooms import WyomingRoomSettings
-from satellite.config.settings import Config, Settings, WakeWordSettings
+from satellite.config.settings import Config, WakeWordSettings
 
 _WIDTH = 120
 
@@ -36,9 +37,9 @@ _BASIC = {
 
 _ELEMENTS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Each entry of `rooms`", "- ", WyomingRoomSettings),
-    ("An entry of `chat.providers` with `type: ollama`", "- ", Ollama),
-    ("An entry of `chat.providers` with `type: openai`", "- ", OpenAICompatible),
-    ("An entry of `chat.providers` with `type: local`", "- ", Local),
+    ("An entry of `chat.providers` with `type: ollama`", "- ", OllamaSettings),
+    ("An entry of `chat.providers` with `type: openai`", "- ", OpenAISettings),
+    ("An entry of `chat.providers` with `type: local`", "- ", LocalSettings),
     ("Each value of `wake.per_word`, as in `per_word: {okay_nabu: {threshold: 0.6}}`", "", WakeWordSettings),
 )
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from satellite.config.base import (
     Addresses,
-    Device,
+    ComputeDevice,
     DiskPath,
     Hosts,
     IpAddress,
@@ -21,16 +21,18 @@ from satellite.config.base import (
     ServiceName,
     Settings,
 )
-from satellite.config.chat import Chat, KeepAlive, Local, Ollama, OpenAICompatible, Phrases
-from satellite.config.home_assistant import HomeAssistant
-from satellite.config.host import HomeAssistantSatellite, HostRoomSettings, Sound
-from satellite.config.http import Http
+from satellite.config.chat import (
+    ChatSettings,
+    KeepAliveSettings,
+    PhraseSettings,
+)
+from satellite.config.home_assistant import HomeAssistantSettings
+from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettings, SoundDeviceSettings
+from satellite.config.http import HttpSettings
 from satellite.config.rooms import HubSettings, WyomingRoomSettings
 
-__all__ = ["Chat", "HomeAssistant", "KeepAlive", "Local", "Ollama", "OpenAICompatible", "Phrases", "Settings"]
 
-
-class Wyoming(Settings):
+class WyomingSettings(Settings):
     """The Wyoming services that Home Assistant and other clients dial."""
 
     host: Hosts = ("0.0.0.0",)
@@ -70,7 +72,7 @@ class Wyoming(Settings):
     """Longest text to speak or to answer, in characters."""
 
 
-class Zeroconf(Settings):
+class ZeroconfSettings(Settings):
     """Announcement of the daemon on the local network, by which Home Assistant discovers it."""
 
     enabled: bool = True
@@ -83,7 +85,7 @@ class Zeroconf(Settings):
     """Address to announce; null announces the current addresses of all network interfaces."""
 
 
-class Models(Settings):
+class ModelSettings(Settings):
     """Where models live on disk."""
 
     directory: DiskPath | None = None
@@ -103,7 +105,7 @@ class WakeWordSettings(Settings):
     """Time after a detection during which the same wake word is ignored, in seconds."""
 
 
-class Wake(Settings):
+class WakeSettings(Settings):
     """Wake word detection."""
 
     uri: Addresses = ()
@@ -131,14 +133,14 @@ class Wake(Settings):
     """Folder with custom wake words (.onnx, .tflite; microWakeWord: .json beside .tflite), watched for changes."""
 
 
-class Vad(Settings):
+class VadSettings(Settings):
     """Voice activity detection (Silero)."""
 
     threshold: Score = 0.5
     """Lowest speech probability of a 32 ms window that counts as speech."""
 
 
-class Stt(Settings):
+class SttSettings(Settings):
     """Speech to text (Whisper)."""
 
     uri: Addresses = ()
@@ -147,7 +149,7 @@ class Stt(Settings):
     model: str = "tiny.en"
     """Model: a name in the catalogue, a CTranslate2 repository on Hugging Face (org/name), or a folder."""
 
-    device: Device = "auto"
+    device: ComputeDevice = "auto"
     """Where it runs; `cuda` fails without a usable GPU, `auto` falls back to the CPU and logs it."""
 
     compute_type: Literal[
@@ -189,7 +191,7 @@ class Stt(Settings):
     """Average log probability below which such a transcript is dropped."""
 
 
-class Endpoint(Settings):
+class EndpointSettings(Settings):
     """When a voice command begins and ends."""
 
     silence_seconds: float = Field(0.9, ge=0.1, le=5)
@@ -217,7 +219,7 @@ class Endpoint(Settings):
     """Longest command, in seconds."""
 
 
-class Tts(Settings):
+class TtsSettings(Settings):
     """Text to speech (Piper)."""
 
     uri: Addresses = ()
@@ -229,7 +231,7 @@ class Tts(Settings):
     speaker: str | None = None
     """Speaker of a multi-speaker voice; null is the voice's default."""
 
-    device: Device = "auto"
+    device: ComputeDevice = "auto"
     """Where it runs; `cuda` fails without a usable GPU, `auto` falls back to the CPU and logs it."""
 
     threads: int = Field(0, ge=0, le=64)
@@ -254,7 +256,7 @@ class Tts(Settings):
     """Memory for the sound of frequent short replies, in MiB; 0 keeps none."""
 
 
-class Commands(Settings):
+class CommandSettings(Settings):
     """Commands understood by a grammar, without a model: timers, the time, the date, stop, repeat."""
 
     enabled: bool = True
@@ -264,7 +266,7 @@ class Commands(Settings):
     """Folder in which timers are stored; null is /var/lib/satellite if it exists, otherwise the user's state folder."""
 
 
-class Deadlines(Settings):
+class DeadlineSettings(Settings):
     """Time limits of the stages, after which a run ends with an error."""
 
     load_seconds: Seconds = 60.0
@@ -293,12 +295,12 @@ class Deadlines(Settings):
 
 
 def stt_patience(audio_seconds: float) -> float:
-    """Return how many times `Deadlines.stt_seconds` it may take to transcribe audio of this length."""
+    """Return how many times `DeadlineSettings.stt_seconds` it may take to transcribe audio of this length."""
     return max(1.0, audio_seconds / 10)
 
 
 def tts_patience(characters: int) -> float:
-    """Return how many times `Deadlines.tts_seconds` a sentence of so many characters may take."""
+    """Return how many times `DeadlineSettings.tts_seconds` a sentence of so many characters may take."""
     return max(1.0, characters / 100)
 
 
@@ -308,34 +310,34 @@ class Config(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest severity that is logged; transcripts are logged only at debug."""
 
-    wyoming: Wyoming = Wyoming()
-    zeroconf: Zeroconf = Zeroconf()
-    models: Models = Models()
-    wake: Wake = Wake()
-    vad: Vad = Vad()
-    stt: Stt = Stt()
-    endpoint: Endpoint = Endpoint()
-    tts: Tts = Tts()
-    home_assistant: HomeAssistant = HomeAssistant()
-    chat: Chat = Chat()
-    keepalive: KeepAlive = KeepAlive()
-    commands: Commands = Commands()
-    phrases: Phrases = Phrases()
-    deadlines: Deadlines = Deadlines()
+    wyoming: WyomingSettings = WyomingSettings()
+    zeroconf: ZeroconfSettings = ZeroconfSettings()
+    models: ModelSettings = ModelSettings()
+    wake: WakeSettings = WakeSettings()
+    vad: VadSettings = VadSettings()
+    stt: SttSettings = SttSettings()
+    endpoint: EndpointSettings = EndpointSettings()
+    tts: TtsSettings = TtsSettings()
+    home_assistant: HomeAssistantSettings = HomeAssistantSettings()
+    chat: ChatSettings = ChatSettings()
+    keepalive: KeepAliveSettings = KeepAliveSettings()
+    commands: CommandSettings = CommandSettings()
+    phrases: PhraseSettings = PhraseSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
 
     rooms: tuple[WyomingRoomSettings, ...] = Field((), max_length=200)
     """Wyoming satellites that the daemon connects to and holds conversations with."""
 
     hub: HubSettings = HubSettings()
-    microphone: Sound = Sound()
+    microphone: SoundDeviceSettings = SoundDeviceSettings()
     """The host's own microphone, which makes the host a room. A string is a device: `microphone: USB`."""
 
-    speaker: Sound = Sound()
+    speaker: SoundDeviceSettings = SoundDeviceSettings()
     """The host's own speaker; null is none, and the host's room then listens without answering aloud."""
 
     host_room: HostRoomSettings = HostRoomSettings()
-    home_assistant_satellite: HomeAssistantSatellite = HomeAssistantSatellite()
-    http: Http = Http()
+    home_assistant_satellite: HomeAssistantSatelliteSettings = HomeAssistantSatelliteSettings()
+    http: HttpSettings = HttpSettings()
 
     def listening(self) -> Iterator[tuple[str, int]]:
         """Yield every host and port that the daemon listens at."""

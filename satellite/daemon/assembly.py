@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from satellite.config.chat import Provider
-from satellite.config.settings import Config, Local, Ollama, OpenAICompatible, Tts
+from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
+from satellite.config.settings import Config, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.daemon.systemd import Engine as Busy
 from satellite.engines.protocols import ChatModel, WakeWordEngine
@@ -64,7 +64,7 @@ class Assembly:
         self.hosts: list[Hosts] = []
         """Servers that are asked instead of an engine here."""
 
-        voice = Tts().voice if config.tts.uri else config.tts.voice
+        voice = TtsSettings().voice if config.tts.uri else config.tts.voice
         self._voices = VoiceFolder(store, catalogue.find(Kind.TTS, voice))
         self._prepared = asyncio.Event()
         self.engines = Engines(
@@ -229,18 +229,18 @@ class Assembly:
 
         return Slot(Stage.CHAT, route, load=load)
 
-    def _built(self, provider: Provider, name: str) -> Slot[ChatModel]:
+    def _built(self, provider: ProviderSettings, name: str) -> Slot[ChatModel]:
         """Return a provider's model; whatever is wrong with its settings, the others are built."""
         config = self._config
         slot = f"chat {name}"
         try:
             match provider:
-                case Ollama():
+                case OllamaSettings():
                     from satellite.engines.chat.ollama import OllamaChat
 
                     ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
                     return Slot(Stage.CHAT, ollama, name=slot, load=ollama.load)
-                case OpenAICompatible():
+                case OpenAISettings():
                     from satellite.engines.chat.openai import OpenAIChat
 
                     hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
@@ -253,7 +253,7 @@ class Assembly:
             unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {in_words(error)}")
             return Slot(Stage.CHAT, unusable, name=slot, load=unusable.load)
 
-    def _local(self, provider: Local, name: str) -> Slot[ChatModel]:
+    def _local(self, provider: LocalSettings, name: str) -> Slot[ChatModel]:
         from satellite.engines.chat.llama_cpp import LlamaCppChat
 
         spec = catalogue.find(Kind.CHAT, provider.model)
@@ -284,7 +284,7 @@ class Assembly:
         )
 
 
-def _names(providers: Sequence[Provider]) -> list[str]:
+def _names(providers: Sequence[ProviderSettings]) -> list[str]:
     """Return what each provider is called: a second one of a name has its number behind it."""
     names: list[str] = []
     for provider in providers:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from satellite.config.base import Settings
 from satellite.config.consistency import contradictions
-from satellite.config.settings import Config, Settings
+from satellite.config.settings import Config
 from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")

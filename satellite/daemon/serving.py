@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from satellite.config import loader
-from satellite.config.settings import Config, Deadlines, stt_patience, tts_patience
+from satellite.config.settings import Config, DeadlineSettings, stt_patience, tts_patience
 from satellite.daemon.daemon import Daemon
 from satellite.daemon.signals import Signals
 from satellite.daemon.systemd import Supervisor
@@ -106,7 +106,7 @@ class Reloader:
             _LOGGER.info("the configuration is taken")
 
 
-def _longest_call(deadlines: Deadlines) -> float:
+def _longest_call(deadlines: DeadlineSettings) -> float:
     """Return for how long an engine may be busy with one call, seconds: nobody waits for it any longer than that."""
     return max(
         deadlines.load_seconds,

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.config.secrets import Secret
 from satellite.http.problems import HttpError
 
@@ -23,7 +23,7 @@ _TOKEN_IN_ADDRESS = ("/ws", "/events")
 class Admission:
     """Decides about requests by their headers alone."""
 
-    def __init__(self, settings: Http, token: Secret) -> None:
+    def __init__(self, settings: HttpSettings, token: Secret) -> None:
         own = socket.gethostname().lower()
         self._names = {"localhost", own, f"{own.split('.')[0]}.local", *map(str.lower, settings.allowed_hosts)}
         self._origins = set(settings.cors_origins)

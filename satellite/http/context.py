@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage
 from satellite.events import (
@@ -44,7 +44,7 @@ Step = RunEvent | Speech
 class Context:
     """The daemon's parts that the endpoints use."""
 
-    settings: Http
+    settings: HttpSettings
     stages: Stages
     bus: RunBus
     status: Status

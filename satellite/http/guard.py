@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.errors import SatelliteError
 from satellite.http.admission import Admission
 from satellite.http.forwarded import Proxies
@@ -44,7 +44,7 @@ _UNLIMITED = ("/", "/healthz", "/readyz", "/metrics")
 class Guard:
     """Wraps the application; nothing that it raises passes."""
 
-    def __init__(self, app: ASGIApp, settings: Http, admission: Admission, rate: RateLimit, work: Work) -> None:
+    def __init__(self, app: ASGIApp, settings: HttpSettings, admission: Admission, rate: RateLimit, work: Work) -> None:
         self._app = app
         self._settings = settings
         self._admission = admission
@@ -91,7 +91,7 @@ class Guard:
 class _Client:
     """The other end of one request: reading and writing are bounded in time, and its leaving ends the work."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Http) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: HttpSettings) -> None:
         self.address: str = scope["client"][0]
         self.headers: dict[str, str] = {}
         self.left = False

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from satellite.config.http import Http
+from satellite.config.http import HttpSettings
 from satellite.net.binding import bound
 from satellite.system.process import affordable_connections
 from satellite.tasks import Background, Supervised
@@ -29,7 +29,7 @@ _LONGEST_MESSAGE_BYTES = 256 * 1024
 class HttpServer:
     """Serves an application on one port."""
 
-    def __init__(self, settings: Http) -> None:
+    def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._server: _Server | None = None
         self._sockets: list[socket.socket] = []

@@ -21,7 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from satellite.config.settings import Config, Local
+from satellite.config.chat import LocalSettings
+from satellite.config.settings import Config
 from satellite.errors import ModelError
 from satellite.models import catalogue
 from satellite.models.downloads import PLAN, Fetched, Progress, Report, check, disk_errors, quiet, resumable
@@ -54,7 +55,7 @@ def wanted_models(config: Config) -> list[ModelSpec]:
         (Kind.STT, config.stt.uri, config.stt.model),
         (Kind.TTS, config.tts.uri, config.tts.voice),
     )
-    local = (provider.model for provider in config.chat.providers if isinstance(provider, Local))
+    local = (provider.model for provider in config.chat.providers if isinstance(provider, LocalSettings))
     return [
         *(catalogue.find(kind, name) for kind, elsewhere, name in stages if not elsewhere),
         *(catalogue.find(Kind.CHAT, name) for name in local),

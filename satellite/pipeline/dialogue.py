@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from satellite.config.settings import Chat
+from satellite.config.chat import ChatSettings
 from satellite.engines.chat.tokens import conversation_tokens
 from satellite.engines.protocols import Message
 
@@ -61,7 +61,7 @@ class Dialogue:
 
     def __init__(
         self,
-        chat: Chat,
+        chat: ChatSettings,
         context_tokens: int | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from satellite.config.settings import EndpointSettings
 from satellite.pipeline.completeness import Completeness
 
 _ONSET_SECONDS = 0.09
@@ -18,33 +19,14 @@ _PAUSE_MARGIN_SECONDS = 0.15
 """How much longer than the longest one so far the next pause of the same speaker may be."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """All in seconds."""
+def scaled(settings: EndpointSettings, sensitivity: str | None) -> EndpointSettings:
+    """Return the settings for a `vad_sensitivity` of Wyoming: relaxed waits longer, aggressive shorter.
 
-    silence_seconds: float = 0.9
-    least_silence_seconds: float = 0.5
-    sentence_silence_seconds: float = 0.9
-    complete_silence_seconds: float = 0.3
-    provisional_silence_seconds: float = 0.06
-    no_speech_seconds: float = 5.0
-    max_command_seconds: float = 15.0
-
-    def scaled(self, sensitivity: str | None) -> "EndpointSettings":
-        """Return the settings for a `vad_sensitivity` of Wyoming: relaxed waits longer, aggressive shorter.
-
-        The ratios are Home Assistant's: 1.25 s and 0.25 s against 0.7 s (`assist_pipeline/vad.py`, 2026.11).
-        """
-        factor = {"relaxed": 1.25 / 0.7, "aggressive": 0.25 / 0.7}.get(sensitivity or "", 1.0)
-        return EndpointSettings(
-            self.silence_seconds * factor,
-            self.least_silence_seconds * factor,
-            self.sentence_silence_seconds * factor,
-            self.complete_silence_seconds * factor,
-            self.provisional_silence_seconds,
-            self.no_speech_seconds,
-            self.max_command_seconds,
-        )
+    The ratios are Home Assistant's: 1.25 s and 0.25 s against 0.7 s (`assist_pipeline/vad.py`, 2026.11).
+    """
+    factor = {"relaxed": 1.25 / 0.7, "aggressive": 0.25 / 0.7}.get(sensitivity or "", 1.0)
+    silences = ("silence_seconds", "least_silence_seconds", "sentence_silence_seconds", "complete_silence_seconds")
+    return settings.model_copy(update={name: getattr(settings, name) * factor for name in silences})
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ is transcribed again and again, and what two transcripts in a row have in common
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from satellite.config.settings import Stt
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
 from satellite.errors import SatelliteError
 from satellite.pipeline.recorder import Recorder
@@ -106,7 +106,7 @@ class Partials:
             self._on_agreed(self.text)
 
 
-def allowed(settings: Stt, transcriber: Transcriber) -> bool:
+def allowed(settings: SttSettings, transcriber: Transcriber) -> bool:
     """Return whether a partial may begin now.
 
     It never delays what counts: the engine is idle, and a partial takes no longer than the pause behind which a command

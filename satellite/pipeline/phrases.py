@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from satellite.config.settings import Phrases
+from satellite.config.chat import PhraseSettings
 from satellite.languages import in_language
 
 
@@ -43,7 +43,7 @@ _BUILT_IN = {
 }
 
 
-def phrase(settings: Phrases, occasion: Phrase, language: str | None) -> str:
+def phrase(settings: PhraseSettings, occasion: Phrase, language: str | None) -> str:
     """Return what to say on `occasion`: the configured words, else those of a language such as `fr` or `fr_FR`."""
     configured = settings.unavailable if occasion is Phrase.UNAVAILABLE else settings.interrupted
     if configured is not None:

@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 
 from satellite.audio.pcm import audio_after, seconds_of
@@ -39,7 +38,7 @@ from satellite.pipeline.answer import Answer
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.dialogue import Question
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.endpoint import Endpoint, EndpointState, scaled
 from satellite.pipeline.partial_transcripts import Partials, allowed
 from satellite.pipeline.recorder import Recorder
 from satellite.pipeline.request import Emit, RunRequest, Speech
@@ -212,9 +211,9 @@ class Run:
     async def _recorder(self) -> Recorder:
         config = self._stages.config
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
-        settings = EndpointSettings(**config.endpoint.model_dump()).scaled(self._request.vad_sensitivity)
+        settings = scaled(config.endpoint, self._request.vad_sensitivity)
         if self._request.no_speech_seconds:
-            settings = replace(settings, no_speech_seconds=self._request.no_speech_seconds)
+            settings = settings.model_copy(update={"no_speech_seconds": self._request.no_speech_seconds})
         return Recorder(
             vad,
             threshold=config.vad.threshold,

@@ -9,18 +9,17 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from satellite.audio.pcm import seconds_of
+from satellite.config.chat import ChatSettings, PhraseSettings
 from satellite.config.rooms import HubSettings
 from satellite.config.settings import (
-    Chat,
     Config,
-    Deadlines,
-    Endpoint,
-    Phrases,
-    Stt,
-    Tts,
-    Vad,
-    Wake,
-    Wyoming,
+    DeadlineSettings,
+    EndpointSettings,
+    SttSettings,
+    TtsSettings,
+    VadSettings,
+    WakeSettings,
+    WyomingSettings,
     stt_patience,
     tts_patience,
 )
@@ -90,16 +89,16 @@ class SpokenPiece:
 class RunConfig:
     """The sections of the configuration that runs, and what begins them, depend on."""
 
-    chat: Chat
-    deadlines: Deadlines
-    endpoint: Endpoint
+    chat: ChatSettings
+    deadlines: DeadlineSettings
+    endpoint: EndpointSettings
     hub: HubSettings
-    phrases: Phrases
-    stt: Stt
-    tts: Tts
-    vad: Vad
-    wake: Wake
-    wyoming: Wyoming
+    phrases: PhraseSettings
+    stt: SttSettings
+    tts: TtsSettings
+    vad: VadSettings
+    wake: WakeSettings
+    wyoming: WyomingSettings
 
     @classmethod
     def of(cls, config: Config) -> "RunConfig":
@@ -352,7 +351,7 @@ class Stages:
 
 
 class _Lead:
-    """How much of the sound that was made somebody has still to hear who hears it as it comes."""
+    """How much of the sound that was made somebody has still to hear who hears it comes."""
 
     def __init__(self, speaker: Speaker) -> None:
         self._bytes_per_second = speaker.format.rate * speaker.format.frame_bytes

@@ -14,7 +14,7 @@ from satellite.engines.protocols import Detection as HeardWord
 from satellite.engines.protocols import Transcription, WakeStream
 from satellite.errors import ProtocolError, SatelliteError, SpeechToTextError, WakeWordError, in_words, shown
 from satellite.pipeline.completeness import Completeness
-from satellite.pipeline.endpoint import Endpoint, EndpointSettings, EndpointState
+from satellite.pipeline.endpoint import Endpoint, EndpointState, scaled
 from satellite.pipeline.long_recordings import PART_SECONDS, Part, Parts
 from satellite.pipeline.partial_transcripts import Partials, allowed, rest
 from satellite.pipeline.recorder import Recorder
@@ -178,8 +178,8 @@ class CommandListener:
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         endpoint = None
         if config.stt.own_endpoint:
-            settings = EndpointSettings(**config.endpoint.model_dump())
-            endpoint = Endpoint(settings.scaled(_text(self._request.vad_sensitivity)), decides=False)
+            settings = scaled(config.endpoint, _text(self._request.vad_sensitivity))
+            endpoint = Endpoint(settings, decides=False)
         self._stages.expect()
         recorder = Recorder(vad, threshold=config.vad.threshold, max_seconds=PART_SECONDS, endpoint=endpoint)
         self._recording = _Recording(self._peer, self._stages, self._request, recorder, endpoint, vad.window_seconds)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from satellite.config.settings import Chat, Local
+from satellite.config.chat import ChatSettings, LocalSettings
 from tests.doubles.http import HttpServer, Words, script, thought_by
 from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
@@ -65,7 +65,9 @@ async def _words(args: argparse.Namespace) -> AsyncIterator[Words]:
         return
     from satellite.engines.chat.llama_cpp import LlamaCppChat
 
-    model = LlamaCppChat(Local(type="local", context_tokens=4096, threads=args.threads), Chat(max_tokens=1024))
+    model = LlamaCppChat(
+        LocalSettings(type="local", context_tokens=4096, threads=args.threads), ChatSettings(max_tokens=1024)
+    )
     try:
         await model.load(args.gguf)
         yield thought_by(model)

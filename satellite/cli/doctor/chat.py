@@ -9,9 +9,9 @@ import httpx
 
 from satellite.cli.doctor import ollama, unit
 from satellite.cli.doctor.finding import Finding, State
-from satellite.config.chat import Provider
+from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
 from satellite.config.secrets import Secret
-from satellite.config.settings import Config, Local, Ollama, OpenAICompatible
+from satellite.config.settings import Config
 from satellite.engines.chat.keys import find_key
 from satellite.errors import ChatError, ConfigError, SatelliteError, shown
 from satellite.net.hosts import client_settings, is_at_home, shown_url
@@ -23,14 +23,14 @@ _QUESTION = "Say yes."
 _HOSTED = Path("/etc/systemd/system/satellite.service.d/hosted.conf")
 
 
-def remedy_of(state: str, provider: Provider) -> str:
+def remedy_of(state: str, provider: ProviderSettings) -> str:
     """Return what mends a provider in a state that needs it, or shows more of it."""
     log = unit.log("-p warning -n 20")
     if state == "misconfigured":
         return unit.command("check")
-    if isinstance(provider, Local):
+    if isinstance(provider, LocalSettings):
         return unit.command("models pull configured") if state == "failed" else log
-    if isinstance(provider, OpenAICompatible):
+    if isinstance(provider, OpenAISettings):
         if state in ("no-key", "refused"):
             return _put_key(provider)
         return f"curl -sSI {shown_url(provider.url)}" if state in ("unreachable", "silent") else log
@@ -50,7 +50,7 @@ def remedy_of(state: str, provider: Provider) -> str:
     return log
 
 
-def _put_key(provider: Ollama | OpenAICompatible) -> str:
+def _put_key(provider: OllamaSettings | OpenAISettings) -> str:
     """Return what stores a key, lets the service reach the internet where that takes opening, and starts it again."""
     put = unit.put_secret(provider.api_key_file, f"{provider.name}.key")
     shut = unit.installed() and not is_at_home(provider.url) and not _HOSTED.exists()
@@ -62,11 +62,11 @@ async def _hosted(config: Config, state: dict[str, Any] | None, _uri: str) -> Se
     return [
         await _reached(provider, _told(state, provider.name))
         for provider in config.chat.providers
-        if isinstance(provider, OpenAICompatible)
+        if isinstance(provider, OpenAISettings)
     ]
 
 
-async def _reached(provider: OpenAICompatible, told: dict[str, Any]) -> Finding:
+async def _reached(provider: OpenAISettings, told: dict[str, Any]) -> Finding:
     """Ask a provider for its list of models, which carries no words of anybody's."""
     what = f"{provider.name} at {shown_url(provider.url)}"
     try:
@@ -107,7 +107,7 @@ def _reason(response: httpx.Response, key: Secret) -> str:
     return f"{response.status_code} {shown(key.scrub(str(told)))}".strip()
 
 
-def _listed(what: str, provider: OpenAICompatible, response: httpx.Response) -> Finding:
+def _listed(what: str, provider: OpenAISettings, response: httpx.Response) -> Finding:
     try:
         models = [str(model["id"]) for model in response.json()["data"]]
     except (ValueError, KeyError, TypeError):

@@ -12,7 +12,7 @@ from typing import Any
 from satellite.audio.pcm import Converter, read_wav
 from satellite.cli.doctor import unit
 from satellite.cli.doctor.finding import Finding, State
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.config.settings import Config
 from satellite.engines.remote.hosts import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
@@ -174,7 +174,7 @@ async def _listed() -> Finding:
     return Finding("sound devices", State.BAD, f"{told}; is it plugged in?", "satellite rooms devices")
 
 
-async def _heard(settings: Sound) -> Finding:
+async def _heard(settings: SoundDeviceSettings) -> Finding:
     """Listen for a moment."""
     from satellite.rooms.host.microphones import microphone
 
@@ -190,7 +190,7 @@ async def _heard(settings: Sound) -> Finding:
     return Finding(what, State.BAD, "gives no sound", "satellite rooms devices; microphone: in the configuration")
 
 
-async def _speaks(settings: Sound) -> Finding:
+async def _speaks(settings: SoundDeviceSettings) -> Finding:
     what = f"speaker {settings.words}"
     remedy = "satellite rooms devices; speaker: in the configuration"
     if settings.command:

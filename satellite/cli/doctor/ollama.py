@@ -11,7 +11,8 @@ import httpx
 
 from satellite.cli.doctor import unit
 from satellite.cli.doctor.finding import Finding, State
-from satellite.config.settings import Config, Ollama
+from satellite.config.chat import OllamaSettings
+from satellite.config.settings import Config
 from satellite.engines.chat.keepalive.loaded_models import Loaded, find, full_name
 from satellite.engines.chat.keys import find_key
 from satellite.errors import ChatError, ConfigError
@@ -27,7 +28,7 @@ _UNITS = (Path("/etc/systemd/system/ollama.service"), Path("/usr/lib/systemd/sys
 Answer = dict[str, Any]
 
 
-def started(provider: Ollama) -> str:
+def started(provider: OllamaSettings) -> str:
     """Return what starts the Ollama of a provider, or installs it."""
     if not is_on_this_host(provider.url):
         return f"curl -sS {shown_url(provider.url)}/api/version"
@@ -41,12 +42,12 @@ def started(provider: Ollama) -> str:
 async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[Finding]:
     findings: list[Finding] = []
     for provider in config.chat.providers:
-        if isinstance(provider, Ollama):
+        if isinstance(provider, OllamaSettings):
             findings += await _examined(provider, config, state)
     return findings
 
 
-async def _examined(provider: Ollama, config: Config, state: Answer | None) -> list[Finding]:
+async def _examined(provider: OllamaSettings, config: Config, state: Answer | None) -> list[Finding]:
     what = f"ollama at {shown_url(provider.url)}"
     try:
         key = unit.secret(lambda: find_key(provider))
@@ -85,7 +86,7 @@ async def _asked(http: httpx.AsyncClient, path: str, body: Answer | None = None)
     return answer
 
 
-def _version(what: str, version: str, provider: Ollama) -> Finding:
+def _version(what: str, version: str, provider: OllamaSettings) -> Finding:
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
     if numbers < _THINK_VERSION:
         seen = f"{version}, with {provider.model}; a model that thinks does so aloud, before 0.9"
@@ -93,7 +94,7 @@ def _version(what: str, version: str, provider: Ollama) -> Finding:
     return Finding(what, State.GOOD, f"{version}, with {provider.model}")
 
 
-def _context(provider: Ollama, told: Answer) -> list[Finding]:
+def _context(provider: OllamaSettings, told: Answer) -> list[Finding]:
     """Compare the context that is asked for with what the model was trained with."""
     what = f"context of {provider.model}"
     trained = _trained(told)
@@ -112,7 +113,7 @@ def _trained(told: Answer) -> int | None:
 
 
 def _residency(
-    provider: Ollama, config: Config, entry: Loaded | None, trained: int | None, *, running: bool
+    provider: OllamaSettings, config: Config, entry: Loaded | None, trained: int | None, *, running: bool
 ) -> Finding:
     what = f"{provider.model} in memory"
     always = running and config.keepalive.enabled and config.keepalive.when == "always"
@@ -135,7 +136,7 @@ def _residency(
     return Finding(what, State.NOTE, seen, remedy)
 
 
-async def _share(provider: Ollama, entry: Loaded) -> list[Finding]:
+async def _share(provider: OllamaSettings, entry: Loaded) -> list[Finding]:
     what = f"{provider.model} on the GPU"
     share = f"{entry.gpu_share:.0%} of it"
     if entry.gpu_share >= 1:
@@ -148,7 +149,7 @@ async def _share(provider: Ollama, entry: Loaded) -> list[Finding]:
     return [Finding(what, State.NOTE, "runs on the CPU; this machine has no GPU")]
 
 
-def _others(state: Answer | None, provider: Ollama) -> list[Finding]:
+def _others(state: Answer | None, provider: OllamaSettings) -> list[Finding]:
     """Return what the daemon has seen other clients do since it began."""
     seen: dict[str, int] = {}
     for told in (state or {}).get("chat", {}).get("providers", []):

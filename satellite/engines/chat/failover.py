@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from satellite.config.settings import Chat, Deadlines
+from satellite.config.chat import ChatSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.race import Race
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
@@ -44,7 +45,11 @@ class RouteChat:
     """
 
     def __init__(
-        self, models: Sequence[ChatModel], chat: Chat, deadlines: Deadlines, background: Background | None = None
+        self,
+        models: Sequence[ChatModel],
+        chat: ChatSettings,
+        deadlines: DeadlineSettings,
+        background: Background | None = None,
     ) -> None:
         """Choose between `models`, each of which is looked after in the `background`."""
         self.provider = ", ".join(model.provider for model in models)

@@ -2,16 +2,16 @@
 
 import re
 
+from satellite.config.chat import OllamaSettings, OpenAISettings
 from satellite.config.secrets import Secret, Whereabouts
-from satellite.config.settings import Ollama, OpenAICompatible
 
 
-def find_key(settings: Ollama | OpenAICompatible) -> Secret:
+def find_key(settings: OllamaSettings | OpenAISettings) -> Secret:
     """Return the key; see `Whereabouts.find`."""
     return whereabouts(settings).find()
 
 
-def whereabouts(settings: Ollama | OpenAICompatible) -> Whereabouts:
+def whereabouts(settings: OllamaSettings | OpenAISettings) -> Whereabouts:
     """Return where the key may be."""
     return Whereabouts(
         name="the key",

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 
 from satellite.backoff import Backoff
-from satellite.config.settings import Chat, Local, cpu_threads
+from satellite.config.chat import ChatSettings, LocalSettings
+from satellite.config.settings import cpu_threads
 from satellite.engines.chat.http_failures import failure
 from satellite.engines.chat.llama_process import LlamaProcess
 from satellite.engines.chat.provider_health import Health
@@ -53,8 +54,8 @@ class LlamaCppChat:
 
     def __init__(
         self,
-        settings: Local,
-        chat: Chat,
+        settings: LocalSettings,
+        chat: ChatSettings,
         *,
         load_seconds: float = 60.0,
         silence_seconds: float = 10.0,

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, Ollama
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.keepalive.keeper import Keeper
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.provider_health import Health
@@ -35,7 +36,13 @@ class OllamaChat:
     """
 
     def __init__(
-        self, settings: Ollama, chat: Chat, deadlines: Deadlines, keepalive: KeepAlive | None = None, *, name: str = ""
+        self,
+        settings: OllamaSettings,
+        chat: ChatSettings,
+        deadlines: DeadlineSettings,
+        keepalive: KeepAliveSettings | None = None,
+        *,
+        name: str = "",
     ) -> None:
         """Talk with a model as configured; `name` is what it is called, if not by its settings."""
         self.provider = name or settings.name
@@ -47,7 +54,7 @@ class OllamaChat:
         patience = chat.first_token_seconds
         self.keeper = Keeper(
             self._api,
-            keepalive or KeepAlive(),
+            keepalive or KeepAliveSettings(),
             prefix,
             patience_seconds=patience,
             deadline_seconds=deadlines.chat_first_token_seconds,

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from importlib import import_module
 from typing import Any, TypeVar
 
-from satellite.config.settings import Chat, Ollama
+from satellite.config.chat import ChatSettings, OllamaSettings
 from satellite.engines.chat.http_failures import failure
 from satellite.engines.chat.keepalive.loaded_models import Loaded
 from satellite.engines.chat.keys import whereabouts
@@ -36,7 +36,7 @@ GREETING = Message("user", "Hi")
 class OllamaApi:
     """One model of one server. Everything that goes wrong is raised as a `ChatError`."""
 
-    def __init__(self, settings: Ollama, chat: Chat) -> None:
+    def __init__(self, settings: OllamaSettings, chat: ChatSettings) -> None:
         self.model = settings.model
         self.context_tokens = settings.num_ctx
         """What every request names; whoever looks after the model takes a longer one if that is what is loaded."""

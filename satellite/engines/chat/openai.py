@@ -10,7 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeGuard
 
-from satellite.config.settings import Chat, Deadlines, KeepAlive, OpenAICompatible
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OpenAISettings
+from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.http_failures import RateLimited, failure
 from satellite.engines.chat.keys import whereabouts
 from satellite.engines.chat.provider_health import Health
@@ -50,10 +51,10 @@ class OpenAIChat:
 
     def __init__(
         self,
-        settings: OpenAICompatible,
-        chat: Chat,
-        deadlines: Deadlines,
-        keepalive: KeepAlive | None = None,
+        settings: OpenAISettings,
+        chat: ChatSettings,
+        deadlines: DeadlineSettings,
+        keepalive: KeepAliveSettings | None = None,
         *,
         name: str = "",
         touch_seconds: float = _TOUCH_SECONDS,
@@ -71,7 +72,7 @@ class OpenAIChat:
         self.breaker = Breaker()
         self._settings = settings
         self._chat = chat
-        self._keepalive = keepalive or KeepAlive()
+        self._keepalive = keepalive or KeepAliveSettings()
         self._schedule = Schedule(self._keepalive)
         self._patience_seconds = chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds

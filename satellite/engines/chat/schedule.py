@@ -2,13 +2,13 @@
 
 from datetime import datetime, time
 
-from satellite.config.settings import KeepAlive
+from satellite.config.chat import KeepAliveSettings
 
 
 class Schedule:
     """`keepalive.when` as a question that can be asked at any moment."""
 
-    def __init__(self, settings: KeepAlive) -> None:
+    def __init__(self, settings: KeepAliveSettings) -> None:
         self._settings = settings
         self._hours = tuple(tuple(map(_time_of_day, hours.split("-"))) for hours in settings.hours)
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from satellite.audio.pcm import RATE, AudioFormat, seconds_of
-from satellite.config.settings import Stt, nearest, stt_patience, tts_patience
+from satellite.config.settings import SttSettings, nearest, stt_patience, tts_patience
 from satellite.engines.protocols import Transcription, Voice, VoiceChoice, has_speech
 from satellite.engines.remote.hosts import Hosts, RemoteEngine
 from satellite.engines.vad import WINDOW_SAMPLES
@@ -26,7 +26,7 @@ _LONGEST_TRANSCRIPT = 20_000
 class RemoteTranscriber(RemoteEngine):
     """A `Transcriber` on other machines."""
 
-    def __init__(self, hosts: Hosts, settings: Stt) -> None:
+    def __init__(self, hosts: Hosts, settings: SttSettings) -> None:
         """Ask `hosts`."""
         self.model = "remote"
         super().__init__(hosts)

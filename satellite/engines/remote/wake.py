@@ -14,7 +14,7 @@ from wyoming.wake import Detect, NotDetected
 from wyoming.wake import Detection as DetectionEvent
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, seconds_of
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import Detection, WakeStream, WakeWord
 from satellite.engines.remote.hosts import Hosts, RemoteEngine
 from satellite.engines.wake.common import Trigger, choose
@@ -49,7 +49,7 @@ class RemoteWakeWords(RemoteEngine):
 
     program = "remote"
 
-    def __init__(self, hosts: Hosts, settings: Wake) -> None:
+    def __init__(self, hosts: Hosts, settings: WakeSettings) -> None:
         """Ask `hosts`."""
         super().__init__(hosts)
         self._settings = settings

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satellite.audio.pcm import RATE, to_float
-from satellite.config.settings import Stt, cpu_threads
+from satellite.config.settings import SttSettings, cpu_threads
 from satellite.engines.cuda import load_cublas
 from satellite.engines.measurements import Remembered
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
@@ -65,7 +65,7 @@ class WhisperTranscriber:
 
     def __init__(
         self,
-        settings: Stt,
+        settings: SttSettings,
         worker: Worker,
         *,
         languages: Sequence[str],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from satellite.config.settings import Tts
+from satellite.config.settings import TtsSettings
 from satellite.engines.measurements import Remembered
 from satellite.engines.tts.graph_split import CannotSplit
 from satellite.engines.tts.parts_cache import digest_of, network
@@ -75,7 +75,7 @@ class PiperVoice:
 
         self.pace = self._pace()
 
-    def feeds(self, text: str, settings: Tts, speaker_id: int | None) -> Iterator[Feed]:
+    def feeds(self, text: str, settings: TtsSettings, speaker_id: int | None) -> Iterator[Feed]:
         """Yield what the network is to say, sentence by sentence."""
         scales = self.scales(settings)
         speaker = _given(speaker_id, self.config.default_speaker_id)
@@ -83,7 +83,7 @@ class PiperVoice:
             if phonemes:
                 yield self._feed(self._piper.phonemes_to_ids(phonemes), scales, speaker)
 
-    def scales(self, settings: Tts) -> tuple[float, float, float]:
+    def scales(self, settings: TtsSettings) -> tuple[float, float, float]:
         """Return what scales noise, length and the noise of length: as configured, else as the voice has it."""
         return (
             _given(settings.noise_scale, self.config.noise_scale),

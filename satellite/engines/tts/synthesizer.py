@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.settings import Tts, cpu_threads, nearest
+from satellite.config.settings import TtsSettings, cpu_threads, nearest
 from satellite.engines.cuda import load_for_onnxruntime
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.tts.windows import Timeline
@@ -38,7 +38,7 @@ class PiperSpeaker:
     """One loaded voice with one speaker."""
 
     def __init__(
-        self, voice: Voice, piper: "PiperVoice", settings: Tts, speaker_id: int | None, worker: Worker
+        self, voice: Voice, piper: "PiperVoice", settings: TtsSettings, speaker_id: int | None, worker: Worker
     ) -> None:
         self.voice = voice
         self.format = AudioFormat(rate=piper.config.sample_rate)
@@ -105,7 +105,7 @@ class PiperSpeaker:
 class PiperSynthesizer:
     """A `Synthesizer`. At most `max_loaded_voices` are in memory; the one unused longest goes."""
 
-    def __init__(self, settings: Tts, files: VoiceFiles, parts: Path, worker: Worker) -> None:
+    def __init__(self, settings: TtsSettings, files: VoiceFiles, parts: Path, worker: Worker) -> None:
         """Speak with the voices in `files`, whose parts are kept in the folder `parts`."""
         self.device = "not loaded"
         """Where the voices really run: `cpu` or `cuda`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from satellite.audio.pcm import RATE, WIDTH
-from satellite.config.settings import Wake, nearest
+from satellite.config.settings import WakeSettings, nearest
 from satellite.engines.protocols import Detection
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError, shown
@@ -62,7 +62,7 @@ class Trigger:
         return True
 
 
-def trigger_of(name: str, settings: Wake, threshold: float) -> Trigger:
+def trigger_of(name: str, settings: WakeSettings, threshold: float) -> Trigger:
     """Return the trigger that the configuration gives the word `name`, whose engine suggests `threshold`."""
     level, refractory_seconds = settings.trigger_level, settings.refractory_seconds
     own = settings.per_word.get(name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import WakeStream, WakeWord
 from satellite.engines.wake.common import (
     Files,
@@ -45,7 +45,7 @@ class MicroWakeWordEngine:
 
     program = "microwakeword"
 
-    def __init__(self, settings: Wake, worker: Worker) -> None:
+    def __init__(self, settings: WakeSettings, worker: Worker) -> None:
         self._settings = settings
         self._worker = worker
         directory = _builtin_directory()

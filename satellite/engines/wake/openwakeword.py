@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from satellite.audio.pcm import Samples
-from satellite.config.settings import Wake
+from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import WakeStream, WakeWord
 from satellite.engines.wake.common import (
     Files,
@@ -56,7 +56,7 @@ class OpenWakeWordEngine:
 
     program = "openwakeword"
 
-    def __init__(self, settings: Wake, models: Path, phrases: Mapping[str, str], worker: Worker) -> None:
+    def __init__(self, settings: WakeSettings, models: Path, phrases: Mapping[str, str], worker: Worker) -> None:
         """Listen by the networks in the folder `models`, to the words in `phrases`, which has what people say for each.
 
         Nothing is read before `load`.

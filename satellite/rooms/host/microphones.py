@@ -11,7 +11,7 @@ from pathlib import Path
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, seconds_of
 from satellite.audio.sound_files import SUFFIXES, read_sound
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.host.capture_process import listen
@@ -43,7 +43,7 @@ class Pace:
         await asyncio.sleep(max(0.0, self._due - self._lead_seconds - now))
 
 
-def microphone(settings: Sound) -> Listen:
+def microphone(settings: SoundDeviceSettings) -> Listen:
     """Return what yields canonical audio in real time.
 
     It raises `SatelliteError` or `OSError` when there is none, or when it has gone; it ends only where no more will
@@ -57,7 +57,7 @@ def microphone(settings: Sound) -> Listen:
     return lambda: _file(settings)
 
 
-async def _file(settings: Sound) -> AsyncGenerator[bytes, None]:
+async def _file(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
     path = settings.file
     assert path is not None
     if stat.S_ISFIFO((await asyncio.to_thread(path.stat)).st_mode):
@@ -69,7 +69,7 @@ async def _file(settings: Sound) -> AsyncGenerator[bytes, None]:
             yield pcm
 
 
-def _read(path: Path, settings: Sound) -> bytes:
+def _read(path: Path, settings: SoundDeviceSettings) -> bytes:
     if path.suffix.lower() in SUFFIXES:
         return read_sound(path)
     converter = Converter(_layout(settings))
@@ -84,7 +84,7 @@ async def _recording(pcm: bytes) -> AsyncGenerator[bytes, None]:
         yield block
 
 
-async def _pipe(path: Path, settings: Sound) -> AsyncGenerator[bytes, None]:
+async def _pipe(path: Path, settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
     """Yield what somebody writes into a named pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # returns at once, whether or not anybody writes
     async with aclosing(_live(descriptor, settings)) as sound:
@@ -92,7 +92,7 @@ async def _pipe(path: Path, settings: Sound) -> AsyncGenerator[bytes, None]:
             yield pcm
 
 
-async def _program(settings: Sound) -> AsyncGenerator[bytes, None]:
+async def _program(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
     """Yield what a program writes."""
     ours, its = os.pipe()
     try:
@@ -112,7 +112,7 @@ async def _program(settings: Sound) -> AsyncGenerator[bytes, None]:
         await child.end()
 
 
-async def _live(descriptor: int, settings: Sound) -> AsyncGenerator[bytes, None]:
+async def _live(descriptor: int, settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
     """Yield raw audio as it comes; what was not taken in time is left out, counted, and told once."""
     converter = Converter(_layout(settings))
     source = LiveSource(descriptor, settings.words, converter.source.rate * WIDTH)
@@ -129,7 +129,7 @@ async def _live(descriptor: int, settings: Sound) -> AsyncGenerator[bytes, None]
                 yield converter.convert(piece[at : at + _BLOCK_BYTES])
 
 
-def _layout(settings: Sound) -> AudioFormat:
+def _layout(settings: SoundDeviceSettings) -> AudioFormat:
     return AudioFormat(settings.rate or RATE)
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from satellite.audio.pcm import AudioFormat, seconds_of
 from satellite.backoff import Backoff
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.config.rooms import RoomSettings
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import RunBus, RunEvent
@@ -61,8 +61,8 @@ class LocalRoom(Reachability):
     def __init__(
         self,
         room: RoomSettings,
-        microphone: Sound,
-        speaker: Sound,
+        microphone: SoundDeviceSettings,
+        speaker: SoundDeviceSettings,
         stages: Stages,
         bus: RunBus,
         arbiter: Arbiter,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from satellite.audio.pcm import WIDTH, AudioFormat, write_wav
-from satellite.config.host import Sound
+from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.host.capture_process import opened, started
 from satellite.rooms.host.microphones import Pace
@@ -52,7 +52,7 @@ class Sink(Protocol):
         """Let everything go; may be called twice."""
 
 
-def sink(settings: Sound) -> Sink:
+def sink(settings: SoundDeviceSettings) -> Sink:
     """Return what `settings` mean."""
     if settings.device is not None:
         return DeviceSink(settings.device)
@@ -109,7 +109,7 @@ class WavSink:
 class RawSink:
     """Raw audio in a file, or in a named pipe that somebody reads."""
 
-    def __init__(self, path: Path, settings: Sound) -> None:
+    def __init__(self, path: Path, settings: SoundDeviceSettings) -> None:
         self._path = path
         self._format = AudioFormat(settings.rate or _RAW_RATE)
         self._file = -1
@@ -217,7 +217,7 @@ class ProcessSink:
 class ProgramSink(ProcessSink):
     """A program of the user's."""
 
-    def __init__(self, settings: Sound) -> None:
+    def __init__(self, settings: SoundDeviceSettings) -> None:
         super().__init__(settings.words)
         self._command = settings.command
         self._format = AudioFormat(settings.rate or _RAW_RATE)

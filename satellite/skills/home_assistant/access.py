@@ -1,15 +1,15 @@
 """Home Assistant's access token."""
 
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret, Whereabouts
-from satellite.config.settings import HomeAssistant
 
 
-def find_token(settings: HomeAssistant) -> Secret:
+def find_token(settings: HomeAssistantSettings) -> Secret:
     """Return the token; see `Whereabouts.find`."""
     return whereabouts(settings).find()
 
 
-def whereabouts(settings: HomeAssistant) -> Whereabouts:
+def whereabouts(settings: HomeAssistantSettings) -> Whereabouts:
     """Return where the token may be."""
     return Whereabouts(
         name="Home Assistant's token",

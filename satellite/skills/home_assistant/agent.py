@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from satellite.config.settings import HomeAssistant
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
 from satellite.pipeline.dialogue import Question
@@ -58,7 +58,7 @@ class HomeAssistantResponder:
 
     def __init__(
         self,
-        settings: HomeAssistant,
+        settings: HomeAssistantSettings,
         *,
         interval_seconds: float = 0.5,
         touch_seconds: float = _TOUCH_SECONDS,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret
-from satellite.config.settings import HomeAssistant
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError, shown
 from satellite.net.hosts import client_settings, is_at_home, shown_url
 from satellite.net.lazily import made_once
@@ -52,7 +52,7 @@ class Departure:
 class Api:
     """Raises `ChatError`; the token is in no message, log, repr or traceback."""
 
-    def __init__(self, settings: HomeAssistant, token: Secret) -> None:
+    def __init__(self, settings: HomeAssistantSettings, token: Secret) -> None:
         """Raises `ConfigError` where the certificate to trust cannot be read."""
         assert settings.url is not None
         url = shown_url(settings.url).removesuffix("/api")
@@ -223,7 +223,7 @@ class Api:
         )
 
 
-def _trusted(settings: HomeAssistant) -> ssl.SSLContext | bool:
+def _trusted(settings: HomeAssistantSettings) -> ssl.SSLContext | bool:
     if settings.trust == "any":
         return False
     file = None if settings.trust == "system" else settings.trust

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from satellite.config.settings import KeepAlive
+from satellite.config.chat import KeepAliveSettings
 from satellite.engines.chat.keepalive.intervals import Retry
 from satellite.engines.chat.keepalive.loaded_models import AWAY, COLD, RESIDENT, Residency
 from satellite.engines.chat.keepalive.model import Resident
@@ -43,7 +43,7 @@ class Keeper:
     def __init__(
         self,
         api: OllamaApi,
-        settings: KeepAlive,
+        settings: KeepAliveSettings,
         prefix: Sequence[Message],
         *,
         patience_seconds: float,
