@@ -6,7 +6,7 @@ Their names are Home Assistant's for the steps of a pipeline, with `chat-*` for 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
@@ -177,13 +177,14 @@ def as_json(event: RunEvent) -> dict[str, Any]:
 class Subscription(Generic[T]):
     """One subscriber's bounded outbox; iterate it. A subscriber that falls behind is dropped, never waited for."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, accepts: Callable[[T], bool]) -> None:
+        self._accepts = accepts
         self._queue: asyncio.Queue[T | None] = asyncio.Queue(size)
         self.overflowed = False
 
     def offer(self, event: T) -> None:
-        """Queue `event`; past the bound the subscription ends and `overflowed` is set."""
-        if self.overflowed:
+        """Queue `event` if it is wanted; past the bound the subscription ends and `overflowed` is set."""
+        if self.overflowed or not self._accepts(event):
             return
         try:
             self._queue.put_nowait(event)
@@ -210,9 +211,9 @@ class EventBus(Generic[T]):
             subscription.offer(event)
 
     @contextmanager
-    def subscribe(self, size: int = 256) -> Iterator[Subscription[T]]:
-        """Receive every event published inside the `with`, up to `size` unread ones."""
-        subscription: Subscription[T] = Subscription(size)
+    def subscribe(self, size: int = 256, *, accepts: Callable[[T], bool] = lambda _: True) -> Iterator[Subscription[T]]:
+        """Receive every event published inside the `with` that `accepts` returns true for, up to `size` unread ones."""
+        subscription = Subscription(size, accepts)
         self._subscriptions.add(subscription)
         try:
             yield subscription

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from satellite.config.chat import OpenAISettings
-from satellite.config.secrets import Secret
+from satellite.config.secrets import Secret, chat_key
 from satellite.engines.chat.http_failures import failure
-from satellite.engines.chat.keys import find_key
 from satellite.errors import ConfigError
-from satellite.net.hosts import is_at_home, shown_url
+from satellite.net.http_client import is_at_home, shown_url
 
 
 def settings(name: str = "groq", file: Path | None = None) -> OpenAISettings:
@@ -31,29 +30,29 @@ def test_the_file_comes_before_the_environment_and_that_before_the_credential(
     (tmp_path / "groq.key").write_text("from-systemd\n")
     (tmp_path / "file").write_text("  from-file \n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert find_key(settings()) == Secret("from-systemd", "the credential groq.key", "key")
+    assert chat_key(settings()).find() == Secret("from-systemd", "the credential groq.key", "key")
     monkeypatch.setenv("GROQ_API_KEY", "from-environment")
-    assert find_key(settings()) == Secret("from-environment", "$GROQ_API_KEY", "key")
-    assert find_key(settings(file=tmp_path / "file")) == Secret("from-file", str(tmp_path / "file"), "key")
+    assert chat_key(settings()).find() == Secret("from-environment", "$GROQ_API_KEY", "key")
+    assert chat_key(settings(file=tmp_path / "file")).find() == Secret("from-file", str(tmp_path / "file"), "key")
 
 
 def test_a_credential_may_come_with_its_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd puts the folder's name before its own; one that was loaded by itself comes first."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "satellite").write_text("")
-    assert find_key(settings()).value == ""
+    assert chat_key(settings()).find().value == ""
     (tmp_path / "satellite_groq.key").write_text("from-the-folder\n")
-    assert find_key(settings()) == Secret("from-the-folder", "the credential groq.key", "key")
+    assert chat_key(settings()).find() == Secret("from-the-folder", "the credential groq.key", "key")
     (tmp_path / "groq.key").write_text("by-itself\n")
-    assert find_key(settings()).value == "by-itself"
+    assert chat_key(settings()).find().value == "by-itself"
 
 
 def test_a_provider_of_another_name_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groq's key goes to nobody else."""
     monkeypatch.setenv("GROQ_API_KEY", "groqs")
     monkeypatch.setenv("MY_LAB_2_API_KEY", "mine")
-    assert find_key(settings("my-lab.2")).value == "mine"
-    assert find_key(settings("other")).value == ""
+    assert chat_key(settings("my-lab.2")).find().value == "mine"
+    assert chat_key(settings("other")).find().value == ""
 
 
 @pytest.mark.parametrize("content", ["", " \n", "two words", "tab\there", "clé-sécrète-9", "a\nb"])
@@ -62,7 +61,7 @@ def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, content: s
     file = tmp_path / "key"
     file.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        find_key(settings(file=file))
+        chat_key(settings(file=file)).find()
     assert str(file) in str(caught.value)
     assert not content.strip() or content.strip() not in str(caught.value)
 
@@ -70,10 +69,10 @@ def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, content: s
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Absent, or no text: the error neither quotes nor keeps the content."""
     with pytest.raises(ConfigError, match="absent cannot be read: No such file"):
-        find_key(settings(file=tmp_path / "absent"))
+        chat_key(settings(file=tmp_path / "absent")).find()
     (tmp_path / "binary").write_bytes(b"secret\xff")
-    with pytest.raises(ConfigError, match="it is no text") as caught:
-        find_key(settings(file=tmp_path / "binary"))
+    with pytest.raises(ConfigError, match="it is not text") as caught:
+        chat_key(settings(file=tmp_path / "binary")).find()
     assert caught.value.__context__ is None
 
 

@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from satellite.config.home_assistant import HomeAssistantSettings
+from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError
 from satellite.net.circuit_breaker import Breaker
-from satellite.skills.home_assistant.access import find_token
 from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, said, state, told, watched
@@ -161,7 +161,7 @@ async def test_a_request_that_is_barred_is_not_sent() -> None:
     """Not even where the connection stands already."""
     async with at_home() as (house, _):
         settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
-        api = Api(settings, find_token(settings))
+        api = Api(settings, home_assistant_token(settings).find())
         await api.look()
         with pytest.raises(ChatError, match="nobody waits"):
             await api.converse("turn on the kitchen light", None, "x", Departure(barred=True))

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.loader import parse
+from satellite.config.secrets import home_assistant_token
 from satellite.config.settings import Config
 from satellite.errors import ChatError, ConfigError
 from satellite.net.circuit_breaker import Breaker
-from satellite.skills.home_assistant.access import find_token
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.api import Api, Departure
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
@@ -35,13 +35,13 @@ def test_a_token_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """In systemd's credentials, the environment, the configuration, or a file of its own; the last comes first."""
     (tmp_path / "home_assistant.token").write_text("of-the-credential\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    found = [find_token(HomeAssistantSettings())]
+    found = [home_assistant_token(HomeAssistantSettings()).find()]
     monkeypatch.setenv("HOME_ASSISTANT_TOKEN", " of-the-environment ")
-    found.append(find_token(HomeAssistantSettings()))
-    found.append(find_token(HomeAssistantSettings(token=SecretStr("of-the-configuration"))))
+    found.append(home_assistant_token(HomeAssistantSettings()).find())
+    found.append(home_assistant_token(HomeAssistantSettings(token=SecretStr("of-the-configuration"))).find())
     file = tmp_path / "token"
     file.write_text("of-the-file\n")
-    found.append(find_token(HomeAssistantSettings(token=SecretStr("x"), token_file=file)))
+    found.append(home_assistant_token(HomeAssistantSettings(token=SecretStr("x"), token_file=file)).find())
     assert [(token.value, token.source) for token in found] == [
         ("of-the-credential", "the credential home_assistant.token"),
         ("of-the-environment", "$HOME_ASSISTANT_TOKEN"),
@@ -81,7 +81,7 @@ def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=str(file)) as caught:
-        find_token(HomeAssistantSettings(token_file=file))
+        home_assistant_token(HomeAssistantSettings(token_file=file)).find()
     assert caught.value.__context__ is None
     assert not any(part in str(caught.value) for part in ("abc", "def"))
 
@@ -89,13 +89,13 @@ def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """It is a mistake of the configuration."""
     with pytest.raises(ConfigError, match="absent cannot be read: No such file"):
-        find_token(HomeAssistantSettings(token_file=tmp_path / "absent"))
+        home_assistant_token(HomeAssistantSettings(token_file=tmp_path / "absent")).find()
 
 
 def test_the_configuration_does_not_show_it() -> None:
     """Neither printed nor exported, nor in a message about a mistake beside it."""
     config = parse(f"home_assistant: {{url: 'http://house:8123', token: {TOKEN}}}")
-    assert find_token(config.home_assistant).value == TOKEN
+    assert home_assistant_token(config.home_assistant).find().value == TOKEN
     assert TOKEN not in f"{config!r} {config} {config.model_dump()} {config.model_dump_json()}"
     for written in (f"[{TOKEN}]", f"{{{TOKEN}: 1}}", "1234567"):
         parsed = parse(f"home_assistant:\n  token: {written}").home_assistant.token
@@ -133,7 +133,7 @@ async def test_an_error_carries_nothing(fault: Fault) -> None:
         house.repeats_token = True
         house.fault = fault
         settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
-        api = Api(settings, find_token(settings))
+        api = Api(settings, home_assistant_token(settings).find())
         with pytest.raises(ChatError) as caught:
             await api.converse("hello", None, "x", Departure())
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)

@@ -14,8 +14,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from satellite.config.http import HttpSettings
-from satellite.config.http_token import find_token
 from satellite.config.loader import parse
+from satellite.config.secrets import http_token
 from satellite.errors import CannotListen, ConfigError
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
@@ -300,15 +300,15 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "file"
     file.write_text("of-the-file\n")
     (tmp_path / "http.token").write_text("of-systemd\n")
-    assert find_token(HttpSettings()).value == ""
+    assert http_token(HttpSettings()).find().value == ""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert find_token(HttpSettings()).value == "of-systemd"
+    assert http_token(HttpSettings()).find().value == "of-systemd"
     monkeypatch.setenv("SATELLITE_HTTP_TOKEN", "of-the-environment")
-    assert find_token(HttpSettings()).value == "of-the-environment"
-    assert find_token(HttpSettings.model_validate({"token": 12345})).value == "12345"
-    assert find_token(HttpSettings.model_validate({"token": "x", "token_file": file})).value == "of-the-file"
+    assert http_token(HttpSettings()).find().value == "of-the-environment"
+    assert http_token(HttpSettings.model_validate({"token": 12345})).find().value == "12345"
+    assert http_token(HttpSettings.model_validate({"token": "x", "token_file": file})).find().value == "of-the-file"
     assert parse("http: {host: 0.0.0.0}").http.host == "0.0.0.0"
-    assert "of-the" not in repr(find_token(HttpSettings()))
+    assert "of-the" not in repr(http_token(HttpSettings()).find())
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,10 @@ ENGINES_TO_ALL = ("protocols", "slot", "worker", "chat.usage", "chat.tokens")
 """What everything above the engines may import of them."""
 
 ENGINES_TO_SOME = {
-    "satellite.cli.check": {"chat.keys"},
-    "satellite.cli.doctor.chat": {"chat.keys"},
     "satellite.cli.doctor.gpu": {"cuda"},
     "satellite.cli.doctor.household": {"remote.hosts"},
     "satellite.cli.tune": {"stt.whisper", "vad"},
-    "satellite.cli.doctor.ollama": {"chat.keys", "chat.keepalive.loaded_models"},
+    "satellite.cli.doctor.ollama": {"chat.keepalive.loaded_models"},
 }
 
 UPWARD = {("satellite.config.consistency", "satellite.models.catalogue")}

@@ -19,7 +19,7 @@ from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable, ModelError, ProxyUnusable
 from satellite.models import catalogue, huggingface
 from satellite.models.spec import HubSource, Kind
-from satellite.net.hosts import client_settings
+from satellite.net.http_client import client_settings
 from satellite.net.proxies import proxy_for
 from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import HomeAssistantServer

@@ -14,8 +14,8 @@ from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.pipeline.stages import SpokenPiece
 from satellite.rooms.chime import chime
 from satellite.rooms.ringing import Ringing
+from satellite.rooms.wyoming_device import timer_event
 from satellite.skills.timers.clock import Clockwork
-from satellite.skills.timers.subscriptions import wyoming_event
 from satellite.skills.timers.timer import Duration, TimerEvent
 from satellite.skills.timers.timers import LATE_SECONDS
 from satellite.tasks import Background
@@ -77,7 +77,7 @@ class RingingRoom:
         """Take what a device would show of a timer."""
         if self.lost:
             raise ConnectionError("gone")
-        if (sent := wyoming_event(event)) is not None:
+        if (sent := timer_event(event)) is not None:
             self.sent.append(sent.event().type)
 
     async def announce(self, source: AudioFormat, pcm: bytes) -> None:

@@ -3,21 +3,17 @@
 Nothing here keeps the daemon from starting; the stage, the provider or the room that it is about says the same then.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.chat import OllamaSettings, OpenAISettings
-from satellite.config.http_token import find_token as find_http_token
-from satellite.config.secrets import Secret
+from satellite.config.secrets import SecretSource, chat_key, home_assistant_token, http_token
 from satellite.config.settings import Config
 from satellite.daemon.installed_voices import VoiceFolder
-from satellite.engines.chat.keys import find_key
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.models.spec import Kind
 from satellite.models.store import Store, wanted_models
-from satellite.skills.home_assistant.access import find_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +62,18 @@ def _voices_of_rooms(config: Config, store: Store) -> Iterator[Problem]:
 
 
 def _secrets(config: Config) -> Iterator[Problem]:
-    secrets: dict[str, Callable[[], Secret]] = {
-        f"chat.providers[{index}].api_key_file": partial(find_key, provider)
+    sources: dict[str, SecretSource] = {
+        f"chat.providers[{index}].api_key_file": chat_key(provider)
         for index, provider in enumerate(config.chat.providers)
         if isinstance(provider, OllamaSettings | OpenAISettings)
     }
     if config.http.enabled:
-        secrets["http.token_file"] = partial(find_http_token, config.http)
+        sources["http.token_file"] = http_token(config.http)
     if config.home_assistant.url is not None:
-        secrets["home_assistant.token_file"] = partial(find_token, config.home_assistant)
-    for key, find in secrets.items():
+        sources["home_assistant.token_file"] = home_assistant_token(config.home_assistant)
+    for key, source in sources.items():
         try:
-            secret = find()
+            secret = source.find()
         except ConfigError as error:
             yield Problem("key-missing", key, str(error))
         else:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from satellite import languages
 from satellite.config import addresses
@@ -19,6 +19,11 @@ Score = Annotated[float, Field(ge=0.01, le=0.99)]
 
 Seconds = Annotated[float, Field(ge=0.1, le=3600)]
 HoursOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+
+
+def _hidden(value: Any) -> Any:
+    """Wrap whatever YAML made of a secret, so that no message about a wrong type shows it."""
+    return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
 
 
 def _several(value: Any) -> Any:
@@ -79,6 +84,9 @@ DiskPath = Annotated[Path, AfterValidator(_path)]
 
 Language = Annotated[str | None, BeforeValidator(_language)]
 """The code by which Whisper knows a language: en-US is en, nb is no, and auto is null."""
+
+SecretText = Annotated[SecretStr | None, BeforeValidator(_hidden)]
+"""A token or key in the configuration itself."""
 
 
 class Settings(BaseModel):

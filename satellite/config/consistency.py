@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Iterator, Sequence
 
 from satellite.config.chat import LocalSettings
-from satellite.config.http_token import find_token
 from satellite.config.rooms import RoomSettings
+from satellite.config.secrets import http_token
 from satellite.config.settings import Config, EndpointSettings, WakeSettings, WyomingSettings, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
@@ -185,7 +185,7 @@ def _open_http(config: Config) -> Problems:
     if not config.http.enabled:
         return
     try:
-        token = find_token(config.http)
+        token = http_token(config.http).find()
     except ConfigUnreadable:
         return  # it may come back: all but HTTP starts without it
     except ConfigError as error:

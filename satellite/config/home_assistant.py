@@ -1,16 +1,11 @@
 """The settings of Home Assistant, which is asked first for what the house can do."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
 
-from satellite.config.base import DiskPath, HttpUrl, Seconds, Settings
-
-
-def _hidden(value: Any) -> Any:
-    """Wrap whatever YAML made of a token, so that no message about a wrong type shows it."""
-    return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
+from satellite.config.base import DiskPath, HttpUrl, Seconds, SecretText, Settings
 
 
 def _server(url: str) -> str:
@@ -27,7 +22,7 @@ class HomeAssistantSettings(Settings):
     url: Annotated[HttpUrl, AfterValidator(_server)] | None = None
     """Its address, such as http://homeassistant.local:8123; null disables it."""
 
-    token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
+    token: SecretText = None
     """Long-lived access token, created in the profile of a Home Assistant user; `token_file` is safer."""
 
     token_file: DiskPath | None = None

@@ -1,16 +1,11 @@
 """The settings of the HTTP server: address, access and limits."""
 
 from ipaddress import ip_address, ip_network
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
 
-from satellite.config.base import DiskPath, Host, Origin, Port, Seconds, Settings
-
-
-def _hidden(value: Any) -> Any:
-    """Wrap whatever YAML made of a token, so that no message about a wrong type shows it."""
-    return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
+from satellite.config.base import DiskPath, Host, Origin, Port, Seconds, SecretText, Settings
 
 
 def _network(value: str) -> str:
@@ -34,7 +29,7 @@ class HttpSettings(Settings):
     port: Port = 10800
     """Port to listen on."""
 
-    token: Annotated[SecretStr | None, BeforeValidator(_hidden)] = None
+    token: SecretText = None
     """Token that clients must send as `Authorization: Bearer`; `token_file` is safer."""
 
     token_file: DiskPath | None = None

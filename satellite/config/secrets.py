@@ -1,41 +1,45 @@
-"""Keys and tokens: where they come from, and that nobody ever sees them."""
+"""Keys and tokens: where they are looked for, and how they are kept out of logs, errors and representations."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from satellite.config.chat import OllamaSettings, OpenAISettings
+from satellite.config.home_assistant import HomeAssistantSettings
+from satellite.config.http import HttpSettings
 from satellite.errors import ConfigError, ConfigUnreadable
 
 SERVICE_FOLDER = Path("/etc/satellite/credentials")
-"""Which the unit has systemd load."""
+"""Folder of the credentials that systemd loads for the service."""
 
 _FOLDER = "satellite_"
-"""What systemd puts before a file's name when it loads a whole folder (`LoadCredential=satellite:FOLDER`)."""
+"""Prefix of a file's name where systemd loads a whole folder (`LoadCredential=satellite:FOLDER`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret and where it was found; an empty one stands for none."""
+    """A secret and where it was found; an empty `value` means that there is none."""
 
     value: str = field(repr=False)
     source: str
-    """For people: the file, the setting or the variable, or where it was looked for in vain."""
+    """For people: the file, setting or variable, or all the places where none was found."""
 
     kind: str
     """`key` or `token`."""
 
     elsewhere: bool = False
-    """Whether systemd may hand one to the service, which it does to no other process."""
+    """Whether there may be one that systemd hands only to the service, so that this process cannot tell."""
 
     def scrub(self, text: str) -> str:
-        """Return `text` without the secret, should a server or a library have repeated it."""
+        """Return `text` without the secret, which a server or a library may have repeated."""
         return text.replace(self.value, f"[{self.kind}]") if self.value else text
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class SecretSource:
     """Where a secret may be, in the order in which it is looked for."""
 
     name: str
@@ -46,15 +50,15 @@ class Whereabouts:
     file_setting: str
     variable: str
     credential: str
-    """Of systemd."""
+    """Name of systemd's credential."""
 
     given: SecretStr | None = None
     given_setting: str = ""
 
     def find(self) -> Secret:
-        """Return the secret from the file, the settings, the environment, or systemd's credentials.
+        """Return the secret from the file, the settings, the environment, or systemd's credentials; blocks.
 
-        Reads files: call it at start-up. Raises `ConfigError` for a file that cannot be read and for what is none.
+        Raises `ConfigUnreadable` for a file that cannot be read, `ConfigError` for content that cannot be a secret.
         """
         if self.file is not None:
             return self._checked(self._read(self.file), str(self.file))
@@ -66,30 +70,29 @@ class Whereabouts:
             for name in (self.credential, f"{_FOLDER}{self.credential}"):
                 if (file := Path(folder, name)).exists():
                     return self._checked(self._read(file), f"the credential {self.credential}")
-        settings = ", ".join(
-            [self.file_setting, *([self.given_setting.rpartition(".")[2]] if self.given_setting else [])]
-        )
-        return Secret(
-            "", f"neither {settings}, ${self.variable} nor a credential {self.credential}", self.kind, self._elsewhere()
-        )
+        settings = self.file_setting
+        if self.given_setting:
+            settings += f", {self.given_setting.rpartition('.')[2]}"
+        source = f"neither {settings}, ${self.variable} nor a credential {self.credential}"
+        return Secret("", source, self.kind, self._is_kept_for_service())
 
-    def _elsewhere(self) -> bool:
-        if "CREDENTIALS_DIRECTORY" in os.environ:
-            return False  # this is the service
-        try:
-            (SERVICE_FOLDER / self.credential).stat()
-        except PermissionError:  # root's alone
-            return True
-        except OSError:
-            return False
-        return True
-
-    def sought(self) -> Secret:
-        """Return what `find` does; one that cannot be had is as one that is not there, and its source says why."""
+    def find_or_explain(self) -> Secret:
+        """Return what `find` does; instead of raising, an empty secret whose `source` says what is wrong."""
         try:
             return self.find()
         except ConfigError as error:
             return Secret("", str(error), self.kind)
+
+    def _is_kept_for_service(self) -> bool:
+        if "CREDENTIALS_DIRECTORY" in os.environ:
+            return False  # this is the service
+        try:
+            (SERVICE_FOLDER / self.credential).stat()
+        except PermissionError:  # only root may look into the folder
+            return True
+        except OSError:
+            return False
+        return True
 
     def _read(self, file: Path) -> str:
         try:
@@ -98,13 +101,53 @@ class Whereabouts:
             raise ConfigUnreadable(f"{self.name} in {file} cannot be read: {error.strerror}") from error
         except ValueError:
             pass
-        # Outside the handler: the decoder's error carries the file's content.
-        raise ConfigError(f"{self.name} in {file} cannot be read: it is no text")
+        # Raised outside the handler: the decoder's error, which Python would chain, carries the file's content.
+        raise ConfigError(f"{self.name} in {file} cannot be read: it is not text")
 
     def _checked(self, value: str, source: str) -> Secret:
-        """Refuse what cannot be a header, of which HTTP libraries complain by quoting it."""
+        """Refuse what cannot be a header value: HTTP libraries quote it in their errors."""
         if not value:
             raise ConfigError(f"{self.name} from {source} is empty")
         if not (value.isascii() and value.isprintable()) or " " in value:
-            raise ConfigError(f"what {source} holds is no {self.kind}: it has characters that no {self.kind} has")
+            raise ConfigError(f"{source} holds no {self.kind}: it has characters that a {self.kind} cannot have")
         return Secret(value, source, self.kind)
+
+
+def http_token(settings: HttpSettings) -> SecretSource:
+    """Return where the token of the HTTP server may be."""
+    return SecretSource(
+        name="the token",
+        kind="token",
+        file=settings.token_file,
+        file_setting="token_file",
+        given=settings.token,
+        given_setting="http.token",
+        variable="SATELLITE_HTTP_TOKEN",
+        credential="http.token",
+    )
+
+
+def home_assistant_token(settings: HomeAssistantSettings) -> SecretSource:
+    """Return where Home Assistant's access token may be."""
+    return SecretSource(
+        name="Home Assistant's token",
+        kind="token",
+        file=settings.token_file,
+        file_setting="token_file",
+        given=settings.token,
+        given_setting="home_assistant.token",
+        variable="HOME_ASSISTANT_TOKEN",
+        credential="home_assistant.token",
+    )
+
+
+def chat_key(settings: OllamaSettings | OpenAISettings) -> SecretSource:
+    """Return where the key of a chat provider may be."""
+    return SecretSource(
+        name="the key",
+        kind="key",
+        file=settings.api_key_file,
+        file_setting="api_key_file",
+        variable=re.sub(r"\W", "_", settings.name, flags=re.ASCII).upper() + "_API_KEY",
+        credential=f"{settings.name}.key",
+    )

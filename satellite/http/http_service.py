@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from satellite.config.http_token import find_token
+from satellite.config.secrets import http_token
 from satellite.config.settings import Config
 from satellite.engines.worker import Worker
 from satellite.errors import ConfigError
@@ -53,7 +53,7 @@ class HttpService:
     async def start(self, port: int) -> int:
         """Serve on `port` (0 for any) and return it. Raises `CannotListen`, and `ConfigError` where it must not."""
         settings = self._config.http
-        token = find_token(settings)
+        token = http_token(settings).find()
         if not token.value and not settings.is_local:
             raise ConfigError(f"http.host: {settings.host} can be reached from other machines, and there is no token")
         # Loading these takes some tenths of a second, in which others are to be answered.

@@ -10,6 +10,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event, Eventable
 from wyoming.pipeline import RunPipeline
+from wyoming.timer import TimerCancelled, TimerFinished, TimerStarted, TimerUpdated
 from wyoming.wake import Detection
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
@@ -22,8 +23,7 @@ from satellite.rooms.conversation import Conversation, room_request
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity
 from satellite.skills.timers.clock import Clockwork
-from satellite.skills.timers.subscriptions import wyoming_event
-from satellite.skills.timers.timer import TimerEvent
+from satellite.skills.timers.timer import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.parsing import parsed
 from satellite.wire.run_events import STAGES, wyoming_events
 
@@ -136,7 +136,7 @@ class WyomingDevice:
         self._connection.abort()
 
     async def _show_timer(self, event: TimerEvent) -> None:
-        if (sent := wyoming_event(event)) is not None:
+        if (sent := timer_event(event)) is not None:
             await self._connection.send(sent)
 
     async def _run_requested(self, event: Event) -> None:
@@ -254,3 +254,28 @@ class WyomingOutput:
 
     def drop(self) -> None:
         """Do nothing: what a satellite has got, it plays."""
+
+
+def timer_event(event: TimerEvent) -> Eventable | None:
+    """Return the event for a satellite; None for what Wyoming has no event for."""
+    timer = event.timer
+    match event.kind:
+        case TimerEventKind.STARTED:
+            return TimerStarted(
+                id=timer.id,
+                total_seconds=timer.total_seconds,
+                name=timer.name,
+                start_hours=timer.start.hours,
+                start_minutes=timer.start.minutes,
+                start_seconds=timer.start.seconds,
+            )
+        case TimerEventKind.UPDATED:
+            return TimerUpdated(
+                id=timer.id, is_active=timer.state is TimerState.RUNNING, total_seconds=event.seconds_left
+            )
+        case TimerEventKind.CANCELLED:
+            return TimerCancelled(id=timer.id)
+        case TimerEventKind.FINISHED:
+            return TimerFinished(id=timer.id)
+        case TimerEventKind.SILENCED | TimerEventKind.MISSED:
+            return None

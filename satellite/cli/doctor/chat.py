@@ -10,11 +10,10 @@ import httpx
 from satellite.cli.doctor import ollama, unit
 from satellite.cli.doctor.finding import Finding, State
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
-from satellite.config.secrets import Secret
+from satellite.config.secrets import Secret, chat_key
 from satellite.config.settings import Config
-from satellite.engines.chat.keys import find_key
 from satellite.errors import ChatError, ConfigError, SatelliteError, shown
-from satellite.net.hosts import client_settings, is_at_home, shown_url
+from satellite.net.http_client import client_settings, is_at_home, shown_url
 from satellite.net.provider_states import COMING
 from satellite.wire import client
 
@@ -70,7 +69,7 @@ async def _reached(provider: OpenAISettings, told: dict[str, Any]) -> Finding:
     """Ask a provider for its list of models, which carries no words of anybody's."""
     what = f"{provider.name} at {shown_url(provider.url)}"
     try:
-        key = unit.secret(lambda: find_key(provider))
+        key = unit.secret(chat_key(provider).find)
     except ConfigError as error:
         return Finding(what, State.BAD, f"{error}; {unit.TYPE_IT}", _put_key(provider))
     outside = not is_at_home(provider.url)

@@ -128,13 +128,13 @@ async def _responders(config: Config, state: dict[str, Any] | None, _uri: str) -
 
 
 async def _home_assistant(config: Config) -> Finding:
-    from satellite.skills.home_assistant.access import find_token
+    from satellite.config.secrets import home_assistant_token
     from satellite.skills.home_assistant.api import Api
 
     what = f"home_assistant at {config.home_assistant.url}"
     put = unit.put_secret(config.home_assistant.token_file, "home_assistant.token") + f"; {unit.restart()}"
     try:
-        token = unit.secret(lambda: find_token(config.home_assistant))
+        token = unit.secret(home_assistant_token(config.home_assistant).find)
         if not token.value and token.elsewhere:
             return Finding(what, State.NOTE, "its token is for the service alone", "sudo satellite doctor")
         if not token.value:

@@ -12,11 +12,11 @@ import httpx
 from satellite.cli.doctor import unit
 from satellite.cli.doctor.finding import Finding, State
 from satellite.config.chat import OllamaSettings
+from satellite.config.secrets import chat_key
 from satellite.config.settings import Config
 from satellite.engines.chat.keepalive.loaded_models import Loaded, find, full_name
-from satellite.engines.chat.keys import find_key
 from satellite.errors import ChatError, ConfigError
-from satellite.net.hosts import client_settings, is_on_this_host, shown_url
+from satellite.net.http_client import client_settings, is_on_this_host, shown_url
 from satellite.system.nvidia import gpus
 
 _ASK_SECONDS = 3.0
@@ -50,7 +50,7 @@ async def _ollamas(config: Config, state: Answer | None, _uri: str) -> Sequence[
 async def _examined(provider: OllamaSettings, config: Config, state: Answer | None) -> list[Finding]:
     what = f"ollama at {shown_url(provider.url)}"
     try:
-        key = unit.secret(lambda: find_key(provider))
+        key = unit.secret(chat_key(provider).find)
         settings = client_settings(provider.url)
         settings["headers"] = {"Authorization": f"Bearer {key.value}"} if key.value else {}
         async with httpx.AsyncClient(base_url=provider.url, timeout=_ASK_SECONDS, **settings) as http:

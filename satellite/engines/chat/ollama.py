@@ -15,7 +15,7 @@ from satellite.engines.chat.reply import Answers
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.net.hosts import is_at_home, warn_of_outside
+from satellite.net.http_client import is_at_home, warn_of_outside
 from satellite.tasks import begin_task, end_tasks
 
 _WHOLE = 0.9

@@ -14,14 +14,13 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from satellite.config.chat import ChatSettings, OllamaSettings
+from satellite.config.secrets import chat_key
 from satellite.engines.chat.http_failures import failure
 from satellite.engines.chat.keepalive.loaded_models import Loaded
-from satellite.engines.chat.keys import whereabouts
 from satellite.engines.chat.thinking import opens_thought
 from satellite.engines.protocols import AS_CONFIGURED, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.net.hosts import client_settings, is_on_this_host, shown_url
-from satellite.net.lazily import made_once
+from satellite.net.http_client import client_settings, is_on_this_host, made_once, shown_url
 from satellite.net.proxies import without_proxies
 
 T = TypeVar("T")
@@ -47,7 +46,7 @@ class OllamaApi:
 
         self.is_here = is_on_this_host(settings.url)
         self._settings = settings
-        self._key = whereabouts(settings).sought()
+        self._key = chat_key(settings).find_or_explain()
         self._closed = False
         self._chat = chat
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OpenAISettings
+from satellite.config.secrets import chat_key
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.http_failures import RateLimited, failure
-from satellite.engines.chat.keys import whereabouts
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.rate_limits import exhausted_seconds, retry_after_seconds
 from satellite.engines.chat.reply import Answer, Answers
@@ -23,8 +23,7 @@ from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
-from satellite.net.hosts import client_settings, is_at_home, shown_url, warn_of_outside
-from satellite.net.lazily import made_once
+from satellite.net.http_client import client_settings, is_at_home, made_once, shown_url, warn_of_outside
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class OpenAIChat:
         self._gap_seconds = deadlines.chat_gap_seconds
         self._touch_seconds = touch_seconds
         self._server = f"{self.provider} at {shown_url(settings.url)}"
-        self._key = whereabouts(settings).sought()
+        self._key = chat_key(settings).find_or_explain()
         self._answers = Answers(self.provider)
         self._limit = "max_tokens"
         self._closed = False

@@ -10,11 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 from satellite.config.home_assistant import HomeAssistantSettings
+from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply
-from satellite.skills.home_assistant.access import whereabouts
 from satellite.skills.home_assistant.api import Api, Departure
 from satellite.skills.home_assistant.areas import Found, Places
 from satellite.skills.home_assistant.orders import is_order
@@ -74,7 +74,7 @@ class HomeAssistantResponder:
         """
         self._settings = settings
         self._first_seconds = first_seconds
-        self._token = whereabouts(settings).sought()
+        self._token = home_assistant_token(settings).find_or_explain()
         self._api = Api(settings, self._token)
         self._interval_seconds = interval_seconds
         self._touch_seconds = touch_seconds

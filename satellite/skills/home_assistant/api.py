@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError, shown
-from satellite.net.hosts import client_settings, is_at_home, shown_url
-from satellite.net.lazily import made_once
+from satellite.net.http_client import client_settings, is_at_home, made_once, shown_url
 from satellite.skills.home_assistant.areas import Found, Wanted
 from satellite.skills.home_assistant.response import Answer, parsed
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from satellite.events import EventBus, Subscription
 from satellite.skills.timers.storage import TimerFile
-from satellite.skills.timers.subscriptions import TimerBus, TimerSubscription
 from satellite.skills.timers.timer import Timer, TimerEvent
 from satellite.skills.timers.timers import Timers
 
@@ -42,7 +42,7 @@ class Clockwork:
     ) -> None:
         """Keep timers in `directory`; null is the default one. They run by `clock`, and by `wall` across restarts."""
         self.timers = Timers(clock, self._tell)
-        self._bus = TimerBus()
+        self._bus: EventBus[TimerEvent] = EventBus()
         self._clock = clock
         self._wall = wall
         self._longest_sleep_seconds = longest_sleep_seconds
@@ -74,12 +74,9 @@ class Clockwork:
             self._opened = True
 
     @contextmanager
-    def subscribe(self, place: str | None, size: int = 64) -> Iterator[TimerSubscription]:
-        """Receive what happens to the timers of a place, or to all with None; first what rings, or was missed, there.
-
-        A subscription that is not read ends past `size` events, with `overflowed` set.
-        """
-        with self._bus.subscribe(place, size) as subscription:
+    def subscribe(self, place: str, size: int = 64) -> Iterator[Subscription[TimerEvent]]:
+        """Receive what happens to the timers of a place, up to `size` unread events; first what rings or was missed."""
+        with self._bus.subscribe(size, accepts=lambda event: event.timer.place == place) as subscription:
             for event in self.timers.owed(place):
                 subscription.offer(event)
             yield subscription

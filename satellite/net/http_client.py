@@ -1,14 +1,20 @@
-"""Where a chat server is: in the house or outside it."""
+"""HTTP clients: whether a server is in the house, how it is reached, and a client that is made at its first use."""
 
 import ipaddress
 import logging
-from typing import Any
+import threading
+from functools import cached_property
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from satellite.errors import ChatUnavailable, ProxyUnusable
 from satellite.net.proxies import proxy_for
 
 _LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MAKING = threading.RLock()
 
 _HOME_SUFFIXES = (".localhost", ".local", ".lan", ".home", ".internal", ".home.arpa")
 
@@ -55,3 +61,12 @@ def shown_url(url: str) -> str:
 def warn_of_outside(provider: str, url: str) -> None:
     """Say, once, at start-up, that the household's words go to `url`."""
     _LOGGER.warning("chat: %s is outside this house: %s receives what people say", provider, shown_url(url))
+
+
+class made_once(cached_property[T]):  # a decorator, named as one
+    """`functools.cached_property` with the lock that it lost in Python 3.12: two threads would make two clients."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """Return the value."""
+        with _MAKING:
+            return super().__get__(instance, owner)
