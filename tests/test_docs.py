@@ -1,22 +1,45 @@
-"""What the documentation says can be done, can be done: its links lead somewhere, its commands and settings exist."""
+"""What the documentation says can be done, can be done: links, commands, settings and files in it exist."""
 
 import re
 import shlex
+import struct
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
 from satellite.cli.arguments import parser
 from satellite.config.loader import parse
+from satellite.config.settings import Config
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("bench/*.md"))]
+BY_NAME = {"ids": lambda page: str(page.relative_to(ROOT))}
 
 MENTIONED = (["say"], ["announce"], ["ask"], ["models"], ["completion"], ["models", "pull"])
-"""What stands for a command without being one."""
+"""Names of commands, without the arguments that they need."""
+
+NOT_SETTINGS = {"chat.completions", "http.token", "home_assistant.token", "microphone.conf"}
+"""What has a section's name before a dot and is something else, such as a credential."""
+
+LARGEST_PICTURE_BYTES = 150_000
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ +(.*)", text, re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return frozenset(found)
 
 
 def parses(words: list[str]) -> bool:
@@ -28,52 +51,131 @@ def parses(words: list[str]) -> bool:
     return True
 
 
+def command_lines(text: str) -> Iterator[str]:
+    """Yield every line that a page tells its reader to type, in blocks and between backticks."""
+    text = text.replace("\\\n", " ")
+    yield from re.findall(r"^ *\$ (.*)", text, re.MULTILINE)
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        yield from block.splitlines()
+    yield from re.findall(
+        r"`((?:sudo |\.venv/bin/)?(?:satellite [a-z-]|make [a-z]|(?:\./)?install\.sh --)[^`]*)`", text
+    )
+
+
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the words behind `satellite` of every command in a page, in blocks and between backticks."""
-    blocks = re.findall(r"^\$ (.*)", text, re.MULTILINE)
-    inline = re.findall(r"`((?:sudo |\.venv/bin/)?satellite [a-z-][^`]*)`", text)
-    for line in [*blocks, *inline]:
+    """Yield the words of every simple command in a page, `sudo` and its user left out."""
+    for line in command_lines(text):
         for part in re.split(r"\s+(?:\\?\||&&|>)\s+|; |\s{2,}#", line):
             words = shlex.split(part, comments=True)
             while words and words[0] in ("sudo", "-u"):
                 words = words[2 if words[0] == "-u" else 1 :]
-            if words and words[0].rpartition("/")[2] == "satellite" and "…" not in part:
-                yield words[1:]
+            if words and "…" not in part:
+                yield [words[0].rpartition("/")[2], *words[1:]]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def setting_exists(name: str) -> bool:
+    """Return whether `name`, such as `chat.max_tokens`, is a key of the configuration."""
+    kinds: list[object] = [Config]
+    for key in name.split("."):
+        fields = [kind.model_fields[key] for kind in kinds if isinstance(kind, type) and key in kind.model_fields]
+        if not fields:
+            return any(kind is dict for kind in kinds)
+        kinds = [kind for field in fields for kind in parts(field.annotation)]
+    return True
+
+
+def parts(kind: object) -> Iterator[object]:
+    """Yield the models that a type consists of, and `dict` where it has one."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    if getattr(kind, "__origin__", None) is dict:
+        yield dict
+    for part in getattr(kind, "__args__", ()):
+        yield from parts(part)
+
+
+@pytest.mark.parametrize("page", PAGES, **BY_NAME)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every one to a file beside it."""
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    """Every one to a file of the repository, and its anchor to a heading there."""
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, **BY_NAME)
 def test_commands_exist(page: Path) -> None:
-    """The command line takes each as it stands there."""
-    for words in commands(page.read_text()):
-        assert words in MENTIONED or parses(words), words
+    """The command line, the Makefile and the installer take each as it is written."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    usage = (ROOT / "install.sh").read_text().partition("USAGE")[2].partition("\nUSAGE")[0]
+    for program, *words in commands(page.read_text()):
+        if program == "satellite":
+            assert words in MENTIONED or parses(words), words
+        elif program == "make":
+            assert words[0] in targets, words
+        elif program == "install.sh":
+            options = {word.strip("[]") for word in words if word.strip("[]").startswith("--")}
+            assert options <= {*re.findall(r"--[a-z-]+", usage), "--help"}, words
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], **BY_NAME)
 def test_files_of_the_source_exist(page: Path) -> None:
-    """Every Python file that is named, by its name alone or by its place in the package or the repository."""
+    """Every Python file and script that a page names, by name or by path."""
     files = [file for folder in ("satellite", "tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
     places = {str(file.relative_to(ROOT)) for file in files} | {"conftest.py", "hatch_build.py"}
     places |= {place.removeprefix("satellite/") for place in places} | {file.name for file in files}
     assert set(re.findall(r"(?<![\w./])(?:\w+/)*\w+\.py\b", page.read_text())) - places == set()
+    for script in re.findall(r"(?<![\w/])scripts/[\w.-]*\w", page.read_text()):
+        assert (ROOT / script).exists(), script
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_settings_exist(page: Path) -> None:
-    """Every block of configuration is one, together with those before it."""
+@pytest.mark.parametrize("page", PAGES, **BY_NAME)
+def test_blocks_of_configuration_are_valid(page: Path) -> None:
+    """Every block is, together with those before it on the page; so is every section between backticks."""
+    text = page.read_text()
     whole: dict[str, object] = {}
-    for indent, text in re.findall(r"^( *)```yaml\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE):
-        whole |= yaml.safe_load(re.sub(rf"^{indent}", "", text, flags=re.MULTILINE))
+    for indent, block in re.findall(r"^( *)```yaml\n(.*?)```", text, re.DOTALL | re.MULTILINE):
+        whole |= yaml.safe_load(re.sub(rf"^{indent}", "", block, flags=re.MULTILINE))
         parse(yaml.safe_dump(whole))
+    for section in re.findall(r"`(\w+: \{[^`…]*\})`", text):
+        for name, values in yaml.safe_load(section).items():
+            if field := Config.model_fields.get(name):
+                TypeAdapter(field.annotation).validate_python(values)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], **BY_NAME)
+def test_settings_exist(page: Path) -> None:
+    """Every key between backticks that begins with the name of a section, such as `chat.max_tokens`, is one."""
+    for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?::[^`]*)?`", page.read_text()):
+        if name.partition(".")[0] in Config.model_fields and name not in NOT_SETTINGS:
+            assert setting_exists(name), name
 
 
 def test_every_page_is_linked_from_the_first() -> None:
     """Nothing is written that nobody finds."""
     first = (ROOT / "README.md").read_text()
     assert all(f"](docs/{page.name})" in first for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_figures_are_in_one_place() -> None:
+    """No row of a table with two measured values or more is on two pages, nor twice on one."""
+    rows: Counter[str] = Counter()
+    for page in PAGES:
+        for line in re.findall(r"^\|.*\|$", page.read_text(), re.MULTILINE):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if sum(bool(re.match(r"\d", cell)) for cell in cells) >= 2:
+                rows[" | ".join(cells)] += 1
+    assert rows
+    assert [row for row, count in rows.items() if count > 1] == []
+
+
+def test_pictures_are_small() -> None:
+    """A picture loads quickly and is as wide as a page shows it, at least."""
+    pictures = sorted((ROOT / "docs").glob("*.png"))
+    assert pictures
+    for picture in pictures:
+        content = picture.read_bytes()
+        width, _ = struct.unpack(">II", content[16:24])
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < LARGEST_PICTURE_BYTES
+        assert width >= 800
