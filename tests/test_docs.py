@@ -18,7 +18,10 @@ from satellite.config.settings import Config
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("bench/*.md"))]
-BY_NAME = {"ids": lambda page: str(page.relative_to(ROOT))}
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+each_current_page = pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
 
 MENTIONED = (["say"], ["announce"], ["ask"], ["models"], ["completion"], ["models", "pull"])
 """Names of commands, without the arguments that they need."""
@@ -75,26 +78,24 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def setting_exists(name: str) -> bool:
     """Return whether `name`, such as `chat.max_tokens`, is a key of the configuration."""
-    kinds: list[object] = [Config]
+    kinds: list[type[BaseModel]] = [Config]
     for key in name.split("."):
-        fields = [kind.model_fields[key] for kind in kinds if isinstance(kind, type) and key in kind.model_fields]
+        fields = [kind.model_fields[key] for kind in kinds if key in kind.model_fields]
         if not fields:
-            return any(kind is dict for kind in kinds)
-        kinds = [kind for field in fields for kind in parts(field.annotation)]
+            return False
+        kinds = [model for field in fields for model in models(field.annotation)]
     return True
 
 
-def parts(kind: object) -> Iterator[object]:
-    """Yield the models that a type consists of, and `dict` where it has one."""
+def models(kind: object) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a type consists of."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
-    if getattr(kind, "__origin__", None) is dict:
-        yield dict
     for part in getattr(kind, "__args__", ()):
-        yield from parts(part)
+        yield from models(part)
 
 
-@pytest.mark.parametrize("page", PAGES, **BY_NAME)
+@each_page
 def test_links_lead_somewhere(page: Path) -> None:
     """Every one to a file of the repository, and its anchor to a heading there."""
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text()):
@@ -103,7 +104,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", PAGES, **BY_NAME)
+@each_page
 def test_commands_exist(page: Path) -> None:
     """The command line, the Makefile and the installer take each as it is written."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -118,7 +119,7 @@ def test_commands_exist(page: Path) -> None:
             assert options <= {*re.findall(r"--[a-z-]+", usage), "--help"}, words
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], **BY_NAME)
+@each_current_page
 def test_files_of_the_source_exist(page: Path) -> None:
     """Every Python file and script that a page names, by name or by path."""
     files = [file for folder in ("satellite", "tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
@@ -129,7 +130,7 @@ def test_files_of_the_source_exist(page: Path) -> None:
         assert (ROOT / script).exists(), script
 
 
-@pytest.mark.parametrize("page", PAGES, **BY_NAME)
+@each_page
 def test_blocks_of_configuration_are_valid(page: Path) -> None:
     """Every block is, together with those before it on the page; so is every section between backticks."""
     text = page.read_text()
@@ -139,11 +140,11 @@ def test_blocks_of_configuration_are_valid(page: Path) -> None:
         parse(yaml.safe_dump(whole))
     for section in re.findall(r"`(\w+: \{[^`…]*\})`", text):
         for name, values in yaml.safe_load(section).items():
-            if field := Config.model_fields.get(name):
-                TypeAdapter(field.annotation).validate_python(values)
+            if name in Config.model_fields:
+                TypeAdapter(Config.__annotations__[name]).validate_python(values)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], **BY_NAME)
+@each_current_page
 def test_settings_exist(page: Path) -> None:
     """Every key between backticks that begins with the name of a section, such as `chat.max_tokens`, is one."""
     for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?::[^`]*)?`", page.read_text()):
