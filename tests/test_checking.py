@@ -18,6 +18,7 @@ from satellite.cli.check import problems
 from satellite.config import reference
 from satellite.config.loader import parse
 from satellite.config.settings import Config
+from satellite.daemon.config_check import check
 from satellite.daemon.daemon import Daemon
 from satellite.errors import ConfigError
 from satellite.models import catalogue
@@ -98,7 +99,7 @@ home_assistant_satellite: {{enabled: true, awake_wav: {tmp_path}/good.wav, done_
 STARTS = """
 import asyncio, json, sys
 from pathlib import Path
-from satellite.config.loader import load
+from satellite.daemon.config_check import load
 from satellite.daemon.daemon import Daemon
 from satellite.errors import ConfigError
 
@@ -153,7 +154,7 @@ def outcome(starter: subprocess.Popen[str], file: Path) -> Any:
 def refusal(text: str) -> str:
     """Return why a configuration is refused; nothing for a good one."""
     try:
-        parse(text, name="c.yaml")
+        parse(text, name="c.yaml", check=check)
     except ConfigError as error:
         return str(error)
     return ""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from satellite.config.loader import parse
+from satellite.daemon.config_check import check
 from satellite.errors import ConfigError
 
 OLLAMA = "chat:\n  providers:\n    - type: ollama\n      model: m\n      url: "
@@ -139,7 +140,7 @@ MISTAKES = [
 def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) -> None:
     """Each with its place, and nothing secret in it."""
     with pytest.raises(ConfigError) as caught:
-        parse(text, name="c.yaml")
+        parse(text, name="c.yaml", check=check)
     assert message in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert "value error" not in str(caught.value).lower()
@@ -178,7 +179,7 @@ def test_a_language_is_what_whisper_calls_it(written: str, language: str | None)
 )
 def test_what_is_right_is_taken(text: str) -> None:
     """However unusual."""
-    parse(text)
+    parse(text, check=check)
 
 
 def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
@@ -186,6 +187,6 @@ def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
     folder = tmp_path / "loop"
     folder.symlink_to(folder)
     with pytest.raises(ConfigError) as caught:
-        parse(f"wake:\n  custom_directory: {folder}\n  words: [my_word]", name="c.yaml")
+        parse(f"wake:\n  custom_directory: {folder}\n  words: [my_word]", name="c.yaml", check=check)
     (line,) = str(caught.value).splitlines()
     assert line.startswith("c.yaml:2: wake.custom_directory: the folder cannot be read: Too many levels")

@@ -16,6 +16,7 @@ from websockets.typing import Origin
 from satellite.config.http import HttpSettings
 from satellite.config.loader import parse
 from satellite.config.secrets import http_token
+from satellite.daemon.config_check import check
 from satellite.errors import CannotListen, ConfigError
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
@@ -284,7 +285,7 @@ async def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
 def test_it_is_refused_to_start_open(text: str, message: str) -> None:
     """Line and key of what is missing or wrong; the token itself in no message."""
     with pytest.raises(ConfigError) as caught:
-        parse(text, name="c.yaml")
+        parse(text, name="c.yaml", check=check)
     assert message in str(caught.value)
 
 

@@ -115,7 +115,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from rich.console import Console
 
     from satellite.cli.demo import pull_demo_models
-    from satellite.config import loader
+    from satellite.daemon import config_check
     from satellite.models.store import Store
     from satellite_bench.chat_run import ChatPlan
     from satellite_bench.rivals import cache_folder
@@ -124,7 +124,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from satellite_bench.voice_run import VoicePlan
 
     console = Console(stderr=True)
-    store = Store(loader.load(args.config).models.directory)
+    store = Store(config_check.load(args.config).models.directory)
     pull_demo_models(store, console)
     chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
     plan = Plan(

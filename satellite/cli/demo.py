@@ -16,8 +16,8 @@ from rich.console import Console
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
 from satellite.audio.sound_files import read_sound
 from satellite.cli.progress import TerminalProgress
-from satellite.config import loader
 from satellite.config.settings import Config
+from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
 from satellite.errors import SatelliteError
 from satellite.events import (
@@ -91,7 +91,7 @@ class _Clock:
 async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)
-    config = loader.load(args.config) if args.config else Config()
+    config = config_check.load(args.config) if args.config else Config()
     pull_demo_models(Store(config.models.directory), console)
     async with _started(config, console, announce=args.serve) as daemon:
         uri = f"tcp://127.0.0.1:{daemon.ports['port']}"

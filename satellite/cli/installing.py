@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
 
 def _addresses(config: str) -> int:
     """Print under which addresses and port the network sees the daemon."""
-    from satellite.config.loader import load
+    from satellite.daemon.config_check import load
     from satellite.wire.discovery import own_addresses
 
     wyoming = load(Path(config)).wyoming
@@ -49,7 +49,7 @@ def _ports(config: str) -> int:
 
     One that this host does not have yet is none of them: it may come.
     """
-    from satellite.config.loader import load
+    from satellite.daemon.config_check import load
     from satellite.net.binding import taken
 
     reasons = taken(load(Path(config)).listening())
@@ -75,7 +75,7 @@ def _room(config: str) -> int:
 
 
 def _missing(config: str) -> "tuple[Store, list[ModelSpec]]":
-    from satellite.config.loader import load
+    from satellite.daemon.config_check import load
     from satellite.models.spec import LocalSource, PackageSource
     from satellite.models.store import Store, wanted_models
 

@@ -61,20 +61,20 @@ def _tell(args: argparse.Namespace, error: SatelliteError) -> None:
 
 def _own_uri(args: argparse.Namespace) -> str:
     """Return where the configured daemon listens; the usual address where the system's configuration cannot be read."""
-    from satellite.config import loader
+    from satellite.daemon import config_check
     from satellite.wire import client
 
     try:
-        wyoming = loader.load(args.config).wyoming
+        wyoming = config_check.load(args.config).wyoming
     except ConfigError:
         return client.DEFAULT_URI
     return client.own_uri(wyoming.host, wyoming.port)
 
 
 def _load(args: argparse.Namespace) -> "Config":
-    from satellite.config import loader
+    from satellite.daemon import config_check
 
-    return loader.load(args.config)
+    return config_check.load(args.config)
 
 
 def _foreground(args: argparse.Namespace, command: Coroutine[Any, Any, int]) -> int:

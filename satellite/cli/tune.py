@@ -17,8 +17,8 @@ from rich.table import Table
 from satellite.audio.corpus import Clip, Corpus, read_corpus
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.audio.word_errors import WordErrors, total, word_errors
-from satellite.config import loader
 from satellite.config.settings import SttSettings
+from satellite.daemon import config_check
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS
 from satellite.engines.stt.whisper import FULL_WINDOW_SECONDS, WhisperTranscriber
 from satellite.engines.vad import SileroVad
@@ -54,7 +54,7 @@ class _Transcribed:
 
 async def run(args: argparse.Namespace) -> int:
     """Measure the configured model and show the result; return the exit status."""
-    config = loader.load(args.config)
+    config = config_check.load(args.config)
     corpus = read_corpus(args.recordings)
     console = Console(stderr=args.json)
     figures = await measure(config.stt, Store(config.models.directory), corpus, args.windows or _SECONDS, console)

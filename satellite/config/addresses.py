@@ -58,6 +58,15 @@ def ip(value: str) -> str:
     return value
 
 
+def network(value: str) -> str:
+    """Return an address or a network as it is; raises ValueError otherwise."""
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("expected an address or a network, such as 203.0.113.7 or 172.16.0.0/12") from None
+    return value
+
+
 def service_name(value: str) -> str:
     """Return a name for zeroconf as it is; raises ValueError for one that its packets cannot hold."""
     if (

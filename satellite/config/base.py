@@ -79,6 +79,7 @@ Origin = Annotated[str, AfterValidator(addresses.origin)]
 """Where a web page comes from, such as https://home.example."""
 
 ServiceName = Annotated[str, AfterValidator(addresses.service_name)]
+Network = Annotated[str, AfterValidator(addresses.network)]
 IpAddress = Annotated[str, AfterValidator(addresses.ip)]
 DiskPath = Annotated[Path, AfterValidator(_path)]
 

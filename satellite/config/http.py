@@ -1,20 +1,10 @@
 """The settings of the HTTP server: address, access and limits."""
 
-from ipaddress import ip_address, ip_network
-from typing import Annotated
+from ipaddress import ip_address
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from satellite.config.base import DiskPath, Host, Origin, Port, Seconds, SecretText, Settings
-
-
-def _network(value: str) -> str:
-    """Return `value` if it is an address or a network."""
-    try:
-        ip_network(value, strict=False)
-    except ValueError:
-        raise ValueError("expected an address or a network, such as 127.0.0.1 or 172.16.0.0/12") from None
-    return value
+from satellite.config.base import DiskPath, Host, Network, Origin, Port, Seconds, SecretText, Settings
 
 
 class HttpSettings(Settings):
@@ -41,7 +31,7 @@ class HttpSettings(Settings):
     cors_origins: tuple[Origin, ...] = ()
     """Origins of other web pages that may use it, such as https://home.example."""
 
-    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     """Addresses or networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` header is trusted."""
 
     requests_per_minute: int = Field(200, ge=1, le=1_000_000)

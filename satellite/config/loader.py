@@ -4,7 +4,7 @@ import os
 import pwd
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from satellite.config.base import Settings
-from satellite.config.consistency import Where, contradictions, on_disk
+from satellite.config.consistency import Problems, Where, contradictions
 from satellite.config.settings import Config, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, shown
 
@@ -27,10 +27,11 @@ _UNUSABLE = re.compile(r"[\0\ud800-\udfff]")
 """What no file name, no request and no log line can hold."""
 
 
-def load(path: Path | None = None) -> Config:
+def load(path: Path | None = None, *, check: Callable[[Config], Problems] = contradictions) -> Config:
     """Return the configuration of `path`, else of `SYSTEM_CONFIG`, else the embedded defaults.
 
-    Raises `ConfigError` with one line a problem: file:line: key: what was found, what was expected.
+    `check` yields the problems of settings that are each valid. Raises `ConfigError` with one line a problem:
+    file:line: key: what was found, what was expected.
     """
     try:
         text = (path or SYSTEM_CONFIG).read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def load(path: Path | None = None) -> Config:
         raise ConfigUnreadable(f"{path or SYSTEM_CONFIG}: cannot be read: {reason}") from error
     except ValueError as error:
         raise ConfigError(f"{path or SYSTEM_CONFIG}: cannot be read: {error}") from error
-    return parse(text, name=str(path or SYSTEM_CONFIG))
+    return parse(text, name=str(path or SYSTEM_CONFIG), check=check)
 
 
 def _user() -> str:
@@ -54,7 +55,7 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def parse(text: str, *, name: str = "config") -> Config:
+def parse(text: str, *, name: str = "config", check: Callable[[Config], Problems] = contradictions) -> Config:
     """Return the configuration written in the YAML `text`; `name` stands for the file in messages."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -69,7 +70,7 @@ def parse(text: str, *, name: str = "config") -> Config:
         document = {}
     if not isinstance(document, Mapping):
         raise ConfigError(f"{name}:1: expected keys and values, found {type(document).__name__}")
-    found = list(_problems(document, written))
+    found = list(_problems(document, written, check))
     problems = [f"{name}:{line}: {key}: given twice" for line, key in duplicates]
     problems += [f"{name}:{_line_of(at, written.lines)}: {_dotted(at)}: {message}" for at, message in found]
     if problems:
@@ -77,7 +78,7 @@ def parse(text: str, *, name: str = "config") -> Config:
     return Config.model_validate(document)
 
 
-def _problems(document: Mapping[str, Any], written: "_Written") -> Iterator[tuple[Where, str]]:
+def _problems(document: Mapping[str, Any], written: "_Written", check: Callable[[Config], Problems]) -> Problems:
     """Yield what is wrong with single settings; with all of them together only once each is right."""
     unusable = [
         (where, "expected text without a NUL character or half of a surrogate pair")
@@ -94,8 +95,7 @@ def _problems(document: Mapping[str, Any], written: "_Written") -> Iterator[tupl
             yield _describe(detail, document, written)
         return
     yield from _truth_values(config, document, written)
-    yield from contradictions(config)
-    yield from on_disk(config)
+    yield from check(config)
 
 
 def _truth_values(config: Config, document: Mapping[str, Any], written: "_Written") -> Iterator[tuple[Where, str]]:

@@ -14,6 +14,7 @@ from satellite.config.base import (
     Hosts,
     IpAddress,
     Language,
+    Network,
     Port,
     Probability,
     Score,
@@ -53,7 +54,7 @@ class WyomingSettings(Settings):
     handle_port: Port | None = 10500
     """Port with the conversation service alone; null disables it."""
 
-    allow: tuple[str, ...] = ()
+    allow: tuple[Network, ...] = ()
     """Addresses or networks (CIDR) that may connect besides loopback and private ranges."""
 
     max_connections: int = Field(2000, ge=8, le=100_000)

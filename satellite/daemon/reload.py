@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from satellite.config.base import Settings
-from satellite.config.consistency import contradictions
 from satellite.config.settings import Config
+from satellite.daemon.config_check import without_files
 from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")
@@ -27,7 +27,7 @@ def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:
         update[name] = new
     merged = running.model_copy(update=update)
     left = list(_differences(merged, wanted))
-    for where, problem in contradictions(merged):
+    for where, problem in without_files(merged):
         key = ".".join(str(step) for step in where)
         raise ConfigError(f"{key}: {problem}; that needs a restart, since {', '.join(left)} changed as well")
     return merged, left

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from satellite.config import loader
 from satellite.config.settings import Config, DeadlineSettings, stt_patience, tts_patience
+from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
 from satellite.daemon.signals import Signals
 from satellite.daemon.systemd import Supervisor
@@ -87,7 +87,7 @@ class Reloader:
     async def reload(self) -> None:
         """Read the configuration and take what can be had without a restart; never raises what is wrong with it."""
         try:
-            config = await asyncio.to_thread(loader.load, self._path)
+            config = await asyncio.to_thread(config_check.load, self._path)
             left = await self._daemon.apply(config)
         except ConfigError as error:
             self.words = f" · configuration refused: {str(error).splitlines()[0]}"

@@ -17,6 +17,7 @@ from satellite.cli.doctor import chat, gpu, household, machine, ollama, unit
 from satellite.cli.doctor.finding import Finding, State
 from satellite.config import loader
 from satellite.config.settings import Config
+from satellite.daemon import config_check
 from satellite.errors import CannotListen, ConfigError, ConfigUnreadable, SatelliteError
 from satellite.net.binding import bound
 from satellite.wire import client
@@ -79,7 +80,7 @@ def _configured(path: Path | None) -> tuple[Config | None, Finding]:
     file = path or loader.SYSTEM_CONFIG
     try:
         with unit.as_user(wanted=path is None):
-            config = loader.load(path)
+            config = config_check.load(path)
             where = str(file) if path or file.exists() else "built-in defaults"
     except ConfigUnreadable as error:
         if path is None and unit.is_stranger():
