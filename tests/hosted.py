@@ -140,7 +140,7 @@ async def built(
             OpenAIChat(other, chat, deadlines, keepalive),
         )
         for model in models:
-            assert model._client  # now: it reads the proxy, and each house has its own
+            await model.load()  # now: it reads the proxy, and each house has its own
         house = HostedRoute(groq, relay, second, models, RouteChat(models, chat, deadlines))
         try:
             yield house

@@ -6,7 +6,7 @@ import pytest
 
 from satellite.config.chat import OpenAISettings
 from satellite.config.secrets import Secret, chat_key
-from satellite.engines.chat.http_failures import failure
+from satellite.engines.chat.http_errors import failure
 from satellite.errors import ConfigError
 from satellite.net.http_client import is_at_home, shown_url
 

@@ -14,7 +14,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.http_failures import RateLimited
+from satellite.engines.chat.http_errors import RateLimited
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.engines.chat.rate_limits import exhausted_seconds, retry_after_seconds
+from satellite.engines.chat.http_errors import exhausted_seconds, retry_after_seconds
 from tests.doubles.limits import duration
 
 UNITS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.engines.chat.reply import Answers
+from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.thinking import ThinkFilter, opens_thought
 from satellite.engines.chat.usage import ChatStats
 from satellite.errors import ChatUnavailable
@@ -53,7 +53,7 @@ def test_thoughts_are_known_however_they_are_marked(opening: str, closing: str) 
     assert filtered(f"{opening}hm, </other> [", "nearly]", closing, "\n\nYes.") == "Yes."
 
 
-def said(answers: Answers, *pieces: str, truncated: bool = False) -> list[str]:
+def said(answers: ChatReplies, *pieces: str, truncated: bool = False) -> list[str]:
     """Return the texts of the deltas of an answer that comes in `pieces`."""
     answer = answers.begin()
     deltas = [answer.delta(piece) for piece in pieces]
@@ -62,7 +62,7 @@ def said(answers: Answers, *pieces: str, truncated: bool = False) -> list[str]:
 
 def test_a_model_that_begins_within_a_thought_is_found_out_once() -> None:
     """What its first answer lets slip, no later one does."""
-    answers = Answers("local")
+    answers = ChatReplies("local")
     said(answers, "I should be brief.</think>Yes.")
     assert answers.thinks_first
     for _ in range(3):
@@ -72,7 +72,7 @@ def test_a_model_that_begins_within_a_thought_is_found_out_once() -> None:
 def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytest.LogCaptureFixture) -> None:
     """A stray closing tag holds one answer back, not all that follow; both turns are told."""
     caplog.set_level("INFO")
-    answers = Answers("local")
+    answers = ChatReplies("local")
     assert said(answers, "Okay… </think> The answer is four.") == ["Okay… The answer is four.", ""]
     assert said(answers, "Paris", " it is.") == ["Paris it is."]
     assert said(answers, "Paris", " it is.") == ["Paris", " it is.", ""]
@@ -82,14 +82,14 @@ def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytes
 
 def test_an_answer_that_was_cut_is_not_empty_for_one_stray_tag() -> None:
     """What was held back for nothing is spoken, also where it reached the longest answer."""
-    answers = Answers("local")
+    answers = ChatReplies("local")
     said(answers, "Okay. </think> Four.")
     assert said(answers, "Once upon", " a time", truncated=True) == ["Once upon a time"]
 
 
 def test_a_presumed_thought_that_was_cut_is_not_spoken() -> None:
     """The length limit may hit in the middle of it, where the model is known to think first."""
-    answers = Answers("local")
+    answers = ChatReplies("local")
     for _ in range(2):
         said(answers, "Let me see.</think>Yes.")
     with pytest.raises(ChatUnavailable):
@@ -101,14 +101,14 @@ def test_a_model_whose_prompt_opens_the_thought_never_speaks_it() -> None:
     """Not even with its first answer."""
     assert opens_thought("{{ .Prompt }}<｜Assistant｜><think>\n")
     assert not opens_thought("{{ .Prompt }}<think></think>\n\n")
-    answers = Answers("local")
+    answers = ChatReplies("local")
     answers.always_thinks = True
     assert said(answers, "Let me see.", "</think>No.") == ["No.", ""]
 
 
 def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off() -> None:
     """They were held back for nothing; what is known to be a thought stays one."""
-    answers = Answers("local")
+    answers = ChatReplies("local")
     said(answers, "Okay. </think> Four.")
     answer = answers.begin()
     assert answer.delta("Once upon a ") is None
@@ -153,7 +153,7 @@ def test_a_bracket_that_is_no_tag_comes_out_with_the_next_piece() -> None:
 
 def test_an_answer_begins_with_its_first_word() -> None:
     """Thoughts and the white space behind them make no delta, so that the first one is something to say."""
-    answer = Answers("local").begin()
+    answer = ChatReplies("local").begin()
     assert answer.delta("<think>\n") is None
     assert answer.delta("hm</think>\n\n") is None
     assert answer.delta(" ") is None
@@ -164,7 +164,7 @@ def test_an_answer_begins_with_its_first_word() -> None:
 
 def test_the_last_delta_carries_the_figures_and_what_was_held_back() -> None:
     """An answer that ends with half a tag is spoken whole."""
-    answer = Answers("local").begin()
+    answer = ChatReplies("local").begin()
     answer.delta("a <thi")
     stats = ChatStats(answer_tokens=30, answer_seconds=0.5)
     end = answer.end(stats)
@@ -178,7 +178,7 @@ def test_the_last_delta_carries_the_figures_and_what_was_held_back() -> None:
 @pytest.mark.parametrize("raw", ["", " \n", "<think>endless"])
 def test_an_answer_without_a_word_is_an_error(raw: str) -> None:
     """Silence is never taken for an answer."""
-    answer = Answers("local").begin()
+    answer = ChatReplies("local").begin()
     answer.delta(raw)
     with pytest.raises(ChatUnavailable) as caught:
         answer.end()

@@ -71,7 +71,7 @@ class Brain:
     async def generating(self) -> int:
         """Return how many answers llama.cpp itself is making."""
         assert self.chat._server is not None
-        slots = (await self.chat._server.client.get("/slots")).json()
+        slots = await self.chat._server.slots()
         return sum(slot["is_processing"] for slot in slots)
 
 

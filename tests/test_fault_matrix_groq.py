@@ -44,7 +44,7 @@ def secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.DEBUG)
     yield
     records = caplog.get_records("call")
-    assert any(record.name.startswith("openai") for record in records)
+    assert any(record.name.startswith("httpcore") for record in records)
     for record in records:
         assert KEY not in f"{logging.Formatter().format(record)} {vars(record)!r}"
 

@@ -21,7 +21,7 @@ _LONGEST_MESSAGE = 4000
 
 _FIELDS = ("room", "run", "stage", "code", "ms")
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-NOISY = ("httpx", "httpx2", "httpcore", "openai", "ollama", "zeroconf", "huggingface_hub", "filelock")
+NOISY = ("httpx", "httpcore", "ollama", "zeroconf", "huggingface_hub", "filelock")
 """Libraries that are heard only at debug."""
 
 

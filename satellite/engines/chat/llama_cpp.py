@@ -1,27 +1,25 @@
 """A chat model on this machine: a GGUF served by llama.cpp, in a process of its own (`llama_server.py` says why)."""
 
 import asyncio
-import json
 import logging
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from satellite.backoff import Backoff
 from satellite.config.chat import ChatSettings, LocalSettings
 from satellite.config.settings import cpu_threads
-from satellite.engines.chat.http_failures import failure
+from satellite.engines.chat.completions import FAILURES, Completion, ServerError
+from satellite.engines.chat.http_errors import failure
 from satellite.engines.chat.llama_process import LlamaProcess
 from satellite.engines.chat.provider_health import Health
-from satellite.engines.chat.reply import Answers
+from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.tokens import fitting
-from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.tasks import begin_task, end_tasks
@@ -72,7 +70,7 @@ class LlamaCppChat:
 
         self.model = settings.model
         self.context_tokens: int | None = settings.context_tokens
-        self._answers = Answers(self.provider)
+        self._replies = ChatReplies(self.provider)
         self._state = "loading"
         self._reason = f"{settings.model} is being loaded"
         self._since = time.monotonic()
@@ -148,7 +146,7 @@ class LlamaCppChat:
 
     async def _reacts(self, server: LlamaProcess) -> bool:
         """Ask the thread that computes for its state, which it reports between two batches."""
-        check = begin_task(server.client.get("/slots"), "check llama.cpp")
+        check = begin_task(server.slots(), "check llama.cpp")
         try:
             # Counted in checks, not by the clock: the event loop may have stood still for longer than the deadline.
             for _ in range(math.ceil(self._silence_seconds / _CHECK_SECONDS)):
@@ -174,55 +172,45 @@ class LlamaCppChat:
                 server = await self._running()
                 if self._reading is not None and list(messages[: len(self._prefix)]) == self._prefix:
                     await asyncio.wait((self._reading,))  # the slot that has read the beginning is free only then
-                answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
-                truncated, stats = False, None
-                async with aclosing(self._chunks(server, self._request(messages, sampling))) as chunks:
-                    async for chunk in chunks:
-                        for choice in chunk["choices"]:
-                            truncated = truncated or choice["finish_reason"] == "length"
-                            if delta := answer.delta(choice["delta"].get("content") or ""):
-                                yield delta
-                        if timings := chunk.get("timings"):
-                            stats = _stats(timings, truncated=truncated)
+                reply = self._replies.begin(may_be_empty=sampling.may_be_empty)
+                stats, truncated = None, False
+                async with self._completion(server, messages, sampling) as completion:
+                    while (chunk := await completion.next()) is not None:
+                        self._note_life()
+                        stats, truncated = chunk.stats or stats, truncated or chunk.finish_reason == "length"
+                        if delta := reply.delta(chunk.text):
+                            yield delta
                 if stats is None:
                     raise ChatUnavailable("llama.cpp broke off")
-                yield answer.end(stats)
+                yield reply.end(replace(stats, truncated=truncated))
         finally:
             self.pending -= 1
 
-    async def _chunks(self, server: LlamaProcess, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the events of a chat completion. Raises `ChatError`."""
+    @asynccontextmanager
+    async def _completion(
+        self, server: LlamaProcess, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncIterator[Completion]:
+        """Ask `server`; what goes wrong in the block, too, is raised as a `ChatError`."""
         if not server.lives:
             raise ChatUnavailable(server.ending)
         self._requests += 1
         if self.busy_since is None:
             self.busy_since = time.monotonic()
-        done = False
+        is_over = False
         try:
-            body = json.dumps(request)
-            async with server.client.stream("POST", "/v1/chat/completions", content=body) as response:
-                if response.is_error:
-                    done = True
-                    raise _refusal(json.loads(await response.aread()))
-                rest = b""
-                async for data in response.aiter_bytes():  # httpx would also split lines inside JSON, at U+2028
-                    self._note_life()
-                    *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
-                        if line.startswith(b"data: {"):
-                            chunk = json.loads(line.removeprefix(b"data: "))
-                            if "error" in chunk:
-                                done = True
-                                raise _refusal(chunk)
-                            yield chunk
-            done = True
-        except (httpx.HTTPError, ValueError) as error:
+            async with aclosing(await Completion.begin(server.client, self._request(messages, sampling))) as completion:
+                yield completion
+            is_over = True
+        except ServerError as error:
+            is_over = True
+            raise failure("the chat model", error.status, error.reason) from error
+        except FAILURES as error:
             if self._closed:
                 raise ChatUnavailable("the chat model is shutting down", kind="not-ready") from error
             raise ChatUnavailable(await server.lost(error)) from error
         finally:
             self._requests -= 1
-            if done:
+            if is_over:  # an answer that was given up is owed until the server is seen to be free of it
                 self._note_life()
 
     def _note_life(self) -> None:
@@ -232,9 +220,9 @@ class LlamaCppChat:
     async def _read(self, server: LlamaProcess, messages: Sequence[Message]) -> None:
         """Have llama.cpp read `messages`; the one token of the answer is dropped."""
         with suppress(ChatError):
-            async with aclosing(self._chunks(server, self._request(messages, Sampling(max_tokens=1)))) as chunks:
-                async for _ in chunks:
-                    pass
+            async with self._completion(server, messages, Sampling(max_tokens=1)) as completion:
+                while await completion.next():
+                    self._note_life()
 
     async def close(self) -> None:
         """Stop every answer and end the server; may be called twice."""
@@ -305,25 +293,7 @@ class LlamaCppChat:
                 for message in fitted
             ],
             **sampling.options(self._chat.max_tokens, self._chat.temperature),
-            "stream": True,
             "cache_prompt": True,
             "return_progress": True,  # writes while the conversation is read, and so notices a closed connection then
             "chat_template_kwargs": {"enable_thinking": False},
         }
-
-
-def _refusal(body: dict[str, Any]) -> ChatError:
-    """Return the error that llama.cpp reports."""
-    error = body["error"]
-    return failure("the chat model", int(error.get("code", 500)), str(error.get("message", error)))
-
-
-def _stats(timings: dict[str, Any], *, truncated: bool) -> ChatStats:
-    return ChatStats(
-        truncated=truncated,
-        prompt_tokens=timings["cache_n"] + timings["prompt_n"],
-        cached_tokens=timings["cache_n"],
-        answer_tokens=timings["predicted_n"],
-        prompt_seconds=timings["prompt_ms"] / 1000,
-        answer_seconds=timings["predicted_ms"] / 1000,
-    )

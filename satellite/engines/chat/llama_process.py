@@ -25,6 +25,7 @@ _CONNECT_SECONDS = 2.0
 _EXIT_SECONDS = 1.0
 """How long after a broken connection the exit status may take."""
 
+_HOST = "http://llama.cpp"
 _PROGRAM = Path(__file__).with_name("llama_server.py")
 _GOMP = "libgomp.so.1"
 
@@ -39,7 +40,7 @@ class LlamaProcess:
             # A new connection for each request, which costs nothing here: the server closes one that was idle for some
             # seconds or had a hundred requests, and a request that it meets there is lost.
             transport=httpx.AsyncHTTPTransport(uds=str(self.socket), limits=httpx.Limits(max_keepalive_connections=0)),
-            base_url="http://llama.cpp",
+            base_url=f"{_HOST}/v1/",
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by `watch`, and by who asks
         )
         self._reason = ""
@@ -81,6 +82,11 @@ class LlamaProcess:
         if line := await self.process.stdout.readline():
             return str(json.loads(line).get("failed", ""))
         return f"llama.cpp ended with status {await self.process.wait()}"
+
+    async def slots(self) -> list[dict[str, Any]]:
+        """Return the state of each slot, from the thread that computes: it answers between two batches."""
+        slots: list[dict[str, Any]] = (await self.client.get(f"{_HOST}/slots")).json()
+        return slots
 
     async def lost(self, error: Exception) -> str:
         """Return why a request failed with `error`."""

@@ -11,7 +11,7 @@ from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.keepalive.keeper import Keeper
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.provider_health import Health
-from satellite.engines.chat.reply import Answers
+from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
@@ -62,7 +62,7 @@ class OllamaChat:
         self._patience_seconds = patience
         self._first_token_seconds = deadlines.chat_first_token_seconds
         self._gap_seconds = deadlines.chat_gap_seconds
-        self._answers = Answers(self.provider)
+        self._replies = ChatReplies(self.provider)
         self._lingering: asyncio.Task[None] | None = None
         if self.leaves_house or settings.model.endswith("cloud"):  # Ollama hands models such as gpt-oss:120b-cloud on
             warn_of_outside(self.provider, settings.url)
@@ -129,8 +129,8 @@ class OllamaChat:
         await self._api.close()
 
     async def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[ChatDelta, None]:
-        self._answers.always_thinks = self._api.opens_thought
-        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
+        self._replies.always_thinks = self._api.opens_thought
+        answer = self._replies.begin(may_be_empty=sampling.may_be_empty)
         seconds = self._first_token_seconds
         parts = self._api.parts(messages, sampling)
         began = time.monotonic()

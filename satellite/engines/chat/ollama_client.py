@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from satellite.config.chat import ChatSettings, OllamaSettings
 from satellite.config.secrets import chat_key
-from satellite.engines.chat.http_failures import failure
+from satellite.engines.chat.http_errors import failure
 from satellite.engines.chat.keepalive.loaded_models import Loaded
 from satellite.engines.chat.thinking import opens_thought
 from satellite.engines.protocols import AS_CONFIGURED, Message, Sampling

@@ -4,35 +4,34 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeGuard
+from typing import Any
+
+import httpx
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OpenAISettings
 from satellite.config.secrets import chat_key
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.http_failures import RateLimited, failure
+from satellite.engines.chat.completions import FAILURES, Chunk, Completion, ServerError, refusal
+from satellite.engines.chat.http_errors import RateLimited, exhausted_seconds, failure, retry_after_seconds
 from satellite.engines.chat.provider_health import Health
-from satellite.engines.chat.rate_limits import exhausted_seconds, retry_after_seconds
-from satellite.engines.chat.reply import Answer, Answers
+from satellite.engines.chat.reply import ChatReplies, ChatReply
 from satellite.engines.chat.schedule import Schedule
 from satellite.engines.chat.tokens import estimated_tokens
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
-from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from satellite.errors import ChatError, ChatRejected, ChatUnavailable, in_words
 from satellite.net.circuit_breaker import Breaker, BreakerState
-from satellite.net.http_client import client_settings, is_at_home, made_once, shown_url, warn_of_outside
+from satellite.net.http_client import client_settings, is_at_home, shown_url, warn_of_outside
 
 _LOGGER = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
 _WHOLE = 0.9
 """What part of a deadline is as good as all of it: whoever gave up waiting may have begun a little earlier."""
-
-_TAIL_SECONDS = 1.0
-"""How long the end of the HTTP answer may take once the model's is complete."""
 
 _PROBE_SECONDS = 5.0
 _TOUCH_SECONDS = 30.0
@@ -79,8 +78,12 @@ class OpenAIChat:
         self._touch_seconds = touch_seconds
         self._server = f"{self.provider} at {shown_url(settings.url)}"
         self._key = chat_key(settings).find_or_explain()
-        self._answers = Answers(self.provider)
+        self._replies = ChatReplies(self.provider)
         self._limit = "max_tokens"
+        """How this server calls the longest answer."""
+
+        self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
         self._closed = False
         self._contact_at = self._used_at = time.monotonic()
         self._asking = 0
@@ -91,41 +94,31 @@ class OpenAIChat:
         if self.leaves_house and self._key.value:
             warn_of_outside(self.provider, settings.url)
 
-    @made_once
-    def _client(self) -> Any:
-        """The client; the first to use it waits for its library, unless it has been loaded."""
-        if self._closed:
-            raise RuntimeError("closed")
-        import openai
-
-        limits: Any = type(openai.DEFAULT_CONNECTION_LIMITS)  # of whatever HTTP library openai uses
-        client = openai.AsyncOpenAI(
-            api_key=self._key.value or "none",
-            base_url=self._settings.url,
-            max_retries=0,  # whoever waits for an answer is better served by the next provider
-            # Reading is limited by `_deltas`: the first chunk and those after it may take differently long.
-            timeout=openai.Timeout(_CONNECT_SECONDS, read=None),
-            http_client=openai.DefaultAsyncHttpxClient(
-                limits=limits(max_keepalive_connections=4, keepalive_expiry=_CONNECTION_SECONDS),
-                **client_settings(self._settings.url),
-            ),
-        )
-        _ = client.chat.completions  # now: imports much of the library
-        return client
-
     async def load(self) -> None:
-        """Import the library, which takes a second, beside whatever else is to be done. Raises `ChatUnavailable`."""
-        if not self._usable or "_client" in self.__dict__:
-            return
-        reason = ""
+        """Make the client, unless there is one. Raises `ChatUnavailable`."""
+        async with self._opening:
+            if self._client is None and self._usable and not self._closed:
+                self._client = await asyncio.to_thread(self._connected)  # in a thread: it reads all certificates
+
+    def _connected(self) -> httpx.AsyncClient:
         try:
-            await asyncio.to_thread(lambda: self._client)
-        except ChatError:
-            raise
-        except Exception as foreign:  # noqa: BLE001  # the engine seam: whatever the library has against the settings
-            reason = self._key.scrub(str(foreign)) or type(foreign).__name__
-        if reason:  # outside the handler: the library's error may quote the key
-            raise ChatUnavailable(f"{self._server} cannot be asked: {reason}", kind="misconfigured")
+            return httpx.AsyncClient(
+                base_url=self._settings.url,
+                headers={"Authorization": f"Bearer {self._key.value or 'none'}"},
+                # Reading is limited by `_next`: the first chunk and those after it may take differently long.
+                timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
+                limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=_CONNECTION_SECONDS),
+                **client_settings(self._settings.url),
+            )
+        except (OSError, ValueError, httpx.InvalidURL) as error:  # an unreadable SSL_CERT_FILE, an odd address
+            reason = self._key.scrub(str(error))
+        raise ChatUnavailable(f"{self._server} cannot be asked: {reason}", kind="misconfigured")
+
+    async def _opened(self) -> httpx.AsyncClient:
+        await self.load()
+        if self._client is None or self._closed:
+            raise ChatUnavailable(f"{self._server} is no longer used: it was closed", kind="not-ready")
+        return self._client
 
     @property
     def health(self) -> Health:
@@ -150,49 +143,72 @@ class OpenAIChat:
         """Return how often it was asked outside the house."""
         return {"sent_outside": self.sent_outside}
 
-    def stream(
+    async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
-        return self._answered(messages, sampling, time.monotonic())
-
-    async def _answered(
-        self, messages: Sequence[Message], sampling: Sampling, began: float
-    ) -> AsyncGenerator[ChatDelta, None]:
         if not self._usable:
             raise ChatRejected(self.health.words, kind="refused")
-        self._used_at = time.monotonic()
-        silent, whole = True, False
-        answer = self._answers.begin(may_be_empty=sampling.may_be_empty)
+        began = self._used_at = time.monotonic()
+        reply = self._replies.begin(may_be_empty=sampling.may_be_empty)
+        completion: Completion | None = None
+        is_whole = False
         self._asking += 1
         try:
-            await self.load()
-            async with aclosing(self._deltas(answer, messages, sampling)) as deltas:
-                async for delta in deltas:
-                    silent, whole = False, delta.stats is not None
+            async with asyncio.timeout(self._first_token_seconds):
+                completion = await self._begin(messages, sampling)
+            chunk = await self._next(completion, reply)
+            while not chunk.finish_reason:
+                if delta := reply.delta(chunk.text):
                     yield delta
-            return
-        except ChatError as error:
-            problem = error
+                chunk = await self._next(completion, reply)
+            if delta := reply.delta(chunk.text):
+                yield delta
+            stats = await completion.rest() or chunk.stats or ChatStats()
+            last = reply.end(replace(stats, truncated=chunk.finish_reason == "length"))
+            self._note_success(completion, messages)
+            is_whole = True
+            yield last
         except asyncio.CancelledError:
-            late = self._late_seconds(began)
-            if silent and late >= self._patience_seconds:  # nobody shall wait for it again
-                kind = "timeout" if late >= _WHOLE * self._first_token_seconds else "slow"
-                self._suspect(ChatUnavailable(f"{self._server} had no word within {late:.1f} s", kind=kind))
+            if not reply.has_begun:
+                self._note_given_up(began)
             raise
-        except Exception as foreign:  # noqa: BLE001  # the engine seam; what comes through varies with the library
-            problem = self._translated(foreign)
+        except (ChatError, *FAILURES) as failed:
+            problem = self._translated(failed)
+            self._suspect(problem)
+            if rest := reply.rest():
+                yield rest
+            raise problem from None  # what it came from may quote the key
         finally:
             self._asking -= 1
             self._contact_at = self._answered_at = time.monotonic()
-            if not whole:  # the connection is gone as well
+            if not is_whole:  # the connection is gone as well
                 self._contact_at = -math.inf
                 self._poked.set()
-        self._suspect(problem)
-        if rest := answer.rest():
-            yield rest
-        # Outside the handlers, or Python would chain to ours the library's error, which may quote the key.
-        raise problem
+            if completion is not None:
+                await completion.aclose()
+
+    async def _next(self, completion: Completion, reply: ChatReply) -> Chunk:
+        async with asyncio.timeout(self._gap_seconds if reply.has_begun else self._first_token_seconds):
+            chunk = await completion.next()
+        if chunk is None:
+            raise ChatUnavailable(f"{self._server} cut its answer off")
+        return chunk
+
+    def _note_success(self, completion: Completion, messages: Sequence[Message]) -> None:
+        if self.breaker.forbidden:  # a later question was told to wait
+            return
+        self.breaker.succeeded()
+        tokens = sum(estimated_tokens(message.whole) for message in messages)
+        if seconds := exhausted_seconds(completion.headers, tokens):
+            self.breaker.rest(seconds, f"{self._server} allows no more requests for {seconds:.0f} s")
+
+    def _note_given_up(self, began: float) -> None:
+        """Note that nobody waits any longer for the first word of a question that `began` then."""
+        late = self._late_seconds(began)
+        if late >= self._patience_seconds:
+            kind = "timeout" if late >= _WHOLE * self._first_token_seconds else "slow"
+            self._suspect(ChatUnavailable(f"{self._server} had no word within {late:.1f} s", kind=kind))
 
     def _late_seconds(self, began: float) -> float:
         """Return for how long a question that `began` then waits, not counting a server at home that answers another.
@@ -205,7 +221,7 @@ class OpenAIChat:
 
     def _suspect(self, problem: ChatError) -> None:
         """Note that a question or a probe failed; what was asked before a limit was told does not lift it."""
-        hold_seconds = problem.retry_after_seconds if _is_limit(problem) else None
+        hold_seconds = problem.retry_after_seconds if isinstance(problem, RateLimited) else None
         if hold_seconds is not None or not self.breaker.forbidden:
             self.breaker.failed(problem, hold_seconds=hold_seconds)
 
@@ -247,9 +263,11 @@ class OpenAIChat:
         self._contact_at = time.monotonic()
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
-                await self._client.models.with_raw_response.list()
-        except Exception as foreign:  # noqa: BLE001  # the engine seam; what comes through varies with the library
-            problem = self._translated(foreign)
+                response = await (await self._opened()).get("models")
+            if not response.is_success:
+                raise refusal(response)
+        except (ChatError, *FAILURES) as failed:
+            problem = self._translated(failed)
             # What speaks HTTP without having such a list is there all the same.
             return None if problem.code == "chat-unknown-model" else problem
         return None
@@ -257,59 +275,30 @@ class OpenAIChat:
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         self._closed = True
-        if "_client" in self.__dict__:
-            await self._client.close()
+        if self._client is not None:
+            await self._client.aclose()
 
     def _note_leaving(self) -> None:
         if self.leaves_house:
             self.sent_outside += 1
             _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
 
-    async def _deltas(
-        self, answer: Answer, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncGenerator[ChatDelta, None]:
-        seconds = self._first_token_seconds
-        async with asyncio.timeout(seconds):
-            raw = await self._begin(messages, sampling)
-        truncated = False
-        async with raw.parse() as stream:
-            while True:
-                async with asyncio.timeout(seconds):
-                    chunk = await anext(stream, None)
-                if chunk is None:
-                    raise ChatUnavailable(f"{self._server} cut its answer off")
-                choice = chunk.choices[0] if chunk.choices else None
-                if choice and (delta := answer.delta(choice.delta.content or "")):
-                    yield delta
-                if choice and choice.finish_reason:
-                    truncated = choice.finish_reason == "length"
-                    break
-                if answer.has_begun:
-                    seconds = self._gap_seconds
-            stats = await _read_to_end(stream) or _stats(chunk) or ChatStats()
-        last = answer.end(replace(stats, truncated=truncated))
-        if not self.breaker.forbidden:  # else a later question was told to wait
-            self.breaker.succeeded()
-            self._mind_limits(raw.headers, messages)
-        yield last
-
-    async def _begin(self, messages: Sequence[Message], sampling: Sampling) -> Any:
+    async def _begin(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Ask; a server that does not know the one name for the longest answer knows the other."""
-        import openai
-
+        client = await self._opened()
         request = self._request(messages, sampling)
-        create: Any = self._client.chat.completions.with_raw_response.create
         self._note_leaving()
         try:
-            return await create(**request)
-        except openai.BadRequestError as error:
-            if "max_tokens" not in request or "max_tokens" not in str(error):
+            return await Completion.begin(client, request)
+        except ServerError as error:
+            # Not by `_limit`: the refusal of another question may have changed it meanwhile.
+            if error.status != 400 or "max_tokens" not in request or "max_tokens" not in error.reason:
                 raise
-            self._limit = "max_completion_tokens"
+        self._limit = "max_completion_tokens"
         self._note_leaving()
-        return await create(**self._request(messages, sampling))
+        return await Completion.begin(client, self._request(messages, sampling))
 
-    def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, object]:
         options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self._settings.model,
@@ -319,68 +308,25 @@ class OpenAIChat:
             ],
             self._limit: options.pop("max_tokens"),
             **options,
-            "stream": True,
         }
 
-    def _mind_limits(self, headers: Mapping[str, str], messages: Sequence[Message]) -> None:
-        """Do not ask again before the provider would answer."""
-        tokens = sum(estimated_tokens(message.whole) for message in messages)
-        if seconds := exhausted_seconds(headers, tokens):
-            self.breaker.rest(seconds, f"{self._server} allows no more requests for {seconds:.0f} s")
+    def _translated(self, failed: Exception) -> ChatError:
+        match failed:
+            case ChatError():
+                return failed
+            case ServerError():
+                return self._refusal(failed)
+            case TimeoutError():
+                return ChatUnavailable(f"{self._server} was silent for too long", kind="timeout")
+            case httpx.ConnectError() | httpx.ConnectTimeout():
+                return ChatUnavailable(f"{self._server} cannot be reached: {in_words(failed)}", kind="unreachable")
+        return ChatUnavailable(f"{self._server} broke off: {self._key.scrub(in_words(failed))}")
 
-    def _translated(self, foreign: Exception) -> ChatError:
-        import openai
-
-        if isinstance(foreign, openai.APIStatusError):
-            return self._refusal(foreign)
-        if isinstance(foreign, TimeoutError):
-            return ChatUnavailable(f"{self._server} was silent for too long", kind="timeout")
-        if isinstance(foreign, openai.APIConnectionError) and _is_unconnected(foreign):
-            return ChatUnavailable(f"{self._server} cannot be reached: {foreign.__cause__}", kind="unreachable")
-        reason = self._key.scrub(str(foreign)) or type(foreign).__name__
-        return ChatUnavailable(f"{self._server} broke off: {reason}")
-
-    def _refusal(self, error: Any) -> ChatError:
-        body = error.body
-        reason = str(body.get("message", body)) if isinstance(body, dict) else error.message
-        if error.status_code in (401, 403):
+    def _refusal(self, error: ServerError) -> ChatError:
+        reason = error.reason
+        if error.status in (401, 403):
             reason += f" (the key is from {self._key.source})"
-        headers = error.response.headers
-        retry_after = retry_after_seconds(headers)
+        retry_after = retry_after_seconds(error.headers)
         if retry_after is None:
-            retry_after = exhausted_seconds(headers, 1)
-        return failure(self._server, error.status_code, self._key.scrub(reason), retry_after_seconds=retry_after)
-
-
-async def _read_to_end(stream: Any) -> ChatStats | None:
-    """Leave the connection fit for the next request; what goes wrong after the model's last word does not matter."""
-    stats = None
-    with suppress(Exception):
-        async with asyncio.timeout(_TAIL_SECONDS):
-            while (chunk := await anext(stream, None)) is not None:
-                stats = _stats(chunk) or stats
-    return stats
-
-
-def _stats(chunk: Any) -> ChatStats | None:
-    """Return the figures in a chunk: in `usage`, or where Groq puts them."""
-    groq = (chunk.model_extra or {}).get("x_groq") or {}
-    usage = chunk.usage.to_dict() if chunk.usage else groq.get("usage")
-    if not usage:
-        return None
-    return ChatStats(
-        prompt_tokens=usage.get("prompt_tokens"),
-        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
-        answer_tokens=usage.get("completion_tokens"),
-        prompt_seconds=usage.get("prompt_time"),
-        answer_seconds=usage.get("completion_time"),
-    )
-
-
-def _is_unconnected(error: Exception) -> bool:
-    """Tell a connection that never was from one that broke; the cause is of whatever HTTP library openai uses."""
-    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
-
-
-def _is_limit(problem: ChatError) -> TypeGuard[RateLimited]:
-    return isinstance(problem, RateLimited)
+            retry_after = exhausted_seconds(error.headers, 1)
+        return failure(self._server, error.status, self._key.scrub(reason), retry_after_seconds=retry_after)
