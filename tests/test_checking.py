@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from satellite.audio.pcm import CANONICAL, write_wav
-from satellite.cli.check import problems
+from satellite.cli.check import examine
 from satellite.config import reference
 from satellite.config.loader import parse
 from satellite.config.settings import Config
@@ -43,7 +43,7 @@ def voices(models_directory: Path, tmp_path: Path) -> Path:
 
 def found(text: str, store: Store) -> dict[str, str]:
     """Return the problems of a configuration, texts by keys."""
-    return {problem.key: problem.text for problem in problems(parse(text), store)}
+    return {problem.key: problem.text for problem in examine(parse(text), store)}
 
 
 @pytest.mark.models

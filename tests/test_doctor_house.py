@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from satellite.cli.doctor.command import examine
-from satellite.cli.doctor.finding import Finding, State
+from satellite.cli.doctor.findings import Finding, State
 from satellite.system.nvidia import gpus
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.doubles.http import script

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.cli.doctor.chat import remedy_of
+from satellite.cli.doctor.chat_providers import remedy_of
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
 from satellite.engines.chat.keepalive.loaded_models import Residency
 from satellite.engines.chat.keepalive.state_log import _WORDS

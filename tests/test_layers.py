@@ -44,7 +44,7 @@ ENGINES_TO_SOME = {
     "satellite.cli.doctor.gpu": {"cuda"},
     "satellite.cli.doctor.household": {"remote.hosts"},
     "satellite.cli.tune": {"stt.whisper", "vad"},
-    "satellite.cli.doctor.ollama": {"chat.keepalive.loaded_models"},
+    "satellite.cli.doctor.ollama_server": {"chat.keepalive.loaded_models"},
 }
 
 HEAVY = ("ctranslate2", "faster_whisper", "onnxruntime", "piper", "xllamacpp", "ollama", "openai", "ai_edge_litert")

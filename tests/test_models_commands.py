@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from satellite.cli.main import main
-from satellite.cli.progress import TerminalProgress
+from satellite.cli.models import progress_bars
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
@@ -88,12 +88,12 @@ def test_pull_then_path(hub: HubServer, models: Run, capsys: pytest.CaptureFixtu
 def test_pull_mends_what_is_damaged(
     hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Changed bytes under the right size, a cut file and one that is gone: it is fetched anew, and sound again."""
+    """Changed bytes under the right size, a cut file and one that is gone: it is fetched again, and sound again."""
     assert models("pull", "base") == 0
     spec, store = catalogue.find(Kind.STT, "base"), Store(tmp_path)
     file = store.path(spec) / "model.bin"
     content = file.read_bytes()
-    for damaged, told in ((bytes(len(content)), "was damaged, fetched anew"), (b"cut", "fetched"), (None, "fetched")):
+    for damaged, told in ((bytes(len(content)), "was damaged, fetched again"), (b"cut", "fetched"), (None, "fetched")):
         file.unlink()
         if damaged is not None:
             file.write_bytes(damaged)
@@ -111,7 +111,7 @@ def test_bar_is_drawn_for_a_terminal_only() -> None:
     spec = catalogue.find(Kind.STT, "base")
     for terminal in (True, False):
         screen = io.StringIO()
-        with TerminalProgress(Console(file=screen, force_terminal=terminal)) as progress:
+        with progress_bars(Console(file=screen, force_terminal=terminal)) as progress:
             progress(spec, 50, 100)
             progress(spec, 100, 100)
         assert ("stt/base" in screen.getvalue()) is terminal

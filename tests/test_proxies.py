@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.cli.doctor.chat import _reached
+from satellite.cli.doctor.chat_providers import _reached
 from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret
@@ -92,7 +92,7 @@ async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPa
     assert "ALL_PROXY" in provider.health.words
     assert not provider.health.up
     await provider.close()
-    finding = await _reached(settings, {})
+    finding = await _reached(settings, "")
     assert "ALL_PROXY" in finding.seen
 
 

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 def _runner(args: argparse.Namespace) -> "Runner":
     from rich.console import Console
 
-    from satellite.cli.demo import pull_demo_models
+    from satellite.cli.models import pull_demo_models
     from satellite.daemon import config_check
     from satellite.models.store import Store
     from satellite_bench.chat_run import ChatPlan

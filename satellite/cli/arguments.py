@@ -1,11 +1,10 @@
-"""The command line's grammar. It imports nothing large: `--help` and the completion of a shell are not waited for."""
+"""The arguments of all commands. It imports nothing large, so that `--help` and shell completion are immediate."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from satellite import __commit_id__, __version__
-from satellite.cli import models_arguments as models
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -18,16 +17,16 @@ of `status` also 3 degraded, 4 loading"""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the arguments, `sys.argv` by default; ends the process with status 2 for those that make no sense."""
+    """Parse `arguments`, `sys.argv` by default; wrong ones end the process with status 2."""
     top = parser()
     args = top.parse_args(arguments)
     if args.action == "say" and args.speaker and not args.voice:
-        top.error("--speaker is one of a voice's: give --voice too (satellite models list shows those that are here)")
+        top.error("--speaker needs --voice, whose speaker it is (satellite models list shows the installed voices)")
     return args
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; `action` names the command, and `uri` is there where a command talks with a daemon."""
+    """Return the parser. `action` is the command's name; commands that connect to a daemon have a `uri`."""
     top = argparse.ArgumentParser(
         prog="satellite", description=_DESCRIPTION, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,13 +46,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    """Return the version with its commit, which a version between two releases already has."""
+    """Return the version with its commit, which versions between two releases already contain."""
     commit = (__commit_id__ or "").removeprefix("g")
     return f"{__version__} ({commit})" if commit and commit not in __version__ else __version__
 
 
 class _Commands:
-    """The commands as they are added, each with its example."""
+    """Adds commands that are alike: each with an example, most with `--json`."""
 
     def __init__(self, top: argparse.ArgumentParser) -> None:
         self._commands = top.add_subparsers(required=True, metavar="COMMAND", dest="action")
@@ -166,7 +165,7 @@ def _administration(commands: _Commands) -> None:
     commands.add("doctor", "diagnose problems and suggest fixes", "sudo satellite doctor", uri=True)
 
     examples = ("satellite models list", "satellite models pull stt/small.en")
-    models.add_arguments(commands.add("models", "list, fetch and find models", *examples, json=False))
+    _models(commands.add("models", "list, fetch and find models", *examples, json=False))
     command = commands.add(
         "tune", "find the shortest window that the Whisper model bears", "satellite tune recordings/"
     )
@@ -179,7 +178,7 @@ def _administration(commands: _Commands) -> None:
     command = commands.add(
         "bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False
     )
-    command.prefix_chars = "\0"  # nothing is an option of ours here: --help and all others are the benchmark's
+    command.prefix_chars = "\0"  # no argument begins with it, so that --help and all other options reach the benchmark
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark; --help lists them")
     command = commands.add(
         "completion",
@@ -190,3 +189,24 @@ def _administration(commands: _Commands) -> None:
         json=False,
     )
     command.add_argument("shell", choices=SHELLS)
+
+
+def _models(parser: argparse.ArgumentParser) -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print one JSON document")
+    shared.add_argument("--directory", type=Path, metavar="DIR", help="folder of the models (default: as configured)")
+    actions = parser.add_subparsers(dest="models_action", required=True, metavar="ACTION")
+
+    def add(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"example:\n  satellite models {example}"
+        raw = argparse.RawDescriptionHelpFormatter
+        return actions.add_parser(name, parents=[shared], help=summary, epilog=epilog, formatter_class=raw)
+
+    command = add("list", "show models, their licences and whether they are installed", "list --all")
+    command.add_argument("--all", action="store_true", help="the whole catalogue, not only the demo and installed ones")
+    command = add("pull", "fetch models", "pull stt/small.en tts/fr_FR-siwis-medium")
+    command.add_argument(
+        "names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, `demo`, or `configured`"
+    )
+    command = add("path", "print the folder of an installed model", "path stt/tiny.en")
+    command.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")

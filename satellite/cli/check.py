@@ -1,15 +1,19 @@
-"""What `satellite check` finds behind a configuration that is good: the daemon starts with it, and something lacks.
+"""`satellite check`: what is missing on this machine for a configuration that is valid.
 
-Nothing here keeps the daemon from starting; the stage, the provider or the room that it is about says the same then.
+None of it keeps the daemon from starting: the stage, provider or room that is concerned reports the same error then.
 """
 
+import argparse
+import json
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.chat import OllamaSettings, OpenAISettings
 from satellite.config.secrets import SecretSource, chat_key, home_assistant_token, http_token
 from satellite.config.settings import Config
+from satellite.daemon import config_check
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.models.spec import Kind
@@ -17,15 +21,34 @@ from satellite.models.store import Store, wanted_models
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that will not work, with its code and what it is about in the configuration."""
+class Missing:
+    """Something that will not work, with its error code and the key of the configuration that asks for it."""
 
     code: str
     key: str
     text: str
 
 
-def problems(config: Config, store: Store) -> Iterator[Problem]:
+def run(args: argparse.Namespace) -> int:
+    """Print what will not work; return 1 if there is anything, else 0."""
+    config = config_check.load(args.config)
+    store = Store(config.models.directory)
+    found = list(examine(config, store))
+    if args.json:
+        problems = [asdict(one) for one in found]
+        print(json.dumps({"ok": not found, "models_directory": str(store.directory), "problems": problems}))
+        return 1 if found else 0
+    print("configuration: good")
+    for one in found:
+        print(f"error: [{one.code}] {one.key}: {one.text}", file=sys.stderr)
+    if found:
+        print("the daemon starts, without what needs these", file=sys.stderr)
+        return 1
+    print(f"models: all present in {store.directory}")
+    return 0
+
+
+def examine(config: Config, store: Store) -> Iterator[Missing]:
     """Yield what will not work with `config` on this machine; reads files."""
     yield from _models(config, store)
     yield from _voices_of_rooms(config, store)
@@ -33,7 +56,7 @@ def problems(config: Config, store: Store) -> Iterator[Problem]:
     yield from _sounds(config)
 
 
-def _models(config: Config, store: Store) -> Iterator[Problem]:
+def _models(config: Config, store: Store) -> Iterator[Missing]:
     keys = {Kind.WAKE: "wake.engine", Kind.STT: "stt.model", Kind.TTS: "tts.voice", Kind.CHAT: "chat.providers"}
     for spec in wanted_models(config):
         try:
@@ -41,27 +64,27 @@ def _models(config: Config, store: Store) -> Iterator[Problem]:
             if spec.kind is Kind.TTS:
                 VoiceFolder(store, spec).require_default()
         except ModelError as error:
-            yield Problem(error.code, keys[spec.kind], str(error))
+            yield Missing(error.code, keys[spec.kind], str(error))
         except OSError as error:
-            yield Problem("model-missing", keys[spec.kind], f"{spec.reference} cannot be read: {error}")
+            yield Missing("model-missing", keys[spec.kind], f"{spec.reference} cannot be read: {error}")
 
 
-def _voices_of_rooms(config: Config, store: Store) -> Iterator[Problem]:
+def _voices_of_rooms(config: Config, store: Store) -> Iterator[Missing]:
     if config.tts.uri:
-        return  # the servers know
+        return  # only the servers know their voices
     places = [(f"rooms[{index}]", room.voice) for index, room in enumerate(config.rooms)]
     places += [("host_room", config.host_room.voice)] if config.microphone.given else []
     try:
         known = {spec.name for spec in store.installed(Kind.TTS)} | {config.tts.voice}
     except OSError:
-        return  # said of the default voice already
+        return  # reported for the default voice already
     for key, voice in places:
         if voice is not None and voice not in known:
             cure = f"get it with: satellite models pull tts/{voice}"
-            yield Problem("tts-unknown-voice", f"{key}.voice", f"voice {voice!r} is not installed; {cure}")
+            yield Missing("tts-unknown-voice", f"{key}.voice", f"voice {voice!r} is not installed; {cure}")
 
 
-def _secrets(config: Config) -> Iterator[Problem]:
+def _secrets(config: Config) -> Iterator[Missing]:
     sources: dict[str, SecretSource] = {
         f"chat.providers[{index}].api_key_file": chat_key(provider)
         for index, provider in enumerate(config.chat.providers)
@@ -75,14 +98,14 @@ def _secrets(config: Config) -> Iterator[Problem]:
         try:
             secret = source.find()
         except ConfigError as error:
-            yield Problem("key-missing", key, str(error))
+            yield Missing("key-missing", key, str(error))
         else:
             if key.startswith("home_assistant") and not secret.value and not secret.elsewhere:
-                yield Problem("key-missing", key, f"there is no token: {secret.source}")
+                yield Missing("key-missing", key, f"there is no token: {secret.source}")
 
 
-def _sounds(config: Config) -> Iterator[Problem]:
-    """Yield sound files that cannot be played; raw sound, pipes and devices only the daemon can try."""
+def _sounds(config: Config) -> Iterator[Missing]:
+    """Yield sound files that cannot be played; only the daemon can try raw sound, pipes and devices."""
     home = config.home_assistant_satellite
     files = {
         "microphone.file": config.microphone.file,
@@ -94,4 +117,4 @@ def _sounds(config: Config) -> Iterator[Problem]:
             try:
                 read_sound(file)
             except SatelliteError as error:
-                yield Problem(error.code, key, str(error))
+                yield Missing(error.code, key, str(error))

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
 from satellite.audio.sound_files import read_sound
-from satellite.cli.progress import TerminalProgress
+from satellite.cli.models import pull_demo_models
 from satellite.config.settings import Config
 from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
@@ -38,7 +38,6 @@ from satellite.events import (
     WakeWordStart,
     as_json,
 )
-from satellite.models import catalogue
 from satellite.models.store import Store
 from satellite.net.binding import taken
 from satellite.tasks import begin_task, end_tasks
@@ -107,17 +106,6 @@ async def run(args: argparse.Namespace) -> int:
             console.print("\nserving; Ctrl+C ends it")
             await asyncio.Event().wait()
     return 0
-
-
-def pull_demo_models(store: Store, console: Console) -> None:
-    """Fetch what the demo set lacks, with a progress bar; raises `ModelError`."""
-    missing = [spec for spec in catalogue.DEMO if not store.present(spec)]
-    if not missing:
-        return
-    console.print(f"fetching the demo models into {store.directory}")
-    with TerminalProgress(console) as progress:
-        for spec in missing:
-            store.pull(spec, progress)
 
 
 class _started:

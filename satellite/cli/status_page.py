@@ -1,17 +1,21 @@
-"""The daemon's state as a page in a terminal."""
+"""`satellite status`: the state of a running daemon as a page in a terminal, as JSON or as metrics."""
 
+import argparse
 import asyncio
 import io
-from collections.abc import Awaitable, Callable
-from typing import Any
+import json
+from collections.abc import Awaitable, Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from satellite.errors import SatelliteError
+from satellite.monitoring import metrics
 from satellite.monitoring.tones import tone
 from satellite.net.provider_states import Tone
+from satellite.wire import client
+from satellite.wire.client import JsonObject
 
 _WATCH_SECONDS = 1.0
 
@@ -21,41 +25,52 @@ _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
 _DISTURBED = ("foreign-keep-alive", "other-context", "runner-died", "unloaded")
 """What other clients of Ollama, or its crashes, do to the model."""
 
+_EXIT_STATUSES = {"ready": 0, "degraded": 3, "loading": 4}
 
-def show(state: dict[str, Any], console: Console | None = None) -> None:
+
+async def run(args: argparse.Namespace) -> int:
+    """Print the state in the form that was asked for; return the exit status that goes with it."""
+    if args.watch:
+        await watch(lambda: client.status(args.uri))
+    state = await client.status(args.uri)
+    if args.json:
+        print(json.dumps(state, ensure_ascii=False))
+    elif args.metrics:
+        print(metrics.exposition(state), end="")
+    else:
+        show(state, Console())
+    return _EXIT_STATUSES[state["state"]]
+
+
+def show(state: JsonObject, console: Console) -> None:
     """Print what `Status.described` returned."""
-    console = console or Console()
     up = f"· up {_duration(state['uptime_seconds'])}"
     console.print(Text(" ").join([Text(f"satellite {state['version']} ·"), _coloured(state["state"]), Text(up)]))
     for one in state["attention"]:
         console.print(Text(f"{one['what']}: {one['text']}", "red"), Text(f"  → {one['cure']}"), sep="\n")
-    console.print()
-    console.print(_stages(state["stages"]), "")
+    console.print("", _stages(state["stages"]), "", sep="\n")
     if state.get("responders"):
-        console.print(_responders(state["responders"]), "")
+        console.print(_responders(state["responders"]), "", sep="\n")
     chat = state["chat"]
     console.print(_providers(chat))
     if switch := chat["last_switch"]:
-        told = f"last switch: {switch['at']} from {switch['from']} to {switch['to']}: {switch['reason']}"
-        console.print(Text(told))
+        change = f"last switch: {switch['at']} from {switch['from']} to {switch['to']}: {switch['reason']}"
+        console.print(Text(change))
     for provider in chat["providers"]:
         if keepalive := provider.get("keepalive"):
             console.print(Text(_keepalive(provider["provider"], keepalive)))
     if state.get("rooms"):
-        console.print()
-        show_rooms(state["rooms"], console)
+        console.print("", rooms_table(state["rooms"]), sep="\n")
     if state.get("runs"):
-        console.print("", _runs(state["runs"]))
+        console.print("", _runs(state["runs"]), sep="\n")
     if state["gpus"]:
-        console.print()
-    for gpu in state["gpus"]:
-        console.print(Text(_gpu(gpu)))
+        console.print("", *(Text(_gpu(gpu)) for gpu in state["gpus"]), sep="\n")
 
 
-async def watch(ask: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-    """Show what `ask` returns, again and again, until cancelled; also that nobody answers.
+async def watch(ask: Callable[[], Awaitable[JsonObject]]) -> None:
+    """Print what `ask` returns, or that no daemon answers, every second until cancelled.
 
-    In place on a terminal, else one block after the other, with an empty line between them.
+    On a terminal the page is replaced, elsewhere pages follow each other with an empty line between them.
     """
     console = Console()
     if not console.is_terminal:
@@ -71,53 +86,40 @@ async def watch(ask: Callable[[], Awaitable[dict[str, Any]]]) -> None:
             await asyncio.sleep(_WATCH_SECONDS)
 
 
-async def _show_once(ask: Callable[[], Awaitable[dict[str, Any]]], console: Console) -> None:
+async def _show_once(ask: Callable[[], Awaitable[JsonObject]], console: Console) -> None:
     try:
         show(await ask(), console)
     except SatelliteError as error:
         console.print(Text(f"[{error.code}] {error}", "red"))
 
 
-def show_rooms(rooms: list[dict[str, Any]], console: Console | None = None) -> None:
-    """Print rooms: of the hub, or as they were found in the network."""
-    console = console or Console()
+def rooms_table(rooms: Sequence[JsonObject]) -> Table | str:
+    """Return a table of rooms, those of the daemon or those found in the network."""
     if not rooms:
-        console.print("no rooms")
-        return
-    table = Table("room", "address", "state", "", box=None, pad_edge=False)
+        return "no rooms"
+    table = plain_table("room", "address", "state", "")
     for room in rooms:
         state = room.get("state", "found")
         table.add_row(room["room"], room["uri"], _coloured(state), Text(room.get("doing") or room.get("words", "")))
-    console.print(table)
+    return table
 
 
-def show_devices(devices: dict[str, list[dict[str, Any]]], console: Console | None = None) -> None:
-    """Print the machine's microphones and speakers, as `portaudio.devices` returned them."""
-    console = console or Console()
-    for kind, found in devices.items():
-        if not found:
-            console.print(f"no {kind}")
-            continue
-        table = Table("number", kind, "by", "rate", "channels", "", box=None, pad_edge=False)
-        for one in found:
-            default = "default" if one["default"] else ""
-            table.add_row(
-                str(one["number"]), Text(one["name"]), one["host_api"], str(one["rate"]), str(one["channels"]), default
-            )
-        console.print(table)
+def plain_table(*columns: str) -> Table:
+    """Return an empty table without lines."""
+    return Table(*columns, box=None, pad_edge=False)
 
 
-def _stages(stages: list[dict[str, Any]]) -> Table:
-    table = Table("stage", "state", "where", "", box=None, pad_edge=False)
+def _stages(stages: Sequence[JsonObject]) -> Table:
+    table = plain_table("stage", "state", "where", "")
     for stage in stages:
         where = Text(stage.get("device", ""))
         table.add_row(stage["stage"], _coloured(stage["state"]), where, Text(stage["words"]))
     return table
 
 
-def _runs(runs: list[dict[str, Any]]) -> Table:
+def _runs(runs: Sequence[JsonObject]) -> Table:
     """Return the latest runs with their times in milliseconds; `waited` is from the last word to the first sound."""
-    table = Table("last runs", "began", "outcome", *("waited", *_STAGES), "by", "", box=None, pad_edge=False)
+    table = plain_table("last runs", "began", "outcome", *("waited", *_STAGES), "by", "")
     for column in table.columns[3:8]:
         column.justify = "right"
     for run in runs:
@@ -133,15 +135,15 @@ def _runs(runs: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _responders(responders: list[dict[str, Any]]) -> Table:
-    table = Table("asked first", "state", "", box=None, pad_edge=False)
+def _responders(responders: Sequence[JsonObject]) -> Table:
+    table = plain_table("asked first", "state", "")
     for one in responders:
         table.add_row(one["responder"], _coloured(one["state"]), Text(one["words"]))
     return table
 
 
-def _providers(chat: dict[str, Any]) -> Table:
-    table = Table("chat", "state", "since", "", box=None, pad_edge=False)
+def _providers(chat: JsonObject) -> Table:
+    table = plain_table("chat", "state", "since", "")
     for provider in chat["providers"]:
         name = f"→ {provider['provider']}" if provider["provider"] == chat["answering"] else f"  {provider['provider']}"
         words = provider["words"]
@@ -152,7 +154,7 @@ def _providers(chat: dict[str, Any]) -> Table:
     return table
 
 
-def _keepalive(provider: str, keepalive: dict[str, Any]) -> str:
+def _keepalive(provider: str, keepalive: JsonObject) -> str:
     told = [f"keep-alive of {provider}: {keepalive['when']}"]
     if keepalive["load_seconds"] is not None:
         told.append(f"the last load took {keepalive['load_seconds']:.1f} s")
@@ -160,7 +162,7 @@ def _keepalive(provider: str, keepalive: dict[str, Any]) -> str:
     return "; ".join(told + ([f"seen so far: {', '.join(seen)}"] if seen else []))
 
 
-def _gpu(gpu: dict[str, Any]) -> str:
+def _gpu(gpu: JsonObject) -> str:
     told = [str(gpu.get("name", "a GPU"))]
     if "watts" in gpu:
         told.append(f"{gpu['watts']:.0f} W")

@@ -26,6 +26,9 @@ from satellite.wire.parsing import parsed
 
 DEFAULT_URI = "tcp://127.0.0.1:10600"
 
+JsonObject = dict[str, Any]
+"""What a daemon answers to its own commands, as parsed from JSON."""
+
 _CHUNK_SAMPLES = 512
 _ANSWER_SECONDS = 120.0
 
@@ -141,12 +144,12 @@ def own_uri(hosts: Sequence[str], port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-async def status(uri: str) -> dict[str, Any]:
+async def status(uri: str) -> JsonObject:
     """Return the daemon's state."""
     return await command(uri, "status")
 
 
-async def command(uri: str, name: str, **data: Any) -> dict[str, Any]:
+async def command(uri: str, name: str, **data: object) -> JsonObject:
     """Return what the daemon answers to one of its own commands; raises what an `error` event reports."""
     async with connected(uri) as connection:
         await connection.send(Event(name, data))

@@ -62,7 +62,7 @@ FAULTS = {
         "models",
         f"{MODELS} cannot be read by the user satellite",
     ),
-    "it is not enabled": ("systemctl -q disable satellite", "start", "is not started with the machine"),
+    "it is not enabled": ("systemctl -q disable satellite", "start", "does not start at boot"),
 }
 """What is done, what is bad then, and what is said of it."""
 

@@ -1,4 +1,4 @@
-"""Checks of what the daemon does and whom it talks with: stages, other machines, rooms, Home Assistant, sound."""
+"""Checks of the running daemon and of what it talks to: stages, other machines, rooms, Home Assistant, sound."""
 
 import asyncio
 import os
@@ -7,46 +7,48 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 from satellite.audio.pcm import Converter, read_wav
 from satellite.cli.doctor import unit
-from satellite.cli.doctor.finding import Finding, State
+from satellite.cli.doctor.findings import Finding, Target, bad, good, note
 from satellite.config.host import SoundDeviceSettings
 from satellite.config.settings import Config
 from satellite.engines.remote.hosts import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.pipeline import warm_up
 from satellite.wire import client
+from satellite.wire.client import JsonObject
 
 _SENTENCE = "One, two, three, four, five."
 _WORKING = ("ready", "idle")
 
 
-async def _stages(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+async def _stages(target: Target) -> Sequence[Finding]:
     findings = []
-    for stage in (state or {}).get("stages", []):
+    for stage in target.stages:
         what = f"stage {stage['stage']}"
         where = f", on {stage['device']}" if stage.get("device") else ""
         if stage["state"] in _WORKING:
-            findings.append(Finding(what, State.GOOD, stage["state"] + where))
+            findings.append(good(what, stage["state"] + where))
         elif stage["state"] == "loading":
-            findings.append(Finding(what, State.NOTE, stage["words"], "satellite status"))
+            findings.append(note(what, stage["words"], "satellite status"))
         else:
             seen = f"{stage['state']}: {stage['words']}"
             remedy = unit.log("-p warning -n 20")
             if stage.get("code") in ("model-missing", "model-corrupt"):
                 remedy = unit.command("models pull configured")
             elif stage.get("code") == "model-unreadable":
-                remedy = unit.readable(unit.store(config).directory)
-            findings.append(Finding(what, State.BAD, seen, remedy))
+                remedy = unit.readable(unit.store(target.config).directory)
+            findings.append(bad(what, seen, remedy))
     return findings
 
 
-async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Sequence[Finding]:
-    """Let each stage work, as a room would: speak, understand that, and hear a wake word."""
-    if state is None or not all(stage["state"] in _WORKING for stage in state["stages"] if stage["stage"] != "chat"):
-        return []  # it is said already why not
+async def _work(target: Target) -> Sequence[Finding]:
+    """Use each stage as a room does: speak a sentence, transcribe it, and detect a wake word."""
+    speech_stages = [stage["state"] for stage in target.stages if stage["stage"] != "chat"]
+    if target.state is None or not all(state in _WORKING for state in speech_stages):
+        return []  # other checks have reported why
+    uri = target.uri
     began = time.monotonic()
     try:
         spoken = await client.say(uri, _SENTENCE)
@@ -58,73 +60,75 @@ async def _work(config: Config, state: dict[str, Any] | None, uri: str) -> Seque
         call = await asyncio.to_thread(read_wav, Path(warm_up.__file__).with_name("warm_up.wav"))
         called = await client.detects(uri, call)
     except SatelliteError as error:
-        return [Finding("speech", State.BAD, f"[{error.code}] {error}", unit.log("-p warning -n 20"))]
+        return [bad("speech", f"[{error.code}] {error}", unit.log("-p warning -n 20"))]
     timing = f"spoken in {1000 * (said - began):.0f} ms, understood in {1000 * (understood - said):.0f} ms"
     if heard.transcript.strip():
-        findings = [Finding("speech", State.GOOD, timing)]
+        findings = [good("speech", timing)]
     else:
-        findings = [Finding("speech", State.BAD, f"{timing}, but as nothing", "another tts.voice or stt.model")]
-    if called or "okay_nabu" not in config.wake.words:
+        findings = [bad("speech", f"{timing}, but as nothing", "another tts.voice or stt.model")]
+    if called or "okay_nabu" not in target.config.wake.words:
         seen = "is heard in a recording" if called else "listens; none of its words is in our recording"
-        return [*findings, Finding("wake word", State.GOOD, seen)]
+        return [*findings, good("wake word", seen)]
     remedy = "a lower wake.threshold, or wake.engine: microwakeword"
-    return [*findings, Finding("wake word", State.BAD, "“okay nabu” is not heard in a recording of it", remedy)]
+    return [*findings, bad("wake word", "“okay nabu” is not heard in a recording of it", remedy)]
 
 
-async def _elsewhere(config: Config, _state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    """Look at the servers that are asked instead of models here."""
+async def _elsewhere(target: Target) -> Sequence[Finding]:
+    """Connect to the servers that are used in place of local models."""
     findings = []
     for stage in (Stage.WAKE, Stage.STT, Stage.TTS):
-        for address in getattr(config, stage.value).uri:
+        for address in getattr(target.config, stage.value).uri:
             hosts = Hosts(stage, [address], 1)
             await hosts.load()
-            good = not hosts.trouble
-            seen = "answers" if good else hosts.summary.removeprefix(f"{address} ")
-            remedy = "" if good else f"satellite status --uri {address}; is the server running there?"
-            findings.append(Finding(f"{stage} at {address}", State.GOOD if good else State.BAD, seen, remedy))
+            what = f"{stage} at {address}"
+            if hosts.trouble:
+                remedy = f"satellite status --uri {address}; is the server running there?"
+                findings.append(bad(what, hosts.summary.removeprefix(f"{address} "), remedy))
+            else:
+                findings.append(good(what, "answers"))
     return findings
 
 
-async def _rooms(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    if state is None:
-        return [await _dialled(room.name, room.uri) for room in config.rooms]
-    return [_told(room) for room in state["rooms"]]
+async def _rooms(target: Target) -> Sequence[Finding]:
+    if target.state is None:
+        return [await _described(room.name, room.uri) for room in target.config.rooms]
+    return [_driven(room) for room in target.state["rooms"]]
 
 
-def _told(room: dict[str, Any]) -> Finding:
-    """Tell of a room what the daemon, who drives it, knows."""
+def _driven(room: JsonObject) -> Finding:
+    """Report a room's state in the daemon that drives it."""
     what = f"room {room['room']}"
     if room["state"] == "connected":
-        return Finding(what, State.GOOD, f"is connected, {room['doing']}" if room.get("doing") else "is connected")
+        return good(what, f"is connected, {room['doing']}" if room.get("doing") else "is connected")
     remedies = {
         "held": "in Home Assistant, Settings → Devices & services: delete the satellite; or delete the room here",
         "no-satellite": "satellite rooms discover",
         "connecting": "satellite rooms",
     }
     dial = "satellite rooms devices" if room["uri"] == "local" else "satellite rooms discover"
-    return Finding(what, State.BAD, f"{room['state']}: {room['words']}", remedies.get(room["state"], dial))
+    return bad(what, f"{room['state']}: {room['words']}", remedies.get(room["state"], dial))
 
 
-async def _dialled(name: str, uri: str) -> Finding:
-    """Tell of a room what it tells everybody; more would claim it."""
+async def _described(name: str, uri: str) -> Finding:
+    """Report what a satellite says to `describe`: any other request would claim it."""
     what = f"room {name}"
     try:
         info = await client.described(uri)
     except SatelliteError as error:
-        return Finding(what, State.BAD, str(error), "satellite rooms discover")
+        return bad(what, str(error), "satellite rooms discover")
     if info.satellite is None:
-        return Finding(what, State.BAD, f"there is no satellite at {uri}", "satellite rooms discover")
-    return Finding(what, State.GOOD, f"answers as {info.satellite.name}; who drives it only the daemon can tell")
+        return bad(what, f"there is no satellite at {uri}", "satellite rooms discover")
+    return good(what, f"answers as {info.satellite.name}; only a running daemon can tell whether it is free")
 
 
-async def _responders(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
-    if state is None:
-        return [await _home_assistant(config)] if config.home_assistant.url else []
-    findings = []
-    for one in state.get("responders", []):
-        remedy = "" if one["up"] else f"home_assistant: in the configuration; {unit.log('-p warning -n 20')}"
-        findings.append(Finding(one["responder"], State.GOOD if one["up"] else State.BAD, one["words"], remedy))
-    return findings
+async def _responders(target: Target) -> Sequence[Finding]:
+    if target.state is None:
+        return [await _home_assistant(target.config)] if target.config.home_assistant.url else []
+    remedy = f"home_assistant: in the configuration; {unit.log('-p warning -n 20')}"
+    return [
+        good(one["responder"], one["words"]) if one["up"] else bad(one["responder"], one["words"], remedy)
+        for one in target.state.get("responders", [])
+    ]
 
 
 async def _home_assistant(config: Config) -> Finding:
@@ -136,27 +140,28 @@ async def _home_assistant(config: Config) -> Finding:
     try:
         token = unit.secret(home_assistant_token(config.home_assistant).find)
         if not token.value and token.elsewhere:
-            return Finding(what, State.NOTE, "its token is for the service alone", "sudo satellite doctor")
+            return note(what, "its token is for the service alone", "sudo satellite doctor")
         if not token.value:
-            return Finding(what, State.BAD, f"there is no token: {token.source}; {unit.TYPE_IT}", put)
+            return bad(what, f"there is no token: {token.source}; {unit.TYPE_IT}", put)
         api = Api(config.home_assistant, token)
         try:
             version = await api.look()
         finally:
             await api.close()
     except ConfigError as error:
-        return Finding(what, State.BAD, str(error), put)
+        return bad(what, str(error), put)
     except SatelliteError as error:
-        return Finding(what, State.BAD, str(error), f"curl -I {config.home_assistant.url}")
-    return Finding(what, State.GOOD, f"is ready for sentences, {version}")
+        return bad(what, str(error), f"curl -I {config.home_assistant.url}")
+    return good(what, f"is ready for sentences, {version}")
 
 
-async def _sound(config: Config, state: dict[str, Any] | None, _uri: str) -> Sequence[Finding]:
+async def _sound(target: Target) -> Sequence[Finding]:
+    config = target.config
     if not config.microphone.given:
         return []
     findings = [] if config.microphone.device is None and config.speaker.device is None else [await _listed()]
-    if state is not None:
-        return findings  # the daemon uses them; its room tells how they are
+    if target.state is not None:
+        return findings  # the daemon has opened them, and its host room reports their state
     findings.append(await _heard(config.microphone))
     return [*findings, await _speaks(config.speaker)] if config.speaker.given else findings
 
@@ -167,15 +172,15 @@ async def _listed() -> Finding:
     try:
         found = await asyncio.to_thread(portaudio.devices)
     except SatelliteError as error:
-        return Finding("sound devices", State.BAD, str(error), unit.installer("--upgrade --microphone"))
-    told = "; ".join(f"{len(devices)} {kind}" for kind, devices in found.items())
+        return bad("sound devices", str(error), unit.installer("--upgrade --microphone"))
+    counts = "; ".join(f"{len(devices)} {kind}" for kind, devices in found.items())
     if all(found.values()):
-        return Finding("sound devices", State.GOOD, told)
-    return Finding("sound devices", State.BAD, f"{told}; is it plugged in?", "satellite rooms devices")
+        return good("sound devices", counts)
+    return bad("sound devices", f"{counts}; is it plugged in?", "satellite rooms devices")
 
 
 async def _heard(settings: SoundDeviceSettings) -> Finding:
-    """Listen for a moment."""
+    """Read until the first sound arrives."""
     from satellite.rooms.host.microphones import microphone
 
     what = f"microphone {settings.words}"
@@ -184,10 +189,10 @@ async def _heard(settings: SoundDeviceSettings) -> Finding:
         async with aclosing(sound) as chunks:  # type: ignore[type-var]  # it is a generator
             async for pcm in chunks:
                 if pcm:
-                    return Finding(what, State.GOOD, "gives sound")
+                    return good(what, "gives sound")
     except (SatelliteError, OSError) as error:
-        return Finding(what, State.BAD, str(error), "satellite rooms devices; microphone: in the configuration")
-    return Finding(what, State.BAD, "gives no sound", "satellite rooms devices; microphone: in the configuration")
+        return bad(what, str(error), "satellite rooms devices; microphone: in the configuration")
+    return bad(what, "gives no sound", "satellite rooms devices; microphone: in the configuration")
 
 
 async def _speaks(settings: SoundDeviceSettings) -> Finding:
@@ -195,9 +200,7 @@ async def _speaks(settings: SoundDeviceSettings) -> Finding:
     remedy = "satellite rooms devices; speaker: in the configuration"
     if settings.command:
         found = shutil.which(settings.command[0])
-        return (
-            Finding(what, State.GOOD, found) if found else Finding(what, State.BAD, "there is no such program", remedy)
-        )
+        return good(what, found) if found else bad(what, "there is no such program", remedy)
     if settings.file is not None:
         return _written(what, settings.file, remedy)
     from satellite.rooms.host.capture_process import opened, started
@@ -207,16 +210,16 @@ async def _speaks(settings: SoundDeviceSettings) -> Finding:
     try:
         layout = await opened(process, 22_050)
     except SatelliteError as error:
-        return Finding(what, State.BAD, str(error), remedy)
+        return bad(what, str(error), remedy)
     finally:
         await process.end()
-    return Finding(what, State.GOOD, f"opens, at {layout.rate} Hz")
+    return good(what, f"opens, at {layout.rate} Hz")
 
 
 def _written(what: str, file: Path, remedy: str) -> Finding:
     if os.access(file if file.exists() else file.parent, os.W_OK):
-        return Finding(what, State.GOOD, "can be written")
-    return Finding(what, State.BAD, "cannot be written", remedy)
+        return good(what, "can be written")
+    return bad(what, "cannot be written", remedy)
 
 
 CHECKS = {

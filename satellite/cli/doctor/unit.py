@@ -1,4 +1,4 @@
-"""The service of systemd, if there is one on this machine: whose it is, what it does, and how to type its commands."""
+"""The systemd service, if it is installed on this machine: its user, its state, and the commands for it."""
 
 import asyncio
 import os
@@ -17,32 +17,32 @@ from satellite.config.settings import Config
 from satellite.models.store import Store
 
 _UNITS = (Path("/etc/systemd/system/satellite.service"), Path("/usr/lib/systemd/system/satellite.service"))
-"""Where install.sh and the Debian package place the unit."""
+"""Where install.sh and the Debian package install the unit."""
 
 _SOURCES = Path("/opt/satellite/current/.sources")
-"""In which install.sh writes where it lies."""
+"""The file in which install.sh records its own folder."""
 
 _LISTEN = "0A"
 _ERRORS_SHOWN = 3
 
 TYPE_IT = "the command waits for it: paste it, then Enter and Ctrl-D"
-"""Said of what `put_secret` returns."""
+"""How the commands of `put_secret` are completed."""
 
 RESTART = "sudo systemctl restart satellite"
 
 
 def installed() -> bool:
-    """Tell whether a service was installed here."""
+    """Return whether the service is installed."""
     return any(unit.exists() for unit in _UNITS)
 
 
 def typed(remedy: str) -> str:
-    """Return `remedy` as this user types it: root needs no sudo, which a small system may not have."""
+    """Return `remedy` as this user types it: without sudo for root, since a small system may not have it."""
     return re.sub(r"\bsudo (?=\S)", "", remedy) if os.geteuid() == 0 else remedy
 
 
 def command(arguments: str, config: Path | None = None) -> str:
-    """Return a command of ours as it is typed: with the service's rights where there is one, else as this one was."""
+    """Return a `satellite` command as it is typed: with sudo for the service, else with the program of this process."""
     if config is None and installed():
         return f"sudo satellite {arguments}"
     own = "satellite" if shutil.which("satellite") else sys.argv[0]
@@ -50,7 +50,7 @@ def command(arguments: str, config: Path | None = None) -> str:
 
 
 def installer(arguments: str) -> str:
-    """Return how install.sh is run with `arguments`: where its sources still lie, else in words."""
+    """Return the command that runs install.sh, or words where its folder is unknown."""
     folders = [Path(satellite.__file__).parent.parent]
     if _SOURCES.exists():
         folders.insert(0, Path(_SOURCES.read_text(encoding="utf-8").strip()))
@@ -59,18 +59,18 @@ def installer(arguments: str) -> str:
 
 
 def log(arguments: str = "-n 20") -> str:
-    """Return what shows the daemon's log."""
-    return f"sudo journalctl -u satellite {arguments}" if installed() else "read what the daemon printed, where it runs"
+    """Return the command that shows the daemon's log."""
+    return f"sudo journalctl -u satellite {arguments}" if installed() else "see what the daemon printed in its terminal"
 
 
 def restart() -> str:
-    """Return what starts the daemon again."""
-    return RESTART if installed() else "end the daemon, and start it again: satellite run"
+    """Return the command that restarts the daemon."""
+    return RESTART if installed() else "stop the daemon, and start it again: satellite run"
 
 
 @cache
 def account() -> pwd.struct_passwd | None:
-    """Return the user as whom the service runs, None where there is no service."""
+    """Return the user of the service, None where there is no service."""
     if not installed():
         return None
     try:
@@ -80,19 +80,19 @@ def account() -> pwd.struct_passwd | None:
 
 
 def asks_as_service() -> bool:
-    """Tell whether this process can look at files as the service would."""
+    """Return whether this process can access files with the rights of the service."""
     return os.geteuid() == 0 and account() is not None
 
 
 def is_stranger() -> bool:
-    """Tell whether there is a service, whose files this user may not see."""
+    """Return whether there is a service whose files this user may not read."""
     own = account()
     return own is not None and os.geteuid() not in (0, own.pw_uid)
 
 
 @contextmanager
 def as_user(*, wanted: bool = True) -> Iterator[None]:
-    """Let root, inside, be who runs the service, so that files are looked at as the daemon sees them."""
+    """Switch root to the user of the service inside the `with`, so that files are accessed with the daemon's rights."""
     own = account()
     if own is None or os.geteuid() != 0 or not wanted:
         yield
@@ -112,7 +112,7 @@ def as_user(*, wanted: bool = True) -> Iterator[None]:
 
 
 def secret(find: Callable[[], Secret]) -> Secret:
-    """Return what `find` does in the service: root also looks where systemd takes the credentials from."""
+    """Return what `find` finds in the service; root also searches the folder of systemd's credentials."""
     with as_user():
         found = find()
     if found.value or not asks_as_service() or not SERVICE_FOLDER.is_dir():
@@ -125,13 +125,10 @@ def secret(find: Callable[[], Secret]) -> Secret:
 
 
 def put_secret(file: Path | None, credential: str) -> str:
-    """Return what stores a key or a token, which is typed or pasted after it, with Enter and Ctrl-D at the end."""
+    """Return the command that stores a key or a token, which it reads from standard input."""
     if file is not None:
-        return (
-            f"sudo install -D -m 640 -g satellite /dev/stdin {file}"
-            if installed()
-            else f"install -m 600 /dev/stdin {file}"
-        )
+        install = "sudo install -D -m 640 -g satellite" if installed() else "install -m 600"
+        return f"{install} /dev/stdin {file}"
     return f"sudo install -D -m 600 /dev/stdin {SERVICE_FOLDER / credential}"
 
 
@@ -142,23 +139,23 @@ def store(config: Config) -> Store:
 
 
 def readable(folder: Path) -> str:
-    """Return what lets the daemon read a folder that is its own, with all that is in it."""
+    """Return the command that lets the daemon read a folder and all that is in it."""
     if installed():
         return f"sudo chown -R satellite:satellite {folder} && sudo chmod -R u+rwX {folder}"
     return f"chmod -R u+rwX {folder}"
 
 
 def listening() -> dict[int, set[int]]:
-    """Return the ports of this machine at which somebody listens, and who: IDs of users."""
+    """Return the TCP ports that are listened at on this machine, each with the IDs of the users who do."""
     found: dict[int, set[int]] = {}
-    for inode in _sockets().values():
-        for port, user in inode:
+    for sockets in _sockets().values():
+        for port, user in sockets:
             found.setdefault(port, set()).add(user)
     return found
 
 
 def _sockets() -> dict[str, list[tuple[int, int]]]:
-    """Return by inode the port and the user of each listening socket."""
+    """Return the port and the user ID of each listening socket, by inode."""
     found: dict[str, list[tuple[int, int]]] = {}
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         if not table.exists():
@@ -171,7 +168,7 @@ def _sockets() -> dict[str, list[tuple[int, int]]]:
 
 
 def holder(port: int) -> tuple[str, str]:
-    """Return who listens at `port`, in words, and what ends it; only root sees that of others."""
+    """Return which process listens at `port`, and the command that ends it; only root sees those of other users."""
     inodes = {f"socket:[{inode}]" for inode, ports in _sockets().items() if any(one == port for one, _ in ports)}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -180,28 +177,28 @@ def holder(port: int) -> tuple[str, str]:
                 unit = (process / "cgroup").read_text(encoding="utf-8").strip().rpartition("/")[2]
                 end = f"sudo systemctl stop {unit}" if unit.endswith(".service") else f"sudo kill {process.name}"
                 return f"{name} (process {process.name}) has it", end
-        except OSError:  # it has just ended, or is another's
+        except OSError:  # it has just ended, or belongs to another user
             continue
     return "another program has it", "sudo satellite doctor" if os.geteuid() else f"ss -ltnp 'sport = :{port}'"
 
 
 async def state() -> tuple[str, str]:
     """Return systemd's ActiveState of the service and its Result."""
-    told = await output("systemctl", "show", "--property", "ActiveState,Result", "satellite.service")
-    properties = dict(line.partition("=")[::2] for line in told.splitlines())
+    shown = await output("systemctl", "show", "--property", "ActiveState,Result", "satellite.service")
+    properties = dict(line.partition("=")[::2] for line in shown.splitlines())
     return properties.get("ActiveState", ""), properties.get("Result", "")
 
 
 async def last_errors() -> str:
-    """Return the last errors in the journal since the last start, in one line."""
+    """Return the last errors in the journal since the service was started, in one line."""
     since = await output("systemctl", "show", "--property", "InvocationID", "--value", "satellite.service")
     match = (f"_SYSTEMD_INVOCATION_ID={since}",) if since else ("-u", "satellite")
-    told = await output("journalctl", "-q", "-p", "err", "-n", str(_ERRORS_SHOWN), "-o", "cat", *match)
-    return "; ".join(line.strip() for line in told.splitlines()[-_ERRORS_SHOWN:] if line.strip())
+    lines = await output("journalctl", "-q", "-p", "err", "-n", str(_ERRORS_SHOWN), "-o", "cat", *match)
+    return "; ".join(line.strip() for line in lines.splitlines()[-_ERRORS_SHOWN:] if line.strip())
 
 
 async def output(*command: str) -> str:
-    """Return what a program prints, nothing where there is no such program."""
+    """Return what a program prints; empty where there is no such program."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

@@ -1,0 +1,57 @@
+"""`satellite rooms`: the rooms of the daemon, satellites in the network, and this machine's sound devices."""
+
+import argparse
+import asyncio
+import json
+
+from rich.console import Console
+from rich.text import Text
+
+from satellite.cli.status_page import plain_table, rooms_table
+from satellite.config.settings import Config
+from satellite.daemon import config_check
+from satellite.errors import ConfigError
+from satellite.rooms.host import portaudio
+from satellite.wire import client
+from satellite.wire.discovery import discover
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Print what was asked for; only `list` needs a running daemon."""
+    if args.action_of_rooms == "devices":
+        devices = await asyncio.to_thread(portaudio.devices)
+        if args.json:
+            print(json.dumps(devices, ensure_ascii=False))
+        else:
+            _print_devices(devices)
+        return 0
+    if args.action_of_rooms == "discover":
+        found = await discover(_own_ports(args))
+    else:
+        found = (await client.status(args.uri))["rooms"]
+    if args.json:
+        print(json.dumps({"rooms": found}, ensure_ascii=False))
+    else:
+        Console().print(rooms_table(found))
+    return 0
+
+
+def _print_devices(devices: dict[str, list[client.JsonObject]]) -> None:
+    console = Console()
+    for kind, found in devices.items():
+        table = plain_table("number", kind, "by", "rate", "channels", "")
+        for one in found:
+            cells = (str(one[key]) for key in ("host_api", "rate", "channels"))
+            table.add_row(str(one["number"]), Text(one["name"]), *cells, "default" if one["default"] else "")
+        console.print(table if found else f"no {kind}")
+
+
+def _own_ports(args: argparse.Namespace) -> list[int]:
+    """Return the configured daemon's ports, or the defaults where the system's configuration cannot be read."""
+    try:
+        config = config_check.load(args.config)
+    except ConfigError:
+        config = Config()
+    wyoming = config.wyoming
+    ports = (wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port)
+    return [port for port in (*ports, config.home_assistant_satellite.port) if port]
