@@ -30,7 +30,7 @@ def asking(
     server: HomeAssistantServer,
     *,
     breaker: Breaker | None = None,
-    touch: float = 60,
+    idle: float = 60,
     late: float = 30,
     first: float = 0,
     languages: Sequence[str] = (),
@@ -41,7 +41,7 @@ def asking(
     return HomeAssistantResponder(
         HomeAssistantSettings(**known),
         interval_seconds=0.02,
-        touch_seconds=touch,
+        idle_seconds=idle,
         late_seconds=late,
         breaker=breaker,
         first_seconds=first,
@@ -87,6 +87,11 @@ async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
 def state(responder: HomeAssistantResponder) -> str:
     """Return the word for its state."""
     return str(responder.details["state"])
+
+
+def description(responder: HomeAssistantResponder) -> str:
+    """Return what the status says of it."""
+    return str(responder.details["words"])
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

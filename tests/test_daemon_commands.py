@@ -426,9 +426,9 @@ async def _found(world: World) -> None:
 
     async def looked() -> str | None:
         home = next(one for one in world.daemon.daemon._stages.responders if isinstance(one, HomeAssistantResponder))
-        home.places.forget()
-        while home.places.of("kitchen").device is None:
+        home.targets.expire()
+        while home.targets.of("kitchen").device is None:
             await asyncio.sleep(0.01)
-        return home.places.of("kitchen").device
+        return home.targets.of("kitchen").device
 
     assert await asyncio.to_thread(world.daemon.call, asyncio.wait_for(looked(), PATIENCE_SECONDS)) == "d-kitchen"

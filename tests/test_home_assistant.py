@@ -11,8 +11,8 @@ from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.settings import Config
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Responder
-from satellite.skills.home_assistant.orders import is_order
-from satellite.skills.home_assistant.response import Answer, parsed, what_to_say
+from satellite.skills.home_assistant.failures import is_order
+from satellite.skills.home_assistant.response import ConversationResult, parsed, what_to_say
 from tests.doubles.home_assistant import BUILT_IN, HomeAssistantServer
 from tests.home import KITCHEN, TOKEN, asking, at_home, said
 
@@ -99,11 +99,14 @@ async def test_an_action_is_done_once() -> None:
 @pytest.mark.parametrize(
     ("document", "answer"),
     [
-        (REAL_DONE, Answer("Turned on the light", None, None)),
-        (REAL_UNKNOWN_DEVICE, Answer("Sorry, I am not aware of any device called moon", "no_valid_targets", None)),
-        ({"response": {"response_type": "query_answer"}, "conversation_id": "a"}, Answer("", None, "a")),
-        ({"response": {"response_type": "action_done", "speech": {"plain": None}}}, Answer("", None, None)),
-        ({"response": {"response_type": "error", "data": None}}, Answer("", "unknown", None)),
+        (REAL_DONE, ConversationResult("Turned on the light", None, None)),
+        (
+            REAL_UNKNOWN_DEVICE,
+            ConversationResult("Sorry, I am not aware of any device called moon", "no_valid_targets", None),
+        ),
+        ({"response": {"response_type": "query_answer"}, "conversation_id": "a"}, ConversationResult("", None, "a")),
+        ({"response": {"response_type": "action_done", "speech": {"plain": None}}}, ConversationResult("", None, None)),
+        ({"response": {"response_type": "error", "data": None}}, ConversationResult("", "unknown", None)),
         ({"response": {"response_type": "poem"}}, None),
         ({"response": []}, None),
         ({"message": "API running."}, None),
@@ -111,7 +114,7 @@ async def test_an_action_is_done_once() -> None:
         (None, None),
     ],
 )
-def test_what_an_answer_means(document: Any, answer: Answer | None) -> None:
+def test_what_an_answer_means(document: Any, answer: ConversationResult | None) -> None:
     """Every part that may be missing may be missing; what is no answer is none."""
     assert parsed(document) == answer
 
@@ -119,15 +122,15 @@ def test_what_an_answer_means(document: Any, answer: Answer | None) -> None:
 def test_ssml_is_said_without_its_tags() -> None:
     """A script of the house may answer in SSML alone."""
     speech = {"ssml": {"speech": "<speak>Tom &amp; Jerry<break time='1s'/> are home</speak>", "extra_data": None}}
-    assert parsed({"response": {"response_type": "action_done", "speech": speech}}) == Answer(
+    assert parsed({"response": {"response_type": "action_done", "speech": speech}}) == ConversationResult(
         "Tom & Jerry are home", None, None
     )
 
 
 def test_a_failure_without_words_is_no_answer() -> None:
     """Silence would sound as if it had worked; a code of the future is not understood."""
-    assert what_to_say(Answer("", "failed_to_handle", None), KITCHEN, "en") is None
-    assert what_to_say(Answer("Something", "new_code", None), KITCHEN, "en") is None
+    assert what_to_say(ConversationResult("", "failed_to_handle", None), KITCHEN, "en") is None
+    assert what_to_say(ConversationResult("Something", "new_code", None), KITCHEN, "en") is None
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError
 from satellite.net.circuit_breaker import Breaker
-from satellite.skills.home_assistant.api import Api, Departure
+from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
-from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, said, state, told, watched
+from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, description, said, state, told, watched
 from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -47,10 +47,10 @@ async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog:
         assert not house.executed
         details = home.details
         assert (details["state"], details["up"], details["failed"]) == (STATES.get(fault, "failing"), False, 1)
-        assert details["words"].startswith(f"Home Assistant at {house.url} ")
+        assert description(home).startswith(f"Home Assistant at {house.url} ")
         [warning] = told(caplog)
         rest = "; orders are not carried out, the chat model answers the rest"
-        assert warning == f"WARNING home_assistant: {details['words']}{rest}"
+        assert warning == f"WARNING home_assistant: {description(home)}{rest}"
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ async def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
     async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
         assert await said(home)
-        assert words in home.details["words"]
+        assert words in description(home)
 
 
 async def test_an_agent_that_is_not_there_is_named() -> None:
     """The setting to correct is in the words."""
     async with at_home(agent_id="conversation.nobody") as (_, home):
         assert await said(home)
-        words = home.details["words"]
+        words = description(home)
         assert "answered 400: Message format incorrect: invalid agent ID" in words
         assert "(agent_id is conversation.nobody)" in words
 
@@ -162,9 +162,11 @@ async def test_a_request_that_is_barred_is_not_sent() -> None:
     async with at_home() as (house, _):
         settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
         api = Api(settings, home_assistant_token(settings).find())
-        await api.look()
+        await api.probe()
+        given_up = asyncio.Event()
+        given_up.set()
         with pytest.raises(ChatError, match="nobody waits"):
-            await api.converse("turn on the kitchen light", None, "x", Departure(barred=True))
+            await api.converse("turn on the kitchen light", None, "x", given_up)
         await asyncio.sleep(0.05)
         assert [exchange.path for exchange in house.exchanges] == ["/api/config"]
         await api.close()
@@ -201,7 +203,7 @@ async def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixtur
             house.fault = None
             await until(lambda: state(home) == "half-open")
             assert home.details["up"]
-            assert "is back; the next question tells" in home.details["words"]
+            assert "is back, and the next question will show" in description(home)
             assert await said(home) == "Turned on the light"
             assert state(home) == "ready"
         assert house.executed == {"light.kitchen on": 1}
@@ -217,13 +219,13 @@ async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
             await house.stop()
             assert await said(home, conversation="room kitchen") == SILENT
             assert state(home) == "unreachable"
-            assert "cannot be reached" in home.details["words"]
+            assert "cannot be reached" in description(home)
             house.fault = Fault.NOT_LOADED
             await house.start()
-            await until(lambda: "404" in home.details["words"])
+            await until(lambda: "404" in description(home))
             assert state(home) == "starting"
             house.fault, house.state = None, "NOT_RUNNING"
-            await until(lambda: str(home.details["words"]).endswith(" is starting or stopping"))
+            await until(lambda: description(home).endswith(" is starting or stopping"))
             assert not home.details["up"]
             assert await said(home) == STARTING
             assert await said(home, WHY) is None
@@ -240,7 +242,7 @@ async def test_without_the_conversation_integration_the_remedy_is_told() -> None
         house.components = ["api"]
         async with watched(home):
             await until(lambda: state(home) == "failing")
-            assert "add `conversation:`" in home.details["words"]
+            assert "add `conversation:`" in description(home)
             house.components = ["api", "conversation"]
             await until(lambda: home.details["up"])
 
@@ -248,13 +250,13 @@ async def test_without_the_conversation_integration_the_remedy_is_told() -> None
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
 async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is silent, or another one, is not taken for Home Assistant."""
-    monkeypatch.setattr("satellite.skills.home_assistant.api._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.1)
     async with at_home() as (house, home):
         house.fault = fault
         async with watched(home):
             await until(lambda: state(home) == STATES.get(fault, "failing"))
             expected = "is silent" if fault is Fault.HANG else "as no Home Assistant does"
-            assert expected in home.details["words"]
+            assert expected in description(home)
 
 
 async def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
@@ -282,7 +284,7 @@ async def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFix
 
 async def test_a_silent_death_is_found_before_the_next_question() -> None:
     """It is looked at now and then while nobody asks anything, and seldom otherwise."""
-    async with at_home(touch=0.05) as (house, home), watched(home):
+    async with at_home(idle=0.05) as (house, home), watched(home):
         await until(lambda: len(house.exchanges) >= 3)
         await house.stop()
         await until(lambda: not home.details["up"])

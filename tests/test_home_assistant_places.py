@@ -10,9 +10,8 @@ from satellite.daemon.responders import _places
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.phrases import _BUILT_IN as PHRASES
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
-from satellite.skills.home_assistant.areas import Wanted
-from satellite.skills.home_assistant.orders import is_order
-from satellite.skills.home_assistant.problems import Trouble, sentence
+from satellite.skills.home_assistant.api import RoomQuery
+from satellite.skills.home_assistant.failures import Failure, is_order, sentence
 from tests.doubles.home_assistant import Device, Fault
 from tests.home import WHY, at_home, state, told, watched
 from tests.waiting import until
@@ -54,16 +53,16 @@ async def test_a_room_of_ours_is_found_by_its_area() -> None:
     """By a device there, else by an entity that was put there; what is not found is as it was."""
     async with at_home() as (house, home):
         house.devices.append(Device("d-study", "Study speaker", "Kitchen"))
-        home.places.want(
+        home.targets.configure(
             {
-                "cook's": Wanted("Kitchen"),
-                "upstairs": Wanted("Bedroom"),
-                "moon": Wanted("Moon {{ 1 / 0 }}"),
-                "host": Wanted("Bedroom", "Study speaker"),
+                "cook's": RoomQuery("Kitchen"),
+                "upstairs": RoomQuery("Bedroom"),
+                "moon": RoomQuery("Moon {{ 1 / 0 }}"),
+                "host": RoomQuery("Bedroom", "Study speaker"),
             }
         )
         async with watched(home):
-            await until(lambda: home.places.of("host").device is not None)
+            await until(lambda: home.targets.of("host").device is not None)
         for place in ("cook's", "upstairs", "host"):
             assert await heard(home, LIGHTS, place=place) == "Turned on the lights"
         assert await heard(home, LIGHTS, place="moon") is None
@@ -81,14 +80,14 @@ async def test_rooms_are_looked_for_again() -> None:
     """When the configuration names others, and when Home Assistant is back."""
     async with at_home() as (house, home), watched(home):
         await until(lambda: state(home) == "ready")
-        home.places.want({"study": Wanted("Study")})
+        home.targets.configure({"study": RoomQuery("Study")})
         await until(lambda: any(exchange.path == "/api/template" for exchange in house.exchanges))
-        assert home.places.of("study").device is None
+        assert home.targets.of("study").device is None
         house.devices.append(Device("d-study", "Lamp", "Study"))
         house.fault = Fault.CRASH
         await heard(home, LIGHTS)
         house.fault = None
-        await until(lambda: home.places.of("study").device == "d-study")
+        await until(lambda: home.targets.of("study").device == "d-study")
 
 
 async def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,12 +95,12 @@ async def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO)
     async with at_home() as (house, home):
         house.is_administrators = False
-        home.places.want({"study": Wanted("Study")})
+        home.targets.configure({"study": RoomQuery("Study")})
         async with watched(home):
             await until(lambda: house.refused == 1)
-            await until(lambda: not home.places.due)
-            home.places.forget()
-            assert not home.places.due
+            await until(lambda: not home.targets.due)
+            home.targets.expire()
+            assert not home.targets.due
         assert await heard(home, "turn on the kitchen light", place="study") == "Turned on the light"
         assert state(home) == "ready"
     [warning] = [line for line in told(caplog) if line.startswith("WARNING")]
@@ -114,10 +113,10 @@ async def test_whatever_comes_back_is_borne(fault: Fault) -> None:
     async with at_home() as (house, home), watched(home):
         await until(lambda: state(home) == "ready")
         house.fault = fault
-        home.places.want({"study": Wanted("Study")})
-        await until(lambda: not home.places.due)
+        home.targets.configure({"study": RoomQuery("Study")})
+        await until(lambda: not home.targets.due)
         house.fault = None
-        assert home.places.of("study").device is None
+        assert home.targets.of("study").device is None
         assert state(home) == "ready"
 
 
@@ -129,9 +128,9 @@ def test_the_configuration_says_what_to_look_for() -> None:
         "home_assistant_satellite: {enabled: true, name: Hall satellite}"
     )
     assert _places(config) == {
-        "kitchen": Wanted("kitchen"),
-        "desk": Wanted("Study"),
-        "host": Wanted("Hall", "Hall satellite"),
+        "kitchen": RoomQuery("kitchen"),
+        "desk": RoomQuery("Study"),
+        "host": RoomQuery("Hall", "Hall satellite"),
     }
 
 
@@ -234,11 +233,11 @@ async def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> Non
             assert await home.concerns(question)
             reply = await home.respond(question)
             assert reply is not None
-            assert reply.text == sentence(Trouble.UNREACHABLE, language)
+            assert reply.text == sentence(Failure.UNREACHABLE, language)
             assert reply.text.startswith("Home Assistant ")
-        said = {sentence(trouble, language) for trouble in Trouble}
+        said = {sentence(trouble, language) for trouble in Failure}
         assert len(said) == 4
-        assert language == "en" or not said & {sentence(trouble, "en") for trouble in Trouble}
+        assert language == "en" or not said & {sentence(trouble, "en") for trouble in Failure}
 
 
 @pytest.mark.parametrize("language", QUESTIONS)

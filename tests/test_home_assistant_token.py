@@ -17,9 +17,9 @@ from satellite.config.settings import Config
 from satellite.errors import ChatError, ConfigError
 from satellite.net.circuit_breaker import Breaker
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
-from satellite.skills.home_assistant.api import Api, Departure
+from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
-from tests.home import REFUSED, SILENT, TOKEN, WHY, asking, at_home, said, state, told, watched
+from tests.home import REFUSED, SILENT, TOKEN, WHY, asking, at_home, description, said, state, told, watched
 from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -69,7 +69,7 @@ async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest
     home = HomeAssistantResponder(HomeAssistantSettings(url="http://127.0.0.1:9", token_file=file))
     await home.watch()
     assert (state(home), home.details["up"]) == ("no-token", False)
-    assert f"{file} cannot be read: No such file" in home.details["words"]
+    assert f"{file} cannot be read: No such file" in description(home)
     await home.close()
     [line] = told(caplog)
     assert str(file) in line
@@ -112,7 +112,7 @@ async def test_nobody_sees_it(
 ) -> None:
     """No log of whatever library, no message, repr or status has it, not even when the server quotes it."""
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("satellite.skills.home_assistant.api._LOOK_SECONDS", 0.3)
+    monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.3)
     house = HomeAssistantServer(token=TOKEN if fault else f"{TOKEN}2")
     house.repeats_token = True
     house.fault = fault
@@ -135,7 +135,7 @@ async def test_an_error_carries_nothing(fault: Fault) -> None:
         settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
         api = Api(settings, home_assistant_token(settings).find())
         with pytest.raises(ChatError) as caught:
-            await api.converse("hello", None, "x", Departure())
+            await api.converse("hello", None, "x", asyncio.Event())
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
         assert TOKEN not in "".join(traceback.format_exception(caught.value))
         await api.close()
@@ -181,7 +181,7 @@ async def test_a_ban_is_told() -> None:
     house.login_attempts_threshold = 0
     async with at_home(server=house) as (house, home):
         assert await said(home) == REFUSED
-        assert "answered 403: it may have banned this machine, see ip_bans.yaml" in home.details["words"]
+        assert "answered 403: it may have banned this machine, see ip_bans.yaml" in description(home)
         assert state(home) == "refused"
 
 
@@ -228,7 +228,7 @@ async def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
                 home = asking(house, url=url, trust=trust)
                 assert (await said(home) == SILENT) == (trust == "system")
                 if trust == "system":
-                    assert "home_assistant.trust" in home.details["words"]
+                    assert "home_assistant.trust" in description(home)
                 await home.close()
     with pytest.raises(ConfigError, match="cannot be used"):
         asking(HomeAssistantServer(), url="https://house", trust=key)

@@ -73,7 +73,7 @@ async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.Mo
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     async with HomeAssistantServer(token="t") as house:
         api = Api(HomeAssistantSettings(url=house.url), Secret("t", "here", "token"))
-        assert await api.look()
+        assert await api.probe()
         await api.close()
     ollama = OllamaApi(OllamaSettings(type="ollama", model="m", url="http://127.0.0.1:9"), ChatSettings())
     with pytest.raises(ChatUnavailable, match="is it running"):

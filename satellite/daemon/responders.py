@@ -8,7 +8,7 @@ from satellite.config.settings import Config
 from satellite.engines.slot import Engines
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.responder import Responder
-from satellite.skills.home_assistant.areas import Wanted
+from satellite.skills.home_assistant.api import RoomQuery
 from satellite.skills.timers.clock import Clockwork
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Responders:
         if self.commands is not None:
             self.commands.configure(_rooms(config))
         if self._home_assistant is not None:
-            self._home_assistant.places.want(_places(config))
+            self._home_assistant.targets.configure(_places(config))
 
 
 def _commands(
@@ -67,13 +67,13 @@ def _rooms(config: Config) -> dict[str, str]:
     return areas | {place.name: place.name for place in places}
 
 
-def _places(config: Config) -> dict[str, Wanted]:
+def _places(config: Config) -> dict[str, RoomQuery]:
     """Return where Home Assistant may know our rooms, by their names."""
-    places = {room.name: Wanted(room.area or room.name) for room in config.rooms}
+    places = {room.name: RoomQuery(room.area or room.name) for room in config.rooms}
     if config.microphone.given:
         room, there = config.host_room, config.home_assistant_satellite
         device = (there.name or room.name) if there.enabled else ""
-        places[room.name] = Wanted(there.area or room.area or room.name, device)
+        places[room.name] = RoomQuery(there.area or room.area or room.name, device)
     return places
 
 

@@ -145,7 +145,7 @@ async def _home_assistant(config: Config) -> Finding:
             return bad(what, f"there is no token: {token.source}; {unit.TYPE_IT}", put)
         api = Api(config.home_assistant, token)
         try:
-            version = await api.look()
+            version = await api.probe()
         finally:
             await api.close()
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Home Assistant as a responder: asked first, given up soon, never asked twice."""
+"""Home Assistant as a responder: every question is sent to it at most once, before the chat model is asked."""
 
 import asyncio
 import logging
@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 from uuid import uuid4
 
 from satellite.config.home_assistant import HomeAssistantSettings
@@ -15,43 +14,43 @@ from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply
-from satellite.skills.home_assistant.api import Api, Departure
-from satellite.skills.home_assistant.areas import Found, Places
-from satellite.skills.home_assistant.orders import is_order
-from satellite.skills.home_assistant.problems import Trouble, cause, sentence
-from satellite.skills.home_assistant.response import Answer, what_to_say
-from satellite.skills.home_assistant.supported_languages import Languages
+from satellite.skills.home_assistant.api import Api, RoomTarget
+from satellite.skills.home_assistant.areas import RoomTargets
+from satellite.skills.home_assistant.compiled_languages import CompiledLanguages
+from satellite.skills.home_assistant.failures import Failure, cause, is_order, sentence
+from satellite.skills.home_assistant.response import ConversationResult, what_to_say
 from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
 
 _CONVERSATIONS = 256
-"""Conversations whose name there is remembered; the one unused longest goes. Home Assistant forgets after 300 s."""
+"""Conversations whose id there is remembered; the least recently used goes. Home Assistant forgets after 300 s."""
 
 _LONGEST_CHARACTERS = 500
-"""What is longer is no command, and would keep Home Assistant busy for seconds."""
+"""Longest question that is sent: a longer one is no command, and would keep Home Assistant busy for seconds."""
 
 _LATE_SECONDS = 30.0
-"""How long a request may go on that nobody waits for any more."""
+"""How long a request may go on after its deadline."""
 
-_LOOK_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 _REFUSED_SECONDS = 6 * 3600.0
-"""When a refused token is tried again: Home Assistant counts, reports to its users, and may ban for ever."""
+"""Time until a refused token is tried again: Home Assistant counts and reports every attempt, and may ban for ever."""
 
-_TOUCH_SECONDS = 30.0
-"""How long without a sign of life is looked at."""
+_IDLE_SECONDS = 30.0
+"""Time without an answer after which the server is probed."""
 
 _FIRST_SECONDS = 5.0
-"""Deadline of the first sentence in a language since Home Assistant came up, which compiles it only then."""
+"""Deadline of the first sentence in a language, which Home Assistant compiles only then."""
 
 _BUILT_IN = "conversation.home_assistant"
 
 
 class HomeAssistantResponder:
-    """A `Responder`. Whatever goes wrong, `respond` answers within the deadline, and log and status say so.
+    """A `Responder`. Whatever fails, `respond` returns within the deadline, and the log and the status say why.
 
-    What failed is None, but for an order: the chat model would pretend, so whoever gave it hears why nothing was done.
-    A request that has left is never repeated, nor hung up on: Home Assistant would stop halfway through an action.
+    A failure is None, so that the chat model answers; after an order it is an apology, since the chat model would
+    claim to have done it. A request that has left is never repeated and never hung up on: Home Assistant would do it
+    twice, or stop halfway through an action.
     """
 
     name = "home_assistant"
@@ -61,7 +60,7 @@ class HomeAssistantResponder:
         settings: HomeAssistantSettings,
         *,
         interval_seconds: float = 0.5,
-        touch_seconds: float = _TOUCH_SECONDS,
+        idle_seconds: float = _IDLE_SECONDS,
         late_seconds: float = _LATE_SECONDS,
         breaker: Breaker | None = None,
         first_seconds: float = _FIRST_SECONDS,
@@ -69,7 +68,7 @@ class HomeAssistantResponder:
     ) -> None:
         """Raises `ConfigError` for a certificate that cannot be used; `settings.url` must be set.
 
-        `languages` are those that are likely to be spoken, such as `fr`; the first answer in one may take
+        `languages` returns those of the household, such as `fr`. The first answer in a language may take
         `first_seconds`.
         """
         self._settings = settings
@@ -77,108 +76,107 @@ class HomeAssistantResponder:
         self._token = home_assistant_token(settings).find_or_explain()
         self._api = Api(settings, self._token)
         self._interval_seconds = interval_seconds
-        self._touch_seconds = touch_seconds
+        self._idle_seconds = idle_seconds
         self._late_seconds = late_seconds
         self._breaker = breaker or Breaker()
-        self._poked = asyncio.Event()
+        self._probe_now = asyncio.Event()
         self._contact_at = 0.0
         self._version: str | None = None
-        self._trouble = Trouble.SILENT
+        self._failure = Failure.SILENT
         """Why it is down, while it is."""
 
-        self.places = Places(self._api)
-        """Where our rooms are in Home Assistant."""
-
-        self._languages = Languages(self._api, languages)
+        self.targets = RoomTargets(self._api)
+        self._languages = CompiledLanguages(self._api, languages)
         self._warned: set[str] = set()
-        self._requests: set[asyncio.Task[Answer | ChatError]] = set()
+        self._requests: set[asyncio.Task[ConversationResult | ChatError]] = set()
         self._under_way: list[str] = []
+        """Ids of the conversations in which a sentence is being answered."""
+
         self._conversations: OrderedDict[str, str] = OrderedDict()
         self._answered = self._not_understood = self._failed = 0
 
     def deadline_seconds(self, question: Question) -> float:
         """Return how long it may take: longer for the first question in a language."""
-        wanted = self._settings.deadline_seconds
-        is_known = self._settings.agent_id != _BUILT_IN or self._languages.has(question.language)
-        return wanted if is_known else max(wanted, self._first_seconds)
+        seconds = self._settings.deadline_seconds
+        is_compiled = self._settings.agent_id != _BUILT_IN or self._languages.has(question.language)
+        return seconds if is_compiled else max(seconds, self._first_seconds)
 
     async def concerns(self, question: Question) -> bool:
-        """Return whether it would be asked, since only asking can tell what it understands; or would have been."""
+        """Return whether the question would be sent, or is an order that cannot be carried out at present."""
         if len(question.text) > _LONGEST_CHARACTERS or self._comes_from_us(question):
             return False
         return self._up or is_order(question.text, question.language)
 
     async def respond(self, question: Question) -> Reply | None:
-        """Ask, once; None for what is not understood, and for a question that is not answered by the deadline."""
+        """Ask once; None for what is not understood, and for a question without an answer by the deadline."""
         if not await self.concerns(question):
             return None
         if not self._up:
-            return self._excuse(question)
+            return self._apology(question)
         deadline_seconds = self.deadline_seconds(question)
-        departure = Departure()
-        request = begin_task(self._ask(question, departure), "home_assistant question")
+        given_up = asyncio.Event()
+        request = begin_task(self._ask(question, given_up), "home_assistant question")
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
         try:
             await asyncio.wait([request], timeout=deadline_seconds)
         finally:
             if not request.done():
-                self._leave(request, question, departure)
-        outcome = request.result() if request.done() and not request.cancelled() else self._late(deadline_seconds)
+                self._give_up(request, question, given_up)
+        outcome = request.result() if request.done() and not request.cancelled() else self._timed_out(deadline_seconds)
         if isinstance(outcome, ChatError):
             self._failed += 1
-            self._note_failure(outcome)
-            self._poked.set()
-            return self._excuse(question)
-        self._note_answer(question, outcome)
+            self._record_failure(outcome)
+            self._probe_now.set()
+            return self._apology(question)
+        self._record_answer(question, outcome)
         if outcome.is_unspeakable:
             _LOGGER.warning("home_assistant: %r: %s", question.text, outcome.speech)
-        said = what_to_say(outcome, question.text, question.language)
-        if said is None:
+        speech = what_to_say(outcome, question.text, question.language)
+        if speech is None:
             self._not_understood += 1
             return None
         self._answered += 1
-        return Reply(said, self.name)
+        return Reply(speech, self.name)
 
     @property
-    def details(self) -> dict[str, Any]:
+    def details(self) -> dict[str, object]:
         """Return its state for the status."""
         return {
             "state": self._state,
             "up": self._up,
-            "words": self._words,
+            "words": self._description,
             "answered": self._answered,
             "not_understood": self._not_understood,
             "failed": self._failed,
         }
 
     async def watch(self) -> None:
-        """Tell whether it is there; then look whether it is back while it is not, and rarely while it is."""
+        """Log whether it is there; then probe it often while it is down, and rarely while it is up."""
         if not self._token.value:
-            _LOGGER.warning("home_assistant: %s", self._words)
+            _LOGGER.warning("home_assistant: %s", self._description)
             return
         if self._api.leaves_house:
             _LOGGER.warning("home_assistant: %s is outside this house, and receives what people say", self._api.server)
         await self._api.load()
-        await self._look()
+        await self._probe()
         if self._breaker.up:
-            _LOGGER.info("home_assistant: %s", self._words)
+            _LOGGER.info("home_assistant: %s", self._description)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_seconds):
-                    await self._poked.wait()
-            self._poked.clear()
-            silent = time.monotonic() - self._contact_at >= self._touch_seconds
-            if self._breaker.due or (self._breaker.up and silent):
-                await self._look()
-            if self._breaker.up and self.places.due:
-                await self.places.look()
+                    await self._probe_now.wait()
+            self._probe_now.clear()
+            idle = time.monotonic() - self._contact_at >= self._idle_seconds
+            if self._breaker.due or (self._breaker.up and idle):
+                await self._probe()
+            if self._breaker.up and self.targets.due:
+                await self.targets.look_up()
 
     async def close(self) -> None:
-        """Hang up; may be called twice."""
+        """End all requests; may be called twice."""
         await self._languages.close()
-        requests = list(self._requests)
-        await end_tasks(*requests)
+        await end_tasks(*self._requests)
         await self._api.close()
 
     @property
@@ -188,85 +186,87 @@ class HomeAssistantResponder:
     @property
     def _state(self) -> str:
         if not self._token.value:
-            return Trouble.NO_TOKEN
+            return Failure.NO_TOKEN
         if self._breaker.state is not BreakerState.CLOSED:
-            return str(self._breaker.state) if self._breaker.up else self._trouble
+            return str(self._breaker.state) if self._breaker.up else self._failure
         return "untried" if self._version is None and not self._contact_at else "ready"
 
     @property
-    def _words(self) -> str:
+    def _description(self) -> str:
         if not self._token.value:
             return f"{self._api.server} is not asked: no token was found ({self._token.source})"
         if self._breaker.state is BreakerState.HALF_OPEN:
-            return f"{self._api.server} is back; the next question tells if it answers; before: {self._breaker.reason}"
+            return (
+                f"{self._api.server} is back, and the next question will show whether it answers; "
+                f"before: {self._breaker.reason}"
+            )
         if self._breaker.state is BreakerState.OPEN:
             return self._breaker.reason
         if self._state == "untried":
             return f"{self._api.server} has not been asked yet"
         return f"{self._api.server} answers" + (f" (version {self._version})" if self._version else "")
 
-    async def _ask(self, question: Question, departure: Departure) -> Answer | ChatError:
-        """Return what came of asking; an error is returned, for perhaps nobody is there any more to catch it."""
+    async def _ask(self, question: Question, given_up: asyncio.Event) -> ConversationResult | ChatError:
+        """Return the result or the error; an error is not raised, since nobody may be left to catch it."""
         conversation = self._conversation_of(question)
         self._under_way.append(conversation)
         try:
             async with asyncio.timeout(self.deadline_seconds(question) + self._late_seconds):
-                where = self._where(question)
-                return await self._api.converse(question.text, question.language, conversation, departure, where)
+                target = self._target(question)
+                return await self._api.converse(question.text, question.language, conversation, given_up, target)
         except TimeoutError:
-            return self._late(self._settings.deadline_seconds)
+            return self._timed_out(self._settings.deadline_seconds)
         except ChatError as error:
             return error
         finally:
             self._under_way.remove(conversation)
 
-    def _where(self, question: Question) -> Found:
-        """Return the device that it was said to, or what stands for the room in Home Assistant."""
+    def _target(self, question: Question) -> RoomTarget:
+        """Return the device that the question was said to, or what stands for its room in Home Assistant."""
         if question.device or question.satellite:
-            return Found(question.device, question.satellite)
-        return self.places.of(question.place)
+            return RoomTarget(question.device, question.satellite)
+        return self.targets.of(question.place)
 
-    def _excuse(self, question: Question) -> Reply | None:
-        """Return what is said to an order that Home Assistant cannot be given."""
+    def _apology(self, question: Question) -> Reply | None:
+        """Return why an order is not carried out; None for anything else."""
         if not is_order(question.text, question.language):
             return None
-        trouble = self._trouble if self._token.value else Trouble.NO_TOKEN
-        return Reply(sentence(trouble, question.language), self.name)
+        failure = self._failure if self._token.value else Failure.NO_TOKEN
+        return Reply(sentence(failure, question.language), self.name)
 
-    def _came_up(self) -> None:
-        """Find everything anew; an agent with a language model compiles nothing, and might take a word for an order."""
-        self.places.forget()
-        if self._settings.agent_id == _BUILT_IN:
-            self._languages.warm_up()
+    def _timed_out(self, deadline_seconds: float) -> ChatError:
+        return ChatUnavailable(f"{self._api.server} gave no answer within {deadline_seconds:g} s", kind="timeout")
 
-    def _late(self, deadline_seconds: float) -> ChatError:
-        silence = f"{self._api.server} gave no answer within {deadline_seconds:g} s"
-        return ChatUnavailable(silence, kind="timeout")
+    def _give_up(
+        self, request: asyncio.Task[ConversationResult | ChatError], question: Question, given_up: asyncio.Event
+    ) -> None:
+        """Stop waiting. A request that has not left by now must not: the light would turn on unexpectedly."""
+        given_up.set()
 
-    def _leave(self, request: asyncio.Task[Answer | ChatError], question: Question, departure: Departure) -> None:
-        """Go without the answer; what has not left by now must not: the light would turn on when nobody expects it."""
-        departure.barred = True
+        def on_late_answer(done: asyncio.Task[ConversationResult | ChatError]) -> None:
+            if not done.cancelled() and isinstance(result := done.result(), ConversationResult):
+                _LOGGER.debug("home_assistant: the answer came too late: %r", result.speech)
+                self._remember(question, result)
+                self._breaker.excuse()  # it is slow, but not down
+                self._probe_now.set()
 
-        def came(done: asyncio.Task[Answer | ChatError]) -> None:
-            if not done.cancelled() and isinstance(answer := done.result(), Answer):
-                _LOGGER.debug("home_assistant: the answer came too late: %r", answer.speech)
-                self._remember(question, answer)
-                self._breaker.excuse()  # it is slow, but there
-                self._poked.set()
+        request.add_done_callback(on_late_answer)
 
-        request.add_done_callback(came)
-
-    async def _look(self) -> None:
-        """See how it is, and note it."""
-        was_up, was_met = self._breaker.up, self._version is not None
+    async def _probe(self) -> None:
+        """Find out whether the server is ready, and record it."""
+        was_up, was_known = self._breaker.up, self._version is not None
         try:
-            self._version = await self._api.look()
+            self._version = await self._api.probe()
         except ChatError as error:
-            self._note_failure(error, looked=True)
+            self._record_failure(error, probed=True)
             return
         self._contact_at = time.monotonic()
-        if not (was_up and was_met):
-            self._came_up()
+        if not (was_up and was_known):
+            # It may have been restarted, so devices and compiled languages may differ. An agent with a language model
+            # compiles nothing, and might take the sentence that compiles a language for an order.
+            self.targets.expire()
+            if self._settings.agent_id == _BUILT_IN:
+                self._languages.warm_up()
         if was_up:
             self._warned &= {"circle"}
             return
@@ -275,43 +275,43 @@ class HomeAssistantResponder:
             _LOGGER.info("home_assistant: %s is back", self._api.server)
             self._warned.add("back")
 
-    def _note_failure(self, error: ChatError, *, looked: bool = False) -> None:
+    def _record_failure(self, error: ChatError, *, probed: bool = False) -> None:
         self._contact_at = time.monotonic()
-        self._trouble = cause(error)
-        if self._trouble is not Trouble.SILENT:
+        self._failure = cause(error)
+        if self._failure is not Failure.SILENT:
             self._languages.forget()
-        if self._trouble is Trouble.REFUSED:
+        if self._failure is Failure.REFUSED:
             self._breaker.rest(_REFUSED_SECONDS, str(error))
-        elif looked:
-            self._breaker.rest(_LOOK_AGAIN_SECONDS, str(error))
+        elif probed:
+            self._breaker.rest(_RETRY_SECONDS, str(error))
         else:
             self._breaker.failed(error)
-        kind = "refused" if self._trouble is Trouble.REFUSED else "down"
+        kind = "refused" if self._failure is Failure.REFUSED else "down"
         level = logging.DEBUG if kind in self._warned else logging.WARNING
         self._warned.add(kind)
         _LOGGER.log(level, "home_assistant: %s; orders are not carried out, the chat model answers the rest", error)
 
-    def _note_answer(self, question: Question, answer: Answer) -> None:
+    def _record_answer(self, question: Question, result: ConversationResult) -> None:
         self._contact_at = time.monotonic()
         self._warned &= {"circle"}
         self._languages.answered(question.language)
         self._breaker.succeeded()
-        self._remember(question, answer)
+        self._remember(question, result)
 
     def _conversation_of(self, question: Question) -> str:
-        """Return the conversation's name there; Home Assistant keeps one that is not of its own making."""
+        """Return the id of the conversation there; Home Assistant keeps one that it has not made itself."""
         known = self._conversations.get(question.conversation) if question.conversation else None
         return known or uuid4().hex
 
-    def _remember(self, question: Question, answer: Answer) -> None:
-        if question.conversation and answer.conversation:
-            self._conversations[question.conversation] = answer.conversation
+    def _remember(self, question: Question, result: ConversationResult) -> None:
+        if question.conversation and result.conversation:
+            self._conversations[question.conversation] = result.conversation
             self._conversations.move_to_end(question.conversation)
             while len(self._conversations) > _CONVERSATIONS:
                 self._conversations.popitem(last=False)
 
     def _comes_from_us(self, question: Question) -> bool:
-        """Tell whether Home Assistant passes on what it is just being asked: its agent is this daemon."""
+        """Return whether Home Assistant hands back a question of ours, because its agent is this daemon."""
         if question.conversation is None or question.conversation.rpartition(" ")[2] not in self._under_way:
             return False
         if "circle" not in self._warned:

@@ -1,11 +1,11 @@
-"""Home Assistant's REST API: a sentence sent once, and a look at how the server is."""
+"""Home Assistant's REST API: a sentence is sent once, and a probe tells whether the server is ready for one."""
 
 import asyncio
 import json
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -13,46 +13,55 @@ from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, ConfigError, shown
 from satellite.net.http_client import client_settings, is_at_home, made_once, shown_url
-from satellite.skills.home_assistant.areas import Found, Wanted
-from satellite.skills.home_assistant.response import Answer, parsed
+from satellite.skills.home_assistant.response import ConversationResult, parsed
 
 if TYPE_CHECKING:
     import httpx
 
 _CONNECT_SECONDS = 2.0
-_LOOK_SECONDS = 5.0
+_PROBE_SECONDS = 5.0
 _IDLE_SECONDS = 60.0
-"""How long a connection is kept; Home Assistant closes one after 75 s."""
+"""How long an idle connection is kept: less than the 75 s after which Home Assistant closes it."""
 
 _LONGEST_BYTES = 1 << 20
 _LONGEST_REASON = 200
-_NOWHERE = Found()
 
-
-_PLACES = """[{% for place in places %}
+_TARGETS = """[{% for place in places %}
 {%- set devices = ([device_id(place.device)] if place.device else []) + (area_devices(place.area) | list) %}
 {{- [devices | select | first | default(""), area_entities(place.area) | first | default("")] | to_json }}
 {{- "" if loop.last else "," }}{% endfor %}]"""
-"""For each place a device of its own, else one of its area, and an entity of the area, as JSON."""
+"""Template that returns, for each room, its own device or one of its area, and an entity of the area, as JSON."""
 
 
 class _UnknownKey(ChatUnavailable):
-    """It is older than a key that was sent, and has done nothing."""
+    """It is too old to know a key that was sent, and has done nothing."""
 
 
-@dataclass(slots=True)
-class Departure:
-    """Whether a request may still leave."""
+@dataclass(frozen=True, slots=True)
+class RoomQuery:
+    """A room to be found, by what Home Assistant may call it."""
 
-    barred: bool = False
-    """A request that is to stay is not cancelled: httpcore would leave a half-made TLS connection open."""
+    area: str
+    device: str = ""
+    """The satellite that Home Assistant knows the room by, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomTarget:
+    """What stands for a room in Home Assistant; both are None where nothing does."""
+
+    device: str | None = None
+    entity: str | None = None
+
+
+_NO_TARGET = RoomTarget()
 
 
 class Api:
-    """Raises `ChatError`; the token is in no message, log, repr or traceback."""
+    """The methods raise `ChatError`, in none of whose messages or tracebacks the token is."""
 
     def __init__(self, settings: HomeAssistantSettings, token: Secret) -> None:
-        """Raises `ConfigError` where the certificate to trust cannot be read."""
+        """Raises `ConfigError` for a certificate to trust that cannot be read."""
         assert settings.url is not None
         url = shown_url(settings.url).removesuffix("/api")
         self.leaves_house = not is_at_home(url)
@@ -60,23 +69,23 @@ class Api:
 
         self.server = f"Home Assistant at {url}"
         self._agent_id = settings.agent_id
-        self._knows_places = True
+        self._takes_targets = True
         self._token = token
         self._url = url
-        # Reading has no limit here: hanging up makes Home Assistant stop in the middle of what it does.
+        # Reading has no timeout: Home Assistant stops in the middle of an action when its client hangs up.
         self._connect_seconds = min(settings.deadline_seconds, _CONNECT_SECONDS)
         self._verify = _trusted(settings) if url.startswith("https:") else False
 
     @made_once
     def _client(self) -> "httpx.AsyncClient":
-        """The client; the first to use it waits for its library, unless it has been loaded."""
+        """The client; its first use imports the library, unless `load` has."""
         import httpx
 
         return httpx.AsyncClient(
             base_url=self._url,
             headers={
                 "Authorization": f"Bearer {self._token.value}",
-                "User-Agent": "satellite",  # Home Assistant logs it with a token that it refuses
+                "User-Agent": "satellite",  # Home Assistant logs it beside a token that it refuses
                 "Accept-Encoding": "identity",
             },
             timeout=httpx.Timeout(self._connect_seconds, read=None),
@@ -85,55 +94,59 @@ class Api:
         )
 
     async def load(self) -> None:
-        """Import the library, and make the client, in a thread; what is wrong with that is told by whoever uses it."""
+        """Import the library and make the client in a thread; a failure comes up again at the first use."""
         with suppress(ChatError):
             await asyncio.to_thread(lambda: self._client)
 
     async def converse(
-        self, text: str, language: str | None, conversation: str, departure: Departure, where: Found = _NOWHERE
-    ) -> Answer:
-        """Send a sentence, once and unless it is barred by then, and return the answer, however late.
+        self,
+        text: str,
+        language: str | None,
+        conversation: str,
+        given_up: asyncio.Event,
+        target: RoomTarget = _NO_TARGET,
+    ) -> ConversationResult:
+        """Send a sentence once, unless it is `given_up` before it leaves, and return the answer, however late.
 
-        `where` is the device or entity that it was said to; a server that is too old for it is not told.
+        `target` is what it was said to; servers that are too old to know the keys are asked without it.
         """
         import httpx
 
         async def trace(event: str, _: dict[str, Any]) -> None:
-            if departure.barred and event == "http11.send_request_headers.started":
+            # Cancelling the request instead would let httpcore leave a half-made TLS connection open.
+            if given_up.is_set() and event == "http11.send_request_headers.started":
                 raise httpx.WriteError("nobody waits for the answer any more")
 
         body = {"text": text, "agent_id": self._agent_id, "conversation_id": conversation}
         if language:
             body["language"] = language
-        told = {"device_id": where.device, "satellite_id": where.entity} if self._knows_places else {}
-        place = {key: value for key, value in told.items() if value}
+        keys = {"device_id": target.device, "satellite_id": target.entity} if self._takes_targets else {}
+        place = {key: value for key, value in keys.items() if value}
         path, extensions = "/api/conversation/process", {"trace": trace}
         try:
-            answer = parsed(await self._asked("POST", path, body | place, extensions))
+            result = parsed(await self._asked("POST", path, body | place, extensions))
         except _UnknownKey:
-            self._knows_places = False
-            answer = parsed(await self._asked("POST", path, body, extensions))
-        if answer is None:
+            self._takes_targets = False  # it refused the whole request, so sending it again does nothing twice
+            result = parsed(await self._asked("POST", path, body, extensions))
+        if result is None:
             raise self._not_home_assistant()
-        return answer
+        return result
 
-    async def look(self) -> str:
-        """Return the version of a server that is ready for sentences; raises `ChatError` for one that is not.
-
-        Not by `/api/`, which answers long before sentences can be sent and devices are known.
-        """
+    async def probe(self) -> str:
+        """Return the version of a server that is ready for sentences; raises `ChatError` for one that is not."""
+        # Not `/api/`, which answers long before sentences can be sent and devices are known.
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_PROBE_SECONDS):
                 return self._version_if_ready(await self._asked("GET", "/api/config"))
         raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
 
-    async def find(self, places: Sequence[Wanted]) -> list[Found]:
-        """Return what stands for each of `places`; it is asked by `/api/template`, which administrators may use."""
-        variables = {"places": [{"area": place.area, "device": place.device} for place in places]}
+    async def find(self, rooms: Sequence[RoomQuery]) -> list[RoomTarget]:
+        """Return what stands for each of `rooms`; uses `/api/template`, which is open to administrators only."""
+        variables = {"places": [asdict(room) for room in rooms]}
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                rows = await self._asked("POST", "/api/template", {"template": _PLACES, "variables": variables})
-                return self._found(rows, len(places))
+            async with asyncio.timeout(_PROBE_SECONDS):
+                rows = await self._asked("POST", "/api/template", {"template": _TARGETS, "variables": variables})
+                return self._targets(rows, len(rooms))
         raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
 
     async def close(self) -> None:
@@ -141,18 +154,18 @@ class Api:
         if "_client" in self.__dict__:
             await self._client.aclose()
 
-    def _found(self, rows: Any, count: int) -> list[Found]:
-        """Return what the answer to the template says, which is whatever a server sends."""
+    def _targets(self, rows: Any, count: int) -> list[RoomTarget]:
+        """Return what a rendered template says; it may hold anything that a server sends."""
         if not isinstance(rows, list) or len(rows) != count:
             raise self._not_home_assistant()
-        found = []
+        targets = []
         for row in rows:
             if not isinstance(row, list) or len(row) != 2 or not all(isinstance(name, str) for name in row):
                 raise self._not_home_assistant()
             device, entity = row
-            # An entity stands for its area only where it was put there itself, as where no device is.
-            found.append(Found(device or None, None if device else entity or None))
-        return found
+            # A device brings its area with it; an entity is only asked for where the area has no device.
+            targets.append(RoomTarget(device or None, None if device else entity or None))
+        return targets
 
     def _version_if_ready(self, config: Any) -> str:
         if not isinstance(config, dict) or not isinstance(config.get("components"), list):
@@ -163,25 +176,27 @@ class Api:
             raise ChatUnavailable(f"{self.server} has no conversation integration; add `conversation:` there")
         return str(config.get("version", ""))
 
-    async def _asked(self, method: str, path: str, body: Any = None, extensions: dict[str, Any] | None = None) -> Any:
+    async def _asked(
+        self, method: str, path: str, body: object = None, extensions: dict[str, Any] | None = None
+    ) -> Any:
+        import httpx
+
         try:
             async with self._client.stream(method, path, json=body, extensions=extensions) as response:
                 status, content = response.status_code, await _read(response)
-        except Exception as foreign:  # noqa: BLE001  # the engine seam: a library's error may quote the token
+        except (httpx.HTTPError, OSError, ValueError, RuntimeError) as foreign:  # the last, once it is closed
             problem = self._translated(foreign)
         else:
             document = _document(content)
             if status == HTTPStatus.OK:
                 return document
             problem = self._refusal(status, document, content)
-        # Outside the handlers, or Python would chain to ours the library's error.
+        # Raised outside the handler: the library's error, which Python would chain, may quote the token.
         raise problem
 
     def _translated(self, foreign: Exception) -> ChatError:
         import httpx
 
-        if isinstance(foreign, ChatError):
-            return foreign
         if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout):
             reason = self._token.scrub(str(foreign)) or "no answer"
             if "CERTIFICATE" in reason:
@@ -236,7 +251,7 @@ async def _read(response: "httpx.Response") -> bytes:
     import httpx
 
     content = b""
-    async for piece in response.aiter_bytes():  # closed with the response
+    async for piece in response.aiter_bytes():
         content += piece
         if len(content) > _LONGEST_BYTES:
             raise httpx.ReadError("the answer is too long")

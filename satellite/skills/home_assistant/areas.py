@@ -1,87 +1,60 @@
-"""Where Home Assistant finds our rooms: a device in each, so that "turn on the lights" means those of the room."""
+"""What stands for our rooms in Home Assistant, so that "turn on the lights" means those of the room."""
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
 
 from satellite.errors import ChatError, ChatRejected
+from satellite.skills.home_assistant.api import Api, RoomQuery, RoomTarget
 
 _LOGGER = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 300.0
-"""How long what was found holds: devices are moved to other areas seldom."""
+"""How long a result holds: devices seldom move to another area."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A room to be found there, by what Home Assistant may call it."""
+class RoomTargets:
+    """Looks the rooms up now and then, and keeps the last result."""
 
-    area: str
-    device: str = ""
-    """The satellite that Home Assistant knows the room by, if there is one."""
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._rooms: dict[str, RoomQuery] = {}
+        self._found: dict[str, RoomTarget] = {}
+        self._looked_up_at: float | None = None
+        self._is_reported = self._is_forbidden = False
 
+    def configure(self, rooms: Mapping[str, RoomQuery]) -> None:
+        """Look for `rooms` from now on, by the names that questions give as their place."""
+        self._rooms = dict(rooms)
+        self.expire()
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What stands for a room there; both empty where Home Assistant knows nothing in it."""
-
-    device: str | None = None
-    entity: str | None = None
-
-
-class Finder(Protocol):
-    """Looks for rooms."""
-
-    async def find(self, places: Sequence[Wanted]) -> list[Found]:
-        """Return what stands for each of `places`; raises `ChatError`."""
-
-
-class Places:
-    """What stands for our rooms in Home Assistant, looked for now and then."""
-
-    def __init__(self, finder: Finder) -> None:
-        self._finder = finder
-        self._wanted: dict[str, Wanted] = {}
-        self._found: dict[str, Found] = {}
-        self._looked_at: float | None = None
-        self._told = self._forbidden = False
-
-    def want(self, places: Mapping[str, Wanted]) -> None:
-        """Look for these from now on, by the names that questions give as their place."""
-        self._wanted = dict(places)
-        self.forget()
-
-    def forget(self) -> None:
-        """Look again soon; until then, what was found holds."""
-        self._looked_at = None
+    def expire(self) -> None:
+        """Look again soon; until then the last result holds."""
+        self._looked_up_at = None
 
     @property
     def due(self) -> bool:
         """Whether it is time to look."""
-        stale = self._looked_at is None or time.monotonic() - self._looked_at >= _FRESH_SECONDS
-        return bool(self._wanted) and stale and not self._forbidden
+        stale = self._looked_up_at is None or time.monotonic() - self._looked_up_at >= _FRESH_SECONDS
+        return bool(self._rooms) and stale and not self._is_forbidden
 
-    def of(self, place: str) -> Found:
+    def of(self, place: str) -> RoomTarget:
         """Return what stands for a place."""
-        return self._found.get(place, Found())
+        return self._found.get(place, RoomTarget())
 
-    async def look(self) -> None:
-        """Find them; a failure is told once, and changes nothing.
-
-        Who is forbidden to ask never asks again: Home Assistant counts that as a wrong login, and may ban for it.
-        """
-        self._looked_at = time.monotonic()
-        names, places = list(self._wanted), list(self._wanted.values())
+    async def look_up(self) -> None:
+        """Look for all rooms; a failure changes nothing, and is logged once."""
+        self._looked_up_at = time.monotonic()
+        names, queries = list(self._rooms), list(self._rooms.values())
         try:
-            found = await self._finder.find(places)
+            found = await self._api.find(queries)
         except ChatError as error:
-            self._forbidden = isinstance(error, ChatRejected)
-            why = "the token is not an administrator's" if self._forbidden else str(error)
-            level = logging.DEBUG if self._told else logging.WARNING
+            # Home Assistant counts a forbidden request as a wrong login, and may ban this machine for repeating it.
+            self._is_forbidden = isinstance(error, ChatRejected)
+            why = "the token is not an administrator's" if self._is_forbidden else str(error)
+            level = logging.DEBUG if self._is_reported else logging.WARNING
             _LOGGER.log(level, "home_assistant: the devices in our rooms cannot be looked up: %s", why)
-            self._told = True
+            self._is_reported = True
             return
-        self._told = False
+        self._is_reported = False
         self._found = dict(zip(names, found, strict=True))

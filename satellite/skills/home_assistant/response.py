@@ -1,40 +1,39 @@
-"""What an answer of Home Assistant means: something to say, or that somebody else should answer."""
+"""What Home Assistant returned for a sentence: something to say, or that it is a question for the chat model."""
 
 import html
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from satellite.skills.home_assistant.orders import is_order
-from satellite.skills.home_assistant.problems import Trouble, sentence
+from satellite.skills.home_assistant.failures import Failure, is_order, sentence
 
 _FAILURES = ("failed_to_handle", "unknown")
 _NO_TARGETS = "no_valid_targets"
 _UNSPEAKABLE = re.compile(r"(?:Unknown intent|Error handling) \w+$")
-"""What Home Assistant means for its log, but sends: it has understood something that it has no integration for."""
+"""Texts meant for its log, but sent as speech: it understood something for which it has no integration."""
 
 _TAG = re.compile(r"<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer to a sentence."""
+class ConversationResult:
+    """The result of one sentence."""
 
     speech: str
     error: str | None
-    """The code of what kept it from being done or answered; None if it was."""
+    """Home Assistant's code for why it was not done or answered; None if it was."""
 
     conversation: str | None
     """Home Assistant's name for the conversation."""
 
     @property
     def is_unspeakable(self) -> bool:
-        """Whether it could not be done, and the words are those of a log."""
+        """Whether it failed, with a text that is meant for a log."""
         return self.error is not None and _UNSPEAKABLE.match(self.speech) is not None
 
 
-def parsed(document: Any) -> Answer | None:
-    """Return the answer in what `/api/conversation/process` sent; None if it is something else."""
+def parsed(document: Any) -> ConversationResult | None:
+    """Return the result in what `/api/conversation/process` sent; None if it is something else."""
     response = document.get("response") if isinstance(document, dict) else None
     if not isinstance(response, dict):
         return None
@@ -45,28 +44,31 @@ def parsed(document: Any) -> Answer | None:
     elif response.get("response_type") not in ("action_done", "query_answer"):
         return None
     conversation = document.get("conversation_id")
-    return Answer(_spoken(response.get("speech")), error, conversation if isinstance(conversation, str) else None)
+    return ConversationResult(
+        _spoken(response.get("speech")), error, conversation if isinstance(conversation, str) else None
+    )
 
 
-def what_to_say(answer: Answer, text: str, language: str | None) -> str | None:
+def what_to_say(result: ConversationResult, text: str, language: str | None) -> str | None:
     """Return what to say to the sentence `text`; None if Home Assistant has not understood it.
 
-    Silence is an answer where something was done, and none where something failed. "There is no such device" is said
-    to an order alone: of most questions about the world, Home Assistant thinks that they are about a device.
+    Silence is an answer where something was done, and none where something failed.
     """
-    if answer.error is None:
-        return answer.speech
-    if not answer.speech:
+    if result.error is None:
+        return result.speech
+    if not result.speech:
         return None
-    if answer.is_unspeakable:
-        return sentence(Trouble.UNABLE, language)
-    if answer.error in _FAILURES or (answer.error == _NO_TARGETS and is_order(text, language)):
-        return answer.speech
+    if result.is_unspeakable:
+        return sentence(Failure.UNABLE, language)
+    # Home Assistant takes most questions about the world for questions about a device: "there is no such device" is
+    # an answer to an order only.
+    if result.error in _FAILURES or (result.error == _NO_TARGETS and is_order(text, language)):
+        return result.speech
     return None
 
 
 def _spoken(speech: Any) -> str:
-    """Return the words: `plain` where there are any, else `ssml` without its tags."""
+    """Return the text to speak: `plain` if there is one, else `ssml` without its tags."""
     said = {}
     for kind, form in (speech if isinstance(speech, dict) else {}).items():
         words = form.get("speech") if isinstance(form, dict) else None
