@@ -69,7 +69,8 @@ def command_lines(text: str) -> Iterator[str]:
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of every simple command in a page, `sudo` and its user left out."""
     for line in command_lines(text):
-        for part in re.split(r"\s+(?:\\?\||&&|>)\s+|; |\s{2,}#", line):
+        without_comment = re.split(r"\s{2,}#", line)[0]
+        for part in re.split(r"\s+(?:\\?\||&&|>)\s+|; ", without_comment):
             words = shlex.split(part, comments=True)
             while words and words[0] in ("sudo", "-u"):
                 words = words[2 if words[0] == "-u" else 1 :]
