@@ -79,6 +79,22 @@ class _Failures:
     steady: asyncio.TimerHandle | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A background task that has failed at least once."""
+
+    task: str
+    state: str
+    """`failing`, or `running` once it works again."""
+
+    summary: str
+    """The latest failure; empty once it works again."""
+
+    failures: int
+    since_seconds: float | None
+    """How long it has been failing; None once it works again."""
+
+
 class Background:
     """All supervised tasks of a daemon, and their failures."""
 
@@ -124,18 +140,18 @@ class Background:
         known = self._failures.get(name)
         return known.words if known else ""
 
-    def described(self) -> list[dict[str, Any]]:
-        """Return the state of all that have failed since the daemon began, fit for JSON."""
-        return [
-            {
-                "task": name,
-                "state": "failing" if known.words else "running",
-                "words": known.words,
-                "failures": known.count,
-                "since_seconds": _seconds_since(known.since) if known.words else None,
-            }
+    def status(self) -> tuple[TaskStatus, ...]:
+        """Return the state of all that have failed since the daemon began."""
+        return tuple(
+            TaskStatus(
+                task=name,
+                state="failing" if known.words else "running",
+                summary=known.words,
+                failures=known.count,
+                since_seconds=_seconds_since(known.since) if known.words else None,
+            )
             for name, known in sorted(self._failures.items())
-        ]
+        )
 
     async def close(self, seconds: float = _STOP_SECONDS) -> None:
         """Stop all that is under way; may be called twice."""

@@ -86,12 +86,12 @@ async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
 
 def state(responder: HomeAssistantResponder) -> str:
     """Return the word for its state."""
-    return str(responder.details["state"])
+    return responder.status.state
 
 
 def description(responder: HomeAssistantResponder) -> str:
     """Return what the status says of it."""
-    return str(responder.details["words"])
+    return str(responder.status.summary)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

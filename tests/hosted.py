@@ -16,6 +16,7 @@ from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.monitoring.status import as_json
 from tests.doubles.http import dictated, script
 from tests.doubles.openai import OpenAIServer
 from tests.relay import Relay
@@ -55,8 +56,8 @@ class HostedRoute:
     @property
     def told(self) -> dict[str, Any]:
         """What the status tells of it."""
-        described: dict[str, Any] = self.chat.details["providers"][0]
-        return described
+        told: dict[str, Any] = as_json(self.chat.status)["providers"][0]
+        return told
 
     def look_after(self) -> None:
         """Watch over both providers."""
@@ -150,7 +151,7 @@ async def built(
             await asyncio.gather(*house.tasks, return_exceptions=True)
             await house.chat.close()
     assert house.told["sent_outside"] >= house.questions
-    assert KEY not in f"{json.dumps(house.chat.details)} {models[0]!r} {vars(models[0])!r}"
+    assert KEY not in f"{json.dumps(as_json(house.chat.status))} {models[0]!r} {vars(models[0])!r}"
     assert not any(KEY in str(exchange.headers) for exchange in second.exchanges)
 
 

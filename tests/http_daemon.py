@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from satellite.config.http import HttpSettings
 from satellite.http.http_service import HttpService
+from satellite.http.rate_limit import RateLimit, Work
 from satellite.monitoring.runs import Recorder
 from satellite.monitoring.status import Status
 from tests.running_daemon import RunningDaemon
@@ -23,11 +25,17 @@ def client(daemon: RunningDaemon, **more: Any) -> httpx.Client:
 def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any) -> Iterator[httpx.Client]:
     """Serve the daemon's parts once more, with settings, and perhaps a state, of its own."""
     parts = daemon.daemon
-    config = parts.config.model_copy(update={"http": HttpSettings.model_validate(settings)})
-    runs = Recorder(parts.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
-    service = HttpService(
-        config, parts._stages, parts.bus, status or parts._status, parts.store, parts.hub, parts._workers, runs
+    http = HttpSettings.model_validate(settings)
+    runs = Recorder(parts.bus, kept=http.runs_kept, transcripts=http.keep_transcripts)
+    context = replace(
+        parts._http._context,
+        settings=http,
+        status=status or parts._status,
+        runs=runs,
+        rate=RateLimit(http.requests_per_minute),
+        work=Work(http.max_concurrent),
     )
+    service = HttpService(context)
 
     async def start() -> int:
         runs.start(parts.background)

@@ -23,12 +23,12 @@ async def test_a_provider_that_cannot_be_built_leaves_the_others_alone(tmp_path:
     chat = config.chat.model_copy(update={"providers": (*config.chat.providers, broken)})
     background = Background()
     assembly = Assembly(config.model_copy(update={"chat": chat}), Store(tmp_path), background)
-    route = assembly.engines.chat.engine
+    route = assembly.chat
     try:
-        told = route.details["providers"]
-        assert [one["provider"] for one in told] == ["ollama", "ollama-2", "vllm", "ollama-3"]
-        assert [one["state"] for one in told] == ["unknown", "unknown", "ready", "misconfigured"]
-        assert "ollama-3 cannot be used: ValueError: Invalid IPv6 URL" in told[3]["words"]
+        told = route.status.providers
+        assert [one.provider for one in told] == ["ollama", "ollama-2", "vllm", "ollama-3"]
+        assert [one.state for one in told] == ["unknown", "unknown", "ready", "misconfigured"]
+        assert "ollama-3 cannot be used: ValueError: Invalid IPv6 URL" in told[3].summary
         assert route.health.up
     finally:
         await route.close()

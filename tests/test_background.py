@@ -29,12 +29,12 @@ async def test_a_task_that_fails_is_begun_again_and_told_until_it_works(caplog: 
 
     background.run("refresh", work)
     await asyncio.sleep(20)
-    (told,) = background.described()
-    assert (told["task"], told["state"], told["words"]) == ("refresh", "failing", "ValueError: half a voice")
-    assert told["since_seconds"] == 20
+    (told,) = background.status()
+    assert (told.task, told.state, told.summary) == ("refresh", "failing", "ValueError: half a voice")
+    assert told.since_seconds == 20
     await asyncio.sleep(100)
-    (told,) = background.described()
-    assert (told["state"], told["words"], told["failures"], told["since_seconds"]) == ("running", "", 8, None)
+    (told,) = background.status()
+    assert (told.state, told.summary, told.failures, told.since_seconds) == ("running", "", 8, None)
     gaps = [later - earlier for earlier, later in pairwise(began)]
     assert len(began) == 9
     assert gaps[0] <= 0.5
@@ -57,7 +57,7 @@ async def test_another_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -
 
     task = background.run("watch", work)
     await asyncio.wait([task.task])
-    assert background.described()[0]["failures"] == 3
+    assert background.status()[0].failures == 3
     await background.close()
     assert [str(error.exc_info[1]) for error in errors(caplog) if error.exc_info] == ["one", "'two'"]
 
@@ -75,7 +75,7 @@ async def test_a_task_that_is_cancelled_from_within_is_begun_again() -> None:
 
     await asyncio.wait([background.run("watch", work).task])
     assert times == 2
-    assert background.described()[0]["failures"] == 1
+    assert background.status()[0].failures == 1
 
 
 @pytest.mark.virtual_clock

@@ -120,8 +120,7 @@ async def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() ->
     text = CONFIG % (port, http_port)
     async with Daemon(parse(text.replace("wake_port: null", f"wake_port: {other_port}"))) as daemon:
         assert daemon.ports == {"wake_port": other_port}
-        state = await daemon._status.described()
-        told = {one["what"]: one["text"] for one in state["attention"]}
+        told = {one.what: one.text for one in daemon._status.attention()}
         assert f"cannot listen at 127.0.0.1:{port}" in told["port port"]
         assert f"cannot listen at 127.0.0.1:{http_port}" in told["port http"]
         for holder in (*first, *second):

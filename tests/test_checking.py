@@ -58,7 +58,7 @@ async def test_a_voice_whose_description_is_broken(voices: Path, content: str) -
     assert VOICE in told
     async with Daemon(parse(f"{QUIET}models: {{directory: {voices}}}"), free_ports=True) as daemon:
         await daemon.ready()
-        state = {stage["stage"]: stage["state"] for stage in daemon._status.stages()}
+        state = {stage.stage: stage.state for stage in daemon._status.stages()}
         assert state["tts"] == "failed"
         assert state["vad"] == "ready"
 
@@ -91,9 +91,8 @@ home_assistant_satellite: {{enabled: true, awake_wav: {tmp_path}/good.wav, done_
     assert "satellite models pull tts/fr_FR-siwis-medium" in told["rooms[0].voice"]
     async with Daemon(parse(QUIET + text), free_ports=True) as daemon:
         await daemon.ready()
-        state = await daemon._status.described()
-        assert state["state"] == "degraded"
-        assert {"provider groq", "home_assistant", "stage tts"} <= {one["what"] for one in state["attention"]}
+        assert daemon._status.state == "degraded"
+        assert {"provider groq", "home_assistant", "stage tts"} <= {one.what for one in daemon._status.attention()}
 
 
 STARTS = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from satellite.pipeline.dialogue import Question
-from satellite.skills.commands import CommandResponder
+from satellite.skills.commands import CommandResponder, CommandsStatus
 from satellite.skills.timers.clock import Clockwork
 from satellite.skills.timers.timer import TimerState
 from tests.waiting import PATIENCE_SECONDS
@@ -202,19 +202,20 @@ async def test_what_cannot_be_a_timer(house: Commands) -> None:
 
 
 async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None:
-    """Fit for JSON."""
-    assert house.responder.details["words"] == "no timers"
+    """How many timers in which state, and which languages are loaded."""
+    assert house.responder.status.summary == "no timers"
     await house.said("Set a timer for 5 minutes.")
     await house.said("Set a timer for 1 minute.")
     await house.said("Pause the 5 minute timer.")
     house.later(60)
-    assert house.responder.details == {
-        "state": "ready",
-        "up": True,
-        "words": "timers: 1 paused, 1 ringing",
-        "timers": {"running": 0, "paused": 1, "ringing": 1, "missed": 0},
-        "languages": ["en"],
-    }
+    assert house.responder.status == CommandsStatus(
+        responder="commands",
+        state="ready",
+        up=True,
+        summary="timers: 1 paused, 1 ringing",
+        timers={"running": 0, "paused": 1, "ringing": 1, "missed": 0},
+        languages=("en",),
+    )
 
 
 async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
@@ -227,7 +228,7 @@ async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     watch = asyncio.create_task(responder.watch())
     async with asyncio.timeout(PATIENCE_SECONDS):
         for language in ("en", "fr", "it"):
-            while language not in responder.details["languages"]:
+            while language not in responder.status.languages:
                 await asyncio.sleep(0.01)
             assert responder.deadline_seconds(Question("x", language=language)) == 1
             spoken[1:] = ["it"]

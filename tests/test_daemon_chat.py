@@ -490,7 +490,7 @@ async def test_every_stage_has_worked_before_the_daemon_is_ready(house: DaemonWi
     assert house.stt_calls_at_start >= 1
     assert [[message["role"] for message in prime] for prime in house.primes_at_start][:1] == [["system", "user"]]
     assert len(house.daemon.daemon._stages._phrases) >= 2
-    assert house.daemon.daemon._status.cold == {}
+    assert house.daemon.daemon._startup.cold == {}
     async with connect(house.daemon.port()) as client:
         await handled(client, "What is the capital of France?")
     assert house.ollama.questions[-1][:1] == house.primes_at_start[0][:1]
@@ -510,7 +510,7 @@ async def test_an_ollama_that_is_not_there_delays_nothing(
         ollama = await house.told_of_ollama()
         assert not ollama["up"]
         assert words in ollama["words"]
-        assert list(house.daemon.daemon._status.cold) == []
+        assert list(house.daemon.daemon._startup.cold) == []
         async with connect(house.daemon.port()) as client:
             answer = await handled(client, "What is the capital of France?")
             assert answer.data["context"]["provider"] == "local"

@@ -17,7 +17,6 @@ from wyoming.event import Event
 
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.config.loader import parse
-from satellite.monitoring.metrics import exposition
 from satellite.pipeline.recorder import Recorder
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.timers.timer import Duration, Timer
@@ -416,7 +415,7 @@ async def test_the_status_and_the_metrics_tell_of_both(world: World) -> None:
     await until((world.state / "timers.json").exists)
     assert "en" in told["languages"]
     assert (await world.responder("home_assistant"))["state"] == "ready"
-    metrics = exposition(await world.status())
+    metrics = (await our_client.command(world.daemon.uri, "metrics"))["text"]
     assert 'satellite_responder_up{responder="home_assistant"} 1.0' in metrics
     assert 'satellite_timers{state="running"} 1.0' in metrics
 

@@ -11,6 +11,7 @@ from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatUnavailable
@@ -41,12 +42,16 @@ class Clockwork:
         state = "loading" if late else "ready" if up else "unreachable"
         words = f"{provider} is {'well' if up else 'down'}"
         self.health = Health(state, up and not late, words, is_late=late)
-        self.details: dict[str, Any] = {}
         self.asked_at: float | None = None
         self.stopped_at: float | None = None
         self.prepared: list[Sequence[Message]] = []
         self._seconds = seconds
         self._fails = fails
+
+    @property
+    def status(self) -> ProviderStatus:
+        """Return how it is."""
+        return provider_status(self)
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED

@@ -15,6 +15,7 @@ from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.chat.status import ChatProvider
 from satellite.engines.protocols import ChatDelta, ChatModel, Message
 from satellite.errors import ChatUnavailable
 from tests.doubles import ollama as ollama_stand_in
@@ -53,7 +54,7 @@ async def built(*, first: float = 10, key: str | None = None, **settings: float)
             await chat.close()
 
 
-def providers(ollama: OllamaServer, groq: OpenAIServer, chat: ChatSettings) -> list[ChatModel]:
+def providers(ollama: OllamaServer, groq: OpenAIServer, chat: ChatSettings) -> list[ChatProvider]:
     """Return a model for each server."""
     hosted = OpenAISettings(type="openai", url=groq.base_url, model=groq.model)
     often = KeepAliveSettings(interval_seconds=0.05)
@@ -213,7 +214,7 @@ async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, cap
         keyless = OpenAIChat(hosted, settings, deadlines, KeepAliveSettings())
         route = RouteChat([keyless, *house.chat.models], settings, deadlines)
         assert await answered(route) == "ollama: Paris, says Ollama."
-        assert route.details["answering"] == "ollama"
+        assert route.status.answering == "ollama"
         assert route.switches == 0
         with pytest.raises(ChatUnavailable, match=r"groq: .*no key"):
             await answered(RouteChat([keyless], settings, deadlines))

@@ -20,6 +20,7 @@ from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import RouteChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
+from satellite.engines.chat.status import KeepAliveStatus
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatUnavailable
@@ -76,10 +77,11 @@ class OllamaAndSecond:
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
     @property
-    def keeper(self) -> dict[str, Any]:
+    def keeper(self) -> KeepAliveStatus:
         """What the status tells of keeping Ollama's model warm."""
-        told: dict[str, Any] = self.chat.models[0].details["keepalive"]
-        return told
+        status = self.chat.models[0].status.keepalive
+        assert status is not None
+        return status
 
     @property
     def questions(self) -> int:
@@ -98,8 +100,8 @@ class OllamaAndSecond:
         if runner is None or runner.is_dead or not self.chat.models[0].health.up:
             return False
         prompt = prompt_tokens([{"role": message.role, "content": message.whole} for message in QUESTION])
-        is_read = "prime" in self.keeper["requests"] and runner.cache.cached(prompt) >= PREFIX_TOKENS
-        return self.keeper["state"] == "warm" and is_read
+        is_read = "prime" in self.keeper.requests and runner.cache.cached(prompt) >= PREFIX_TOKENS
+        return self.keeper.state == "warm" and is_read
 
     def ollama_alone(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Ask as the route does, but nobody else for a first word that is late."""
@@ -115,7 +117,7 @@ class OllamaAndSecond:
         try:
             await until(condition)
         except TimeoutError:
-            raise AssertionError(f"never came about: {self.chat.details}") from None
+            raise AssertionError(f"never came about: {self.chat.status}") from None
 
     async def other_client(self, *messages: dict[str, str], **body: Any) -> None:
         """Ask Ollama as somebody else does who uses the same server."""
@@ -377,7 +379,7 @@ async def is_left_alone(house: OllamaAndSecond, fault: Lasting) -> None:
     assert (answer.provider, answer.stats.switch_reason) == ("second", f"ollama: {reason}")
     assert house.questions == asked
     assert "no word after" not in reason  # it was not asked and waited for
-    await house.until(lambda: bool(house.keeper["state"] == fault.state))
+    await house.until(lambda: bool(house.keeper.state == fault.state))
     assert model.health.state in ("slow", "unreachable", "silent", "failing", fault.state)
     assert not model.health.up
     assert isinstance(model, OllamaChat)
@@ -487,9 +489,9 @@ async def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
     async with built(load_seconds=LOAD_SECONDS, max_loaded_models=1) as house:
         house.look_after()
         await house.until(lambda: house.primed and house.ollama.counts.pings > 1)
-        seen = house.keeper["seen"].get(fault.seen, 0)
+        seen = house.keeper.seen.get(fault.seen, 0)
         await fault.break_(house)
-        await house.until(lambda: house.keeper["seen"].get(fault.seen, 0) > seen)
+        await house.until(lambda: house.keeper.seen.get(fault.seen, 0) > seen)
         if not fault.heals_alone:
             house.chat.prepare([])
         await house.until(lambda: house.primed)
@@ -553,8 +555,8 @@ async def test_however_often_it_was_looked_for_it_is_back_at_once() -> None:
         house.look_after()
         await house.until(lambda: house.primed)
         await reset(house)
-        looks = house.keeper["requests"]["look"]
-        await house.until(lambda: bool(house.keeper["requests"]["look"] > looks + 10))
+        looks = house.keeper.requests["look"]
+        await house.until(lambda: bool(house.keeper.requests["look"] > looks + 10))
         await connect(house)
         await is_back(house)
 
@@ -566,9 +568,9 @@ async def test_each_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
         house.look_after()
         await house.until(lambda: house.primed)
         await stop(house)
-        await house.until(lambda: bool(house.keeper["state"] == "unreachable"))
-        looks = house.keeper["requests"]["look"]
-        await house.until(lambda: bool(house.keeper["requests"]["look"] > looks + 10))
+        await house.until(lambda: bool(house.keeper.state == "unreachable"))
+        looks = house.keeper.requests["look"]
+        await house.until(lambda: bool(house.keeper.requests["look"] > looks + 10))
         await start(house)
         await is_back(house)
     told = [(record.levelname, record.getMessage()) for record in caplog.records if "Ollama" in record.getMessage()]

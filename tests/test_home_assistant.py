@@ -11,6 +11,7 @@ from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.settings import Config
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Responder
+from satellite.skills.home_assistant.agent import HomeAssistantStatus
 from satellite.skills.home_assistant.failures import is_order
 from satellite.skills.home_assistant.response import ConversationResult, parsed, what_to_say
 from tests.doubles.home_assistant import BUILT_IN, HomeAssistantServer
@@ -47,7 +48,7 @@ def test_it_is_a_responder() -> None:
     """What the daemon asks first is any `Responder`."""
     responder: Responder = asking(HomeAssistantServer(), url="http://house")
     assert responder.name == "home_assistant"
-    assert set(responder.details) == {"state", "up", "words", "answered", "not_understood", "failed"}
+    assert isinstance(responder.status, HomeAssistantStatus)
 
 
 async def test_a_request_is_what_the_api_asks_for() -> None:
@@ -83,10 +84,10 @@ async def test_what_is_said(text: str, answer: str | None) -> None:
     """Deeds, answers and failures are told, silence included; questions about the world go to the chat model."""
     async with at_home() as (_, home):
         assert await said(home, text) == answer
-        counted = home.details
-        assert (counted["answered"], counted["not_understood"]) == ((0, 1) if answer is None else (1, 0))
-        assert counted["failed"] == 0
-        assert counted["state"] == "ready"
+        counted = home.status
+        assert (counted.answered, counted.not_understood) == ((0, 1) if answer is None else (1, 0))
+        assert counted.failed == 0
+        assert counted.state == "ready"
 
 
 async def test_an_action_is_done_once() -> None:
@@ -222,7 +223,7 @@ async def test_a_long_text_is_no_command() -> None:
     async with at_home() as (house, home):
         assert await said(home, "turn on the kitchen light " * 20) is None
         assert not house.exchanges
-        assert home.details["up"]
+        assert home.status.up
 
 
 async def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:

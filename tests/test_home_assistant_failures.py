@@ -45,8 +45,8 @@ async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog:
         assert await said(home, WHY) is None
         assert len(house.exchanges) == 1
         assert not house.executed
-        details = home.details
-        assert (details["state"], details["up"], details["failed"]) == (STATES.get(fault, "failing"), False, 1)
+        status = home.status
+        assert (status.state, status.up, status.failed) == (STATES.get(fault, "failing"), False, 1)
         assert description(home).startswith(f"Home Assistant at {house.url} ")
         [warning] = told(caplog)
         rest = "; orders are not carried out, the chat model answers the rest"
@@ -123,7 +123,7 @@ async def test_who_is_late_is_asked_again_at_once() -> None:
                 await until(lambda: state(home) == "half-open")
             assert await said(home) == "Turned on the light"
         assert clock.now == 1000.0
-        assert home.details["failed"] == 3
+        assert home.status.failed == 3
 
 
 async def test_who_stops_listening_does_not_stop_the_action() -> None:
@@ -202,7 +202,7 @@ async def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixtur
             assert state(home) == "failing"
             house.fault = None
             await until(lambda: state(home) == "half-open")
-            assert home.details["up"]
+            assert home.status.up
             assert "is back, and the next question will show" in description(home)
             assert await said(home) == "Turned on the light"
             assert state(home) == "ready"
@@ -226,11 +226,11 @@ async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
             assert state(home) == "starting"
             house.fault, house.state = None, "NOT_RUNNING"
             await until(lambda: description(home).endswith(" is starting or stopping"))
-            assert not home.details["up"]
+            assert not home.status.up
             assert await said(home) == STARTING
             assert await said(home, WHY) is None
             house.state = "RUNNING"
-            await until(lambda: home.details["up"])
+            await until(lambda: home.status.up)
             assert await said(home, conversation="room kitchen") == "Turned on the light"
         assert house.executed == {"light.kitchen on": 2}
     assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
@@ -244,7 +244,7 @@ async def test_without_the_conversation_integration_the_remedy_is_told() -> None
             await until(lambda: state(home) == "failing")
             assert "add `conversation:`" in description(home)
             house.components = ["api", "conversation"]
-            await until(lambda: home.details["up"])
+            await until(lambda: home.status.up)
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
@@ -287,7 +287,7 @@ async def test_a_silent_death_is_found_before_the_next_question() -> None:
     async with at_home(idle=0.05) as (house, home), watched(home):
         await until(lambda: len(house.exchanges) >= 3)
         await house.stop()
-        await until(lambda: not home.details["up"])
+        await until(lambda: not home.status.up)
 
 
 async def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:

@@ -152,7 +152,7 @@ async def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None
         assert [one["language"] for one in asked] == ["fr", "de", "it", "fr", "de"]
         assert len({one["text"] for one in asked}) == 1
         assert not house.executed
-        assert home.details["not_understood"] == 1  # the one question that was asked
+        assert home.status.not_understood == 1  # the one question that was asked
 
 
 async def test_the_first_sentence_in_a_language_may_take_longer() -> None:

@@ -57,7 +57,7 @@ async def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture)
         assert await said(home) == REFUSED
         assert await said(home, WHY) is None
         await home.watch()
-        assert (state(home), home.details["up"]) == ("no-token", False)
+        assert (state(home), home.status.up) == ("no-token", False)
         assert not house.exchanges
     [line] = told(caplog)
     assert "neither token_file, token, $HOME_ASSISTANT_TOKEN nor a credential home_assistant.token" in line
@@ -68,7 +68,7 @@ async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest
     file = tmp_path / "gone"
     home = HomeAssistantResponder(HomeAssistantSettings(url="http://127.0.0.1:9", token_file=file))
     await home.watch()
-    assert (state(home), home.details["up"]) == ("no-token", False)
+    assert (state(home), home.status.up) == ("no-token", False)
     assert f"{file} cannot be read: No such file" in description(home)
     await home.close()
     [line] = told(caplog)
@@ -119,8 +119,8 @@ async def test_nobody_sees_it(
     async with at_home(server=house, deadline_seconds=0.3) as (house, home):
         async with watched(home):
             assert await said(home)
-            await until(lambda: not home.details["up"])
-        assert TOKEN not in f"{home!r} {vars(home)!r} {home.details} {vars(home._api)!r}"
+            await until(lambda: not home.status.up)
+        assert TOKEN not in f"{home!r} {vars(home)!r} {home.status} {vars(home._api)!r}"
     assert any(record.name.startswith("httpcore") for record in caplog.records)
     assert TOKEN not in caplog.text
     assert all(TOKEN not in repr(record.args) for record in caplog.records)

@@ -11,7 +11,8 @@ from websockets.sync.client import connect
 
 from satellite.config.loader import parse
 from satellite.errors import ConfigError
-from satellite.http.forwarded import Proxies, rate_key
+from satellite.http.forwarded import Proxies
+from satellite.http.rate_limit import rate_key
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS

@@ -8,6 +8,7 @@ import socket
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
-from satellite.http.problems import status_of
+from satellite.http.http_errors import status_of
 from satellite.monitoring.status import Status
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
@@ -242,13 +243,15 @@ def test_a_client_that_leaves_ends_the_work(http: httpx.Client, daemon: RunningD
 
 def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:
     """Which stage, and why; it is alive all the same."""
-    status = Status(daemon.daemon._stages, list)
+    startup = SimpleNamespace(finished=False, cold={})
+    chat = daemon.daemon._assembly.chat
+    status = Status(daemon.daemon._stages, startup, chat=lambda: chat.status, rooms=list, closed_ports=dict)
     with serving(daemon, status) as starting:
         body = problem(starting.get("/readyz"))
         assert (body["status"], body["code"]) == (503, "not-ready")
         assert body["detail"] == "the stages are being warmed up"
-        status.ready = True
-        status.cold = {"tts": "the voice does not speak"}
+        startup.finished = True
+        startup.cold = {"tts": "the voice does not speak"}
         assert problem(starting.get("/readyz"))["detail"] == "tts: the voice does not speak"
         assert starting.get("/healthz").status_code == 200
 

@@ -5,7 +5,6 @@ import json
 import time
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -62,7 +61,7 @@ async def test_at_rest_it_looks_and_hardly_pings() -> None:
         await house.ticks(15)
         assert len(house.sent("ping")) <= 3  # to load, to learn what a ping takes, and one for a slow machine
         assert len(house.sent("prime")) == 1
-        assert house.chat.details["keepalive"]["requests"].keys() == {"look", "show", "ping", "prime"}
+        assert house.chat.keeper.status.requests.keys() == {"look", "show", "ping", "prime"}
 
 
 async def test_a_question_counts_as_a_ping() -> None:
@@ -330,9 +329,8 @@ async def test_the_timer_tells_what_it_knows() -> None:
     """The figures that the administrator's page shows."""
     async with keeping(load_seconds=0.2) as house:
         await house.warm()
-        told: dict[str, Any] = house.chat.details["keepalive"]
-        assert (told["state"], told["when"], told["gpu_share"]) == ("warm", "always", 1.0)
-        assert told["context_tokens"] == 4096
-        assert told["seen"] == {"loading": 1, "not-loaded": 1, "warm": 1}
-        assert told["load_seconds"] >= 0.2
-        json.dumps(told)
+        told = house.chat.keeper.status
+        assert (told.state, told.when, told.gpu_share) == ("warm", "always", 1.0)
+        assert told.context_tokens == 4096
+        assert told.seen == {"loading": 1, "not-loaded": 1, "warm": 1}
+        assert (told.load_seconds or 0) >= 0.2

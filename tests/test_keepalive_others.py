@@ -95,7 +95,7 @@ async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixtur
         await house.warm()
         for _ in range(3):
             await house.other.ask(**MODEL, **LONGER, keep_alive=-1)
-            await until(lambda: house.chat.details["keepalive"]["context_tokens"] == 8192)
+            await until(lambda: house.chat.keeper.status.context_tokens == 8192)
             assert await house.asked() == "Paris it is."
         assert house.server.counts.loads == 2
         assert house.sent("chat")[-1].body["options"]["num_ctx"] == 8192
@@ -195,7 +195,7 @@ async def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, cap
         await house.becomes(Residency.REFUSED)
         shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
         assert "NobodyMayEverSeeThis" not in shown
-        assert "NobodyMayEverSeeThis" not in f"{house.chat.details} {house.chat.health} {house.chat!r}"
+        assert "NobodyMayEverSeeThis" not in f"{house.chat.status} {house.chat.health} {house.chat!r}"
     assert "NobodyMayEverSeeThis" not in caplog.text
 
 

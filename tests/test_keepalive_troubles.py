@@ -140,7 +140,7 @@ async def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_be
     async with keeping(before=loaded_by_others if loaded_before else None, num_ctx=16_384) as house:
         await house.warm()
         await house.ticks()
-        assert house.chat.details["keepalive"]["context_tokens"] == 8192
+        assert house.chat.keeper.status.context_tokens == 8192
         assert house.server.counts.loads == 1
         assert Residency.OTHER_CONTEXT not in house.seen
 
@@ -184,7 +184,7 @@ async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monk
         words = "though there is a GPU: restart Ollama" if has_gpu else "loaded and ready (on the CPU, context 4096)"
         assert words in house.chat.health.words
         assert house.server.counts.loads == 1
-        assert house.chat.details["keepalive"]["gpu_share"] == 0
+        assert house.chat.keeper.status.gpu_share == 0
 
 
 async def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFixture) -> None:
@@ -210,7 +210,7 @@ async def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
         house.server.kill_runner()
         assert await house.asked() == "Paris it is."
         await until(lambda: house.seen.get(Residency.RUNNER_DIED) == 1)
-        assert house.chat.details["keepalive"]["load_seconds"] >= 1
+        assert (house.chat.keeper.status.load_seconds or 0) >= 1
         while await house.other.left() < DECADE:  # the test has a time limit
             await house.ticks(1)
         assert Residency.FOREIGN_KEEP_ALIVE not in house.seen  # nobody else has said anything
@@ -425,8 +425,8 @@ async def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) ->
 async def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -> None:
     """What a ping did not cure is told with the next regular one."""
     async with keeping(watched=False, overhead_seconds=0.1) as house, kept(_Forgetful, house) as keeper:
-        await until(lambda: keeper.described()["requests"].get("look", 0) > 20)
-        assert keeper.described()["requests"]["ping"] <= 3
+        await until(lambda: keeper.status.requests.get("look", 0) > 20)
+        assert keeper.status.requests["ping"] <= 3
         assert (keeper.sightings.state, keeper.health.up) == (Residency.FOREIGN_KEEP_ALIVE, True)
         assert keeper.sightings.seen[Residency.FOREIGN_KEEP_ALIVE] == 1
 

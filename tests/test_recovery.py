@@ -52,8 +52,7 @@ async def running(models: Path, more: str = "") -> AsyncIterator[tuple[Daemon, l
 
 async def state(daemon: Daemon, stage: str) -> str:
     """Return what the status says of a stage."""
-    told = await daemon._status.described()
-    return next(str(one["state"]) for one in told["stages"] if one["stage"] == stage)
+    return next(one.state for one in daemon._status.stages() if one.stage == stage)
 
 
 def missing(folder: Path) -> Callable[[], None]:
@@ -132,7 +131,7 @@ async def test_a_voice_that_is_mended_speaks_without_a_restart(
         mend()
         await until(lambda: daemon.engines.synthesizer.ready)
         assert await state(daemon, "tts") == "ready"
-        assert daemon.background.described() == []
+        assert daemon.background.status() == ()
 
 
 @pytest.mark.models
@@ -144,7 +143,7 @@ async def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Pat
         shutil.move(home, models / "away")
         async with running(models, more) as (daemon, failed):
             assert failed == ([] if more else ["chat"])
-            local = daemon.engines.chat.engine.models[-1]  # type: ignore[attr-defined]  # of RouteChat
+            local = daemon._assembly.chat.models[-1]
             assert not local.health.up
             shutil.move(models / "away", home)
             await until(lambda: local.health.up)
@@ -173,7 +172,7 @@ async def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Pat
         await until(lambda: spec.name in folder._troubles)
         resize(copy, copy / f"{spec.name}.onnx.json", about)
         await until(lambda: spec.name in [voice.name for voice, _ in folder.files()])
-        assert daemon.background.described() == []
+        assert daemon.background.status() == ()
 
 
 async def test_an_engine_that_cannot_even_be_made_stops_no_other(tmp_path: Path) -> None:
@@ -185,7 +184,7 @@ async def test_an_engine_that_cannot_even_be_made_stops_no_other(tmp_path: Path)
     settings: dict[str, Any] = {"chat": chat, "models": config.models.model_copy(update={"directory": tmp_path})}
     async with Daemon(Config.model_copy(config, update=settings), free_ports=True) as daemon:
         await daemon.ready()
-        states = {one["words"]: one["state"] for one in daemon.engines.chat.engine.details["providers"]}
+        states = {one.summary: one.state for one in daemon._assembly.chat.status.providers}
         assert [state for words, state in states.items() if "cannot be used: ValueError" in words] == ["misconfigured"]
         assert daemon.engines.chat.ready
         assert daemon.background.trouble("watch chat") == ""

@@ -54,9 +54,9 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
         await until(lambda: room.status().doing == "speaking")
         await until(lambda: room.status().doing == "waiting for the wake word")
         assert "Paris" in await understood(daemon, read_wav(said))
-        described = room.status().described()
-        assert (described["room"], described["area"], described["state"]) == ("study", "Study", "connected")
-        assert described["words"] == "study: the recording is over"
+        status = room.status()
+        assert (status.room, status.area, status.state) == ("study", "Study", "connected")
+        assert status.words == "study: the recording is over"
 
 
 @pytest.mark.models

@@ -1,6 +1,7 @@
 """The daemon's state in one word: never ready with something that does not work, and what to do about it."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,35 @@ import pytest
 
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
-from satellite.monitoring.attention import Attention, needed, overall
+from satellite.engines.chat.status import ProviderStatus
+from satellite.monitoring.attention import Attention, StageStatus, needing_attention, overall
 from satellite.monitoring.metrics import exposition
+from satellite.monitoring.status import as_json
+from satellite.net.provider_states import Tone
+from satellite.pipeline.responder import ResponderStatus
+from satellite.rooms.room import LinkState, RoomStatus
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer
 from tests.waiting import PATIENCE_SECONDS
 
-STAGE = {"stage": "stt", "state": "ready", "words": ""}
-PROVIDER = {"provider": "ollama", "state": "warm", "up": True, "words": "answers"}
-RESPONDER = {"responder": "home_assistant", "state": "ready", "up": True, "words": "answers"}
-ROOM = {"room": "kitchen", "state": "connected", "words": "kitchen is connected"}
+STAGE = StageStatus("stt", "ready", "")
+PROVIDER = ProviderStatus("ollama", "m", "warm", Tone.GOOD, True, "answers", 1.0, leaves_house=False)
+RESPONDER = ResponderStatus("home_assistant", "ready", True, "answers")
+ROOM = RoomStatus(
+    "kitchen", "tcp://kitchen:10700", None, LinkState.CONNECTED, "kitchen is connected", "", 1.0, reconnections=0
+)
 
 
 def troubles(**changed: dict[str, Any]) -> list[Attention]:
     """Return what needs attention in a house of one of each, with what is changed in it."""
     return list(
-        needed(
-            [STAGE | changed.get("stage", {})],
-            [PROVIDER | changed.get("provider", {})],
-            [RESPONDER | changed.get("responder", {})],
-            [ROOM | changed.get("room", {})],
+        needing_attention(
+            [replace(STAGE, **changed.get("stage", {}))],
+            [replace(PROVIDER, **changed.get("provider", {}))],
+            [replace(RESPONDER, **changed.get("responder", {}))],
+            [replace(ROOM, **changed.get("room", {}))],
+            [],
+            {},
         )
     )
 
@@ -43,23 +53,28 @@ def test_a_house_in_which_everything_works_is_ready() -> None:
     ("changed", "what", "cure"),
     [
         (
-            {"stage": {"state": "failed", "words": "is missing", "code": "model-missing"}},
+            {"stage": {"state": "failed", "summary": "is missing", "code": "model-missing"}},
             "stage stt",
             "satellite models pull configured",
         ),
-        ({"stage": {"state": "failed", "words": "no CUDA", "code": "stt-not-ready"}}, "stage stt", "satellite doctor"),
-        ({"stage": {"state": "unreachable", "words": "is silent"}}, "stage stt", "satellite doctor"),
-        ({"stage": {"state": "cold", "words": "has never worked"}}, "stage stt", "satellite doctor"),
-        ({"provider": {"state": "open", "up": False, "words": "is away"}}, "provider ollama", "satellite doctor"),
-        ({"provider": {"state": "no-key", "up": False, "words": "no key"}}, "provider ollama", "satellite doctor"),
-        ({"responder": {"state": "refused", "up": False, "words": "refused"}}, "home_assistant", "satellite doctor"),
+        (
+            {"stage": {"state": "failed", "summary": "no CUDA", "code": "stt-not-ready"}},
+            "stage stt",
+            "satellite doctor",
+        ),
+        ({"stage": {"state": "unreachable", "summary": "is silent"}}, "stage stt", "satellite doctor"),
+        ({"stage": {"state": "cold", "summary": "has never worked"}}, "stage stt", "satellite doctor"),
+        ({"provider": {"state": "open", "up": False, "summary": "is away"}}, "provider ollama", "satellite doctor"),
+        ({"provider": {"state": "no-key", "up": False, "summary": "no key"}}, "provider ollama", "satellite doctor"),
+        ({"responder": {"state": "refused", "up": False, "summary": "refused"}}, "home_assistant", "satellite doctor"),
         ({"room": {"state": "off", "words": "kitchen is off"}}, "room kitchen", "satellite doctor"),
     ],
 )
 def test_what_does_not_work_is_named_with_its_cure(changed: dict[str, Any], what: str, cure: str) -> None:
     """One line each, with the words of whoever knows, and the daemon is degraded."""
     (one,) = troubles(**changed)
-    assert (one.what, one.text, one.cure) == (what, next(iter(changed.values()))["words"], cure)
+    (values,) = changed.values()
+    assert (one.what, one.text, one.cure) == (what, values.get("summary", values.get("words")), cure)
     assert overall([one], loaded=True) == "degraded"
 
 
@@ -97,38 +112,38 @@ async def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> N
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not wanted <= {one.what for one in daemon._status.attention()}:
                 await asyncio.sleep(0.05)
-        state = await daemon._status.described()
+        state = as_json(await daemon._status.now())
         assert state["state"] == "degraded"
         assert all(one["text"] and one["cure"] for one in state["attention"])
         told = {stage["stage"]: stage["state"] for stage in state["stages"]}
         assert (told["stt"], told["tts"], told["chat"]) == ("failed", "failed", "unreachable")
         cures = {one["what"]: one["cure"] for one in state["attention"]}
         assert cures["stage stt"] == cures["stage tts"] == "satellite models pull configured"
-        assert daemon.words.startswith("degraded, without ")
-        assert " · look at stage " in daemon.words
+        assert daemon.line.startswith("degraded, without ")
+        assert " · look at stage " in daemon.line
 
 
 async def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> None:
     """By the status, as something that needs attention, and by a counter and a gauge."""
     async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
-        assert (await daemon._status.described())["background"] == []
+        assert (await daemon._status.now()).background == ()
 
         async def fails() -> None:
             raise KeyError("espeak")
 
         daemon.background.run("refresh voices", fails)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not daemon.background.described():
+            while not daemon.background.status():
                 await asyncio.sleep(0.01)
-        state = await daemon._status.described()
-        (told,) = state["background"]
-        assert (told["task"], told["state"], told["words"]) == ("refresh voices", "failing", "KeyError: 'espeak'")
-        assert told["since_seconds"] >= 0
-        (needed_,) = [one for one in state["attention"] if one["what"] == "task refresh voices"]
-        assert "KeyError: 'espeak'" in needed_["text"]
-        metrics = exposition(state)
+        status = await daemon._status.now()
+        (told,) = status.background
+        assert (told.task, told.state, told.summary) == ("refresh voices", "failing", "KeyError: 'espeak'")
+        assert (told.since_seconds or 0) >= 0
+        (needed,) = [one for one in status.attention if one.what == "task refresh voices"]
+        assert "KeyError: 'espeak'" in needed.text
+        metrics = exposition(status, {}, 0.0)
         assert 'satellite_task_failing{task="refresh voices"} 1.0' in metrics
-        assert f'satellite_task_failures_total{{task="refresh voices"}} {told["failures"]:.1f}' in metrics
+        assert f'satellite_task_failures_total{{task="refresh voices"}} {told.failures:.1f}' in metrics
 
 
 async def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None:
@@ -140,10 +155,10 @@ async def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None
         assert ollama.url in text
         async with Daemon(parse(text), free_ports=True) as daemon:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while (told := _chat(daemon))["state"] != "model-missing":
+                while (told := _chat(daemon)).state != "model-missing":
                     await asyncio.sleep(0.05)
-            assert "ollama pull phi3:mini" in told["words"]
+            assert "ollama pull phi3:mini" in told.summary
 
 
-def _chat(daemon: Daemon) -> dict[str, Any]:
-    return next(stage for stage in daemon._status.stages() if stage["stage"] == "chat")
+def _chat(daemon: Daemon) -> StageStatus:
+    return next(stage for stage in daemon._status.stages() if stage.stage == "chat")

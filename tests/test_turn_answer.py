@@ -14,7 +14,7 @@ from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampl
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, Stage
 from satellite.pipeline.dialogue import Question
-from satellite.pipeline.responder import Reply
+from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.pipeline.stages import RunConfig, Stages
 from tests.waiting import PATIENCE_SECONDS
 
@@ -53,7 +53,7 @@ class Responder:
         self.name = name
         self._deadline_seconds = deadline_seconds
         self.does = does
-        self.details: dict[str, Any] = {}
+        self.status = ResponderStatus(name, "ready", True, "")
         self.asked = 0
 
     def deadline_seconds(self, question: Question) -> float:

@@ -20,7 +20,7 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.request import RunRequest, Speech
-from satellite.pipeline.responder import Reply
+from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import RunConfig, Stages
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
@@ -102,7 +102,7 @@ class Home:
         self.understood = understood
         self.knows = knows
         self.asked_at: list[float] = []
-        self.details: dict[str, Any] = {}
+        self.status = ResponderStatus(self.name, "ready", True, "")
 
     def deadline_seconds(self, question: Question) -> float:
         """Say that it takes a while."""

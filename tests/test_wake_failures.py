@@ -78,7 +78,7 @@ def failing(daemon: RunningDaemon, *, broken: bool = True) -> Iterator[Failing]:
 
 def failures(daemon: RunningDaemon, task: str) -> int:
     """Return how often the daemon has counted a failure of something."""
-    return sum(one["failures"] for one in daemon.daemon.background.described() if one["task"] == task)
+    return sum(one.failures for one in daemon.daemon.background.status() if one.task == task)
 
 
 def tracebacks(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

@@ -4,7 +4,7 @@ Only this module knows concrete engines. What is heavy is imported where it is b
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,13 @@ from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings,
 from satellite.config.settings import Config, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.daemon.systemd import Engine as Busy
-from satellite.engines.protocols import ChatModel, WakeWordEngine
+from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.status import ChatProvider
+from satellite.engines.protocols import Synthesizer, WakeWordEngine
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote.wake import RemoteWakeWords
-from satellite.engines.slot import Engines, Load, Slot
+from satellite.engines.slot import EngineInfo, Engines, Load, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, in_words
@@ -67,8 +69,15 @@ class Assembly:
         voice = TtsSettings().voice if config.tts.uri else config.tts.voice
         self._voices = VoiceFolder(store, catalogue.find(Kind.TTS, voice))
         self._prepared = asyncio.Event()
+        # First: starting its process delays the loop less before other threads are busy.
+        self._providers = [self._built(*one) for one in _named(config.chat.providers)]
+        self.chat = RouteChat(
+            [provider.engine for provider in self._providers], config.chat, config.deadlines, background
+        )
+        """Whoever answers of the chat providers."""
+
         self.engines = Engines(
-            chat=self._build_chat(),  # first: starting its process delays the loop less before other threads are busy
+            chat=self._chat_slot(),
             wake=self._build_wake(),
             vad=self._build_vad(),
             transcriber=self._build_transcriber(),
@@ -119,7 +128,7 @@ class Assembly:
         if uris := self._config.wake.uri:
             seconds = _WAKE_CONNECT_SECONDS * len(uris)
             hosts = self._elsewhere(Stage.WAKE, uris, seconds, look_seconds=_WAKE_LOOK_SECONDS)
-            return (Slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), load=hosts.load),)
+            return (Slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), load=hosts.load, info=_info_of(hosts)),)
         from satellite.engines.wake.microwakeword import MicroWakeWordEngine
         from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 
@@ -170,7 +179,8 @@ class Assembly:
     def _build_transcriber(self) -> Slot[Any]:
         if uris := self._config.stt.uri:
             hosts = self._elsewhere(Stage.STT, uris, self._config.deadlines.stt_seconds)
-            return Slot(Stage.STT, RemoteTranscriber(hosts, self._config.stt), load=hosts.load)
+            remote = RemoteTranscriber(hosts, self._config.stt)
+            return Slot(Stage.STT, remote, load=hosts.load, info=_info_of(hosts, lambda: remote.model))
         from satellite.engines.stt.whisper import WhisperTranscriber
 
         worker = self.workers["stt"]
@@ -193,12 +203,15 @@ class Assembly:
             transcriber,
             load=load,
             seen=partial(self._store.seen, spec),
+            info=lambda: EngineInfo(transcriber.device, transcriber.model),
         )
 
     def _build_synthesizer(self) -> Slot[Any]:
         if uris := self._config.tts.uri:
             hosts = self._elsewhere(Stage.TTS, uris, self._config.deadlines.tts_seconds)
-            return Slot(Stage.TTS, RemoteSynthesizer(hosts, voice=self._config.tts.voice), load=hosts.load)
+            remote = RemoteSynthesizer(hosts, voice=self._config.tts.voice)
+            info = _info_of(hosts, lambda: _default_voice(remote))
+            return Slot(Stage.TTS, remote, load=hosts.load, info=info)
         from satellite.engines.tts.synthesizer import PiperSynthesizer
 
         worker = self.workers["tts"]
@@ -208,28 +221,30 @@ class Assembly:
             await asyncio.to_thread(self._voices.require_default)
             await worker.run(synthesizer.load)
 
-        return Slot(Stage.TTS, synthesizer, load=load, seen=self._voices.seen)
+        return Slot(
+            Stage.TTS,
+            synthesizer,
+            load=load,
+            seen=self._voices.seen,
+            info=lambda: EngineInfo(synthesizer.device, _default_voice(synthesizer)),
+        )
 
-    def _build_chat(self) -> Slot[Any]:
-        from satellite.engines.chat.failover import RouteChat
-
-        config = self._config
-        names = _names(config.chat.providers)
-        parts = [self._built(*one) for one in zip(config.chat.providers, names, strict=True)]
-        route = RouteChat([part.engine for part in parts], config.chat, config.deadlines, self._background)
-        if len(parts) == 1:
-            return Slot(Stage.CHAT, route, load=parts[0].load_engine, seen=parts[0].seen)
+    def _chat_slot(self) -> Slot[Any]:
+        info = partial(EngineInfo, model=self.chat.model)
+        if len(self._providers) == 1:
+            only = self._providers[0]
+            return Slot(Stage.CHAT, self.chat, load=only.load_engine, seen=only.seen, info=info)
 
         async def load() -> None:
-            """Begin with all; whoever cannot be had is tried again, and the others answer."""
-            for part in parts:
-                self._keep_loading(part)
-            for part in parts:
-                await part.until_settled()
+            """Begin with all; one that fails is tried again, and the others answer."""
+            for provider in self._providers:
+                self._keep_loading(provider)
+            for provider in self._providers:
+                await provider.until_settled()
 
-        return Slot(Stage.CHAT, route, load=load)
+        return Slot(Stage.CHAT, self.chat, load=load, info=info)
 
-    def _built(self, provider: ProviderSettings, name: str) -> Slot[ChatModel]:
+    def _built(self, provider: ProviderSettings, name: str) -> Slot[ChatProvider]:
         """Return a provider's model; whatever is wrong with its settings, the others are built."""
         config = self._config
         slot = f"chat {name}"
@@ -253,7 +268,7 @@ class Assembly:
             unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {in_words(error)}")
             return Slot(Stage.CHAT, unusable, name=slot, load=unusable.load)
 
-    def _local(self, provider: LocalSettings, name: str) -> Slot[ChatModel]:
+    def _local(self, provider: LocalSettings, name: str) -> Slot[ChatProvider]:
         from satellite.engines.chat.llama_cpp import LlamaCppChat
 
         spec = catalogue.find(Kind.CHAT, provider.model)
@@ -284,12 +299,21 @@ class Assembly:
         )
 
 
-def _names(providers: Sequence[ProviderSettings]) -> list[str]:
-    """Return what each provider is called: a second one of a name has its number behind it."""
-    names: list[str] = []
+def _info_of(hosts: Hosts, model: Callable[[], str | None] = lambda: None) -> Callable[[], EngineInfo]:
+    """Return what tells of servers that are asked instead of an engine here."""
+    return lambda: EngineInfo(hosts.summary, model(), hosts.trouble)
+
+
+def _default_voice(synthesizer: Synthesizer) -> str | None:
+    return next((voice.name for voice in synthesizer.voices), None)
+
+
+def _named(providers: Sequence[ProviderSettings]) -> list[tuple[ProviderSettings, str]]:
+    """Return the providers with what each is called: a second one of the same name gets a number."""
+    named: dict[str, ProviderSettings] = {}
     for provider in providers:
-        name, number = getattr(provider, "name", provider.type), 1
-        while (numbered := name if number == 1 else f"{name}-{number}") in names:
+        name, number = provider.name if isinstance(provider, OpenAISettings) else provider.type, 1
+        while (numbered := name if number == 1 else f"{name}-{number}") in named:
             number += 1
-        names.append(numbered)
-    return names
+        named[numbered] = provider
+    return [(provider, name) for name, provider in named.items()]

@@ -7,7 +7,7 @@ announcement back -> close connections, which cancels their runs -> close the en
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,21 +15,21 @@ from satellite.config.settings import Config
 from satellite.daemon.assembly import Assembly
 from satellite.daemon.reload import merge
 from satellite.daemon.responders import Responders
+from satellite.daemon.startup import Startup
 from satellite.daemon.systemd import Engine as Busy
 from satellite.engines.protocols import VoiceChoice
-from satellite.engines.slot import Slot
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import RunBus
+from satellite.http.context import Context
 from satellite.http.http_service import HttpService
+from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
-from satellite.monitoring.attention import LOOK, Attention
 from satellite.monitoring.runs import Recorder
-from satellite.monitoring.status import Status
-from satellite.monitoring.status_line import in_one_line
+from satellite.monitoring.status import Status, as_json
 from satellite.net.binding import Doors, taken
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
-from satellite.pipeline.warm_up import keep_phrases, warm_up
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.room import LocalRoom
@@ -106,7 +106,15 @@ class Daemon:
             )
         others = [] if self.host is None else [self.host]
         self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, arbiter, self.clockwork, others)
-        self._status = Status(self._stages, self.hub.described)
+        self._doors = Doors()
+        self._startup = Startup(self._assembly, self._stages, self.background, self._voices)
+        self._status = Status(
+            self._stages,
+            self._startup,
+            chat=lambda: self._assembly.chat.status,
+            rooms=self.hub.status,
+            closed_ports=lambda: self._doors.closed,
+        )
         wyoming = config.wyoming
         self._server = Server(
             Admission(wyoming.allow),
@@ -114,13 +122,24 @@ class Daemon:
             max_connections=affordable_connections(wyoming.max_connections),
         )
         self.runs = Recorder(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self._announcer = Announcer(self.hub, self._stages)
         self._http = HttpService(
-            config, self._stages, self.bus, self._status, self.store, self.hub, self._workers, self.runs
+            Context(
+                settings=config.http,
+                stages=self._stages,
+                bus=self.bus,
+                status=self._status,
+                store=self.store,
+                announce=self._announcer.announce,
+                rooms=self.hub.status,
+                chat=lambda: self._assembly.chat.status,
+                queues=self._queues,
+                runs=self.runs,
+                rate=RateLimit(config.http.requests_per_minute),
+                work=Work(config.http.max_concurrent),
+            )
         )
-        self._doors = Doors()
-        self._status.troubles += [self._closed_doors]
         self._presence: Supervised | None = None
-        self._loaded = asyncio.Event()
 
     async def __aenter__(self) -> "Daemon":
         """Listen and begin to load; a port that cannot be had is tried again.
@@ -166,16 +185,15 @@ class Daemon:
 
         Raises `SatelliteError` when a task has failed that the daemon cannot do without.
         """
-        await first_of("until loaded", self._loaded.wait(), self.background.broken.wait())
-        if not self._loaded.is_set():
+        await first_of("until loaded", self._startup.until_finished(), self.background.broken.wait())
+        if not self._startup.finished:
             raise SatelliteError("the daemon cannot go on; its log says why")
         return [slot.failure for slot in self.engines.slots if slot.failure is not None]
 
     @property
-    def words(self) -> str:
-        """How it is, in one line."""
-        status = self._status
-        return in_one_line(self.engines, self.hub.described(), status.state, status.attention())
+    def line(self) -> str:
+        """Its state in one line."""
+        return self._status.line
 
     @property
     def threads(self) -> Mapping[str, Busy]:
@@ -191,13 +209,13 @@ class Daemon:
         self._stages.config = RunConfig.of(self.config)
         self._responders.configure(self.config)
         await self.hub.apply(self.config.rooms, self.config.hub)
-        self.background.run("keep phrases", self._keep_phrases)
+        self.background.run("keep phrases", self._startup.keep_phrases)
         return left
 
     def _begin(self) -> None:
         """Load the engines, look after everything, and dial the rooms."""
         run = self.background.run
-        run("load", self._load_all, fatal=True)
+        run("load", self._startup.run, fatal=True)
         run("follow the time zone", follow_time_zone)
         run("refresh", self._assembly.refresh)
         run("trim", self._assembly.trim)
@@ -256,14 +274,9 @@ class Daemon:
         if "version" in other:
             raise AlreadyRunning(f"satellite {other['version']} runs already at {uri}: see satellite status")
 
-    def _closed_doors(self) -> Iterator[Attention]:
-        for name, why in self._doors.closed.items():
-            yield Attention(f"port {name.removesuffix('_port')}", str(why), LOOK)
-
     def _handler(self, stages: frozenset[Stage]) -> Handler:
-        announcer = Announcer(self.hub, self._stages)
         controls_home = self.config.home_assistant.url is not None
-        commands = {"status": self._told, "announce": announcer.announce}
+        commands = {"status": self._told, "metrics": self._metrics, "announce": self._announcer.announce}
 
         async def serve(connection: Connection) -> None:
             await Session(connection, self._stages, self.bus, stages, commands, controls_home=controls_home).serve()
@@ -275,7 +288,14 @@ class Daemon:
         runs = [run.described() for run in self.runs.latest(_RUNS_TOLD)]
         for run in runs:
             del run["heard"], run["said"]
-        return await self._status.described() | {"runs": runs}
+        return as_json(await self._status.now()) | {"runs": runs}
+
+    async def _metrics(self, _request: dict[str, Any]) -> dict[str, Any]:
+        metrics = await imported("satellite.monitoring.metrics")
+        return {"text": metrics.exposition(await self._status.now(), self._queues(), AudioInbox.dropped_in_all_seconds)}
+
+    def _queues(self) -> dict[str, int]:
+        return {name: worker.pending for name, worker in self._workers.items()}
 
     async def _announce(self) -> None:
         settings, wyoming = self.config.zeroconf, self.config.wyoming
@@ -294,35 +314,12 @@ class Daemon:
         )
         self._presence = self.background.run("announce", presence.run)
 
-    async def _load_all(self) -> None:
-        await self._assembly.load()
-        self._status.cold = await warm_up(self._stages)
-        for slot in self.engines.slots:
-            if slot.failure is not None:
-                self.background.run(f"warm up {slot.name}", partial(self._warm_up_later, slot))
-        self._status.ready = True
-        self._loaded.set()
-        failed = [slot.stage for slot in self.engines.slots if slot.failure is not None]
-        if failed:
-            _LOGGER.error("serving without: %s", ", ".join(dict.fromkeys(failed)))
-        else:
-            _LOGGER.info("ready")
-        await self._keep_phrases()
-
-    async def _warm_up_later(self, slot: Slot[Any]) -> None:
-        """Warm up a stage whose engine failed at first, once it has been loaded after all."""
-        await slot.until_ready()
-        cold = await warm_up(self._stages, slot.stage)
-        self._status.cold = {name: why for name, why in self._status.cold.items() if name != slot.name} | cold
-        if slot is self.engines.synthesizer:
-            await self._keep_phrases()
-
-    async def _keep_phrases(self) -> None:
-        """Prepare the apologies in the voices of the rooms, as many voices as are in memory at a time."""
+    def _voices(self) -> list[VoiceChoice]:
+        """Return the voices of the rooms, as many as are in memory at a time."""
         config = self.config
         places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
         choices = dict.fromkeys([VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in places)])
-        await keep_phrases(self._stages, list(choices)[: config.tts.max_loaded_voices])
+        return list(choices)[: config.tts.max_loaded_voices]
 
 
 async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -32,7 +32,7 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     reloader = Reloader(daemon, path, verbose=verbose)
     Signals(stop.set, reloader.wanted.set)
     supervisor = Supervisor(
-        lambda: daemon.words + reloader.words, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
+        lambda: daemon.line + reloader.words, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
     )
     runs = log_runs(daemon.bus)
     await first_of("start", daemon.__aenter__(), stop.wait())

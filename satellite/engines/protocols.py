@@ -217,10 +217,6 @@ class ChatModel(Protocol):
     def health(self) -> Health:
         """Return whether it is worth asking now; costs no time."""
 
-    @property
-    def details(self) -> dict[str, Any]:
-        """Return what else there is to tell of it, fit for JSON."""
-
     def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:

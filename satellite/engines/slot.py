@@ -37,6 +37,20 @@ def _nowhere() -> None:
     """Look at the files of what has none."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine really runs on and with."""
+
+    device: str | None = None
+    """Such as `cpu int8`, or the servers that are asked instead."""
+
+    model: str | None = None
+    """The model, or the default voice."""
+
+    trouble: str = ""
+    """Why the servers that are asked instead do not answer; empty while one does."""
+
+
 class Slot(Generic[T]):
     """One engine: loading, ready, or failed, and tried again then."""
 
@@ -48,6 +62,7 @@ class Slot(Generic[T]):
         name: str = "",
         load: Load | None = None,
         seen: Callable[[], object] | None = None,
+        info: Callable[[], EngineInfo] = EngineInfo,
         on_demand: Callable[["Slot[T]"], None] | None = None,
     ) -> None:
         """Hold `engine`; see the attributes.
@@ -72,6 +87,9 @@ class Slot(Generic[T]):
 
         self.seen = seen or _nowhere
         """Returns, blocking, what is another when the engine's files are."""
+
+        self.info = info
+        """Returns what the engine runs on; costs no time."""
 
         self._begin = on_demand
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from satellite.http.problems import HttpError
+from satellite.http.http_errors import HttpError
 
 
 def chosen(accept: str | None, offered: Sequence[str]) -> str:

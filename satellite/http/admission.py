@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from satellite.config.http import HttpSettings
 from satellite.config.secrets import Secret
-from satellite.http.problems import HttpError
+from satellite.http.http_errors import HttpError
 
 OPEN_PATHS = ("/", "/healthz")
 """What needs no token: it tells nothing. The page itself asks for the token."""

@@ -16,6 +16,7 @@ from satellite.http import chat_api, health, openai_api, problems, rooms_api, sp
 from satellite.http.admission import Admission
 from satellite.http.context import Context
 from satellite.http.guard import Guard
+from satellite.monitoring.run_metrics import RunMetrics
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -25,7 +26,7 @@ Errors are problem details (RFC 9457); their `code` is stable. Loopback needs no
 `Authorization: Bearer TOKEN`."""
 
 
-def build(context: Context, token: Secret) -> ASGIApp:
+def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
     """Return the application. Takes some tenths of a second of CPU time."""
     app = FastAPI(
         title="satellite",
@@ -36,8 +37,9 @@ def build(context: Context, token: Secret) -> ASGIApp:
         redirect_slashes=False,
     )
     problems.install(app)
-    for part in (chat_api, speech_api, rooms_api, openai_api, health, websocket):
+    for part in (chat_api, speech_api, rooms_api, openai_api, websocket):
         app.include_router(part.routes(context))
+    app.include_router(health.routes(context, metrics))
     _describe(app)
 
     if (PAGES / "index.html").exists():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from satellite.config.http import HttpSettings
+from satellite.engines.chat.status import ChatStatus
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage
 from satellite.events import (
@@ -25,13 +26,13 @@ from satellite.events import (
 )
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
-from satellite.monitoring.run_metrics import RunMetrics
 from satellite.monitoring.runs import Recorder
 from satellite.monitoring.status import Status
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import RunConfig, Stages
+from satellite.rooms.room import RoomStatus
 from satellite.tasks import begin_task, end_tasks
 
 _STEPS = 8
@@ -50,12 +51,12 @@ class Context:
     status: Status
     store: Store
     announce: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-    rooms: Callable[[], list[dict[str, Any]]]
+    rooms: Callable[[], list[RoomStatus]]
+    chat: Callable[[], ChatStatus]
     queues: Callable[[], dict[str, int]]
     """How many calls wait for each engine or run."""
 
     runs: Recorder
-    metrics: RunMetrics
     rate: RateLimit
     work: Work
 

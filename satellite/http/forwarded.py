@@ -1,7 +1,7 @@
 """Whom a request is from, where a reverse proxy stands before the daemon."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -46,12 +46,6 @@ class Proxies:
 
     def _is_ours(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
-
-
-def rate_key(address: str) -> str:
-    """Return what counts as one client: of IPv6 the /64, all of which one host may use."""
-    known = _address(address)
-    return str(IPv6Network((int(known) >> 64 << 64, 64))) if isinstance(known, IPv6Address) else address
 
 
 def _address(name: str) -> Address | None:

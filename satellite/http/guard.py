@@ -14,7 +14,8 @@ from satellite.config.http import HttpSettings
 from satellite.errors import SatelliteError
 from satellite.http.admission import Admission
 from satellite.http.forwarded import Proxies
-from satellite.http.problems import HttpError, response_to
+from satellite.http.http_errors import HttpError
+from satellite.http.problems import response_to
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.tasks import begin_task
 

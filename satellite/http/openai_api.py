@@ -5,8 +5,9 @@ from fastapi import APIRouter
 from satellite.errors import shown
 from satellite.http import openai_audio, openai_chat
 from satellite.http.context import Context
+from satellite.http.http_errors import HttpError
 from satellite.http.openai_schemas import OpenAIModel, OpenAIModels
-from satellite.http.problems import HttpError, responses
+from satellite.http.problems import responses
 
 
 def routes(context: Context) -> APIRouter:

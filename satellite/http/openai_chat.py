@@ -15,8 +15,9 @@ from satellite.errors import SatelliteError, Stage
 from satellite.events import ChatChunk, ChatEnd, ChatStart, RunEnd, RunFailed, RunIdentity, RunStart, new_run_id
 from satellite.http.chat_api import check_length, client_of, json_response
 from satellite.http.context import Context
+from satellite.http.http_errors import HttpError
 from satellite.http.openai_schemas import Completion, CompletionRequest
-from satellite.http.problems import HttpError, of_error, responses
+from satellite.http.problems import of_error, responses
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
 from satellite.pipeline.dialogue import Question
 

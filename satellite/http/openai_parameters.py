@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from satellite.http.problems import HttpError
+from satellite.http.http_errors import HttpError
 
 _CHANGES_NOTHING = frozenset(
     {

@@ -11,47 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from satellite.errors import SatelliteError, shown
+from satellite.http.http_errors import HttpError, status_of
 
 MEDIA_TYPE = "application/problem+json"
-
-_STATUS_BY_CODE = {
-    "http-unauthorized": 401,
-    "http-host-refused": 421,
-    "http-origin-refused": 403,
-    "unsupported_parameter": 400,
-    "model_not_found": 404,
-    "http-not-found": 404,
-    "http-method-not-allowed": 405,
-    "http-not-acceptable": 406,
-    "http-timeout": 408,
-    "http-body-too-large": 413,
-    "http-unsupported-media-type": 415,
-    "http-invalid": 422,
-    "http-rate-limited": 429,
-    "http-busy": 503,
-    "not-ready": 503,
-    "announce-failed": 502,
-    "audio-too-long": 413,
-    "audio-unreadable": 415,
-    "protocol-error": 400,
-    "unknown-room": 422,
-    "stt-no-speech": 422,
-    "stt-no-text-recognized": 422,
-    "stt-unsupported-language": 422,
-    "stt-empty": 422,
-    "tts-empty": 422,
-}
-
-_STATUS_BY_KIND = {
-    "too-long": 413,
-    "busy": 503,
-    "not-ready": 503,
-    "rate-limited": 503,
-    "unreachable": 503,
-    "timeout": 504,
-    "refused": 502,
-    "empty": 502,
-}
 
 _CODE_BY_STATUS = {
     404: "http-not-found",
@@ -74,27 +36,6 @@ class Problem(BaseModel):
     status: int = Field(examples=[503])
     detail: str = Field(examples=["nobody answers: ollama: cannot be reached"])
     code: str = Field(examples=["chat-unreachable"])
-
-
-class HttpError(SatelliteError):
-    """A request that is refused for what it is as HTTP; `headers` go with the answer, `more` into its body."""
-
-    def __init__(self, message: str, *, code: str, headers: dict[str, str] | None = None, **more: Any) -> None:
-        super().__init__(message, code=code)
-        self.headers = headers or {}
-        self.more = more
-
-
-def status_of(code: str) -> int:
-    """Return the HTTP status of an error's code."""
-    if code in _STATUS_BY_CODE:
-        return _STATUS_BY_CODE[code]
-    kind = code.split("-", 1)[-1]
-    if kind.startswith(("unknown-", "unsupported-")):
-        return 422
-    if code == "chat-failed":
-        return 502
-    return _STATUS_BY_KIND.get(kind, 500)
 
 
 def problem(code: str, detail: str, *, status: int | None = None, **more: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from satellite.http.forwarded import rate_key
-from satellite.http.problems import HttpError
+from satellite.http.http_errors import HttpError
 
 _WINDOW_SECONDS = 60
 
@@ -65,6 +65,15 @@ class _Window:
                 headers=headers | {"Retry-After": str(reset_seconds)},
             )
         return headers
+
+
+def rate_key(address: str) -> str:
+    """Return what counts as one client: of IPv6 the /64, all of which one host may use."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    return str(IPv6Network((int(known) >> 64 << 64, 64))) if isinstance(known, IPv6Address) else address
 
 
 class Work:

@@ -11,7 +11,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, seconds_of
 from satellite.errors import ProtocolError
 from satellite.http.context import Context
 from satellite.http.decoding import decoded, raw
-from satellite.http.problems import HttpError
+from satellite.http.http_errors import HttpError
 from satellite.pipeline.recorder import Recorder
 from satellite.system.logs import log_words
 

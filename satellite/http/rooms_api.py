@@ -10,13 +10,15 @@ from starlette.responses import Response
 from satellite.errors import TextToSpeechError
 from satellite.http.chat_api import check_length, json_response
 from satellite.http.context import Context
-from satellite.http.problems import HttpError, responses
+from satellite.http.http_errors import HttpError
+from satellite.http.problems import responses
 from satellite.http.rate_limit import Work
 from satellite.http.schemas import Announced, AnnounceRequest, Models, Rooms, Runs
 from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.monitoring.runs import RunRecord
+from satellite.monitoring.status import as_json
 
 _STATUS_SECONDS = 1.0
 _AT_LEAST_SECONDS = 15.0
@@ -39,12 +41,12 @@ def routes(context: Context) -> APIRouter:
     @router.get("/status", summary="How everything is", responses=responses())
     async def status() -> dict[str, Any]:
         """Return the state of every stage, provider, room and GPU, as `satellite status --json` prints it."""
-        return await context.status.described()
+        return as_json(await context.status.now())
 
     @router.get("/rooms", summary="The rooms", responses=responses(), response_model=Rooms)
     async def rooms() -> Response:
         """Return every room, and what it is doing."""
-        return json_response({"rooms": context.rooms()})
+        return json_response({"rooms": [as_json(room) for room in context.rooms()]})
 
     @router.get("/models", summary="The models", responses=responses(), response_model=Models)
     async def models() -> Response:
@@ -104,7 +106,7 @@ async def _events(context: Context) -> AsyncGenerator[bytes, None]:
     told_at = 0.0
     try:
         while not overflowed:
-            state = await context.status.described()
+            state = as_json(await context.status.now())
             if (steady := _steady(state)) != told or loop.time() - told_at >= _AT_LEAST_SECONDS:
                 told, told_at = steady, loop.time()
                 yield sse("status", state)
@@ -138,7 +140,7 @@ def _models(context: Context) -> dict[str, list[dict[str, Any]]]:
     in_use = {
         Kind.STT: {engines.transcriber.engine.model},
         Kind.TTS: {context.config.tts.voice},
-        Kind.CHAT: {one["model"] for one in engines.chat.engine.details["providers"]},
+        Kind.CHAT: {provider.model for provider in context.chat().providers},
     }
     installed = {kind: {spec.name for spec in context.store.installed(kind)} for kind in in_use}
     told: dict[str, list[dict[str, Any]]] = {

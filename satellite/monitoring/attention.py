@@ -1,22 +1,25 @@
-"""What an administrator should look at, of everything that the daemon knows of itself; and its state in one word.
+"""What needs an administrator's attention, and the daemon's state in one word.
 
-The one place that decides it: the command line, systemd's status line, HTTP and the dashboard tell what is said here.
+The command line, systemd's status line, HTTP and the dashboard all show what is decided here.
 """
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from satellite.engines.chat.status import ProviderStatus
 from satellite.net.provider_states import COMING
+from satellite.pipeline.responder import ResponderStatus
+from satellite.rooms.room import RoomStatus
+from satellite.tasks import TaskStatus
 
 LOADING, READY, DEGRADED = "loading", "ready", "degraded"
 """Not everything has been loaded yet; everything works; something needs attention, and the rest serves."""
 
+# The service's files and its log belong to its own user and to root.
 _SUDO = "sudo " if os.environ.get("NOTIFY_SOCKET") else ""
-"""The service's files and log are its own and root's."""
 
-LOOK = f"{_SUDO}satellite doctor"
+_DOCTOR = f"{_SUDO}satellite doctor"
 _LOG = f"{_SUDO}journalctl -u satellite -p err -n 20" if _SUDO else "read what the daemon printed"
 _PULL = f"{_SUDO}satellite models pull configured"
 _MODEL_CODES = frozenset({"model-missing", "model-corrupt"})
@@ -33,45 +36,63 @@ class Attention:
     """What is the matter, for people."""
 
     cure: str
-    """The command that mends it, or that says what does."""
+    """The command that fixes it, or that says what does."""
 
 
-def overall(troubles: Sequence[Attention], *, loaded: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One stage: an engine, or the servers that are asked instead."""
+
+    stage: str
+    """The name of its slot, such as `stt` or `openwakeword`."""
+
+    state: str
+    """`ready`, `idle` (loaded on demand), `loading`, `cold` (it serves), `failed`, `unreachable`, or a provider's."""
+
+    summary: str
+    """What an administrator should know of the state; empty where there is nothing."""
+
+    code: str | None = None
+    """The code of the error that keeps it from loading."""
+
+    device: str | None = None
+    """What it really runs on, such as `cuda float16`."""
+
+    model: str | None = None
+    """The model, or the default voice."""
+
+
+def overall(attention: Sequence[Attention], *, loaded: bool) -> str:
     """Return the daemon's state in one word: `loading`, `ready` or `degraded`."""
     if not loaded:
         return LOADING
-    return DEGRADED if troubles else READY
+    return DEGRADED if attention else READY
 
 
-def needed(
-    stages: Iterable[Mapping[str, Any]],
-    providers: Iterable[Mapping[str, Any]],
-    responders: Iterable[Mapping[str, Any]],
-    rooms: Iterable[Mapping[str, Any]],
+def needing_attention(
+    stages: Iterable[StageStatus],
+    providers: Iterable[ProviderStatus],
+    responders: Iterable[ResponderStatus],
+    rooms: Iterable[RoomStatus],
+    tasks: Iterable[TaskStatus],
+    closed_ports: Mapping[str, Exception],
 ) -> Iterator[Attention]:
-    """Yield what needs attention of the parts that `Status.described` tells of."""
+    """Yield what needs attention of a daemon's parts."""
     for stage in stages:
-        if stage["state"] not in ("ready", "idle", "loading"):
-            cure = _PULL if stage.get("code") in _MODEL_CODES else LOOK
-            yield Attention(f"stage {stage['stage']}", stage["words"] or stage["state"], cure)
+        if stage.state not in ("ready", "idle", "loading"):
+            cure = _PULL if stage.code in _MODEL_CODES else _DOCTOR
+            yield Attention(f"stage {stage.stage}", stage.summary or stage.state, cure)
     for provider in providers:
-        if not provider["up"] and provider["state"] not in COMING:
-            yield Attention(f"provider {provider['provider']}", provider["words"], LOOK)
+        if not provider.up and provider.state not in COMING:
+            yield Attention(f"provider {provider.provider}", provider.summary, _DOCTOR)
     for responder in responders:
-        if not responder["up"]:
-            yield Attention(responder["responder"], responder["words"], LOOK)
+        if not responder.up:
+            yield Attention(responder.responder, responder.summary, _DOCTOR)
     for room in rooms:
-        if room["state"] not in ("connected", "connecting"):
-            yield Attention(f"room {room['room']}", room["words"], LOOK)
-
-
-def failing(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Attention]:
-    """Yield the background tasks that fail again and again, of those that `Background.described` tells of."""
+        if room.state not in ("connected", "connecting"):
+            yield Attention(f"room {room.room}", room.words, _DOCTOR)
     for task in tasks:
-        if task["words"]:
-            yield Attention(f"task {task['task']}", f"has failed: {task['words']}; it is tried again", _LOG)
-
-
-def described(troubles: Iterable[Attention]) -> list[dict[str, str]]:
-    """Return `troubles` as JSON can hold them."""
-    return [asdict(trouble) for trouble in troubles]
+        if task.summary:
+            yield Attention(f"task {task.task}", f"has failed: {task.summary}; it is tried again", _LOG)
+    for port, error in closed_ports.items():
+        yield Attention(f"port {port.removesuffix('_port')}", str(error), _DOCTOR)

@@ -1,129 +1,226 @@
-"""The daemon's state, for people and programs."""
+"""The daemon's state: collected from its parts, as JSON, and in one line."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from satellite import __version__
+from satellite.engines.chat.status import ChatStatus
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
-from satellite.monitoring import attention
-from satellite.monitoring.attention import Attention
+from satellite.monitoring.attention import LOADING, Attention, StageStatus, needing_attention, overall
 from satellite.monitoring.tones import tone
 from satellite.net.provider_states import COMING
+from satellite.pipeline.responder import ResponderStatus
 from satellite.pipeline.stages import Stages
-from satellite.system.nvidia import gpus
+from satellite.rooms.room import RoomStatus
+from satellite.system.nvidia import Gpu, gpus
+from satellite.tasks import TaskStatus
+
+_NAMED = 3
+"""How many of the things that need attention are named in one line; the rest is counted."""
+
+_WIRE_NAMES = {"summary": "words", "from_": "from"}
+
+_LEFT_OUT = frozenset({"code", "device", "model", "keepalive", "sent_outside", "pending", *Gpu.__slots__})
+"""Fields that the JSON leaves out when they are None; any other is null."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """Everything that `GET /status` and `satellite status --json` report."""
+
+    version: str
+    uptime_seconds: float
+    ready: bool
+    """Whether every stage has been warmed up, or has failed."""
+
+    state: str
+    """`loading`, `ready` or `degraded`."""
+
+    attention: tuple[Attention, ...]
+    stages: tuple[StageStatus, ...]
+    rooms: tuple[RoomStatus, ...]
+    responders: tuple[ResponderStatus, ...]
+    speech_to_text: Mapping[str, int]
+    """How often what happened since the daemon began, by names that never change."""
+
+    chat: ChatStatus
+    background: tuple[TaskStatus, ...]
+    gpus: tuple[Gpu, ...]
+    event_loop_tasks: int
+
+
+def as_json(status: DaemonStatus | Attention | StageStatus | RoomStatus | ChatStatus) -> dict[str, Any]:
+    """Return `status` by its names on the wire; stages, rooms and responders of a whole one with their `tone`."""
+    told: dict[str, Any] = asdict(status, dict_factory=_wire)
+    if isinstance(status, DaemonStatus):
+        for part in ("stages", "rooms", "responders"):
+            told[part] = [{**one, "tone": tone(one["state"])} for one in told[part]]
+    return told
+
+
+class Startup(Protocol):
+    """How far the daemon has come in loading its engines."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every stage has been warmed up, or has failed."""
+
+    @property
+    def cold(self) -> Mapping[str, str]:
+        """Why a stage could not be warmed up, by the name of its slot."""
 
 
 class Status:
-    """Tells how the daemon is, at any moment since it began."""
+    """Collects the state of a daemon's parts, at any moment since it began."""
 
-    def __init__(self, stages: Stages, rooms: Callable[[], list[dict[str, Any]]]) -> None:
-        """Tell of `stages`, and of what `rooms` returns."""
-        self.ready = False
-        """Whether every stage has been warmed up, or has failed."""
-
-        self.cold: dict[str, str] = {}
-        """Why a stage is not warm, by its name."""
-
-        self.troubles: list[Callable[[], Iterable[Attention]]] = []
-        """Whoever else may know of something that needs attention."""
-
+    def __init__(
+        self,
+        stages: Stages,
+        startup: Startup,
+        *,
+        chat: Callable[[], ChatStatus],
+        rooms: Callable[[], Sequence[RoomStatus]],
+        closed_ports: Callable[[], Mapping[str, Exception]],
+    ) -> None:
+        """Report on `stages` and what the functions return; `closed_ports` are those that cannot be opened, and why."""
         self._stages = stages
         self._engines = stages.engines
+        self._startup = startup
+        self._chat = chat
         self._rooms = rooms
+        self._closed_ports = closed_ports
         self._began = time.monotonic()
 
-    async def described(self) -> dict[str, Any]:
-        """Return everything as one object that JSON can hold."""
-        chat = self._engines.chat.engine
-        troubles = self.attention()
-        return {
-            "version": __version__,
-            "uptime_seconds": round(time.monotonic() - self._began, 1),
-            "ready": self.ready,
-            "state": attention.overall(troubles, loaded=self.ready),
-            "attention": attention.described(troubles),
-            "stages": _toned(self.stages()),
-            "rooms": _toned(self._rooms()),
-            "responders": _toned(self._responders()),
-            "speech_to_text": {
+    async def now(self) -> DaemonStatus:
+        """Return the whole state."""
+        attention = self.attention()
+        return DaemonStatus(
+            version=__version__,
+            uptime_seconds=round(time.monotonic() - self._began, 1),
+            ready=self.ready,
+            state=overall(attention, loaded=self.ready),
+            attention=tuple(attention),
+            stages=tuple(self.stages()),
+            rooms=tuple(self._rooms()),
+            responders=self._responders(),
+            speech_to_text={
                 **self._engines.transcriber.engine.counts,
                 "early": self._stages.early_transcripts.begun,
                 "early_used": self._stages.early_transcripts.used,
             },
-            "chat": {**chat.details, "words": chat.health.words},
-            "background": self._stages.background.described(),
-            "gpus": await asyncio.to_thread(gpus),
-            "event_loop_tasks": len(asyncio.all_tasks()),
-        }
+            chat=self._chat(),
+            background=self._stages.background.status(),
+            gpus=tuple(await asyncio.to_thread(gpus)),  # the driver may take milliseconds
+            event_loop_tasks=len(asyncio.all_tasks()),
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether every stage has been warmed up, or has failed."""
+        return self._startup.finished
 
     @property
     def state(self) -> str:
         """The daemon's state in one word: `loading`, `ready` or `degraded`."""
-        return attention.overall(self.attention(), loaded=self.ready)
+        return overall(self.attention(), loaded=self.ready)
+
+    @property
+    def line(self) -> str:
+        """The state in one line, such as `ready · 4 rooms · ollama phi3:mini warm · stt cpu`."""
+        slots = self._engines.slots
+        failed = list(dict.fromkeys(slot.stage.value for slot in slots if slot.failure is not None))
+        loading = list(dict.fromkeys(slot.stage.value for slot in slots if not slot.settled and not slot.on_demand))
+        state = self.state
+        if state == LOADING:
+            state = f"loading {', '.join(loading)}" if loading else "warming up"
+        parts = [f"{state}, without {', '.join(failed)}" if failed else state]
+        parts += [_attention_line(self.attention()), _rooms_line(self._rooms())]
+        if "chat" not in failed:
+            parts.append(_chat_line(self._chat()))
+        if self._engines.transcriber.ready:
+            device = self._engines.transcriber.engine.device.partition(" ")[0]
+            parts.append(f"stt {device if device in ('cpu', 'cuda') else 'remote'}")
+        return " · ".join(part for part in parts if part)
 
     def attention(self) -> list[Attention]:
         """Return what does not work as it was configured."""
-        providers = self._engines.chat.engine.details["providers"]
-        found = [*attention.needed(self.stages(), providers, self._responders(), self._rooms())]
-        found += attention.failing(self._stages.background.described())
-        for others in self.troubles:
-            found += others()
-        return found
+        return list(
+            needing_attention(
+                self.stages(),
+                self._chat().providers,
+                self._responders(),
+                self._rooms(),
+                self._stages.background.status(),
+                self._closed_ports(),
+            )
+        )
 
-    def stages(self) -> list[dict[str, Any]]:
-        """Return the state of each stage, its model and the device that it really runs on, where it tells."""
-        stages = []
-        for slot in self._engines.slots:
-            state, words = self._stage(slot)
-            told = {"stage": slot.name, "state": state, "words": words}
-            if slot.failure is not None:
-                cause = slot.failure.__cause__  # the engine's thread makes its stage's error of it
-                told["code"] = cause.code if isinstance(cause, ModelError) else slot.failure.code
-            if device := getattr(slot.engine, "device", None):
-                told["device"] = device
-            if model := _model(slot.engine):
-                told["model"] = model
-            stages.append(told)
-        return stages
+    def stages(self) -> list[StageStatus]:
+        """Return the state of each stage, its model and the device that it really runs on."""
+        return [self._stage(slot) for slot in self._engines.slots]
 
-    def _stage(self, slot: Slot[Any]) -> tuple[str, str]:
+    def _stage(self, slot: Slot[object]) -> StageStatus:
+        info = slot.info()
+        state, summary = self._stage_state(slot, info.trouble)
+        code = None
+        if slot.failure is not None:
+            cause = slot.failure.__cause__  # the engine's thread makes its stage's error of the store's
+            code = cause.code if isinstance(cause, ModelError) else slot.failure.code
+        return StageStatus(slot.name, state, summary, code, info.device, info.model)
+
+    def _stage_state(self, slot: Slot[object], trouble: str) -> tuple[str, str]:
         if slot.failure is not None:
             return "failed", str(slot.failure)
         if not slot.settled:
             return ("idle", "is loaded when it is asked for") if slot.on_demand else ("loading", "is being loaded")
-        if slot is self._engines.chat and (nobody := self._nobody_answers()):
+        if slot is self._engines.chat and (nobody := _nobody_answers(self._chat())):
             return nobody
-        if trouble := getattr(slot.engine, "trouble", ""):
+        if trouble:
             return "unreachable", trouble
-        words = self.cold.get(slot.name, "")
-        return ("cold" if words else "ready"), words
+        summary = self._startup.cold.get(slot.name, "")
+        return ("cold" if summary else "ready"), summary
 
-    def _nobody_answers(self) -> tuple[str, str] | None:
-        """Return the state of a chat stage of which no provider can answer, and why; None where one can."""
-        providers = self._engines.chat.engine.details["providers"]
-        if any(one["up"] for one in providers):
-            return None
-        coming = [one for one in providers if one["state"] in COMING]
-        if any(one["state"] == "released" for one in coming):
-            return "idle", "is loaded when it is asked for"
-        words = "; ".join(f"{one['provider']}: {one['words']}" for one in coming or providers)
-        states = {one["state"] for one in providers}
-        return ("loading" if coming else states.pop() if len(states) == 1 else "unreachable"), words
-
-    def _responders(self) -> list[dict[str, Any]]:
-        return [{"responder": one.name, **one.details} for one in self._stages.responders]
+    def _responders(self) -> tuple[ResponderStatus, ...]:
+        return tuple(one.status for one in self._stages.responders)
 
 
-def _toned(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return `entries` with how good news the state of each is."""
-    return [{**entry, "tone": tone(entry["state"])} for entry in entries]
+def _wire(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    present = ((name, value) for name, value in fields if value is not None or name not in _LEFT_OUT)
+    return {_WIRE_NAMES.get(name, name): value for name, value in present}
 
 
-def _model(engine: Any) -> str | None:
-    """Return the model that an engine runs, or its default voice, where it tells."""
-    if voices := getattr(engine, "voices", ()):
-        return str(voices[0].name)
-    return getattr(engine, "model", None)
+def _nobody_answers(chat: ChatStatus) -> tuple[str, str] | None:
+    """Return the state of a chat stage of which no provider can answer, and why; None where one can."""
+    if any(one.up for one in chat.providers):
+        return None
+    coming = [one for one in chat.providers if one.state in COMING]
+    if any(one.state == "released" for one in coming):
+        return "idle", "is loaded when it is asked for"
+    summary = "; ".join(f"{one.provider}: {one.summary}" for one in coming or chat.providers)
+    states = {one.state for one in chat.providers}
+    return ("loading" if coming else states.pop() if len(states) == 1 else "unreachable"), summary
+
+
+def _attention_line(attention: Sequence[Attention]) -> str:
+    if not attention:
+        return ""
+    more = f" and {len(attention) - _NAMED} more" if len(attention) > _NAMED else ""
+    return f"look at {', '.join(one.what for one in attention[:_NAMED])}{more}"
+
+
+def _rooms_line(rooms: Sequence[RoomStatus]) -> str:
+    if not rooms:
+        return ""
+    connected = sum(room.state == "connected" for room in rooms)
+    plural = "room" if len(rooms) == 1 else "rooms"
+    return f"{len(rooms)} {plural}" if connected == len(rooms) else f"{connected} of {len(rooms)} {plural}"
+
+
+def _chat_line(chat: ChatStatus) -> str:
+    """Return who answers, and how that is."""
+    one = next((one for one in chat.providers if one.provider == chat.answering), None)
+    return "" if one is None else f"{one.provider} {one.model} {one.state}"

@@ -1,7 +1,7 @@
 """Who may answer a question before a chat model is asked."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from satellite.pipeline.dialogue import Question
 
@@ -15,6 +15,21 @@ class Reply:
 
     provider: str
     """Who gave it, such as `commands` or `home_assistant`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponderStatus:
+    """Whether a responder works."""
+
+    responder: str
+    state: str
+    """One word for programs."""
+
+    up: bool
+    """False when asking it would be waiting for nothing."""
+
+    summary: str
+    """The state as a sentence."""
 
 
 class Responder(Protocol):
@@ -34,8 +49,8 @@ class Responder(Protocol):
         """Return the answer, None for a question that is not for this one, or when it cannot be answered in time."""
 
     @property
-    def details(self) -> dict[str, Any]:
-        """Return its state for the status, fit for JSON: `state`, `up`, `words` and what else there is to tell."""
+    def status(self) -> ResponderStatus:
+        """Return its present state; a subclass says more."""
 
     async def watch(self) -> None:
         """Look after it until cancelled."""

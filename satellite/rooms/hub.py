@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import HubSettings, WyomingRoomSettings
@@ -92,10 +91,6 @@ class Hub:
     def status(self) -> list[RoomStatus]:
         """Return the state of every room."""
         return [link.status() for link in self.all]
-
-    def described(self) -> list[dict[str, Any]]:
-        """Return the state of every room, fit for JSON."""
-        return [status.described() for status in self.status()]
 
     def _link(self, room: WyomingRoomSettings) -> WyomingRoom:
         return WyomingRoom(room, self._settings, self._stages, self._bus, self._arbiter, self._clockwork)

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import RoomSettings
@@ -55,10 +55,6 @@ class RoomStatus:
     """How long it has been in `state`."""
 
     reconnections: int
-
-    def described(self) -> dict[str, Any]:
-        """Return it fit for JSON."""
-        return asdict(self)
 
 
 class Reachability:

@@ -5,11 +5,12 @@ from __future__ import annotations  # Answers is only a type here; its libraries
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from satellite.pipeline.dialogue import Question
-from satellite.pipeline.responder import Reply
+from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.skills.grammars import Grammars
 from satellite.skills.intents import Command, Intent
 from satellite.skills.timers.clock import Clockwork
@@ -33,6 +34,17 @@ _KEPT_LANGUAGES = 4
 """Languages of the house that are compiled before anybody speaks them; two more find room beside them."""
 
 _LOOK_AGAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsStatus(ResponderStatus):
+    """The commands of the house."""
+
+    timers: Mapping[str, int]
+    """How many there are in each state."""
+
+    languages: tuple[str, ...]
+    """Languages whose grammars are loaded."""
 
 
 class CommandResponder:
@@ -70,18 +82,13 @@ class CommandResponder:
         """What the latest texts mean, with the rooms by which they were read: a run asks three times about its own."""
 
     @property
-    def details(self) -> dict[str, Any]:
+    def status(self) -> CommandsStatus:
         """Return how many timers there are, and which languages are understood at the moment."""
         timers = self.clockwork.timers.all()
         states = {state.value: sum(timer.state is state for timer in timers) for state in TimerState}
         told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-        return {
-            "state": "ready",
-            "up": True,
-            "words": f"timers: {told}" if told else "no timers",
-            "timers": states,
-            "languages": self._grammars.languages,
-        }
+        summary = f"timers: {told}" if told else "no timers"
+        return CommandsStatus(self.name, "ready", True, summary, states, tuple(self._grammars.languages))
 
     def deadline_seconds(self, question: Question) -> float:
         """Return how long it may take: longer for the first question in a language, whose grammar is compiled first."""

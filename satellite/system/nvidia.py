@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -34,8 +35,21 @@ def driver() -> str:
         return ""
 
 
-def gpus() -> list[dict[str, Any]]:
-    """Return name, load (0 to 1), memory (bytes) and power (watts) of each GPU, without what it does not tell.
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU; None is what it does not report."""
+
+    name: str | None = None
+    load: float | None = None
+    """0 to 1."""
+
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    watts: float | None = None
+
+
+def gpus() -> list[Gpu]:
+    """Return every GPU of this machine.
 
     Takes some milliseconds, the first time more.
     """
@@ -47,10 +61,10 @@ def gpus() -> list[dict[str, Any]]:
     except nvml.NVMLError as error:
         _LOGGER.debug("the GPUs cannot be asked: %s", error)
         return []
-    return [_described(nvml, handle) for handle in handles]
+    return [_queried(nvml, handle) for handle in handles]
 
 
-def _described(nvml: Any, handle: Any) -> dict[str, Any]:
+def _queried(nvml: Any, handle: Any) -> Gpu:
     questions: dict[str, Callable[[], Any]] = {
         "name": lambda: nvml.nvmlDeviceGetName(handle),
         "load": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
@@ -64,4 +78,4 @@ def _described(nvml: Any, handle: Any) -> dict[str, Any]:
             told[name] = ask()
         except nvml.NVMLError as error:  # each card keeps something to itself
             _LOGGER.debug("a GPU does not tell its %s: %s", name, error)
-    return told
+    return Gpu(**told)

@@ -12,7 +12,7 @@ from satellite.cli.doctor.findings import Finding, State, Target, bad, good, not
 from satellite.config.settings import Config
 from satellite.engines.cuda import load_cublas
 from satellite.models.store import wanted_models
-from satellite.system.nvidia import driver, gpus
+from satellite.system.nvidia import Gpu, driver, gpus
 from satellite.wire.client import JsonObject
 
 _MODEL_SHARE = 1.3
@@ -60,15 +60,15 @@ def _libraries(demanded: Sequence[str]) -> list[Finding]:
     return [stt, Finding("cuda for tts", absent, f"{runtime} is the one for CPUs", _installed())]
 
 
-def _memory(config: Config, gpu: JsonObject, *, loaded: bool) -> Finding:
+def _memory(config: Config, gpu: Gpu, *, loaded: bool) -> Finding:
     """Compare the memory that our models need with what is free, or with all of it where they are `loaded` already."""
-    name = f"gpu {gpu.get('name', '')}".strip()
-    if "memory_total_bytes" not in gpu:
+    name = f"gpu {gpu.name or ''}".strip()
+    if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
         return note(name, "does not report its memory")
     specs = [spec for spec in wanted_models(config) if spec.kind.value in ("stt", "tts")]
     need = _MODEL_SHARE * sum(spec.size_bytes or 0 for spec in specs)
-    total = gpu["memory_total_bytes"]
-    free = total - gpu["memory_used_bytes"]
+    total = gpu.memory_total_bytes
+    free = total - gpu.memory_used_bytes
     seen = f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB are free; our models need {need / 1e9:.1f}"
     if (total if loaded else free) < need:
         seen += "; end the program that uses it, or choose a smaller stt.model, or device: cpu for one stage"

@@ -7,15 +7,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.race import Race
+from satellite.engines.chat.status import ChatProvider, ChatStatus, SwitchStatus
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.net.provider_states import tone_of
 from satellite.tasks import Background
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class RouteChat:
 
     def __init__(
         self,
-        models: Sequence[ChatModel],
+        models: Sequence[ChatProvider],
         chat: ChatSettings,
         deadlines: DeadlineSettings,
         background: Background | None = None,
@@ -63,7 +62,7 @@ class RouteChat:
         self._background = background or Background()
         self._patience_seconds = chat.hedge_seconds or chat.first_token_seconds
         self._first_token_seconds = deadlines.chat_first_token_seconds * _USABLE
-        self._answering = next((model for model in models if not _is_absent(model.health)), models[0])
+        self._answering: ChatModel = next((model for model in models if not _is_absent(model.health)), models[0])
 
     @property
     def health(self) -> Health:
@@ -73,20 +72,19 @@ class RouteChat:
         return next(iter(up + [health for health in states if health.is_late]), states[0])
 
     @property
-    def details(self) -> dict[str, Any]:
+    def status(self) -> ChatStatus:
         """Return the state of every provider, and the last switch between them."""
         switch = None
-        if self.last_switch is not None:
-            at = datetime.fromtimestamp(self.last_switch.at).astimezone().isoformat(timespec="seconds")
-            switch = {"at": at, "from": self.last_switch.from_provider, "to": self.last_switch.to_provider}
-            switch["reason"] = self.last_switch.reason
-        providers = [_described(model) for model in self.models]
-        return {
-            "answering": self._answering.provider,
-            "switches": self.switches,
-            "last_switch": switch,
-            "providers": providers,
-        }
+        if (last := self.last_switch) is not None:
+            at = datetime.fromtimestamp(last.at).astimezone().isoformat(timespec="seconds")
+            switch = SwitchStatus(at, last.from_provider, last.to_provider, last.reason)
+        return ChatStatus(
+            answering=self._answering.provider,
+            switches=self.switches,
+            last_switch=switch,
+            providers=tuple(model.status for model in self.models),
+            summary=self.health.words,
+        )
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
@@ -157,7 +155,7 @@ class RouteChat:
 
     def _to_ask(self) -> tuple[list[ChatModel], dict[ChatModel, str], dict[ChatModel, list[ChatModel]]]:
         """Return who is worth asking, all that may be if none seems to be; why others are not; who waits for whom."""
-        states = {model: model.health for model in self.models}
+        states: dict[ChatModel, Health] = {model: model.health for model in self.models}
         alive = [model for model, health in states.items() if health.up]
         alive += [model for model, health in states.items() if health.is_late]
         up = alive or [model for model, health in states.items() if not health.forbidden]
@@ -167,8 +165,8 @@ class RouteChat:
         for model in self.models:
             if model in down:
                 model.prepare([])  # it may be that only a question brings it back
-        house = [model for model in self.models if model in alive and not model.leaves_house]
-        waits_for = {
+        house: list[ChatModel] = [model for model in self.models if model in alive and not model.leaves_house]
+        waits_for: dict[ChatModel, list[ChatModel]] = {
             model: [other for other in house if self.models.index(other) < index]
             for index, model in enumerate(self.models)
             if model.leaves_house and self._waits_for_house
@@ -200,21 +198,6 @@ class RouteChat:
 def _is_absent(health: Health) -> bool:
     """Tell whether a provider was never meant to be asked: there is no key for it."""
     return health.forbidden and health.state == "no-key"
-
-
-def _described(model: ChatModel) -> dict[str, Any]:
-    health = model.health
-    return {
-        "provider": model.provider,
-        "model": model.model,
-        "state": health.state,
-        "tone": tone_of(health.state),
-        "up": health.up,
-        "words": health.words,
-        "since_seconds": round(time.monotonic() - health.since, 1),
-        "leaves_house": model.leaves_house,
-        **model.details,
-    }
 
 
 def _completed(delta: ChatDelta, first_token_seconds: float, reason: str) -> ChatDelta:

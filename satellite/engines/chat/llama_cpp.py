@@ -19,6 +19,7 @@ from satellite.engines.chat.http_errors import failure
 from satellite.engines.chat.llama_process import LlamaProcess
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.reply import ChatReplies
+from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.tokens import fitting
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
@@ -105,9 +106,9 @@ class LlamaCppChat:
         return Health(self._state, self._state == "ready", self._reason, since=self._since)
 
     @property
-    def details(self) -> dict[str, Any]:
-        """Return how many answers it has to give."""
-        return {"pending": self.pending}
+    def status(self) -> ProviderStatus:
+        """Return its state, with how many answers it has to give."""
+        return provider_status(self, pending=self.pending)
 
     def _become(self, state: str, reason: str) -> None:
         self._state, self._reason, self._since = state, reason, time.monotonic()

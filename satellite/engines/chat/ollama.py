@@ -12,6 +12,7 @@ from satellite.engines.chat.keepalive.keeper import Keeper
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.reply import ChatReplies
+from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
@@ -73,9 +74,9 @@ class OllamaChat:
         return self.keeper.health
 
     @property
-    def details(self) -> dict[str, Any]:
-        """Return what the keep-alive timer has seen, and sent."""
-        return {"keepalive": self.keeper.described()}
+    def status(self) -> ProviderStatus:
+        """Return its state, with what the keep-alive timer has seen and sent."""
+        return provider_status(self, keepalive=self.keeper.status)
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED

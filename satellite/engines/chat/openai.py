@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import httpx
 
@@ -20,6 +19,7 @@ from satellite.engines.chat.http_errors import RateLimited, exhausted_seconds, f
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.reply import ChatReplies, ChatReply
 from satellite.engines.chat.schedule import Schedule
+from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.tokens import estimated_tokens
 from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
@@ -139,9 +139,9 @@ class OpenAIChat:
         return bool(self._key.value) or not self.leaves_house
 
     @property
-    def details(self) -> dict[str, Any]:
-        """Return how often it was asked outside the house."""
-        return {"sent_outside": self.sent_outside}
+    def status(self) -> ProviderStatus:
+        """Return its state, with how often it was asked outside the house."""
+        return provider_status(self, sent_outside=self.sent_outside)
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
 
 from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatUnavailable
 
@@ -27,9 +27,9 @@ class UnusableChat:
         return Health("misconfigured", False, self._reason, forbidden=True, since=self._since)
 
     @property
-    def details(self) -> dict[str, Any]:
-        """Return nothing else."""
-        return {}
+    def status(self) -> ProviderStatus:
+        """Return its state."""
+        return provider_status(self)
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from uuid import uuid4
 
 from satellite.config.home_assistant import HomeAssistantSettings
@@ -13,7 +14,7 @@ from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker, BreakerState
 from satellite.pipeline.dialogue import Question
-from satellite.pipeline.responder import Reply
+from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.skills.home_assistant.api import Api, RoomTarget
 from satellite.skills.home_assistant.areas import RoomTargets
 from satellite.skills.home_assistant.compiled_languages import CompiledLanguages
@@ -43,6 +44,15 @@ _FIRST_SECONDS = 5.0
 """Deadline of the first sentence in a language, which Home Assistant compiles only then."""
 
 _BUILT_IN = "conversation.home_assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAssistantStatus(ResponderStatus):
+    """Home Assistant, and how many questions it has answered, not understood, or failed to answer."""
+
+    answered: int
+    not_understood: int
+    failed: int
 
 
 class HomeAssistantResponder:
@@ -140,16 +150,11 @@ class HomeAssistantResponder:
         return Reply(speech, self.name)
 
     @property
-    def details(self) -> dict[str, object]:
-        """Return its state for the status."""
-        return {
-            "state": self._state,
-            "up": self._up,
-            "words": self._description,
-            "answered": self._answered,
-            "not_understood": self._not_understood,
-            "failed": self._failed,
-        }
+    def status(self) -> HomeAssistantStatus:
+        """Return its present state."""
+        return HomeAssistantStatus(
+            self.name, self._state, self._up, self._description, self._answered, self._not_understood, self._failed
+        )
 
     async def watch(self) -> None:
         """Log whether it is there; then probe it often while it is down, and rarely while it is up."""

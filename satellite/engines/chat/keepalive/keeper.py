@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from satellite.config.chat import KeepAliveSettings
 from satellite.engines.chat.keepalive.intervals import Retry
@@ -25,6 +24,7 @@ from satellite.engines.chat.keepalive.state_log import Sightings
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.schedule import Schedule
+from satellite.engines.chat.status import KeepAliveStatus
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from satellite.net.circuit_breaker import Breaker
@@ -104,18 +104,19 @@ class Keeper:
         """Whether the model has to be loaded, or is being loaded, before it answers."""
         return self._model.loading or self.sightings.state in COLD
 
-    def described(self) -> dict[str, Any]:
+    @property
+    def status(self) -> KeepAliveStatus:
         """Return the state of the model, how often it came into which, and what was sent to look after it."""
         entry, load_seconds = self._model.entry, self._model.load_seconds
-        return {
-            "state": self.sightings.state,
-            "when": self.schedule.described(),
-            "seen": {state.value: count for state, count in sorted(self.sightings.seen.items())},
-            "load_seconds": None if load_seconds is None else round(load_seconds, 2),
-            "gpu_share": None if entry is None else round(entry.gpu_share, 2),
-            "context_tokens": None if entry is None else entry.context_tokens,
-            "requests": dict(sorted(self._model.requests.items())),
-        }
+        return KeepAliveStatus(
+            state=self.sightings.state,
+            when=self.schedule.described(),
+            seen={state.value: count for state, count in sorted(self.sightings.seen.items())},
+            load_seconds=None if load_seconds is None else round(load_seconds, 2),
+            gpu_share=None if entry is None else round(entry.gpu_share, 2),
+            context_tokens=None if entry is None else entry.context_tokens,
+            requests=dict(sorted(self._model.requests.items())),
+        )
 
     @contextmanager
     def turn(self, messages: Sequence[Message]) -> Iterator[None]:
