@@ -28,7 +28,13 @@ STATE: dict[str, Any] = {
     "attention": [{"what": "stage tts", "text": "voice [x] is missing", "cure": "satellite models pull configured"}],
     "stages": [
         {"stage": "stt", "state": "ready", "words": "", "device": "cuda float16", "tone": "good"},
-        {"stage": "tts", "state": "failed", "words": "voice x is missing", "code": "model-missing", "tone": "bad"},
+        {
+            "stage": "tts",
+            "state": "failed",
+            "words": "voice x is missing; run: satellite models pull x",
+            "code": "model-missing",
+            "tone": "bad",
+        },
     ],
     "rooms": [
         {
@@ -148,7 +154,7 @@ STATUS = DaemonStatus(
     attention=(Attention("stage tts", "voice [x] is missing", "satellite models pull configured"),),
     stages=(
         StageStatus("stt", "ready", "", device="cuda float16"),
-        StageStatus("tts", "failed", "voice x is missing", code="model-missing"),
+        StageStatus("tts", "failed", "voice x is missing; run: satellite models pull x", code="model-missing"),
     ),
     rooms=(
         RoomStatus(
@@ -210,7 +216,7 @@ def test_the_page_says_who_answers_and_why() -> None:
     page = shown({**STATE, "runs": RUNS})
     assert "degraded · up 2.0 h" in page
     assert re.search(r"^stage tts: voice \[x\] is missing\n  → satellite models pull configured$", page, re.MULTILINE)
-    assert "voice x is missing" in page
+    assert "voice x is missing; run: satellite models pull x" in page
     assert "Ollama at [::1] cannot be reached; is it running?" in page
     assert "→ groq" in page
     assert "cuda float16" in page

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from satellite.errors import SatelliteError
-from satellite.monitoring import metrics
 from satellite.monitoring.tones import tone
 from satellite.net.provider_states import Tone
 from satellite.wire import client
@@ -36,14 +35,14 @@ async def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(state, ensure_ascii=False))
     elif args.metrics:
-        print(metrics.exposition(state), end="")
+        print((await client.command(args.uri, "metrics"))["text"], end="")
     else:
         show(state, Console())
     return _EXIT_STATUSES[state["state"]]
 
 
 def show(state: JsonObject, console: Console) -> None:
-    """Print what `Status.described` returned."""
+    """Print a state as `satellite.monitoring.status.as_json` returns it."""
     up = f"· up {_duration(state['uptime_seconds'])}"
     console.print(Text(" ").join([Text(f"satellite {state['version']} ·"), _coloured(state["state"]), Text(up)]))
     for one in state["attention"]:

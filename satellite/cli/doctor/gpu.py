@@ -13,7 +13,6 @@ from satellite.config.settings import Config
 from satellite.engines.cuda import load_cublas
 from satellite.models.store import wanted_models
 from satellite.system.nvidia import Gpu, driver, gpus
-from satellite.wire.client import JsonObject
 
 _MODEL_SHARE = 1.3
 """GPU memory that a model takes, as a multiple of its file's size."""
