@@ -9,7 +9,7 @@ import pytest
 
 from satellite.pipeline.dialogue import Question
 from satellite.skills.commands import CommandResponder, CommandsStatus
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import TimerState
 from tests.waiting import PATIENCE_SECONDS
 
@@ -23,10 +23,10 @@ class Commands:
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0
         self.last_answer: str | None = None
-        self.clockwork = Clockwork(folder, clock=lambda: self.now)
-        self.timers = self.clockwork.timers
+        self.scheduler = TimerScheduler(folder, clock=lambda: self.now)
+        self.timers = self.scheduler.timers
         self.responder = CommandResponder(
-            self.clockwork, rooms=ROOMS, last_answer=lambda _: self.last_answer, now=lambda: NOW
+            self.scheduler, rooms=ROOMS, last_answer=lambda _: self.last_answer, now=lambda: NOW
         )
 
     async def said(self, text: str, place: str = "kitchen", language: str | None = "en") -> str | None:
@@ -53,7 +53,7 @@ async def house(tmp_path: Path) -> AsyncIterator[Commands]:
 async def test_a_command_is_read_once(house: Commands) -> None:
     """Whether it is over, whether it concerns the commands, and what it says are one question; other rooms are not."""
     text = "Set a timer for ten minutes in the kitchen."
-    read = house.responder._read
+    read = house.responder._recent
     assert await house.responder.concerns(Question(text, language="en"))
     (first,) = read.values()
     await house.responder.is_command(text, "en")
@@ -222,9 +222,9 @@ async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that the first command in one is in time; one of a voice that comes later, too, and any other gets longer."""
-    monkeypatch.setattr("satellite.skills.commands._LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("satellite.skills.commands._LANGUAGES_SECONDS", 0.01)
     spoken = ["fr"]
-    responder = CommandResponder(Clockwork(tmp_path), language="en", languages=lambda: spoken)
+    responder = CommandResponder(TimerScheduler(tmp_path), language="en", languages=lambda: spoken)
     watch = asyncio.create_task(responder.watch())
     async with asyncio.timeout(PATIENCE_SECONDS):
         for language in ("en", "fr", "it"):
@@ -252,7 +252,7 @@ async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(house:
     def asking(text: str) -> Question:
         return Question(text, language="en", device="d-kitchen")
 
-    home = CommandResponder(house.clockwork, rooms=ROOMS, home_assistant=True)
+    home = CommandResponder(house.scheduler, rooms=ROOMS, home_assistant=True)
     refused = await house.responder.respond(asking("Set a timer for five minutes."))
     assert refused is not None
     assert "not supported" in refused.text

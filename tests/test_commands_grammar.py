@@ -11,7 +11,7 @@ import pytest
 from satellite.skills.grammar import Grammar
 from satellite.skills.grammars import Grammars, known_language
 from satellite.skills.intents import Command, Intent
-from satellite.skills.sentences import Answers
+from satellite.skills.responses import Responses
 from satellite.skills.timers.timer import Duration, Timer
 
 ROOMS = {"kitchen": "kitchen", "Living Room": "lounge", "Küche": "kitchen", "cuisine": "kitchen"}
@@ -181,14 +181,14 @@ def test_a_timer_is_set(language: str, text: str, seconds: int, name: str | None
     """With its length, its name and its room, however they are written."""
     command = understood(language, text)
     assert command.intent is START
-    assert (command.duration.total_seconds, command.wanted.name, command.wanted.place) == (seconds, name, place)
+    assert (command.duration.total_seconds, command.timer.name, command.timer.place) == (seconds, name, place)
 
 
 @pytest.mark.parametrize(("language", "text", "intent", "seconds", "name"), CHANGES)
 def test_a_timer_is_changed(language: str, text: str, intent: Intent, seconds: int, name: str | None) -> None:
     """Whichever is meant, by as much as was said."""
     command = understood(language, text)
-    assert (command.intent, command.duration.total_seconds, command.wanted.name) == (intent, seconds, name)
+    assert (command.intent, command.duration.total_seconds, command.timer.name) == (intent, seconds, name)
 
 
 @pytest.mark.parametrize(("language", "intent"), WORDS)
@@ -214,7 +214,7 @@ def test_what_is_no_command(language: str) -> None:
 )
 def test_what_is_about_a_timer_only_if_there_is_one_of_that_name(language: str, text: str) -> None:
     """It does not speak of a timer, which the responder has to know."""
-    assert not understood(language, text).about_timers
+    assert not understood(language, text).mentions_timer
 
 
 def test_whatever_is_said_is_judged_soon() -> None:
@@ -244,7 +244,7 @@ def test_languages_are_known_by_many_codes(code: str, known: str | None) -> None
 )
 def test_every_language_compiles_and_answers(language: str) -> None:
     """Also where Home Assistant has no sentence of its own: then the English one is said."""
-    answers = Answers(Grammar(language))
+    answers = Responses(Grammar(language))
     now = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
     timer = Timer("1", "kitchen", Duration(minutes=5), 300.0, 300, "pizza", "Kitchen", language)
     said = [

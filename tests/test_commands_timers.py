@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from satellite.rooms.wyoming_device import timer_event
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
 from satellite.skills.timers.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
 from satellite.skills.timers.wording import ended, refusal
@@ -72,11 +72,11 @@ def test_a_timer_that_nobody_could_hear_is_missed_and_told_until_it_was_heard() 
     house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     assert house.later(300 + RING_SECONDS) == [TimerEventKind.FINISHED, TimerEventKind.MISSED]
-    assert house.timers.owed("bedroom") == []
-    assert [event.kind for event in house.timers.owed("kitchen")] == [TimerEventKind.MISSED]
-    assert len(house.timers.owed(None)) == 1
+    assert house.timers.outstanding("bedroom") == []
+    assert [event.kind for event in house.timers.outstanding("kitchen")] == [TimerEventKind.MISSED]
+    assert len(house.timers.outstanding(None)) == 1
     house.timers.heard([timer])
-    assert house.timers.owed("kitchen") == []
+    assert house.timers.outstanding("kitchen") == []
     house.timers.start(FIVE, place="kitchen")
     house.later(300 + MISSED_SECONDS)
     assert house.timers.all() == []
@@ -179,9 +179,9 @@ class Machine:
         self.steady = ManualClock(50.0)
         self.wall = ManualClock(1_000_000.0)
 
-    def boot(self) -> Clockwork:
+    def boot(self) -> TimerScheduler:
         """Start anew: the steady clock begins again somewhere."""
-        return Clockwork(self.folder, clock=self.steady, wall=self.wall, longest_sleep_seconds=0.005)
+        return TimerScheduler(self.folder, clock=self.steady, wall=self.wall, longest_sleep_seconds=0.005)
 
     def later(self, seconds: float) -> None:
         """Let time pass."""
@@ -196,21 +196,21 @@ async def machine(tmp_path: Path) -> Machine:
 
 
 class Running:
-    """A clockwork that is watched meanwhile."""
+    """A scheduler that is watched meanwhile."""
 
-    def __init__(self, clockwork: Clockwork) -> None:
-        self.clockwork = clockwork
+    def __init__(self, scheduler: TimerScheduler) -> None:
+        self.scheduler = scheduler
 
     async def __aenter__(self) -> Timers:
-        await self.clockwork.open()
-        self._task = asyncio.create_task(self.clockwork.watch())
-        return self.clockwork.timers
+        await self.scheduler.open()
+        self._task = asyncio.create_task(self.scheduler.watch())
+        return self.scheduler.timers
 
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self.clockwork.close()
-        await self.clockwork.close()
+        await self.scheduler.close()
+        await self.scheduler.close()
 
 
 async def test_timers_survive_a_restart(machine: Machine, tmp_path: Path) -> None:
@@ -353,22 +353,22 @@ async def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog
 
 async def test_a_room_hears_of_its_own_timers_first_of_those_that_ring(machine: Machine) -> None:
     """A timer of another room is no concern of it."""
-    clockwork = machine.boot()
-    clockwork.timers.start(Duration(seconds=1), place="kitchen")
+    scheduler = machine.boot()
+    scheduler.timers.start(Duration(seconds=1), place="kitchen")
     machine.later(1)
-    clockwork.timers.tick()
-    with clockwork.subscribe("kitchen") as kitchen:
-        clockwork.timers.start(FIVE, place="bedroom")
-        clockwork.timers.start(FIVE, place="kitchen")
+    scheduler.timers.tick()
+    with scheduler.subscribe("kitchen") as kitchen:
+        scheduler.timers.start(FIVE, place="bedroom")
+        scheduler.timers.start(FIVE, place="kitchen")
         heard = [(await anext(aiter(kitchen))).kind for _ in range(2)]
         assert heard == [TimerEventKind.FINISHED, TimerEventKind.STARTED]
 
 
 async def test_a_listener_that_falls_behind_is_dropped(machine: Machine) -> None:
     """Nobody waits for it."""
-    clockwork = machine.boot()
-    with clockwork.subscribe("kitchen", size=2) as slow:
+    scheduler = machine.boot()
+    with scheduler.subscribe("kitchen", size=2) as slow:
         for _ in range(3):
-            clockwork.timers.start(FIVE, place="kitchen")
+            scheduler.timers.start(FIVE, place="kitchen")
         assert slow.overflowed
         assert len([event async for event in slow]) == 1

@@ -112,8 +112,8 @@ class World:
         """Return the timers of the house."""
 
         async def read() -> list[Timer]:
-            assert self.daemon.daemon.clockwork is not None
-            return self.daemon.daemon.clockwork.timers.all()
+            assert self.daemon.daemon.timer_scheduler is not None
+            return self.daemon.daemon.timer_scheduler.timers.all()
 
         return self.daemon.call(read())
 
@@ -121,8 +121,8 @@ class World:
         """Set a timer."""
 
         async def start() -> None:
-            assert self.daemon.daemon.clockwork is not None
-            self.daemon.daemon.clockwork.timers.start(Duration(seconds=seconds), place=place, **details)
+            assert self.daemon.daemon.timer_scheduler is not None
+            self.daemon.daemon.timer_scheduler.timers.start(Duration(seconds=seconds), place=place, **details)
 
         self.daemon.call(start())
 
@@ -130,8 +130,8 @@ class World:
         """Let nothing ring, and no timer run."""
 
         async def end() -> None:
-            assert self.daemon.daemon.clockwork is not None
-            timers = self.daemon.daemon.clockwork.timers
+            assert self.daemon.daemon.timer_scheduler is not None
+            timers = self.daemon.daemon.timer_scheduler.timers
             timers.silence()
             for timer in timers.pending():
                 timers.cancel(timer)

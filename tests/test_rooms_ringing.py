@@ -15,7 +15,7 @@ from satellite.pipeline.stages import SpokenPiece
 from satellite.rooms.chime import chime
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.wyoming_device import timer_event
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import Duration, TimerEvent
 from satellite.skills.timers.timers import LATE_SECONDS
 from satellite.tasks import Background
@@ -52,8 +52,8 @@ class RingingRoom:
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0
         self.voice = Voice()
-        self.clockwork = Clockwork(folder, clock=lambda: self.now)
-        self.timers = self.clockwork.timers
+        self.scheduler = TimerScheduler(folder, clock=lambda: self.now)
+        self.timers = self.scheduler.timers
         self.sent: list[str] = []
         self.sounds: list[bytes] = []
         self.finished = 0
@@ -66,7 +66,7 @@ class RingingRoom:
         """Return what a new connection of the satellite has."""
         stages: Any = self.voice
         return Ringing(
-            self.clockwork,
+            self.scheduler,
             stages,
             RoomSettings(name="kitchen"),
             self.show,

@@ -22,7 +22,7 @@ REPLIES = {
     "10 s": "Good evening. The heating will be turned down at ten tonight, as you asked this morning. "
     "Two windows are still open, one in the bathroom and one upstairs. Would you like me to remind you?",
 }
-"""Answers of a home by the time they take to say."""
+"""Responses of a home by the time they take to say."""
 
 _AUDIBLE = 0.01
 """-40 dBFS: the sound that counts as heard."""

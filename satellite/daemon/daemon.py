@@ -36,7 +36,7 @@ from satellite.rooms.host.room import LocalRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
 from satellite.services.session import ALL_STAGES, Session
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
 from satellite.system.process import affordable_connections, allow_many_connections, follow_time_zone, imported
 from satellite.tasks import Background, Supervised, begin_task, end_tasks, failure_of, first_of
@@ -77,11 +77,11 @@ class Daemon:
         self._assembly = Assembly(config, self.store, self.background)
         self._workers = self._assembly.workers
         self.engines = self._assembly.engines
-        self.clockwork = Clockwork(config.commands.state_directory) if config.commands.enabled else None
+        self.timer_scheduler = TimerScheduler(config.commands.state_directory) if config.commands.enabled else None
         """The timers of the house, if it may have any."""
 
         dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
-        self._responders = Responders(config, self.clockwork, self.engines, dialogue)
+        self._responders = Responders(config, self.timer_scheduler, self.engines, dialogue)
         self._stages = Stages(
             self.engines,
             RunConfig.of(config),
@@ -102,10 +102,10 @@ class Daemon:
                 self._stages,
                 self.bus,
                 arbiter,
-                self.clockwork,
+                self.timer_scheduler,
             )
         others = [] if self.host is None else [self.host]
-        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, arbiter, self.clockwork, others)
+        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, arbiter, self.timer_scheduler, others)
         self._doors = Doors()
         self._startup = Startup(self._assembly, self._stages, self.background, self._voices)
         self._status = Status(

@@ -9,7 +9,7 @@ from satellite.engines.slot import Engines
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.responder import Responder
 from satellite.skills.home_assistant.api import RoomQuery
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 
 if TYPE_CHECKING:
     from satellite.skills.commands import CommandResponder
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Responders:
     """Builds the responders of a configuration, and passes changes of its rooms on to them."""
 
-    def __init__(self, config: Config, clockwork: Clockwork | None, engines: Engines, dialogue: Dialogue) -> None:
-        """Without `clockwork` there are no commands."""
+    def __init__(self, config: Config, scheduler: TimerScheduler | None, engines: Engines, dialogue: Dialogue) -> None:
+        """Without `scheduler` there are no commands."""
         languages = partial(_languages, config.stt.language, engines)
-        self.commands = None if clockwork is None else _commands(config, clockwork, languages, dialogue)
+        self.commands = None if scheduler is None else _commands(config, scheduler, languages, dialogue)
         self._home_assistant = _home_assistant(config, languages) if config.home_assistant.url is not None else None
         self.configure(config)
 
@@ -40,12 +40,12 @@ class Responders:
 
 
 def _commands(
-    config: Config, clockwork: Clockwork, languages: Callable[[], list[str]], dialogue: Dialogue
+    config: Config, scheduler: TimerScheduler, languages: Callable[[], list[str]], dialogue: Dialogue
 ) -> "CommandResponder":
     from satellite.skills.commands import CommandResponder
 
     return CommandResponder(
-        clockwork,
+        scheduler,
         language=config.stt.language,
         languages=languages,
         rooms=_rooms(config),

@@ -12,7 +12,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import Making
 from satellite.rooms.room import Room, RoomStatus
 from satellite.rooms.wyoming import WyomingRoom
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.tasks import Supervised, end_tasks
 
 
@@ -26,17 +26,17 @@ class Hub:
         stages: Stages,
         bus: RunBus,
         arbiter: Arbiter,
-        clockwork: Clockwork | None = None,
+        scheduler: TimerScheduler | None = None,
         others: Sequence[Room] = (),
     ) -> None:
-        """Prepare to drive the satellites of `rooms`, in which the timers of `clockwork` ring, and `others`.
+        """Prepare to drive the satellites of `rooms`, in which the timers of `scheduler` ring, and `others`.
 
         `others` are rooms that are reached in another way; they share `arbiter`.
         """
         self._settings = settings
         self._stages = stages
         self._bus = bus
-        self._clockwork = clockwork
+        self._scheduler = scheduler
         self._arbiter = arbiter
         self._others = list(others)
         self.links = [self._link(room) for room in rooms]
@@ -93,7 +93,7 @@ class Hub:
         return [link.status() for link in self.all]
 
     def _link(self, room: WyomingRoomSettings) -> WyomingRoom:
-        return WyomingRoom(room, self._settings, self._stages, self._bus, self._arbiter, self._clockwork)
+        return WyomingRoom(room, self._settings, self._stages, self._bus, self._arbiter, self._scheduler)
 
     def _begin(self, link: Room) -> None:
         self._tasks[link] = self._stages.background.run(f"room {link.room.name}", link.run)

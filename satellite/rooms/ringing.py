@@ -11,7 +11,7 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages, once
 from satellite.rooms.chime import chime
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import Timer, TimerEvent, TimerEventKind
 from satellite.skills.timers.wording import ended
 from satellite.tasks import Supervised
@@ -34,14 +34,14 @@ class Ringing:
 
     def __init__(
         self,
-        clockwork: Clockwork,
+        scheduler: TimerScheduler,
         stages: Stages,
         room: RoomSettings,
         show: Callable[[TimerEvent], Awaitable[None]],
         announce: Callable[[AudioFormat, bytes], Awaitable[None]],
     ) -> None:
         """Show by `show`; ring by `announce`, which returns once that was heard; cancelling it silences it."""
-        self._clockwork = clockwork
+        self._scheduler = scheduler
         self._stages = stages
         self._room = room
         self._show = show
@@ -63,20 +63,20 @@ class Ringing:
 
     def silence(self) -> None:
         """Be silent, since somebody speaks with the room: they have heard what rings, and what was missed."""
-        self._clockwork.timers.heard(self._clockwork.timers.missed(self._room.name))
-        self._clockwork.timers.silence(self._room.name)
+        self._scheduler.timers.heard(self._scheduler.timers.missed(self._room.name))
+        self._scheduler.timers.silence(self._room.name)
         self._stop()
 
     async def _follow(self) -> None:
         """Hand on events; ends when there were too many at once, so that `run` begins again with the present state."""
-        with self._clockwork.subscribe(self._room.name) as events:
+        with self._scheduler.subscribe(self._room.name) as events:
             async for event in events:
                 await self._show(event)
                 match event.kind:
                     case TimerEventKind.FINISHED | TimerEventKind.MISSED:
                         if self._ring is None or self._ring.task.done():
                             self._ring = self._stages.background.run(f"ring {self._room.name}", self._rings)
-                    case TimerEventKind.SILENCED if not self._clockwork.timers.owed(self._room.name):
+                    case TimerEventKind.SILENCED if not self._scheduler.timers.outstanding(self._room.name):
                         self._stop()
 
     def _stop(self) -> Supervised | None:
@@ -90,8 +90,8 @@ class Ringing:
         await ring(self._stages, self._room, self._due_words, self._ring_once)
 
     def _due_words(self) -> str:
-        timers = self._clockwork.timers
-        self._due = [event.timer for event in timers.owed(self._room.name)]
+        timers = self._scheduler.timers
+        self._due = [event.timer for event in timers.outstanding(self._room.name)]
         return " ".join(ended(timer, late=timers.late(timer)) for timer in self._due)
 
     async def _ring_once(self, layout: AudioFormat, pcm: bytes) -> float:
@@ -102,7 +102,7 @@ class Ringing:
                 "room %s: a timer could not ring: %s", self._room.name, error, extra={"room": self._room.name}
             )
             return _AGAIN_SECONDS
-        self._clockwork.timers.heard(self._due)
+        self._scheduler.timers.heard(self._due)
         return PAUSE_SECONDS
 
 

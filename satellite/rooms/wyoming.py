@@ -21,7 +21,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import Making
 from satellite.rooms.room import LinkState, Reachability, RoomStatus
 from satellite.rooms.wyoming_device import WyomingDevice
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.tasks import Supervised, end_tasks
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import Faults
@@ -49,16 +49,16 @@ class WyomingRoom(Reachability):
         stages: Stages,
         bus: RunBus,
         arbiter: Arbiter,
-        clockwork: Clockwork | None = None,
+        scheduler: TimerScheduler | None = None,
     ) -> None:
-        """Prepare to drive a room; the timers of `clockwork` that belong there ring there."""
+        """Prepare to drive a room; the timers of `scheduler` that belong there ring there."""
         super().__init__(room, f"{room.name} is being dialled")
         self._uri = room.uri
         self._settings = settings
         self._stages = stages
         self._bus = bus
         self._arbiter = arbiter
-        self._clockwork = clockwork
+        self._scheduler = scheduler
         self._faults = Faults()
         self._timers: Supervised | None = None
         self._device: WyomingDevice | None = None
@@ -112,7 +112,7 @@ class WyomingRoom(Reachability):
             self.become(LinkState.OFF, f"{self.room.name}: {error}; {hint}")
             raise
         device = WyomingDevice(
-            connection, self._stages, self._bus, self.room, self._settings, self._arbiter, self._clockwork
+            connection, self._stages, self._bus, self.room, self._settings, self._arbiter, self._scheduler
         )
         pings = self._stages.background.run(f"ping {self.room.name}", lambda: self._ping(connection))
         try:

@@ -22,7 +22,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation, room_request
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.parsing import parsed
 from satellite.wire.run_events import STAGES, wyoming_events
@@ -61,9 +61,9 @@ class WyomingDevice:
         room: RoomSettings,
         settings: HubSettings,
         arbiter: Arbiter,
-        clockwork: Clockwork | None = None,
+        scheduler: TimerScheduler | None = None,
     ) -> None:
-        """Hold conversations over `connection`; the timers of `clockwork` that belong to `room` ring there."""
+        """Hold conversations over `connection`; the timers of `scheduler` that belong to `room` ring there."""
         self.output = WyomingOutput(connection)
         self._connection = connection
         self._room = room
@@ -71,8 +71,8 @@ class WyomingDevice:
         self.ringing: Ringing | None = None
         """To be run while the satellite is connected."""
 
-        if clockwork is not None:
-            self.ringing = Ringing(clockwork, stages, room, self._show_timer, self.conversation.announce)
+        if scheduler is not None:
+            self.ringing = Ringing(scheduler, stages, room, self._show_timer, self.conversation.announce)
         self._converter: Converter | None = None
         self._zeros_left = 0
         self._streams_for_wake = False

@@ -12,25 +12,25 @@ from hassil.intents import Intents, RangeFractionType, RangeSlotList, SlotList, 
 from hassil.recognize import RecognizeResult, recognize_all
 
 from satellite.skills.intents import Command, Intent
-from satellite.skills.timers.matching import Wanted
+from satellite.skills.timers.matching import TimerQuery
 from satellite.skills.timers.timer import Duration
 
 _LONGEST = 160
-"""Characters of a command; what is longer is no command, and would take long to tell."""
+"""Characters of the longest command; matching takes more than linear time."""
 
 _LONGEST_NAME_WORDS = 4
 _LONGEST_NAME = 40
 
 _NUMBER_WORDS = range(1, 101)
 _RANGES = {"timer_hours": 100, "timer_minutes": 6_000, "timer_seconds": 360_000}
-"""The highest number of each unit that is understood; more than a timer may have, so that it can be told so."""
+"""Highest number of each unit that is understood: more than a timer may have, so that the refusal can say so."""
 
 
 class _Numbers(RangeSlotList):
-    """Digits of the whole range, halves included; as words only the lower numbers: those cost time and memory."""
+    """Digits of the whole range, halves included; words for the lower numbers only, since they cost time and memory."""
 
     def get_numbers(self) -> Iterable[float]:
-        """Return what contains the numbers in digits, and yields those that are understood as words."""
+        """Return what contains every number, which is checked for digits, and iterates the lower ones, for words."""
         return _Halves(self.stop)
 
 
@@ -46,35 +46,35 @@ class _Halves:
 
 
 class _Rank(NamedTuple):
-    """How matches compare, the lowest first: what leaves least open, ours before theirs."""
+    """Order of matches, best first: fewest free names, our sentences before Home Assistant's, most text matched."""
 
     names: int
-    theirs: bool
+    is_home_assistants: bool
     letters_not_matched: int
     letters_of_names: int
 
 
 class Grammar:
-    """What is understood in one language, and what is answered there."""
+    """The sentences that are understood in one language, and the responses there."""
 
     def __init__(self, language: str) -> None:
-        """Compile the grammar of one of Home Assistant's languages; takes a tenth of a second, blocking."""
+        """Compile the grammar of one of Home Assistant's languages; blocks for a tenth of a second."""
         self.language = language
-        theirs = home_assistant_intents.get_intents(language) or {}
+        upstream = home_assistant_intents.get_intents(language) or {}
         ours = _our_sentences(language)
-        responses = theirs.get("responses", {})
+        responses = upstream.get("responses", {})
         self.responses: Mapping[str, Mapping[str, str]] = responses.get("intents", {})
         self.errors: Mapping[str, str] = responses.get("errors", {})
         self.own_responses: Mapping[str, str] = ours.get("responses", {})
         self._timer_words = tuple(ours.get("timer_words", ()))
         self._articles = tuple(ours.get("articles", ()))
         self._ordinals: Mapping[str, int] = ours.get("ordinals", {})
-        self._ours = _compiled(language, theirs, ours, ours.get("intents", {}))
-        self._theirs = _compiled(language, theirs, ours, _answerable(theirs))
-        self.understand("1")  # templates are parsed at their first use
+        self._ours = _compiled(language, upstream, ours, ours.get("intents", {}))
+        self._upstream = _compiled(language, upstream, ours, _answerable(upstream))
+        self.understand("1")  # hassil parses templates at their first use
 
     def understand(self, text: str, rooms: Mapping[str, str] | None = None) -> Command | None:
-        """Return what `text` says if all of it is one command; `rooms` are the names of rooms with their places."""
+        """Return the command that all of `text` is, else None; `rooms` are the places by the names of rooms."""
         if len(text) > _LONGEST:
             return None
         areas: dict[str, SlotList] = {
@@ -82,11 +82,11 @@ class Grammar:
         }
         for reading in _readings(text):
             found: list[tuple[_Rank, Command]] = []
-            for intents in (self._ours, self._theirs):
+            for intents in (self._ours, self._upstream):
                 for result in recognize_all(reading, intents, slot_lists=areas, language=self.language):
                     if command := self._command(result, reading):
                         found.append((_rank(result), command))
-                        # Nothing is better than one of ours that leaves nothing open.
+                        # Nothing ranks above one of ours without a free name; the rest need not be matched.
                         if intents is self._ours and not found[-1][0].names:
                             return command
             if found:
@@ -94,7 +94,7 @@ class Grammar:
         return None
 
     def _command(self, result: RecognizeResult, text: str) -> Command | None:
-        """Return what a match means; None for one that only matched because a name may be anything."""
+        """Return what a match means; None for one that only matched because a free name matches any text."""
         slots = {name: entity.value for name, entity in result.entities.items()}
         name = None
         if entity := result.entities.get("name"):
@@ -103,7 +103,7 @@ class Grammar:
                 return None
         area = result.entities.get("area")
         start = Duration.of(*(slots.get(f"start_{unit}") for unit in ("hours", "minutes", "seconds")))
-        wanted = Wanted(
+        timer = TimerQuery(
             name=name or None,
             ordinal=self._ordinals.get(name.casefold()) if name else None,
             room=area.text.strip() if area else None,
@@ -111,13 +111,13 @@ class Grammar:
             seconds=start.total_seconds or None,
         )
         duration = Duration.of(slots.get("hours"), slots.get("minutes"), slots.get("seconds"))
-        spoken = text.casefold()
-        about = not self._timer_words or any(word in spoken for word in self._timer_words)
-        return Command(Intent(result.intent.name), duration, wanted, about)
+        folded = text.casefold()
+        mentions_timer = not self._timer_words or any(word in folded for word in self._timer_words)
+        return Command(Intent(result.intent.name), duration, timer, mentions_timer)
 
-    def _name(self, said: str) -> str | None:
-        """Return a name without the articles in front of it; None if nothing else was said."""
-        words = said.strip(" -.,\"'").split()
+    def _name(self, text: str) -> str | None:
+        """Return a name without the articles in front of it; None if nothing is left."""
+        words = text.strip(" -.,\"'").split()
         while words and words[0].casefold() in self._articles:
             words = words[1:]
         return " ".join(words) or None
@@ -128,7 +128,7 @@ _HALF = re.compile(r"(?<=\d)(?:\s*½|\s+1/2\b)")
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield the text as grammars expect it, then without its hyphens."""
+    """Yield the text as the grammar expects it, then without hyphens."""
     text = _HALF.sub(".5", _THOUSANDS.sub(r"\1\2", text)).strip()
     yield text
     if (broken := text.replace("-", " ")) != text:
@@ -145,7 +145,7 @@ _OPTIONAL = re.compile(r"^\s*\[[^\[\]]*\]\s*")
 
 
 def _begins_with_name(result: RecognizeResult) -> bool:
-    """Return whether the sentence matched may begin with any words."""
+    """Return whether the matched sentence begins with a free name."""
     template = (result.intent_sentence.text if result.intent_sentence else None) or ""
     while (rest := _OPTIONAL.sub("", template)) != template:
         template = rest
@@ -153,7 +153,7 @@ def _begins_with_name(result: RecognizeResult) -> bool:
 
 
 def _fits_name(name: str, *, leading: bool) -> bool:
-    """Return whether a name is short enough not to be something else that was said."""
+    """Return whether a name is plausible: a long one, or one with digits, swallowed another part of the sentence."""
     few = len(name.split()) <= (1 if leading else _LONGEST_NAME_WORDS)
     return few and len(name) <= _LONGEST_NAME and not any(letter.isdigit() for letter in name)
 
@@ -162,7 +162,7 @@ def _our_sentences(language: str) -> dict[str, Any]:
     """Return our sentences for a language, else for that without its region; empty if there are none."""
     folder = importlib.resources.files("satellite.skills") / "sentence_templates"
     for code in (language, language.partition("-")[0]):
-        # Swiss German is spoken otherwise, Brazilian Portuguese is not.
+        # Swiss German and the Chinese of other regions differ too much; Brazilian Portuguese does not.
         if code in ("de", "zh") and code != language:
             continue
         file = folder / f"{code}.yaml"
@@ -171,33 +171,33 @@ def _our_sentences(language: str) -> dict[str, Any]:
     return {}
 
 
-def _answerable(theirs: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the sentences of Home Assistant's that are answered here."""
+def _answerable(upstream: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return Home Assistant's sentences for the intents that are answered here."""
     sentences: dict[str, list[str]] = {}
     for intent in Intent:
-        for block in theirs.get("intents", {}).get(intent, {"data": ()})["data"]:
-            # "Turn off the light in five minutes" is not for us.
+        for block in upstream.get("intents", {}).get(intent, {"data": ()})["data"]:
+            # "Turn off the light in five minutes" starts a timer too, but is an order to Home Assistant.
             if not block.get("metadata", {}).get("slot_combination", "").startswith("command"):
                 sentences.setdefault(intent.value, []).extend(block["sentences"])
     return sentences
 
 
 def _compiled(
-    language: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], sentences: Mapping[str, list[str]]
+    language: str, upstream: Mapping[str, Any], ours: Mapping[str, Any], sentences: Mapping[str, list[str]]
 ) -> Intents:
-    """Return sentences ready to match, with the rules and lists that they use."""
+    """Return sentences ready to match, with only the rules and lists that they use."""
     duration = ours.get("duration", {})
     started = {name.replace("own_", "own_start_"): _of_start(rule) for name, rule in duration.items()}
     texts = [text for block in sentences.values() for text in block]
-    every_rule = {**theirs.get("expansion_rules", {}), **ours.get("rules", {}), **duration, **started}
+    every_rule = {**upstream.get("expansion_rules", {}), **ours.get("rules", {}), **duration, **started}
     rules = _used_rules(texts, every_rule)
     used_lists = set(re.findall(r"{([^{}:]+)", " ".join([*texts, *rules.values()])))
-    lists = {**theirs.get("lists", {}), **ours.get("lists", {})}
+    lists = {**upstream.get("lists", {}), **ours.get("lists", {})}
     intents = Intents.from_dict(
         {
             "language": language,
-            "settings": theirs.get("settings", {}),
-            "skip_words": theirs.get("skip_words", []),
+            "settings": upstream.get("settings", {}),
+            "skip_words": upstream.get("skip_words", []),
             "intents": {
                 name: {"data": _blocks(block, own=sentences is ours.get("intents"))}
                 for name, block in sentences.items()
@@ -212,19 +212,19 @@ def _compiled(
 
 
 def _blocks(texts: list[str], *, own: bool) -> list[dict[str, Any]]:
-    """Return sentences as hassil has them, those with names last."""
+    """Return sentences in hassil's form, those with free names last."""
     named = [text for text in texts if "{timer_name" in text]
     plain = [text for text in texts if text not in named]
     return [{"sentences": block, "metadata": {"own": own}} for block in (plain, named) if block]
 
 
 def _of_start(rule: str) -> str:
-    """Return a rule for a duration as one for the duration that a timer was set to."""
+    """Return the rule of a duration, rewritten for the duration that a timer was set to."""
     return re.sub(r":(hours|minutes|seconds)}", r":start_\1}", rule).replace("<own_", "<own_start_")
 
 
 def _used_rules(sentences: list[str], rules: Mapping[str, str]) -> dict[str, str]:
-    """Return the rules that sentences refer to, also by way of other rules."""
+    """Return the rules that sentences refer to, directly or through other rules."""
     used: dict[str, str] = {}
     texts = list(sentences)
     while texts:

@@ -1,4 +1,4 @@
-"""The grammars in use, one a language; the libraries that they need are loaded with the first one."""
+"""The grammars in use, one for each language; the libraries that they need are imported with the first one."""
 
 import asyncio
 from collections import OrderedDict
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from satellite.skills.grammar import Grammar
 
 _GRAMMARS = 6
-"""Languages that are kept at once; the one unused longest goes. One takes a few megabytes."""
+"""Most languages in memory, of a few megabytes each; the least recently used goes."""
 
 _ALIASES = {"no": "nb", "nn": "nb", "zh": "zh-CN", "zh-hans": "zh-CN", "zh-hant": "zh-TW", "yue": "zh-HK", "iw": "he"}
 
@@ -30,20 +30,18 @@ class Grammars:
         return [code for code, grammar in self._grammars.items() if grammar.done()]
 
     def has(self, language: str) -> bool:
-        """Return whether `get` need not wait for a language: it is loaded, or there is none."""
+        """Return whether `get` returns at once: the grammar is compiled, or there is none."""
         code = known_language(language)
         return code is None or (code in self._grammars and self._grammars[code].done())
 
     async def get(self, language: str) -> "Grammar | None":
-        """Return the grammar of a language code; None if there is none.
-
-        Who does not wait for the end leaves it to be compiled for the next question.
-        """
+        """Return the grammar of a language code; None if there is none."""
         loading = self.load(language)
+        # Shielded: a caller that times out leaves the grammar to be compiled for the next question.
         return None if loading is None else await asyncio.shield(loading)
 
     def load(self, language: str) -> "asyncio.Task[Grammar] | None":
-        """Begin to compile the grammar of a language code unless it is there; None if there is none."""
+        """Begin to compile the grammar of a language code unless it is compiled; None if there is none."""
         code = known_language(language)
         if code is None:
             return None
@@ -56,13 +54,13 @@ class Grammars:
         return self._grammars[code]
 
     async def close(self) -> None:
-        """Wait for what is being compiled; may be called twice."""
+        """Wait for what is being compiled, since threads cannot be stopped; may be called twice."""
         if self._grammars:
             await asyncio.wait(self._grammars.values())
 
 
 def known_language(language: str) -> str | None:
-    """Return which of Home Assistant's languages serves for a code such as `en-GB`, `fr_FR` or `pt-br`."""
+    """Return Home Assistant's code of a language such as `en-GB`, `fr_FR` or `pt-br`; None where it has none."""
     known = {code.lower(): code for code in home_assistant_intents.get_languages()}
     wanted = language.replace("_", "-").lower()
     family = wanted.partition("-")[0]
@@ -73,8 +71,8 @@ def known_language(language: str) -> str | None:
 
 
 def _compiled(language: str) -> "Grammar":
-    """Return a grammar, with all that is needed to answer in its language imported; blocks."""
+    """Return a grammar, with everything imported that answering needs; blocks."""
     from satellite.skills.grammar import Grammar
 
-    import_module("satellite.skills.sentences")  # with its templates' engine: here nobody waits for it
+    import_module("satellite.skills.responses")  # Jinja is large: imported here, in the thread
     return Grammar(language)

@@ -1,14 +1,14 @@
-"""What is answered without a model, and what a command says."""
+"""The intents that are answered without a model, and a command: an utterance that is wholly one of them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from satellite.skills.timers.matching import Wanted
+from satellite.skills.timers.matching import TimerQuery
 from satellite.skills.timers.timer import Duration
 
 
 class Intent(StrEnum):
-    """What is answered without a model: Home Assistant's names, and three of our own."""
+    """Home Assistant's names of intents, and our own, which begin with `Satellite`."""
 
     START_TIMER = "HassStartTimer"
     CANCEL_TIMER = "HassCancelTimer"
@@ -25,7 +25,7 @@ class Intent(StrEnum):
     REPEAT = "SatelliteRepeat"
 
     DISMISS = "SatelliteDismiss"
-    """Means something only while a timer rings, such as "thank you"."""
+    """Acknowledges a timer that rings, such as "thank you"; means nothing otherwise."""
 
 
 _CLOSED = frozenset(
@@ -43,19 +43,19 @@ _CLOSED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What an utterance says, all of it."""
+    """What an utterance says."""
 
     intent: Intent
     duration: Duration
     """For how long, or by how much."""
 
-    wanted: Wanted
-    """Which timer; of one to be set, its name and room."""
+    timer: TimerQuery
+    """Which timer is meant; for a new one, its name and room."""
 
-    about_timers: bool
-    """Whether a timer is spoken of in so many words; without, it depends on whether there is one."""
+    mentions_timer: bool
+    """Whether a word for timers was said; without one, the sentence is a command only if there is a timer."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether there is nothing left to tell; where there is a duration or a name there may be more of it."""
+        """Whether nothing can follow; more of a duration or a name might."""
         return self.intent in _CLOSED

@@ -27,7 +27,7 @@ from satellite.rooms.host.speaker import Speaker, SpeakerOutput, Utterance
 from satellite.rooms.playback import Making
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity, LinkState, Reachability, RoomStatus
-from satellite.skills.timers.clock import Clockwork
+from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import TimerEvent
 from satellite.tasks import Supervised, end_tasks, first_of
 
@@ -66,17 +66,17 @@ class LocalRoom(Reachability):
         stages: Stages,
         bus: RunBus,
         arbiter: Arbiter,
-        clockwork: Clockwork | None = None,
+        scheduler: TimerScheduler | None = None,
     ) -> None:
-        """Prepare the room; the timers of `clockwork` that belong there ring there."""
+        """Prepare the room; the timers of `scheduler` that belong there ring there."""
         super().__init__(room, f"{room.name} is being opened")
         self.speaker = Speaker(sink(speaker), speaker.words) if speaker.given else None
         self._stages = stages
         self._bus = bus
         self._arbiter = arbiter
         self._ringing: Ringing | None = None
-        if clockwork is not None and self.speaker is not None:
-            self._ringing = Ringing(clockwork, stages, self.room, _show_no_timer, self.announce)
+        if scheduler is not None and self.speaker is not None:
+            self._ringing = Ringing(scheduler, stages, self.room, _show_no_timer, self.announce)
         self._listen = listening(microphone)
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         self._conversation: Conversation | None = None

@@ -8,64 +8,64 @@ from satellite.skills.timers.timer import Timer
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What was said of a timer to tell it from others; nothing said fits any."""
+class TimerQuery:
+    """What was said to distinguish a timer from others; a query without any of it matches every timer."""
 
     name: str | None = None
     ordinal: int | None = None
-    """What the name counts to, if it counts, such as 2 for "second"; negative from the end."""
+    """The number that the name means, such as 2 for "second"; negative ones count from the end."""
 
     room: str | None = None
     place: str | None = None
     """The place of that room."""
 
     seconds: int | None = None
-    """What it was set to."""
+    """The duration that it was set to."""
 
     @property
-    def anything(self) -> bool:
-        """Return whether nothing was said."""
-        return self == Wanted()
+    def is_any(self) -> bool:
+        """Whether it matches every timer."""
+        return self == TimerQuery()
 
 
-class Miss(StrEnum):
-    """Why no timer was found."""
+class NoMatch(StrEnum):
+    """Why no timer was found: Home Assistant's codes."""
 
     NOT_FOUND = "timer_not_found"
     SEVERAL = "multiple_timers_matched"
 
 
-def find_one(timers: Iterable[Timer], wanted: Wanted, place: str) -> Timer | Miss:
-    """Return the one timer that is meant: the only one that fits, else the only one that fits in this place."""
-    found = _fitting(list(timers), wanted, place)
+def find_one(timers: Iterable[Timer], query: TimerQuery, place: str) -> Timer | NoMatch:
+    """Return the only timer that matches, else the only one that matches in this place."""
+    found = _matching(list(timers), query, place)
     if not found:
-        return Miss.NOT_FOUND
+        return NoMatch.NOT_FOUND
     if len(found) > 1:
         found = [timer for timer in found if timer.place == place]
-    return found[0] if len(found) == 1 else Miss.SEVERAL
+    return found[0] if len(found) == 1 else NoMatch.SEVERAL
 
 
-def find_here(timers: Iterable[Timer], wanted: Wanted, place: str) -> list[Timer]:
-    """Return the timers that fit in this place, else those in the house."""
-    found = _fitting(list(timers), wanted, place)
+def find_here(timers: Iterable[Timer], query: TimerQuery, place: str) -> list[Timer]:
+    """Return the timers that match in this place, else in the whole house."""
+    found = _matching(list(timers), query, place)
     return [timer for timer in found if timer.place == place] or found
 
 
-def find_all(timers: Iterable[Timer], wanted: Wanted) -> list[Timer]:
-    """Return the timers in the whole house that fit."""
-    return _fitting(list(timers), wanted, None)
+def find_all(timers: Iterable[Timer], query: TimerQuery) -> list[Timer]:
+    """Return the timers in the whole house that match."""
+    return _matching(list(timers), query, None)
 
 
-def _fitting(timers: list[Timer], wanted: Wanted, place: str | None) -> list[Timer]:
-    if wanted.seconds is not None:
-        by_start = [timer for timer in timers if timer.start.total_seconds == wanted.seconds]
-        timers = by_start or [timer for timer in timers if timer.total_seconds == wanted.seconds]
-    if wanted.room is not None:
-        # "The kitchen timer" is the one in the kitchen, or the one that was called so.
-        here = [timer for timer in timers if timer.place == wanted.place]
-        timers = here or _of_room(timers, wanted.room) or _named(timers, wanted.room)
-    if wanted.name is not None:
-        timers = _named(timers, wanted.name) or _of_room(timers, wanted.name) or _counted(timers, wanted.ordinal, place)
+def _matching(timers: list[Timer], query: TimerQuery, place: str | None) -> list[Timer]:
+    if query.seconds is not None:
+        by_start = [timer for timer in timers if timer.start.total_seconds == query.seconds]
+        timers = by_start or [timer for timer in timers if timer.total_seconds == query.seconds]
+    if query.room is not None:
+        # "The kitchen timer" is one in the kitchen, one that was set for it, or one that is named so.
+        here = [timer for timer in timers if timer.place == query.place]
+        timers = here or _of_room(timers, query.room) or _named(timers, query.room)
+    if query.name is not None:
+        timers = _named(timers, query.name) or _of_room(timers, query.name) or _counted(timers, query.ordinal, place)
     return timers
 
 
@@ -78,7 +78,7 @@ def _of_room(timers: list[Timer], room: str) -> list[Timer]:
 
 
 def _counted(timers: list[Timer], ordinal: int | None, place: str | None) -> list[Timer]:
-    """Return the timer with this number, in the order in which they were set, here if there are any here."""
+    """Return the timer with this number in the order in which they were set, counted here if there are any here."""
     if ordinal is None:
         return []
     timers = [timer for timer in timers if timer.place == place] or timers

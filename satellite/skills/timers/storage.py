@@ -1,4 +1,4 @@
-"""Timers on disk, so that they survive a restart: one JSON file, replaced whole, with ends by the wall clock."""
+"""Timers on disk, to survive restarts: one JSON file, replaced as a whole, with ends by the wall clock."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ _SYSTEM_DIRECTORY = Path("/var/lib/satellite")
 
 
 def default_directory() -> Path:
-    """Return $SATELLITE_STATE, else the system's folder if it can be written, else one in the user's state folder."""
+    """Return $SATELLITE_STATE, else the system's folder if it is writable, else one in the user's state folder."""
     if chosen := os.environ.get("SATELLITE_STATE"):
         return Path(chosen).expanduser()
     if _SYSTEM_DIRECTORY.is_dir() and os.access(_SYSTEM_DIRECTORY, os.W_OK):
@@ -33,7 +33,7 @@ def default_directory() -> Path:
 
 
 class TimerFile:
-    """`timers.json` in a folder, for one process at a time. All its methods block."""
+    """`timers.json` in a folder, used by one process at a time. All methods block."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.path = (directory or default_directory()) / "timers.json"
@@ -42,9 +42,9 @@ class TimerFile:
         self._written = 0
 
     def open(self) -> list[Timer]:
-        """Take the file and return what it holds; raises OSError where it cannot be, or another process has it.
+        """Lock the file and return its timers; raises OSError where that fails or another process has locked it.
 
-        What cannot be understood is put aside under another name and reported, never overwritten.
+        A file that cannot be parsed is renamed and reported, never overwritten.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,15 +56,15 @@ class TimerFile:
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
-            self._put_aside(str(error))
+            self._rename_unreadable(str(error))
             return []
         timers, problems = _parsed(text)
         if problems:
-            self._put_aside("; ".join(problems))
+            self._rename_unreadable("; ".join(problems))
         return timers
 
     def write(self, timers: Sequence[Timer], number: int) -> None:
-        """Replace what is on disk, unless a snapshot of a higher `number` is there already; raises OSError."""
+        """Replace the file, unless a snapshot with a higher `number` has been written; raises OSError."""
         with self._writing:
             if number <= self._written:
                 return
@@ -72,7 +72,7 @@ class TimerFile:
             self._written = number
 
     def close(self) -> None:
-        """Leave the file to others; may be called twice."""
+        """Release the lock; may be called twice."""
         self._lock.release(force=True)
 
     def _replace(self, text: str) -> None:
@@ -83,25 +83,24 @@ class TimerFile:
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        finally:
+            Path(name).unlink(missing_ok=True)  # it is left over where something failed
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the new name, too, must survive a power cut
+            os.fsync(folder)  # or a power cut could undo the renaming
         finally:
             os.close(folder)
 
-    def _put_aside(self, why: str) -> None:
+    def _rename_unreadable(self, why: str) -> None:
         number = 1
         while (aside := self.path.with_name(f"timers-unreadable-{number}.json")).exists():
             number += 1
         self.path.rename(aside)
-        _LOGGER.warning("%s holds what cannot be read, and is now %s: %s", self.path, aside.name, why)
+        _LOGGER.warning("%s cannot be read and was renamed to %s: %s", self.path, aside.name, why)
 
 
 def _parsed(text: str) -> tuple[list[Timer], list[str]]:
-    """Return the timers that a text holds, and what in it is no timer."""
+    """Return the timers in a text, and the problems of what is none."""
     try:
         document = json.loads(text)
         if document["version"] != _VERSION:
@@ -121,7 +120,7 @@ def _parsed(text: str) -> tuple[list[Timer], list[str]]:
 
 
 def _timer(record: dict[str, Any]) -> Timer:
-    """Return what a record says; raises one of several errors for one that is no timer."""
+    """Return the timer of a record; raises ValueError, KeyError, TypeError or AttributeError for what is none."""
     fields = {**record, "start": Duration(**record["start"]), "state": TimerState(record["state"])}
     timer = Timer(**fields)
     texts = (timer.id, timer.place, timer.name or "", timer.room or "", timer.language or "")

@@ -1,4 +1,4 @@
-"""One timer, and what happens to it."""
+"""A timer, its state, and the events of its life."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long, in the units that somebody said; None is a unit that was not said."""
+    """A duration in the units that were said; None is a unit that was not said."""
 
     hours: int | None = None
     minutes: int | None = None
@@ -15,19 +15,19 @@ class Duration:
 
     @classmethod
     def of(cls, hours: float | None, minutes: float | None, seconds: float | None) -> Self:
-        """Return whole units; the half of one goes into the next."""
+        """Return whole units; a fraction goes into the next smaller unit."""
         whole_hours, minutes = _carried(hours, minutes)
         whole_minutes, seconds = _carried(minutes, seconds)
         return cls(whole_hours, whole_minutes, None if seconds is None else round(seconds))
 
     @property
     def total_seconds(self) -> int:
-        """Return all of it, in seconds."""
+        """The whole duration, in seconds."""
         return (self.hours or 0) * 3600 + (self.minutes or 0) * 60 + (self.seconds or 0)
 
 
 def _carried(large: float | None, small: float | None) -> tuple[int | None, float | None]:
-    """Return the whole of `large` units, and the `small` ones with what was left of it."""
+    """Return `large` without its fraction, and `small` with that fraction added."""
     if large is None:
         return None, small
     whole = int(large)
@@ -37,52 +37,52 @@ def _carried(large: float | None, small: float | None) -> tuple[int | None, floa
 
 
 class TimerState(StrEnum):
-    """What a timer does."""
+    """The states of a timer."""
 
     RUNNING = "running"
     PAUSED = "paused"
     RINGING = "ringing"
 
     MISSED = "missed"
-    """It ended while nobody could hear it, and nobody has been told yet."""
+    """It ended unheard, and nobody has been told yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A timer at one moment; what happens to it makes another of the same id."""
+    """A timer at one moment; a change makes a new object with the same id."""
 
     id: str
     place: str
-    """Where it was set, and rings; `Question.place`."""
+    """Where it rings; see `Question.place`."""
 
     start: Duration
     """What it was set to."""
 
     ends_at: float
-    """When it ends or ended, by the clock of the `Timers` it belongs to; without meaning while paused."""
+    """When it ends or ended, by the clock of its `Timers`; meaningless while paused."""
 
     total_seconds: int
-    """The longest that it has had to run; what it was set to, unless it was extended beyond that."""
+    """What it was set to, or more if it was extended beyond that."""
 
     name: str | None = None
     room: str | None = None
-    """The room as a person calls it, if the place has such a name."""
+    """The room's name for people, if the place has one."""
 
     language: str | None = None
-    """In which it was set."""
+    """Language in which it was set."""
 
     state: TimerState = TimerState.RUNNING
     left_seconds: float = 0.0
-    """What is left while paused."""
+    """Time left while it is paused."""
 
     @property
     def pending(self) -> bool:
-        """Return whether it has yet to end."""
+        """Whether it has not ended yet."""
         return self.state in (TimerState.RUNNING, TimerState.PAUSED)
 
 
 class TimerEventKind(StrEnum):
-    """What happens to timers."""
+    """Events of a timer."""
 
     STARTED = "started"
 
@@ -95,17 +95,17 @@ class TimerEventKind(StrEnum):
     """It begins to ring."""
 
     SILENCED = "silenced"
-    """It rings no longer."""
+    """It has stopped ringing."""
 
     MISSED = "missed"
-    """It ended unheard, a while ago: to be told, not rung."""
+    """It ended unheard a while ago: it is reported instead of rung."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimerEvent:
-    """Something that happened to a timer, which is shown as it was then."""
+    """An event of a timer, which is shown as it was then."""
 
     kind: TimerEventKind
     timer: Timer
     seconds_left: int
-    """What it still had to run; 0 for one that has ended."""
+    """Time left then; 0 if it had ended."""

@@ -1,4 +1,4 @@
-"""The timers of the house as arithmetic over an injected clock: no task, no file. Whoever owns them calls `tick`."""
+"""The state of all timers, driven by `tick` and an injected clock: no tasks and no files."""
 
 import uuid
 from collections.abc import Callable, Iterable
@@ -9,16 +9,16 @@ from satellite.skills.timers.timer import Duration, Timer, TimerEvent, TimerEven
 
 LONGEST_SECONDS = 24 * 3600
 MOST = 50
-"""Timers at once, in the whole house."""
+"""Most timers in the whole house."""
 
 RING_SECONDS = 120.0
-"""How long a timer rings when nobody stops it."""
+"""How long a timer rings unless it is stopped."""
 
 LATE_SECONDS = 3600.0
-"""How late a timer may still ring that ended while nothing ran; later it is only told."""
+"""How late a timer that ended while the daemon was off still rings; after that it is only reported."""
 
 MISSED_SECONDS = 24 * 3600.0
-"""How long after its end a missed one may still be told."""
+"""How long a missed timer is kept to be reported."""
 
 
 class Limit(StrEnum):
@@ -29,7 +29,7 @@ class Limit(StrEnum):
 
 
 class TimerRefused(Exception):
-    """A timer that would go beyond a limit."""
+    """A timer would exceed a limit."""
 
     def __init__(self, limit: Limit) -> None:
         super().__init__(limit.value)
@@ -45,41 +45,41 @@ class _Ring:
 class Timers:
     """All timers, in the order in which they were set."""
 
-    def __init__(self, clock: Callable[[], float], tell: Callable[[TimerEvent], None]) -> None:
-        """Measure by `clock`, in seconds, and `tell` what happens."""
+    def __init__(self, clock: Callable[[], float], on_event: Callable[[TimerEvent], None]) -> None:
+        """`clock` returns seconds; `on_event` is called with every event."""
         self._clock = clock
-        self._tell = tell
+        self._on_event = on_event
         self._timers: dict[str, Timer] = {}
         self._rings: dict[str, _Ring] = {}
 
     def all(self) -> list[Timer]:
-        """Return every timer there is, whatever it does."""
+        """Return all timers."""
         return list(self._timers.values())
 
     def pending(self) -> list[Timer]:
-        """Return those that have yet to end."""
+        """Return those that have not ended."""
         return [timer for timer in self._timers.values() if timer.pending]
 
     def ringing(self, place: str | None = None) -> list[Timer]:
-        """Return those that ring in a place, in the whole house with None."""
+        """Return those that ring in a place; None is the whole house."""
         return [t for t in self._timers.values() if t.state is TimerState.RINGING and place in (None, t.place)]
 
     def missed(self, place: str | None) -> list[Timer]:
-        """Return those that ended unheard in a place, in the whole house with None."""
+        """Return those that ended unheard in a place; None is the whole house."""
         return [t for t in self._timers.values() if t.state is TimerState.MISSED and place in (None, t.place)]
 
     def late(self, timer: Timer) -> bool:
-        """Return whether it ended so long ago that somebody should be told so."""
+        """Return whether it ended so long ago that this should be said."""
         return timer.ends_at < self._clock() - RING_SECONDS
 
     def left(self, timer: Timer) -> float:
-        """Return how long a timer has yet to run, seconds."""
+        """Return the time left, in seconds."""
         if timer.state is TimerState.PAUSED:
             return timer.left_seconds
         return max(0.0, timer.ends_at - self._clock()) if timer.state is TimerState.RUNNING else 0.0
 
     def next_at(self) -> float | None:
-        """Return when `tick` will have something to do, by the clock; None for never."""
+        """Return the time, by the clock, at which `tick` is due; None for never."""
         moments = (self._due_at(timer) for timer in self._timers.values())
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -92,7 +92,7 @@ class Timers:
         room: str | None = None,
         language: str | None = None,
     ) -> Timer:
-        """Set a timer; raises TimerRefused for one too long or too many."""
+        """Set a timer; raises `TimerRefused` for one that is too long or one too many."""
         seconds = start.total_seconds
         if not 0 < seconds <= LONGEST_SECONDS:
             raise TimerRefused(Limit.TOO_LONG)
@@ -103,11 +103,11 @@ class Timers:
         return self._put(timer, TimerEventKind.STARTED)
 
     def cancel(self, timer: Timer) -> None:
-        """End a timer without a sound."""
+        """Remove a timer; it does not ring."""
         self._drop(timer, TimerEventKind.CANCELLED)
 
     def add(self, timer: Timer, seconds: int) -> Timer:
-        """Make a timer longer, or shorter with fewer than no `seconds`; raises TimerRefused for one too long."""
+        """Extend a timer, or shorten it by negative `seconds`; raises `TimerRefused` beyond the longest duration."""
         left = max(0.0, self.left(timer) + seconds)
         if left > LONGEST_SECONDS:
             raise TimerRefused(Limit.TOO_LONG)
@@ -119,25 +119,25 @@ class Timers:
         return self._put(changed, TimerEventKind.UPDATED)
 
     def pause(self, timer: Timer) -> Timer:
-        """Stop a timer's time."""
+        """Pause a timer."""
         return self._put(replace(timer, state=TimerState.PAUSED, left_seconds=self.left(timer)), TimerEventKind.UPDATED)
 
     def resume(self, timer: Timer) -> Timer:
-        """Let a paused timer run on."""
+        """Resume a paused timer."""
         ends_at = self._clock() + timer.left_seconds
         return self._put(
             replace(timer, state=TimerState.RUNNING, ends_at=ends_at, left_seconds=0.0), TimerEventKind.UPDATED
         )
 
     def silence(self, place: str | None = None) -> list[Timer]:
-        """End the ringing in a place, in the whole house with None; returns what rang."""
+        """Stop what rings in a place, in the whole house with None; return it."""
         rang = self.ringing(place)
         for timer in rang:
             self._drop(timer, TimerEventKind.SILENCED)
         return rang
 
     def heard(self, timers: Iterable[Timer]) -> None:
-        """Note that somebody could hear these ring, or was told that they were missed."""
+        """Record that these could be heard ringing, or were reported as missed."""
         for known in [self._timers[timer.id] for timer in timers if timer.id in self._timers]:
             if known.state is TimerState.RINGING:
                 self._rings[known.id].heard = True
@@ -145,7 +145,7 @@ class Timers:
                 self._drop(known, TimerEventKind.SILENCED)
 
     def tick(self) -> bool:
-        """Let ring what has ended, and end what has rung, or waited to be told, for long enough; whether there was."""
+        """Ring what has ended, end what has rung or waited for long enough; return whether there was any."""
         now = self._clock()
         due = [(at, timer) for timer in self._timers.values() if (at := self._due_at(timer)) is not None and at <= now]
         for _, timer in sorted(due, key=lambda one: one[0]):
@@ -159,25 +159,26 @@ class Timers:
                 self._ring(timer)
         return bool(due)
 
-    def owed(self, place: str | None) -> list[TimerEvent]:
-        """Return what somebody who begins to listen in a place must hear: what rings, and what was missed there."""
+    def outstanding(self, place: str | None) -> list[TimerEvent]:
+        """Return events for a new listener in a place: what rings, and what was missed there."""
         rings = [TimerEvent(TimerEventKind.FINISHED, timer, 0) for timer in self.ringing(place)]
         return rings + [TimerEvent(TimerEventKind.MISSED, timer, 0) for timer in self.missed(place)]
 
     def restore(self, timers: Iterable[Timer]) -> None:
-        """Take timers back after a restart; those that ended meanwhile ring at the next `tick`, or are missed."""
+        """Restore timers after a restart; those that have ended since ring at the next `tick`, or are missed."""
         for timer in timers:
+            # One that rang has no ring any more: as a running one that has ended it rings again at the next tick.
             rang = timer.state is TimerState.RINGING
             self._timers[timer.id] = replace(timer, state=TimerState.RUNNING) if rang else timer
 
     def shift(self, ids: Iterable[str], seconds: float) -> None:
-        """Let some timers end later by `seconds`, or earlier, because the clock that measured them was wrong."""
+        """Move the ends of timers by `seconds`, because the clock by which they were restored was wrong."""
         for timer_id in ids:
             if timer := self._timers.get(timer_id):
                 self._timers[timer_id] = replace(timer, ends_at=timer.ends_at + seconds)
 
     def _due_at(self, timer: Timer) -> float | None:
-        """Return when something happens to a timer by itself."""
+        """Return the time of the next change that happens by itself; None for never."""
         match timer.state:
             case TimerState.RUNNING:
                 return timer.ends_at
@@ -190,13 +191,13 @@ class Timers:
 
     def _put(self, timer: Timer, kind: TimerEventKind) -> Timer:
         self._timers[timer.id] = timer
-        self._tell(TimerEvent(kind, timer, round(self.left(timer))))
+        self._on_event(TimerEvent(kind, timer, round(self.left(timer))))
         return timer
 
     def _drop(self, timer: Timer, kind: TimerEventKind) -> None:
         del self._timers[timer.id]
         self._rings.pop(timer.id, None)
-        self._tell(TimerEvent(kind, timer, 0))
+        self._on_event(TimerEvent(kind, timer, 0))
 
     def _ring(self, timer: Timer) -> None:
         self._rings[timer.id] = _Ring(self._clock() + RING_SECONDS)

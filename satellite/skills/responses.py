@@ -1,4 +1,4 @@
-"""What is answered: Home Assistant's own sentences, in the language of the question."""
+"""Responses to commands: Home Assistant's sentences, in the language of the question."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,66 +19,62 @@ _TENS_BELOW_SECONDS = 600
 _NOT_TRANSLATED = "TODO"
 
 
-class Answers:
-    """The sentences of one language."""
+class Responses:
+    """The responses of one language."""
 
     def __init__(self, grammar: Grammar) -> None:
-        """Answer with what comes with `grammar`; with English where it has nothing."""
+        """Use the responses of `grammar`, English ones where it has none."""
         self._grammar = grammar
 
     def time(self, now: datetime) -> str:
-        """Return what the time is."""
-        return self._said(Intent.CURRENT_TIME, {"time": now.time()})
+        """Return the time."""
+        return self._rendered(Intent.CURRENT_TIME, {"time": now.time()})
 
     def date(self, now: datetime) -> str:
-        """Return what day it is."""
-        return self._said(Intent.CURRENT_DATE, {"date": now.date()})
+        """Return the date."""
+        return self._rendered(Intent.CURRENT_DATE, {"date": now.date()})
 
     def started(self, timer: Timer) -> str:
-        """Return that a timer was set, and to how long: what was heard may not be what was said."""
+        """Return that a timer was set, and its duration, so that a misunderstanding is noticed."""
         slots = _duration_slots(timer.start) | ({"name": timer.name} if timer.name else {})
-        told = self._said(Intent.START_TIMER, slots)
-        if self._tells_duration(Intent.START_TIMER):
-            return told
-        return _joined(told, self.status([(timer, timer.total_seconds)], exactly=True))
+        text = self._rendered(Intent.START_TIMER, slots)
+        if "minutes" in self._templates(Intent.START_TIMER).get("default", "minutes"):
+            return text
+        return _joined(text, self.status([(timer, timer.total_seconds)], exactly=True))
 
     def changed(self, intent: Intent, by: Duration, timer: Timer, left: float) -> str:
-        """Return that a timer was made longer, or shorter, and what is left."""
+        """Return that a timer was extended or shortened, and what is left."""
         slots = _duration_slots(by) | ({"name": timer.name} if timer.name else {})
-        return _joined(self._said(intent, slots), self.status([(timer, left)]))
+        return _joined(self._rendered(intent, slots), self.status([(timer, left)]))
 
     def done(self, intent: Intent) -> str:
         """Return that a timer was cancelled, paused or resumed."""
-        return self._said(intent, {})
+        return self._rendered(intent, {})
 
     def cancelled(self, count: int, room: str | None) -> str:
         """Return how many timers were cancelled."""
-        key = "area" if room and "area" in self._responses(Intent.CANCEL_ALL_TIMERS) else "default"
-        return self._said(Intent.CANCEL_ALL_TIMERS, {"canceled": count, "area": room}, key)
+        key = "area" if room and "area" in self._templates(Intent.CANCEL_ALL_TIMERS) else "default"
+        return self._rendered(Intent.CANCEL_ALL_TIMERS, {"canceled": count, "area": room}, key)
 
     def status(self, timers: Sequence[tuple[Timer, float]], *, exactly: bool = False, here: str | None = None) -> str:
-        """Return what timers there are, and what is left of the next one; `here` is the place that needs no name."""
+        """Return which timers there are, and what is left of the next one; `here` is the place that is not named."""
         described = [_described(timer, left, exactly=exactly, here=here) for timer, left in timers]
-        return self._said(Intent.TIMER_STATUS, {"timers": described})
+        return self._rendered(Intent.TIMER_STATUS, {"timers": described})
 
     def error(self, key: str) -> str:
-        """Return what is said of one of Home Assistant's errors."""
+        """Return the sentence for one of Home Assistant's errors."""
         return self._grammar.errors.get(key) or _english()["errors"][key]
 
-    def _responses(self, intent: Intent) -> Mapping[str, str]:
+    def _templates(self, intent: Intent) -> Mapping[str, str]:
         return self._grammar.responses.get(intent, {})
 
-    def _said(self, intent: Intent, slots: dict[str, Any], key: str = "default") -> str:
-        text = self._responses(intent).get(key)
-        if not text or text.startswith(_NOT_TRANSLATED):
-            text = _english()["intents"][intent][key]
-        told = _rendered(text, slots=slots)
+    def _rendered(self, intent: Intent, slots: dict[str, Any], key: str = "default") -> str:
+        template = self._templates(intent).get(key)
+        if not template or template.startswith(_NOT_TRANSLATED):
+            template = _english()["intents"][intent][key]
+        text = _render(template, slots=slots)
         own = self._grammar.own_responses.get(intent)
-        return _rendered(own, slots=slots, theirs=told) if own else told
-
-    def _tells_duration(self, intent: Intent) -> bool:
-        """Return whether the sentence of this language says for how long."""
-        return "minutes" in self._responses(intent).get("default", "minutes")
+        return _render(own, slots=slots, theirs=text) if own else text
 
 
 @lru_cache(maxsize=256)
@@ -86,8 +82,8 @@ def _template(text: str) -> Template:
     return _ENVIRONMENT.from_string(text)
 
 
-def _rendered(text: str, **values: Any) -> str:
-    return " ".join(_template(text).render(**values).split())
+def _render(template: str, **values: Any) -> str:
+    return " ".join(_template(template).render(**values).split())
 
 
 @lru_cache(maxsize=1)
@@ -96,25 +92,25 @@ def _english() -> Any:
 
 
 def _joined(first: str, second: str) -> str:
-    """Return two sentences as one text."""
+    """Join two sentences."""
     if not first.endswith((".", "。", "।")):
-        # Chinese ends its sentences with a mark of its own, and needs no space behind it.
+        # Chinese has its own full stop, which no space follows.
         first += "。" if "\u4e00" <= first[-1:] <= "\u9fff" else "."
     return f"{first}{'' if first.endswith('。') else ' '}{second[:1].upper()}{second[1:]}"
 
 
 def _duration_slots(duration: Duration) -> dict[str, str]:
-    """Return the units as templates expect them: as text, in digits."""
+    """Return the units as templates expect them: text, in digits."""
     units = {"hours": duration.hours, "minutes": duration.minutes, "seconds": duration.seconds}
     return {unit: str(value) for unit, value in units.items() if value}
 
 
 def _described(timer: Timer, left: float, *, exactly: bool, here: str | None) -> dict[str, Any]:
-    """Return a timer as the templates of Home Assistant know one."""
+    """Return a timer in the form that Home Assistant's templates expect."""
     total = round(left)
     hours, minutes, seconds = _units(total)
     rounded = (hours, minutes, seconds) if exactly else _units(_rounded(total))
-    # Templates compare these with numbers, so that a unit that was not said is none of it.
+    # Templates compare units with numbers, so one that was not said is 0, not None.
     return {
         "id": timer.id,
         "name": timer.name or "",
@@ -136,7 +132,7 @@ def _described(timer: Timer, left: float, *, exactly: bool, here: str | None) ->
 
 
 def _rounded(seconds: int) -> int:
-    """Return what a person wants to know of what is left: the less there is, the more exactly."""
+    """Round what is left, the more coarsely the more there is."""
     if seconds < _EXACT_BELOW_SECONDS:
         return seconds
     if seconds < _TENS_BELOW_SECONDS:

@@ -1,10 +1,10 @@
-"""What makes timers tick: one task that sleeps until the next end, one that writes them down, and who is told."""
+"""Runs the timers of the house: a task that sleeps until the next one ends, a task that saves them, and a bus."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +16,21 @@ from satellite.skills.timers.timers import Timers
 _LOGGER = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 30.0
-"""A sleep does not count the time that the machine was suspended, so none is longer than this."""
+"""Longest sleep: it does not count time during which the machine is suspended, as `steady_seconds` does."""
 
 _JUMP_SECONDS = 2.0
-"""A wall clock that moves by more than this against the other one has been set."""
+"""A wall clock that moves by more than this against the steady one has been set."""
 
 _RETRY_SECONDS = 30.0
 
 
 def steady_seconds() -> float:
-    """Return a clock that nobody sets, and that goes on while the machine is suspended."""
+    """Return a monotonic clock that runs on while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class Clockwork:
-    """The timers of the house, alive: they end on time, survive a restart, and rooms are told of them."""
+class TimerScheduler:
+    """Ends timers on time, keeps them across restarts, and publishes their events."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class Clockwork:
         wall: Callable[[], float] = time.time,
         longest_sleep_seconds: float = _LONGEST_SLEEP_SECONDS,
     ) -> None:
-        """Keep timers in `directory`; null is the default one. They run by `clock`, and by `wall` across restarts."""
-        self.timers = Timers(clock, self._tell)
+        """Save timers in `directory`, None is the default one; they run by `clock`, and by `wall` across restarts."""
+        self.timers = Timers(clock, self._publish)
         self._bus: EventBus[TimerEvent] = EventBus()
         self._clock = clock
         self._wall = wall
@@ -58,7 +58,7 @@ class Clockwork:
         self._changed = asyncio.Event()
 
     async def open(self) -> None:
-        """Take back the timers of before; may be called again, to no effect."""
+        """Restore the saved timers, once; further calls do nothing."""
         async with self._opening:
             if self._opened:
                 return
@@ -67,7 +67,7 @@ class Clockwork:
                 self._keeping = True
             except OSError as error:
                 kept = []
-                _LOGGER.warning("Timers will not survive a restart: %s", error)
+                _LOGGER.warning("timers will not survive a restart: %s", error)
             self._offset = self._wall() - self._clock()
             self._restored = {timer.id for timer in kept}
             self.timers.restore(replace(timer, ends_at=timer.ends_at - self._offset) for timer in kept)
@@ -75,28 +75,29 @@ class Clockwork:
 
     @contextmanager
     def subscribe(self, place: str, size: int = 64) -> Iterator[Subscription[TimerEvent]]:
-        """Receive what happens to the timers of a place, up to `size` unread events; first what rings or was missed."""
+        """Receive the events of a place, up to `size` unread ones; first those that are outstanding."""
         with self._bus.subscribe(size, accepts=lambda event: event.timer.place == place) as subscription:
-            for event in self.timers.owed(place):
+            # Published while nobody listened; in the same step as the subscription, so none comes twice.
+            for event in self.timers.outstanding(place):
                 subscription.offer(event)
             yield subscription
 
     async def watch(self) -> None:
-        """Let timers end on time, and write them down, until cancelled."""
+        """End timers on time, and save them, until cancelled."""
         await self.open()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick(), name="timers")
             tasks.create_task(self._keep(), name="timers on disk")
 
     async def close(self) -> None:
-        """Write down what is not written yet; may be called twice."""
+        """Save what is not saved yet, and release the file; may be called twice."""
         if self._changed.is_set():
             await self._save()
         if self._keeping:
             self._keeping = False
             await asyncio.to_thread(self._file.close)
 
-    def _tell(self, event: TimerEvent) -> None:
+    def _publish(self, event: TimerEvent) -> None:
         self._restored.discard(event.timer.id)
         self._wake.set()
         self._changed.set()
@@ -112,20 +113,18 @@ class Clockwork:
             seconds = self._longest_sleep_seconds
             if next_at is not None:
                 seconds = min(seconds, max(0.0, next_at - self._clock()))
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     def _follow_wall(self) -> None:
-        """Notice a wall clock that was set: it is what the file goes by, and what was read from the file went by."""
+        """Follow a wall clock that was set: the ends in the file, and those restored from it, are by the wall clock."""
         jump = self._wall() - self._clock() - self._offset
         if abs(jump) < _JUMP_SECONDS:
             return
-        _LOGGER.info("The wall clock was set by %+.0f s", jump)
+        _LOGGER.info("the wall clock was set by %+.0f s", jump)
         self._offset += jump
-        # A machine without a battery begins with a wrong clock, and what was restored by it was restored wrongly.
+        # A machine without a battery starts with a wrong wall clock, by which the timers were restored.
         self.timers.shift(self._restored, -jump)
         self._changed.set()
 
@@ -139,22 +138,23 @@ class Clockwork:
         self._changed.clear()
         if not self._keeping:
             return True
+        # Numbered, since a write that is still under way in a thread must not replace a later one.
         self._snapshots += 1
         timers = [self._by_wall(timer) for timer in self.timers.all()]
         try:
             await asyncio.to_thread(self._file.write, timers, self._snapshots)
         except OSError as error:
             level = logging.DEBUG if self._failing else logging.WARNING
-            _LOGGER.log(level, "Timers could not be written to %s: %s", self._file.path, error)
+            _LOGGER.log(level, "timers cannot be saved in %s: %s", self._file.path, error)
             self._failing = True
             self._changed.set()
             return False
         except asyncio.CancelledError:
-            self._changed.set()  # for `close`, as nobody knows whether it was written
+            self._changed.set()  # whether it was written is unknown, so `close` saves again
             raise
         if self._failing:
             self._failing = False
-            _LOGGER.info("Timers are written to %s again", self._file.path)
+            _LOGGER.info("timers are saved in %s again", self._file.path)
         return True
 
     def _by_wall(self, timer: Timer) -> Timer:
