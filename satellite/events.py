@@ -85,11 +85,11 @@ class SttVadStart(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class SttVadEnd(RunEvent):
-    """The command is over, after `silence_seconds`; `guesses` counts the speculations that were begun in pauses."""
+    """The command is over, after `silence_seconds`; `speculations` counts those begun in pauses."""
 
     type: ClassVar[str] = "stt-vad-end"
     silence_seconds: float
-    guesses: int
+    speculations: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,19 @@ def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
     return None if task.cancelled() else task.exception()
 
 
+async def attempt(work: Coroutine[Any, Any, T], name: str, seconds: float) -> T | Exception:
+    """Return what `work` returns, or the exception that it fails with: `TimeoutError` when it takes longer."""
+    task = begin_task(work, name)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        await end_tasks(task)
+    if not task.done() or task.cancelled():
+        return TimeoutError(f"{name} took longer than {seconds:g} s")
+    failure = failure_of(task)
+    return failure if isinstance(failure, Exception) else task.result()
+
+
 async def first_of(name: str, *works: Coroutine[Any, Any, T]) -> T:
     """Return, or raise, what the first of `works` to end does; the others are cancelled, and have ended by then."""
     tasks = [begin_task(work, name) for work in works]

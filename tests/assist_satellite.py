@@ -20,8 +20,8 @@ from wyoming.vad import VoiceStarted, VoiceStopped
 from satellite.audio.pcm import AudioFormat
 from satellite.config.settings import EndpointSettings
 from satellite.engines.protocols import VoiceChoice
-from satellite.pipeline.endpoint import Endpoint, EndpointState
-from satellite.pipeline.recorder import Recorder
+from satellite.pipeline.recording import CommandRecording
+from satellite.pipeline.turn_detection import TurnDetector, TurnState
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 
@@ -160,18 +160,20 @@ class Assist:
 
     async def _pipeline(self) -> None:
         await self.send(Transcribe(language="en"))
-        endpoint = Endpoint(EndpointSettings())
         vad = self._stages.engines.vad.engine
-        recorder = Recorder(vad, threshold=0.5, max_seconds=15, endpoint=endpoint, after_wake_word=True)
+        recorder = CommandRecording(
+            vad, TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15, after_wake_word=True
+        )
         state = None
         while (pcm := await self._audio.get()) is not None:
-            before, state = state, await recorder.feed(pcm)
-            if state is EndpointState.SPEAKING and before is not EndpointState.SPEAKING:
+            await recorder.feed(pcm)
+            before, state = state, recorder.state
+            if state is TurnState.SPEAKING and before is not TurnState.SPEAKING:
                 await self.send(VoiceStarted(timestamp=0))
-            if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+            if state in (TurnState.ENDED, TurnState.NO_SPEECH):
                 break
         self._running = False
-        if state is not EndpointState.ENDED:
+        if state is not TurnState.ENDED:
             await self.send(Error(text="No text recognized", code="stt-no-text-recognized"))
             return
         text = (await self._stages.transcribe(recorder)).text

@@ -6,7 +6,6 @@ from typing import Any
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
 from satellite.config.rooms import HubSettings, WyomingRoomSettings
-from satellite.pipeline.recorder import Recorder
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
@@ -52,7 +51,4 @@ async def transcribed(daemon: RunningDaemon, sound: AudioFormat, pcm: bytes) -> 
     """Return the words in `pcm`."""
     converter = Converter(sound)
     canonical = converter.convert(pcm) + converter.flush()
-    stages = daemon.daemon._stages
-    recorder = Recorder(stages.engines.vad.engine, threshold=0.5, max_seconds=30)
-    await recorder.feed(canonical)
-    return (await stages.transcribe(recorder)).text
+    return (await daemon.daemon._stages.transcribe_pcm(canonical)).text

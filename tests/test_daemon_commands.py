@@ -17,7 +17,6 @@ from wyoming.event import Event
 
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.config.loader import parse
-from satellite.pipeline.recorder import Recorder
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.timers.timer import Duration, Timer
 from satellite.wire import client as our_client
@@ -103,10 +102,7 @@ class World:
         return self.daemon.call(self._transcribed(pcm))
 
     async def _transcribed(self, pcm: bytes) -> str:
-        stages = self.daemon.daemon._stages
-        recorder = Recorder(stages.engines.vad.engine, threshold=0.5, max_seconds=30)
-        await recorder.feed(pcm)
-        return (await stages.transcribe(recorder)).text
+        return (await self.daemon.daemon._stages.transcribe_pcm(pcm)).text
 
     def timers(self) -> list[Timer]:
         """Return the timers of the house."""
@@ -170,7 +166,7 @@ def house(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def world(house: World) -> Iterator[World]:
     """The house, in which nothing rings, nothing was said before, and Home Assistant is well."""
     house.forget()
-    house.daemon.daemon._stages.dialogue.forget("room kitchen")
+    house.daemon.daemon._stages.dialogue._conversations.pop("room kitchen", None)
     yield house
     house.silence()
     house.home.fault, house.home.faults = None, []

@@ -24,7 +24,6 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError
-from satellite.pipeline.stages import once
 from satellite.system.process import allow_many_connections
 from satellite.wire import parsing
 from tests.running_daemon import DATA, RunningDaemon, on_loop_of
@@ -165,7 +164,7 @@ async def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: Runn
 
     async def spoken(times: int) -> int:
         before = turns
-        async for _ in stages.speak(once("Dinner is ready. " * times), speaker):
+        async for _ in stages.speak("Dinner is ready. " * times, speaker):
             pass
         return turns - before
 

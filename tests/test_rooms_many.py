@@ -12,7 +12,7 @@ import pytest
 from satellite_bench.rooms_house import House, house
 from satellite_bench.server import described
 
-from satellite.audio.pcm import CANONICAL, write_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, write_wav
 from satellite.config.rooms import HubSettings, WyomingRoomSettings
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
@@ -134,7 +134,7 @@ async def scenario(daemon: RunningDaemon, question: Path) -> None:
         assert undisturbed(hub)
 
         await wedged(daemon, 6.5)
-        queued = [link._device.conversation._inbox.queued_seconds for link in well(hub) if link._device]
+        queued = [link._device.conversation._inbox._bytes / BYTES_PER_SECOND for link in well(hub) if link._device]
         assert len(queued) == WELL
         assert max(queued) <= MOST_QUEUED_SECONDS
         (answer,) = await satellites.do(asked(5, question))  # what was missed is not missing for ever

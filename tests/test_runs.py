@@ -38,7 +38,7 @@ COMMAND: list[tuple[type[RunEvent], float, dict[str, Any]]] = [
     (WakeWordEnd, 100.0, {"name": "okay_nabu", "seconds": 99.9}),
     (SttStart, 100.0, {}),
     (SttVadStart, 100.4, {}),
-    (SttVadEnd, 102.5, {"silence_seconds": 0.5, "guesses": 2}),
+    (SttVadEnd, 102.5, {"silence_seconds": 0.5, "speculations": 2}),
     (SttEnd, 102.7, {"text": "what is the time", "language": "en", "seconds": 0.2}),
     (ChatStart, 102.7, {"text": "what is the time"}),
     (ChatChunk, 102.8, {"text": "It is "}),
@@ -198,8 +198,8 @@ async def test_the_metrics_of_runs() -> None:
     assert samples["satellite_stage_seconds_sum", "stt"] == pytest.approx(0.4)
     assert samples["satellite_stage_seconds_count", "tts"] == 1
     assert samples["satellite_after_command_seconds_sum",] == pytest.approx(0.6)
-    assert samples["satellite_guesses_total", "right"] == 2
-    assert samples["satellite_guesses_total", "dropped"] == 2
+    assert samples["satellite_speculations_total", "used"] == 2
+    assert samples["satellite_speculations_total", "dropped"] == 2
 
 
 async def test_what_was_made_before_the_end_of_the_command_was_known() -> None:

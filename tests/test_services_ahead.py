@@ -36,7 +36,7 @@ async def transcribed_at_once(client: Client, pcm: bytes) -> str:
 
 async def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> None:
     """Silence at a microphone's pace begins the transcription, and its text is the answer to `audio-stop`."""
-    early_count = daemon.daemon._stages.early_transcripts
+    early_count = daemon.daemon._stages.speculative_transcripts
     async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
         expected = await transcribed_at_once(client, LIGHTS + bytes(BYTES_PER_SECOND))
         begun, used = early_count.begun, early_count.used
@@ -53,7 +53,7 @@ async def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> No
 
 async def test_a_recording_that_comes_at_once_is_transcribed_once(daemon: RunningDaemon) -> None:
     """Whoever sends a file, pauses and all, gets it transcribed as a whole and pays for nothing else."""
-    early_count = daemon.daemon._stages.early_transcripts
+    early_count = daemon.daemon._stages.speculative_transcripts
     async with connect(daemon.port()) as client:
         begun = early_count.begun
         await transcribed_at_once(client, (LIGHTS + bytes(BYTES_PER_SECOND)) * 3)
@@ -62,7 +62,7 @@ async def test_a_recording_that_comes_at_once_is_transcribed_once(daemon: Runnin
 
 async def test_whoever_leaves_in_a_pause_leaves_no_work_behind(daemon: RunningDaemon) -> None:
     """The connection's end is the end of the work ahead."""
-    early_count = daemon.daemon._stages.early_transcripts
+    early_count = daemon.daemon._stages.speculative_transcripts
     async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
         begun = early_count.begun
         await client.send(Transcribe(), AudioStart(16000, 2, 1), chunk(LIGHTS))

@@ -18,8 +18,6 @@ from wyoming.tts import Synthesize, SynthesizeStart, SynthesizeStop
 from wyoming.wake import Detect
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
-from satellite.errors import TextToSpeechError
-from satellite.services.speaking import TextStream
 from tests.running_daemon import DATA, RunningDaemon
 from tests.wyoming_client import Client, connect, types
 
@@ -271,17 +269,6 @@ async def test_the_text_of_an_announcement_is_bounded(daemon: RunningDaemon) -> 
                 "protocol-error",
                 "unknown-room",
             )
-
-
-async def test_a_stream_of_text_past_its_limit_is_dropped() -> None:
-    """It fails once, behind what was within the limit, and holds nothing of what comes then."""
-    stream = TextStream(1_000)
-    for _ in range(100_000):
-        stream.add("word ")
-    stream.end()
-    assert stream._pieces.qsize() == 201
-    with pytest.raises(TextToSpeechError, match="too long"):
-        _ = [text async for text in stream.texts()]
 
 
 _FIELDS: dict[str, dict[str, Any]] = {

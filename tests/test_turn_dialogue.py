@@ -136,15 +136,6 @@ def test_only_so_many_conversations_are_remembered() -> None:
     assert known == list(range(1000 - 256, 1000))
 
 
-def test_one_can_be_forgotten() -> None:
-    """Whoever wants to begin anew can, also when there is nothing to forget."""
-    memory = dialogue()
-    converse(memory, "Hello", "Hello")
-    memory.forget("one")
-    memory.forget("one")
-    assert len(memory.beginning("one")) == 1
-
-
 def test_an_empty_system_prompt_is_none() -> None:
     """Then the question is all."""
     assert [message.role for message in dialogue(system_prompt="").prompt(Question("Hello"))] == ["user"]

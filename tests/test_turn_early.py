@@ -10,8 +10,8 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
-from satellite.pipeline.recorder import Recorder
-from satellite.pipeline.speculative_transcript import EarlyCount, EarlyTranscript
+from satellite.pipeline.recording import Recording
+from satellite.pipeline.transcripts import SpeculationCount, SpeculativeTranscript
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.test_engines_stt import COMMANDS, Ears
 
@@ -23,16 +23,14 @@ class Room:
     """A recording that comes at a microphone's pace: its clock is its own length, unless it is `hurried`."""
 
     def __init__(self, *, hurried: bool = False) -> None:
-        self.recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=60)
-        self.count = EarlyCount()
+        self.recorder = Recording(LoudnessVad(), max_seconds=60)
+        self.count = SpeculationCount()
         self.transcribed: list[int] = []
         self.idle = True
         self.failures = 0
         seconds = LoudnessVad.window_seconds
         clock: Callable[[], float] = (lambda: 0.0) if hurried else (lambda: len(self.recorder.speech) * seconds)
-        self.early = EarlyTranscript(
-            self.recorder, seconds, self._transcribe, lambda: self.idle, self.count, clock=clock
-        )
+        self.early = SpeculativeTranscript(self.recorder, self._transcribe, lambda: self.idle, self.count, clock=clock)
 
     async def _transcribe(self) -> Transcription:
         words = sum(probability >= 0.5 for probability in self.recorder.speech)
@@ -48,7 +46,7 @@ class Room:
         pcm = b"".join(parts)
         for at in range(0, len(pcm), _CHUNK_BYTES):
             await self.recorder.feed(pcm[at : at + _CHUNK_BYTES])
-            self.early.look()
+            self.early.update()
             await asyncio.sleep(0)
 
 
@@ -62,7 +60,7 @@ async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
     assert room.early.task.done()
     assert (await room.early.result()).text == "20 windows"
     assert room.transcribed == [20]
-    assert room.count == EarlyCount(begun=1, used=1)
+    assert room.count == SpeculationCount(begun=1, used=1)
 
 
 async def test_the_closure_of_a_consonant_begins_none() -> None:
@@ -71,7 +69,7 @@ async def test_the_closure_of_a_consonant_begins_none() -> None:
     await room.hear(speech(10), silence(4), speech(10), silence(4))
     assert room.early.task is None
     assert (await room.early.result()).text == "20 windows"
-    assert room.count == EarlyCount()
+    assert room.count == SpeculationCount()
 
 
 async def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
@@ -82,7 +80,7 @@ async def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
     await room.hear(speech(10), silence(40))
     assert room.transcribed == [10, 30]
     assert (await room.early.result()).text == "30 windows"
-    assert room.count == EarlyCount(begun=2, used=1)
+    assert room.count == SpeculationCount(begun=2, used=1)
 
 
 async def test_speech_at_the_very_end_is_not_forgotten() -> None:
@@ -91,7 +89,7 @@ async def test_speech_at_the_very_end_is_not_forgotten() -> None:
     await room.hear(speech(10), silence(_PAUSE))
     await room.recorder.feed(speech(2))
     assert (await room.early.result()).text == "12 windows"
-    assert room.count == EarlyCount(begun=1)
+    assert room.count == SpeculationCount(begun=1)
 
 
 async def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
@@ -100,7 +98,7 @@ async def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
     await room.hear(speech(10), silence(20), speech(10), silence(20))
     assert (await room.early.result()).text == "20 windows"
     assert room.transcribed == [20]
-    assert room.count == EarlyCount()
+    assert room.count == SpeculationCount()
 
 
 async def test_other_work_comes_first() -> None:
@@ -120,7 +118,7 @@ async def test_a_failure_is_made_good() -> None:
     room.failures = 1
     await room.hear(speech(10), silence(20))
     assert (await room.early.result()).text == "10 windows"
-    assert room.count == EarlyCount(begun=1)
+    assert room.count == SpeculationCount(begun=1)
     room.failures = 2
     await room.hear(speech(10), silence(20))
     with pytest.raises(SpeechToTextError):
@@ -144,7 +142,7 @@ async def test_a_closed_one_leaves_nothing_behind() -> None:
     room = Room()
     await room.hear(speech(10))
     await room.recorder.feed(silence(_PAUSE))
-    room.early.look()
+    room.early.update()
     task = room.early.task
     assert task is not None
     room.early.close()
@@ -166,18 +164,17 @@ def ears(models_directory: Path) -> Iterator[Ears]:
 async def test_the_early_transcript_is_what_the_whole_recording_says(ears: Ears, wav: Path) -> None:
     """To the letter: silence behind the pause changes nothing, which is why it may be used."""
     pcm = read_wav(wav) + bytes(BYTES_PER_SECOND)
-    recorder = Recorder(ears.vad, threshold=0.5, max_seconds=60)
-    early = EarlyTranscript(
+    recorder = Recording(ears.vad, max_seconds=60)
+    early = SpeculativeTranscript(
         recorder,
-        ears.vad.window_seconds,
         lambda: ears.whisper.transcribe(bytes(recorder.pcm), speech=recorder.speech),
         lambda: True,
-        EarlyCount(),
+        SpeculationCount(),
         clock=lambda: len(recorder.speech),
     )
     for at in range(0, len(pcm), _CHUNK_BYTES):
         await recorder.feed(pcm[at : at + _CHUNK_BYTES])
-        early.look()
+        early.update()
     assert early.task is not None
     heard = await early.result()
     assert heard == await ears.whisper.transcribe(bytes(recorder.pcm), speech=recorder.speech)

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from satellite.config.settings import EndpointSettings
 from satellite.pipeline.completeness import Completeness
-from satellite.pipeline.endpoint import Endpoint, EndpointState, scaled
+from satellite.pipeline.turn_detection import TurnDetector, TurnState, scaled
 
 WINDOW = 0.032
 
 
-def feed(endpoint: Endpoint, seconds: float, is_speech: bool) -> EndpointState:
+def feed(endpoint: TurnDetector, seconds: float, is_speech: bool) -> TurnState:
     """Feed windows for `seconds` and return the last state."""
     state = endpoint.state
     for _ in range(round(seconds / WINDOW)):
@@ -19,22 +19,22 @@ def feed(endpoint: Endpoint, seconds: float, is_speech: bool) -> EndpointState:
     return state
 
 
-def feed_until_it_ends(endpoint: Endpoint) -> float:
+def feed_until_it_ends(endpoint: TurnDetector) -> float:
     """Feed silence until the command ends, and return how much it took, seconds."""
     before = endpoint.seconds
-    while endpoint.state is EndpointState.SPEAKING:
+    while endpoint.state is TurnState.SPEAKING:
         endpoint.feed(WINDOW, False)
-    assert endpoint.state is EndpointState.ENDED
+    assert endpoint.state is TurnState.ENDED
     return endpoint.seconds - before
 
 
 def test_silence_after_speech_ends_the_command() -> None:
     """The command ends once the silence is long enough, not before."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
-    assert feed(endpoint, 1.0, False) is EndpointState.WAITING
-    assert feed(endpoint, 1.0, True) is EndpointState.SPEAKING
-    assert feed(endpoint, 0.6, False) is EndpointState.SPEAKING
-    assert feed(endpoint, 0.2, False) is EndpointState.ENDED
+    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
+    assert feed(endpoint, 1.0, False) is TurnState.WAITING
+    assert feed(endpoint, 1.0, True) is TurnState.SPEAKING
+    assert feed(endpoint, 0.6, False) is TurnState.SPEAKING
+    assert feed(endpoint, 0.2, False) is TurnState.ENDED
     assert endpoint.last_speech_at == pytest.approx(2.0, abs=2 * WINDOW)
 
 
@@ -43,7 +43,7 @@ def test_who_has_hardly_begun_is_waited_for_longer() -> None:
     settings = EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5)
     needed = []
     for spoken_seconds in (0.1, 0.6, 1.0, 1.5, 4.0):
-        endpoint = Endpoint(settings)
+        endpoint = TurnDetector(settings)
         feed(endpoint, 1.0, False)
         feed(endpoint, spoken_seconds, True)
         needed.append(feed_until_it_ends(endpoint))
@@ -56,16 +56,16 @@ def test_who_has_hardly_begun_is_waited_for_longer() -> None:
 @pytest.mark.parametrize(("pause_seconds", "needed_seconds"), [(0.1, 0.5), (0.45, 0.62), (0.7, 0.85), (0.85, 0.9)])
 def test_who_has_paused_may_pause_again_as_long(pause_seconds: float, needed_seconds: float) -> None:
     """After a pause a little more silence is needed than that; never more than at first. A consonant is no pause."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
+    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
     feed(endpoint, 0.1, True)
-    assert feed(endpoint, pause_seconds, False) is EndpointState.SPEAKING
+    assert feed(endpoint, pause_seconds, False) is TurnState.SPEAKING
     feed(endpoint, 2.0, True)
     assert feed_until_it_ends(endpoint) == pytest.approx(needed_seconds, abs=1.5 * WINDOW)
 
 
 def test_silence_before_the_command_is_no_pause_in_it() -> None:
     """Nor is speech that was too short to begin one part of what was said."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
+    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
     for _ in range(20):
         feed(endpoint, 2 * WINDOW, True)
         feed(endpoint, 0.1, False)
@@ -76,69 +76,69 @@ def test_silence_before_the_command_is_no_pause_in_it() -> None:
 
 def test_a_short_least_silence_needs_no_longer_first_one() -> None:
     """A first silence below the least one is what counts: the settings cannot contradict each other."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.3, least_silence_seconds=0.5))
+    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.3, least_silence_seconds=0.5))
     feed(endpoint, 2.0, True)
     assert feed_until_it_ends(endpoint) == pytest.approx(0.3, abs=WINDOW)
 
 
 def test_a_pause_does_not_end_it() -> None:
     """Speech that goes on resets the silence."""
-    endpoint = Endpoint(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
+    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
     feed(endpoint, 1.0, True)
     feed(endpoint, 0.5, False)
     feed(endpoint, 0.1, True)
-    assert feed(endpoint, 0.5, False) is EndpointState.SPEAKING
+    assert feed(endpoint, 0.5, False) is TurnState.SPEAKING
 
 
 def test_speech_that_fades_is_silence_that_ends_nothing() -> None:
     """The silence counts from there, and what the words say holds; but the end waits until the VAD hears none."""
-    endpoint = Endpoint(EndpointSettings(complete_silence_seconds=0.3))
+    endpoint = TurnDetector(EndpointSettings(complete_silence_seconds=0.3))
     feed(endpoint, 1.0, True)
     for _ in range(12):
-        assert endpoint.feed(WINDOW, True, fades=True) is EndpointState.SPEAKING
+        assert endpoint.feed(WINDOW, True, fades=True) is TurnState.SPEAKING
         assert endpoint.pauses
         assert endpoint.last_speech_at == pytest.approx(0.992)
-        endpoint.note(Completeness.COMPLETE)
-    assert endpoint.feed(WINDOW, False) is EndpointState.ENDED
+        endpoint.set_completeness(Completeness.COMPLETE)
+    assert endpoint.feed(WINDOW, False) is TurnState.ENDED
 
 
 def test_who_has_not_begun_cannot_fade() -> None:
     """A soft word begins a command like any other."""
-    endpoint = Endpoint(EndpointSettings())
+    endpoint = TurnDetector(EndpointSettings())
     for _ in range(3):
         endpoint.feed(WINDOW, True, fades=True)
-    assert endpoint.state is EndpointState.SPEAKING
+    assert endpoint.state is TurnState.SPEAKING
     assert not endpoint.pauses
 
 
 def test_nobody_speaks() -> None:
     """Without speech the wait is bounded."""
-    endpoint = Endpoint(EndpointSettings(no_speech_seconds=5))
-    assert feed(endpoint, 4.9, False) is EndpointState.WAITING
-    assert feed(endpoint, 0.2, False) is EndpointState.NO_SPEECH
-    assert feed(endpoint, 1.0, True) is EndpointState.NO_SPEECH
+    endpoint = TurnDetector(EndpointSettings(no_speech_seconds=5))
+    assert feed(endpoint, 4.9, False) is TurnState.WAITING
+    assert feed(endpoint, 0.2, False) is TurnState.NO_SPEECH
+    assert feed(endpoint, 1.0, True) is TurnState.NO_SPEECH
 
 
 def test_who_begins_at_the_last_moment_is_heard() -> None:
     """The wait does not end in the middle of a first syllable."""
-    endpoint = Endpoint(EndpointSettings(no_speech_seconds=5))
+    endpoint = TurnDetector(EndpointSettings(no_speech_seconds=5))
     feed(endpoint, 4.97, False)
-    assert feed(endpoint, 0.2, True) is EndpointState.SPEAKING
+    assert feed(endpoint, 0.2, True) is TurnState.SPEAKING
 
 
 def test_a_click_is_no_speech() -> None:
     """One loud window does not begin a command."""
-    endpoint = Endpoint(EndpointSettings())
+    endpoint = TurnDetector(EndpointSettings())
     for _ in range(10):
         endpoint.feed(WINDOW, True)
-        assert endpoint.feed(WINDOW, False) is EndpointState.WAITING
+        assert endpoint.feed(WINDOW, False) is TurnState.WAITING
 
 
 def test_endless_speech_is_capped() -> None:
     """A command is never longer than its limit."""
-    endpoint = Endpoint(EndpointSettings(max_command_seconds=15))
-    assert feed(endpoint, 14.9, True) is EndpointState.SPEAKING
-    assert feed(endpoint, 0.2, True) is EndpointState.ENDED
+    endpoint = TurnDetector(EndpointSettings(max_command_seconds=15))
+    assert feed(endpoint, 14.9, True) is TurnState.SPEAKING
+    assert feed(endpoint, 0.2, True) is TurnState.ENDED
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, fac
 def test_every_command_ends_in_bounded_time(speech: list[bool]) -> None:
     """Whatever the VAD says, an ended state comes by the caps and is final."""
     settings = EndpointSettings(no_speech_seconds=2, max_command_seconds=6)
-    endpoint = Endpoint(settings)
+    endpoint = TurnDetector(settings)
     ended = None
     for is_speech in [*speech, *[False] * 400]:
         state = endpoint.feed(WINDOW, is_speech)
         assert ended is None or state is ended
-        if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+        if state in (TurnState.ENDED, TurnState.NO_SPEECH):
             ended = state
     assert ended is not None
     assert endpoint.seconds <= settings.max_command_seconds + 1
@@ -172,35 +172,35 @@ def test_every_command_ends_in_bounded_time(speech: list[bool]) -> None:
 
 def test_it_may_be_asked_instead() -> None:
     """One that does not decide by itself goes on until it is asked, whatever comes: it may be speech again."""
-    endpoint = Endpoint(EndpointSettings(max_command_seconds=4.0), decides=False)
-    assert feed(endpoint, 7.0, False) is EndpointState.WAITING
-    assert feed(endpoint, 1.0, True) is EndpointState.SPEAKING
-    assert feed(endpoint, 3.0, False) is EndpointState.SPEAKING
-    endpoint.note(Completeness.COMPLETE)
+    endpoint = TurnDetector(EndpointSettings(max_command_seconds=4.0), automatic=False)
+    assert feed(endpoint, 7.0, False) is TurnState.WAITING
+    assert feed(endpoint, 1.0, True) is TurnState.SPEAKING
+    assert feed(endpoint, 3.0, False) is TurnState.SPEAKING
+    endpoint.set_completeness(Completeness.COMPLETE)
     endpoint.release()
-    assert feed(endpoint, 0.5, True) is EndpointState.SPEAKING
-    endpoint = Endpoint(EndpointSettings(), decides=False)
+    assert feed(endpoint, 0.5, True) is TurnState.SPEAKING
+    endpoint = TurnDetector(EndpointSettings(), automatic=False)
     feed(endpoint, 1.0, True)
-    assert endpoint.decide() is EndpointState.SPEAKING
+    assert endpoint.decide() is TurnState.SPEAKING
     feed(endpoint, 1.0, False)
-    assert endpoint.decide() is EndpointState.ENDED
-    endpoint = Endpoint(EndpointSettings(), decides=False)
+    assert endpoint.decide() is TurnState.ENDED
+    endpoint = TurnDetector(EndpointSettings(), automatic=False)
     feed(endpoint, 6.0, False)
-    assert endpoint.decide() is EndpointState.NO_SPEECH
+    assert endpoint.decide() is TurnState.NO_SPEECH
 
 
 def test_what_had_no_words_was_no_beginning() -> None:
     """The end of the wake word, or a cough: the command is waited for as before, and nobody for ever."""
-    endpoint = Endpoint(EndpointSettings())
-    assert feed(endpoint, 0.2, True) is EndpointState.SPEAKING
-    assert feed(endpoint, 0.5, False) is EndpointState.SPEAKING
+    endpoint = TurnDetector(EndpointSettings())
+    assert feed(endpoint, 0.2, True) is TurnState.SPEAKING
+    assert feed(endpoint, 0.5, False) is TurnState.SPEAKING
     endpoint.restart()
-    assert feed(endpoint, 2.0, False) is EndpointState.WAITING
-    assert feed(endpoint, 1.0, True) is EndpointState.SPEAKING
-    assert feed(endpoint, 1.0, False) is EndpointState.ENDED
+    assert feed(endpoint, 2.0, False) is TurnState.WAITING
+    assert feed(endpoint, 1.0, True) is TurnState.SPEAKING
+    assert feed(endpoint, 1.0, False) is TurnState.ENDED
     endpoint.restart()
-    assert endpoint.state is EndpointState.ENDED
-    endpoint = Endpoint(EndpointSettings())
+    assert endpoint.state is TurnState.ENDED
+    endpoint = TurnDetector(EndpointSettings())
     feed(endpoint, 0.2, True)
     endpoint.restart()
-    assert feed(endpoint, 5.0, False) is EndpointState.NO_SPEECH
+    assert feed(endpoint, 5.0, False) is TurnState.NO_SPEECH

@@ -17,11 +17,11 @@ from satellite.engines.slot import Engines, Slot
 from satellite.errors import SpeechToTextError, Stage
 from satellite.events import RunBus, RunEnd, RunEvent, RunFailed, SttVadEnd
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.pipeline.run import Run
+from satellite.pipeline.speculation import CommitBuffer
 from satellite.pipeline.stages import RunConfig, Stages
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 
@@ -156,8 +156,7 @@ async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = ()
     vad: Slot[Any] = Slot(Stage.STT, LoudnessVad())
     vad.settle()
     engines = Engines(chat=slot, wake=(), vad=vad, transcriber=slot, synthesizer=slot)
-    stages = Stages(engines, RunConfig.of(Config.model_validate({"endpoint": endpoint})))
-    stages.responders = responders
+    stages = Stages(engines, RunConfig.of(Config.model_validate({"endpoint": endpoint})), responders=responders)
     loop = asyncio.get_running_loop()
     told, bus, inbox = Told(stages=stages), RunBus(), AudioInbox(20)
 
@@ -277,7 +276,7 @@ async def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
     assert told.stages is not None
     assert all("timer" not in message.content for message in told.stages.dialogue.beginning("room kitchen"))
     end = next(step for _, step in told.steps if isinstance(step, SttVadEnd))
-    assert end.guesses == 2
+    assert end.speculations == 2
 
 
 async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
@@ -353,7 +352,7 @@ async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> 
         assert isinstance(step, Speech)
         came.append(len(step.pcm))
 
-    gate = Gate(emit)
+    gate = CommitBuffer(emit, lambda event: None)
     done: list[int] = []
 
     async def work() -> None:
@@ -364,7 +363,7 @@ async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> 
     working = asyncio.create_task(work())
     await asyncio.sleep(1)
     assert (done, came) == ([1, 2, 3, 4], [])
-    await gate.drain(working)
+    await gate.deliver_until(working)
     assert came == [2 * RATE + 2 * number for number in range(1, 11)]
 
 
@@ -376,6 +375,6 @@ async def test_whoever_is_cancelled_leaves_nothing_behind() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     names: Callable[[], set[str]] = lambda: {task.get_name() for task in asyncio.all_tasks()}  # noqa: E731
-    assert "guess" not in names()
+    assert "speculation" not in names()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()

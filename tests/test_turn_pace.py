@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satellite.pipeline.source_pace import Pace
+from satellite.services.source_pace import SourcePace
 from tests.virtual_clock import ManualClock
 
 
@@ -13,19 +13,19 @@ class Stream:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.pace = Pace(self.clock)
+        self.pace = SourcePace(self.clock)
 
     def live(self, seconds: float, chunk_seconds: float = 0.02) -> None:
         """Send sound as it is spoken."""
         for _ in range(round(seconds / chunk_seconds)):
             self.clock.now += chunk_seconds
-            self.pace.take(chunk_seconds)
+            self.pace.add(chunk_seconds)
 
     def at_once(self, seconds: float, chunk_seconds: float = 0.02, every_seconds: float = 0.001) -> None:
         """Send what was recorded."""
         for _ in range(round(seconds / chunk_seconds)):
             self.clock.now += every_seconds
-            self.pace.take(chunk_seconds)
+            self.pace.add(chunk_seconds)
 
     @property
     def is_live(self) -> bool:
@@ -114,5 +114,5 @@ def test_a_network_that_jitters_changes_nothing(delays: list[float], chunk_secon
     began = stream.clock.now
     for index, delay in enumerate(delays, 1):
         stream.clock.now = max(stream.clock.now, began + index * chunk_seconds + delay)
-        stream.pace.take(chunk_seconds)
+        stream.pace.add(chunk_seconds)
         assert stream.is_live

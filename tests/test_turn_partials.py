@@ -10,8 +10,8 @@ from satellite.audio.pcm import read_wav
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
-from satellite.pipeline.partial_transcripts import Partials, agreed, allowed, rest
-from satellite.pipeline.recorder import Recorder
+from satellite.pipeline.recording import Recording
+from satellite.pipeline.transcripts import PartialTranscripts, agreed, partials_allowed, rest
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
 from tests.test_engines_stt import DATA, Ears
 
@@ -70,12 +70,12 @@ async def listened(texts: Sequence[str | None], *parts: bytes, may: bool = True)
             raise SpeechToTextError("no luck")
         return Transcription(text, "en")
 
-    recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=60)
-    partials = Partials(recorder, LoudnessVad.window_seconds, transcribe, lambda: may, told.append)
+    recorder = Recording(LoudnessVad(), max_seconds=60)
+    partials = PartialTranscripts(recorder, transcribe, lambda: may, told.append)
     pcm = b"".join(parts)
     for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
         await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
-        partials.look()
+        partials.update()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         seen.append(partials.text)
@@ -146,7 +146,7 @@ class Engine:
 )
 def test_partials_never_delay_what_counts(mode: str | bool, engine: Engine, may: bool) -> None:
     """`auto` wants a GPU or a tenth of the time, and no mode a busy engine or one that is slower than a pause."""
-    assert allowed(SttSettings.model_validate({"partials": mode}), engine) is may  # type: ignore[arg-type]
+    assert partials_allowed(SttSettings.model_validate({"partials": mode}), engine) is may  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -163,15 +163,15 @@ async def test_agreed_words_of_recordings_stand(ears: Ears) -> None:
     words = wrong = 0
 
     async def scenario(pcm: bytes) -> tuple[str, str]:
-        recorder = Recorder(ears.vad, threshold=0.5, max_seconds=60)
+        recorder = Recording(ears.vad, max_seconds=60)
 
         async def transcribe() -> Transcription:
             return await ears.whisper.transcribe(bytes(recorder.pcm), speech=list(recorder.speech))
 
-        partials = Partials(recorder, ears.vad.window_seconds, transcribe, lambda: True)
+        partials = PartialTranscripts(recorder, transcribe, lambda: True)
         for at in range(0, len(pcm), 4 * WINDOW_SAMPLES):
             await recorder.feed(pcm[at : at + 4 * WINDOW_SAMPLES])
-            partials.look()
+            partials.update()
             while ears.worker.pending:  # as if the machine took no time
                 await asyncio.sleep(0.001)
         return partials.text, (await transcribe()).text

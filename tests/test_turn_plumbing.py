@@ -1,14 +1,14 @@
-"""The run's queue, working ahead, and the event bus: bounded, cancellable, nothing lost."""
+"""The queues of a run and the event bus: bounded, and nothing is lost that is needed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND
+from satellite.errors import ChatError, TextToSpeechError
 from satellite.events import ChatChunk, RunBus, RunEnd, RunIdentity
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.pipeline.prefetch import ahead
+from satellite.pipeline.text_buffer import TextBuffer
 from tests.waiting import PATIENCE_SECONDS
 
 SECOND = bytes(BYTES_PER_SECOND)
@@ -32,18 +32,18 @@ async def test_a_full_inbox_holds_the_sender_back() -> None:
         await waiting
     inbox.end()
     assert await drain(inbox) == BYTES_PER_SECOND
-    assert inbox.dropped_seconds == 0
 
 
 async def test_a_lossy_inbox_drops_the_oldest() -> None:
     """While nobody needs the audio, the queue keeps the latest and counts what went."""
+    dropped_before = AudioInbox.dropped_in_all_seconds
     inbox = AudioInbox(max_seconds=2)
     inbox.lossy = True
     for number in range(5):
         await inbox.put(bytes([number]) * BYTES_PER_SECOND)
     inbox.end()
     assert [pcm[0] for pcm in [b async for b in inbox]] == [3]
-    assert inbox.dropped_seconds == 3
+    assert AudioInbox.dropped_in_all_seconds - dropped_before == 3
 
 
 async def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
@@ -51,11 +51,10 @@ async def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
     inbox = AudioInbox(max_seconds=20)
     for _ in range(8):
         await inbox.put(SECOND)
-    assert inbox.queued_seconds == 8
     inbox.lossy = True
     await inbox.put(SECOND)
-    assert inbox.queued_seconds == 5
-    assert inbox.dropped_seconds == 4
+    inbox.end()
+    assert await drain(inbox) == 5 * BYTES_PER_SECOND
 
 
 async def test_a_waiting_sender_is_freed() -> None:
@@ -73,58 +72,35 @@ async def test_a_waiting_sender_is_freed() -> None:
             await waiting
 
 
-async def numbers(count: int, closed: list[bool], fail_at: int | None = None) -> AsyncGenerator[int, None]:
-    """Yield 0..count and note the closing."""
-    try:
-        for number in range(count):
-            if number == fail_at:
-                raise ValueError("broken")
-            yield number
-    finally:
-        closed.append(True)
+async def test_a_text_comes_in_pieces_and_ends_with_its_error() -> None:
+    """What was added before the error comes first; asked again, it is raised again."""
+    text = TextBuffer(3000)
+    text.add("x" * 2500)
+    text.end(ChatError("broken"))
+    text.add("more")
+    assert [len(await anext(text)) for _ in range(3)] == [1000, 1000, 500]
+    for _ in range(2):
+        with pytest.raises(ChatError, match="broken"):
+            await anext(text)
 
 
-async def test_ahead_yields_everything_in_order() -> None:
-    """Working ahead changes nothing in what is yielded."""
-    closed: list[bool] = []
-    assert [item async for item in ahead(numbers(50, closed), size=3)] == list(range(50))
-    assert closed == [True]
+async def test_a_text_past_its_limit_is_dropped() -> None:
+    """It fails once, after what was within the limit, and holds nothing of what comes then."""
+    text = TextBuffer(1_000)
+    for _ in range(100_000):
+        text.add("word ")
+    text.end()
+    assert text._pieces.qsize() == 201
+    with pytest.raises(TextToSpeechError, match="too long"):
+        _ = [piece async for piece in text]
 
 
-async def test_ahead_works_ahead_but_not_further() -> None:
-    """While the consumer is busy, the source produces up to the bound."""
-    produced: list[int] = []
-
-    async def source() -> AsyncGenerator[int, None]:
-        for number in range(10):
-            produced.append(number)
-            yield number
-
-    items = ahead(source(), size=2)
-    assert await anext(items) == 0
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert len(produced) == 4  # one taken, two queued, one in hand
-    await items.aclose()
-
-
-async def test_closing_ahead_closes_its_source() -> None:
-    """A consumer that leaves early leaves no task and no open generator behind."""
-    closed: list[bool] = []
-    items = ahead(numbers(1000, closed), size=2)
-    await anext(items)
-    await items.aclose()
-    assert closed == [True]
-    assert len(asyncio.all_tasks()) == 1
-
-
-async def test_an_error_comes_after_what_was_produced() -> None:
-    """The source's failure reaches the consumer, behind the items before it."""
-    got = []
-    with pytest.raises(ValueError, match="broken"):
-        async for item in ahead(numbers(9, [], fail_at=5), size=2):
-            got.append(item)  # noqa: PERF401 - the items before the failure matter
-    assert got == [0, 1, 2, 3, 4]
+@pytest.mark.virtual_clock
+async def test_a_text_that_does_not_go_on_fails() -> None:
+    """Nobody waits for ever for the end of a sentence."""
+    with pytest.raises(TextToSpeechError) as caught:
+        await anext(TextBuffer(10, wait_seconds=60))
+    assert caught.value.code == "tts-timeout"
 
 
 async def test_the_bus_reaches_every_watcher_and_drops_the_slow_one() -> None:

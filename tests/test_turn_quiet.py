@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.audio.pcm import RATE
-from satellite.pipeline.pause_detector import Quiet
+from satellite.pipeline.pause_detector import PauseDetector
 
 ROOM_DB, VOICE_DB = 25.0, 60.0
 FRAME_SAMPLES = RATE // 100
@@ -20,12 +20,12 @@ def noise(seconds: float, level_db: float, seed: int = 0) -> bytes:
 
 def begins_at(pcm: bytes, chunk_bytes: int = 2 * FRAME_SAMPLES) -> list[float]:
     """Return when it becomes quiet in `pcm`, seconds."""
-    quiet, found, was = Quiet(), [], False
+    quiet, found, was = PauseDetector(), [], False
     for at in range(0, len(pcm), chunk_bytes):
         quiet.feed(pcm[at : at + chunk_bytes])
-        if quiet.has_begun and not was:
+        if quiet.paused and not was:
             found.append((at + chunk_bytes) / (2 * RATE))
-        was = quiet.has_begun
+        was = quiet.paused
     return found
 
 
@@ -38,11 +38,11 @@ def test_the_end_of_speech_is_known_within_fifty_milliseconds() -> None:
     """Once, and it is news for a fifth of a second only."""
     pcm = spoken((1.0, VOICE_DB), (1.0, ROOM_DB))
     assert begins_at(pcm) == [pytest.approx(1.54, abs=0.011)]
-    quiet = Quiet()
+    quiet = PauseDetector()
     quiet.feed(pcm[: int(2 * RATE * 1.7)])
-    assert quiet.has_begun
+    assert quiet.paused
     quiet.feed(pcm[int(2 * RATE * 1.7) : int(2 * RATE * 1.8)])
-    assert not quiet.has_begun
+    assert not quiet.paused
 
 
 @pytest.mark.parametrize("softer_db", [0, 6, 12, 16])
@@ -68,8 +68,8 @@ def test_the_closure_of_a_consonant_is_too_short() -> None:
 def test_chunks_make_no_difference(sizes: list[int]) -> None:
     """However the audio is cut, also within a sample, it is as quiet at the end."""
     pcm = spoken((0.6, VOICE_DB), (0.12, ROOM_DB))
-    quiet, at = Quiet(), 0
+    quiet, at = PauseDetector(), 0
     for size in [*sizes, len(pcm)]:
         quiet.feed(pcm[at : at + size])
         at += size
-    assert quiet.has_begun
+    assert quiet.paused

@@ -4,30 +4,27 @@ import numpy as np
 import pytest
 
 from satellite.config.settings import EndpointSettings
-from satellite.pipeline.endpoint import Endpoint, EndpointState
-from satellite.pipeline.recorder import Recorder
+from satellite.pipeline.recording import CommandRecording, Recording
+from satellite.pipeline.turn_detection import TurnDetector, TurnState
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, sound, speech
 
 
-async def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[Recorder, EndpointState]:
+async def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[CommandRecording, TurnState]:
     """Record window by window until it is over."""
-    endpoint = Endpoint(EndpointSettings())
-    recorder = Recorder(
-        LoudnessVad(), threshold=0.5, max_seconds=15, endpoint=endpoint, after_wake_word=after_wake_word
-    )
+    turn = TurnDetector(EndpointSettings())
+    recorder = CommandRecording(LoudnessVad(), turn, threshold=0.5, max_seconds=15, after_wake_word=after_wake_word)
     pcm = b"".join(parts)
-    state = EndpointState.WAITING
     for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
-        state = await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
-        if state in (EndpointState.ENDED, EndpointState.NO_SPEECH):
+        await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
+        if recorder.state in (TurnState.ENDED, TurnState.NO_SPEECH):
             break
-    return recorder, state
+    return recorder, recorder.state
 
 
 async def test_the_end_of_the_wake_word_is_no_command() -> None:
     """It is dropped, and the command that follows after a pause is recorded alone."""
     recorder, state = await recorded(speech(5), silence(40), speech(40), silence(60))
-    assert state is EndpointState.ENDED
+    assert state is TurnState.ENDED
     assert np.frombuffer(recorder.pcm, np.int16)[0] == 0
     assert sum(recorder.speech) == 40
 
@@ -35,15 +32,15 @@ async def test_the_end_of_the_wake_word_is_no_command() -> None:
 async def test_a_wake_word_alone_is_nobody_speaking() -> None:
     """Its end begins no command."""
     recorder, state = await recorded(speech(5), silence(200))
-    assert state is EndpointState.NO_SPEECH
-    assert not recorder.heard_speech
+    assert state is TurnState.NO_SPEECH
+    assert sum(recorder.speech) == 0
 
 
 @pytest.mark.parametrize("windows", [9, 11, 60])
 async def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> None:
     """Even one as short as "stop": it is heard from its first window on, and ends by silence."""
     recorder, state = await recorded(speech(windows), silence(60))
-    assert state is EndpointState.ENDED
+    assert state is TurnState.ENDED
     assert sum(recorder.speech) == windows
     assert recorder.pcm[: len(speech(windows))] == speech(windows)
 
@@ -51,16 +48,19 @@ async def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> No
 async def test_without_a_wake_word_nothing_is_dropped() -> None:
     """What is short may be all of it."""
     recorder, state = await recorded(speech(5), silence(60), after_wake_word=False)
-    assert state is EndpointState.ENDED
+    assert state is TurnState.ENDED
     assert sum(recorder.speech) == 5
 
 
 async def test_a_recording_is_never_longer_than_its_limit() -> None:
     """Nor is what is kept of it."""
-    recorder = Recorder(LoudnessVad(), threshold=0.5, max_seconds=1.024)
-    assert await recorder.feed(speech(60)) is EndpointState.ENDED
-    assert recorder.full
-    assert bytes(recorder.pcm) == speech(32)
+    turn = TurnDetector(EndpointSettings())
+    command = CommandRecording(LoudnessVad(), turn, threshold=0.5, max_seconds=1.024)
+    for recording in (Recording(LoudnessVad(), max_seconds=1.024), command):
+        await recording.feed(speech(60))
+        assert recording.full
+        assert bytes(recording.pcm) == speech(32)
+    assert command.state is TurnState.ENDED
 
 
 class SlowVad(LoudnessVad):
@@ -81,14 +81,14 @@ class SlowVad(LoudnessVad):
 @pytest.mark.parametrize("slow", [0, 2, 5, 12])
 async def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
     """And nothing in it is taken for more speech, except where the VAD hears some for longer than VADs do."""
-    recorder = Recorder(SlowVad(slow), threshold=0.5, max_seconds=15, endpoint=Endpoint(EndpointSettings()))
+    recorder = CommandRecording(SlowVad(slow), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
     window = 2 * WINDOW_SAMPLES
 
     async def record(pcm: bytes) -> list[tuple[bool, float]]:
         seen = []
         for at in range(0, len(pcm), window):
             await recorder.feed(pcm[at : at + window])
-            seen.append((recorder.pauses, recorder.last_speech_at))
+            seen.append((recorder.pauses, recorder.turn.last_speech_at))
         return seen
 
     pauses, spoken_until = (await record(silence(20) + speech(30)))[-1]
@@ -99,7 +99,7 @@ async def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
     assert {at for _, at in after[1:]} == {after[0][1]}
     if slow == 12:
         await record(silence(4))
-        assert recorder.last_speech_at > after[0][1] + 0.2
+        assert recorder.turn.last_speech_at > after[0][1] + 0.2
     pauses, spoken_until = (await record(speech(1)))[-1]
     assert not pauses
     assert spoken_until > after[0][1]
@@ -117,14 +117,15 @@ class UnsureVad(LoudnessVad):
 @pytest.mark.parametrize(
     ("levels", "state"),
     [
-        ([6000, 4000, 4000], EndpointState.SPEAKING),
-        ([4000, 4000, 4000, 4000], EndpointState.WAITING),
-        ([6000, 3000, 6000, 3000], EndpointState.WAITING),
+        ([6000, 4000, 4000], TurnState.SPEAKING),
+        ([4000, 4000, 4000, 4000], TurnState.WAITING),
+        ([6000, 3000, 6000, 3000], TurnState.WAITING),
     ],
 )
-async def test_what_begins_surely_may_go_on_less_surely(levels: list[int], state: EndpointState) -> None:
+async def test_what_begins_surely_may_go_on_less_surely(levels: list[int], state: TurnState) -> None:
     """A word that the VAD hardly hears is heard; what never was sure is not, nor is a series of clicks."""
-    endpoint = Endpoint(EndpointSettings())
-    recorder = Recorder(UnsureVad(), threshold=0.5, max_seconds=15, endpoint=endpoint)
+    turn = TurnDetector(EndpointSettings())
+    recorder = CommandRecording(UnsureVad(), turn, threshold=0.5, max_seconds=15)
     pcm = b"".join(sound(1, level) for level in levels)
-    assert await recorder.feed(pcm) is state
+    await recorder.feed(pcm)
+    assert recorder.state is state

@@ -24,8 +24,8 @@ from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models.spec import ModelSpec
 from satellite.pipeline.completeness import Completeness, completeness
-from satellite.pipeline.endpoint import Endpoint, EndpointState
-from satellite.pipeline.pause_detector import Quiet
+from satellite.pipeline.pause_detector import PauseDetector
+from satellite.pipeline.turn_detection import TurnDetector, TurnState
 from satellite.skills.grammar import Grammar
 from satellite_bench import microvad
 from satellite_bench.splicing import Spliced, Words, spliced
@@ -212,25 +212,25 @@ async def _heard(
 
 
 def _quiet(pcm: bytes, window_seconds: float, windows: int) -> list[bool]:
-    quiet, size = Quiet(), int(window_seconds * BYTES_PER_SECOND)
+    quiet, size = PauseDetector(), int(window_seconds * BYTES_PER_SECOND)
     found: list[bool] = []
     for window in range(windows):
         quiet.feed(pcm[window * size :][:size])
-        found.append(quiet.has_begun)
+        found.append(quiet.paused)
     return found
 
 
 def _pauses(window_seconds: float, windows: Sequence[tuple[float, bool]]) -> list[int]:
     """Return the windows at which a run begins to guess: each pause once, as far as the command can go on."""
     endless = EndpointSettings().model_copy(update={"max_command_seconds": math.inf})
-    endpoint = Endpoint(endless)
-    endpoint.note(Completeness.INCOMPLETE)
+    endpoint = TurnDetector(endless)
+    endpoint.set_completeness(Completeness.INCOMPLETE)
     found: list[int] = []
     last_speech_at = -1.0
     for window, (probability, fades) in enumerate(windows):
-        if endpoint.feed(window_seconds, probability >= _THRESHOLD, fades=fades) is EndpointState.ENDED:
+        if endpoint.feed(window_seconds, probability >= _THRESHOLD, fades=fades) is TurnState.ENDED:
             break
-        endpoint.note(Completeness.INCOMPLETE)
+        endpoint.set_completeness(Completeness.INCOMPLETE)
         if endpoint.pauses and endpoint.last_speech_at != last_speech_at:
             last_speech_at = endpoint.last_speech_at
             found.append(window)
@@ -245,11 +245,11 @@ def _ours(
     *,
     default: bool = False,
 ) -> EndpointFigures:
-    ends = [ends_at(Endpoint(settings), one) for one in heard]
+    ends = [ends_at(TurnDetector(settings), one) for one in heard]
     return EndpointFigures(OURS, name, tuple(map(Found, recordings, ends)), default)
 
 
-def ends_at(endpoint: Endpoint, heard: Heard) -> float | None:
+def ends_at(endpoint: TurnDetector, heard: Heard) -> float | None:
     """Return where `endpoint` ends the command, seconds; None when it does not."""
     late = math.ceil(heard.words_seconds / heard.window_seconds)
     known = {window + late: (window, words) for window, words in heard.words.items()}
@@ -261,12 +261,12 @@ def ends_at(endpoint: Endpoint, heard: Heard) -> float | None:
             last_speech = window
         asked, words = known.get(window, (-1, Completeness.UNKNOWN))
         if asked > last_speech:
-            endpoint.note(words)
+            endpoint.set_completeness(words)
             state = endpoint.state
         match state:
-            case EndpointState.ENDED:
+            case TurnState.ENDED:
                 return endpoint.seconds
-            case EndpointState.NO_SPEECH:
+            case TurnState.NO_SPEECH:
                 return None
     return None
 

@@ -18,7 +18,7 @@ from satellite.config.settings import EndpointSettings
 from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite.pipeline.completeness import Completeness
-from satellite.pipeline.endpoint import Endpoint
+from satellite.pipeline.turn_detection import TurnDetector
 from tests.running_daemon import DATA
 
 QUIET, LOUD = 20, 3000
@@ -162,9 +162,9 @@ def test_home_assistant_waits_fifteen_seconds_at_most() -> None:
 def test_our_own_end_is_the_state_machines() -> None:
     """Windows are fed until it ends; nobody speaking is no end."""
     settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
-    assert ends_at(Endpoint(settings), Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {})) == pytest.approx(1.5)
-    assert ends_at(Endpoint(settings), Heard(0.1, [SILENCE] * 90, {})) is None
-    assert ends_at(Endpoint(settings), Heard(0.1, [SPEECH] * 10, {})) is None
+    assert ends_at(TurnDetector(settings), Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {})) == pytest.approx(1.5)
+    assert ends_at(TurnDetector(settings), Heard(0.1, [SILENCE] * 90, {})) is None
+    assert ends_at(TurnDetector(settings), Heard(0.1, [SPEECH] * 10, {})) is None
 
 
 @pytest.mark.parametrize(("late", "ended"), [(0.0, 1.2), (0.15, 1.4), (0.35, 1.6)])
@@ -173,9 +173,9 @@ def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> N
     settings = EndpointSettings(silence_seconds=0.6, least_silence_seconds=0.6, complete_silence_seconds=0.2)
     words = {11: Completeness.COMPLETE}
     heard = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, words, late)
-    assert ends_at(Endpoint(settings), heard) == pytest.approx(ended)
+    assert ends_at(TurnDetector(settings), heard) == pytest.approx(ended)
     interrupted = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 2 + [SPEECH] * 8 + [SILENCE] * 20, words, 0.25)
-    assert ends_at(Endpoint(settings), interrupted) == pytest.approx(2.6)
+    assert ends_at(TurnDetector(settings), interrupted) == pytest.approx(2.6)
 
 
 def figures(finder: str, ends: list[float | None], *, default: bool = True) -> EndpointFigures:

@@ -7,12 +7,11 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
-from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, seconds_of
+from satellite.audio.pcm import AudioFormat, seconds_of
 from satellite.errors import ProtocolError
 from satellite.http.context import Context
 from satellite.http.decoding import decoded, raw
 from satellite.http.http_errors import HttpError
-from satellite.pipeline.recorder import Recorder
 from satellite.system.logs import log_words
 
 _RAW = (b"audio/pcm", b"audio/x-raw")
@@ -73,12 +72,7 @@ async def transcribed(
 ) -> dict[str, Any]:
     """Return what was said in canonical `pcm`, as the endpoints tell it."""
     began = time.monotonic()
-    stages = context.stages
-    vad = await stages.engines.vad.get(context.config.deadlines.load_seconds)
-    recorder = Recorder(vad, threshold=context.config.vad.threshold, max_seconds=context.settings.max_audio_seconds)
-    for at in range(0, len(pcm), BYTES_PER_SECOND):
-        await recorder.feed(pcm[at : at + BYTES_PER_SECOND])  # in pieces: others are listening as well
-    result = await stages.transcribe(recorder, language, vocabulary)
+    result = await context.stages.transcribe_pcm(pcm, language, vocabulary)
     log_words("http", result.text)
     return {
         "text": result.text,

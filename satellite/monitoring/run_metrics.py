@@ -38,8 +38,11 @@ class RunMetrics:
             registry=registry,
             buckets=_SECONDS,
         )
-        self._guesses = Counter(
-            "satellite_guesses", "Pauses that were taken for the end of a command.", ["outcome"], registry=registry
+        self._speculations = Counter(
+            "satellite_speculations",
+            "Answers that were begun speculatively, in a pause of the speaker.",
+            ["outcome"],
+            registry=registry,
         )
 
     def note(self, run: RunRecord) -> None:
@@ -61,9 +64,9 @@ class RunMetrics:
         if "speech_end" in marks and "first_audio" in marks:
             self._voice_to_voice.observe(marks["first_audio"] - marks["speech_end"])
             self._after_commit.observe(marks["first_audio"] - marks["command_end"])
-        if run.guesses:
-            self._guesses.labels("right").inc()
-            self._guesses.labels("dropped").inc(run.guesses - 1)
+        if run.speculations:
+            self._speculations.labels("used").inc()
+            self._speculations.labels("dropped").inc(run.speculations - 1)
 
     def exposition(self) -> str:
         """Return the counts in Prometheus' text format."""

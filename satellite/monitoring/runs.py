@@ -80,7 +80,7 @@ class RunRecord:
     provider: str | None = None
     switch_reason: str = ""
     spans: list[Span] = field(default_factory=list)
-    guesses: int = 0
+    speculations: int = 0
     """Pauses that were taken for the end of the command, the true one included."""
 
     marks: dict[str, float] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class Recorder:
             case SttVadEnd():
                 run.marks["speech_end"] = max(0.0, at - event.silence_seconds)
                 run.marks["command_end"] = at
-                run.guesses = event.guesses
+                run.speculations = event.speculations
             case SttEnd() if self._transcripts:
                 run.heard = event.text[:_LONGEST_TEXT]
             case ChatStart() if self._transcripts:

@@ -109,8 +109,8 @@ class Status:
             responders=self._responders(),
             speech_to_text={
                 **self._engines.transcriber.engine.counts,
-                "early": self._stages.early_transcripts.begun,
-                "early_used": self._stages.early_transcripts.used,
+                "early": self._stages.speculative_transcripts.begun,
+                "early_used": self._stages.speculative_transcripts.used,
             },
             chat=self._chat(),
             background=self._stages.background.status(),

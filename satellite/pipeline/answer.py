@@ -1,139 +1,144 @@
 """The second half of a run: a question in, its answer out, in words and in sound."""
 
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from satellite.engines.protocols import ChatDelta, Message, Speaker
 from satellite.errors import ChatError, SatelliteError, Stage, StageError
 from satellite.events import ChatChunk, ChatEnd, ChatStart, TtsEnd, TtsStart
 from satellite.pipeline.clauses import finished, is_finished
-from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.phrases import Phrase
 from satellite.pipeline.request import RunRequest, Speech
-from satellite.pipeline.stages import Stages, once
+from satellite.pipeline.speculation import CommitBuffer
+from satellite.pipeline.stages import Stages
+from satellite.pipeline.text_buffer import TextBuffer
+from satellite.tasks import begin_task, end_tasks, failure_of
 
-_LOGGER = logging.getLogger(__name__)
 
-
-class Answer:
-    """One answer; everything that it says goes through its gate. `to` or `speak` once."""
+class RunAnswer:
+    """The answer of one run, emitted to `output`. Call `reply_to` or `say` once."""
 
     def __init__(
         self,
         stages: Stages,
         request: RunRequest,
-        gate: Gate,
+        output: CommitBuffer,
         *,
         heard_seconds: Callable[[], float] | None = None,
     ) -> None:
-        """Prepare to answer; `heard_seconds` tells how much of its sound was heard, without it all that was sent."""
+        """Prepare; `heard_seconds` returns how much of the sound was heard, without it all that was delivered."""
         self.stage = request.start
-        """What is under way, for an error that does not say it."""
+        """The current stage, for an error that does not name one."""
 
         self.text = ""
-        """What has been answered so far."""
+        """The answer so far."""
 
         self._stages = stages
         self._request = request
-        self._gate = gate
+        self._output = output
         self._identity = request.identity
         self._heard_seconds = heard_seconds
         self._spoken: list[tuple[str, float]] = []
-        """The pieces of it whose sound is made, and where in the sound each ends, seconds."""
+        """The clauses whose sound is made, and where in the sound each ends, seconds."""
 
         self._truncated = False
         self._made_seconds = 0.0
 
-    async def to(self, question: Question) -> None:
-        """Have the question answered; remember what the room has heard of the answer, however the run ends.
+    async def reply_to(self, question: Question) -> None:
+        """Answer the question, and remember what the room has heard of the answer, however the run ends.
 
-        What nobody was to hear, since the gate stayed closed, is not remembered.
+        An answer that was never committed is not remembered.
         """
         self.stage = Stage.CHAT
-        await self._gate.emit(ChatStart(self._identity, question.text))
-        dialogue = self._stages.dialogue
-        prompt = dialogue.prompt(question)
+        await self._output.emit(ChatStart(self._identity, question.text))
+        prompt = self._stages.dialogue.prompt(question)
         speaks = self._request.includes(Stage.TTS)
         complete = False
         try:
             try:
-                async with aclosing(self._stages.read_ahead(self._deltas(question, prompt))) as deltas:
-                    if speaks:
-                        await self.speak(deltas)
-                    else:
-                        async for _ in deltas:
-                            pass
+                if speaks:
+                    await self._read_and_speak(question, prompt)
+                else:
+                    await self._read(question, prompt)
             except SatelliteError:
-                await self._gate.passed()
+                # What was said before the failure is delivered first: the room hears it before the error.
+                await self._output.wait_delivered()
                 raise
-            await self._gate.passed()
+            await self._output.wait_delivered()
             complete = True
         finally:
-            if self._gate.is_open:
+            if self._output.committed:
                 heard = self.text if complete or not speaks else self._heard()
                 self._stages.remember(question, prompt, heard, self.text)
 
-    def _heard(self) -> str:
-        """Return what has been heard of an answer that was broken off."""
-        heard_seconds = self._gate.passed_seconds
-        if self._heard_seconds is not None:
-            heard_seconds = min(heard_seconds, self._heard_seconds())
-        return " ".join(text for text, end_seconds in self._spoken if end_seconds <= heard_seconds)
+    async def say(self, text: str) -> None:
+        """Speak `text`."""
+        await self._speak(text)
 
-    async def _deltas(self, question: Question, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
-        """Yield the answer, with the run's events around it."""
+    async def _read_and_speak(self, question: Question, prompt: Sequence[Message]) -> None:
+        # The model is read by a task of its own and at its own pace: the voice waits for the room, the model never
+        # does. The longest answer fits into the buffer.
+        text = TextBuffer(self._stages.config.chat.max_characters)
+        reader = begin_task(self._read(question, prompt, text), "read the answer")
+        reader.add_done_callback(lambda task: text.end(failure_of(task)))
+        try:
+            await self._speak(text)
+        finally:
+            await end_tasks(reader)
+
+    async def _read(self, question: Question, prompt: Sequence[Message], text: TextBuffer | None = None) -> None:
+        """Read the answer, emit its events, and add its words to `text`."""
         last: ChatDelta | None = None
-        async with aclosing(self._stages.answer(question, prompt, self._gate)) as deltas:
-            async for delta in deltas:
-                self.text += delta.text
-                last = delta
-                self._truncated = delta.stats is not None and delta.stats.truncated
-                if delta.text:
-                    await self._gate.emit(ChatChunk(self._identity, delta.text))
-                    yield delta.text
+        async with aclosing(self._stages.answer(question, prompt, self._output)) as deltas:
+            async for last in deltas:
+                self.text += last.text
+                self._truncated = last.stats is not None and last.stats.truncated
+                if last.text:
+                    await self._output.emit(ChatChunk(self._identity, last.text))
+                    if text is not None:
+                        text.add(last.text)
         assert last is not None
         self.text = finished(self.text) if self._truncated else self.text.strip()
         figures = last.stats.described() if last.stats else {}
-        await self._gate.emit(ChatEnd(self._identity, self.text, last.provider, figures))
+        await self._output.emit(ChatEnd(self._identity, self.text, last.provider, figures))
 
-    async def say(self, text: str) -> None:
-        """Speak a text as it is."""
-        await self.speak(once(text))
+    async def _speak(self, text: str | TextBuffer) -> None:
+        """Speak `text`; while the room hears one piece, the next are synthesised, as far as `output` holds them.
 
-    async def speak(self, texts: AsyncIterator[str]) -> None:
-        """Speak `texts`; while the room hears one piece, the next are synthesised, as far as the gate holds them.
-
-        Text without a word that can be spoken is sound without length, so that the room knows that it is over. Where
-        words are missing because the chat model failed, an apology takes their place.
+        Text without a word is sound without length, so that the room knows that it is over. Where the chat model
+        failed, an apology takes the place of the missing words.
         """
         speaker = await self._stages.speaker(self._request.voice)
         failure: ChatError | None = None
-        pieces = self._stages.speak(texts, speaker, truncated=lambda: self._truncated)
         try:
-            async with aclosing(pieces):
+            async with aclosing(self._stages.speak(text, speaker, truncated=lambda: self._truncated)) as pieces:
                 async for piece in pieces:
                     if piece.pcm:
-                        await self._send(speaker, piece.pcm, piece.seconds)
+                        await self._emit_sound(speaker, piece.pcm, piece.seconds)
                     if piece.text:
                         self._spoken.append((piece.text, self._made_seconds))
         except ChatError as error:
             failure = error
             if apology := await self._apology(speaker):
-                await self._send(speaker, apology)
+                await self._emit_sound(speaker, apology)
         if not self._made_seconds:
             await self._start_speaking(speaker)
-        await self._gate.emit(TtsEnd(self._identity, self._made_seconds))
+        await self._output.emit(TtsEnd(self._identity, self._made_seconds))
         if failure is not None:
             raise failure
 
-    async def _send(self, speaker: Speaker, pcm: bytes, synthesis_seconds: float = 0.0) -> None:
+    async def _emit_sound(self, speaker: Speaker, pcm: bytes, synthesis_seconds: float = 0.0) -> None:
         if not self._made_seconds:
             await self._start_speaking(speaker, synthesis_seconds)
         speech = Speech(speaker.format, pcm)
         self._made_seconds += speech.seconds
-        await self._gate.emit(speech)
+        await self._output.emit(speech)
+
+    async def _start_speaking(self, speaker: Speaker, synthesis_seconds: float = 0.0) -> None:
+        self.stage = Stage.TTS
+        seconds = round(synthesis_seconds, 3)
+        await self._output.emit(TtsStart(self._identity, speaker.voice.name, speaker.format.rate, seconds))
 
     async def _apology(self, speaker: Speaker) -> bytes:
         """Return the sound of an apology, empty when no word is missing, or it cannot be spoken either."""
@@ -143,18 +148,12 @@ class Answer:
         try:
             return await self._stages.phrase(occasion, speaker)
         except StageError as error:
-            request = self._request
-            _LOGGER.warning(
-                "run %s in %s: [%s] %s",
-                request.run_id,
-                request.room,
-                error.code,
-                error,
-                extra={"run": request.run_id, "room": request.room, "code": error.code},
-            )
+            self._request.log(error, error.stage)
             return b""
 
-    async def _start_speaking(self, speaker: Speaker, synthesis_seconds: float = 0.0) -> None:
-        self.stage = Stage.TTS
-        seconds = round(synthesis_seconds, 3)
-        await self._gate.emit(TtsStart(self._identity, speaker.voice.name, speaker.format.rate, seconds))
+    def _heard(self) -> str:
+        """Return what has been heard of an answer that was interrupted, in whole clauses."""
+        heard_seconds = self._output.delivered_seconds
+        if self._heard_seconds is not None:
+            heard_seconds = min(heard_seconds, self._heard_seconds())
+        return " ".join(text for text, end_seconds in self._spoken if end_seconds <= heard_seconds)

@@ -30,17 +30,11 @@ class AudioInbox:
         self._lossy = self._nudged = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self.dropped_seconds = 0.0
 
     @property
     def ended(self) -> bool:
         """True when no more audio will come."""
         return self._ended
-
-    @property
-    def queued_seconds(self) -> float:
-        """How much audio waits."""
-        return self._bytes / BYTES_PER_SECOND
 
     @property
     def lossy(self) -> bool:
@@ -62,7 +56,6 @@ class AudioInbox:
         while self._chunks and self._overfull(pcm):
             oldest = self._chunks.popleft()
             self._bytes -= len(oldest)
-            self.dropped_seconds += len(oldest) / BYTES_PER_SECOND
             AudioInbox.dropped_in_all_seconds += len(oldest) / BYTES_PER_SECOND
         self._chunks.append(pcm)
         self._bytes += len(pcm)

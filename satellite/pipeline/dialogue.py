@@ -114,10 +114,6 @@ class Dialogue:
         found = self._conversations.get(question.conversation) if question.conversation else None
         return found.answer if found else None
 
-    def forget(self, conversation: str) -> None:
-        """Forget a conversation, if there is one."""
-        self._conversations.pop(conversation, None)
-
     def _recalled(self, conversation: str | None) -> list[Message]:
         """Return the turns of a conversation that has not expired."""
         self._expire()

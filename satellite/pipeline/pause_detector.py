@@ -1,9 +1,8 @@
-"""Whether it has just become quiet, by loudness alone: some hundredths of a second before a VAD is sure of it.
+"""Pauses by loudness alone, some hundredths of a second before a VAD is sure of them.
 
-A VAD goes on hearing speech for a while after the last of it: Silero v6 behind recorded commands for 0.1 s in the
-median, and for 0.24 s in one of ten.
-Loudness alone knows at once, but not what it hears: it takes soft speech for quiet, and in a noisy room sees nothing.
-So what it says counts for no longer than a VAD lags.
+A VAD goes on hearing speech for a while after its end: Silero v6 after recorded commands for 0.1 s in the median, and
+for 0.24 s in one of ten. Loudness shows a pause at once, but takes soft speech for one, and sees none in a noisy room.
+So it counts for no longer than a VAD lags.
 """
 
 import math
@@ -22,38 +21,38 @@ _SMOOTHED_FRAMES = 4
 _REMEMBERED_FRAMES = 300
 
 _OVER_ROOM_DB, _UNDER_VOICE_DB = 4.0, 18.0
-"""What is no louder than this above the room, its quietest tenth, is quiet, if it is so far below the voice, its
-loudest twentieth. Where room and voice are nearer to each other nothing is: it might be the end of a word."""
+"""A frame is quiet if it is at most so far above the level of the room, and at least so far below that of the voice.
+Where room and voice are closer to each other no frame is quiet: it might be the end of a word."""
 
 _OVER_HISS_DB, _UNDER_HISSING_DB = 10.0, 10.0
-"""The same of the steps from sample to sample, in which high frequencies prevail: an "s" is hardly louder than many a
-room, but hisses more than any."""
+"""The same for the differences between samples, in which high frequencies prevail: an "s" is hardly louder than many
+rooms, but has more high frequencies than any."""
 
 _FAR_UNDER_VOICE_DB = 36.0
-"""What is so far below the voice is quiet even where the room is quieter still."""
+"""A frame so far below the voice is quiet even where the room is quieter still."""
 
-_ROOM, _VOICE = 10, 20  # parts of what is remembered
+_ROOM, _VOICE = 10, 20  # the quietest tenth and the loudest twentieth of the remembered frames
 
 _LAG_FRAMES = 20
-"""How long a VAD may go on hearing speech that is over; what it hears for longer is soft speech."""
+"""How long a VAD may lag behind the end of speech; what it hears for longer is soft speech."""
 
 
-class Quiet:
-    """Feed it canonical audio in order."""
+class PauseDetector:
+    """Measures the loudness of canonical audio, fed in order."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._last_sample = 0
         self._all, self._high = _Band(_OVER_ROOM_DB, _UNDER_VOICE_DB), _Band(_OVER_HISS_DB, _UNDER_HISSING_DB)
-        self._frames = 0  # that it has been quiet for
+        self._quiet_frames = 0  # in a row, at the end
 
     @property
-    def has_begun(self) -> bool:
-        """Whether it has become quiet, so recently that a VAD may not know."""
-        return 0 < self._frames <= _LAG_FRAMES
+    def paused(self) -> bool:
+        """Whether a pause has begun, so recently that a VAD may not have noticed it."""
+        return 0 < self._quiet_frames <= _LAG_FRAMES
 
     def feed(self, pcm: bytes) -> None:
-        """Go on listening."""
+        """Advance by `pcm`, of any length."""
         import numpy as np
 
         data = self._rest + pcm
@@ -62,8 +61,8 @@ class Quiet:
         samples = np.frombuffer(data[:whole], np.int16).astype(np.float32)
         steps = np.diff(samples, prepend=self._last_sample)
         self._last_sample = samples[-1] if whole else self._last_sample
-        for is_quiet, hisses_not in zip(self._all.feed(samples), self._high.feed(steps), strict=True):
-            self._frames = self._frames + 1 if is_quiet and hisses_not else 0
+        for is_quiet, is_quiet_too in zip(self._all.feed(samples), self._high.feed(steps), strict=True):
+            self._quiet_frames = self._quiet_frames + 1 if is_quiet and is_quiet_too else 0
 
 
 class _Band:
@@ -76,7 +75,7 @@ class _Band:
         self._levels: deque[float] = deque(maxlen=_REMEMBERED_FRAMES)
 
     def feed(self, samples: "np.ndarray[Any, Any]") -> list[bool]:
-        """Return whether each frame is quiet, by what is known of room and voice at the end."""
+        """Return whether each frame is quiet, by the levels of room and voice known after the last of them."""
         import numpy as np
 
         levels: list[float] = []

@@ -1,12 +1,15 @@
-"""What a run is asked for, and the sound that it gives."""
+"""The request for a run, and the sound of its answer."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from satellite.audio.pcm import AudioFormat
 from satellite.engines.protocols import VoiceChoice
-from satellite.errors import Stage
+from satellite.errors import SatelliteError, Stage
 from satellite.events import RunEvent, RunIdentity, new_run_id
+
+_LOGGER = logging.getLogger(__name__)
 
 _ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
 
@@ -20,7 +23,7 @@ class Speech:
 
     @property
     def seconds(self) -> float:
-        """How long it is heard."""
+        """Its duration."""
         return len(self.pcm) / (self.format.rate * self.format.frame_bytes)
 
 
@@ -30,16 +33,16 @@ Emit = Callable[[RunEvent | Speech], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run shall do."""
+    """What a run does, and for whom."""
 
     room: str
-    """Who the run is for, in events and logs."""
+    """The room or client of the run, in events and logs."""
 
     conversation: str | None = None
-    """The conversation that it goes on with; None for the room's own."""
+    """The conversation that it continues; None for the room's own."""
 
     named_room: str | None = None
-    """The room as a person calls it, which the chat model is told."""
+    """The room's name as people use it, for the chat model."""
 
     start: Stage = Stage.WAKE
     end: Stage = Stage.TTS
@@ -51,10 +54,10 @@ class RunRequest:
 
     language: str | None = None
     persona: str | None = None
-    """What the chat model is told first; None for the usual system prompt."""
+    """System prompt of this run; None for the usual one."""
 
     no_speech_seconds: float | None = None
-    """How long to wait for somebody to speak; None for the configured time."""
+    """How long to wait for speech; None for the configured time."""
 
     voice: VoiceChoice = field(default_factory=VoiceChoice)
     after_wake_word: bool = False
@@ -65,8 +68,13 @@ class RunRequest:
 
     @property
     def identity(self) -> RunIdentity:
-        """What its events carry."""
+        """The run, as its events name it."""
         return RunIdentity(self.run_id, self.room)
+
+    def log(self, error: SatelliteError, stage: Stage, level: int = logging.WARNING) -> None:
+        """Log a failure of the run."""
+        fields = {"run": self.run_id, "room": self.room, "stage": stage.value, "code": error.code}
+        _LOGGER.log(level, "run %s in %s: [%s] %s", self.run_id, self.room, error.code, error, extra=fields)
 
     def includes(self, stage: Stage) -> bool:
         """Return whether `stage` lies between the start and the end."""

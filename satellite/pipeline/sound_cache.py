@@ -22,11 +22,6 @@ class SoundCache:
         self._bytes = 0
         self._once: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    @property
-    def held_bytes(self) -> int:
-        """Return how much sound is kept."""
-        return self._bytes
-
     def get(self, identity: str, text: str) -> bytes | None:
         """Return the sound of `text` by a voice, see `Speaker.identity`."""
         sound = self._sounds.get((identity, text))

@@ -1,59 +1,148 @@
-"""The rest of a run, begun in case the command is over: nothing of it leaves unless it is.
-
-Speech that goes on makes the guess stale: it is dropped, with whatever it has found.
-"""
+"""Speculation: the rest of a run, begun in a pause in case the command is over, and held until that is known."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from satellite.events import RunEvent
-from satellite.pipeline.commit_gate import Gate
 from satellite.pipeline.completeness import Completeness
-from satellite.pipeline.request import Emit
+from satellite.pipeline.request import Emit, Speech
 from satellite.tasks import begin_task, failure_of
 
-_UNFINISHED_SECONDS = 0.3
-"""How long words that lack something are left alone before the chat model is asked: most go on by then."""
+_HELD_SECONDS = 5.0
+"""Sound that is held before the work that makes it has to wait."""
+
+_INCOMPLETE_SECONDS = 0.3
+"""How long the chat model is not asked about words that lack something: most speakers go on by then."""
 
 
-class Guess:
-    """Work on what was said up to `last_speech_at`; whoever makes it commits or drops it, and awaits its end."""
+class CommitBuffer:
+    """Holds the output of a run until it is committed, then delivers it in order, as fast as the room takes it.
+
+    It is bounded by the sound in it. Events never wait: a run has no more of them than its answer has characters,
+    which are limited.
+    """
+
+    def __init__(
+        self, deliver: Emit, publish: Callable[[RunEvent], None], on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """Deliver to the room by `deliver`; events also go to `publish`, from the commit on without waiting for it.
+
+        `on_ready` is called, perhaps several times, when a commit would be of use: sound is held, or work waits for it.
+        """
+        self.delivered_seconds = 0.0
+        """Sound that the room has taken."""
+
+        self._deliver = deliver
+        self._publish = publish
+        self._on_ready = on_ready
+        self._held: deque[RunEvent | Speech] = deque()
+        self._held_seconds = 0.0
+        self._committed = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._emptied = asyncio.Event()
+
+    @property
+    def committed(self) -> bool:
+        """Whether output is delivered."""
+        return self._committed.is_set()
+
+    async def wait_committed(self) -> None:
+        """Wait until output is delivered: nothing with an effect outside may be done before that."""
+        self._ready()
+        await self._committed.wait()
+
+    async def wait_delivered(self) -> None:
+        """Wait until all output so far has been delivered."""
+        await self.wait_committed()
+        while self._held:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    async def emit(self, step: RunEvent | Speech) -> None:
+        """Add `step`; after sound, wait while more than 5 s of it are held."""
+        self._held.append(step)
+        self._filled.set()
+        if isinstance(step, RunEvent):
+            if self.committed:
+                self._publish(step)
+            return
+        self._held_seconds += step.seconds
+        self._ready()
+        while self._held_seconds >= _HELD_SECONDS:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def deliver_until(self, work: asyncio.Future[None]) -> None:
+        """Commit, and deliver all output until `work` is done; return, or raise, as the work does."""
+        if not self.committed:
+            self._committed.set()
+            for step in self._held:
+                if isinstance(step, RunEvent):
+                    self._publish(step)
+        work.add_done_callback(lambda _: self._filled.set())
+        while self._held or not work.done():
+            if self._held:
+                await self._deliver_next()
+            else:
+                self._filled.clear()
+                await self._filled.wait()
+        await work
+
+    async def _deliver_next(self) -> None:
+        # A step is removed only after the room has taken it: until then it counts against the bound, and
+        # `wait_delivered` waits for it.
+        step = self._held[0]
+        await self._deliver(step)
+        self._held.popleft()
+        if isinstance(step, Speech):
+            self.delivered_seconds += step.seconds
+            self._held_seconds -= step.seconds
+            self._has_room.set()
+        if not self._held:
+            self._emptied.set()
+
+    def _ready(self) -> None:
+        if not self.committed:
+            self._on_ready()
+
+
+class Speculation:
+    """Work on what was said up to `last_speech_at`; its owner commits or drops it, and awaits its end."""
 
     def __init__(
         self,
         last_speech_at: float,
-        emit: Emit,
+        deliver: Emit,
         publish: Callable[[RunEvent], None],
-        work: Callable[["Guess"], Coroutine[Any, Any, None]],
-        on_ready: Callable[["Guess"], None] = lambda guess: None,
+        work: Callable[["Speculation"], Coroutine[Any, Any, None]],
+        on_ready: Callable[["Speculation"], None] = lambda speculation: None,
     ) -> None:
-        """Begin `work`, whose steps and sound go through the guess's gate to `emit` and `publish`.
-
-        `on_ready` is called, perhaps several times, when to commit it would be of use: it has sound, or cannot go on.
-        """
+        """Begin `work`, which emits to `output`; for the other arguments see `CommitBuffer`."""
         self.last_speech_at = last_speech_at
-        self.gate = Gate(emit, publish, lambda: on_ready(self))
-        self._task = begin_task(work(self), "guess")
+        self.output = CommitBuffer(deliver, publish, lambda: on_ready(self))
+        self._task = begin_task(work(self), "speculation")
         self._task.add_done_callback(lambda _: on_ready(self))
 
-    async def worth_going_on(self, words: Completeness) -> None:
-        """Wait until it is worth asking a chat model for these words: at once, unless more has to come."""
-        if words is Completeness.INCOMPLETE:
+    async def wait_if_incomplete(self, completeness: Completeness) -> None:
+        """Wait until the chat model is worth asking: at once, unless more words have to come."""
+        if completeness is Completeness.INCOMPLETE:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_UNFINISHED_SECONDS):
-                    await self.gate.opened()
+                async with asyncio.timeout(_INCOMPLETE_SECONDS):
+                    await self.output.wait_committed()
 
     async def commit(self) -> None:
-        """Let out what there is, and whatever comes; returns, or raises, as the work does."""
-        await self.gate.drain(self._task)
+        """Deliver the output, present and future; return, or raise, as the work does."""
+        await self.output.deliver_until(self._task)
 
     def drop(self) -> None:
-        """End the work; may be called twice, and after its end."""
+        """Cancel the work; may be called twice, and after its end."""
         self._task.cancel()
 
-    async def ended(self) -> None:
-        """Wait for the end of the work, whatever it is."""
+    async def wait_ended(self) -> None:
+        """Wait for the end of the work; its failure is ignored, unless `commit` raises it."""
         await asyncio.wait([self._task])
-        failure_of(self._task)  # whoever commits it hears of that; of one that is dropped nobody needs to
+        failure_of(self._task)

@@ -1,4 +1,4 @@
-"""One run of every stage on a recording, so that the first command meets nothing cold."""
+"""One run of every stage on a recording, so that the first command does not pay for what is set up on first use."""
 
 import asyncio
 import logging
@@ -9,10 +9,9 @@ from typing import Any
 from satellite.audio.pcm import read_wav
 from satellite.engines.protocols import VoiceChoice, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
-from satellite.pipeline.long_recordings import PART_SECONDS
 from satellite.pipeline.phrases import Phrase
-from satellite.pipeline.recorder import Recorder
 from satellite.pipeline.stages import Stages
+from satellite.tasks import attempt
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -21,18 +20,18 @@ _RECORDING = Path(__file__).with_name("warm_up.wav")
 
 
 async def warm_up(stages: Stages, only: Stage | None = None) -> dict[str, str]:
-    """Run each loaded stage, or one, once, side by side; return why a stage is not warm, by the name of its slot.
+    """Run each loaded stage, or one, once, side by side; return the failures, by the names of their slots.
 
-    A stage that is not warm still serves: its next use may go well.
+    A stage that failed still serves: its next use may go well.
     """
     pcm = await asyncio.to_thread(read_wav, _RECORDING)
     engines = stages.engines
-    works: dict[str, tuple[Stage, Coroutine[Any, Any, None]]] = {}
+    works: dict[str, tuple[Stage, Coroutine[Any, Any, object]]] = {}
     for slot in engines.wake:
         if slot.ready:
             works[slot.name] = (Stage.WAKE, _detect(slot.engine, pcm))
     if engines.vad.ready and engines.transcriber.ready:
-        works[engines.transcriber.name] = (Stage.STT, _transcribe(stages, pcm))
+        works[engines.transcriber.name] = (Stage.STT, stages.transcribe_pcm(pcm))
     if engines.synthesizer.ready:
         works[engines.synthesizer.name] = (Stage.TTS, _speak(stages))
     if engines.chat.ready:
@@ -57,23 +56,22 @@ async def keep_phrases(stages: Stages, choices: Iterable[VoiceChoice]) -> None:
             for occasion in Phrase:
                 await stages.phrase(occasion, speaker)
         except SatelliteError as error:
-            _LOGGER.debug("what is said when little works cannot be kept: %s", error)
+            _LOGGER.debug("an apology cannot be prepared: %s", error)
 
 
-async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, None], seconds: float) -> str:
+async def _reason(name: str, stage: Stage, work: Coroutine[Any, Any, object], seconds: float) -> str:
     """Return why `work` failed, nothing if it did not."""
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        error: SatelliteError = STAGE_ERRORS[stage](f"it was not warm within {seconds:g} s", kind="timeout")
-    except SatelliteError as failure:
-        error = failure
-    except Exception as failure:  # the engine seam: whatever broke one stage, the others serve
-        _LOGGER.exception("%s has failed to be warmed up", name)
-        error = STAGE_ERRORS[stage](in_words(failure), kind="failed")
-    else:
-        return ""
+    error = await attempt(work, f"warm up {name}", seconds)
+    match error:
+        case TimeoutError():
+            error = STAGE_ERRORS[stage](f"it was not warm within {seconds:g} s", kind="timeout")
+        case SatelliteError():
+            pass
+        case Exception():
+            _LOGGER.error("%s failed to warm up", name, exc_info=error)
+            error = STAGE_ERRORS[stage](in_words(error), kind="failed")
+        case _:
+            return ""
     _LOGGER.error(
         "%s is not warm: [%s] %s; it is tried again when it is needed",
         name,
@@ -90,13 +88,6 @@ async def _detect(engine: WakeWordEngine, pcm: bytes) -> None:
         await stream.feed(pcm)
     finally:
         stream.close()
-
-
-async def _transcribe(stages: Stages, pcm: bytes) -> None:
-    config = stages.config
-    recorder = Recorder(stages.engines.vad.engine, threshold=config.vad.threshold, max_seconds=PART_SECONDS)
-    await recorder.feed(pcm)
-    await stages.transcribe(recorder)
 
 
 async def _speak(stages: Stages) -> None:

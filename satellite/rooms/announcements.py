@@ -5,7 +5,7 @@ from typing import Any
 
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
-from satellite.pipeline.stages import Stages, once
+from satellite.pipeline.stages import Stages
 from satellite.rooms.chime import chime
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import Making
@@ -61,7 +61,7 @@ class Announcer:
         """Have a text heard, and return why it was not, by room."""
         speaker = await self._stages.speaker(VoiceChoice())
         making = Making(speaker.format.rate * speaker.format.frame_bytes)
-        async with aclosing(self._stages.speak(once(text), speaker)) as pieces:
+        async with aclosing(self._stages.speak(text, speaker)) as pieces:
             sound = (piece.pcm async for piece in pieces if piece.pcm)
             first = await anext(sound, None)
             if first is None:

@@ -9,7 +9,6 @@ from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceActivityDetector
 from satellite.errors import StageError
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.pipeline.recorder import Recorder
 from satellite.pipeline.stages import Stages
 from satellite.tasks import first_of
 
@@ -78,14 +77,8 @@ class Interrupter:
     async def _stop(self) -> Interruption:
         while True:
             word = await self._words.get()
-            recorder = Recorder(
-                self._stages.engines.vad.engine,
-                threshold=self._stages.config.vad.threshold,
-                max_seconds=seconds_of(word),
-            )
-            await recorder.feed(word)
             try:
-                heard = await self._stages.transcribe(recorder, self._room.language)
+                heard = await self._stages.transcribe_pcm(word, self._room.language)
             except StageError:  # the answer goes on, and whoever speaks next is understood perhaps
                 continue
             if await self._stages.means_stop(heard.text, heard.language or self._room.language):

@@ -9,7 +9,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
-from satellite.pipeline.stages import Stages, once
+from satellite.pipeline.stages import Stages
 from satellite.rooms.chime import chime
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import Timer, TimerEvent, TimerEventKind
@@ -126,7 +126,7 @@ async def ring_sound(stages: Stages, room: RoomSettings, words: str) -> tuple[Au
     try:
         speaker = await stages.speaker(VoiceChoice(room.voice, room.language))
         format_ = speaker.format
-        async with aclosing(stages.speak(once(words), speaker)) as pieces:
+        async with aclosing(stages.speak(words, speaker)) as pieces:
             async for piece in pieces:
                 spoken += piece.pcm
     except SatelliteError as error:

@@ -58,26 +58,32 @@ class Peer:
         self._complete = True
 
     async def answer_requests(self) -> None:
-        """Answer what is requested, in order, until the client has gone or got all that it asked for."""
+        """Answer the requests in order, until the client has gone or got all answers."""
         while not (self._complete and self._requests.empty()):
             self._answering = False
             answer = await self._requests.get()
             self._answering = True
             try:
-                await answer()
-            except SatelliteError as error:
-                await self._fail_or_abort(error)
+                if (error := await self.attempt(answer())) is not None:
+                    await self.fail(error)
             except ConnectionError:
-                return  # the task that reads sees the same end
-            except Exception as error:  # the request boundary: the client must hear of it, whatever broke
-                _LOGGER.exception("%s: a request failed unexpectedly", self.name)
-                await self._fail_or_abort(SatelliteError(in_words(error)))
+                self.abort()  # the task that reads sees the same end
+                return
+            except ProtocolError:  # it does not read
+                self.abort()
 
-    async def _fail_or_abort(self, error: SatelliteError) -> None:
+    async def attempt(self, work: Awaitable[object]) -> SatelliteError | None:
+        """Do `work` for a request, and return why it failed; raises `ConnectionError` when the client has gone."""
         try:
-            await self.fail(error)
-        except (ConnectionError, ProtocolError):
-            self.abort()
+            await work
+        except ConnectionError:
+            raise
+        except SatelliteError as error:
+            return error
+        except Exception as error:  # the boundary of a request: a client that gets no answer would wait for ever
+            _LOGGER.exception("%s: a request failed unexpectedly", self.name)
+            return SatelliteError(in_words(error))
+        return None
 
     async def fail(self, error: SatelliteError) -> None:
         """Log `error` and send it to the client."""
@@ -85,7 +91,7 @@ class Peer:
         await self.send(Error(text=str(error), code=error.code))
 
     def log(self, error: SatelliteError) -> None:
-        """Log `error`; of a client that makes one mistake after the other, the first few."""
+        """Log `error`; of a client's repeated mistakes, the first few at info level and the rest at debug."""
         level = logging.WARNING
         if not isinstance(error, StageError):
             level = self._faults.level(logging.INFO)

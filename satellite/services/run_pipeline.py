@@ -1,13 +1,12 @@
 """A whole run for a client that dials in: `run-pipeline`, its audio, and every step back as it happens."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from wyoming.audio import AudioStart, AudioStop
 from wyoming.pipeline import RunPipeline
 
-from satellite.errors import STAGE_ERRORS, ProtocolError, Stage
+from satellite.errors import STAGE_ERRORS, Stage
 from satellite.events import RunBus, RunEvent, RunFailed, SttVadEnd, TtsEnd, TtsStart
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
@@ -17,10 +16,8 @@ from satellite.services.peer import Peer
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.run_events import STAGES, audio_chunks, wyoming_events
 
-_LOGGER = logging.getLogger(__name__)
 
-
-class DialogueListener:
+class RunListener:
     """`run-pipeline`: one run after the other while `restart_on_end`, over this connection."""
 
     def __init__(self, peer: Peer, stages: Stages, bus: RunBus, request: RunPipeline) -> None:
@@ -30,13 +27,13 @@ class DialogueListener:
         self._request = request
         self._inbox = AudioInbox()
         self._needs_audio = True
-        """Whether the present run has not got all of its audio yet."""
+        """Whether the current run still needs audio of the room."""
 
         start = STAGES[request.start_stage]
         limit = stages.config.wyoming.max_text_characters
         if len(request.announce_text or "") > limit:
             raise STAGE_ERRORS[start](f"a text of more than {limit} characters is too long", kind="too-long")
-        self._task = begin_task(self._converse(), f"run {peer.name}")
+        self._task = begin_task(self._run(), f"run {peer.name}")
 
     async def start(self) -> None:
         """Audio may come with or without `audio-start`."""
@@ -51,7 +48,7 @@ class DialogueListener:
         self._inbox.end()
 
     async def finish(self) -> None:
-        """See the run through that has all of its audio; one in the middle of a command would act on half of it."""
+        """Complete a run that has all of its audio; one in the middle of a command would act on half of it."""
         if not self._needs_audio:
             self._inbox.end()
             await asyncio.wait((self._task,))
@@ -60,26 +57,28 @@ class DialogueListener:
         """Cancel the run, if it has not ended."""
         await end_tasks(self._task)
 
-    async def _converse(self) -> None:
-        while True:
+    async def _run(self) -> None:
+        try:
+            error = await self._peer.attempt(self._run_and_repeat())
+        except ConnectionError:
+            self._peer.abort()
+            return
+        if error is not None:  # a client that does not read, or gets neither an answer nor an error
+            self._peer.abort()
+
+    async def _run_and_repeat(self) -> None:
+        succeeded = True
+        # A run that failed is not repeated: with a broken stage this would never stop.
+        while succeeded:
             request = self._run_request()
             self._needs_audio = request.start in (Stage.WAKE, Stage.STT) and not self._inbox.ended
-            run = Run(self._stages, self._bus, request, _Room(self._peer, self._note_end_of_command).emit)
-            try:
-                succeeded = await run.execute(self._inbox)
-            except (ConnectionError, ProtocolError):
-                self._peer.abort()  # gone, or does not read
-                return
-            except Exception:  # the run's boundary: a client that hears nothing must not wait for ever
-                _LOGGER.exception("%s: a run failed unexpectedly; connection closed", self._peer.name)
-                self._peer.abort()
-                return
-            # A run that failed is not repeated: a broken stage would spin.
-            if not succeeded or not self._request.restart_on_end or self._inbox.ended:
-                self._inbox.end()
-                return
+            run = Run(self._stages, self._bus, request, _Room(self._peer, self._on_end_of_command).emit)
+            succeeded = await run.execute(self._inbox)
+            if not self._request.restart_on_end or self._inbox.ended:
+                break
+        self._inbox.end()
 
-    def _note_end_of_command(self) -> None:
+    def _on_end_of_command(self) -> None:
         self._needs_audio = False
 
     def _run_request(self) -> RunRequest:

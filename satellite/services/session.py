@@ -6,8 +6,8 @@ answered one after the other by the third, so that two answers never mix on one 
 """
 
 import asyncio
-import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -23,32 +23,40 @@ from wyoming.wake import Detect
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.config.settings import nearest
-from satellite.errors import ProtocolError, SatelliteError, Stage, in_words, shown
+from satellite.errors import ProtocolError, Stage, shown
 from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
+from satellite.pipeline.text_buffer import TextBuffer
 from satellite.services import info
-from satellite.services.event_queue import WaitingEvents
+from satellite.services.detecting import DetectListener
 from satellite.services.handle import answer
-from satellite.services.listening import CommandListener, WakeListener
 from satellite.services.peer import Peer
-from satellite.services.run_pipeline import DialogueListener
-from satellite.services.speaking import TextStream, speak
+from satellite.services.run_pipeline import RunListener
+from satellite.services.speaking import speak
+from satellite.services.transcribing import TranscribeListener
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import parsed
 
-_LOGGER = logging.getLogger(__name__)
-
 _WAITING_BYTES = 2 * 1024 * 1024
-"""Most that is read ahead of what is handled: half a minute of audio. As long as there is room a ping is answered."""
+"""Events that are read before they can be handled: half a minute of audio. Beyond it, pings have to wait as well."""
+
+_EVENT_BYTES = 512
+"""Size of an event beside its contents, so that the number of tiny ones is bounded as well."""
+
+_YIELD_EVENTS = 4
+"""Events that are handled in a row before the event loop gets to others."""
+
+_TEXT_WAIT_SECONDS = 60.0
+"""How long a client may take for the next piece of text; a chat model on its side may be slow."""
 
 _LAST_ANSWERS_SECONDS = 30.0
-"""How long a client that sends no more waits for the next of the answers to what it has asked, beside loading."""
+"""How long a client that sends no more may wait for its next answer, in addition to the time for loading an engine."""
 
 ALL_STAGES = frozenset(Stage)
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Answers an event of our own, on the port with all services, by one of the same type: data in, data out."""
+"""Handles an event type of our own, on the port with all services: from its data to the data of the answer."""
 
 
 class Listener(Protocol):
@@ -68,6 +76,57 @@ class Listener(Protocol):
 
     async def close(self) -> None:
         """Another request or the end of the connection takes this one's place."""
+
+
+class EventQueue:
+    """Events between the task that reads a client's socket and the one that handles them; iterate it.
+
+    Full, `put` waits: then nothing more is read from the client, and TCP holds it back.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._events: deque[tuple[Event, int]] = deque()
+        self._bytes = self._taken = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def put(self, event: Event, wire_bytes: int) -> None:
+        """Add an event that took `wire_bytes` on the wire; waits for room. After `end` it is dropped."""
+        while self._bytes >= self._max_bytes and not self._ended:
+            await self._change()
+        if self._ended:
+            return
+        size = _EVENT_BYTES + wire_bytes
+        self._events.append((event, size))
+        self._bytes += size
+        self._changed.set()
+
+    def end(self) -> None:
+        """No more follows; the iteration ends after what is queued."""
+        self._ended = True
+        self._changed.set()
+
+    def __aiter__(self) -> "EventQueue":
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._change()
+        # Many events are handled without waiting for anything: a queue full of them would hold the loop.
+        self._taken += 1
+        if self._taken % _YIELD_EVENTS == 0:
+            await asyncio.sleep(0)
+        event, size = self._events.popleft()
+        self._bytes -= size
+        self._changed.set()
+        return event
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
 
 class Session:
@@ -94,15 +153,16 @@ class Session:
         self._programs: dict[Stage, str] = {}
         self._listener: Listener | None = None
         self._converter: Converter | None = None
-        self._text_stream: TextStream | None = None
-        self._waiting = WaitingEvents(_WAITING_BYTES)
-        self._deaf = False  # whether the audio that comes has been answered with an error
+        self._text_stream: TextBuffer | None = None
+        self._events = EventQueue(_WAITING_BYTES)
+        self._audio_failed = False
+        """Whether the current stream of audio was answered with an error."""
 
     async def serve(self) -> None:
-        """Read events until the client leaves; whatever is under way then is cancelled.
+        """Read events until the client leaves, then cancel its requests.
 
-        A client that only closes its own half still gets its answers. Whether it has gone altogether shows with the
-        first of them: writing fails, and the rest is dropped.
+        A client that closes only its own half still gets its answers. One that has gone altogether looks the same until
+        the first of them: writing it fails, and the rest is dropped.
         """
         handling = begin_task(self._handle_events(), f"events {self._connection.peer}")
         answering = begin_task(self._peer.answer_requests(), f"answers {self._connection.peer}")
@@ -111,9 +171,9 @@ class Session:
                 if event.type in ("describe", "ping"):
                     await self._safely(event, self._answer_at_once)
                 else:
-                    await self._waiting.put(event, self._connection.event_bytes)
+                    await self._events.put(event, self._connection.event_bytes)
             if not self._connection.was_reset:
-                self._waiting.end()
+                self._events.end()
                 await self._until_done(handling)
                 if self._peer.answering:
                     await self._until_done(answering)
@@ -128,12 +188,11 @@ class Session:
             await asyncio.wait((task,), timeout=left)
 
     async def _handle_events(self) -> None:
-        """Handle what waits, in order, until the client sends no more; then what it has asked for is completed."""
+        """Handle events in order until the client sends no more, then complete its requests."""
         try:
-            async for event in self._waiting:
+            async for event in self._events:
                 await self._safely(event, self._dispatch)
-            if self._text_stream is not None:
-                self._text_stream.end()
+            self._end_text()
             if self._listener is not None:
                 await self._listener.finish()
             self._peer.complete()
@@ -144,26 +203,17 @@ class Session:
             self._connection.abort()
 
     async def _safely(self, event: Event, handle: Callable[[Event], Awaitable[None]]) -> None:
-        """Handle `event`; what is wrong with it is answered with an `error` event, and the connection goes on.
+        """Handle `event`; a failure is answered with an `error` event, and the connection goes on.
 
-        Raises `ConnectionError` and `ProtocolError` where the client cannot be told.
+        Raises `ConnectionError` and `ProtocolError` when the client has gone or does not read.
         """
-        try:
-            await handle(event)
-        except ConnectionError:
-            raise
-        except SatelliteError as error:
-            await self._blame(event, error)
-        except Exception as error:  # the event's boundary: the client must be told, whatever broke
-            _LOGGER.exception("%s: an event failed unexpectedly", self._connection.peer)
-            await self._blame(event, SatelliteError(in_words(error)))
-
-    async def _blame(self, event: Event, error: SatelliteError) -> None:
-        """Tell what is wrong with `event`; of the chunks of one stream of audio, once."""
-        if event.type == "audio-chunk":
-            if self._deaf:
+        error = await self._peer.attempt(handle(event))
+        if error is None:
+            return
+        if event.type == "audio-chunk":  # one error for a stream of audio, not one for each chunk
+            if self._audio_failed:
                 return
-            self._deaf = True
+            self._audio_failed = True
         await self._peer.fail(error)
 
     async def _answer_at_once(self, event: Event) -> None:
@@ -188,13 +238,13 @@ class Session:
 
     async def _dispatch_request(self, event: Event) -> None:
         if Transcribe.is_type(event.type) and Stage.STT in self._served:
-            await self._listen(CommandListener(self._peer, self._stages, parsed(Transcribe.from_event, event)))
+            await self._listen(TranscribeListener(self._peer, self._stages, parsed(Transcribe.from_event, event)))
         elif Detect.is_type(event.type) and Stage.WAKE in self._served:
             await self._listen(self._wake_listener(parsed(Detect.from_event, event)))
         elif RunPipeline.is_type(event.type) and self._served == ALL_STAGES:
             request = parsed(RunPipeline.from_event, event)
             await self._listen(None)  # two runs at once would mix on the connection
-            await self._listen(DialogueListener(self._peer, self._stages, self._bus, request))
+            await self._listen(RunListener(self._peer, self._stages, self._bus, request))
         elif Transcript.is_type(event.type) and Stage.CHAT in self._served:
             if event.data.get("text", "") is None:  # no text, as in `intent`
                 event.data["text"] = ""
@@ -211,33 +261,37 @@ class Session:
     async def _dispatch_speech(self, event: Event) -> None:
         if SynthesizeStart.is_type(event.type):
             start = parsed(SynthesizeStart.from_event, event)
-            if self._text_stream is not None:
-                self._text_stream.end()
-            stream = TextStream(self._stages.config.wyoming.max_text_characters)
-            self._speak(stream, start.voice, start.text_format, streaming=True)
+            self._end_text()
+            stream = self._new_text()
+            self._speak(stream, start.voice, streaming=True)
             self._text_stream = stream
         elif SynthesizeChunk.is_type(event.type) and self._text_stream is not None:
             self._text_stream.add(parsed(SynthesizeChunk.from_event, event).text)
         elif SynthesizeStop.is_type(event.type) and self._text_stream is not None:
-            self._text_stream.end()
-            self._text_stream = None
+            self._end_text()
         elif Synthesize.is_type(event.type) and self._text_stream is None:
             # Inside a stream `synthesize` only repeats the text for servers that cannot stream.
             request = parsed(Synthesize.from_event, event)
-            stream = TextStream(self._stages.config.wyoming.max_text_characters)
+            stream = self._new_text()
             stream.add(request.text)
             stream.end()
-            self._speak(stream, request.voice, request.text_format, streaming=False)
+            self._speak(stream, request.voice, streaming=False)
         elif SynthesizeChunk.is_type(event.type) or SynthesizeStop.is_type(event.type):
             raise ProtocolError(f"{event.type} without synthesize-start")
 
     def _ask(self, text: str | None, context: dict[str, Any] | None, language: str | None) -> None:
         self._peer.request(lambda: answer(self._peer, self._stages, text or "", context, language))
 
-    def _speak(
-        self, stream: TextStream, voice: SynthesizeVoice | None, text_format: object, *, streaming: bool
-    ) -> None:
-        self._peer.request(lambda: speak(self._peer, self._stages, stream, voice, text_format, streaming=streaming))
+    def _new_text(self) -> TextBuffer:
+        return TextBuffer(self._stages.config.wyoming.max_text_characters, wait_seconds=_TEXT_WAIT_SECONDS)
+
+    def _end_text(self) -> None:
+        if self._text_stream is not None:
+            self._text_stream.end()
+            self._text_stream = None
+
+    def _speak(self, text: TextBuffer, voice: SynthesizeVoice | None, *, streaming: bool) -> None:
+        self._peer.request(lambda: speak(self._peer, self._stages, text, voice, streaming=streaming))
 
     async def _run_command(self, event: Event) -> None:
         await self._connection.send(Event(event.type, await self._commands[event.type](event.data)))
@@ -251,7 +305,7 @@ class Session:
         ).event()
 
     def _select(self, name: str) -> None:
-        """Remember the engine of each stage that the program belongs to; wake words have two, the other stages one."""
+        """Use the engine of a program from now on: for wake words there are two, for other stages only one."""
         programs = info.selectable(self._stages.engines)
         if name not in programs:
             raise ProtocolError(
@@ -260,10 +314,10 @@ class Session:
         self._programs |= programs[name]
 
     async def _listen(self, listener: Listener | None) -> None:
-        """Let `listener` take the audio from now on."""
+        """Hand the audio to `listener` from now on."""
         previous, self._listener = self._listener, listener
         self._converter = None
-        self._deaf = False
+        self._audio_failed = False
         if previous is not None:
             await previous.close()
 
@@ -271,7 +325,7 @@ class Session:
         if self._listener is None:
             await self._listen(self._default_listener())
         self._converter = Converter(source)
-        self._deaf = False
+        self._audio_failed = False
         assert self._listener is not None
         await self._listener.start()
 
@@ -295,12 +349,12 @@ class Session:
         await self._listener.stop()
 
     def _default_listener(self) -> Listener:
-        """Audio without a request: what the port is for, speech to text first."""
+        """Return what audio without a request is for: speech to text, on a port without it wake words."""
         if Stage.STT in self._served:
-            return CommandListener(self._peer, self._stages, Transcribe())
+            return TranscribeListener(self._peer, self._stages, Transcribe())
         if Stage.WAKE in self._served:
             return self._wake_listener(Detect())
         raise ProtocolError("this port takes no audio")
 
-    def _wake_listener(self, request: Detect) -> WakeListener:
-        return WakeListener(self._peer, self._stages, request, self._programs.get(Stage.WAKE))
+    def _wake_listener(self, request: Detect) -> DetectListener:
+        return DetectListener(self._peer, self._stages, request, self._programs.get(Stage.WAKE))

@@ -1,0 +1,176 @@
+"""Turn detection: when a voice command begins and ends. A pure state machine over (seconds, is_speech)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from satellite.config.settings import EndpointSettings
+from satellite.pipeline.completeness import Completeness
+
+_ONSET_SECONDS = 0.09
+"""Consecutive speech after which a command has begun: three 32 ms windows, so that no click starts one."""
+
+_SETTLED_SECONDS = 1.33
+"""Speech after which more speech no longer makes an end more likely: half of all commands are this short."""
+
+_PAUSE_SECONDS = 0.2
+"""Shortest silence within a command that is a pause of the speaker, not the closure of a consonant."""
+
+_PAUSE_MARGIN_SECONDS = 0.15
+"""How much longer than the longest pause so far the next one of the same speaker may be."""
+
+# Home Assistant's ratios: 1.25 s and 0.25 s against 0.7 s (`assist_pipeline/vad.py`, 2026.11).
+_SENSITIVITY_FACTORS = {"relaxed": 1.25 / 0.7, "aggressive": 0.25 / 0.7}
+
+
+def scaled(settings: EndpointSettings, sensitivity: str | None) -> EndpointSettings:
+    """Return the settings for a `vad_sensitivity` of Wyoming: relaxed waits longer, aggressive shorter."""
+    factor = _SENSITIVITY_FACTORS.get(sensitivity or "", 1.0)
+    silences = (
+        "silence_seconds",
+        "least_silence_seconds",
+        "sentence_silence_seconds",
+        "complete_silence_seconds",
+    )
+    return settings.model_copy(update={name: factor * getattr(settings, name) for name in silences})
+
+
+class TurnState(StrEnum):
+    """Where the command is."""
+
+    WAITING = "waiting"
+    SPEAKING = "speaking"
+    ENDED = "ended"
+    """The speaker has finished, or the command has reached its longest duration."""
+
+    NO_SPEECH = "no-speech"
+    """Nobody spoke in time."""
+
+
+@dataclass(slots=True)
+class _Speech:
+    """What is known of a command that is being spoken."""
+
+    seconds: float = 0.0
+    longest_pause_seconds: float = 0.0
+    completeness: Completeness = Completeness.UNKNOWN
+
+
+class TurnDetector:
+    """Decides where a command begins and ends from the VAD's decisions, fed in order."""
+
+    def __init__(self, settings: EndpointSettings, *, automatic: bool = True) -> None:
+        """Wait for speech. Unless `automatic`, the command ends only in a call of `decide`."""
+        self._settings = settings
+        self._automatic = automatic
+        self.state = TurnState.WAITING
+        self.seconds = 0.0
+        """Audio seen so far."""
+
+        self.last_speech_at = 0.0
+        """Where in the audio the latest speech ended."""
+
+        self._speech = _Speech()
+        self._held = False
+        self._fades = False
+        self._speech_in_row = 0.0
+        self._silence_in_row = 0.0
+
+    @property
+    def silence_seconds(self) -> float:
+        """Audio since the latest speech."""
+        return self.seconds - self.last_speech_at
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the speaker pauses for longer than between two syllables: the command may be over."""
+        is_silent = self._silence_in_row >= self._settings.provisional_silence_seconds
+        return self.state is TurnState.SPEAKING and (is_silent or self._fades)
+
+    def set_completeness(self, completeness: Completeness) -> None:
+        """Use what the words so far say about the end, which may be now; more speech makes it unknown again."""
+        self._speech.completeness = completeness
+        if self._automatic:
+            self._end_if_silent()
+
+    def restart(self) -> None:
+        """Wait for speech again: the sound so far had no words, such as the end of a wake word, or a cough."""
+        if self.state is TurnState.SPEAKING:
+            self.state = TurnState.WAITING
+            self._speech = _Speech()
+
+    def hold(self) -> None:
+        """Require the longest silence until `release` or more speech: no answer is ready yet."""
+        self._held = True
+
+    def release(self) -> None:
+        """Require only the silence that the words ask for: the end may be now."""
+        self._held = False
+        if self._automatic:
+            self._end_if_silent()
+
+    def feed(self, seconds: float, is_speech: bool, *, fades: bool = False) -> TurnState:
+        """Advance by a window of `seconds` and return the state; ended states are final.
+
+        Speech that `fades`, which has become quiet by loudness alone, counts as silence but does not end a command.
+        """
+        if self.state in (TurnState.ENDED, TurnState.NO_SPEECH):
+            return self.state
+        self.seconds += seconds
+        self._fades = is_speech and fades and self.state is TurnState.SPEAKING
+        if is_speech and not self._fades:
+            self._add_speech(seconds)
+        else:
+            self._speech_in_row = 0.0
+            self._silence_in_row += seconds
+        if self.state is TurnState.WAITING and self._speech_in_row >= _ONSET_SECONDS:
+            self.state = TurnState.SPEAKING
+            self._speech = _Speech(seconds=self._speech_in_row)
+        return self.decide() if self._automatic else self.state
+
+    def decide(self) -> TurnState:
+        """End the command if what was fed so far says so, and return the state."""
+        is_silent = not self._speech_in_row
+        if self.state is TurnState.WAITING and self.seconds >= self._settings.no_speech_seconds and is_silent:
+            self.state = TurnState.NO_SPEECH
+        self._end_if_silent()
+        if self.state is TurnState.SPEAKING and self.seconds >= self._settings.max_command_seconds:
+            self.state = TurnState.ENDED
+        return self.state
+
+    def _end_if_silent(self) -> None:
+        needed = self._settings.silence_seconds if self._held else self._needed_silence_seconds()
+        # A fading voice is silence by loudness alone, which errs in soft speech: only the VAD may end a command.
+        if self.state is TurnState.SPEAKING and self._silence_in_row >= needed and not self._fades:
+            self.state = TurnState.ENDED
+
+    def _needed_silence_seconds(self) -> float:
+        """Return the silence that ends the command, never more than `silence_seconds`.
+
+        The words say most. Without them it is longest at first, since a speaker who has hardly begun will go on; one
+        who has paused before will pause as long again.
+        """
+        settings, speech = self._settings, self._speech
+        longest = settings.silence_seconds
+        match speech.completeness:
+            case Completeness.COMPLETE:
+                return min(settings.complete_silence_seconds, longest)
+            case Completeness.INCOMPLETE:
+                return longest
+            case Completeness.SENTENCE:
+                needed = min(settings.sentence_silence_seconds, longest)
+            case Completeness.UNKNOWN:
+                least = min(settings.least_silence_seconds, longest)
+                needed = longest - (longest - least) * min(1.0, speech.seconds / _SETTLED_SECONDS)
+        if speech.longest_pause_seconds:
+            needed = max(needed, min(longest, speech.longest_pause_seconds + _PAUSE_MARGIN_SECONDS))
+        return needed
+
+    def _add_speech(self, seconds: float) -> None:
+        if self._silence_in_row >= _PAUSE_SECONDS:
+            self._speech.longest_pause_seconds = max(self._speech.longest_pause_seconds, self._silence_in_row)
+        self._silence_in_row = 0.0
+        self._speech.completeness = Completeness.UNKNOWN
+        self._held = False
+        self._speech_in_row += seconds
+        self._speech.seconds += seconds
+        self.last_speech_at = self.seconds

@@ -1,0 +1,53 @@
+"""Whether audio arrives as it is spoken, or is a recording that is sent at once; judged by when it arrives."""
+
+import time
+from collections.abc import Callable
+
+_JITTER_SECONDS = 0.1
+"""How much too soon audio may come without a meaning: clocks and networks differ."""
+
+_STALL_SECONDS = 0.25
+"""A gap between two pieces that delays the following ones: those then come at once, live or not."""
+
+_LONGEST_SECONDS = 2.0
+"""For how long, at most, audio must have come as it is spoken to count as live."""
+
+
+class SourcePace:
+    """Judges one stream: audio that arrives faster than it can be spoken was recorded before.
+
+    Of a recording more may come at any moment, so a pause in it ends nothing. A live stream may begin with audio that
+    had to wait: it counts as live once it has gone on for as long as it was ahead, up to 2 s, without being ahead
+    again. Audio that comes at once after a stall was held up by that, as far as the stall explains its amount: then
+    half of that time is enough.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin where the first audio may come."""
+        self._clock = clock
+        self._began = self._came_at = self._ahead_at = clock()
+        self._taken_seconds = 0.0
+        self._ahead_seconds = 0.0  # of what can have been said since the beginning
+        self._origin = self._began  # when the first sample was spoken, judged by what came since the last stall
+        self._burst_seconds = 0.0  # that came ahead since then
+
+    def add(self, seconds: float) -> None:
+        """Note that so much audio has arrived now."""
+        now = self._clock()
+        self._taken_seconds += seconds
+        ahead = self._taken_seconds - (now - self._began)
+        if ahead > _JITTER_SECONDS:
+            self._ahead_seconds = max(self._ahead_seconds, ahead)
+        origin = now - self._taken_seconds
+        if now - self._came_at > _STALL_SECONDS:
+            self._origin, self._ahead_at, self._burst_seconds = origin, now, 0.0
+        elif origin < self._origin - _JITTER_SECONDS:
+            self._burst_seconds += self._origin - origin
+            self._origin, self._ahead_at = origin, now
+        self._came_at = now
+
+    @property
+    def doubt_seconds(self) -> float:
+        """How long no audio may come ahead any more for the stream to count as live."""
+        needed = min(max(self._ahead_seconds, self._burst_seconds / 2), _LONGEST_SECONDS)
+        return max(0.0, self._ahead_at + needed - self._clock())
