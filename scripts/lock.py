@@ -4,8 +4,8 @@
     scripts/lock.py              pin what is new, keep what is pinned
     scripts/lock.py --upgrade    pin the newest versions
 
-requirements/base.txt has what every installation needs, build.txt what builds the distribution, and one list for each
-extra has what that adds. ONNX Runtime is the exception: its two packages own the same files, so cpu.txt and gpu.txt
+requirements/base.txt has what every installation needs, build.txt what builds the distribution, bench.txt what the
+benchmark adds, and one list for each extra what that adds. ONNX Runtime is the exception: its two packages own the same files, so cpu.txt and gpu.txt
 have one each, and base.txt none. The lists hold for Linux on x86_64 and aarch64, and for every Python. Needs uv.
 """
 
@@ -31,11 +31,14 @@ def main(arguments: list[str]) -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
     with tempfile.TemporaryDirectory() as folder:
-        build, everything = Path(folder, "build.in"), Path(folder, "everything.txt")
+        build, bench, everything = (Path(folder, name) for name in ("build.in", "bench.in", "everything.txt"))
         build.write_text("\n".join(project["build-system"]["requires"]))
+        with (ROOT / "bench" / "pyproject.toml").open("rb") as file:
+            needed = tomllib.load(file)["project"]["dependencies"]
+        bench.write_text("\n".join(name for name in needed if name != project["project"]["name"]))
         if "--upgrade" not in arguments:  # uv keeps what the file pins that it is to write
             everything.write_text("".join(path.read_text() for path in sorted(LISTS.glob("*.txt"))))
-        resolve("pyproject.toml", str(build), "--all-extras", "--output-file", str(everything))
+        resolve("pyproject.toml", str(build), str(bench), "--all-extras", "--output-file", str(everything))
         pinned = ("--constraints", str(everything))
         base = pins(resolve("pyproject.toml", *pinned))
         uses = {}
@@ -43,6 +46,8 @@ def main(arguments: list[str]) -> None:
             wanted = pins(resolve("pyproject.toml", "--extra", extra, *pinned))
             uses[extra] = {name: pin for name, pin in wanted.items() if name not in base}
         uses["build"] = pins(resolve(str(build), *pinned))
+        wanted = pins(resolve(str(bench), *pinned))
+        uses["bench"] = {name: pin for name, pin in wanted.items() if name not in base}
     uses["cpu"] = {ONNX_RUNTIME: base.pop(ONNX_RUNTIME)}
     for path in LISTS.glob("*.txt"):
         path.unlink()

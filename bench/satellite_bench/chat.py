@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from wyoming.asr import Transcript
 from wyoming.handle import HandledChunk
@@ -12,7 +12,7 @@ from wyoming.handle import HandledChunk
 from satellite.errors import SatelliteError
 from satellite_bench.contest import Outcome, Pair, compete
 from satellite_bench.server import Server, connected, receive
-from satellite_bench.stats import Compared, Summary, rounded, summarise
+from satellite_bench.stats import Compared, Summary, summarise
 
 MESSAGES = (
     "Should I open the window when it is cold outside?",
@@ -44,31 +44,29 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageFigures:
+    """One of the messages."""
+
+    first_word_ms: Summary
+    complete_ms: Summary
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerFigures:
     """Different messages, one after the other, end to end."""
 
     first_word_ms: Summary
     complete_ms: Summary
-    by_message: dict[str, tuple[Summary, Summary]]
-    """First word and whole answer of each."""
+    by_message: dict[str, MessageFigures]
 
     failures: tuple[str, ...]
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "first_word_ms": self.first_word_ms.described(),
-            "complete_ms": self.complete_ms.described(),
-            "by_message": {
-                message: {"first_word_ms": first.described(), "complete_ms": complete.described()}
-                for message, (first, complete) in self.by_message.items()
-            },
-        }
 
 
 @dataclass(frozen=True, slots=True)
 class IdleFigures:
     """The first answer after some time without any use, and answers right after others."""
+
+    DESCRIBED: ClassVar = ("compared", "load_ms")
 
     seconds: float
     unloads_after_seconds: float | None
@@ -86,20 +84,6 @@ class IdleFigures:
     def load_ms(self) -> float | None:
         """The longest that the server says it loaded for an answer after the idle time."""
         return max((answered.load_ms for answered in self.after if answered.load_ms is not None), default=None)
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        compared = self.compared
-        assert compared.theirs is not None
-        return {
-            "idle_seconds": self.seconds,
-            "server_unloads_after_seconds": self.unloads_after_seconds,
-            "first_word_ms": compared.ours.described(),
-            "each_ms": [round(answered.first_word_ms, 1) for answered in self.after],
-            "longest_load_ms": self.load_ms,
-            "warm_ms": compared.theirs.described(),
-            "ratio": rounded(compared.median_ratio),
-        }
 
 
 async def ask(port: int, text: str) -> Answered:
@@ -140,8 +124,8 @@ async def _asked(server: Server, message: str) -> Answered:
     return await ask(server.port, message)
 
 
-def _of_one(outcome: Outcome[str, Answered], message: str) -> tuple[Summary, Summary]:
-    return outcome.compared(first_word, (message,)).ours, outcome.compared(complete, (message,)).ours
+def _of_one(outcome: Outcome[str, Answered], message: str) -> MessageFigures:
+    return MessageFigures(outcome.compared(first_word, (message,)).ours, outcome.compared(complete, (message,)).ours)
 
 
 async def first_after(

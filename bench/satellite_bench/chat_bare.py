@@ -95,21 +95,10 @@ class Overhead:
     """By how much a bare call took longer than the bare one before it: what the machine does by itself."""
 
     complete_noise_ms: Summary
-    same_words: int
+    pairs_with_same_words: int
     """Pairs in which both got the same answer."""
 
     failures: tuple[str, ...]
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON; theirs is the bare call."""
-        compared = ("first_word_ms", "complete_ms")
-        summed = ("first_word_more_ms", "complete_more_ms", "first_word_noise_ms", "complete_noise_ms")
-        return {
-            "words": self.words,
-            **{name: getattr(self, name).described() for name in (*compared, *summed)},
-            "pairs": self.first_word_more_ms.n,
-            "pairs_with_same_words": self.same_words,
-        }
 
 
 async def overhead(
@@ -165,6 +154,6 @@ def paired(words: str, outcomes: list[Outcome[str, Answered]]) -> Overhead:
         complete_more_ms=more(complete),
         first_word_noise_ms=noise(first_word),
         complete_noise_ms=noise(complete),
-        same_words=sum(one.words == other.words for one, other in every),
+        pairs_with_same_words=sum(one.words == other.words for one, other in every),
         failures=failures,
     )

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from satellite.errors import SatelliteError
 from satellite_bench import chat, chat_bare, chat_servers
@@ -52,35 +52,25 @@ class ChatPlan:
 
 @dataclass(slots=True)
 class ChatResult:
-    """What was found; what could not be measured is missing, and told in `problems`."""
+    """What was found; what could not be measured is missing, and named in `problems`."""
+
+    DESCRIBED: ClassVar = ("failures",)
 
     server: str
     answers: AnswerFigures | None = None
     idle: list[IdleFigures] = field(default_factory=list)
     overhead: list[Overhead] = field(default_factory=list)
-    switch: Compared | None = None
+    switch_first_word_ms: Compared | None = None
     """The second provider's first word: ours is with a first provider that is down, theirs without one."""
 
-    cost: KeepAliveCost | None = None
-    problems: list[str] = field(default_factory=list)
+    keep_alive: KeepAliveCost | None = None
+    problems: list[str] = field(default_factory=list, repr=False)
 
     @property
     def failures(self) -> list[str]:
         """Everything that went wrong, single requests too."""
         of_answers = self.answers.failures if self.answers else ()
         return [*self.problems, *of_answers, *(failure for found in self.overhead for failure in found.failures)]
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "server": self.server,
-            "answers": self.answers.described() if self.answers else None,
-            "idle": [idle.described() for idle in self.idle],
-            "overhead": [overhead.described() for overhead in self.overhead],
-            "switch_first_word_ms": self.switch.described() if self.switch else None,
-            "keep_alive": self.cost.described() if self.cost else None,
-            "failures": self.failures,
-        }
 
 
 class ChatBench:
@@ -160,7 +150,7 @@ class ChatBench:
             if rest.seconds < self._plan.rest_seconds:
                 self._on_status("chat: CPU time at rest")
                 await rest(self._plan.rest_seconds - rest.seconds)
-            self._result.cost = rest.cost()
+            self._result.keep_alive = rest.cost()
 
     async def _with_short_keep_alive(self) -> None:
         """Measure the first answer when a model that nobody keeps warm would have been unloaded meanwhile."""
@@ -203,7 +193,7 @@ class ChatBench:
         ):
             for daemon in (down, alone):
                 await chat.ask(daemon.handle.port, chat.MESSAGES[0])
-            self._result.switch, failures = await chat.switching(
+            self._result.switch_first_word_ms, failures = await chat.switching(
                 down.handle, alone.handle, second=chat_servers.SECOND, repeats=self._repeats or _SWITCH_REPEATS
             )
             self._result.problems += failures

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from satellite.errors import SatelliteError
 
@@ -150,16 +150,16 @@ async def _interruptible(runner: "Runner") -> "Report":
 
 
 def _show(report: "Report", args: argparse.Namespace) -> None:
-    from satellite_bench import voice_report
+    from satellite_bench import voice_picture
     from satellite_bench.report import markdown
 
     if args.picture and report.voice:
-        _save(args.picture, voice_report.svg(report.voice))
+        _save(args.picture, voice_picture.svg(report.voice))
     described = report.described_voice() if list(args.parts) == ["voice"] else report.described()
     _write(described, markdown(report, mismatches=args.mismatches), args)
 
 
-def _write(described: dict[str, Any], text: str, args: argparse.Namespace) -> None:
+def _write(described: dict[str, object], text: str, args: argparse.Namespace) -> None:
     if args.output:
         _save(args.output, text)
     print(json.dumps(described, ensure_ascii=False) if args.json else text, end="\n" if args.json else "")

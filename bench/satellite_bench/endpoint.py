@@ -29,7 +29,7 @@ from satellite.pipeline.turn_detection import TurnDetector, TurnState
 from satellite.skills.grammar import Grammar
 from satellite_bench import microvad
 from satellite_bench.splicing import Spliced, Words, spliced
-from satellite_bench.stats import Summary, summarise
+from satellite_bench.stats import Summary, as_json, summarise
 
 OURS = "satellite"
 
@@ -90,7 +90,7 @@ class EndpointFigures:
     """`satellite` or `Home Assistant`."""
 
     setting: str
-    found: tuple[Found, ...]
+    found: tuple[Found, ...] = field(repr=False)
     default: bool = False
 
     def cut(self, *pauses: tuple[int, ...]) -> tuple[int, int]:
@@ -117,7 +117,7 @@ class EndpointFigures:
             "setting": self.setting,
             "default": self.default,
             "cut": {label(kind): dict(zip(("cut", "of"), self.cut(kind), strict=True)) for kind in kinds},
-            "lost_ms": {name: summary.described() if summary else None for name, summary in lost.items()},
+            "lost_ms": as_json(lost),
         }
 
 
@@ -128,14 +128,6 @@ class EndpointResult:
     corpus: str
     clips: int
     figures: list[EndpointFigures] = field(default_factory=list)
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "corpus": self.corpus,
-            "clips": self.clips,
-            "figures": [figures.described() for figures in self.figures],
-        }
 
 
 def kinds_of(found: Iterable[Found]) -> list[tuple[int, ...]]:

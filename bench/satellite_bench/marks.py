@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from satellite_bench import microvad
 from satellite_bench.chat_run import ChatResult
@@ -47,6 +47,8 @@ _HTTP_MS = 3.0
 class Verdict:
     """One mark: what it demands, what we have, and the limit."""
 
+    DESCRIBED: ClassVar = ("reached", "text")
+
     mark: str
     ours: float
     limit: float
@@ -67,17 +69,6 @@ class Verdict:
         gap = abs(self.ours - self.limit)
         share = f" ({100 * gap / self.limit:.0f} %)" if self.limit else ""
         return f"missed by {gap:.1f} {self.unit}".rstrip() + share
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "mark": self.mark,
-            "reached": self.reached,
-            "ours": round(self.ours, 2),
-            "limit": round(self.limit, 2),
-            "unit": self.unit,
-            "text": self.text,
-        }
 
 
 def voice_verdicts(result: VoiceResult) -> Iterator[Verdict]:
@@ -152,8 +143,9 @@ def memory_verdicts(result: MemoryResult) -> Iterator[Verdict]:
     """Yield the marks of memory; none without the official servers beside ours."""
     for when, state in (("after first requests", result.first), ("after the work", result.worked)):
         if theirs := state.their_sum:
-            yield Verdict(f"Memory {when}: PSS of the daemon at most their sum", state.ours.pss, theirs.pss, "MiB")
-            yield Verdict(f"Memory {when}: RSS of the daemon at most their sum", state.ours.rss, theirs.rss, "MiB")
+            for name, field in (("PSS", "pss_mib"), ("RSS", "rss_mib")):
+                mark = f"Memory {when}: {name} of the daemon at most their sum"
+                yield Verdict(mark, getattr(state.ours, field), getattr(theirs, field), "MiB")
 
 
 def chat_verdicts(result: ChatResult) -> Iterator[Verdict]:
@@ -165,11 +157,11 @@ def chat_verdicts(result: ChatResult) -> Iterator[Verdict]:
         mark = f"Chat: first word after {idle.seconds:g} s{server}, at most {_IDLE_FACTOR:g} times the warm median"
         yield Verdict(mark, after.median, warm.median * _IDLE_FACTOR, "ms")
     yield from (verdict for verdict, noise in _overhead_verdicts(result) if noise <= verdict.limit)
-    if result.switch and result.switch.theirs:
-        more_ms = result.switch.ours.median - result.switch.theirs.median
+    if result.switch_first_word_ms and result.switch_first_word_ms.theirs:
+        more_ms = result.switch_first_word_ms.ours.median - result.switch_first_word_ms.theirs.median
         yield Verdict("Chat: first word, more with a first provider that is down", more_ms, _SWITCH_MS, "ms")
-    if result.cost:
-        yield Verdict("Chat: CPU of the keep-alive", result.cost.percent, _KEEP_ALIVE_PERCENT, "% of a core")
+    if result.keep_alive:
+        yield Verdict("Chat: CPU of the keep-alive", result.keep_alive.percent, _KEEP_ALIVE_PERCENT, "% of a core")
 
 
 def chat_unjudged(result: ChatResult) -> Iterator[str]:
@@ -225,8 +217,8 @@ def rooms_verdicts(result: RoomsResult) -> Iterator[Verdict]:
 
 def http_verdicts(result: HttpResult) -> Iterator[Verdict]:
     """Yield the marks of HTTP."""
-    yield Verdict("HTTP: /chat over the run's own time, median at most", result.chat_ms.median, _HTTP_MS, "ms")
-    first = result.first_token_ms
+    yield Verdict("HTTP: /chat over the run's own time, median at most", result.chat_overhead_ms.median, _HTTP_MS, "ms")
+    first = result.first_token_overhead_ms
     yield Verdict("HTTP: first word over the model's own time, median at most", first.median, _HTTP_MS, "ms")
     busy = result.describe_talking_ms
     yield Verdict("HTTP: describe while others talk over WebSockets, p95", busy.p95, _DESCRIBE_MS, "ms")

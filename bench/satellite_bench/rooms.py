@@ -9,14 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from satellite.errors import SatelliteError
-from satellite_bench import chat_cost, memory
-from satellite_bench.memory import Memory
+from satellite_bench import memory
+from satellite_bench.memory import Memory, cpu_seconds
 from satellite_bench.rooms_house import House
 from satellite_bench.server import Server, described
-from satellite_bench.stats import Compared, Summary, rounded, summarise
+from satellite_bench.stats import Compared, Summary, summarise
 
 _DESCRIBE_REST_SECONDS = 0.02
 
@@ -51,15 +51,6 @@ class RestFigures:
 
     memory: Memory
 
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "rooms": self.rooms,
-            "seconds": round(self.seconds, 1),
-            "cpu_percent_of_a_core": round(self.cpu_percent, 2),
-            **self.memory.described(),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -71,14 +62,6 @@ class Detections:
 
     after_decision_ms: Summary
     """From the last of the sound that decided it being sent to `detection`."""
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "rooms": self.rooms,
-            "after_word_ms": self.after_word_ms.described(),
-            "after_decision_ms": self.after_decision_ms.described(),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +77,12 @@ class BargeIn:
     last_chunk_ms: Summary
     """From there to the last chunk of the answer; below 0 where none came any more."""
 
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "after_word_ms": self.after_word_ms.described(),
-            "after_decision_ms": self.after_decision_ms.described(),
-            "last_chunk_ms": self.last_chunk_ms.described(),
-        }
-
 
 @dataclass(slots=True)
 class RoomsResult:
-    """What was found; what could not be measured is missing, and told in `problems`."""
+    """What was found; what could not be measured is missing, and named in `failures`."""
+
+    DESCRIBED: ClassVar = ("costs_of_a_room",)
 
     rest: list[RestFigures] = field(default_factory=list)
     detections: list[Detections] = field(default_factory=list)
@@ -125,42 +102,28 @@ class RoomsResult:
     streaming: int = 0
     """Rooms that streamed meanwhile."""
 
-    problems: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def costs_of_a_room(self) -> list[tuple[float, float] | None]:
+        """What `cost_of_a_room` returns for each of `rest`."""
+        return [self.cost_of_a_room(rest) for rest in self.rest]
 
     def cost_of_a_room(self, rest: RestFigures) -> tuple[float, float] | None:
         """Return percent of a core and MiB of RSS that each room adds to a daemon without any; None if unknown."""
         if not rest.rooms or not self.rest or self.rest[0].rooms:
             return None
         without = self.rest[0]
-        more = rest.memory.rss - without.memory.rss
+        more = rest.memory.rss_mib - without.memory.rss_mib
         return (rest.cpu_percent - without.cpu_percent) / rest.rooms, more / rest.rooms
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        rest: list[dict[str, Any]] = []
-        for figures in self.rest:
-            cost = self.cost_of_a_room(figures)
-            more = {"cpu_percent_a_room": rounded(cost[0]), "rss_mib_a_room": rounded(cost[1])} if cost else {}
-            rest.append(figures.described() | more)
-        return {
-            "rest": rest,
-            "detections": [detections.described() for detections in self.detections],
-            "reconnection_ms": self.reconnection_ms.described() if self.reconnection_ms else None,
-            "barge_in": self.barge_in.described() if self.barge_in else None,
-            "together": self.together,
-            "answers_ms": self.answers_ms.described() if self.answers_ms else None,
-            "streaming": self.streaming,
-            "describe_ms": self.describe_ms.described() if self.describe_ms else None,
-            "failures": self.problems,
-        }
 
 
 async def at_rest(daemon: Server, rooms: int, seconds: float) -> RestFigures:
     """Let the daemon hear nobody for a while."""
-    began, before = time.monotonic(), chat_cost.cpu_seconds(daemon)
+    began, before = time.monotonic(), cpu_seconds(daemon)
     await asyncio.sleep(seconds)
     took = time.monotonic() - began
-    cpu_percent = 100 * (chat_cost.cpu_seconds(daemon) - before) / took
+    cpu_percent = 100 * (cpu_seconds(daemon) - before) / took
     return RestFigures(rooms, took, cpu_percent, await asyncio.to_thread(memory.of, daemon))
 
 

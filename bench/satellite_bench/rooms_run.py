@@ -79,7 +79,7 @@ class RoomsBench:
         try:
             yield
         except (SatelliteError, OSError) as error:
-            self._result.problems.append(f"rooms: {error}")
+            self._result.failures.append(f"rooms: {error}")
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
         self._on_status(f"rooms: {what}")
@@ -127,7 +127,7 @@ class RoomsBench:
             house, self._sounds, together, repeats=self._repeats or _ANSWER_REPEATS, on_progress=progress
         )
         self._result.together = together
-        self._result.problems += failures
+        self._result.failures += failures
 
 
 def cached_sounds(folder: Path, voice: Path) -> Sounds:

@@ -1,9 +1,11 @@
 """One run from beginning to end: servers up, parts measured, servers down."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,10 +18,11 @@ from satellite.config.settings import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo_set
 from satellite.models.store import Store
-from satellite_bench import endpoint, http, machine, memory, microvad, own, rivals, stt, synthetic, tts, wake
+from satellite_bench import endpoint, http, memory, microvad, own, rivals, stt, synthetic, tts, wake
 from satellite_bench.chat_run import ChatBench, ChatPlan
 from satellite_bench.chat_servers import Daemons
 from satellite_bench.contest import Pair
+from satellite_bench.machine import this_machine
 from satellite_bench.report import Report
 from satellite_bench.rooms import RoomsResult
 from satellite_bench.rooms_house import Home
@@ -98,16 +101,16 @@ class Runner:
         python = await asyncio.to_thread(self._official) if official else None
         corpus = await asyncio.to_thread(self._corpus) if plan.any_of(*_OVER_A_CORPUS) else None
         report = Report(
-            began=machine.now(),
-            machine=machine.this_machine(),
+            began=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=this_machine(),
             threads=self._threads,
-            load_at_start=machine.load(),
+            load_at_start=os.getloadavg(),
             our_versions=own.versions(),
             their_versions=rivals.versions(python) if python else {},
         )
         with TemporaryDirectory(prefix="satellite-bench-") as folder:
             await self._parts(python, corpus, Path(folder), report)
-        report.load_at_end = machine.load()
+        report.load_at_end = os.getloadavg()
         return report
 
     async def _parts(self, python: Path | None, corpus: Corpus | None, folder: Path, report: Report) -> None:

@@ -1,9 +1,29 @@
-"""What a series of measurements comes to, and how two of them compare."""
+"""Series of measurements in five numbers, how two of them compare, and results as JSON."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+
+def as_json(value: object) -> Any:
+    """Return a result as JSON takes it: a dataclass as an object, numbers rounded to three places.
+
+    The object has the fields of the class without those declared with `repr=False`, and the properties that it names in
+    `DESCRIBED`. A class with a method `described` is asked for its own form.
+    """
+    if hasattr(value, "described"):
+        return value.described()
+    if is_dataclass(value):
+        names = [field.name for field in fields(value) if field.repr]
+        return {name: as_json(getattr(value, name)) for name in (*names, *getattr(value, "DESCRIBED", ()))}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,61 +36,33 @@ class Summary:
     max: float
     mean: float
 
-    def described(self) -> dict[str, float]:
-        """Return it for JSON, rounded to a tenth."""
-        values = {"median": self.median, "p95": self.p95, "max": self.max, "mean": self.mean}
-        return {"n": self.n} | {name: round(value, 1) for name, value in values.items()}
-
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One figure of both sides; `theirs` is None when only ours was measured."""
 
+    DESCRIBED: ClassVar = ("ratio",)
+
     ours: Summary
     theirs: Summary | None = None
 
     @property
-    def median_ratio(self) -> float | None:
-        """Our median over theirs; under 1 is ours the smaller."""
-        return ratio(self.ours.median, self.theirs.median) if self.theirs else None
+    def ratio(self) -> dict[str, float | None] | None:
+        """Our median and 95th percentile over theirs, None where theirs is 0; under 1 is ours the smaller."""
+        if self.theirs is None:
+            return None
+        pairs = {name: (getattr(self.ours, name), getattr(self.theirs, name)) for name in ("median", "p95")}
+        return {name: ours / theirs if theirs else None for name, (ours, theirs) in pairs.items()}
 
     @property
-    def p95_ratio(self) -> float | None:
-        """Our 95th percentile over theirs."""
-        return ratio(self.ours.p95, self.theirs.p95) if self.theirs else None
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        described: dict[str, Any] = {"ours": self.ours.described()}
-        if self.theirs:
-            described["theirs"] = self.theirs.described()
-            described["ratio"] = {"median": rounded(self.median_ratio), "p95": rounded(self.p95_ratio)}
-        return described
+    def median_ratio(self) -> float | None:
+        """Our median over theirs."""
+        return self.ratio["median"] if self.ratio else None
 
 
 def summarise(values: Sequence[float]) -> Summary:
     """Return the five numbers of `values`; raises `ValueError` when there are none."""
     if not values:
         raise ValueError("nothing was measured")
-    return Summary(
-        len(values), statistics.median(values), percentile(values, 95), max(values), statistics.fmean(values)
-    )
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return a percentile of `values`, between neighbours in proportion, as wyoming-bench and numpy do."""
-    ordered = sorted(values)
-    rank = percent / 100 * (len(ordered) - 1)
-    below = int(rank)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
-
-
-def ratio(ours: float, theirs: float) -> float | None:
-    """Return ours over theirs; None when theirs is nothing."""
-    return ours / theirs if theirs else None
-
-
-def rounded(value: float | None) -> float | None:
-    """Return a ratio to three places."""
-    return None if value is None else round(value, 3)
+    p95 = float(np.percentile(values, 95))  # between neighbours in proportion, as wyoming-bench does
+    return Summary(len(values), statistics.median(values), p95, max(values), statistics.fmean(values))

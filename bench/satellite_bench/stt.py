@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -14,7 +14,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL
 from satellite.audio.word_errors import WordErrors, normalise, total, word_errors
 from satellite_bench.contest import Outcome, Pair, compete
 from satellite_bench.server import Server, connected, receive
-from satellite_bench.stats import Compared, rounded
+from satellite_bench.stats import Compared
 
 _CHUNK_SAMPLES = 1024
 _CHUNK_BYTES = _CHUNK_SAMPLES * CANONICAL.frame_bytes
@@ -49,6 +49,8 @@ class Mismatch:
 class SttResult:
     """One corpus, sent in one way."""
 
+    DESCRIBED: ClassVar = ("word_errors",)
+
     corpus: str
     clips: int
     audio_seconds: float
@@ -57,27 +59,18 @@ class SttResult:
 
     total_ms: Compared
     after_stop_ms: Compared
-    our_words: WordErrors
-    their_words: WordErrors | None
+    our_words: WordErrors = field(repr=False)
+    their_words: WordErrors | None = field(repr=False)
     mismatches: tuple[Mismatch, ...]
     failures: tuple[str, ...]
 
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        errors = {"ours": self.our_words} | ({"theirs": self.their_words} if self.their_words else {})
+    @property
+    def word_errors(self) -> dict[str, dict[str, float]]:
+        """The errors of each side."""
+        sides = {"ours": self.our_words} | ({"theirs": self.their_words} if self.their_words else {})
         return {
-            "corpus": self.corpus,
-            "clips": self.clips,
-            "audio_seconds": round(self.audio_seconds, 1),
-            "realtime": self.realtime,
-            "total_ms": self.total_ms.described(),
-            "after_stop_ms": self.after_stop_ms.described(),
-            "word_errors": {
-                side: {"errors": of.errors, "words": of.words, "percent": rounded(of.percent)}
-                for side, of in errors.items()
-            },
-            "mismatches": [{"said": m.said, "ours": m.ours, "theirs": m.theirs} for m in self.mismatches],
-            "failures": list(self.failures),
+            side: {"errors": found.errors, "words": found.words, "percent": found.percent}
+            for side, found in sides.items()
         }
 
 

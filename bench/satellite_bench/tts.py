@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from wyoming.audio import AudioChunk
@@ -85,10 +84,6 @@ class TtsFigures:
     stall_ms: Compared
     audio_ms: Compared
 
-    def described(self) -> dict[str, Any]:
-        """Return them for JSON."""
-        return {name: getattr(self, name).described() for name in self.__slots__}
-
 
 @dataclass(frozen=True, slots=True)
 class TtsResult:
@@ -100,15 +95,6 @@ class TtsResult:
     overall: TtsFigures
     by_reply: dict[str, TtsFigures]
     failures: tuple[str, ...]
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "streaming": self.streaming,
-            "overall": self.overall.described(),
-            "by_reply": {label: figures.described() for label, figures in self.by_reply.items()},
-            "failures": list(self.failures),
-        }
 
 
 async def measure(pair: Pair, *, streaming: bool, repeats: int, on_progress: Callable[[int, int], None]) -> TtsResult:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from satellite.errors import SatelliteError
 from satellite_bench import own, rivals
@@ -54,6 +54,8 @@ print(json.dumps([time.process_time() - began, detections]))
 class WakeFigures:
     """One engine."""
 
+    DESCRIBED: ClassVar = ("streams_a_core", "cpu_ms_a_frame")
+
     streams: int
     audio_seconds: float
     """Of all streams together."""
@@ -68,20 +70,9 @@ class WakeFigures:
         return self.audio_seconds / self.cpu_seconds
 
     @property
-    def frame_ms(self) -> float:
+    def cpu_ms_a_frame(self) -> float:
         """CPU time that a frame of one stream takes."""
         return 1000 * FRAME_SECONDS * self.cpu_seconds / self.audio_seconds
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "streams": self.streams,
-            "audio_seconds": round(self.audio_seconds, 1),
-            "cpu_seconds": round(self.cpu_seconds, 3),
-            "cpu_ms_a_frame": round(self.frame_ms, 3),
-            "streams_a_core": round(self.streams_a_core, 1),
-            "detections": self.detections,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +81,6 @@ class WakeResult:
 
     ours: WakeFigures
     theirs: WakeFigures | None = None
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {"satellite": self.ours.described(), NAME: self.theirs.described() if self.theirs else None}
 
 
 async def measure(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from satellite_bench import marks
-from satellite_bench.chat import MESSAGES, Answered, AnswerFigures, IdleFigures
+from satellite_bench.chat import MESSAGES, Answered, AnswerFigures, IdleFigures, MessageFigures
 from satellite_bench.chat_bare import Overhead
 from satellite_bench.chat_cost import KeepAliveCost
 from satellite_bench.chat_run import ChatPlan, ChatResult
@@ -18,7 +18,7 @@ from satellite_bench.commands import main
 from satellite_bench.machine import Machine
 from satellite_bench.report import Report, markdown
 from satellite_bench.runner import Plan, Runner
-from satellite_bench.stats import Compared, summarise
+from satellite_bench.stats import Compared, as_json, summarise
 
 from satellite.models.store import Store
 
@@ -40,11 +40,11 @@ def idle_figures(
 def test_an_idle_time_is_told_beside_the_warm_median() -> None:
     """The ratio is of medians, and every single answer is told."""
     idle = idle_figures([90, 120, 110], [100, 100, 130])
-    described = idle.described()
-    assert described["ratio"] == 1.1
-    assert described["each_ms"] == [90.0, 120.0, 110.0]
-    assert described["warm_ms"]["n"] == 3
-    assert described["longest_load_ms"] is None
+    described = as_json(idle)
+    assert described["compared"]["ratio"]["median"] == 1.1
+    assert [one["first_word_ms"] for one in described["after"]] == [90.0, 120.0, 110.0]
+    assert described["compared"]["theirs"]["n"] == 3
+    assert described["load_ms"] is None
 
 
 def overhead(more_ms: float = 2.0, noise_ms: float = 1.0) -> Overhead:
@@ -59,11 +59,11 @@ def result(**changed: Any) -> ChatResult:
     figures = summarise([100.0, 200.0])
     found = ChatResult(
         "a stand-in",
-        answers=AnswerFigures(figures, figures, {MESSAGES[0]: (figures, figures)}, ("late",)),
+        answers=AnswerFigures(figures, figures, {MESSAGES[0]: MessageFigures(figures, figures)}, ("late",)),
         idle=[idle_figures([110], [100]), idle_figures([130], [100], 4.0, 3.0)],
         overhead=[overhead()],
-        switch=Compared(summarise([12.0]), summarise([7.0])),
-        cost=KeepAliveCost(60.0, 0.5, 0.3),
+        switch_first_word_ms=Compared(summarise([12.0]), summarise([7.0])),
+        keep_alive=KeepAliveCost(60.0, 0.5, 0.3),
         problems=["no port"],
     )
     for name, value in changed.items():
@@ -117,9 +117,9 @@ def test_everything_is_in_tables_and_in_the_json() -> None:
     described = made.described()
     assert made.failures == described["failures"] == ["no port", "late", "broken"]
     assert described["chat"]["answers"]["first_word_ms"]["p95"] == 195.0
-    assert described["chat"]["keep_alive"]["cpu_percent_of_a_core"]["difference"] == 0.2
+    assert described["chat"]["keep_alive"]["percent"] == 0.2
     assert described["chat"]["switch_first_word_ms"]["ours"]["median"] == 12.0
-    assert ChatResult("nothing").described()["answers"] is None
+    assert as_json(ChatResult("nothing"))["answers"] is None
 
 
 @pytest.mark.parametrize("options", [["--url", "http://127.0.0.1:1"], ["--model", "phi3:mini"]])
@@ -157,8 +157,9 @@ def test_the_chat_of_real_daemons_is_measured(models_directory: Path, tmp_path: 
     assert found.answers is not None
     assert found.answers.first_word_ms.n == 10
     assert [(idle.seconds, len(idle.after)) for idle in found.idle] == [(0.1, 1)]
-    assert [(more.words, more.same_words) for more in found.overhead] == [("the model", 10), ("a script", 10)]
-    assert found.switch is not None
-    assert found.cost is not None
-    assert found.cost.seconds > 0
+    pairs = [(more.words, more.pairs_with_same_words) for more in found.overhead]
+    assert pairs == [("the model", 10), ("a script", 10)]
+    assert found.switch_first_word_ms is not None
+    assert found.keep_alive is not None
+    assert found.keep_alive.seconds > 0
     assert (made.stt, made.tts, made.memory, made.their_versions) == ([], [], None, {})

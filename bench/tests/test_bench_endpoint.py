@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from satellite_bench import endpoint_report, marks, microvad, synthetic
+from satellite_bench import marks, microvad, part_tables, synthetic
 from satellite_bench.commands import main
 from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
 from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
+from satellite_bench.stats import as_json
 
 from satellite.audio.corpus import Clip
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
@@ -202,10 +203,10 @@ def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
     ours = figures("satellite", [2.5, 2.7, 2.6, 1.0])
     tried = figures("satellite", [2.1, 2.1, 1.0, 1.0], default=False)
     result = EndpointResult("a corpus", 2, [tried, ours, figures("Home Assistant", [3.2, 3.2, 3.2, 3.2])])
-    cut, lost = endpoint_report.tables(result)
+    cut, lost = part_tables.endpoint_tables(result)
     assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)")
     assert lost.rows[1] == ("satellite", "as usual (default)", "600", "690", "700", "600", "600")
-    assert json.loads(json.dumps(result.described()))["figures"][1]["cut"]["500 ms"] == {"cut": 1, "of": 2}
+    assert json.loads(json.dumps(as_json(result)))["figures"][1]["cut"]["500 ms"] == {"cut": 1, "of": 2}
     early, late = marks.endpoint_verdicts(result)
     assert (early.ours, early.reached) == (25, False)
     assert (late.ours, late.limit) == pytest.approx((600, 1200))

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from satellite_bench import http, http_report, marks
-from satellite_bench.stats import Summary
+from satellite_bench import http, marks, part_tables
+from satellite_bench.stats import Summary, as_json
 
 FAST = Summary(n=60, median=1.5, p95=2.5, max=9.0, mean=1.6)
 SLOW = Summary(n=60, median=3.5, p95=60.0, max=90.0, mean=5.0)
@@ -15,16 +15,16 @@ RESULT = http.HttpResult(FAST, FAST, FAST, FAST, FAST, commands=51)
 
 def test_every_figure_has_its_row() -> None:
     """With how many clients there were."""
-    (table,) = http_report.tables(RESULT)
+    (table,) = part_tables.http_tables(RESULT)
     assert [row[2] for row in table.rows] == ["1.5"] * 5
     assert "20 more talking (51 commands)" in table.rows[-1][0]
-    assert RESULT.described()["describe_idle_ms"]["clients"] == 200
+    assert as_json(RESULT)["idle_clients"] == 200
 
 
 def test_each_mark_is_judged_by_its_own_figure() -> None:
     """What is too slow is said of that alone."""
     assert all(verdict.reached for verdict in marks.http_verdicts(RESULT))
-    slow = [replace(RESULT, chat_ms=SLOW), replace(RESULT, first_token_ms=SLOW)]
+    slow = [replace(RESULT, chat_overhead_ms=SLOW), replace(RESULT, first_token_overhead_ms=SLOW)]
     slow.append(replace(RESULT, describe_talking_ms=SLOW))
     for at, result in enumerate(slow):
         verdicts = list(marks.http_verdicts(result))
@@ -35,6 +35,6 @@ def test_each_mark_is_judged_by_its_own_figure() -> None:
 def test_it_measures(tmp_path: Path, models_directory: Path) -> None:
     """Everything is there, and commands were answered while others waited for `describe`."""
     result = asyncio.run(http.measure(tmp_path, models_directory, 2, repeats=2, talking_seconds=4.0))
-    assert result.chat_ms.n == result.first_token_ms.n == result.describe_idle_ms.n == 2
+    assert result.chat_overhead_ms.n == result.first_token_overhead_ms.n == result.describe_idle_ms.n == 2
     assert result.describe_talking_ms.n > 2
     assert result.commands > 0

@@ -8,9 +8,10 @@ from satellite_bench import marks
 from satellite_bench.machine import Machine, this_machine
 from satellite_bench.marks import Verdict
 from satellite_bench.memory import Memory, MemoryResult, MemoryState
-from satellite_bench.report import Report, markdown, table
+from satellite_bench.report import Report, markdown
 from satellite_bench.stats import Compared, summarise
 from satellite_bench.stt import Mismatch, SttResult
+from satellite_bench.tables import Table
 from satellite_bench.tts import TtsFigures, TtsResult
 
 from satellite.audio.word_errors import WordErrors
@@ -174,7 +175,7 @@ def test_what_could_not_be_measured_is_told() -> None:
 
 def test_a_table_lines_up() -> None:
     """Every row of a table is as wide as its widest cell."""
-    lines = list(table(("a", "b"), [("long cell", "1"), ("x", "22")]))
+    lines = list(Table("", ("a", "b"), [("long cell", "1"), ("x", "22")]).markdown())
     assert lines[0] == "| a         | b  |"
     assert {len(line) for line in lines} == {len(lines[0])}
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from satellite_bench import marks, rooms_report
+from satellite_bench import marks, part_tables
 from satellite_bench.memory import Memory
 from satellite_bench.rooms import BargeIn, Detections, RestFigures, RoomsResult
-from satellite_bench.stats import Compared, summarise
+from satellite_bench.stats import Compared, as_json, summarise
 
 BARGE_IN = BargeIn(summarise([600.0]), summarise([90.0, 110.0]), summarise([80.0, 190.0]))
 
@@ -25,7 +25,7 @@ def result() -> RoomsResult:
         answers_ms=Compared(summarise([6000.0]), summarise([1500.0])),
         describe_ms=Compared(summarise([4.0]), summarise([3.0])),
         streaming=50,
-        problems=["rooms: no answer: busy"],
+        failures=["rooms: no answer: busy"],
     )
 
 
@@ -39,17 +39,17 @@ def test_a_room_costs_what_a_daemon_takes_more_with_it() -> None:
 
 def test_everything_that_was_measured_is_told() -> None:
     """In tables and as JSON; what is missing is left out."""
-    rest, times = rooms_report.tables(result())
+    rest, times = part_tables.rooms_tables(result())
     assert rest.rows[1] == ("50", "51.0", "1.00", "490", "1.00", "440")
     told = {row[0]: row[2] for row in times.rows}
     assert told["end of the wake word sent to `detection`, 50 streaming"] == "500.0"
     assert told["end of the question to the first sound, 8 rooms at once"] == "6000.0"
     assert told["end of the question to the first sound, one room alone"] == "1500.0"
     assert told["`describe`, 50 rooms stream"] == "4.0"
-    described = json.loads(json.dumps(result().described()))
-    assert described["rest"][1]["rss_mib_a_room"] == 1.0
+    described = json.loads(json.dumps(as_json(result())))
+    assert described["costs_of_a_room"] == [None, [1.0, 1.0]]
     assert described["failures"] == ["rooms: no answer: busy"]
-    assert list(rooms_report.tables(RoomsResult())) == []
+    assert list(part_tables.rooms_tables(RoomsResult())) == []
 
 
 @pytest.mark.parametrize(("mib", "reached"), [(490.0, True), (600.0, False)])

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from satellite_bench import chat_servers, marks, microvad, voice_report
+from satellite_bench import chat_servers, marks, microvad, part_tables, voice_picture
 from satellite_bench.chat_bare import Bare
 from satellite_bench.commands import main
 from satellite_bench.server import Server, connected
@@ -265,31 +265,31 @@ def test_voice_to_voice_is_judged() -> None:
 
 def test_the_time_goes_from_stage_to_stage() -> None:
     """What happens side by side is one part, and the parts fill all of the time."""
-    behind = voice_report.spans(answered(2000, 1300, answer_ms=1700.0))
+    behind = voice_picture.spans(answered(2000, 1300, answer_ms=1700.0))
     assert [(span.stage.label, span.end_ms) for span in behind] == [
         ("waiting for the end", 1300),
         ("speech to text", 1400),
         ("chat model", 1700),
         ("voice", 2000),
     ]
-    beside = voice_report.spans(answered(900, 500, answer_ms=1700.0))
+    beside = voice_picture.spans(answered(900, 500, answer_ms=1700.0))
     assert [(span.stage.label, span.end_ms) for span in beside][-1] == ("chat model and voice at once", 900)
     assert [span.begin_ms for span in beside] == [0, 500, 600]
 
 
 def test_tables_and_pictures_show_both_sides_on_one_axis() -> None:
     """In a terminal and as SVG."""
-    times, cut = voice_report.tables(result())
+    times, cut = part_tables.voice_tables(result())
     assert ("**first sound**", "satellite", "2", "750", "795", "800", "750") in times.rows
     assert cut.rows[0] == ("satellite", "1 of 4 (25.0 %)", "0 of 2", "1 of 2 (50.0 %)", "0 of 0", "1.25")
-    ours, theirs, _ = voice_report.waterfall(result())
+    ours, theirs, _ = voice_picture.waterfall(result())
     assert len(theirs.split()[1]) == pytest.approx(60, abs=1)
     assert len(ours.split()[1]) == pytest.approx(60 * 700 / 2100, abs=1)
-    picture = ET.fromstring(voice_report.svg(result()))
+    picture = ET.fromstring(voice_picture.svg(result()))
     texts = {"".join(text.itertext()) for text in picture.iter("{http://www.w3.org/2000/svg}text")}
     assert {"satellite", "rival", "700 ms", "2100 ms", "0 ms"} <= texts
-    assert voice_report.svg(VoiceResult("nothing")) == ""
-    assert voice_report.waterfall(VoiceResult("nothing")) == []
+    assert voice_picture.svg(VoiceResult("nothing")) == ""
+    assert voice_picture.waterfall(VoiceResult("nothing")) == []
 
 
 @pytest.mark.parametrize(
@@ -330,4 +330,4 @@ def test_voice_to_voice_is_measured(
     assert found["rival"] is None
     assert found["machine"]["cores"] > 0
     assert found["machine"]["versions"]["ours"]["satellite"]
-    assert picture.read_text(encoding="utf-8").startswith("<svg")
+    assert "<svg" in picture.read_text(encoding="utf-8")
