@@ -5,8 +5,9 @@
     scripts/lock.py --upgrade    pin the newest versions
 
 requirements/base.txt has what every installation needs, build.txt what builds the distribution, bench.txt what the
-benchmark adds, and one list for each extra what that adds. ONNX Runtime is the exception: its two packages own the same files, so cpu.txt and gpu.txt
-have one each, and base.txt none. The lists hold for Linux on x86_64 and aarch64, and for every Python. Needs uv.
+benchmark adds, and one list for each extra what that adds. ONNX Runtime is the exception: its two packages own the same
+files, so cpu.txt and gpu.txt have one each, and base.txt none. The lists hold for Linux on x86_64 and aarch64, and for
+every Python. Needs uv.
 """
 
 import re

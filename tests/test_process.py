@@ -45,6 +45,7 @@ async def test_a_change_of_the_time_zone_is_followed() -> None:
     following.cancel()
 
 
+@pytest.mark.slow
 def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
     """Where the system allows few open files the idlest connections go, and whoever comes is answered."""
     port = free_port()

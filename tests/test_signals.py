@@ -150,6 +150,8 @@ def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path
 SLOW_IMPORT = """
 import sys, time
 
+pytestmark = pytest.mark.slow
+
 class Slow:
     def find_spec(self, name, path, target=None):
         if name == "numpy":

@@ -41,6 +41,8 @@ from satellite.daemon.daemon import Daemon
 from satellite.wire import client
 from tests.command_line import satellite
 
+pytestmark = pytest.mark.slow
+
 class Watched(Daemon):
     async def _listen(self):
         await super()._listen()

@@ -216,6 +216,7 @@ def _streamed(text: str) -> None:
     list(splitter.flush())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "work",
     [lambda text: list(pieces(text)), _streamed, finished, is_finished],

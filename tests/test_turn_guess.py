@@ -332,6 +332,7 @@ async def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
     assert "error" not in told.types
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 22)), min_size=1, max_size=6))
 async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:

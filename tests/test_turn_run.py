@@ -190,6 +190,7 @@ async def outcome(start: Stage, breaks: str, fault: Callable[[], Awaitable[None]
     return told, count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [Stage.STT, Stage.CHAT, Stage.TTS])
 @pytest.mark.parametrize("breaks", ["", "stt", "chat", "tts"])
 @pytest.mark.parametrize("fault", [hangs_up, does_not_read, is_mad, hangs])
@@ -206,6 +207,7 @@ def test_a_run_ends_once_whatever_its_room_does(
         assert fault is hangs or reached == at + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [Stage.STT, Stage.CHAT, Stage.TTS])
 def test_a_run_that_is_cancelled_at_any_moment_ends_once(start: Stage) -> None:
     """Wherever its work is."""

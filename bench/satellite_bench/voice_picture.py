@@ -85,7 +85,8 @@ def svg(result: VoiceResult) -> str:
     for row, (_, found) in enumerate(sides):
         for span in found:
             axes.barh(row, span.end_ms - span.begin_ms, left=span.begin_ms, color=span.stage.colour)
-        axes.annotate(f" {found[-1].end_ms:.0f} ms", (found[-1].end_ms, row), va="center")
+        end_ms = found[-1].end_ms
+        axes.annotate(f"{end_ms:.0f} ms", (end_ms, row), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(sides)), [name for name, _ in sides])
     axes.invert_yaxis()
     axes.margins(x=0.12)
