@@ -1,37 +1,37 @@
 #!/bin/sh
-# Install satellite as a service of systemd, from the folder in which this script lies.
+# Install satellite as a systemd service, from the folder that contains this script.
 #
-#   sudo ./install.sh                    install, or repair; run twice, it changes nothing
-#   sudo ./install.sh --upgrade          replace an older version; the old one comes back if the new one does not start
+#   sudo ./install.sh                    install or repair; a second run changes nothing
+#   sudo ./install.sh --upgrade          replace an older version; roll back if the new one does not start
 #   sudo ./install.sh --help             everything else
 #
-# All of it is in main, called in the last line, so that half of a script does nothing. It is root's: nothing is run, read
-# or written through a folder that somebody else may change, but the sources beside this script.
+# Everything is in main, called in the last line, so that a truncated script does nothing. It runs as root: nothing is run,
+# read or written through a folder that another user may change, except the sources beside this script.
 set -eu
 
 usage() {
     cat <<'USAGE'
 usage: install.sh [OPTION]...
 
-  --upgrade             replace an installed version; it comes back if the new one does not get ready
+  --upgrade             replace an installed version; roll back if the new one does not become ready
   --uninstall           remove the service; configuration and models stay
   --purge               with --uninstall: remove them, and the user, as well
-  --dry-run             say what would be done, and do nothing
+  --dry-run             print what would be done, and do nothing
 
   --gpu auto|cuda|cpu   where the engines run (default: auto, which is CUDA where there is an NVIDIA GPU)
-  --microphone          open the host's own microphone and speaker
-  --hosted              open the internet, for a hosted chat provider
-                        (these three hold for later runs too, until another --gpu, or until the file
+  --microphone          give access to the host's microphone and speaker
+  --hosted              give access to the internet, for a hosted chat provider
+                        (these three also apply to later runs, until another --gpu is given, or the file
                         microphone.conf or hosted.conf in satellite.service.d is deleted)
-  --with-ollama         install Ollama by its official installer, and keep its models loaded and on the GPU
-  --model NAME          chat model, fetched by the Ollama of this machine
+  --with-ollama         install Ollama with its official installer, and keep its models loaded and on the GPU
+  --model NAME          chat model, fetched with this machine's Ollama
   --whisper NAME        speech to text model      (these four go into a new configuration;
   --voice NAME          voice                      an existing one is never changed)
   --wake-word NAME      wake word
 
-  --prepare DIR         fetch what --offline needs into DIR, on a machine like this one; needs no root
+  --prepare DIR         fetch what --offline needs into DIR, on a machine like this one; no root needed
   --offline DIR         take packages and models from DIR instead of the network
-                        (DIR is a whole path, such as /srv/satellite)
+                        (DIR is an absolute path, such as /srv/satellite)
 
 environment: OLLAMA_INSTALLER  where Ollama's installer is (default: https://ollama.com/install.sh), for a mirror;
              pip's own variables, such as PIP_INDEX_URL
@@ -89,22 +89,22 @@ parse() {
     [ -z "$PURGE" ] || [ "$ACTION" = uninstall ] || fail "--purge without --uninstall" "$0 --uninstall --purge"
     [ -z "$DRY" ] || [ "$ACTION" != prepare ] || fail "--dry-run with --prepare" "one of them"
     for name in "$MODEL" "$WHISPER" "$VOICE" "$WAKE_WORD"; do
-        case $name in -* | *[!A-Za-z0-9._:/@-]*) fail "'$name' is no model's name" "letters, digits and . _ : / @ -" ;; esac
+        case $name in -* | *[!A-Za-z0-9._:/@-]*) fail "'$name' is not a model's name" "letters, digits and . _ : / @ -" ;; esac
     done
 }
 
-# Print the path $2, given to the option $1, if it is one that cannot be misunderstood.
+# Print the path $2, given to the option $1, if it is absolute and plain.
 whole_path() {
     newline='
 '
     case $2 in
-    *"$newline"* | */../* | */..) fail "$1 '$2' is an odd path" "a plain one, such as /srv/satellite" ;;
+    *"$newline"* | */../* | */..) fail "$1 '$2' is not a plain path" "a plain one, such as /srv/satellite" ;;
     /*) printf '%s\n' "$2" ;;
-    *) fail "$1 '$2' is not a whole path" "$1 $(readlink -m -- "$CALLED_IN/$2")" ;;
+    *) fail "$1 '$2' is not an absolute path" "$1 $(readlink -m -- "$CALLED_IN/$2")" ;;
     esac
 }
 
-# Leave out nothing that was chosen at an earlier time: the drop-ins and the packages tell.
+# Keep what was chosen in an earlier run, which the drop-ins and the packages show.
 recall() {
     [ ! -e "$DROPINS/microphone.conf" ] || MICROPHONE=1
     [ ! -e "$DROPINS/hosted.conf" ] || HOSTED=1
@@ -117,13 +117,13 @@ recall() {
     if [ -e /dev/nvidiactl ]; then
         CUDA=1
     elif [ "$GPU" = cuda ]; then
-        fail "--gpu cuda, but the NVIDIA driver is not there (no /dev/nvidiactl)" "install it, or --gpu cpu"
+        fail "--gpu cuda, but no NVIDIA driver was found (no /dev/nvidiactl)" "install it, or --gpu cpu"
     else
         say "    no NVIDIA GPU was found: everything runs on the CPU"
     fi
 }
 
-# What an administrator has switched off or stopped stays so.
+# Keep a service disabled or stopped if an administrator disabled or stopped it.
 recall_service() {
     ENABLE=1 START=1
     [ -e "$UNIT" ] && [ -e "$PREFIX/current" ] || return 0
@@ -197,5 +197,5 @@ main() {
     esac
 }
 
-# One line, so that a script that is replaced while it runs is read no further.
+# On one line, so that nothing more is read from a script that is replaced while it runs.
 main "$@"; exit

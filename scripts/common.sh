@@ -10,7 +10,7 @@ fail() {
     exit 1
 }
 
-# Print the first Python that is new enough: $PYTHON, else the default one, else a versioned one.
+# Print the first Python that is new enough: $PYTHON, the default one, or a versioned one.
 find_python() {
     for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -21,13 +21,13 @@ find_python() {
     fail "no Python 3.11 or newer was found; on Debian or Ubuntu: sudo apt install python3 python3-venv"
 }
 
-# Make the environment in $VENV with the extra named $1 (such as "dev"), unless it is there and up to date.
+# Make the environment in $VENV with the extra named $1 (such as "dev"), unless it is up to date.
 ensure_environment() {
     extra=$1
     python=$(find_python)
     stamp="$VENV/.installed-$extra"
-    wanted=$(cat pyproject.toml requirements/*.txt && git rev-parse HEAD 2>/dev/null | cksum) # a commit has its own version
-    for record in "$stamp" "$VENV/.installed-dev"; do # what developers need includes what users need
+    wanted=$(cat pyproject.toml requirements/*.txt && git rev-parse HEAD 2>/dev/null | cksum) # each commit has its own version
+    for record in "$stamp" "$VENV/.installed-dev"; do # the developers' list includes the users'
         [ -x "$VENV/bin/satellite" ] && [ -f "$record" ] && [ "$(cat "$record")" = "$wanted" ] && return
     done
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -40,22 +40,22 @@ ensure_environment() {
     set -- -r requirements/build.txt -r requirements/base.txt -r requirements/cpu.txt -r "requirements/$extra.txt"
     { pip --require-hashes "$@" && pip --no-build-isolation -e .; } ||
         fail "the packages could not be installed; see the message of pip above"
-    "$VENV/bin/python" -m compileall -q satellite >&2 # else every start would, where Python is told to keep nothing
+    "$VENV/bin/python" -m compileall -q satellite >&2 # otherwise every start would, where Python is configured to write no bytecode
     printf '%s' "$wanted" >"$stamp"
 }
 
-# Run the tests, some files at a time; those that take longest come early, so they stay in order. They wait more than they
-# compute, so there are more processes than cores. Each process imports all tests: without bytecode it would compile them
-# again, which takes most of the time of the fast tests.
+# Run the tests, several files at a time, in order: the slowest files come first. Tests wait more than they compute, so there
+# are more processes than cores. Each process imports all tests; without bytecode it would compile them again, which takes
+# most of the time of the fast tests.
 run_tests() {
     unset PYTHONDONTWRITEBYTECODE
     cores=$(getconf _NPROCESSORS_ONLN)
     exec "$VENV/bin/python" -m pytest -n $((cores < 3 ? cores + 1 : 4)) --dist loadfile --no-loadscope-reorder "$@"
 }
 
-# See that the system's packages are there that $1 need, before anything takes long; install them where we may, else name
-# all that are missing. Each further argument is a package of Debian's, a colon, and the names of programs, shared
-# libraries or modules of Python's own, one of which it has to bring.
+# Check that the system has the packages that $1 need, before the long work; install them as root, else name all that are
+# missing. Each further argument is a Debian package, a colon, and names of programs, shared libraries or Python modules, one of
+# which the package must provide.
 ensure_packages() {
     purpose=$1
     shift
@@ -87,8 +87,8 @@ has_one_of() {
     return 1
 }
 
-# Make a machine's system in the folder $1: Debian $2 with the packages $3 (a list with commas) beside its smallest set.
-# One that is there, and has these, is kept.
+# Make a machine's system in the folder $1: a minimal Debian $2 with the packages $3 (separated by commas). An existing one
+# with these packages is kept.
 ensure_debian() {
     [ "$(cat "$1/.packages" 2>/dev/null)" = "$3" ] && return
     printf 'making a Debian %s in %s\n' "$2" "$1" >&2

@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2034,SC2153  # the variables are install.sh's
-# The part of install.sh that makes what runs: packages, the user, the release in its own folder. Sourced, not run.
+# The part of install.sh that installs packages, the user, and the release in a folder of its own. Sourced, not run.
 
-# Python looks into no folder but its own (-I): not the current one, not the user's, not $PYTHONPATH.
+# With -I, Python imports nothing from the current folder, the user's folder or $PYTHONPATH.
 find_python() {
     PYTHON=
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
@@ -38,7 +38,7 @@ need_packages() {
 # Print the lists in requirements/ that are installed beside base.txt.
 extras() { say "local-chat systemd ${MICROPHONE:+mic }$(if [ -n "$CUDA" ]; then say gpu; else say cpu; fi)"; }
 
-# Print a short sum of the names and contents of files and folders of the sources.
+# Print a short checksum of the names and contents of files and folders of the sources.
 sum_of() {
     (cd "$HERE" && find "$@" -type f ! -name '*.pyc' ! -name _version.py | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -c 1-8)
 }
@@ -50,7 +50,7 @@ described() {
     cat "$HERE/.git_archival.txt" "$HERE/PKG-INFO" 2>/dev/null | sed -n 's/^describe-name: \(v.*\)/\1/p; s/^Version: /v/p'
 }
 
-# Print the version: as the build would give it, and a sum, so that two contents never have the same.
+# Print the version as the build would, with a checksum, so that different sources have different versions.
 version() {
     last=$(described)
     case $last in
@@ -62,10 +62,10 @@ version() {
     say "$last$(sum_of satellite pyproject.toml requirements)"
 }
 
-# The identity of what would be installed: nothing is to be done when it is there already.
+# The identity of what would be installed; if it is installed already, there is nothing to do.
 release_id() { say "$(version)-$(extras | tr ' ' -)"; }
 
-# Copy the sources, so that building leaves the folder as it is.
+# Copy the sources, so that building does not change the folder.
 copy_sources() {
     mkdir "$WORK/source"
     for part in $SOURCES; do
@@ -73,7 +73,7 @@ copy_sources() {
     done
 }
 
-# Run pip in the environment $1. What it keeps ends with this script. Only wheels are taken: nothing of theirs runs here.
+# Run pip in the environment $1. Its cache is deleted with this script. Only wheels are installed, which run no code meanwhile.
 pip() {
     environment=$1
     shift
@@ -81,7 +81,7 @@ pip() {
         "$environment/bin/python" -I -m pip "$@"
 }
 
-# Install the lists of packages $2... into the environment $1: each with its version, and no file that has another hash.
+# Install the lists of packages $2... into the environment $1, each with its version and hash.
 pip_install() {
     environment=$1
     shift
@@ -106,12 +106,12 @@ prepare() {
     [ -n "$PYTHON" ] || fail "there is no Python 3.11 or newer with venv" "apt install python3-venv"
     [ "$GPU" != cuda ] || CUDA=1
     if [ -e "$FOLDER" ] && [ ! -e "$FOLDER/prepared" ] && [ -n "$(ls -A "$FOLDER")" ]; then
-        fail "there is something else in $FOLDER" "--prepare with a new folder"
+        fail "$FOLDER contains something else" "--prepare with a new folder"
     fi
     install -d "$FOLDER"
     if [ "$(id -u)" = 0 ]; then check_root_owns "$FOLDER"; fi
     exec 9>"$FOLDER/prepared"
-    flock -n 9 || fail "it runs already for $FOLDER" "wait until that has ended"
+    flock -n 9 || fail "it is already running for $FOLDER" "wait until it has ended"
     WORK=$FOLDER/.part
     rm -rf "$WORK"
     install -d -m 700 "$WORK"
@@ -140,7 +140,7 @@ prepare() {
 
 make_user() {
     if [ -z "$(account 1)" ]; then
-        step "making the user satellite"
+        step "creating the user satellite"
         undo account
         change useradd --system --user-group --comment "$MADE_ACCOUNT" --home-dir "$STATE" --no-create-home \
             --shell /usr/sbin/nologin satellite
@@ -159,7 +159,7 @@ make_user() {
     fi
 }
 
-# Packages that reading the configuration needs: with them alone what is wrong is found before the long work.
+# Packages that reading the configuration needs: they are installed first, to check it before the long work.
 LIGHT="annotated-types filelock pydantic pydantic-core pyyaml typing-extensions typing-inspection"
 
 # Print how many megabytes a release needs while it is installed.
@@ -173,11 +173,11 @@ make_release() {
     check_space "$(release_megabytes)" "$PREFIX"
     if [ -n "$DRY" ]; then
         step "installing $(basename "$RELEASE") into $PREFIX: $(if [ -n "$CUDA" ]; then say 8; else say 0.8; fi) GB"
-        [ -z "$old" ] || say "    in the place of $(basename "$old")"
+        [ -z "$old" ] || say "    in place of $(basename "$old")"
         change "$PYTHON" -I -m venv "$RELEASE"
         return
     fi
-    step "looking whether the configuration is good for $(basename "$RELEASE")" "check the messages above"
+    step "checking the configuration with $(basename "$RELEASE")" "check the messages above"
     CHANGED=1
     make_folder "$PREFIX/releases"
     undo remove "$RELEASE"
@@ -190,7 +190,7 @@ make_release() {
     pip_install_file "$RELEASE" "$WORK/light.txt"
     pip "$RELEASE" install -q --no-deps "$WHEEL"
     check_configuration
-    step "installing $(basename "$RELEASE") into $PREFIX${old:+, in the place of $(basename "$old")}" "check the messages above"
+    step "installing $(basename "$RELEASE") into $PREFIX${old:+, in place of $(basename "$old")}" "check the messages above"
     # shellcheck disable=SC2046  # a list of words
     pip_install "$RELEASE" base $(extras)
     say "$HERE" >"$RELEASE/.sources" # for satellite doctor, which says how this script is called again

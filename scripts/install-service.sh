@@ -1,10 +1,10 @@
 # shellcheck shell=sh disable=SC2034,SC2153  # the variables are install.sh's
-# The part of install.sh that makes a service of it: configuration, models, Ollama, units, start; and takes it away.
+# The part of install.sh for the service: configuration, models, Ollama, units, start, uninstallation.
 # Sourced, not run.
 
 make_config() {
     if [ -e "$CONFIG" ]; then
-        case "$MODEL$WHISPER$VOICE$WAKE_WORD" in '') ;; *) say "    $CONFIG stays as it is: change it there" ;; esac
+        case "$MODEL$WHISPER$VOICE$WAKE_WORD" in '') ;; *) say "    $CONFIG is not changed by options: edit it instead" ;; esac
         open_config
         return
     fi
@@ -38,8 +38,8 @@ config_text() {
     - type: local"
 }
 
-# Let the daemon read what is root's alone, in a folder that is root's alone; where an administrator chose another file or
-# owner, say so instead.
+# Let the daemon read a file that only root can read. Where an administrator chose another file or owner, the check
+# reports it instead.
 open_config() {
     [ -z "$DRY" ] || [ -n "$(account 1)" ] && [ "$(id -u)" = 0 ] || return 0
     ! as_service test -r "$CONFIG" || return 0
@@ -53,22 +53,22 @@ open_config() {
     done
 }
 
-# As the user who will run it, who may read less than root.
+# Run as the service's user, which may read less than root.
 satellite() { as_service "$RELEASE/bin/python" -I -m satellite --config "$CONFIG" "$@"; }
 installing() { as_service "$RELEASE/bin/python" -I -m satellite.cli.installing "$@"; }
 
-# See before the long work whether the daemon can be configured so, will have its ports, and room for its models.
+# Check before the long work that the configuration is valid, the ports are free, and the models fit on the disk.
 check_configuration() {
     [ -z "$DRY" ] || [ "$(id -u)" = 0 ] || return 0
     STEP="checking the configuration"
     problem=$(satellite check 2>&1 >/dev/null) || case $problem in
-    *config-invalid* | *model-unknown*) fail "$problem" "mend $CONFIG${CREATED:+, or the name that was given}" ;;
+    *config-invalid* | *model-unknown*) fail "$problem" "fix $CONFIG${CREATED:+, or the name that was given}" ;;
     *model-*) ;;
-    *) fail "${problem:-the command satellite does not work}" "another version" ;;
+    *) fail "${problem:-the command satellite failed}" "another version" ;;
     esac
     if ! systemctl -q is-active satellite; then # else the daemon has them
-        taken=$(installing ports "$CONFIG") || fail "another program listens: $taken" \
-            "stop it (ss -ltnp shows which it is), or write other ports into $CONFIG: see satellite config --example"
+        taken=$(installing ports "$CONFIG") || fail "another program uses a port: $taken" \
+            "stop it (ss -ltnp shows which it is), or set other ports in $CONFIG: see satellite config --example"
     fi
     room=$(installing room "$CONFIG")
     needed=${room%% *}
@@ -94,15 +94,15 @@ fetch_models() {
             fail "$(why "the models could not be fetched, see above" "$STATE")" "check the network and the names in $CONFIG"
         return
     fi
-    # By the user: nothing of his is followed or written to by root.
+    # As the service's user, so that root follows or writes nothing that this user controls.
     # shellcheck disable=SC2016,SC2086  # the inner shell expands it; a list of words
     tar -C "$OFFLINE/models" -cf - . | setsid -w $AS_SERVICE sh -c 'umask 027; mkdir -p "$0" && exec tar -C "$0" -xf - --no-same-owner' \
-        "$STATE/models" || fail "$(why "the models could not be copied, see above" "$STATE")" "mend that, and run this again"
+        "$STATE/models" || fail "$(why "the models could not be copied, see above" "$STATE")" "fix that, and run this again"
     problem=$(satellite check 2>&1 >/dev/null) || fail "$problem" \
         "$0 --prepare $OFFLINE with --whisper and --voice as in $CONFIG, on a machine with a network"
 }
 
-# Say which models would be fetched, as far as it can be known before the packages are there.
+# Print which models would be fetched, as far as that is known before the packages are installed.
 tell_models() {
     known=
     for candidate in "$RELEASE" "$PREFIX/current"; do
@@ -112,7 +112,7 @@ tell_models() {
     done
     if [ -n "$known" ]; then
         if [ -n "$missing" ]; then say "    would fetch:
-$missing"; else say "    all are there"; fi
+$missing"; else say "    all are present"; fi
     elif [ -e "$CONFIG" ]; then
         say "    would fetch those that $CONFIG names, unless they are in $STATE/models"
     elif [ -n "$PYTHON" ]; then
@@ -122,11 +122,11 @@ $missing"; else say "    all are there"; fi
     fi
 }
 
-# Before the long work: without it nothing is begun.
+# Before the long work, so that a failure costs nothing.
 fetch_ollama_installer() {
     [ -n "$WITH_OLLAMA" ] && ! command -v ollama >/dev/null || return 0
     step "fetching Ollama's official installer" "check the network, or OLLAMA_INSTALLER=URL of a mirror"
-    [ -z "$OFFLINE" ] || fail "Ollama is not here, and --offline was given" "install Ollama by hand"
+    [ -z "$OFFLINE" ] || fail "Ollama is not installed, and --offline was given" "install Ollama by hand"
     change curl -q -fsSL --retry 2 --max-time 60 -o "$PREFIX/.install/ollama.sh" "${OLLAMA_INSTALLER:-https://ollama.com/install.sh}"
 }
 
@@ -135,7 +135,7 @@ setup_ollama() {
     if ! command -v ollama >/dev/null; then
         step "installing Ollama" "install it by hand (https://ollama.com/download), and run this again"
         change sh "$PREFIX/.install/ollama.sh"
-        say "    Ollama stays, whatever happens to the steps that follow"
+        say "    Ollama stays installed, even if a later step fails"
     fi
     if cmp -s "$HERE/systemd/ollama.conf" "$OLLAMA_DROPIN"; then return; fi
     step "keeping Ollama's models loaded, and on the GPU"
@@ -147,7 +147,7 @@ setup_ollama() {
 
 fetch_chat_model() {
     [ -n "$MODEL" ] || return 0
-    step "fetching $MODEL by Ollama" "ollama pull $MODEL, or another --model"
+    step "fetching $MODEL with Ollama" "ollama pull $MODEL, or another --model"
     if [ -n "$DRY" ]; then
         change ollama pull "$MODEL"
         return
@@ -157,8 +157,8 @@ fetch_chat_model() {
 }
 
 place_units() {
-    step "placing the unit"
-    if [ -n "$old" ] && systemctl -q is-active satellite; then # taken back last, when all else is as it was
+    step "installing the unit"
+    if [ -n "$old" ] && systemctl -q is-active satellite; then # undone last, after everything else was restored
         undo restart
     else
         undo reload
@@ -184,7 +184,7 @@ place_units() {
     fi
 }
 
-# The manual page, and words that a shell completes; where somebody else's are, they stay.
+# The manual page and the shells' completions; files of others are kept.
 place_shared() {
     for file in $SHARED; do
         if [ -n "$DRY" ]; then
@@ -194,12 +194,12 @@ place_shared() {
             sed "1a $comment Installed by satellite's install.sh." "$RELEASE/share/$file" >"$WORK/shared"
             put "$WORK/shared" "$SHARE/$file" 644
         else
-            say "    $SHARE/$file is another's, and stays"
+            say "    $SHARE/$file belongs to something else, and stays"
         fi
     done
 }
 
-words() { systemctl show -P StatusText satellite | tr -d "[:cntrl:]"; } # they are the service's, not ours
+words() { systemctl show -P StatusText satellite | tr -d "[:cntrl:]"; } # without control characters, which the service could send to this terminal
 
 start() {
     if [ -z "$CHANGED" ] && [ "$old" = "$RELEASE" ] && { [ -z "$START" ] || systemctl -q is-active satellite; } &&
@@ -207,7 +207,7 @@ start() {
     step "starting, and waiting until it is ready" "journalctl -u satellite; satellite doctor"
     if [ -n "$DRY" ]; then
         [ -z "$ENABLE" ] || change systemctl enable satellite
-        if [ -n "$START" ]; then change systemctl restart satellite; else say "    it was stopped, and stays so"; fi
+        if [ -n "$START" ]; then change systemctl restart satellite; else say "    it was stopped, and stays stopped"; fi
         return
     fi
     CHANGED=1
@@ -220,33 +220,33 @@ start() {
     fi
     point_to "$RELEASE"
     systemctl daemon-reload
-    if [ -n "$ENABLE" ]; then systemctl -q enable satellite; else say "    it was disabled, and stays so"; fi
+    if [ -n "$ENABLE" ]; then systemctl -q enable satellite; else say "    it was disabled, and stays disabled"; fi
     if [ -z "$START" ]; then
-        say "    it was stopped, and stays so: systemctl start satellite"
+        say "    it was stopped, and stays stopped: systemctl start satellite"
         return
     fi
     systemctl reset-failed satellite 2>/dev/null || :
     if ! systemctl restart satellite || ! serves; then
         journalctl -q -u satellite -n 8 -o cat >&2 || :
-        fail "the daemon does not get ready; its last words are above" "$REMEDY"
+        fail "the daemon did not become ready; its last log lines are above" "$REMEDY"
     fi
     case $(words) in
     *', without '*)
-        case $before in *', without '*) return ;; esac # that was so before: no reason to go back
+        case $before in *', without '*) return ;; esac # the same as before the upgrade: no reason to roll back
         journalctl -q -u satellite -p err -n 8 -o cat >&2 || :
-        fail "not all of it works: $(words)" "mend what the messages above say"
+        fail "not everything works: $(words)" "fix what the messages above say"
         ;;
     esac
 }
 
-# Also with a room that is switched off, or a provider that is away: that is no fault of the release.
+# Status 3 too: a room that is off or a provider that is down is not the release's fault.
 serves() {
     status=0
     satellite status >/dev/null || status=$?
     case $status in 0 | 3) ;; *) return 1 ;; esac
 }
 
-# From here on nothing is taken back. The release before stays, for a way back by hand; older ones go.
+# From here on nothing is undone. The previous release is kept, to return to it by hand; older ones are removed.
 clean() {
     [ -z "$DRY" ] || return 0
     rm -f "$WORK/undo"
@@ -260,16 +260,16 @@ goodbye() {
         say "nothing was changed: this was a dry run"
         return
     fi
-    [ -n "$CHANGED" ] || say "everything is in place already; nothing was changed"
+    [ -n "$CHANGED" ] || say "everything is already installed; nothing was changed"
     if [ -n "$CHANGED" ] && [ -n "$old" ] && [ "$old" != "$RELEASE" ]; then
         say "
 upgraded: $(basename "$old") -> $(basename "$RELEASE")"
     fi
     say "
-$(if [ -n "$START" ]; then words; else say "installed, and stopped as it was: systemctl start satellite"; fi)
+$(if [ -n "$START" ]; then words; else say "installed; it was stopped, and stays stopped: systemctl start satellite"; fi)
 In Home Assistant: Settings > Devices & services. It is discovered there; otherwise add the integration Wyoming Protocol with"
     installing addresses "$CONFIG"
-    say "How it is: satellite status     What is wrong: sudo satellite doctor     Log: sudo journalctl -u satellite"
+    say "State: satellite status     Problems: sudo satellite doctor     Log: sudo journalctl -u satellite"
 }
 
 uninstall() {
@@ -282,7 +282,7 @@ uninstall() {
     for file in $SHARED; do set -- "$@" "$SHARE/$file"; done
     for file in "$@"; do
         if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
-        if ours "$file"; then change rm -f "$file"; else say "    $file is another's, and stays"; fi
+        if ours "$file"; then change rm -f "$file"; else say "    $file belongs to something else, and stays"; fi
     done
     for release in "$PREFIX"/releases/*; do
         [ ! -e "$release/pyvenv.cfg" ] || change rm -rf --one-file-system "$release"
@@ -294,24 +294,24 @@ uninstall() {
     done
     for file in $SHARED; do
         leave "$SHARE/$(dirname "$file")"
-        case $file in man/*) ;; *) leave "$SHARE/$(dirname "$(dirname "$file")")" ;; esac # $SHARE/man is the system's
+        case $file in man/*) ;; *) leave "$SHARE/$(dirname "$(dirname "$file")")" ;; esac # $SHARE/man belongs to the system
     done
     change systemctl daemon-reload
     [ -n "$PURGE" ] || say "    $SETTINGS, $STATE and the user satellite stay; --purge removes them"
     [ -z "$DRY" ] || say "nothing was changed: this was a dry run"
 }
 
-# Remove a folder if nothing is left in it; what others put there stays.
+# Remove a folder if it is empty; files of others stay.
 leave() {
     [ -d "$1" ] || return 0
     change rmdir --ignore-fail-on-non-empty "$1"
-    case $1 in "$PREFIX" | "$SETTINGS") [ ! -d "$1" ] || [ -n "$DRY" ] || say "    $1 stays: it has other files" ;; esac
+    case $1 in "$PREFIX" | "$SETTINGS") [ ! -d "$1" ] || [ -n "$DRY" ] || say "    $1 stays: it contains other files" ;; esac
 }
 
 # Remove what belongs to the account, and the account if the installer made it.
 purge() {
     if [ -z "$(account 1)" ] || ! account_fits; then
-        say "    there is no user satellite of this service: nothing else is removed"
+        say "    no user satellite belongs to this service: nothing else is removed"
         return
     fi
     if [ -z "$others" ] && [ -d "$DROPINS" ]; then change rm -rf "$DROPINS"; fi

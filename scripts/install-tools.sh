@@ -1,29 +1,29 @@
 # shellcheck shell=sh disable=SC2034,SC2153  # the variables are install.sh's
-# The part of install.sh that the steps are written with: telling, failing, changing, taking back. Sourced, not run.
+# The functions of install.sh for its steps: printing, failing, changing, undoing. Sourced, not run.
 
 say() { printf '%s\n' "$*"; }
 
-# Print the step that failed, the cause and the remedy, and end; what this run has done is taken back on the way out.
+# Print the step that failed, the cause and the remedy, and exit; on_exit undoes what this run did.
 fail() {
     printf 'error: %s\n  cause:  %s\n  remedy: %s\n' "$STEP" "$1" "$2" >&2
     EXPLAINED=1
     exit 1
 }
 
-# Begin a step. Arguments: what it does, and the remedy where a command in it fails and tells no better one.
+# Begin a step. Arguments: what it does, and the remedy for a command that fails without printing one.
 step() {
     STEP=$1
-    REMEDY=${2:-mend that, and run this again}
+    REMEDY=${2:-fix that, and run this again}
     say "- $1"
 }
 
-# Run a command that changes something, or say that it would be run.
+# Run a command that changes something; in a dry run, print it.
 change() {
     CHANGED=1
     if [ -n "$DRY" ]; then say "    would run: $*"; else "$@"; fi
 }
 
-# Run a command in a session of its own, which has no terminal that it could type into, and which ends with this script.
+# Run a command in a session of its own, without this terminal, which could otherwise be typed into; it ends with this script.
 run() {
     status=0
     setsid "$@" &
@@ -33,12 +33,12 @@ run() {
     return "$status"
 }
 
-# Run a command that takes minutes, and tell how much lies in the folder $1 meanwhile. Arguments: the folder, the command.
+# Run a command that takes minutes, and print the size of the folder $1 meanwhile. Arguments: the folder, the command.
 patiently() {
     watched=$1
     shift
     (while sleep 10 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
-        say "    $(du -sm "$watched" | cut -f 1) MB are there"
+        say "    $(du -sm "$watched" | cut -f 1) MB so far"
     done) 9>&- &
     TICKER=$!
     status=0
@@ -48,19 +48,19 @@ patiently() {
     return "$status"
 }
 
-# Run a command as the user who will run the service: what he may not read is found here, too. It gets no privilege, no
-# terminal, and not our lock.
+# Run a command as the service's user, so that files it may not read are found now. It gets no privilege, no terminal, and
+# not our lock.
 # shellcheck disable=SC2086  # a list of words
 as_service() { run $AS_SERVICE "$@" 9>&-; }
 
 AS_SERVICE="setpriv --reuid satellite --regid satellite --init-groups --no-new-privs --inh-caps=-all --bounding-set=-all \
 env HOME=/var/lib/satellite"
 
-# Note how the next change is taken back, before it is made: a verb and what it needs, in words without spaces. The notes
-# lie on the disk, so that the next run takes back what one did that was killed.
+# Record how the next change is undone, before it is made: a verb and its arguments, without spaces. The record is on the
+# disk, so that the next run can undo what a killed one did.
 undo() { [ -n "$DRY" ] || printf '%s\n' "$*" >>"$WORK/undo"; }
 
-# Take back everything, the last first.
+# Undo everything, the last change first.
 take_back() {
     tac "$WORK/undo" | while read -r verb one two three; do
         take_back_one "$verb" "$one" "$two" "$three" >/dev/null 2>&1 ||
@@ -94,12 +94,11 @@ point_to() {
     mv -T "$PREFIX/current.new" "$PREFIX/current"
 }
 
-# Begin to note: where the disk has room, and nobody else may look or write. First take back what an earlier run did that
-# could not do it itself.
+# Begin the record, where the disk has room and no other user has access. First undo what an earlier run did that was killed.
 begin() {
     WORK=$PREFIX/.install
     if [ -e "$WORK/undo" ]; then
-        step "taking back what an earlier run did that was broken off"
+        step "undoing an earlier run that was interrupted"
         take_back
     fi
     rm -rf "$WORK"
@@ -114,7 +113,7 @@ on_exit() {
     trap - EXIT
     trap '' INT TERM HUP
     [ -z "$TICKER" ] || kill "$TICKER" 2>/dev/null || :
-    if [ -n "$CHILD" ]; then # its whole session
+    if [ -n "$CHILD" ]; then # with its whole session
         kill -TERM -- "-$CHILD" 2>/dev/null || kill -TERM "$CHILD" 2>/dev/null || :
         wait "$CHILD" || :
     fi
@@ -123,7 +122,7 @@ on_exit() {
         [ -z "$INTERRUPTED" ] || cause=interrupted REMEDY='run this again'
         [ -n "$EXPLAINED" ] || printf 'error: %s\n  cause:  %s\n  remedy: %s\n' "$STEP" "$cause" "$REMEDY" >&2
         if [ -n "$WORK" ] && [ -e "$WORK/undo" ]; then
-            say "taking back what was done" || :
+            say "undoing what was done" || :
             take_back
         fi
     fi
@@ -132,7 +131,7 @@ on_exit() {
     exit "$status"
 }
 
-# Keep a file as it is now, for the way back.
+# Save a file as it is now, to restore it.
 keep() {
     [ -z "$DRY" ] || return 0
     KEPT=$((KEPT + 1))
@@ -147,7 +146,7 @@ make_folder() {
     change install -d -m "${2:-755}" "$1"
 }
 
-# Put a file where it belongs unless the same one is there. Arguments: source, target, mode.
+# Install a file unless an identical one exists. Arguments: source, target, mode.
 put() {
     if cmp -s "$1" "$2"; then return; fi
     make_folder "$(dirname "$2")"
@@ -155,21 +154,21 @@ put() {
     change install -m "$3" "$1" "$2"
 }
 
-# Take a file away that is wanted no more.
+# Remove a file that is no longer wanted.
 drop() {
     if [ ! -e "$1" ]; then return; fi
     keep "$1"
     change rm -f "$1"
 }
 
-# Print how many megabytes are free where $1 is, or will be.
+# Print how many megabytes are free where $1 is or will be.
 free_megabytes() {
     place=$1
     while [ ! -d "$place" ]; do place=$(dirname "$place"); done
     df -Pk "$place" | awk 'NR == 2 { print int($4 / 1024) }'
 }
 
-# Print why a command failed that has told it above, or that the disk of the folder $2 is full.
+# Print $1, or that the disk of the folder $2 is full, as the cause of a command's failure.
 why() {
     if [ "$(free_megabytes "$2")" -lt 50 ]; then say "the disk of $2 is full"; else say "$1"; fi
 }

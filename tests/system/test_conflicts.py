@@ -21,7 +21,7 @@ LONG_WORK = "into /opt/satellite"
     [
         (
             "useradd -m -u 1500 -s /bin/bash satellite",
-            "a user satellite who is not this service's: ID 1500, home /home/satellite, shell /bin/bash",
+            "a user satellite that does not belong to this service: ID 1500, home /home/satellite, shell /bin/bash",
             "usermod -l",
             "userdel -r satellite",
         ),
@@ -53,13 +53,13 @@ LONG_WORK = "into /opt/satellite"
         ("systemctl mask satellite", "is masked", "systemctl unmask satellite", "systemctl unmask satellite"),
         (
             "install -d -o nobody /opt/satellite",
-            "/opt/satellite is not root's alone: drwxr-xr-x nobody root",
+            "/opt/satellite can be changed by other users: drwxr-xr-x nobody root",
             "chown root:root",
             "rm -r /opt/satellite",
         ),
         (
             "install -d -m 777 /etc/satellite",
-            "/etc/satellite is not root's alone",
+            "/etc/satellite can be changed by other users",
             "chmod 755",
             "rm -r /etc/satellite",
         ),
@@ -69,24 +69,24 @@ LONG_WORK = "into /opt/satellite"
             "move it away",
             "rm -r /var/lib/satellite",
         ),
-        (LISTEN.format(port=10600), r"listens: 0\.0\.0\.0 port 10600 \(Address already", "ss -ltnp", "true"),
+        (LISTEN.format(port=10600), r"uses a port: 0\.0\.0\.0 port 10600 \(Address already", "ss -ltnp", "true"),
         (
             f"install -D -m 644 /dev/null {CONFIG}; echo 'wyoming: {{stt_port: 10301}}' >{CONFIG}; "
             + LISTEN.format(port=10301),
-            r"listens: 0\.0\.0\.0 port 10301",
+            r"uses a port: 0\.0\.0\.0 port 10301",
             "ss -ltnp",
             "rm -r /etc/satellite",
         ),
         (
             f"install -D -m 644 /dev/null {CONFIG}; echo 'log_level: loud' >{CONFIG}",
             rf"\[config-invalid\] {CONFIG}:1: log_level",
-            f"mend {CONFIG}",
+            f"fix {CONFIG}",
             "rm -r /etc/satellite",
         ),
         (
             f"install -D -o nobody -m 600 /dev/null {CONFIG}",
             rf"\[config-invalid\] {CONFIG}: cannot be read",
-            f"mend {CONFIG}",
+            f"fix {CONFIG}",
             "rm -r /etc/satellite",
         ),
         (
@@ -123,16 +123,16 @@ def test_what_is_in_the_way_is_told_before_the_long_work(
     ("arguments", "cause"),
     [
         ('--prepare ""', "--prepare has an empty value"),
-        ("--prepare wheels", "--prepare 'wheels' is not a whole path"),
-        ("--prepare /srv/../etc", "is an odd path"),
-        ("--prepare /etc", "there is something else in /etc"),
-        ("--prepare /", "there is something else in /"),
+        ("--prepare wheels", "--prepare 'wheels' is not an absolute path"),
+        ("--prepare /srv/../etc", "is not a plain path"),
+        ("--prepare /etc", "/etc contains something else"),
+        ("--prepare /", "/ contains something else"),
         ('--offline ""', "--offline has an empty value"),
-        ("--offline media/offline", "is not a whole path"),
+        ("--offline media/offline", "is not an absolute path"),
         ("--offline /srv", "/srv was not made by --prepare"),
         ('--whisper ""', "--whisper has an empty value"),
-        ("--whisper '../x;y'", "is no model's name"),
-        ("--voice --upgrade", "is no model's name"),
+        ("--whisper '../x;y'", "is not a model's name"),
+        ("--voice --upgrade", "is not a model's name"),
         ("--prepare /srv/new --dry-run", "--dry-run with --prepare"),
     ],
 )
@@ -162,7 +162,7 @@ def test_what_was_prepared_for_another_machine_is_refused(machine: Machine) -> N
         assert cause in result.stderr, result.stderr
     machine.run("chmod o+w /srv/other/wheels")
     result = machine.run("sh /media/satellite/install.sh --offline /srv/other", check=False)
-    assert "everybody may write to what is in /srv/other" in result.stderr
+    assert "everyone may write to files in /srv/other" in result.stderr
     machine.run("rm -r /srv/other")
     assert {
         line for line in machine.files ^ before if " /srv/other" not in f" {line}" and "/srv d" not in line
@@ -199,11 +199,11 @@ def test_root_runs_nothing_that_lies_about(machine: Machine) -> None:
 
 @pytest.mark.parametrize("place", ["scripts/install-tools.sh", "satellite", "."])
 def test_sources_that_everybody_may_change_are_not_run(machine: Machine, place: str) -> None:
-    """A clone is its owner's; what everybody may write to is anybody's."""
+    """A clone is its owner's; what everyone may write to is everyone's."""
     machine.run(f"cp -r /media/satellite /srv/clone && chmod o+w /srv/clone/{place}")
     result = machine.run("sh /srv/clone/install.sh --dry-run", check=False)
     machine.run("rm -r /srv/clone")
-    assert "everybody may write to" in result.stderr
+    assert "everyone may write to" in result.stderr
     assert "chmod -R o-w /srv/clone" in result.stderr
 
 
@@ -225,7 +225,7 @@ def test_two_at_once_are_refused(machine: Machine) -> None:
     machine.until("! flock -n /run/satellite-install.lock true")
     result = machine.run(INSTALL, check=False)
     machine.run("systemctl stop first; systemctl reset-failed first", check=False)
-    assert "it runs already" in result.stderr
+    assert "it is already running" in result.stderr
 
 
 def test_an_interruption_is_called_that(machine: Machine) -> None:
@@ -250,5 +250,5 @@ def test_what_was_killed_is_taken_back_by_the_next_run(machine: Machine) -> None
     machine.until("! systemctl is-active killed; ! pgrep -f '[o]pt/satellite'")
     assert machine.files ^ before != set()
     told = machine.run("sh /media/satellite/install.sh --uninstall").stdout
-    assert "taking back what an earlier run did that was broken off" in told
+    assert "undoing an earlier run that was interrupted" in told
     assert machine.files ^ before == set()

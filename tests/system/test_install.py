@@ -109,9 +109,9 @@ def test_a_second_time_it_changes_nothing(service: Machine) -> None:
         (
             "stt: {model: nothing.en}",
             r"\[config-invalid\] .*did you mean 'tiny.en'",
-            "mend /etc/satellite/config.yaml",
+            "fix /etc/satellite/config.yaml",
         ),
-        ("log_level: loud", r"\[config-invalid\] /etc/satellite/config.yaml:2: log_level", "mend /etc/satellite"),
+        ("log_level: loud", r"\[config-invalid\] /etc/satellite/config.yaml:2: log_level", "fix /etc/satellite"),
     ],
 )
 def test_a_configuration_that_cannot_be_had_stops_nothing(
@@ -173,7 +173,7 @@ def test_a_shell_completes_its_words(service: Machine) -> None:
 def test_a_dry_run_tells_the_truth(service: Machine) -> None:
     """What is there is not said to be fetched; what is not, with its size."""
     before = service.files
-    assert "all are there" in service.run(f"{INSTALL} --dry-run").stdout
+    assert "all are present" in service.run(f"{INSTALL} --dry-run").stdout
     service.run("mv /var/lib/satellite/models/stt /srv/stt")
     assert re.search(r"would fetch:\n +stt/tiny\.en +78\.1 MB\n", service.run(f"{INSTALL} --dry-run").stdout)
     service.run("mv /srv/stt /var/lib/satellite/models/stt")

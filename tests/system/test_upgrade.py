@@ -50,8 +50,8 @@ def test_what_was_stopped_and_disabled_stays_so(service: Machine, newer: str) ->
     """The new version is there when somebody starts it; run again, it changes nothing."""
     service.run("systemctl disable --now satellite; echo '# another' >>/srv/newer/satellite/daemon/serving.py")
     told = service.run(newer, seconds=400).stdout
-    assert "it was stopped, and stays so" in told
-    assert "it was disabled, and stays so" in told
+    assert "it was stopped, and stays stopped" in told
+    assert "it was disabled, and stays disabled" in told
     states = "systemctl show -P ActiveState -P UnitFileState satellite | tr '\\n' ' '"
     assert service.run(states).stdout.split() == ["inactive", "disabled"]
     assert "nothing was changed" in service.run(newer).stdout
@@ -69,7 +69,7 @@ def test_what_others_made_stays(service: Machine) -> None:
     for line in (
         "/opt/satellite stays",
         "/etc/satellite stays",
-        "_satellite is another's",
+        "_satellite belongs to something else",
         "was not made by this installer, and stays",
     ):
         assert line in told, told
