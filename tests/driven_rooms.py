@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
+from satellite.daemon.daemon import Daemon
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
-from satellite.rooms.room import LinkState
+from satellite.rooms.room import LinkState, RoomContext
 from satellite.wire import client
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
@@ -27,14 +28,19 @@ async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) 
     return converter.convert(bytes(heard.pcm)) + converter.flush() + bytes(round(quiet_seconds * BYTES_PER_SECOND))
 
 
+def hub_of(daemon: Daemon, *rooms: WyomingRoomSettings, window_seconds: float = 0.3) -> Hub:
+    """Return a hub of `rooms`, with the engines of `daemon`."""
+    return Hub(rooms, RoomContext(daemon._stages, daemon.bus, Arbiter(window_seconds)))
+
+
 @asynccontextmanager
 async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **settings: Any) -> AsyncIterator[Hub]:
     """Drive `satellites`, each a room of its name."""
     configured = tuple(WyomingRoomSettings(name=one.name, uri=one.uri, **settings) for one in satellites)
-    hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+    hub = hub_of(daemon.daemon, *configured)
     hub.start()
     try:
-        for link in hub.links:
+        for link in hub.satellites:
             await until(lambda link=link: link.state is not LinkState.CONNECTING)  # type: ignore[misc]
         yield hub
     finally:

@@ -11,14 +11,13 @@ import os
 import socket
 import struct
 
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
 from satellite.rooms.wyoming import WyomingRoom
 from tests.doubles.satellite import ScriptedSatellite
+from tests.driven_rooms import hub_of
 from tests.waiting import PATIENCE_SECONDS
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # linux/sched.h
@@ -46,9 +45,9 @@ async def main() -> None:
     daemon = Daemon(Config(), free_ports=True)  # not started: nobody speaks here
     async with asyncio.timeout(PATIENCE_SECONDS), ScriptedSatellite(mode="always") as satellite:
         room = WyomingRoomSettings(name="far away", uri=satellite.uri)
-        hub = Hub((room,), HubSettings(), daemon._stages, daemon.bus, Arbiter(0.3))
+        hub = hub_of(daemon, room)
         hub.start()
-        link = hub.links[0]
+        link = hub.satellites[0]
         try:
             await _until(link, LinkState.CONNECTED)
             loopback(up=False)

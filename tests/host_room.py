@@ -14,7 +14,8 @@ import numpy as np
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav
 from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.host_room import HostRoom
+from satellite.rooms.room import RoomContext
 from tests.driven_rooms import transcribed
 from tests.running_daemon import DATA, RunningDaemon
 
@@ -90,11 +91,10 @@ def configured(microphone: Any, speaker: Any = None, **more: Any) -> Config:
 
 
 @asynccontextmanager
-async def living(daemon: RunningDaemon, config: Config) -> AsyncIterator[LocalRoom]:
+async def living(daemon: RunningDaemon, config: Config) -> AsyncIterator[HostRoom]:
     """Keep the host's room of `config` going, with the engines of `daemon`."""
-    room = LocalRoom(
-        config.host_room, config.microphone, config.speaker, daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3)
-    )
+    context = RoomContext(daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+    room = HostRoom(config.host_room, config.microphone, config.speaker, context)
     task = asyncio.create_task(room.run())
     try:
         yield room

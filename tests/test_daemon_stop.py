@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from satellite.config.loader import parse
-from satellite.config.rooms import HubSettings
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.room import LinkState
 from satellite.tasks import Supervised
@@ -78,13 +77,13 @@ async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplo
 
     async with daemon_of(tmp_path, "rooms: [{name: attic, uri: 'tcp://127.0.0.1:9'}]") as daemon:
         hub = daemon.hub
-        (attic,) = hub.links
+        (attic,) = hub.satellites
         await hub._tasks[attic].stop()
         hub._tasks[attic] = Supervised("room attic", deaf, daemon.background, fatal=False)
         async with ScriptedSatellite(name="kitchen", mode="wake") as kitchen:
             config = parse(f"rooms: [{{name: kitchen, uri: '{kitchen.uri}'}}]")
-            await hub.apply(config.rooms, HubSettings())
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+            await hub.apply(config.rooms)
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
         release.set()
     assert "room attic does not end, and is left behind" in caplog.text
 

@@ -62,7 +62,7 @@ def house(daemon: RunningDaemon, satellite: ScriptedSatellite) -> Iterator[None]
     driving = rooms(daemon, satellite)
     daemon.call(satellite.__aenter__())
     hub = daemon.call(driving.__aenter__())
-    daemon.daemon.hub._others.extend(hub.links)
+    daemon.daemon.hub._others.extend(hub.satellites)
     try:
         yield
     finally:

@@ -9,13 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from satellite.audio.pcm import CANONICAL
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.http.encoding import wav
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.hub import Hub
 from tests.browser import opened, running
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import rooms
+from tests.driven_rooms import hub_of, rooms
 from tests.http_daemon import client, serving
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
@@ -48,7 +46,7 @@ def url(daemon: RunningDaemon) -> str:
 def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...]) -> Iterator[None]:
     """Have the daemon drive rooms, and try to reach others in vain."""
     silent = tuple(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off)
-    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+    absent = hub_of(daemon.daemon, *silent)
     driving = rooms(daemon, *satellites)
     for satellite in satellites:
         daemon.call(satellite.__aenter__())
@@ -58,7 +56,7 @@ def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str,
         absent.start()
 
     daemon.call(begin())
-    daemon.daemon.hub._others.extend([*hub.links, *absent.links])
+    daemon.daemon.hub._others.extend([*hub.satellites, *absent.satellites])
     try:
         yield
     finally:

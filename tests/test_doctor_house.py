@@ -168,7 +168,7 @@ async def test_who_holds_a_room_is_told(daemon: RunningDaemon, tmp_path: Path) -
         rooms(daemon, ours, theirs) as hub,
     ):
         await until(lambda: hub.status()[1].state == "held")
-        daemon.daemon.hub._others.extend(hub.links)
+        daemon.daemon.hub._others.extend(hub.satellites)
         try:
             findings = await found(tmp_path, "", daemon.uri)
         finally:

@@ -18,8 +18,9 @@ from wyoming.timer import TimerFinished, TimerStarted
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
 from satellite.config.loader import parse
 from satellite.events import SttEnd
-from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
+from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from satellite.wire import client
 from satellite.wire.connection import Timeouts
@@ -51,10 +52,10 @@ def question(daemon: RunningDaemon) -> bytes:
 
 
 @dataclass
-class HostRoom:
+class Inhabited:
     """The host's room, with somebody in it, and the port for Home Assistant."""
 
-    room: LocalRoom
+    room: HostRoom
     mouth: Mouth
     said: Path
     port: int
@@ -84,7 +85,7 @@ class HostRoom:
 @asynccontextmanager
 async def house(
     daemon: RunningDaemon, tmp_path: Path, longest_stream_seconds: float = 30.0, **settings: Any
-) -> AsyncIterator[HostRoom]:
+) -> AsyncIterator[Inhabited]:
     """Serve the host's room."""
     said = tmp_path / "said.wav"
     satellite = {"enabled": True, **settings}
@@ -96,11 +97,12 @@ async def house(
     )
     server = Server(Admission(), Timeouts(), max_connections=8)
     async with Mouth(tmp_path / "mouth") as mouth, living(daemon, config) as room:
-        service = SatelliteService(room, daemon.daemon._stages, config, longest_stream_seconds=longest_stream_seconds)
+        stages, how = daemon.daemon._stages, config.home_assistant_satellite
+        service = SatelliteService(room, stages, how, longest_stream_seconds=longest_stream_seconds)
         port = await server.listen("127.0.0.1", 0, service.serve)
         try:
             await until(lambda: room.state is LinkState.CONNECTED)
-            yield HostRoom(room, mouth, said, port, daemon, server)
+            yield Inhabited(room, mouth, said, port, daemon, server)
         finally:
             await server.close()
 
@@ -166,7 +168,7 @@ async def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_pat
         await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
         await until(lambda: sound_seconds(home.said) > before + 1)
         assert assist.played == 2
-        await home.room.announce(AudioFormat(22_050), bytes(4410))
+        await home.room.announce(SharedSound.complete(AudioFormat(22_050), bytes(4410)))
         assert assist.broke is None
 
 

@@ -8,13 +8,11 @@ import httpx
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import SatelliteError
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.hub import Hub
 from satellite.wire import client as wire_client
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import rooms
+from tests.driven_rooms import hub_of, rooms
 from tests.http_daemon import client, problem
 from tests.running_daemon import RunningDaemon
 
@@ -32,12 +30,12 @@ def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
 def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...] = ()) -> Iterator[None]:
     """Have the daemon drive rooms, of which some are off."""
     silent = tuple(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off)
-    absent = Hub(silent, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+    absent = hub_of(daemon.daemon, *silent)
     driving = rooms(daemon, *satellites)
     for satellite in satellites:
         daemon.call(satellite.__aenter__())
     hub = daemon.call(driving.__aenter__())
-    daemon.daemon.hub._others.extend([*hub.links, *absent.links])
+    daemon.daemon.hub._others.extend([*hub.satellites, *absent.satellites])
     try:
         yield
     finally:

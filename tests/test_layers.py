@@ -136,7 +136,7 @@ def test_the_command_line_starts_without_the_engines() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["room", "conversation", "barge_in", "arbitration", "playback", "ringing", "chime"])
+@pytest.mark.parametrize("name", ["room", "conversation", "barge_in", "arbitration", "playback", "ringing"])
 def test_the_conversation_knows_no_transport(name: str) -> None:
     """It holds in every room alike: what a protocol needs is the concern of its device."""
     transports = ("wyoming", "fastapi", "starlette", "satellite.wire", "satellite.services", "satellite.http")

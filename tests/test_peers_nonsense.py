@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
 from satellite.rooms.wyoming import WyomingRoom
 from satellite.wire import client
+from tests.driven_rooms import hub_of
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until
 
@@ -88,10 +87,10 @@ async def with_room(
     async with peer() as one:
         one.says = says
         room = WyomingRoomSettings(name="odd", uri=f"tcp://127.0.0.1:{one.port}")
-        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+        hub = hub_of(daemon.daemon, room)
         hub.start()
         try:
-            await scenario(one, hub.links[0])
+            await scenario(one, hub.satellites[0])
         finally:
             await hub.stop()
 

@@ -16,9 +16,8 @@ import pytest
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
-from satellite.rooms.host.capture_process import listen
-from satellite.rooms.host.sound_outputs import sink
-from satellite.rooms.host.speaker import Speaker
+from satellite.rooms.host.capture import capture
+from satellite.rooms.host.speaker import HostSpeaker
 from tests.waiting import PATIENCE_SECONDS
 
 STAND_IN = Path(__file__).parent / "sound_devices"
@@ -34,15 +33,15 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = os.pathsep.join([str(STAND_IN), str(STAND_IN.parent.parent), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("SOUND_DEVICES", str(tmp_path))
-    for module in ("capture_process", "sound_outputs"):
+    for module in ("capture", "sinks"):
         monkeypatch.setattr(f"satellite.rooms.host.{module}._STALL_SECONDS", 1.0)
     return tmp_path
 
 
 @asynccontextmanager
-async def playing(name: str) -> AsyncIterator[Speaker]:
+async def playing(name: str) -> AsyncIterator[HostSpeaker]:
     """Keep a speaker going."""
-    speaker = Speaker(sink(SoundDeviceSettings(device=name)), name)
+    speaker = HostSpeaker(SoundDeviceSettings(device=name))
     task = asyncio.create_task(speaker.run())
     try:
         yield speaker
@@ -51,7 +50,7 @@ async def playing(name: str) -> AsyncIterator[Speaker]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def say(speaker: Speaker) -> float:
+async def say(speaker: HostSpeaker) -> float:
     """Play the tone; return how long it took."""
     began = time.monotonic()
     utterance = speaker.begin(VOICE)
@@ -72,13 +71,13 @@ async def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
     """In its own format if it refuses ours; unplugged, it says so; plugged in again, it is seen."""
     loud = np.repeat(np.int16(5000), 2 * LAYOUT.rate).tobytes()
     with pytest.raises(SatelliteError, match="'microphone' cannot be used") as caught:
-        await anext(listen("microphone"))
+        await anext(capture(SoundDeviceSettings(device="microphone")))
     assert caught.value.code == "no-microphone"
     for _ in range(2):
         (devices / "microphone").write_bytes(loud)
         heard = b""
         with pytest.raises(SatelliteError, match="gives no sound") as caught:
-            async with aclosing(listen("micro")) as blocks:
+            async with aclosing(capture(SoundDeviceSettings(device="micro"))) as blocks:
                 async for pcm in blocks:
                     heard += pcm
                     if len(heard) > BYTES_PER_SECOND // 2:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from satellite.config.loader import parse
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.daemon.reload import merge
@@ -65,14 +65,13 @@ async def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
         ScriptedSatellite(name="comes", mode="wake") as comes,
         rooms(daemon, stays, goes) as hub,
     ):
-        link = hub.links[0]
+        link = hub.satellites[0]
         wanted = (WyomingRoomSettings(name="comes", uri=comes.uri), WyomingRoomSettings(name="stays", uri=stays.uri))
-        await hub.apply(wanted, HubSettings(follow_up_seconds=1))
-        await until(lambda: hub.links[0].state is LinkState.CONNECTED)
-        assert [one.room.name for one in hub.links] == ["comes", "stays"]
-        assert hub.links[1] is link
+        await hub.apply(wanted)
+        await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
+        assert [one.settings.name for one in hub.satellites] == ["comes", "stays"]
+        assert hub.satellites[1] is link
         assert (link.state, link.reconnections) == (LinkState.CONNECTED, 0)
-        assert link._settings.follow_up_seconds == 1
         await goes.until("pause-satellite")
 
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.hub import Hub
+from satellite.config.rooms import WyomingRoomSettings
+from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
-from tests.driven_rooms import NABU, PAUSE, rooms, spoken, understood
+from tests.driven_rooms import NABU, PAUSE, hub_of, rooms, spoken, understood
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import until
 
@@ -30,7 +29,7 @@ async def test_a_satellite_with_its_own_wake_word(daemon: RunningDaemon, questio
         assert not satellite.streaming
         await satellite.until("audio-stop")
         assert "Paris" in await understood(daemon, satellite)
-        await until(lambda: hub.links[0].status().doing == "idle")
+        await until(lambda: hub.satellites[0].status().doing == "idle")
 
 
 @on_loop_of("daemon")
@@ -73,7 +72,7 @@ async def test_people_who_talk_among_themselves_are_no_error(daemon: RunningDaem
     """A satellite that streams when somebody speaks gives up, and the daemon says nothing; then the call is heard."""
     async with ScriptedSatellite(mode="vad", vad_timeout_seconds=1) as satellite, rooms(daemon, satellite) as hub:
         await satellite.say(question)
-        await until(lambda: hub.links[0].status().doing == "idle")
+        await until(lambda: hub.satellites[0].status().doing == "idle")
         satellite.vad_timeout_seconds = 30
         await satellite.say(NABU + PAUSE + question)
         await satellite.until("detection")
@@ -87,7 +86,7 @@ async def test_a_satellite_without_a_speaker_gets_no_sound(daemon: RunningDaemon
         await satellite.wake()
         await satellite.say(question)
         await satellite.until("handled")
-        await until(lambda: hub.links[0].status().doing == "idle")
+        await until(lambda: hub.satellites[0].status().doing == "idle")
         assert not satellite.speaker.utterances
 
 
@@ -134,7 +133,7 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
         assert (await satellite.until("transcript", "error")).data.get("text") == "What is the capital of France?"
         await satellite.until("audio-stop")
         assert "Paris" in await understood(daemon, satellite)
-        assert hub.links[0].state is LinkState.CONNECTED
+        assert hub.satellites[0].state is LinkState.CONNECTED
 
 
 @on_loop_of("daemon")
@@ -193,10 +192,10 @@ async def test_a_satellite_of_another_server_is_told_apart(daemon: RunningDaemon
     """From one that is off, with what to do about it; when it is free, it is taken."""
     satellite = ScriptedSatellite(mode="wake", refuse=True, hangs_up=hangs_up)
     async with satellite, rooms(daemon, satellite) as hub:
-        await until(lambda: hub.links[0].state is LinkState.HELD)
-        assert "belongs to another server" in hub.links[0].words
+        await until(lambda: hub.satellites[0].state is LinkState.HELD)
+        assert "belongs to another server" in hub.satellites[0].summary
         satellite.refuse = False
-        await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+        await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
 
 
 @on_loop_of("daemon")
@@ -206,18 +205,12 @@ async def test_a_satellite_that_is_off_is_dialled_until_it_is_on(daemon: Running
     async with satellite:
         await satellite.stop()
         async with rooms(daemon, satellite) as hub:
-            assert hub.links[0].state is LinkState.OFF
+            assert hub.satellites[0].state is LinkState.OFF
             await satellite.start()
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
-    other = Hub(
-        (WyomingRoomSettings(name="x", uri=daemon.uri),),
-        HubSettings(),
-        daemon.daemon._stages,
-        daemon.daemon.bus,
-        Arbiter(0.3),
-    )
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
+    other = hub_of(daemon.daemon, WyomingRoomSettings(name="x", uri=daemon.uri))
     other.start()
-    await until(lambda: other.links[0].state is LinkState.NO_SATELLITE)
+    await until(lambda: other.satellites[0].state is LinkState.NO_SATELLITE)
     await other.stop()
 
 
@@ -239,9 +232,9 @@ async def test_a_satellite_that_breaks_in_the_middle_comes_back(
                 await satellite.reboot(0.5)
             case broken:
                 await satellite.send_broken(broken)  # type: ignore[arg-type]
-        await until(lambda: hub.links[0].state is not LinkState.CONNECTED or bool(hub.links[0].reconnections))
+        await until(lambda: hub.satellites[0].state is not LinkState.CONNECTED or bool(hub.satellites[0].reconnections))
         satellite.thaw()
-        await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+        await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
         await asyncio.sleep(0.1)
         await satellite.wake()
         await satellite.say(question)
@@ -258,7 +251,7 @@ async def test_nonsense_is_answered_and_costs_nothing(daemon: RunningDaemon, que
         await satellite.wake()
         await satellite.say(question)
         await satellite.until("transcript")
-        assert hub.links[0].reconnections == 0
+        assert hub.satellites[0].reconnections == 0
 
 
 @on_loop_of("daemon")
@@ -281,14 +274,14 @@ async def test_an_announcement_waits_for_a_conversation(daemon: RunningDaemon, q
     async with busy, idle, rooms(daemon, busy, idle) as hub:
         speaking = asyncio.create_task(busy.say(NABU + PAUSE + question))
         await busy.until("detection")
-        failed = await hub.announce([], AudioFormat(22_050), bytes(22_050))
+        failed = await hub.announce([], SharedSound.complete(AudioFormat(22_050), bytes(22_050)))
         await speaking
         assert failed == {}
         assert len(busy.speaker.utterances) == 2
         assert len(idle.speaker.utterances) == 1
         await busy.stop()
-        await until(lambda: hub.links[0].state is not LinkState.CONNECTED)
-        assert list(await hub.announce([], AudioFormat(22_050), bytes(2_204))) == ["busy"]
+        await until(lambda: hub.satellites[0].state is not LinkState.CONNECTED)
+        assert list(await hub.announce([], SharedSound.complete(AudioFormat(22_050), bytes(2_204)))) == ["busy"]
 
 
 @on_loop_of("daemon")

@@ -11,9 +11,11 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import RATE, AudioFormat
-from satellite.config.rooms import HubSettings, RoomSettings
+from satellite.config.rooms import RoomSettings
 from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.loudness import WINDOW_SAMPLES, silence, speech
 from tests.test_turn_run import Engine, stages
@@ -72,7 +74,7 @@ async def room() -> AsyncIterator[Satellite]:
     """Yield a satellite that the daemon talks with."""
     satellite = Satellite()
     device = satellite.device = WyomingDevice(
-        satellite, await stages(Engine()), RunBus(), RoomSettings(name="kitchen"), HubSettings(), Arbiter(0.0)
+        satellite, RoomSettings(name="kitchen"), RoomContext(await stages(Engine()), RunBus(), Arbiter(0.0))
     )
     try:
         yield satellite
@@ -80,9 +82,9 @@ async def room() -> AsyncIterator[Satellite]:
         await device.close()
 
 
-def seconds(count: float) -> bytes:
+def sound(seconds: float) -> SharedSound:
     """Return a sound."""
-    return bytes(2 * int(RATE * count))
+    return SharedSound.complete(MONO, bytes(2 * int(RATE * seconds)))
 
 
 @pytest.mark.virtual_clock
@@ -91,8 +93,8 @@ async def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None
     async with room() as satellite:
         assert satellite.device is not None
         announce = satellite.device.conversation.announce
-        first = asyncio.create_task(announce(MONO, seconds(4)))
-        second = asyncio.create_task(announce(MONO, seconds(3)))
+        first = asyncio.create_task(announce(sound(4)))
+        second = asyncio.create_task(announce(sound(3)))
         await asyncio.sleep(2)
         await satellite.command()
         await asyncio.gather(first, second)
@@ -110,7 +112,7 @@ async def test_one_that_was_cut_off_at_once_is_made_again() -> None:
     """Nobody has heard what it was about."""
     async with room() as satellite:
         assert satellite.device is not None
-        announcing = asyncio.create_task(satellite.device.conversation.announce(MONO, seconds(4)))
+        announcing = asyncio.create_task(satellite.device.conversation.announce(sound(4)))
         await asyncio.sleep(0.4)
         await satellite.command()
         await announcing
@@ -122,7 +124,7 @@ async def test_whoever_calls_twice_silences_it_once() -> None:
     """The wake word and the command behind it may come in the same moment, and again while it falls silent."""
     async with room() as satellite:
         assert satellite.device is not None
-        announcing = asyncio.create_task(satellite.device.conversation.announce(MONO, seconds(4)))
+        announcing = asyncio.create_task(satellite.device.conversation.announce(sound(4)))
         await asyncio.sleep(2)
         for turns in (0, 0, 1, 1, 1, 1):
             satellite.device.conversation._engage()
@@ -137,5 +139,5 @@ async def test_one_that_nobody_disturbs_is_heard_whole() -> None:
     """One after the other."""
     async with room() as satellite:
         assert satellite.device is not None
-        await asyncio.gather(*(satellite.device.conversation.announce(MONO, seconds(count)) for count in (1, 2)))
+        await asyncio.gather(*(satellite.device.conversation.announce(sound(count)) for count in (1, 2)))
         assert [length for _, _, length in satellite.sounds()] == [1, 2]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import AudioFormat
+from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
@@ -24,9 +25,9 @@ SOUND = AudioFormat(22_050)
 async def test_a_link_survives_sound_that_is_longer_than_its_patience(daemon: RunningDaemon) -> None:
     """Pings go on while sound is played (wyoming-satellite#278, home-assistant/core#137135)."""
     async with ScriptedSatellite(mode="wake") as satellite, rooms(daemon, satellite) as hub:
-        assert await hub.announce([], SOUND, bytes(2 * 22_050 * 7)) == {}
+        assert await hub.announce([], SharedSound.complete(SOUND, bytes(2 * 22_050 * 7))) == {}
         assert satellite.speaker.utterances[-1].pcm.count(b"\0") == 2 * 22_050 * 7
-        assert (hub.links[0].state, hub.links[0].reconnections) == (LinkState.CONNECTED, 0)
+        assert (hub.satellites[0].state, hub.satellites[0].reconnections) == (LinkState.CONNECTED, 0)
 
 
 @on_loop_of("daemon")
@@ -37,7 +38,7 @@ async def test_a_satellite_that_never_plays_holds_nobody_up(daemon: RunningDaemo
         await satellite.wake()
         await satellite.say(question)
         await satellite.until("audio-stop")
-        await until(lambda: hub.links[0].status().doing == "idle")
+        await until(lambda: hub.satellites[0].status().doing == "idle")
         satellite.never_plays = False
         await satellite.wake()
         await satellite.say(question)
@@ -94,7 +95,7 @@ async def test_a_room_that_is_off_holds_up_nobody(daemon: RunningDaemon, questio
             await on.wake()
             await on.say(question)
             await on.until("audio-stop")
-            assert [link.state for link in hub.links] == [LinkState.OFF, LinkState.CONNECTED]
+            assert [link.state for link in hub.satellites] == [LinkState.OFF, LinkState.CONNECTED]
 
 
 @on_loop_of("daemon")
@@ -102,11 +103,11 @@ async def test_a_normal_end_is_no_noise_in_the_log(daemon: RunningDaemon, caplog
     """A satellite that goes and comes is two lines, without a traceback."""
     with caplog.at_level(logging.INFO):
         async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite) as hub:
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
             caplog.clear()
             await satellite.reboot(0.2)
-            await until(lambda: hub.links[0].state is not LinkState.CONNECTED)
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+            await until(lambda: hub.satellites[0].state is not LinkState.CONNECTED)
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
     told = [record for record in caplog.records if "kitchen" in record.getMessage()]
     assert 1 < len(told) <= 4
     assert not any(record.exc_info for record in caplog.records)

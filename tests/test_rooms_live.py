@@ -10,8 +10,7 @@ import pytest
 
 from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
-from satellite.rooms.host.live_sound import LATE_SECONDS, Backlog, LiveSource
-from satellite.rooms.host.microphones import microphone
+from satellite.rooms.host.capture import LATE_SECONDS, Backlog, LiveSource, capture
 
 BLOCK = 1024
 """Bytes, 32 ms."""
@@ -48,16 +47,16 @@ async def test_a_room_that_was_held_up_hears_what_is_said_now(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop stands still for a while, and the delay is gone with it; what is lost is told once."""
-    monkeypatch.setattr("satellite.rooms.host.live_sound.LATE_SECONDS", 0.5)
+    monkeypatch.setattr("satellite.rooms.host.capture.LATE_SECONDS", 0.5)
     told = tmp_path / "written"
     told.write_bytes(bytes(4))
-    source = microphone(SoundDeviceSettings(command=(sys.executable, "-c", COUNTING, str(told))))
+    sound = capture(SoundDeviceSettings(command=(sys.executable, "-c", COUNTING, str(told))))
     held_blocks = 40
 
     def written() -> int:
         return int(struct.unpack("<I", told.read_bytes())[0])
 
-    sound, pending = source(), b""
+    pending = b""
 
     async def behind() -> int:
         """Return how many blocks the next one that is heard lies behind the one that is written."""

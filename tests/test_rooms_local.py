@@ -15,10 +15,13 @@ from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import SttEnd
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.rooms.host.microphones import microphone
-from satellite.rooms.host.sound_outputs import sink
-from satellite.rooms.host.speaker import Speaker
-from satellite.rooms.room import LinkState
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.host.capture import capture
+from satellite.rooms.host.sinks import sink
+from satellite.rooms.host.speaker import HostSpeaker
+from satellite.rooms.hub import Hub
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import LinkState, RoomContext
 from tests.driven_rooms import spoken
 from tests.host_room import (
     NABU,
@@ -56,7 +59,7 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
         assert "Paris" in await understood(daemon, read_wav(said))
         status = room.status()
         assert (status.room, status.area, status.state) == ("study", "Study", "connected")
-        assert status.words == "study: the recording is over"
+        assert status.summary == "study: the recording is over"
 
 
 @pytest.mark.models
@@ -96,7 +99,7 @@ async def test_a_microphone_comes_back(
             await mouth.say(QUIETLY + NABU + question[:BYTES_PER_SECOND])
             mouth.plugged = False
             await until(lambda: room.state is LinkState.OFF)
-            assert "gives no sound" in room.words
+            assert "gives no sound" in room.summary
             await until(lambda: room.status().doing == "waiting for the wake word")
             mouth.plugged = True
             await until(lambda: room.state is LinkState.CONNECTED)
@@ -116,9 +119,9 @@ async def test_without_a_microphone_the_room_is_off(daemon: RunningDaemon, tmp_p
     heard = tmp_path / "heard.wav"
     async with living(daemon, configured({"file": heard})) as room:
         await until(lambda: room.state is LinkState.OFF)
-        assert str(heard) in room.words
-        with pytest.raises(SatelliteError, match="no speaker"):
-            await room.announce(VOICE, SECOND)
+        assert str(heard) in room.summary
+        hub = Hub((), RoomContext(daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3)), [room])
+        assert await hub.announce([], SharedSound.complete(VOICE, SECOND)) == {"host": "host has no speaker"}
         write_wav(heard, QUIETLY, CANONICAL)
         await until(lambda: room.state is LinkState.CONNECTED)
 
@@ -133,11 +136,11 @@ async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_pa
     async with living(daemon, configured({"file": tmp_path / "quiet.wav"}, {"file": pipe})) as room:
         await until(lambda: room.state is LinkState.CONNECTED)
         with pytest.raises(SatelliteError):
-            await room.announce(VOICE, SECOND)
-        assert room.status().words.endswith(room.speaker.trouble)  # type: ignore[union-attr]
+            await room.announce(SharedSound.complete(VOICE, SECOND))
+        assert room.status().summary.endswith(room.speaker.trouble)
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         began = time.monotonic()
-        await room.announce(VOICE, SECOND)
+        await room.announce(SharedSound.complete(VOICE, SECOND))
         assert time.monotonic() - began >= 1
         assert os.read(reader, 100_000) == SECOND
         os.close(reader)
@@ -151,7 +154,7 @@ async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
     async def note() -> None:
         played.append("played")
 
-    speaker = Speaker(sink(SoundDeviceSettings(file=said)), "said.wav")
+    speaker = HostSpeaker(SoundDeviceSettings(file=said))
     task = asyncio.create_task(speaker.run())
     utterance, behind = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
     speaker.feed(utterance, SECOND)
@@ -175,20 +178,20 @@ async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
 
 async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their raw audio is heard in real time; one that fails is named."""
-    monkeypatch.setattr("satellite.rooms.host.live_sound._STALL_SECONDS", 1.0)
+    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 1.0)
     raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
     raw.write_bytes(bytes(range(256)) * 100)
     began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
     pcm = b""
     with pytest.raises(SatelliteError, match="cat gives no sound"):
-        async for block in microphone(SoundDeviceSettings(command=("cat", str(raw))))():
+        async for block in capture(SoundDeviceSettings(command=("cat", str(raw)))):
             pcm += block
     lost_seconds = AudioInbox.dropped_in_all_seconds - lost_seconds  # where the machine was too busy
     assert seconds_of(pcm) + lost_seconds == pytest.approx(seconds_of(raw.read_bytes()))
     assert lost_seconds or pcm == raw.read_bytes()
     assert time.monotonic() - began > 0.6
-    speaker = Speaker(sink(SoundDeviceSettings(command=("sh", "-c", f"cat > {said}"))), "sh")
-    broken = Speaker(sink(SoundDeviceSettings(command=("sh", "-c", "cat > /dev/null; exit 3"))), "sh")
+    speaker = HostSpeaker(SoundDeviceSettings(command=("sh", "-c", f"cat > {said}")))
+    broken = HostSpeaker(SoundDeviceSettings(command=("sh", "-c", "cat > /dev/null; exit 3")))
     tasks = [asyncio.create_task(one.run()) for one in (speaker, broken)]
     for one in (speaker, broken):
         utterance = one.begin(VOICE)
@@ -208,9 +211,9 @@ async def test_what_a_program_says_of_its_trouble_is_told_in_short(
     script: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind the error; one that never stops fills no log with it."""
-    monkeypatch.setattr("satellite.rooms.host.live_sound._STALL_SECONDS", 0.5)
+    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 0.5)
     with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
-        async for _ in microphone(SoundDeviceSettings(command=("sh", "-c", script)))():
+        async for _ in capture(SoundDeviceSettings(command=("sh", "-c", script))):
             pass
     speaker = sink(SoundDeviceSettings(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
     await speaker.open(VOICE)

@@ -13,12 +13,12 @@ from satellite_bench.rooms_house import House, house
 from satellite_bench.server import described
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, write_wav
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
-from satellite.rooms.arbitration import Arbiter
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
 from satellite.rooms.wyoming import WyomingRoom
 from tests.doubles.satellite import ScriptedSatellite
+from tests.driven_rooms import hub_of
 from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS
 
@@ -55,7 +55,7 @@ async def fifty_rooms(daemon: RunningDaemon) -> AsyncIterator[tuple[Hub, House, 
         configured = tuple(
             WyomingRoomSettings(name=f"room {n}", uri=uri, follow_up="never") for n, uri in enumerate(uris)
         )
-        hub = Hub(configured, HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.0))
+        hub = hub_of(daemon.daemon, *configured, window_seconds=0)
         switching_on = asyncio.create_task(satellites.switch_on(range(WELL)))
         hub.start()
         try:
@@ -109,7 +109,7 @@ async def wedged(daemon: RunningDaemon, seconds: float) -> None:
 
 def well(hub: Hub) -> list[WyomingRoom]:
     """Return the rooms in which nothing is wrong."""
-    return [link for link in hub.links[:WELL] if isinstance(link, WyomingRoom)]
+    return [link for link in hub.satellites[:WELL] if isinstance(link, WyomingRoom)]
 
 
 def undisturbed(hub: Hub) -> bool:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
-from satellite.rooms.arbitration import Arbiter
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState
 from tests.command_line import free_port
-from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
+from tests.driven_rooms import NABU, PAUSE, hub_of, spoken, transcribed
 from tests.peer import wyoming_satellite
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS, until
@@ -35,10 +34,10 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
 
     async def scenario() -> None:
         room = WyomingRoomSettings(name=f"peer {mode}", uri=f"tcp://127.0.0.1:{port}")
-        hub = Hub((room,), HubSettings(), daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+        hub = hub_of(daemon.daemon, room)
         hub.start()
         try:
-            await until(lambda: hub.links[0].state is LinkState.CONNECTED)
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
             for _ in range(2):
                 await asyncio.sleep(1)
                 assert "Paris" in await answer()
@@ -59,7 +58,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         return await transcribed(daemon, SPEAKER, heard.read_bytes()[before:])
 
     def quiet(hub: Hub) -> Callable[[], bool]:
-        return lambda: hub.links[0].status().doing in ("idle", "waiting for the wake word")
+        return lambda: hub.satellites[0].status().doing in ("idle", "waiting for the wake word")
 
     with wyoming_satellite(tmp_path, port, *options):
         daemon.call(asyncio.wait_for(scenario(), PATIENCE_SECONDS))

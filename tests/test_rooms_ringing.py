@@ -12,8 +12,8 @@ from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.pipeline.stages import SpokenPiece
-from satellite.rooms.chime import chime
-from satellite.rooms.ringing import Ringing
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.ringing import Ringing, chime
 from satellite.rooms.wyoming_device import timer_event
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import Duration, TimerEvent
@@ -80,15 +80,15 @@ class RingingRoom:
         if (sent := timer_event(event)) is not None:
             self.sent.append(sent.event().type)
 
-    async def announce(self, source: AudioFormat, pcm: bytes) -> None:
+    async def announce(self, sound: SharedSound) -> None:
         """Take a sound."""
         if self.lost:
             raise ConnectionError("gone")
         trouble, self.trouble = self.trouble, None
         if trouble is not None:
             raise trouble
-        assert source.width == 2
-        self.sounds.append(pcm)
+        assert sound.format.width == 2
+        self.sounds += [pcm async for pcm in sound]
         await self.free.wait()
         self.finished += 1
 
@@ -112,7 +112,7 @@ class RingingRoom:
 async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RingingRoom:
     """A room, made on the event loop, that rings again soon."""
     monkeypatch.setattr("satellite.rooms.ringing.PAUSE_SECONDS", 0.2)
-    monkeypatch.setattr("satellite.rooms.ringing._AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr("satellite.rooms.ringing._RETRY_SECONDS", 0.5)
     return RingingRoom(tmp_path)
 
 

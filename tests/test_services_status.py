@@ -15,7 +15,7 @@ from satellite.monitoring.metrics import exposition
 from satellite.monitoring.status import as_json
 from satellite.net.provider_states import Tone
 from satellite.pipeline.responder import ResponderStatus
-from satellite.rooms.room import LinkState, RoomStatus
+from satellite.rooms.room import Capabilities, LinkState, RoomStatus
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer
 from tests.waiting import PATIENCE_SECONDS
@@ -23,9 +23,7 @@ from tests.waiting import PATIENCE_SECONDS
 STAGE = StageStatus("stt", "ready", "")
 PROVIDER = ProviderStatus("ollama", "m", "warm", Tone.GOOD, True, "answers", 1.0, leaves_house=False)
 RESPONDER = ResponderStatus("home_assistant", "ready", True, "answers")
-ROOM = RoomStatus(
-    "kitchen", "tcp://kitchen:10700", None, LinkState.CONNECTED, "kitchen is connected", "", 1.0, reconnections=0
-)
+ROOM = RoomStatus("kitchen", "", None, LinkState.CONNECTED, "kitchen is connected", "", 1.0, 0, Capabilities())
 
 
 def troubles(**changed: dict[str, Any]) -> list[Attention]:
@@ -67,14 +65,14 @@ def test_a_house_in_which_everything_works_is_ready() -> None:
         ({"provider": {"state": "open", "up": False, "summary": "is away"}}, "provider ollama", "satellite doctor"),
         ({"provider": {"state": "no-key", "up": False, "summary": "no key"}}, "provider ollama", "satellite doctor"),
         ({"responder": {"state": "refused", "up": False, "summary": "refused"}}, "home_assistant", "satellite doctor"),
-        ({"room": {"state": "off", "words": "kitchen is off"}}, "room kitchen", "satellite doctor"),
+        ({"room": {"state": "off", "summary": "kitchen is off"}}, "room kitchen", "satellite doctor"),
     ],
 )
 def test_what_does_not_work_is_named_with_its_cure(changed: dict[str, Any], what: str, cure: str) -> None:
     """One line each, with the words of whoever knows, and the daemon is degraded."""
     (one,) = troubles(**changed)
     (values,) = changed.values()
-    assert (one.what, one.text, one.cure) == (what, values.get("summary", values.get("words")), cure)
+    assert (one.what, one.text, one.cure) == (what, values["summary"], cure)
     assert overall([one], loaded=True) == "degraded"
 
 

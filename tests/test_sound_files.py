@@ -13,7 +13,7 @@ from satellite.audio.pcm import CANONICAL, RATE, AudioFormat, seconds_of, to_flo
 from satellite.audio.sound_files import SUFFIXES, decode, read_sound
 from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
-from satellite.rooms.host.microphones import _read
+from satellite.rooms.host.capture import _read
 
 SECONDS = 0.5
 

@@ -14,7 +14,7 @@ from satellite.monitoring import metrics
 from satellite.monitoring.attention import Attention, StageStatus
 from satellite.monitoring.status import DaemonStatus, as_json
 from satellite.net.provider_states import Tone
-from satellite.rooms.room import LinkState, RoomStatus
+from satellite.rooms.room import Capabilities, LinkState, RoomStatus
 from satellite.skills.commands import CommandsStatus
 from satellite.skills.home_assistant.agent import HomeAssistantStatus
 from satellite.system.nvidia import Gpu
@@ -158,7 +158,15 @@ STATUS = DaemonStatus(
     ),
     rooms=(
         RoomStatus(
-            "kitchen", "tcp://kitchen:10700", None, LinkState.CONNECTED, "kitchen is connected", "listening", 3.0, 1
+            "kitchen",
+            "tcp://kitchen:10700",
+            None,
+            LinkState.CONNECTED,
+            "kitchen is connected",
+            "listening",
+            3.0,
+            1,
+            Capabilities(timers=True),
         ),
     ),
     responders=(

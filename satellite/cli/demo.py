@@ -137,10 +137,11 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
     clock = _Clock()
     end_seconds = None
     if args.microphone:
-        from satellite.rooms.host.capture_process import listen
+        from satellite.config.host import SoundDeviceSettings
+        from satellite.rooms.host.capture import capture
 
         console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
-        microphone: AsyncIterator[bytes] = listen()
+        microphone: AsyncIterator[bytes] = capture(SoundDeviceSettings(device="default"))
     else:
         question = await _recorded(uri, args.wav) if args.wav else await _spoken(uri)
         end_seconds = question.end_seconds

@@ -11,7 +11,7 @@ from satellite.cli.status_page import plain_table, rooms_table
 from satellite.config.settings import Config
 from satellite.daemon import config_check
 from satellite.errors import ConfigError
-from satellite.rooms.host import portaudio
+from satellite.rooms.host.devices import list_devices
 from satellite.wire import client
 from satellite.wire.discovery import discover
 
@@ -19,7 +19,7 @@ from satellite.wire.discovery import discover
 async def run(args: argparse.Namespace) -> int:
     """Print what was asked for; only `list` needs a running daemon."""
     if args.action_of_rooms == "devices":
-        devices = await asyncio.to_thread(portaudio.devices)
+        devices = await asyncio.to_thread(list_devices)
         if args.json:
             print(json.dumps(devices, ensure_ascii=False))
         else:

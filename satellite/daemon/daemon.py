@@ -32,9 +32,10 @@ from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
+from satellite.rooms.room import RoomContext
 from satellite.services.session import ALL_STAGES, Session
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
@@ -90,22 +91,13 @@ class Daemon:
             responders=self._responders.all,
             commands=self._responders.commands,
         )
-        arbiter = Arbiter(config.hub.arbitration_seconds)
-        self.host: LocalRoom | None = None
+        context = RoomContext(self._stages, self.bus, Arbiter(config.hub.arbitration_seconds), self.timer_scheduler)
+        self.host: HostRoom | None = None
         """The host's own room, if it has a microphone."""
 
         if config.microphone.given:
-            self.host = LocalRoom(
-                config.host_room,
-                config.microphone,
-                config.speaker,
-                self._stages,
-                self.bus,
-                arbiter,
-                self.timer_scheduler,
-            )
-        others = [] if self.host is None else [self.host]
-        self.hub = Hub(config.rooms, config.hub, self._stages, self.bus, arbiter, self.timer_scheduler, others)
+            self.host = HostRoom(config.host_room, config.microphone, config.speaker, context)
+        self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
         self._doors = Doors()
         self._startup = Startup(self._assembly, self._stages, self.background, self._voices)
         self._status = Status(
@@ -208,7 +200,7 @@ class Daemon:
         self.config, left = merge(self.config, config)
         self._stages.config = RunConfig.of(self.config)
         self._responders.configure(self.config)
-        await self.hub.apply(self.config.rooms, self.config.hub)
+        await self.hub.apply(self.config.rooms)
         self.background.run("keep phrases", self._startup.keep_phrases)
         return left
 
@@ -240,7 +232,7 @@ class Daemon:
             if port is not None:
                 await self._doors.open(name, partial(self._serve, name, port, self._handler(stages)))
         if self.host is not None and self.config.home_assistant_satellite.enabled:
-            service = SatelliteService(self.host, self._stages, self.config)
+            service = SatelliteService(self.host, self._stages, self.config.home_assistant_satellite)
             port = self.config.home_assistant_satellite.port
             await self._doors.open("satellite_port", partial(self._serve, "satellite_port", port, service.serve))
         listening = ", ".join(f"{name.removesuffix('_port')} {port}" for name, port in self.ports.items())

@@ -7,8 +7,8 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from satellite.http.browser_room import BrowserDevice
 from satellite.http.context import Context
-from satellite.http.dialogue_socket import BrowserDevice
 from satellite.http.http_errors import HttpError
 from satellite.tasks import begin_task
 

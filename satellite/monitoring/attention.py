@@ -90,7 +90,7 @@ def needing_attention(
             yield Attention(responder.responder, responder.summary, _DOCTOR)
     for room in rooms:
         if room.state not in ("connected", "connecting"):
-            yield Attention(f"room {room.room}", room.words, _DOCTOR)
+            yield Attention(f"room {room.room}", room.summary, _DOCTOR)
     for task in tasks:
         if task.summary:
             yield Attention(f"task {task.task}", f"has failed: {task.summary}; it is tried again", _LOG)

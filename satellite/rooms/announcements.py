@@ -1,4 +1,4 @@
-"""Saying something in rooms that nobody has asked for."""
+"""Spoken announcements in rooms."""
 
 from contextlib import aclosing
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.pipeline.stages import Stages
-from satellite.rooms.chime import chime
 from satellite.rooms.hub import Hub
-from satellite.rooms.playback import Making
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.ringing import chime
 from satellite.tasks import begin_task, end_tasks
 
 _MOST_AT_ONCE = 16
@@ -16,7 +16,7 @@ _MOST_AT_ONCE = 16
 
 
 class Announcer:
-    """Speaks a text once and plays it in every room that is meant, behind a chime, while it is being made."""
+    """Speaks a text once, and plays it after a chime in every room that is meant, while it is still being made."""
 
     def __init__(self, hub: Hub, stages: Stages) -> None:
         self._hub = hub
@@ -38,7 +38,7 @@ class Announcer:
             raise SatelliteError(
                 "rooms: expected names of rooms, at least one; leave it out to speak in every room", code="unknown-room"
             )
-        known = [link.room.name for link in self._hub.all]
+        known = [room.settings.name for room in self._hub.rooms]
         if not known:
             raise SatelliteError(
                 "there are no rooms; name them in the configuration, under rooms: (name, and uri: tcp://HOST:10700)",
@@ -60,14 +60,16 @@ class Announcer:
     async def _announced(self, text: str, names: list[str]) -> dict[str, str]:
         """Have a text heard, and return why it was not, by room."""
         speaker = await self._stages.speaker(VoiceChoice())
-        making = Making(speaker.format.rate * speaker.format.frame_bytes)
+        announcement = SharedSound(speaker.format)
         async with aclosing(self._stages.speak(text, speaker)) as pieces:
             sound = (piece.pcm async for piece in pieces if piece.pcm)
+            # Before any room is troubled: a voice that fails at once is an error of the request, not of the rooms.
             first = await anext(sound, None)
             if first is None:
                 raise TextToSpeechError("there is nothing to say", kind="empty")
-            filling = begin_task(making.fill(sound), "make an announcement")
+            announcement.add(chime(speaker.format) + first)
+            filling = begin_task(announcement.fill(sound), "make an announcement")
             try:
-                return await self._hub.announce(names, speaker.format, chime(speaker.format) + first, making)
+                return await self._hub.announce(names, announcement)
             finally:
                 await end_tasks(filling)

@@ -38,7 +38,7 @@ class Interruption:
     """Whether the audio goes on with the next command; otherwise the answer only ends."""
 
 
-class Interrupter:
+class WakeWordInterrupter:
     """Listens to the room while an answer is made and heard."""
 
     def __init__(self, stages: Stages, room: RoomSettings, inbox: AudioInbox) -> None:

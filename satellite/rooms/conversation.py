@@ -14,13 +14,10 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
 
-from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
-from satellite.config.rooms import HubSettings, RoomSettings
-from satellite.engines.protocols import VoiceChoice
+from satellite.config.rooms import RoomSettings
 from satellite.errors import Stage, TextToSpeechError
 from satellite.events import (
-    RunBus,
     RunEvent,
     RunFailed,
     SttEnd,
@@ -34,11 +31,11 @@ from satellite.events import (
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
-from satellite.pipeline.stages import Stages
-from satellite.rooms.arbitration import Arbiter, Loudness
-from satellite.rooms.barge_in import Interrupter, Interruption, SpeechInterrupter
-from satellite.rooms.playback import Making, Playback
-from satellite.rooms.room import Activity, Device
+from satellite.rooms.arbitration import Loudness
+from satellite.rooms.barge_in import Interruption, SpeechInterrupter, WakeWordInterrupter
+from satellite.rooms.playback import Playback, SharedSound
+from satellite.rooms.ringing import Ringing
+from satellite.rooms.room import Activity, Device, RoomContext
 from satellite.tasks import begin_task, end_tasks, failure_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,13 +44,13 @@ _INBOX_SECONDS = 20.0
 """More than the longest command, so that the connection's reader never waits for a run."""
 
 _ANNOUNCED_SECONDS = 1.0
-"""How much of an announcement has to be heard: cut off before that by somebody who calls, it is made again."""
+"""How much of an announcement has to be heard: one that a wake word cuts off before that is played again."""
 
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 30.0
 """Between runs that fail one after the other: a broken stage must not spin."""
 
-_ASKS = ("?", "？", "؟")
+_QUESTION_MARKS = ("?", "？", "؟")
 _AFTER_A_SENTENCE = " \"'”’)»"
 
 _NOBODY_SPOKE = ("stt-no-speech", "stt-no-text-recognized")
@@ -67,16 +64,16 @@ _ACTIVITIES: Mapping[type[RunEvent], Activity] = {
 }
 
 
-class _End(Enum):
-    """How a run came to its end."""
+class _Outcome(Enum):
+    """How a run ended."""
 
     DONE = auto()
     FAILED = auto()
-    CALLED = auto()
-    """The wake word was said during it."""
+    INTERRUPTED = auto()
+    """By the wake word or by speech: the next command follows."""
 
     STOPPED = auto()
-    """Somebody said "stop"."""
+    """By "stop" or the like."""
 
     LOST = auto()
     """Another room hears better."""
@@ -85,20 +82,20 @@ class _End(Enum):
 class Conversation:
     """The runs of one room while its device is connected."""
 
-    def __init__(
-        self, device: Device, stages: Stages, bus: RunBus, room: RoomSettings, settings: HubSettings, arbiter: Arbiter
-    ) -> None:
+    def __init__(self, device: Device, room: RoomSettings, context: RoomContext) -> None:
         self.room = room
         self.activity = Activity.IDLE
         self.ended_at = math.inf
         """When the latest chain of runs has ended, by `time.monotonic`; infinite before the first."""
 
+        self.ringing: Ringing | None = None
+        """The timers, to be run while the device is connected; None where none can ring."""
+
+        if context.scheduler is not None and device.capabilities.speaker:
+            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, self.announce)
         self._device = device
-        self._stages = stages
-        self._bus = bus
-        self._settings = settings
-        self._arbiter = arbiter
-        self._playback = Playback(device.output, settings.lead_seconds)
+        self._context = context
+        self._playback = Playback(device.output, context.stages.config.hub.lead_seconds)
         self._loudness = Loudness()
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._task: asyncio.Task[None] | None = None
@@ -109,15 +106,17 @@ class Conversation:
         self._after_wake_word = False
         """Whether the audio of the next run begins with the end of a wake word."""
 
-        self._interrupted: _End | None = None
+        self._interruption: Interruption | None = None
         self._failed_with = ""
         self._last_heard = b""
         self._listens_until = float("-inf")
         """Until when a run that the device begins itself is the answer to what was asked."""
 
         self._answering = asyncio.Event()
-        self._unengaged = asyncio.Event()
-        self._unengaged.set()
+        self._free = asyncio.Event()
+        """Set while nobody speaks with the room."""
+
+        self._free.set()
         self._announcing = asyncio.Lock()
         self._announcement: asyncio.Timeout | None = None
         """Ends the announcement that is heard."""
@@ -130,7 +129,7 @@ class Conversation:
     @property
     def engaged(self) -> bool:
         """Whether somebody speaks with the room, or hears an answer."""
-        return not self._unengaged.is_set()
+        return not self._free.is_set()
 
     @property
     def audio_ended(self) -> bool:
@@ -155,11 +154,12 @@ class Conversation:
         then the room only answers if none hears it better.
         """
         start = request.start
-        if start is Stage.STT and self._unengaged.is_set():
-            self._device.called()
+        if start is Stage.STT and not self.engaged:
+            self.silence_ringing()
         await self.close()
         if start is Stage.WAKE and time.monotonic() < self._listens_until:
-            start = Stage.STT  # it streams again because somebody speaks: the answer to what was asked
+            # A satellite that streams when it hears speech streams again: that is the answer to what was asked.
+            start = Stage.STT
             self._follows = True
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._listens_until = float("-inf")
@@ -174,6 +174,7 @@ class Conversation:
     async def close(self) -> None:
         """End whatever is under way; may be called twice."""
         task, self._task = self._task, None
+        self._inbox.end()  # `hear` may be waiting there for room, which no run will make any more
         if task is not None:
             await end_tasks(task)
 
@@ -182,24 +183,30 @@ class Conversation:
         await self.close()
         await self._silence()
 
-    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Play `pcm`, and `more`, while nobody speaks with the room; cancelling or failing silences it.
+    async def announce(self, sound: SharedSound) -> None:
+        """Play a sound while nobody speaks with the room; cancelling or failing silences it.
 
-        Whoever calls meanwhile silences it too, for good if they have heard its beginning.
+        A wake word meanwhile silences it too, for good if its beginning was heard.
         """
         announced = False
         while not announced:
-            await self._unengaged.wait()
+            await self._free.wait()
             async with self._announcing:
-                if self._unengaged.is_set():  # somebody may have called while another announcement was heard
-                    announced = await self._announced(source, pcm, more)
+                if self._free.is_set():  # a command may have begun while another announcement was played
+                    announced = await self._announced(sound)
 
-    async def _announced(self, source: AudioFormat, pcm: bytes, more: Making | None) -> bool:
+    def silence_ringing(self) -> None:
+        """Silence the timers that ring, since somebody speaks with the room."""
+        if self.ringing is not None:
+            self.ringing.silence()
+
+    async def _announced(self, sound: SharedSound) -> bool:
         """Play an announcement, and return whether enough of it was heard."""
         try:
             async with asyncio.timeout(None) as self._announcement:
                 try:
-                    await self._playback.play(source, pcm, more)
+                    async for pcm in sound:
+                        await self._playback.play(sound.format, pcm)
                     await self._playback.finish()
                 finally:
                     self._announcement = None
@@ -213,18 +220,20 @@ class Conversation:
         return True
 
     def _engage(self) -> None:
-        """Somebody speaks with the room: an announcement gives way."""
-        self._unengaged.clear()
-        announcement, self._announcement = self._announcement, None  # it may be ended once
+        """Somebody speaks with the room: end an announcement."""
+        self._free.clear()
+        # Wake word and command may both come here before the announcement's task runs: a timeout expires only once.
+        announcement, self._announcement = self._announcement, None
         if announcement is not None:
             announcement.reschedule(asyncio.get_running_loop().time())
 
     def _claim(self, wake_word: str) -> bool:
         """Return whether this room is the one that answers."""
-        return self._arbiter.claim(self.room.name, wake_word, self._loudness.speech_to_noise_db, self._lose)
+        quality_db = self._loudness.speech_to_noise_db
+        return self._context.arbiter.claim(self.room.name, wake_word, quality_db, self._lose)
 
     def _lose(self) -> None:
-        """Another room hears the same call better."""
+        """Another room hears the same wake word better."""
         _LOGGER.info("room %s: another room hears better", self.room.name, extra={"room": self.room.name})
         if self._run is not None:
             self._run.cancel()
@@ -232,66 +241,72 @@ class Conversation:
     def _ended_unexpectedly(self, task: asyncio.Task[None]) -> None:
         if (error := failure_of(task)) is not None:
             if not isinstance(error, ConnectionError):
-                _LOGGER.error("room %s has broken off", self.room.name, exc_info=error, extra={"room": self.room.name})
+                _LOGGER.error(
+                    "room %s: the conversation failed", self.room.name, exc_info=error, extra={"room": self.room.name}
+                )
             self._device.fail()
 
     # The chain of runs.
 
     async def _converse(self, request: RunRequest, *, restart: bool) -> None:
-        start, outcome = request.start, _End.DONE
+        start = request.start
         backoff = Backoff(_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS)
         try:
             while True:
-                outcome, run = await self._outcome(request)
+                outcome, run = await self._run_once(request)
                 request = replace(request, run_id=new_run_id(), text="")
-                self._follows = outcome is _End.DONE and _wants_more(run.answer, self.room.follow_up)
-                if outcome is _End.CALLED:
+                self._follows = outcome is _Outcome.DONE and _wants_more(run.answer, self.room.follow_up)
+                if outcome is _Outcome.INTERRUPTED:
                     request = replace(request, start=Stage.STT)
                     continue
                 await self._device.stop_listening()
                 if not restart or self._inbox.ended:
                     break
-                failed = outcome is _End.FAILED and self._failed_with not in _NOBODY_SPOKE
+                failed = outcome is _Outcome.FAILED and self._failed_with not in _NOBODY_SPOKE
                 if not failed:
                     backoff.reset()
                 request = replace(request, start=Stage.STT if self._follows else start)
-                if request.start is Stage.WAKE and outcome is not _End.STOPPED:
+                if request.start is Stage.WAKE and outcome is not _Outcome.STOPPED:
+                    # A wake word that was being said when the answer ended is in what the interrupter has taken.
                     self._inbox.unread(self._last_heard)
                 await asyncio.sleep(backoff.next() if failed else 0)
             if self._follows and start is not Stage.STT:
-                self._listens_until = time.monotonic() + self._settings.follow_up_seconds
+                self._listens_until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
         finally:
             self._follows = False
             self.ended_at = time.monotonic()
             self.activity = Activity.IDLE
-            self._unengaged.set()
-            if self._task is asyncio.current_task():
+            self._free.set()
+            if self._task is asyncio.current_task():  # else another chain of runs has taken its place
                 self._task = None
 
-    async def _outcome(self, request: RunRequest) -> tuple[_End, Run]:
+    async def _run_once(self, request: RunRequest) -> tuple[_Outcome, Run]:
         request = replace(
             request,
-            no_speech_seconds=self._settings.follow_up_seconds if self._follows else None,
+            no_speech_seconds=self._context.stages.config.hub.follow_up_seconds if self._follows else None,
             after_wake_word=self._after_wake_word,
         )
-        run = Run(self._stages, self._bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
-        self._interrupted = None
+        stages = self._context.stages
+        run = Run(stages, self._context.bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
+        self._interruption = None
         self._after_wake_word = False
         self._failed_with = ""
         self._answering.clear()
         if request.start not in (Stage.WAKE, Stage.STT):
-            self._answering.set()  # nothing is to be heard first
+            self._answering.set()  # a run that begins with text listens to no command
         self._last_heard = b""
         self._run = task = begin_task(self._perform(run), f"run {self.room.name}")
-        watch = self._stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task))
+        watch = stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task))
         try:
             await asyncio.wait([task])
         finally:
             await end_tasks(task, watch.task)
         if task.cancelled():
             await self._silence()
-            return self._interrupted or _End.LOST, run
-        return _End.DONE if task.result() else _End.FAILED, run
+            if self._interruption is None:
+                return _Outcome.LOST, run
+            return _Outcome.INTERRUPTED if self._interruption.command_follows else _Outcome.STOPPED, run
+        return _Outcome.DONE if task.result() else _Outcome.FAILED, run
 
     async def _perform(self, run: Run) -> bool:
         """Return whether the run succeeded, once its sound was heard: until then it can be interrupted."""
@@ -300,27 +315,26 @@ class Conversation:
         return succeeded
 
     async def _watch(self, run: asyncio.Task[bool]) -> None:
-        """End the run when somebody speaks up while the answer is made and heard."""
+        """End the run when somebody interrupts while the answer is made and heard."""
         await self._answering.wait()
-        interruption = await self._interruption()
-        self._interrupted = _End.CALLED if interruption.command_follows else _End.STOPPED
+        # Set before the run is cancelled: it says what the cancellation means.
+        self._interruption = interruption = await self._next_interruption()
         run.cancel()
         await self._playback.silence()
         if interruption.wake_word:
             self._after_wake_word = True
             # The room that is interrupted is the one that is meant, however badly it hears over its own sound.
-            self._arbiter.claim(self.room.name, interruption.wake_word, math.inf, self._lose)
+            self._context.arbiter.claim(self.room.name, interruption.wake_word, math.inf, self._lose)
         if interruption.command_follows:
             await self._device.interrupted(interruption.wake_word)
 
-    async def _interruption(self) -> Interruption:
-        if self._device.interrupted_by_speech:
-            if self._inbox.ended:
-                self._inbox = AudioInbox(
-                    _INBOX_SECONDS
-                )  # the run has all of its audio; what comes now is not part of it
-            return await SpeechInterrupter(self._stages, self._inbox).wait()
-        interrupter = Interrupter(self._stages, self.room, self._inbox)
+    async def _next_interruption(self) -> Interruption:
+        stages = self._context.stages
+        if self._device.capabilities.speech_interrupts:
+            if self._inbox.ended:  # the run has all of its audio: what comes now is not part of it
+                self._inbox = AudioInbox(_INBOX_SECONDS)
+            return await SpeechInterrupter(stages, self._inbox).wait()
+        interrupter = WakeWordInterrupter(stages, self.room, self._inbox)
         try:
             return await interrupter.wait()
         finally:
@@ -340,7 +354,7 @@ class Conversation:
         self.activity = _ACTIVITIES.get(type(step), self.activity)
         match step:
             case WakeWordStart():
-                self._unengaged.set()
+                self._free.set()
             case WakeWordEnd():
                 await self._heard_wake_word(step.name)
             case SttStart():
@@ -352,33 +366,21 @@ class Conversation:
             case RunFailed():
                 self._failed_with = step.code
                 await self._silence()
-                if self._follows and self._failed_with in _NOBODY_SPOKE:
-                    return  # nobody went on: that is no error in the room
+                if step.code not in _NOBODY_SPOKE:
+                    self.activity = Activity.ERROR
+                elif self._follows:
+                    return  # the question was not answered: that is no error in the room
         await self._device.show(step, self.activity)
 
     async def _heard_wake_word(self, name: str) -> None:
         self._engage()
-        self._device.called()
+        self.silence_ringing()
         if not self._claim(name):
             self._lose()
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
 
 
-def room_request(room: RoomSettings, start: Stage, end: Stage) -> RunRequest:
-    """Return the run from `start` to `end` in a room."""
-    return RunRequest(
-        room=room.name,
-        named_room=room.name,
-        start=start,
-        end=end,
-        wake_words=room.wake_words,
-        language=room.language,
-        persona=room.persona,
-        voice=VoiceChoice(room.voice, room.language),
-    )
-
-
 def _wants_more(answer: str, follow_up: Literal["questions", "always", "never"]) -> bool:
     """Return whether the room listens again after an answer, without the wake word."""
-    asks = answer.rstrip(_AFTER_A_SENTENCE).endswith(_ASKS)
+    asks = answer.rstrip(_AFTER_A_SENTENCE).endswith(_QUESTION_MARKS)
     return bool(answer) and (follow_up == "always" or (follow_up == "questions" and asks))

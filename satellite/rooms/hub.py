@@ -1,18 +1,13 @@
-"""All rooms: each is kept going, and announcements are played in several at once."""
+"""All rooms: each is kept connected, and announcements are played in several at once."""
 
 import asyncio
 from collections.abc import Sequence
 
-from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import SatelliteError
-from satellite.events import RunBus
-from satellite.pipeline.stages import Stages
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.playback import Making
-from satellite.rooms.room import Room, RoomStatus
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import Room, RoomContext, RoomStatus
 from satellite.rooms.wyoming import WyomingRoom
-from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.tasks import Supervised, end_tasks
 
 
@@ -20,83 +15,62 @@ class Hub:
     """Keeps every configured satellite connected; one that is broken hurts no other."""
 
     def __init__(
-        self,
-        rooms: tuple[WyomingRoomSettings, ...],
-        settings: HubSettings,
-        stages: Stages,
-        bus: RunBus,
-        arbiter: Arbiter,
-        scheduler: TimerScheduler | None = None,
-        others: Sequence[Room] = (),
+        self, rooms: tuple[WyomingRoomSettings, ...], context: RoomContext, others: Sequence[Room] = ()
     ) -> None:
-        """Prepare to drive the satellites of `rooms`, in which the timers of `scheduler` ring, and `others`.
-
-        `others` are rooms that are reached in another way; they share `arbiter`.
-        """
-        self._settings = settings
-        self._stages = stages
-        self._bus = bus
-        self._scheduler = scheduler
-        self._arbiter = arbiter
+        """Prepare to drive the satellites of `rooms`, and `others`, rooms of another transport."""
+        self._context = context
         self._others = list(others)
-        self.links = [self._link(room) for room in rooms]
+        self.satellites = [WyomingRoom(room, context) for room in rooms]
         self._tasks: dict[Room, Supervised] = {}
 
-    def start(self) -> None:
-        """Begin to dial all rooms."""
-        for link in self.all:
-            self._begin(link)
-
-    async def apply(self, rooms: tuple[WyomingRoomSettings, ...], settings: HubSettings) -> None:
-        """Drive `rooms` from now on: one that is the same stays connected, the others are let go, and dialled.
-
-        `settings` hold for a room from its next connection on.
-        """
-        self._settings = settings
-        self._arbiter.configure(settings.arbitration_seconds)
-        kept = {link.room: link for link in self.links if link.room in rooms}
-        gone = [link for link in self.links if link.room not in kept]
-        for link in kept.values():
-            link.configure(settings)
-        self.links = [kept.get(room) or self._link(room) for room in rooms]
-        await self._end([self._tasks.pop(link) for link in gone])  # first: a new room may be a satellite of an old one
-        for link in self.links:
-            if link not in self._tasks:
-                self._begin(link)
-
     @property
-    def all(self) -> list[Room]:
+    def rooms(self) -> list[Room]:
         """Return every room."""
-        return [*self.links, *self._others]
+        return [*self.satellites, *self._others]
+
+    def start(self) -> None:
+        """Begin to connect all rooms."""
+        for room in self.rooms:
+            self._begin(room)
+
+    async def apply(self, rooms: tuple[WyomingRoomSettings, ...]) -> None:
+        """Drive the satellites of `rooms` from now on: one whose settings are the same stays connected."""
+        self._context.arbiter.configure(self._context.stages.config.hub.arbitration_seconds)
+        kept = {room.settings: room for room in self.satellites if room.settings in rooms}
+        gone = [room for room in self.satellites if room.settings not in kept]
+        self.satellites = [kept.get(room) or WyomingRoom(room, self._context) for room in rooms]
+        # Before the new rooms are connected: one of them may be the same satellite by another name.
+        await end_tasks(*(self._tasks.pop(room).task for room in gone))
+        for satellite in self.satellites:
+            if satellite not in self._tasks:
+                self._begin(satellite)
 
     async def stop(self) -> None:
         """Let all rooms go; may be called twice."""
         tasks, self._tasks = self._tasks, {}
-        await self._end(list(tasks.values()))
+        await end_tasks(*(task.task for task in tasks.values()))
 
-    async def announce(
-        self, names: list[str], source: AudioFormat, pcm: bytes, more: Making | None = None
-    ) -> dict[str, str]:
-        """Play `pcm`, and `more`, in the rooms called `names`, all if none; return why it was not heard, by room."""
-        wanted = [link for link in self.all if not names or link.room.name in names]
-        results = await asyncio.gather(*(link.announce(source, pcm, more) for link in wanted), return_exceptions=True)
+    async def announce(self, names: list[str], sound: SharedSound) -> dict[str, str]:
+        """Play a sound in the rooms called `names`, all if none; return why it was not heard, by room."""
+        wanted = [room for room in self.rooms if not names or room.settings.name in names]
+        results = await asyncio.gather(*(_announce(room, sound) for room in wanted), return_exceptions=True)
         failed: dict[str, str] = {}
-        for link, result in zip(wanted, results, strict=True):
+        for room, result in zip(wanted, results, strict=True):
             if isinstance(result, (SatelliteError, ConnectionError)):
-                failed[link.room.name] = str(result).removeprefix(f"{link.room.name}: ")
+                failed[room.settings.name] = str(result).removeprefix(f"{room.settings.name}: ")
             elif result is not None:
                 raise result
         return failed
 
     def status(self) -> list[RoomStatus]:
         """Return the state of every room."""
-        return [link.status() for link in self.all]
+        return [room.status() for room in self.rooms]
 
-    def _link(self, room: WyomingRoomSettings) -> WyomingRoom:
-        return WyomingRoom(room, self._settings, self._stages, self._bus, self._arbiter, self._scheduler)
+    def _begin(self, room: Room) -> None:
+        self._tasks[room] = self._context.stages.background.run(f"room {room.settings.name}", room.run)
 
-    def _begin(self, link: Room) -> None:
-        self._tasks[link] = self._stages.background.run(f"room {link.room.name}", link.run)
 
-    async def _end(self, links: list[Supervised]) -> None:
-        await end_tasks(*(link.task for link in links))
+async def _announce(room: Room, sound: SharedSound) -> None:
+    if not room.capabilities.speaker:
+        raise SatelliteError(f"{room.settings.name} has no speaker", code="room-unreachable")
+    await room.announce(sound)

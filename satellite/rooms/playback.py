@@ -1,26 +1,22 @@
-"""Sound on its way to a room, no faster than it is heard but for a small lead, so that it can be stopped."""
+"""Sound on its way to a room: sent only a little before it is heard, so that it can be stopped."""
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from typing import Protocol
+from collections.abc import AsyncIterator
+from typing import Protocol, Self
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.errors import SatelliteError, TextToSpeechError
 
 _CHUNK_BYTES = 2304
-"""Audio handed on at once, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
-
-_PLAYED_SECONDS = 2.0
-"""How much longer than its sound lasts a satellite may take to say that it has played it."""
+"""Audio sent at once, about Home Assistant's 2048 and whole frames of 1, 2, 3, 4, 6, 8, 9 or 12 bytes."""
 
 _AHEAD_SECONDS = 10
-"""How far an announcement is made ahead of what is heard of it."""
+"""How far a shared sound is made ahead of the room that has played most of it."""
 
 _KEPT_SECONDS = 120
-"""How much of an announcement is kept for rooms that hear it later than others, the newest."""
+"""How much of a shared sound is kept for rooms that play it later than others, the newest."""
 
 
 class SoundOutput(Protocol):
@@ -32,90 +28,109 @@ class SoundOutput(Protocol):
 
     @property
     def paced(self) -> bool:
-        """Return whether sound comes no faster than it is heard, and `played` says when that was.
+        """Return whether sound is sent at the pace at which it is heard, and `played` waits for its end.
 
-        Without, all of it comes at once: the device plays it at its own pace, and tells nothing.
+        Otherwise all of it is sent at once, and the device plays it at its own pace, without a report.
         """
 
     async def start(self, layout: AudioFormat) -> None:
         """Begin a sound."""
 
-    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+    async def write(self, pcm: bytes) -> None:
         """Take some of the sound, whole frames in the format that it was begun in."""
 
     async def stop(self) -> None:
         """There is no more of the sound."""
 
-    async def played(self) -> None:
-        """Return once the latest sound that was stopped has been heard, as far as that can be known."""
+    async def played(self, left_seconds: float) -> None:
+        """Return once the latest sound has been heard, as far as can be known; about `left_seconds` from now."""
 
     def drop(self) -> None:
         """Take back what has not been heard, where that can be."""
 
 
-class Making:
-    """Takes sound piece by piece; every room hears it from its beginning, as fast as it plays or as it is made.
+class SharedSound:
+    """Sound that several rooms play from its beginning, each at its own pace, while it is still being made.
 
-    It is made no further than a few seconds ahead of the room that has heard most of it, and kept for those that began
-    later, such as one where somebody was speaking: for two minutes, which all but the longest announcements fit into.
+    It is made only a few seconds ahead of the room that has played most of it, and kept for those that begin later,
+    such as one where somebody was speaking: two minutes of it, which all but the longest announcements fit into.
     """
 
-    def __init__(self, bytes_per_second: int) -> None:
-        """Take sound of which a second takes so many bytes."""
+    def __init__(self, layout: AudioFormat) -> None:
+        self.format = layout
+        bytes_per_second = layout.rate * layout.frame_bytes
         self._most_ahead_bytes = _AHEAD_SECONDS * bytes_per_second
         self._most_kept_bytes = _KEPT_SECONDS * bytes_per_second
         self._pieces: deque[bytes] = deque()
         self._kept_bytes = 0
-        self._gone = 0  # pieces, from the beginning
-        self._made_bytes = self._heard_bytes = 0
-        self._over = False
+        self._discarded = 0  # pieces, from the beginning
+        self._made_bytes = self._played_bytes = 0
+        self._ended = False
         self._failure: SatelliteError | None = None
         self._changed = asyncio.Event()
 
-    async def fill(self, sound: AsyncIterator[bytes]) -> None:
-        """Take all of `sound`; what breaks it is raised in the rooms, behind what was made."""
+    @classmethod
+    def complete(cls, layout: AudioFormat, pcm: bytes) -> Self:
+        """Return a sound that is made already."""
+        sound = cls(layout)
+        sound.add(pcm)
+        sound.end()
+        return sound
+
+    def add(self, pcm: bytes) -> None:
+        """Add a piece at the end."""
+        self._pieces.append(pcm)
+        self._made_bytes += len(pcm)
+        self._kept_bytes += len(pcm)
+        while self._kept_bytes > self._most_kept_bytes and len(self._pieces) > 1:
+            self._kept_bytes -= len(self._pieces.popleft())
+            self._discarded += 1
+        self._notify()
+
+    def end(self, failure: SatelliteError | None = None) -> None:
+        """There are no more pieces; `failure` is raised in every room after the last one."""
+        self._failure = failure
+        self._ended = True
+        self._notify()
+
+    async def fill(self, pieces: AsyncIterator[bytes]) -> None:
+        """Add all of `pieces`, and end with what they raise."""
+        failure: SatelliteError | None = None
         try:
-            async for pcm in sound:
-                self._take(pcm)
-                while self._made_bytes - self._heard_bytes > self._most_ahead_bytes:
+            async for pcm in pieces:
+                self.add(pcm)
+                while self._made_bytes - self._played_bytes > self._most_ahead_bytes:
                     await self._changed.wait()
         except SatelliteError as error:
-            self._failure = error
-        finally:
-            self._over = True
-            self._tell()
+            failure = error
+        finally:  # also when cancelled: the rooms wait for the end
+            self.end(failure)
 
-    async def to(self, play: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hand the sound to `play` from its beginning to its end.
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the pieces from the first to the last; one counts as played once the next is asked for.
 
-        Raises `TextToSpeechError` where that is not kept any more: others have heard too much of it by now.
+        Raises `TextToSpeechError` where a piece is not kept any more, since others have played too much by now.
         """
-        at = heard_bytes = 0
-        while at < self._gone + len(self._pieces) or not self._over:
-            if at < self._gone:
+        at = played_bytes = 0
+        while True:
+            if at < self._discarded:
                 raise TextToSpeechError("the others were too far ahead to wait for", kind="timeout")
-            if at < self._gone + len(self._pieces):
-                pcm = self._pieces[at - self._gone]
-                await play(pcm)
+            if at < self._discarded + len(self._pieces):
+                pcm = self._pieces[at - self._discarded]
+                yield pcm
                 at += 1
-                heard_bytes += len(pcm)
-                self._heard_bytes = max(self._heard_bytes, heard_bytes)
-                self._tell()
+                played_bytes += len(pcm)
+                self._played_bytes = max(self._played_bytes, played_bytes)
+                self._notify()
+            elif self._ended:
+                break
             else:
                 await self._changed.wait()
         if self._failure is not None:
             raise self._failure
 
-    def _take(self, pcm: bytes) -> None:
-        self._pieces.append(pcm)
-        self._made_bytes += len(pcm)
-        self._kept_bytes += len(pcm)
-        while self._kept_bytes > self._most_kept_bytes:
-            self._kept_bytes -= len(self._pieces.popleft())
-            self._gone += 1
-        self._tell()
-
-    def _tell(self) -> None:
+    def _notify(self) -> None:
+        # Another event for each change: clearing this one could lose it for a task that has not run yet.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -138,14 +153,12 @@ class Playback:
             return 0.0
         return min(self._sent_seconds, asyncio.get_running_loop().time() - self._began_at)
 
-    async def play(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Send `pcm`, then `more`; returns when all but the lead of it has been heard."""
+    async def play(self, source: AudioFormat, pcm: bytes) -> None:
+        """Send `pcm`; returns when all but the lead of it has been heard."""
         if self._source is None:
             await self._start(source)
         assert self._converter is not None
         await self._pace(self._converter.convert(pcm))
-        if more is not None:
-            await more.to(lambda piece: self.play(source, piece))
 
     async def finish(self) -> None:
         """End the sound and wait until it has been heard, or should have been."""
@@ -154,12 +167,8 @@ class Playback:
         await self._pace(self._converter.flush())
         self._source = None
         await self._output.stop()
-        if not self._output.paced:
-            return
-        left = self._sent_seconds - self.heard_seconds() + _PLAYED_SECONDS
-        with suppress(TimeoutError):
-            async with asyncio.timeout(left):
-                await self._output.played()
+        if self._output.paced:
+            await self._output.played(self._sent_seconds - self.heard_seconds())
 
     async def drained(self) -> None:
         """Wait until a device that plays at its own pace should have played the latest sound."""
@@ -191,5 +200,5 @@ class Playback:
                 self._began_at -= ahead
             elif ahead + seconds > self._lead_seconds:
                 await asyncio.sleep(ahead + seconds - self._lead_seconds)
-            await self._output.write(target, audio)
+            await self._output.write(audio)
             self._sent_seconds += seconds

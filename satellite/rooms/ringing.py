@@ -10,7 +10,7 @@ from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages
-from satellite.rooms.chime import chime
+from satellite.rooms.playback import SharedSound
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timer import Timer, TimerEvent, TimerEventKind
 from satellite.skills.timers.wording import ended
@@ -19,14 +19,20 @@ from satellite.tasks import Supervised
 _LOGGER = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 2.0
-"""Between one ring and the next; for how long it rings at most, the timers know."""
+"""Between one ring and the next. The timers limit for how long a room rings."""
 
-_AGAIN_SECONDS = 5.0
-"""When it is tried again after it could not be heard."""
+_RETRY_SECONDS = 5.0
+"""Before the next attempt when a ring could not be heard."""
 
 _CHIMES = 2
 _PLAIN = AudioFormat(22050, 2, 1)
-"""The format of a chime without words."""
+"""The format of a chime without speech."""
+
+_TONES_HERTZ = (659.3, 880.0)
+"""E5 and A5: a rising fourth calls without alarming."""
+
+_TONE_SECONDS = 0.35
+_GAIN = 0.2
 
 
 class Ringing:
@@ -38,7 +44,7 @@ class Ringing:
         stages: Stages,
         room: RoomSettings,
         show: Callable[[TimerEvent], Awaitable[None]],
-        announce: Callable[[AudioFormat, bytes], Awaitable[None]],
+        announce: Callable[[SharedSound], Awaitable[None]],
     ) -> None:
         """Show by `show`; ring by `announce`, which returns once that was heard; cancelling it silences it."""
         self._scheduler = scheduler
@@ -81,60 +87,69 @@ class Ringing:
 
     def _stop(self) -> Supervised | None:
         """Fall silent; return what has to end."""
+        # Forgotten before it has ended: a timer that ends at once begins a ring of its own, which is not cancelled.
         ring, self._ring = self._ring, None
         if ring is not None:
             ring.task.cancel()
         return ring
 
     async def _rings(self) -> None:
-        await ring(self._stages, self._room, self._due_words, self._ring_once)
+        await ring(self._stages, self._room, self._due_text, self._ring_once)
 
-    def _due_words(self) -> str:
+    def _due_text(self) -> str:
         timers = self._scheduler.timers
         self._due = [event.timer for event in timers.outstanding(self._room.name)]
         return " ".join(ended(timer, late=timers.late(timer)) for timer in self._due)
 
-    async def _ring_once(self, layout: AudioFormat, pcm: bytes) -> float:
+    async def _ring_once(self, sound: SharedSound) -> float:
         try:
-            await self._announce(layout, pcm)
+            await self._announce(sound)
         except (SatelliteError, ConnectionError) as error:
             _LOGGER.debug(
                 "room %s: a timer could not ring: %s", self._room.name, error, extra={"room": self._room.name}
             )
-            return _AGAIN_SECONDS
+            return _RETRY_SECONDS
         self._scheduler.timers.heard(self._due)
         return PAUSE_SECONDS
 
 
 async def ring(
-    stages: Stages,
-    room: RoomSettings,
-    words: Callable[[], str],
-    play: Callable[[AudioFormat, bytes], Awaitable[float]],
+    stages: Stages, room: RoomSettings, text: Callable[[], str], play: Callable[[SharedSound], Awaitable[float]]
 ) -> None:
-    """Ring until `words` returns none; `play` returns how many seconds to wait after each ring."""
-    spoken, sound = "", (_PLAIN, b"")
-    while due := words():
+    """Ring until `text` returns nothing to say; `play` returns how many seconds to wait after each ring."""
+    spoken, sound = "", SharedSound(_PLAIN)
+    while due := text():
         if due != spoken:
-            spoken, sound = due, await ring_sound(stages, room, due)
-        await asyncio.sleep(await play(*sound))
+            spoken, sound = due, await _ring_sound(stages, room, due)
+        await asyncio.sleep(await play(sound))
 
 
-async def ring_sound(stages: Stages, room: RoomSettings, words: str) -> tuple[AudioFormat, bytes]:
-    """Return chimes and words; the chimes alone where nothing can be spoken."""
+async def _ring_sound(stages: Stages, room: RoomSettings, text: str) -> SharedSound:
+    """Return chimes and the spoken text; the chimes alone where nothing can be spoken."""
     format_, spoken = _PLAIN, b""
     try:
         speaker = await stages.speaker(VoiceChoice(room.voice, room.language))
         format_ = speaker.format
-        async with aclosing(stages.speak(words, speaker)) as pieces:
+        async with aclosing(stages.speak(text, speaker)) as pieces:
             async for piece in pieces:
                 spoken += piece.pcm
     except SatelliteError as error:
         _LOGGER.warning(
-            "room %s: a timer rings without words: [%s] %s",
+            "room %s: a timer rings without speech: [%s] %s",
             room.name,
             error.code,
             error,
             extra={"room": room.name, "code": error.code},
         )
-    return format_, chime(format_) * _CHIMES + spoken
+    return SharedSound.complete(format_, chime(format_) * _CHIMES + spoken)
+
+
+def chime(format_: AudioFormat) -> bytes:
+    """Return the sound before an announcement or a ring: two soft tones and a short rest, as 16-bit mono."""
+    import numpy as np
+
+    times = np.arange(int(_TONE_SECONDS * format_.rate)) / format_.rate
+    shape = np.minimum(times / 0.01, 1) * np.exp(-5 * times) * np.minimum((_TONE_SECONDS - times) / 0.02, 1)
+    tones = [np.sin(2 * np.pi * hertz * times) * shape for hertz in _TONES_HERTZ]
+    rest = np.zeros(int(0.15 * format_.rate))
+    return (np.concatenate([*tones, rest]) * _GAIN * 32767).astype(np.int16).tobytes()

@@ -1,4 +1,4 @@
-"""A room, however it is reached: what the daemon keeps going, and what a conversation needs of the device in it."""
+"""A room, whatever its transport: what the hub keeps connected, and what a conversation needs of the device in it."""
 
 import logging
 import time
@@ -6,12 +6,44 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import RoomSettings
-from satellite.events import RunEvent
-from satellite.rooms.playback import Making, SoundOutput
+from satellite.engines.protocols import VoiceChoice
+from satellite.errors import Stage
+from satellite.events import RunBus, RunEvent
+from satellite.pipeline.request import RunRequest
+from satellite.pipeline.stages import Stages
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.playback import SharedSound, SoundOutput
+from satellite.skills.timers.scheduler import TimerScheduler
+from satellite.skills.timers.timer import TimerEvent
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomContext:
+    """The parts of the daemon that all rooms share."""
+
+    stages: Stages
+    bus: RunBus
+    arbiter: Arbiter
+    scheduler: TimerScheduler | None = None
+    """The timers, which ring in the rooms where they were set; None disables them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a room can do beside hearing."""
+
+    speaker: bool = True
+    """It plays answers, announcements and rings. Without one, a run ends with the text of the answer."""
+
+    timers: bool = False
+    """It shows timers."""
+
+    speech_interrupts: bool = False
+    """Any speech during an answer is the next command, since the microphone does not hear the answer (the echo is
+    cancelled). Otherwise only the wake word interrupts, or a word such as "stop"."""
 
 
 class LinkState(StrEnum):
@@ -35,6 +67,11 @@ class Activity(StrEnum):
     LISTENING = "listening"
     THINKING = "thinking"
     SPEAKING = "speaking"
+    ERROR = "error"
+    """The latest run has failed; until the next one begins."""
+
+    MUTED = "muted"
+    """Its microphone is off. Only the room itself knows: to a conversation it is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,55 +82,85 @@ class RoomStatus:
     uri: str
     area: str | None
     state: LinkState
-    words: str
+    summary: str
     """The state as a sentence."""
 
     doing: str
-    """An `Activity`, or which other program drives the room; empty while it is not connected."""
+    """An `Activity`, with the program that controls the room where that is another; empty while not connected."""
 
     since_seconds: float
     """How long it has been in `state`."""
 
     reconnections: int
+    capabilities: Capabilities
 
 
-class Reachability:
-    """Whether a room can be reached, with each change of it logged once: the base of a `Room`."""
+class Room(Protocol):
+    """A room that the hub keeps connected."""
 
-    def __init__(self, room: RoomSettings, words: str) -> None:
-        """Begin with `words` for the time until the room was reached, or could not be."""
-        self.room = room
+    @property
+    def settings(self) -> RoomSettings:
+        """Return what is configured for it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what it can do."""
+
+    async def run(self) -> None:
+        """Keep it connected, and hold conversations there, until cancelled."""
+
+    async def announce(self, sound: SharedSound) -> None:
+        """Play a sound; returns when it has been heard. Raises `SatelliteError` or `ConnectionError` if it was not."""
+
+    def status(self) -> RoomStatus:
+        """Return its present state."""
+
+
+class BaseRoom:
+    """What rooms of all transports have: their settings, and whether they can be reached."""
+
+    capabilities = Capabilities()
+
+    def __init__(self, settings: RoomSettings, uri: str, summary: str) -> None:
+        """Begin as `CONNECTING`, which `summary` describes."""
+        self.settings = settings
         self.state = LinkState.CONNECTING
-        self.words = words
+        self.summary = summary
         self.since = time.monotonic()
         self.reconnections = 0
         """How often the room was reached again after it had gone."""
 
-    def become(self, state: LinkState, words: str) -> None:
-        """Change to a state, described by `words`."""
-        known = state is self.state
-        self.state, self.words = state, words
-        if not known:
+        self._uri = uri
+
+    def become(self, state: LinkState, summary: str, *, log: bool = True) -> None:
+        """Change to a state, described by `summary`; a change of the state is logged, a new summary is not."""
+        changed = state is not self.state
+        self.state, self.summary = state, summary
+        if changed:
             self.since = time.monotonic()
+        if changed and log:
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
-            _LOGGER.log(level, "room %s", words, extra={"room": self.room.name})
-
-
-class Room(Protocol):
-    """A room that the hub keeps going."""
-
-    @property
-    def room(self) -> RoomSettings:
-        """Return what is configured for it."""
-
-    async def run(self) -> None:
-        """Keep it going until cancelled."""
-
-    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Play `pcm` in the room, then `more`. Raises `SatelliteError` when that cannot be."""
+            _LOGGER.log(level, "room %s", summary, extra={"room": self.settings.name})
 
     def status(self) -> RoomStatus:
         """Return its present state."""
+        return RoomStatus(
+            room=self.settings.name,
+            uri=self._uri,
+            area=self.settings.area,
+            state=self.state,
+            summary=self._details(),
+            doing=self._doing(),
+            since_seconds=round(time.monotonic() - self.since, 1),
+            reconnections=self.reconnections,
+            capabilities=self.capabilities,
+        )
+
+    def _details(self) -> str:
+        return self.summary
+
+    def _doing(self) -> str:
+        return ""
 
 
 class Device(Protocol):
@@ -105,27 +172,38 @@ class Device(Protocol):
     """
 
     @property
-    def output(self) -> SoundOutput:
-        """Return where sound goes, at the pace at which it is heard."""
+    def capabilities(self) -> Capabilities:
+        """Return what it can do."""
 
     @property
-    def interrupted_by_speech(self) -> bool:
-        """Return whether any speech during an answer is the next command, as where the speaker's echo is cancelled.
-
-        Otherwise only the wake word interrupts, or a word such as "stop".
-        """
+    def output(self) -> SoundOutput:
+        """Return where sound goes."""
 
     async def show(self, step: RunEvent, activity: Activity) -> None:
         """Show a step of a run, such as the transcript or an error, and what the room is doing from now on."""
 
+    async def show_timer(self, event: TimerEvent) -> None:
+        """Show what has happened to a timer of the room; it rings by `output`."""
+
     async def interrupted(self, wake_word: str | None) -> None:
-        """Somebody has interrupted an answer: the next command follows at once, in the same audio."""
+        """An answer was interrupted: the next command follows at once, in the same audio."""
 
     async def stop_listening(self) -> None:
         """The run is over, whether or not a step has said so: close the microphone until the next one begins."""
 
-    def called(self) -> None:
-        """Somebody has begun to speak with the room: what rings there is to be silent."""
-
     def fail(self) -> None:
-        """The conversation cannot go on; its device is to be connected again."""
+        """The conversation cannot go on: connect the device again."""
+
+
+def room_request(room: RoomSettings, start: Stage, end: Stage) -> RunRequest:
+    """Return the run from `start` to `end` in a room."""
+    return RunRequest(
+        room=room.name,
+        named_room=room.name,
+        start=start,
+        end=end,
+        wake_words=room.wake_words,
+        language=room.language,
+        persona=room.persona,
+        voice=VoiceChoice(room.voice, room.language),
+    )

@@ -11,17 +11,12 @@ from wyoming.info import Describe
 from wyoming.ping import Ping, Pong
 from wyoming.satellite import PauseSatellite, RunSatellite
 
-from satellite.audio.pcm import AudioFormat
 from satellite.backoff import Backoff
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
-from satellite.events import RunBus
-from satellite.pipeline.stages import Stages
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.playback import Making
-from satellite.rooms.room import LinkState, Reachability, RoomStatus
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import BaseRoom, LinkState, RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
-from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.tasks import Supervised, end_tasks
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import Faults
@@ -39,68 +34,37 @@ _FORGETFUL_SECONDS = 60.0
 """How long a satellite may take to notice that it has lost us, and turn us away as a second server."""
 
 
-class WyomingRoom(Reachability):
+class WyomingRoom(BaseRoom):
     """One room: `run` it for as long as the daemon serves."""
 
-    def __init__(
-        self,
-        room: WyomingRoomSettings,
-        settings: HubSettings,
-        stages: Stages,
-        bus: RunBus,
-        arbiter: Arbiter,
-        scheduler: TimerScheduler | None = None,
-    ) -> None:
-        """Prepare to drive a room; the timers of `scheduler` that belong there ring there."""
-        super().__init__(room, f"{room.name} is being dialled")
-        self._uri = room.uri
-        self._settings = settings
-        self._stages = stages
-        self._bus = bus
-        self._arbiter = arbiter
-        self._scheduler = scheduler
+    capabilities = WyomingDevice.capabilities
+
+    def __init__(self, settings: WyomingRoomSettings, context: RoomContext) -> None:
+        super().__init__(settings, settings.uri, f"{settings.name} is being dialled")
+        self._context = context
         self._faults = Faults()
         self._timers: Supervised | None = None
         self._device: WyomingDevice | None = None
         self._heartbeat: Ping | Describe = Ping()
         self._ours_until = float("-inf")
+        """When the latest connection ended that the satellite had accepted, by `time.monotonic`."""
+
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
 
     async def run(self) -> None:
         """Keep the satellite connected until cancelled; then let it go, so that another server may have it."""
         while True:
-            try:
-                await self._connected_once()
-            except (SatelliteError, ConnectionError) as error:
-                if not isinstance(error, DaemonUnreachable):
-                    self.become(LinkState.OFF, f"{self.room.name} is gone: {error}; it is dialled again")
-            except Exception:
-                self.become(LinkState.OFF, f"{self.room.name}: an unexpected failure, see the log")
-                raise
+            await self._connected_once()
             await asyncio.sleep(self._backoff.next())
 
-    def configure(self, settings: HubSettings) -> None:
-        """Take settings, which hold from the next connection on."""
-        self._settings = settings
-
-    async def announce(self, source: AudioFormat, pcm: bytes, more: Making | None = None) -> None:
-        """Play `pcm` in the room, then `more`. Raises `DaemonUnreachable` when it is not connected."""
+    async def announce(self, sound: SharedSound) -> None:
+        """Play a sound in the room. Raises `DaemonUnreachable` when it is not connected."""
         if self._device is None:
-            raise DaemonUnreachable(self.words, code="room-unreachable")
-        await self._device.conversation.announce(source, pcm, more)
+            raise DaemonUnreachable(self.summary, code="room-unreachable")
+        await self._device.conversation.announce(sound)
 
-    def status(self) -> RoomStatus:
-        """Return its present state."""
-        return RoomStatus(
-            room=self.room.name,
-            uri=self._uri,
-            area=self.room.area,
-            state=self.state,
-            words=self.words,
-            doing=self._device.conversation.activity if self._device else "",
-            since_seconds=round(time.monotonic() - self.since, 1),
-            reconnections=self.reconnections,
-        )
+    def _doing(self) -> str:
+        return self._device.conversation.activity if self._device else ""
 
     async def _connected_once(self) -> None:
         """Dial, and serve the satellite until one of both leaves."""
@@ -109,14 +73,14 @@ class WyomingRoom(Reachability):
         except DaemonUnreachable as error:
             there = isinstance(error.__cause__, ConnectionRefusedError)
             hint = "the machine is on, its satellite is not running" if there else "is it switched on?"
-            self.become(LinkState.OFF, f"{self.room.name}: {error}; {hint}")
-            raise
-        device = WyomingDevice(
-            connection, self._stages, self._bus, self.room, self._settings, self._arbiter, self._scheduler
-        )
-        pings = self._stages.background.run(f"ping {self.room.name}", lambda: self._ping(connection))
+            self.become(LinkState.OFF, f"{self.settings.name}: {error}; {hint}")
+            return
+        device = WyomingDevice(connection, self.settings, self._context)
+        pings = self._context.stages.background.run(f"ping {self.settings.name}", lambda: self._ping(connection))
         try:
             await self._serve(connection, device)
+        except (SatelliteError, ConnectionError) as error:
+            self.become(LinkState.OFF, f"{self.settings.name} is gone: {error}; it is dialled again")
         finally:
             try:
                 await self._let_go(connection, device, pings)
@@ -129,6 +93,8 @@ class WyomingRoom(Reachability):
             task.cancel()
         if self._device is not None:
             self._ours_until = time.monotonic()
+        if self.state is LinkState.CONNECTED:  # cancelled, or failed: then the supervisor of this task logs it
+            self.become(LinkState.OFF, f"{self.settings.name} is disconnected; the log says why", log=False)
         self._device = self._timers = None
         await device.close()
         await end_tasks(*tasks)
@@ -169,7 +135,7 @@ class WyomingRoom(Reachability):
             await device.take(event)
         except ProtocolError as error:
             level = self._faults.level(logging.WARNING)
-            _LOGGER.log(level, "room %s: %s", self.room.name, error, extra={"room": self.room.name})
+            _LOGGER.log(level, "room %s: %s", self.settings.name, error, extra={"room": self.settings.name})
 
     async def _ping(self, connection: Connection) -> None:
         """Make sure that something is to be heard of a satellite that lives, also while sound plays."""
@@ -182,24 +148,24 @@ class WyomingRoom(Reachability):
     def _welcome(self, device: WyomingDevice) -> None:
         self._device = device
         self.reconnections += self._ours_until > float("-inf")
-        if device.ringing is not None:
-            self._timers = self._stages.background.run(f"timers {self.room.name}", device.ringing.run)
+        if (ringing := device.conversation.ringing) is not None:
+            self._timers = self._context.stages.background.run(f"timers {self.settings.name}", ringing.run)
         self._backoff.reset()
-        self.become(LinkState.CONNECTED, f"{self.room.name} is connected")
+        self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
 
     def _note_end(self, *, described: bool, claimed: bool) -> None:
         """Tell what the end of a connection means: who describes himself, but takes no orders, has another master."""
         if claimed:
-            self.become(LinkState.OFF, f"{self.room.name} has hung up; it is dialled again")
+            self.become(LinkState.OFF, f"{self.settings.name} has hung up; it is dialled again")
         elif described and time.monotonic() - self._ours_until < _FORGETFUL_SECONDS:
-            self.become(LinkState.OFF, f"{self.room.name} clings to the connection that was lost; it is dialled again")
+            self.become(LinkState.OFF, f"{self.settings.name} still holds the lost connection; it is dialled again")
         elif described:
             self.become(
                 LinkState.HELD,
-                f"{self.room.name} belongs to another server, such as Home Assistant: remove it there, or here",
+                f"{self.settings.name} belongs to another server, such as Home Assistant: remove it there, or here",
             )
         else:
-            self.become(LinkState.OFF, f"{self.room.name} hung up at once")
+            self.become(LinkState.OFF, f"{self.settings.name} hung up at once")
 
 
 def _heartbeat(satellite: dict[str, Any]) -> Ping | Describe:

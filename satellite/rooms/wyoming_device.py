@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from wyoming.asr import Transcript
@@ -14,15 +15,11 @@ from wyoming.timer import TimerCancelled, TimerFinished, TimerStarted, TimerUpda
 from wyoming.wake import Detection
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
-from satellite.config.rooms import HubSettings, RoomSettings
+from satellite.config.rooms import RoomSettings
 from satellite.errors import ProtocolError, Stage
-from satellite.events import RunBus, RunEvent, RunFailed, RunStart, SttEnd
-from satellite.pipeline.stages import Stages
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.conversation import Conversation, room_request
-from satellite.rooms.ringing import Ringing
-from satellite.rooms.room import Activity
-from satellite.skills.timers.scheduler import TimerScheduler
+from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.room import Activity, Capabilities, RoomContext, room_request
 from satellite.skills.timers.timer import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.parsing import parsed
 from satellite.wire.run_events import STAGES, wyoming_events
@@ -35,12 +32,15 @@ _REMIND_SECONDS = 1.0
 _STOP_SECONDS = 0.5
 """How long after `audio-stop` a satellite may still go on."""
 
+_PLAYED_SECONDS = 2.0
+"""How much longer than its sound lasts a satellite may take to say that it has played it."""
+
 _PRE_BUFFER_BYTES = 2 * BYTES_PER_SECOND
 """What a satellite that streams when somebody speaks sends first, emptied with zeros when it has just streamed
 (wyoming-satellite 1.4.1, `vad.buffer_seconds`)."""
 
 
-class Peer(Protocol):
+class SatelliteConnection(Protocol):
     """The connection to a satellite."""
 
     async def send(self, *events: Event | Eventable) -> None:
@@ -53,26 +53,13 @@ class Peer(Protocol):
 class WyomingDevice:
     """One satellite while it is connected, with the conversation that is held there."""
 
-    def __init__(
-        self,
-        connection: Peer,
-        stages: Stages,
-        bus: RunBus,
-        room: RoomSettings,
-        settings: HubSettings,
-        arbiter: Arbiter,
-        scheduler: TimerScheduler | None = None,
-    ) -> None:
-        """Hold conversations over `connection`; the timers of `scheduler` that belong to `room` ring there."""
+    capabilities = Capabilities(timers=True)
+
+    def __init__(self, connection: SatelliteConnection, room: RoomSettings, context: RoomContext) -> None:
         self.output = WyomingOutput(connection)
+        self.conversation = Conversation(self, room, context)
         self._connection = connection
         self._room = room
-        self.conversation = Conversation(self, stages, bus, room, settings, arbiter)
-        self.ringing: Ringing | None = None
-        """To be run while the satellite is connected."""
-
-        if scheduler is not None:
-            self.ringing = Ringing(scheduler, stages, room, self._show_timer, self.conversation.announce)
         self._converter: Converter | None = None
         self._zeros_left = 0
         self._streams_for_wake = False
@@ -83,8 +70,6 @@ class WyomingDevice:
         self._told_end = False
         self._reminded_at = float("-inf")
         self._audio_end: asyncio.TimerHandle | None = None
-
-    interrupted_by_speech = False
 
     async def take(self, event: Event) -> None:
         """Handle what the satellite says. Raises `ProtocolError` for what makes no sense."""
@@ -115,6 +100,11 @@ class WyomingDevice:
             await self._connection.send(*events)
             self._told_end = self._told_end or isinstance(step, SttEnd | RunFailed)
 
+    async def show_timer(self, event: TimerEvent) -> None:
+        """Send the timer's event, where Wyoming has one for it."""
+        if (sent := timer_event(event)) is not None:
+            await self._connection.send(sent)
+
     async def interrupted(self, wake_word: str | None) -> None:
         """Send a detection, as at the beginning of a command."""
         self._told_end = False
@@ -126,18 +116,9 @@ class WyomingDevice:
             await self._connection.send(Transcript(text=""))
         self._told_end = False
 
-    def called(self) -> None:
-        """Silence what rings."""
-        if self.ringing is not None:
-            self.ringing.silence()
-
     def fail(self) -> None:
         """Cut the connection."""
         self._connection.abort()
-
-    async def _show_timer(self, event: TimerEvent) -> None:
-        if (sent := timer_event(event)) is not None:
-            await self._connection.send(sent)
 
     async def _run_requested(self, event: Event) -> None:
         try:
@@ -222,19 +203,22 @@ class WyomingOutput:
 
     paced = True
 
-    def __init__(self, connection: Peer) -> None:
+    def __init__(self, connection: SatelliteConnection) -> None:
         self.format: AudioFormat | None = None
         """What the satellite has asked for in `run-pipeline`."""
 
         self._connection = connection
+        self._sending = AudioFormat()
         self._played = asyncio.Event()
 
     async def start(self, layout: AudioFormat) -> None:
         """Send `audio-start`."""
+        self._sending = layout
         await self._connection.send(AudioStart(rate=layout.rate, width=layout.width, channels=layout.channels))
 
-    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+    async def write(self, pcm: bytes) -> None:
         """Send a chunk."""
+        layout = self._sending
         await self._connection.send(
             AudioChunk(rate=layout.rate, width=layout.width, channels=layout.channels, audio=pcm)
         )
@@ -244,16 +228,18 @@ class WyomingOutput:
         self._played.clear()
         await self._connection.send(AudioStop())
 
-    async def played(self) -> None:
-        """Wait for `played`."""
-        await self._played.wait()
+    async def played(self, left_seconds: float) -> None:
+        """Wait for `played`, which not every satellite sends, for little longer than the sound should last."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left_seconds + _PLAYED_SECONDS):
+                await self._played.wait()
 
     def note_played(self) -> None:
         """The satellite has said `played`."""
         self._played.set()
 
     def drop(self) -> None:
-        """Do nothing: what a satellite has got, it plays."""
+        """Do nothing: a satellite plays what it has received."""
 
 
 def timer_event(event: TimerEvent) -> Eventable | None:

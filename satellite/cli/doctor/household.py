@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -167,10 +167,10 @@ async def _sound(target: Target) -> Sequence[Finding]:
 
 
 async def _listed() -> Finding:
-    from satellite.rooms.host import portaudio
+    from satellite.rooms.host.devices import list_devices
 
     try:
-        found = await asyncio.to_thread(portaudio.devices)
+        found = await asyncio.to_thread(list_devices)
     except SatelliteError as error:
         return bad("sound devices", str(error), unit.installer("--upgrade --microphone"))
     counts = "; ".join(f"{len(devices)} {kind}" for kind, devices in found.items())
@@ -181,12 +181,11 @@ async def _listed() -> Finding:
 
 async def _heard(settings: SoundDeviceSettings) -> Finding:
     """Read until the first sound arrives."""
-    from satellite.rooms.host.microphones import microphone
+    from satellite.rooms.host.capture import capture
 
     what = f"microphone {settings.words}"
     try:
-        sound: AsyncIterator[bytes] = microphone(settings)()
-        async with aclosing(sound) as chunks:  # type: ignore[type-var]  # it is a generator
+        async with aclosing(capture(settings)) as chunks:
             async for pcm in chunks:
                 if pcm:
                     return good(what, "gives sound")
@@ -203,12 +202,12 @@ async def _speaks(settings: SoundDeviceSettings) -> Finding:
         return good(what, found) if found else bad(what, "there is no such program", remedy)
     if settings.file is not None:
         return _written(what, settings.file, remedy)
-    from satellite.rooms.host.capture_process import opened, started
+    from satellite.rooms.host.devices import open_device, start_device
 
     assert settings.device is not None
-    process = await started("output", settings.device)
+    process = await start_device("output", settings.device)
     try:
-        layout = await opened(process, 22_050)
+        layout = await open_device(process, 22_050)
     except SatelliteError as error:
         return bad(what, str(error), remedy)
     finally:

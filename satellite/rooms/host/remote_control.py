@@ -1,4 +1,4 @@
-"""Home Assistant as the one who drives the host's room, by Wyoming's events."""
+"""Home Assistant as the program that controls the host's room, by Wyoming's events."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from wyoming.audio import AudioChunk, AudioStop
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.snd import Played
@@ -15,16 +15,16 @@ from wyoming.wake import Detection
 
 from satellite.audio.pcm import CANONICAL, AudioFormat, audio_after, seconds_of
 from satellite.audio.sound_files import read_sound
-from satellite.config.settings import Config
+from satellite.config.host import HomeAssistantSatelliteSettings
 from satellite.engines.protocols import WakeStream
 from satellite.errors import ProtocolError, SatelliteError, shown
 from satellite.pipeline.stages import Stages
-from satellite.rooms.host.remote_timers import GuestTimers
-from satellite.rooms.host.room import LocalRoom
-from satellite.rooms.host.speaker import SoundEvents
+from satellite.rooms.host.host_room import HostRoom
+from satellite.rooms.host.remote_timers import RemoteTimers
+from satellite.rooms.host.speaker import Utterance
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection
-from satellite.wire.parsing import Faults
+from satellite.wire.parsing import Faults, parsed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,48 +38,49 @@ _MUTED_AFTER_SECONDS = 0.5
 """How much longer than the sound that says that it listens the microphone is muted: the room echoes."""
 
 
-class HomeAssistantGuest:
-    """What one server does with the room (`Guest`)."""
+class HomeAssistantController:
+    """What one server does with the room (a `Controller`)."""
+
+    name = "Home Assistant"
 
     def __init__(
         self,
         connection: Connection,
-        room: LocalRoom,
+        room: HostRoom,
         stages: Stages,
-        config: Config,
+        settings: HomeAssistantSatelliteSettings,
         longest_stream_seconds: float = LONGEST_STREAM_SECONDS,
     ) -> None:
         self.muted = False
-        """Whether the server has paused the room, which it once drove."""
+        """Whether the server has paused the room, which it has controlled before."""
 
-        self.pings = False
-        """Whether the server pings, or answers pings: one that does must go on doing so."""
+        self.faults = Faults()
+        """What the server has sent that makes no sense."""
 
         self._paused = True
         self._connection = connection
         self._room = room
         self._stages = stages
+        self._settings = settings
         self._longest_stream_seconds = longest_stream_seconds
-        self._settings = config.home_assistant_satellite
-        self._sound = SoundEvents(room.speaker, self._played)
+        self._utterance: Utterance | None = None
+        """The sound that is being received."""
+
         self._stream: WakeStream | None = None
         self._fed_seconds = 0.0
         self._streaming_since: float | None = None
-        self.faults = Faults()
-        """What the server has sent that makes no sense."""
-
         self._muted_until = 0.0
         self._no_wake_until = 0.0
-        self._timers = GuestTimers(room, stages, lambda: self._streaming_since is not None)
+        self._timers = RemoteTimers(room, stages, lambda: self._streaming_since is not None)
         self._sounds: set[asyncio.Task[None]] = set()
 
     async def take(self, event: Event) -> None:
-        """Do what the server says."""
+        """Do what the server says. Raises `ProtocolError` for what makes no sense."""
         match event.type:
             case "run-satellite":
                 self._paused = self.muted = False
                 self._stop_streaming()
-                self._room.lend(self, "Home Assistant")
+                self._room.give_control(self)
             case "pause-satellite":
                 self.muted = self._paused = True
                 self._stop_streaming()
@@ -88,20 +89,15 @@ class HomeAssistantGuest:
                 self._play(self._settings.done_wav)
             case "error":
                 self._stop_streaming()
-                _LOGGER.warning(
-                    "room %s: Home Assistant: %s",
-                    self._room.room.name,
-                    shown(event.data.get("text"), 200),
-                    extra={"room": self._room.room.name},
-                )
+                self._warn(f"Home Assistant: {shown(event.data.get('text'), 200)}")
             case "transcribe":
                 self._play(self._settings.awake_wav, mute=True)
             case "audio-start" | "audio-chunk" | "audio-stop":
-                self._sound.take(event)
+                self._take_sound(event)
             case "timer-started" | "timer-cancelled" | "timer-finished":
                 self._timers.take(event)
 
-    async def heard(self, pcm: bytes) -> None:
+    async def hear(self, pcm: bytes) -> None:
         """Take what the room hears: to the server once the wake word was heard."""
         if self._paused or time.monotonic() < self._muted_until:
             return
@@ -109,29 +105,25 @@ class HomeAssistantGuest:
             if self._streaming_since is None:
                 await self._detect(pcm)
             elif time.monotonic() - self._streaming_since > self._longest_stream_seconds:
-                _LOGGER.warning(
-                    "room %s: Home Assistant did not end the command",
-                    self._room.room.name,
-                    extra={"room": self._room.room.name},
-                )
+                self._warn("Home Assistant did not end the command")
                 self._stop_streaming()
                 await self._connection.send(AudioStop())
             else:
                 await self._send_audio(pcm)
         except (ConnectionError, ProtocolError) as error:
             _LOGGER.debug("%s: %s", self._connection.peer, error)  # its reader sees the same end
-        except Exception as error:  # noqa: BLE001 - whatever it is, the room must not go deaf of it
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises, the room must go on hearing
             self._close_stream()
-            seconds = self._stages.background.note(f"wake word {self._room.room.name}", error)
+            seconds = self._stages.background.note(f"wake word {self._room.settings.name}", error)
             self._no_wake_until = time.monotonic() + seconds
 
     async def close(self) -> None:
         """Give the room back; may be called twice."""
         self._paused = True
         self._stop_streaming()
-        if self._room.guest is self:
-            self._sound.drop()
-            self._room.take_back(self)
+        if self._room.controller is self:
+            self._room.speaker.drop(self)
+            self._room.end_control(self)
         await self._timers.close()
         await end_tasks(*self._sounds)
 
@@ -143,7 +135,7 @@ class HomeAssistantGuest:
             return
         self._fed_seconds += seconds_of(pcm)
         detections = await stream.feed(pcm)
-        if not detections or self._paused or self._stream is not stream:
+        if not detections or self._paused or self._stream is not stream:  # the server may have paused meanwhile
             return
         after = audio_after(pcm, self._fed_seconds, detections[0].seconds)
         await self._called(detections[0].name)
@@ -153,14 +145,13 @@ class HomeAssistantGuest:
     async def _called(self, wake_word: str) -> None:
         self._close_stream()
         self._streaming_since = time.monotonic()
-        self._room.silence_rings()
+        self._room.conversation.silence_ringing()
         self._timers.silence()
-        interrupted = self._sound.drop()
-        if self._room.speaker is not None:
-            self._room.speaker.drop()
+        interrupted = self._room.speaker.drop(self)
+        self._room.speaker.drop()
         if interrupted:
             await self._connection.send(Played())
-        end = PipelineStage.TTS if self._room.speaker is not None else PipelineStage.HANDLE
+        end = PipelineStage.TTS if self._room.capabilities.speaker else PipelineStage.HANDLE
         run = RunPipeline(PipelineStage.ASR, end, wake_word_name=wake_word, restart_on_end=False).event()
         # wyoming 1.10 has dropped the field, older servers go by it
         run.data["snd_format"] = {"rate": SND_FORMAT.rate, "width": SND_FORMAT.width, "channels": SND_FORMAT.channels}
@@ -170,7 +161,7 @@ class HomeAssistantGuest:
     async def _wake_stream(self) -> WakeStream | None:
         if self._stream is None and time.monotonic() >= self._no_wake_until:
             engine = await self._stages.wake_engine()
-            self._stream = await engine.stream(self._room.room.wake_words)
+            self._stream = await engine.stream(self._room.settings.wake_words)
             self._fed_seconds = 0.0
         return self._stream
 
@@ -189,7 +180,30 @@ class HomeAssistantGuest:
 
     # Sound.
 
-    async def _played(self) -> None:
+    def _take_sound(self, event: Event) -> None:
+        """Play what the server sends; each utterance is reported as `played` once it was heard."""
+        match event.type:
+            case "audio-start":
+                self._end_sound()
+                start = parsed(AudioStart.from_event, event)
+                self._begin_sound(AudioFormat(start.rate, start.width, start.channels))
+            case "audio-chunk":
+                chunk = parsed(AudioChunk.from_event, event)
+                utterance = self._utterance or self._begin_sound(AudioFormat(chunk.rate, chunk.width, chunk.channels))
+                self._room.speaker.feed(utterance, chunk.audio)
+            case "audio-stop":
+                self._end_sound()
+
+    def _begin_sound(self, layout: AudioFormat) -> Utterance:
+        self._utterance = self._room.speaker.begin(layout, self._report_played, self)
+        return self._utterance
+
+    def _end_sound(self) -> None:
+        utterance, self._utterance = self._utterance, None
+        if utterance is not None:
+            utterance.end()
+
+    async def _report_played(self) -> None:
         try:
             await self._connection.send(Played())
         except (ConnectionError, ProtocolError):
@@ -197,22 +211,23 @@ class HomeAssistantGuest:
 
     def _play(self, wav: Path | None, *, mute: bool = False) -> None:
         """Play one of the room's own sounds."""
-        if wav is not None and self._room.speaker is not None:
-            self._own(self._play_wav(wav, mute=mute))
+        if wav is not None and self._room.capabilities.speaker:
+            self._begin(self._play_wav(wav, mute=mute))
 
     async def _play_wav(self, wav: Path, *, mute: bool) -> None:
         try:
             pcm = await asyncio.to_thread(read_sound, wav)
         except SatelliteError as error:
-            room = self._room.room.name
-            _LOGGER.warning(
-                "room %s: a sound cannot be played: %s", room, error, extra={"room": room, "code": error.code}
-            )
+            self._warn(f"a sound cannot be played: {error}")
             return
         if mute:
             self._muted_until = time.monotonic() + seconds_of(pcm) + _MUTED_AFTER_SECONDS
-        await self._room.play(CANONICAL, pcm)
+        await self._room.speaker.play(CANONICAL, pcm)
 
-    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._sounds = {task for task in self._sounds if not task.done()}
-        self._sounds.add(begin_task(work, f"sound {self._room.room.name}"))
+        self._sounds.add(begin_task(work, f"sound {self._room.settings.name}"))
+
+    def _warn(self, message: str) -> None:
+        name = self._room.settings.name
+        _LOGGER.warning("room %s: %s", name, message, extra={"room": name})

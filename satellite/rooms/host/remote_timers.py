@@ -1,4 +1,4 @@
-"""The timers of a server that drives the room: it keeps them, and they ring here as the room's own do."""
+"""The timers of a server that controls the room: the server keeps them, and they ring here as the room's own do."""
 
 import asyncio
 import time
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
 
-from satellite.audio.pcm import AudioFormat
 from satellite.pipeline.stages import Stages
-from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.host_room import HostRoom
+from satellite.rooms.playback import SharedSound
 from satellite.rooms.ringing import PAUSE_SECONDS, ring
 from satellite.skills.timers.timer import Duration, Timer
 from satellite.skills.timers.timers import MOST, RING_SECONDS
@@ -21,17 +21,17 @@ _LISTENING_SECONDS = 0.25
 """How often to look whether the room still listens to a command."""
 
 
-class GuestTimers:
-    """Rings for those that have ended, until `silence` or for as long as ours do."""
+class RemoteTimers:
+    """Rings for those that have ended, until `silence` or for as long as the room's own timers do."""
 
-    def __init__(self, room: LocalRoom, stages: Stages, listening: Callable[[], bool]) -> None:
+    def __init__(self, room: HostRoom, stages: Stages, listening: Callable[[], bool]) -> None:
         """Ring in `room`, never while it is `listening` to a command."""
         self._room = room
         self._stages = stages
         self._listening = listening
         self._names: dict[str, str] = {}
         self._ended: dict[str, str] = {}
-        """What rings: the words by the timer's id."""
+        """What rings: the text that is spoken, by the timer's id."""
 
         self._ring: asyncio.Task[None] | None = None
 
@@ -62,7 +62,7 @@ class GuestTimers:
     def _finish(self, id_: str) -> None:
         if len(self._ended) >= MOST:
             return
-        room = self._room.room
+        room = self._room.settings
         name, language = self._names.pop(id_, None) or None, room.language or self._stages.config.stt.language
         timer = Timer(id_, room.name, Duration(), ends_at=0.0, total_seconds=0, name=name, language=language)
         self._ended[id_] = ended(timer, late=False)
@@ -73,14 +73,14 @@ class GuestTimers:
         until = time.monotonic() + RING_SECONDS
         await ring(
             self._stages,
-            self._room.room,
+            self._room.settings,
             lambda: " ".join(self._ended.values()) if time.monotonic() < until else "",
             self._ring_once,
         )
         self._ended.clear()
 
-    async def _ring_once(self, layout: AudioFormat, pcm: bytes) -> float:
+    async def _ring_once(self, sound: SharedSound) -> float:
         if self._listening():
             return _LISTENING_SECONDS
-        await self._room.play(layout, pcm)
+        await self._room.conversation.announce(sound)
         return PAUSE_SECONDS

@@ -17,11 +17,11 @@ from wyoming.ping import Ping, Pong
 
 from satellite import __version__
 from satellite.audio.pcm import CANONICAL, AudioFormat
-from satellite.config.settings import Config
+from satellite.config.host import HomeAssistantSatelliteSettings
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.pipeline.stages import Stages
-from satellite.rooms.host.remote_control import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantGuest
-from satellite.rooms.host.room import LocalRoom
+from satellite.rooms.host.host_room import HostRoom
+from satellite.rooms.host.remote_control import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantController
 from satellite.services.info import OURS, describe
 from satellite.tasks import Supervised
 from satellite.wire.connection import Connection
@@ -39,68 +39,74 @@ class SatelliteService:
 
     def __init__(
         self,
-        room: LocalRoom,
+        room: HostRoom,
         stages: Stages,
-        config: Config,
+        settings: HomeAssistantSatelliteSettings,
         *,
         longest_stream_seconds: float = LONGEST_STREAM_SECONDS,
     ) -> None:
         """Serve `room`; a command that the server has not ended after `longest_stream_seconds` is over."""
         self._room = room
         self._stages = stages
-        self._config = config
+        self._settings = settings
         self._longest_stream_seconds = longest_stream_seconds
         self._owner: Connection | None = None
         self._refused = False
+        self._pings = False
+        """Whether the owner pings, or answers pings: one that does must go on doing so."""
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection. The first event but `describe` makes its sender the owner, until it leaves."""
-        guest = HomeAssistantGuest(connection, self._room, self._stages, self._config, self._longest_stream_seconds)
-        pings: Supervised | None = None
+        controller = HomeAssistantController(
+            connection, self._room, self._stages, self._settings, self._longest_stream_seconds
+        )
+        watch: Supervised | None = None
         try:
             async for event in connection:
                 if event.type == "describe":
                     await connection.send(self._info())
                     continue
                 if self._owner is None:
-                    self._owner = connection
-                    pings = self._stages.background.run(f"ping {self._name}", lambda: self._ping(connection, guest))
+                    self._owner, self._pings = connection, False
+                    watch = self._stages.background.run(
+                        f"ping {self._name}", lambda: self._ping(connection, controller)
+                    )
                 elif self._owner is not connection:
                     self._refuse(connection)
                     return
-                guest.pings = guest.pings or event.type in ("ping", "pong")
-                await self._take(connection, guest, event)
+                self._pings = self._pings or event.type in ("ping", "pong")
+                await self._take(connection, controller, event)
         finally:
-            if pings is not None:
-                await pings.stop()
+            if watch is not None:
+                await watch.stop()
             if self._owner is connection:
                 self._owner = None
                 self._refused = False
-            await guest.close()
+            await controller.close()
 
-    async def _take(self, connection: Connection, guest: HomeAssistantGuest, event: Event) -> None:
+    async def _take(self, connection: Connection, controller: HomeAssistantController, event: Event) -> None:
         try:
             if event.type == "ping":
                 await connection.send(Pong(text=parsed(Ping.from_event, event).text))
             elif event.type != "pong":
-                await guest.take(event)
+                await controller.take(event)
         except SatelliteError as error:
-            _LOGGER.log(guest.faults.level(logging.WARNING), "%s: %s", connection.peer, error)
+            _LOGGER.log(controller.faults.level(logging.WARNING), "%s: %s", connection.peer, error)
 
     def _refuse(self, connection: Connection) -> None:
-        """Turn a second server away, as wyoming-satellite does; told once."""
+        """Turn a second server away, as wyoming-satellite does; a warning for the first, however often it tries."""
         assert self._owner is not None
         _LOGGER.log(
             logging.DEBUG if self._refused else logging.WARNING,
-            "%s wants to drive room %s, but %s does already; it is turned away",
+            "%s is turned away: room %s is controlled by %s already",
             connection.peer,
-            self._room.room.name,
+            self._room.settings.name,
             self._owner.peer,
-            extra={"room": self._room.room.name},
+            extra={"room": self._room.settings.name},
         )
         self._refused = True
 
-    async def _ping(self, connection: Connection, guest: HomeAssistantGuest) -> None:
+    async def _ping(self, connection: Connection, controller: HomeAssistantController) -> None:
         """Notice a server that has died.
 
         One that has muted the room reads nothing: it would be lost with the pings, and the room would hear again.
@@ -108,11 +114,11 @@ class SatelliteService:
         with suppress(ConnectionError, ProtocolError):
             while True:
                 await asyncio.sleep(_PING_SECONDS)
-                if guest.muted:
+                if controller.muted:
                     continue
-                if guest.pings and time.monotonic() - connection.last_event_at > _DEAD_SECONDS:
+                if self._pings and time.monotonic() - connection.last_event_at > _DEAD_SECONDS:
                     _LOGGER.warning(
-                        "%s says nothing any more; room %s goes on alone",
+                        "%s no longer answers; room %s goes on without it",
                         connection.peer,
                         self._name,
                         extra={"room": self._name},
@@ -123,25 +129,25 @@ class SatelliteService:
 
     @property
     def _name(self) -> str:
-        return self._config.home_assistant_satellite.name or self._room.room.name
+        return self._settings.name or self._room.settings.name
 
     def _info(self) -> Info:
-        room = self._room.room
+        room = self._room.settings
         info = describe(self._stages.engines, frozenset({Stage.WAKE}))
         info.wake = info.wake[:1]  # the one that listens here
         common: dict[str, Any] = {"attribution": OURS, "installed": True, "version": __version__}
         info.satellite = Satellite(
             name=self._name,
             description=f"{self._name}, the room of the host of satellite",
-            area=self._config.home_assistant_satellite.area or room.area,
+            area=self._settings.area or room.area,
             has_vad=False,
-            active_wake_words=list(room.wake_words or self._config.wake.words),
+            active_wake_words=list(room.wake_words or self._stages.config.wake.words),
             max_active_wake_words=len(info.wake[0].models),
             supports_trigger=False,
             **common,
         )
         info.mic = [MicProgram(name="mic", description="microphone", mic_format=_layout(CANONICAL), **common)]
-        if self._room.speaker is not None:
+        if self._room.capabilities.speaker:
             info.snd = [SndProgram(name="snd", description="speaker", snd_format=_layout(SND_FORMAT), **common)]
         return info
 

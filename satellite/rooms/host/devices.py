@@ -1,20 +1,32 @@
 """This machine's sound devices, by PortAudio (the `mic` extra).
 
-A device is used by a process of its own, `python -m satellite.rooms.host.portaudio`: PortAudio knows only the devices
+A device is used by a process of its own, `python -m satellite.rooms.host.devices`: PortAudio knows only the devices
 of when it was started, and a call about one that was unplugged may never return. A process that hangs is killed, and
 the next one sees what is there by then.
+
+The process reads a line with the sample rate that is wanted, and answers by a line: `ok RATE CHANNELS`, or
+`error CODE MESSAGE`. Then it writes, or reads, 16-bit audio in that format. At the end of its input a speaker plays
+what it has, and ends with status 0.
 """
 
+import asyncio
 import os
 import queue
 import sys
 import threading
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
+from satellite.audio.pcm import AudioFormat
 from satellite.errors import SatelliteError
+from satellite.system.child_process import Child, start
+
+Direction = Literal["input", "output"]
+
+_OPEN_SECONDS = 5.0
 
 _BLOCK_SECONDS = 0.02
 _QUEUED_BLOCKS = 100
@@ -36,7 +48,7 @@ def library() -> Any:
     return sounddevice
 
 
-def devices() -> dict[str, list[dict[str, Any]]]:
+def list_devices() -> dict[str, list[dict[str, Any]]]:
     """Return `microphones` and `speakers`, fit for JSON. Raises `SatelliteError` (no-portaudio)."""
     sounddevice = library()
     default = list(sounddevice.default.device)
@@ -57,35 +69,51 @@ def devices() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def child(direction: str, name: str) -> list[str]:
-    """Return the command of a process that uses the device called `name`; `direction` is `input` or `output`.
+async def start_device(direction: Direction, name: str) -> Child:
+    """Return a process that is ready to open the device called `name`."""
+    # Standard error is dropped: ALSA and JACK below PortAudio print to it about devices that nobody asked for.
+    command = (sys.executable, "-P", "-m", "satellite.rooms.host.devices", direction, name)
+    return await start(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
 
-    It reads a line with the rate that is wanted, and answers by a line: `ok RATE CHANNELS`, else `error CODE WORDS`.
-    Then it writes, or reads, 16-bit audio in that format. At the end of its input a speaker plays what it has, and
-    ends with status 0.
-    """
-    return [sys.executable, "-P", "-m", "satellite.rooms.host.portaudio", direction, name]
+
+async def open_device(process: Child, rate: int) -> AudioFormat:
+    """Let a process open its device, at `rate` if it can be, and return the format. Raises `SatelliteError`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_OPEN_SECONDS):
+            process.stdin.write(f"{rate}\n".encode())
+            line = (await process.stdout.readline()).decode()
+    except (TimeoutError, ConnectionError):
+        line = ""
+    match line.split(maxsplit=2):
+        case ["ok", own_rate, channels]:
+            return AudioFormat(int(own_rate), 2, int(channels))
+        case ["error", code, message]:
+            raise SatelliteError(message.strip(), code=code)
+        case _:
+            raise SatelliteError("a sound device does not open", code="no-sound-device")
 
 
 def main() -> int:
-    """Be the child."""
+    """Use a device: what the process does."""
     direction, name = sys.argv[1:]
     try:
         sounddevice = library()
         wanted = int(sys.stdin.buffer.readline() or b"0")
         if not wanted:
             return 0  # nobody needs it any more
-        device: Microphone | Speaker = Microphone() if direction == "input" else Speaker()
+        device: _InputStream | _OutputStream = _InputStream() if direction == "input" else _OutputStream()
         stream = _opened(sounddevice, direction, name, wanted, device.callback)
     except SatelliteError as error:
-        _tell(f"error {error.code} {error}")
+        _report(f"error {error.code} {error}")
         return 1
-    _tell(f"ok {round(stream.samplerate)} {stream.channels}")
+    _report(f"ok {round(stream.samplerate)} {stream.channels}")
     device.run(stream)
     return 0
 
 
-class Microphone:
+class _InputStream:
     """Blocks on their way from PortAudio's thread to standard output; when they are too many, the oldest go."""
 
     def __init__(self) -> None:
@@ -106,7 +134,7 @@ class Microphone:
             sys.stdout.buffer.flush()
 
 
-class Speaker:
+class _OutputStream:
     """Sound on its way from standard input to PortAudio's thread."""
 
     def __init__(self) -> None:
@@ -168,7 +196,7 @@ def _opened(sounddevice: Any, direction: str, name: str, wanted: int, callback: 
     )
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     sys.stdout.buffer.write(f"{line}\n".encode())
     sys.stdout.buffer.flush()
 
@@ -176,6 +204,6 @@ def _tell(line: str) -> None:
 if __name__ == "__main__":
     try:
         status = main()
-    except (BrokenPipeError, KeyboardInterrupt):  # whom it serves has gone
+    except (BrokenPipeError, KeyboardInterrupt):  # the daemon has gone
         status = 1
     os._exit(status)  # closing a device may take long, or for ever; the system does it at once

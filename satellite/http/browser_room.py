@@ -1,11 +1,11 @@
-"""The browser as a room: a client of `/ws` is the device of a conversation, by JSON frames and PCM."""
+"""The browser as a room: a client of `/ws` is the device of a conversation, by JSON frames and PCM sound."""
 
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from satellite import __version__
 from satellite.audio.pcm import RATE, AudioFormat, Converter
@@ -14,12 +14,13 @@ from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEnd, RunEvent, RunStart, as_json
 from satellite.http.chat_api import check_length
 from satellite.http.context import Context, new_conversation, run_request
-from satellite.http.frames import FRAMES, Ask, Cancel, ClientFrame, End, Hello, Listen
 from satellite.http.outbox import Outbox
+from satellite.http.schemas import ConversationId, Language, SpokenText, Wire
 from satellite.pipeline.request import RunRequest
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.room import Activity
+from satellite.rooms.room import Activity, Capabilities, RoomContext
+from satellite.skills.timers.timer import TimerEvent
 
 _OUTBOX_BYTES = 8 * 1024 * 1024
 """Some three minutes of sound."""
@@ -27,10 +28,53 @@ _OUTBOX_BYTES = 8 * 1024 * 1024
 _OUTBOX_FRAMES = 10_000
 
 
+class Hello(Wire):
+    """Sets options of the conversation; at any time."""
+
+    type: Literal["hello"]
+    conversation_id: ConversationId | None = None
+    language: Language | None = None
+    speak: bool = True
+    """Whether answers are spoken."""
+
+
+class Ask(Wire):
+    """A question as text."""
+
+    type: Literal["text"]
+    text: SpokenText
+
+
+class Listen(Wire):
+    """A voice command follows."""
+
+    type: Literal["listen"]
+    rate: int = Field(16_000, ge=8_000, le=96_000)
+    """Samples a second of the sound that follows."""
+
+
+class End(Wire):
+    """The sound is over."""
+
+    type: Literal["end"]
+
+
+class Cancel(Wire):
+    """Stop the answer."""
+
+    type: Literal["cancel"]
+
+
+ClientFrame = Hello | Ask | Listen | End | Cancel
+
+_FRAMES: TypeAdapter[ClientFrame] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
+
+
 class BrowserDevice:
     """Takes a client's frames, and puts ours into the outbox."""
 
-    interrupted_by_speech = True
+    # Browsers cancel the echo of their own sound, so that what they hear is somebody who speaks.
+    capabilities = Capabilities(speech_interrupts=True)
 
     def __init__(self, context: Context, address: str) -> None:
         self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)
@@ -41,22 +85,17 @@ class BrowserDevice:
         self._context = context
         self._address = address
         self._hello = Hello(type="hello", conversation_id=new_conversation())
-        self._conversation = Conversation(
-            self,
-            context.stages,
-            context.bus,
-            RoomSettings(name="browser", follow_up="never"),
-            context.config.hub,
-            Arbiter(0.0),  # whoever calls by a button means this client
-        )
+        # An arbiter of its own: a client that begins by a button competes with no room. Without timers nothing rings.
+        room = RoomContext(context.stages, context.bus, Arbiter(0.0))
+        self._conversation = Conversation(self, RoomSettings(name="browser", follow_up="never"), room)
         self._converter = Converter(AudioFormat())
         self._open_run = ""
-        """The run whose end the client does not know of."""
+        """The run whose end the client has not been sent."""
 
         self._leave_work: Callable[[], None] | None = None
 
     def greet(self) -> None:
-        """Say that the client may begin."""
+        """Send `ready`: the client may begin."""
         hello = self._hello
         self._send(
             "ready",
@@ -94,17 +133,17 @@ class BrowserDevice:
             self._open_run = ""
         self.outbox.put(json.dumps(as_json(step)))
 
+    async def show_timer(self, event: TimerEvent) -> None:
+        """Do nothing: timers belong to rooms."""
+
     async def interrupted(self, wake_word: str | None) -> None:
-        """Say that the answer is cancelled, unless only its sound is still heard."""
+        """Send `cancelled`, unless the run is over and only its sound is still heard."""
         self._cancelled(self._open_run)
         self._context.stages.expect(f"conversation {self._hello.conversation_id}")
 
     async def stop_listening(self) -> None:
-        """Give back the place that the run has taken; the client knows by the run's events when to be silent."""
+        """Give back the run's place among those at work; the client knows by the run's events when to be silent."""
         self._leave()
-
-    def called(self) -> None:
-        """Do nothing: nothing rings here."""
 
     def fail(self) -> None:
         """Let the connection end."""
@@ -166,10 +205,10 @@ class BrowserDevice:
 
 
 class OutboxOutput:
-    """The client's speaker, which plays sound as it comes and says nothing of it."""
+    """The client's speaker, which plays sound as it comes and does not report it."""
 
     format: AudioFormat | None = None
-    """The voice's own: `tts-start` says its rate."""
+    """None takes the voice's own: `tts-start` carries its rate."""
 
     paced = False
 
@@ -179,15 +218,15 @@ class OutboxOutput:
     async def start(self, layout: AudioFormat) -> None:
         """Do nothing: the client knows by `tts-start`."""
 
-    async def write(self, layout: AudioFormat, pcm: bytes) -> None:
+    async def write(self, pcm: bytes) -> None:
         """Put sound into the outbox. Raises `ConnectionResetError` when too much waits there."""
         self._outbox.put(pcm)
 
     async def stop(self) -> None:
         """Do nothing: the client knows by `tts-end`, or `cancelled`."""
 
-    async def played(self) -> None:
-        """Return at once: the client says nothing of it."""
+    async def played(self, left_seconds: float) -> None:
+        """Return at once: the client does not report it."""
 
     def drop(self) -> None:
         """Take back the sound that has not been sent."""
@@ -196,7 +235,7 @@ class OutboxOutput:
 
 def _parsed(text: str) -> ClientFrame:
     try:
-        return FRAMES.validate_json(text)
+        return _FRAMES.validate_json(text)
     except ValidationError as error:
         what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()[:5])
         raise ProtocolError(what[:500]) from None
