@@ -79,9 +79,7 @@ class BrowserDevice:
     def __init__(self, context: Context, address: str) -> None:
         self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)
         self.output = OutboxOutput(self.outbox)
-        self.failed = asyncio.Event()
-        """Set when the conversation cannot go on."""
-
+        self._failed = asyncio.Event()
         self._context = context
         self._address = address
         self._hello = Hello(type="hello", conversation_id=new_conversation())
@@ -93,6 +91,10 @@ class BrowserDevice:
         """The run whose end the client has not been sent."""
 
         self._leave_work: Callable[[], None] | None = None
+
+    async def wait_failed(self) -> None:
+        """Wait until the conversation cannot go on."""
+        await self._failed.wait()
 
     def greet(self) -> None:
         """Send `ready`: the client may begin."""
@@ -147,7 +149,7 @@ class BrowserDevice:
 
     def fail(self) -> None:
         """Let the connection end."""
-        self.failed.set()
+        self._failed.set()
 
     async def _do(self, frame: ClientFrame) -> None:
         match frame:

@@ -1,4 +1,4 @@
-"""What waits to be sent to one client: bounded, so that one who does not read costs nobody else anything."""
+"""Frames that wait to be sent to one client: bounded, so that a client that does not read costs others nothing."""
 
 import asyncio
 from collections import deque
@@ -9,7 +9,7 @@ Frame = str | bytes
 
 
 class Outbox:
-    """Frames in, the same frames out. Past the bound nothing more is taken and `overflowed` is set."""
+    """A bounded queue of frames; iterate it. Past the bound nothing more is taken, and `overflowed` is true."""
 
     def __init__(self, max_bytes: int, max_frames: int) -> None:
         self._max_bytes = max_bytes

@@ -1,4 +1,4 @@
-"""`/ws`: a conversation by text or voice, its steps as JSON and its sound as PCM, as they come."""
+"""`/ws`: a conversation by text or voice, with the steps as JSON and the sound as PCM as soon as they are made."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ def routes(context: Context) -> APIRouter:
             begin_task(_send(socket, device), f"send to {address}"),
             begin_task(_read(socket, device), f"read from {address}"),
             begin_task(device.outbox.overflow(), f"watch {address}"),
-            begin_task(_failed(device), f"conversation of {address}"),
+            begin_task(device.wait_failed(), f"conversation of {address}"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -38,6 +38,7 @@ def routes(context: Context) -> APIRouter:
             await device.close()
             results = await asyncio.gather(*tasks, return_exceptions=True)
         if device.outbox.overflowed:
+            # Closing would wait for the frames that the client does not read.
             _LOGGER.info("%s does not read, and is cut off", address)
             socket.scope.get("state", {}).get("abort", lambda: None)()
         for result in results:
@@ -46,7 +47,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.websocket("/{path:path}")
     async def nowhere(socket: WebSocket) -> None:
-        """Refuse what would otherwise look like a wrong token (403)."""
+        """Refuse other paths with a message; uvicorn would answer 403, which looks like a wrong token."""
         raise HttpError(f"there is no WebSocket at {socket.url.path}, only at /ws", code="http-not-found")
 
     return router
@@ -58,10 +59,6 @@ async def _send(socket: WebSocket, device: BrowserDevice) -> None:
             await socket.send_text(frame)
         else:
             await socket.send_bytes(frame)
-
-
-async def _failed(device: BrowserDevice) -> None:
-    await device.failed.wait()
 
 
 async def _read(socket: WebSocket, device: BrowserDevice) -> None:

@@ -1,1 +1,1 @@
-"""The rooms of the house: satellites that the daemon dials and holds conversations with."""
+"""The rooms of the house: one conversation for all of them, and one room and device for each transport."""

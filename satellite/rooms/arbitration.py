@@ -1,4 +1,4 @@
-"""Which room answers when several have heard the same call: the one whose microphone hears it best."""
+"""Arbitration: of several rooms that hear the same wake word, the one whose microphone hears it best answers."""
 
 import math
 import time
@@ -11,13 +11,13 @@ from satellite.audio.pcm import RATE, WIDTH
 _BLOCK_SAMPLES = RATE // 10
 _BLOCK_BYTES = _BLOCK_SAMPLES * WIDTH
 _NOISE_BLOCKS = 100
-"""Ten seconds, of which the quietest tenth is taken for the room's noise."""
+"""Ten seconds; the quietest tenth of them gives the room's noise level."""
 
 _SPEECH_BLOCKS = 12
-"""What was heard last, about a wake word's length."""
+"""The latest blocks, about a wake word's length, in which speech is looked for."""
 
 _SILENCE = 1.0
-"""Least root mean square that is told apart from nothing, in units of a 16-bit sample."""
+"""Least root mean square level, in units of a 16-bit sample: digital silence would be infinitely quiet."""
 
 
 @dataclass(slots=True)
@@ -29,9 +29,9 @@ class _Contest:
 
 
 class Arbiter:
-    """Gives a call to the room that hears it best; the others lose it at once.
+    """Gives a wake word to the room that hears it best; the others lose it at once.
 
-    Nobody waits: the first room to hear a call has it, until within the window another one has heard it better.
+    No room waits for the others: the first one has it, until another claims it with a better quality in the window.
     """
 
     def __init__(self, window_seconds: float, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -40,13 +40,13 @@ class Arbiter:
         self._contests: dict[str, _Contest] = {}
 
     def configure(self, window_seconds: float) -> None:
-        """Take another window from now on."""
+        """Set the time in which rooms compete, from now on."""
         self._window_seconds = window_seconds
 
     def claim(self, room: str, wake_word: str, quality_db: float, lose: Callable[[], None]) -> bool:
-        """Return whether `room` has the call; if a better one comes, `lose` is called later.
+        """Return whether `room` answers; `lose` is called later if another room hears the wake word better.
 
-        `quality_db` is how far speech stands above the room's noise; -inf where that is not known.
+        `quality_db` is the level of the speech above that of the room's noise; -inf where that is not known.
         """
         now = self._now()
         contest = self._contests.get(wake_word)
@@ -61,18 +61,19 @@ class Arbiter:
 
 
 class Loudness:
-    """Follows a room's sound. Feed it canonical audio."""
+    """Measures the sound of a room. Feed it canonical audio."""
 
     def __init__(self) -> None:
         self._levels: deque[float] = deque(maxlen=_NOISE_BLOCKS)
         self._rest = bytearray()
 
     def feed(self, pcm: bytes) -> None:
-        """Take the next audio. Every room's sound passes here, on the event loop: a block costs some microseconds."""
+        """Take the next audio. All of every room's sound passes here, on the event loop: a block takes microseconds."""
         import numpy as np
 
         self._rest += pcm
         whole = len(self._rest) // _BLOCK_BYTES
+        # Blocks that would be pushed out at once are skipped: a long piece must not hold the event loop.
         for start in range(max(0, whole - _NOISE_BLOCKS) * _BLOCK_BYTES, whole * _BLOCK_BYTES, _BLOCK_BYTES):
             block = np.frombuffer(self._rest[start : start + _BLOCK_BYTES], np.int16).astype(np.float32)
             self._levels.append(math.sqrt(float(block @ block) / _BLOCK_SAMPLES))
@@ -80,7 +81,7 @@ class Loudness:
 
     @property
     def speech_to_noise_db(self) -> float:
-        """How far what was heard last stands above the room's noise; -inf before anything was heard."""
+        """Level of the latest sound above the room's noise, in dB; -inf before anything was heard."""
         if not self._levels:
             return float("-inf")
         import numpy as np

@@ -1,4 +1,4 @@
-"""Barge-in: somebody says the wake word, or "stop", or simply speaks, while the daemon answers."""
+"""Barge-in: the wake word, "stop", or any speech interrupts an answer."""
 
 import asyncio
 from collections import deque
@@ -13,15 +13,15 @@ from satellite.pipeline.stages import Stages
 from satellite.tasks import first_of
 
 _CALL_BYTES = BYTES_PER_SECOND * 3 // 2
-"""What is heard again after an answer, in case a wake word was being said when it ended."""
+"""How much is heard again after an answer, in case a wake word was being said when it ended."""
 
 _LEAST_WORD_SECONDS = 0.12
 _LONGEST_WORD_SECONDS = 1.2
-"""How long somebody speaks who says no more than "stop"; an answer that comes back from the speaker is longer."""
+"""How long saying no more than "stop" takes; the answer itself, heard from the speaker, is longer."""
 
 _SPEECH_WINDOWS = 12
 _SPEECH_WINDOWS_SPOKEN = 9
-"""So many of the last 32 ms windows: more than a cough, less than a word and a half."""
+"""So many of the last windows of 32 ms have to be speech: more than a cough, less than a word and a half."""
 
 _WORD_END_SECONDS = 0.2
 _WORD_BYTES = int((_LONGEST_WORD_SECONDS + 1) * BYTES_PER_SECOND)
@@ -29,17 +29,17 @@ _WORD_BYTES = int((_LONGEST_WORD_SECONDS + 1) * BYTES_PER_SECOND)
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """What somebody said; the answer ends."""
+    """What interrupted an answer."""
 
     wake_word: str | None = None
-    """The wake word, if it was that."""
+    """The wake word, if it was one."""
 
     command_follows: bool = True
     """Whether the audio goes on with the next command; otherwise the answer only ends."""
 
 
 class WakeWordInterrupter:
-    """Listens to the room while an answer is made and heard."""
+    """Listens for the wake word, and for "stop", while an answer is made and played."""
 
     def __init__(self, stages: Stages, room: RoomSettings, inbox: AudioInbox) -> None:
         self.last_heard = b""
@@ -51,7 +51,7 @@ class WakeWordInterrupter:
         self._words: asyncio.Queue[bytes] = asyncio.Queue(1)
 
     async def wait(self) -> Interruption:
-        """Return the interruption. What was said behind a wake word is put back into the inbox."""
+        """Return the interruption. What was said after a wake word is put back into the inbox."""
         return await first_of("barge-in", self._wake_word(), self._stop())
 
     async def _wake_word(self) -> Interruption:
@@ -68,32 +68,33 @@ class WakeWordInterrupter:
                     self._inbox.unread(audio_after(pcm, fed_seconds, detection.seconds))
                     return Interruption(detection.name)
                 word = await words.feed(pcm)
+                # While one is transcribed others are skipped: the wake word must not wait for them.
                 if word and not self._words.full():
                     self._words.put_nowait(word)
         finally:
             stream.close()
-        return await asyncio.Future()  # no more audio: nobody will interrupt
+        return await asyncio.Future()  # no more audio: nothing will interrupt, and `_stop` may still find a word
 
     async def _stop(self) -> Interruption:
         while True:
             word = await self._words.get()
             try:
                 heard = await self._stages.transcribe_pcm(word, self._room.language)
-            except StageError:  # the answer goes on, and whoever speaks next is understood perhaps
+            except StageError:  # the answer goes on, and the next word may be understood
                 continue
             if await self._stages.means_stop(heard.text, heard.language or self._room.language):
                 return Interruption(command_follows=False)
 
 
 class SpeechInterrupter:
-    """Takes any speech for an interruption, where the microphone does not hear the answer itself."""
+    """Listens for any speech, where the microphone does not hear the answer itself."""
 
     def __init__(self, stages: Stages, inbox: AudioInbox) -> None:
         self._stages = stages
         self._inbox = inbox
 
     async def wait(self) -> Interruption:
-        """Return once somebody clearly speaks; what they have said by then is put back into the inbox."""
+        """Return once somebody clearly speaks; what was said by then is put back into the inbox."""
         config = self._stages.config
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         stream = vad.stream()
@@ -106,11 +107,11 @@ class SpeechInterrupter:
             if sum(latest) >= _SPEECH_WINDOWS_SPOKEN:
                 self._inbox.unread(heard)
                 return Interruption()
-        return await asyncio.Future()  # no more audio: nobody will interrupt
+        return await asyncio.Future()  # no more audio: nothing will interrupt
 
 
 class _Words:
-    """Cuts out what somebody says in a word or two."""
+    """Cuts speech of a word or two out of the audio."""
 
     def __init__(self, vad: VoiceActivityDetector, threshold: float) -> None:
         self._stream = vad.stream()

@@ -1,4 +1,4 @@
-"""The daemon's connection to one satellite, kept for as long as both live."""
+"""A Wyoming satellite as a room: the daemon dials it, and dials again whenever the connection is lost."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ _FORGETFUL_SECONDS = 60.0
 
 
 class WyomingRoom(BaseRoom):
-    """One room: `run` it for as long as the daemon serves."""
+    """One satellite: `run` it for as long as the daemon serves."""
 
     capabilities = WyomingDevice.capabilities
 
@@ -67,7 +67,7 @@ class WyomingRoom(BaseRoom):
         return self._device.conversation.activity if self._device else ""
 
     async def _connected_once(self) -> None:
-        """Dial, and serve the satellite until one of both leaves."""
+        """Dial, and serve the satellite until the connection ends."""
         try:
             connection = await dial(self._uri, Timeouts(idle_seconds=_DEAD_SECONDS))
         except DaemonUnreachable as error:
@@ -85,11 +85,12 @@ class WyomingRoom(BaseRoom):
             try:
                 await self._let_go(connection, device, pings)
             finally:
-                connection.abort()  # also when that is cut short
+                connection.abort()  # also when saying goodbye was cancelled
 
     async def _let_go(self, connection: Connection, device: WyomingDevice, pings: Supervised) -> None:
         tasks = [pings.task, *([self._timers.task] if self._timers else [])]
-        for task in tasks:  # before anything is awaited: the room may end in the middle of this
+        # Before anything is awaited: this room may be cancelled in the middle of it, and they must not outlive it.
+        for task in tasks:
             task.cancel()
         if self._device is not None:
             self._ours_until = time.monotonic()
@@ -138,7 +139,7 @@ class WyomingRoom(BaseRoom):
             _LOGGER.log(level, "room %s: %s", self.settings.name, error, extra={"room": self.settings.name})
 
     async def _ping(self, connection: Connection) -> None:
-        """Make sure that something is to be heard of a satellite that lives, also while sound plays."""
+        """Keep a satellite answering, also while it only plays: one that sends nothing for 5 s counts as lost."""
         with suppress(ConnectionError, ProtocolError):
             while True:
                 await asyncio.sleep(_PING_SECONDS)
@@ -154,7 +155,7 @@ class WyomingRoom(BaseRoom):
         self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
 
     def _note_end(self, *, described: bool, claimed: bool) -> None:
-        """Tell what the end of a connection means: who describes himself, but takes no orders, has another master."""
+        """Report the end of a connection; a satellite that describes itself and ends it there has another server."""
         if claimed:
             self.become(LinkState.OFF, f"{self.settings.name} has hung up; it is dialled again")
         elif described and time.monotonic() - self._ours_until < _FORGETFUL_SECONDS:
@@ -169,5 +170,5 @@ class WyomingRoom(BaseRoom):
 
 
 def _heartbeat(satellite: dict[str, Any]) -> Ping | Describe:
-    """Return what a satellite that lives answers; wyoming-satellite 1.0 tells no version and knows no `ping`."""
+    """Return what keeps a satellite answering: wyoming-satellite 1.0, which tells no version, knows no `ping`."""
     return Ping() if satellite.get("version") is not None else Describe()

@@ -1,4 +1,4 @@
-"""A connected Wyoming satellite as the device of a conversation, with the habits of the satellites in use."""
+"""A connected Wyoming satellite as the device of a conversation, with the quirks of the satellites in use."""
 
 import asyncio
 import logging
@@ -67,12 +67,14 @@ class WyomingDevice:
         self._repeats: Stage | None = None
         """The end of the runs of a satellite that asks once for a run from the wake word, without `restart_on_end`."""
 
-        self._told_end = False
+        self._end_sent = False
+        """Whether the satellite has been sent an end of the present run, at which it stops streaming."""
+
         self._reminded_at = float("-inf")
         self._audio_end: asyncio.TimerHandle | None = None
 
     async def take(self, event: Event) -> None:
-        """Handle what the satellite says. Raises `ProtocolError` for what makes no sense."""
+        """Handle an event of the satellite. Raises `ProtocolError` for what makes no sense."""
         if AudioChunk.is_type(event.type):
             await self._audio(parsed(AudioChunk.from_event, event))
         elif event.type == "audio-stop":
@@ -90,15 +92,15 @@ class WyomingDevice:
         await self.conversation.close()
 
     async def show(self, step: RunEvent, activity: Activity) -> None:
-        """Send what the step is called in Wyoming."""
+        """Send the step as Wyoming's events, where it has any."""
         if isinstance(step, RunStart):
-            self._told_end = False
+            self._end_sent = False
         elif isinstance(step, RunFailed) and step.code == "wake-not-detected":
-            self._told_end = True  # it was the satellite that has ended its audio
+            self._end_sent = True  # the satellite itself has ended its audio
             return
         if events := wyoming_events(step):
             await self._connection.send(*events)
-            self._told_end = self._told_end or isinstance(step, SttEnd | RunFailed)
+            self._end_sent = self._end_sent or isinstance(step, SttEnd | RunFailed)
 
     async def show_timer(self, event: TimerEvent) -> None:
         """Send the timer's event, where Wyoming has one for it."""
@@ -107,14 +109,14 @@ class WyomingDevice:
 
     async def interrupted(self, wake_word: str | None) -> None:
         """Send a detection, as at the beginning of a command."""
-        self._told_end = False
+        self._end_sent = False
         await self._connection.send(Detection(name=wake_word))
 
     async def stop_listening(self) -> None:
         """Send a `transcript` if nothing has ended the stream yet: a satellite streams until it gets one."""
-        if not self._told_end:
+        if not self._end_sent:
             await self._connection.send(Transcript(text=""))
-        self._told_end = False
+        self._end_sent = False
 
     def fail(self) -> None:
         """Cut the connection."""
@@ -135,8 +137,8 @@ class WyomingDevice:
         start, end = STAGES[request.start_stage], STAGES[request.end_stage]
         self._streams_for_wake = start is Stage.WAKE
         if start is Stage.WAKE and self.conversation.engaged:
-            # It goes on in the middle of a command or an answer, which only the wake word may interrupt. The zeros of
-            # its pre-buffer would end the command as silence does.
+            # It streams again in the middle of a command or an answer, which only the wake word may interrupt. Without
+            # its pre-buffer's zeros, which would end the command as silence does.
             self._expect_more_audio()
             self._zeros_left = _PRE_BUFFER_BYTES
             return
@@ -170,14 +172,14 @@ class WyomingDevice:
             self._converter = Converter(source)
         pcm = self._without_zeros(self._converter.convert(chunk.audio))
         if not self.conversation.active and self._detected is not None:
-            await self._begin(Stage.STT, Stage.TTS, restart=False)  # some satellites ask for no run
+            await self._begin(Stage.STT, Stage.TTS, restart=False)  # some satellites send no `run-pipeline`
         await self.conversation.hear(pcm)
         idle_since = max(self.conversation.ended_at, self._reminded_at)
         if not self.conversation.active and time.monotonic() - idle_since > _REMIND_SECONDS:
-            await self._still_streams()
+            await self._end_stream()
 
-    async def _still_streams(self) -> None:
-        """Begin the next run, or close the microphone once more: audio comes though no run is under way.
+    async def _end_stream(self) -> None:
+        """Begin the next run, or send the end once more: audio arrives though no run is under way.
 
         wyoming-satellite 1.0.0 asks once for all runs, and closes its microphone at a `transcript` only.
         """
