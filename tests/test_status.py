@@ -46,6 +46,7 @@ STATE: dict[str, Any] = {
             "doing": "listening",
             "since_seconds": 3.0,
             "reconnections": 1,
+            "capabilities": {"speaker": True, "timers": True, "speech_interrupts": False},
             "tone": "good",
         }
     ],
