@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from satellite.config.home_assistant import HomeAssistantSettings
-from satellite.net.circuit_breaker import Breaker
+from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.pipeline.dialogue import Question
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import HomeAssistantServer
@@ -29,7 +29,7 @@ Scenario = Callable[[HomeAssistantServer, HomeAssistantResponder], Awaitable[Non
 def asking(
     server: HomeAssistantServer,
     *,
-    breaker: Breaker | None = None,
+    breaker: CircuitBreaker | None = None,
     idle: float = 60,
     late: float = 30,
     first: float = 0,

@@ -12,7 +12,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatUnavailable
@@ -40,7 +40,7 @@ class HostedRoute:
     relay: Relay
     second: OpenAIServer
     models: tuple[OpenAIChat, OpenAIChat]
-    chat: RouteChat
+    chat: FailoverChat
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
     @property
@@ -142,7 +142,7 @@ async def built(
         )
         for model in models:
             await model.load()  # now: it reads the proxy, and each house has its own
-        house = HostedRoute(groq, relay, second, models, RouteChat(models, chat, deadlines))
+        house = HostedRoute(groq, relay, second, models, FailoverChat(models, chat, deadlines))
         try:
             yield house
         finally:

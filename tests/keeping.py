@@ -10,7 +10,7 @@ import httpx
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.keepalive.loaded_models import Residency
+from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.protocols import ChatDelta, Message
 from tests.doubles.http import Exchange, Words, script
@@ -32,16 +32,16 @@ class KeptModel:
     """Another client of the same server, such as a chat window in a browser."""
 
     @property
-    def seen(self) -> dict[Residency, int]:
+    def seen(self) -> dict[ModelState, int]:
         """How often the model came into which state."""
-        return dict(self.chat.keeper.sightings.seen)
+        return dict(self.chat.keepalive.states.seen)
 
     def sent(self, *kinds: str) -> list[Exchange]:
         """Return what we have sent of these kinds, or of all."""
         ours = [exchange for exchange in self.server.exchanges if "ollama-python" in exchange.headers["user-agent"]]
         return [exchange for exchange in ours if not kinds or kind_of(exchange) in kinds]
 
-    async def becomes(self, state: Residency) -> None:
+    async def becomes(self, state: ModelState) -> None:
         """Wait until the model is in this state."""
         await until(lambda: self.chat.health.state == state)
 
@@ -55,7 +55,7 @@ class KeptModel:
         await self.chat.warm_up()
         await until(lambda: len(self.sent("ping")) >= 2)
         await self.ticks(4 + round(self.server.overhead_seconds / INTERVAL_SECONDS))  # it looks while it waits, too
-        assert self.chat.health.state == Residency.WARM
+        assert self.chat.health.state == ModelState.WARM
 
     async def asked(self, question: str = "What is the capital of France?", *before: Message) -> str:
         """Return the whole answer to a question."""

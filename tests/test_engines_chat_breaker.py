@@ -3,7 +3,7 @@
 import pytest
 
 from satellite.errors import ChatRejected, ChatUnavailable
-from satellite.net.circuit_breaker import Breaker, BreakerState
+from satellite.net.circuit_breaker import BreakerState, CircuitBreaker
 from tests.virtual_clock import ManualClock
 
 DOWN = ChatUnavailable("it is down")
@@ -16,19 +16,19 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def breaker(clock: ManualClock) -> Breaker:
+def breaker(clock: ManualClock) -> CircuitBreaker:
     """A breaker by that clock."""
-    return Breaker(now=clock)
+    return CircuitBreaker(now=clock)
 
 
-def test_it_begins_closed(breaker: Breaker) -> None:
+def test_it_begins_closed(breaker: CircuitBreaker) -> None:
     """Nothing is known against a new provider."""
     assert (breaker.state, breaker.up, breaker.due, breaker.forbidden) == (BreakerState.CLOSED, True, False, False)
     assert (breaker.reason, breaker.since) == ("", 1000)
 
 
 def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_further_one(
-    breaker: Breaker, clock: ManualClock
+    breaker: CircuitBreaker, clock: ManualClock
 ) -> None:
     """1, 2, 4 … seconds later, a minute at most."""
     for seconds in (0, 1, 2, 4, 8, 16, 32, 60, 60, *[60] * 50):
@@ -42,7 +42,7 @@ def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_fu
         assert breaker.due
 
 
-def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: Breaker, clock: ManualClock) -> None:
+def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: CircuitBreaker, clock: ManualClock) -> None:
     """In between a question may be asked, and its failure counts on."""
     breaker.failed(DOWN)
     clock.now += 5
@@ -58,14 +58,14 @@ def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: Breaker, clock: 
     assert breaker.due
 
 
-def test_a_probe_that_fails_counts_as_a_failure(breaker: Breaker) -> None:
+def test_a_probe_that_fails_counts_as_a_failure(breaker: CircuitBreaker) -> None:
     """The next one is later."""
     breaker.failed(DOWN)
     breaker.probed(ChatUnavailable("it still is"))
     assert (breaker.state, breaker.due, breaker.reason) == (BreakerState.OPEN, False, "it still is")
 
 
-def test_it_tells_since_when(breaker: Breaker, clock: ManualClock) -> None:
+def test_it_tells_since_when(breaker: CircuitBreaker, clock: ManualClock) -> None:
     """A state begins once, however often it is confirmed."""
     breaker.failed(DOWN)
     clock.now += 10
@@ -73,11 +73,11 @@ def test_it_tells_since_when(breaker: Breaker, clock: ManualClock) -> None:
     assert breaker.since == 1000
 
 
-def test_an_outage_that_is_over_excuses_the_failures(breaker: Breaker, clock: ManualClock) -> None:
+def test_an_outage_that_is_over_excuses_the_failures(breaker: CircuitBreaker, clock: ManualClock) -> None:
     """A probe may run at once, and what fails after it counts from the beginning."""
     for _ in range(10):
         breaker.failed(DOWN)
-    breaker.excuse()
+    breaker.outage_ended()
     assert (breaker.state, breaker.due) == (BreakerState.OPEN, True)
     breaker.failed(DOWN)
     assert not breaker.due
@@ -95,7 +95,7 @@ def test_an_outage_that_is_over_excuses_the_failures(breaker: Breaker, clock: Ma
     ],
 )
 def test_what_is_the_questions_fault_does_not_count(
-    breaker: Breaker, error: ChatUnavailable | ChatRejected, counts: bool
+    breaker: CircuitBreaker, error: ChatUnavailable | ChatRejected, counts: bool
 ) -> None:
     """A key that is refused is not the question's fault."""
     breaker.failed(error)
@@ -106,7 +106,7 @@ def test_what_is_the_questions_fault_does_not_count(
     ("asked", "held"), [(7.0, 7.0), (86_400.0, 86_400.0), (1e12, 86_400.0), (float("inf"), 86_400.0)]
 )
 def test_what_the_provider_itself_asks_for_is_heeded(
-    breaker: Breaker, clock: ManualClock, asked: float, held: float
+    breaker: CircuitBreaker, clock: ManualClock, asked: float, held: float
 ) -> None:
     """Until then it must not be asked even if nobody else is left; more than a day is a mistake."""
     breaker.failed(DOWN, hold_seconds=asked)
@@ -119,7 +119,7 @@ def test_what_the_provider_itself_asks_for_is_heeded(
     assert not breaker.forbidden
 
 
-def test_a_provider_may_be_left_alone_without_a_failure(breaker: Breaker, clock: ManualClock) -> None:
+def test_a_provider_may_be_left_alone_without_a_failure(breaker: CircuitBreaker, clock: ManualClock) -> None:
     """Its limit is known before it says no; that is no mark against it."""
     breaker.rest(3, "it allows no more")
     assert (breaker.state, breaker.forbidden, breaker.reason) == (BreakerState.OPEN, True, "it allows no more")
@@ -130,7 +130,7 @@ def test_a_provider_may_be_left_alone_without_a_failure(breaker: Breaker, clock:
     assert breaker.due  # it is the first
 
 
-def test_only_the_third_empty_answer_in_a_row_is_the_providers_fault(breaker: Breaker) -> None:
+def test_only_the_third_empty_answer_in_a_row_is_the_providers_fault(breaker: CircuitBreaker) -> None:
     """A question may have no answer; whoever never has one is left alone like any other."""
     empty = ChatUnavailable("an empty answer", kind="empty")
     for _ in range(2):
@@ -148,7 +148,7 @@ def test_only_the_third_empty_answer_in_a_row_is_the_providers_fault(breaker: Br
     ("kind", "cause"),
     [("unreachable", "unreachable"), ("timeout", "silent"), ("slow", "slow"), ("unknown-model", "model-missing")],
 )
-def test_the_cause_is_what_the_failure_means(breaker: Breaker, kind: str, cause: str) -> None:
+def test_the_cause_is_what_the_failure_means(breaker: CircuitBreaker, kind: str, cause: str) -> None:
     """So that nobody need be told of a breaker."""
     breaker.failed(ChatUnavailable("it fails", kind=kind))
     assert breaker.cause == cause

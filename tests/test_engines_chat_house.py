@@ -10,8 +10,8 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.failover import RouteChat
-from satellite.engines.chat.keepalive.loaded_models import Residency
+from satellite.engines.chat.failover import FailoverChat
+from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
@@ -35,7 +35,7 @@ class HomeAndOutside:
     ollama: OllamaServer
     groq: OpenAIServer
     model: OllamaChat
-    chat: RouteChat
+    chat: FailoverChat
 
     async def answered(self, question: str = "What is the capital of France?") -> str:
         """Return a whole answer, behind the name of who gave it."""
@@ -73,7 +73,7 @@ async def built(
         model = OllamaChat(OllamaSettings(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
         outside = OpenAIChat(OpenAISettings(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
         await asyncio.gather(model.load(), outside.load())
-        route = RouteChat([model, outside], chat, deadlines)
+        route = FailoverChat([model, outside], chat, deadlines)
         watch = asyncio.create_task(route.watch()) if watched else None
         try:
             yield HomeAndOutside(ollama, groq, model, route)
@@ -124,18 +124,18 @@ async def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody
 async def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cold model is slow, not down; that it loads as expected opens no breaker, and is no death of its process."""
     async with built(monkeypatch, load_seconds=1.5) as house:
-        await until(lambda: house.model.health.state == Residency.LOADING)
+        await until(lambda: house.model.health.state == ModelState.LOADING)
         assert await house.answered() == "ollama: Paris, says the house."
         assert house.left == 0
-        await until(lambda: house.model.health.state == Residency.WARM)
+        await until(lambda: house.model.health.state == ModelState.WARM)
         assert house.ollama.counts.loads == 1
-        assert Residency.RUNNER_DIED not in house.model.keeper.sightings.seen
+        assert ModelState.RUNNER_DIED not in house.model.keepalive.states.seen
 
 
 async def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """To wait for it would end with an apology."""
     async with built(monkeypatch, load_seconds=60, deadline=1) as house:
-        await until(lambda: house.model.health.state == Residency.LOADING)
+        await until(lambda: house.model.health.state == ModelState.LOADING)
         await until(lambda: not house.model.health.is_late and not house.model.health.up)
         assert await house.answered() == "groq: Paris, says Groq."
 
@@ -146,7 +146,7 @@ async def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch
         await house.model.warm_up()
         house.ollama.freeze()
         assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.state == Residency.SILENT
+        assert house.model.health.state == ModelState.SILENT
         assert await house.answered() == "groq: Paris, says Groq."
         house.ollama.thaw()
         await until(lambda: house.model.health.up)
@@ -160,7 +160,7 @@ async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypa
         with pytest.raises(ChatUnavailable, match="no word within"):
             await house.answered()
         assert house.left == 0
-        assert (house.model.health.state, house.model.health.is_late) == (Residency.SILENT, False)
+        assert (house.model.health.state, house.model.health.is_late) == (ModelState.SILENT, False)
         assert await house.answered() == "groq: Paris, says Groq."
 
 
@@ -179,15 +179,15 @@ async def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest
         await house.model.warm_up()
         await house.ollama.stop()
         assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.state == Residency.UNREACHABLE
-        assert "is it running?" in house.model.health.words
+        assert house.model.health.state == ModelState.UNREACHABLE
+        assert "is it running?" in house.model.health.message
         await house.ollama.start()
         await until(lambda: house.model.health.up)
         house.ollama.forget()
         house.ollama.models.clear()
         assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.state == Residency.MODEL_MISSING
-        assert house.model.health.words.endswith("run: ollama pull smollm2")
+        assert house.model.health.state == ModelState.MODEL_MISSING
+        assert house.model.health.message.endswith("run: ollama pull smollm2")
 
 
 async def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:

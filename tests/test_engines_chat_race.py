@@ -9,12 +9,11 @@ import pytest
 
 from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.failover import RouteChat
-from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.status import ProviderStatus, provider_status
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.errors import ChatUnavailable
+from satellite.net.provider_states import ProviderHealth
 from satellite.tasks import Background
 
 pytestmark = pytest.mark.virtual_clock
@@ -41,7 +40,7 @@ class Clockwork:
         self.leaves_house = hosted
         state = "loading" if late else "ready" if up else "unreachable"
         words = f"{provider} is {'well' if up else 'down'}"
-        self.health = Health(state, up and not late, words, is_late=late)
+        self.health = ProviderHealth(state, up and not late, words, is_late=late)
         self.asked_at: float | None = None
         self.stopped_at: float | None = None
         self.prepared: list[Sequence[Message]] = []
@@ -84,7 +83,7 @@ class Clockwork:
 
 async def ask(*models: Clockwork, **settings: Any) -> tuple[str, Any, str]:
     """Return who answered, when its first word came, and why it was not the first."""
-    route = RouteChat(models, ChatSettings(**settings), DeadlineSettings())
+    route = FailoverChat(models, ChatSettings(**settings), DeadlineSettings())
     clock = asyncio.get_running_loop().time
     began = clock()
     async with aclosing(route.stream(QUESTION)) as deltas:
@@ -144,7 +143,7 @@ async def test_three_in_a_row() -> None:
 
 async def test_all_too_slow_ends_by_the_deadline() -> None:
     """Whoever waits is told before the stage's own deadline."""
-    route = RouteChat([Clockwork("first", 60), Clockwork("second", 60)], ChatSettings(), DeadlineSettings())
+    route = FailoverChat([Clockwork("first", 60), Clockwork("second", 60)], ChatSettings(), DeadlineSettings())
     with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s"):
         await anext(route.stream(QUESTION))
     assert asyncio.get_running_loop().time() == pytest.approx(9.5)
@@ -153,7 +152,7 @@ async def test_all_too_slow_ends_by_the_deadline() -> None:
 def test_a_question_is_expected_of_whoever_would_be_asked() -> None:
     """And of those before it, which it may bring back; not of those behind."""
     down, well, spare = Clockwork("down", 1, up=False), Clockwork("well", 1), Clockwork("spare", 1)
-    RouteChat([down, well, spare], ChatSettings(), DeadlineSettings()).prepare(QUESTION)
+    FailoverChat([down, well, spare], ChatSettings(), DeadlineSettings()).prepare(QUESTION)
     assert (down.prepared, well.prepared, spare.prepared) == ([QUESTION], [QUESTION], [])
 
 
@@ -218,12 +217,12 @@ async def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> Non
         """Found to be down after four seconds of waiting."""
 
         @property
-        def health(self) -> Health:
+        def health(self) -> ProviderHealth:
             is_late = self.asked_at is None or asyncio.get_running_loop().time() - self.asked_at < 4
-            return Health("loading", False, "it is being loaded", is_late=is_late)
+            return ProviderHealth("loading", False, "it is being loaded", is_late=is_late)
 
         @health.setter
-        def health(self, value: Health) -> None:
+        def health(self, value: ProviderHealth) -> None:
             pass
 
     ollama, groq = Loading("ollama", 60), Clockwork("groq", 0.1, hosted=True)
@@ -243,8 +242,12 @@ async def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
 async def test_two_of_one_name_are_two() -> None:
     """A switch between two hosts is one, though both are called the same."""
     first, second = Clockwork("ollama", 0.1), Clockwork("ollama", 0.1)
-    route = RouteChat([first, second], ChatSettings(), DeadlineSettings())
-    for health, switches in ((first.health, 0), (Health("unreachable", False, "it is down"), 1), (first.health, 2)):
+    route = FailoverChat([first, second], ChatSettings(), DeadlineSettings())
+    for health, switches in (
+        (first.health, 0),
+        (ProviderHealth("unreachable", False, "it is down"), 1),
+        (first.health, 2),
+    ):
         first.health = health
         async with aclosing(route.stream(QUESTION)) as deltas:
             assert [delta.provider async for delta in deltas] == ["ollama"] * 2
@@ -268,7 +271,7 @@ async def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> No
     """Whatever is wrong with one provider, the others are looked after; the status tells."""
     background = Background()
     broken, well = Stumbling("broken", 1), Clockwork("well", 1)
-    route = RouteChat([broken, well], ChatSettings(), DeadlineSettings(), background)
+    route = FailoverChat([broken, well], ChatSettings(), DeadlineSettings(), background)
     watch = asyncio.create_task(route.watch())
     await asyncio.sleep(0.1)
     assert "Port could not be cast" in background.trouble("watch broken")

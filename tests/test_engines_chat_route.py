@@ -11,7 +11,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, LocalSettings, OllamaSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
@@ -35,7 +35,7 @@ class TwoProviders:
 
     ollama: OllamaServer
     groq: OpenAIServer
-    chat: RouteChat
+    chat: FailoverChat
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def built(*, first: float = 10, key: str | None = None, **settings: float)
     async with ollama, groq:
         chat_settings = ChatSettings(**{"first_token_seconds": 0.2, **settings})
         models = providers(ollama, groq, chat_settings)
-        chat = RouteChat(models, chat_settings, DeadlineSettings(chat_first_token_seconds=first))
+        chat = FailoverChat(models, chat_settings, DeadlineSettings(chat_first_token_seconds=first))
         try:
             yield TwoProviders(ollama, groq, chat)
         finally:
@@ -212,12 +212,12 @@ async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, cap
         settings, deadlines = ChatSettings(), DeadlineSettings()
         hosted = OpenAISettings(type="openai", name="groq", url="https://api.groq.com/openai/v1", model="m")
         keyless = OpenAIChat(hosted, settings, deadlines, KeepAliveSettings())
-        route = RouteChat([keyless, *house.chat.models], settings, deadlines)
+        route = FailoverChat([keyless, *house.chat.models], settings, deadlines)
         assert await answered(route) == "ollama: Paris, says Ollama."
         assert route.status.answering == "ollama"
         assert route.switches == 0
         with pytest.raises(ChatUnavailable, match=r"groq: .*no key"):
-            await answered(RouteChat([keyless], settings, deadlines))
+            await answered(FailoverChat([keyless], settings, deadlines))
         await keyless.close()
     assert "answers now instead" not in caplog.text
 
@@ -274,7 +274,7 @@ async def test_the_model_in_the_process_is_the_last_resort(models_directory: Pat
     await local.load(file)
     async with OllamaServer(script("")) as ollama, OpenAIServer(script("")) as groq:
         gone = providers(ollama, groq, ChatSettings())
-    chat = RouteChat([*gone, local], ChatSettings(), DeadlineSettings())
+    chat = FailoverChat([*gone, local], ChatSettings(), DeadlineSettings())
     answer = await answered(chat)
     assert answer.startswith("local: ")
     assert "Paris" in answer

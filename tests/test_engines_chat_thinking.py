@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.thinking import ThinkFilter, opens_thought
-from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import ChatStats
 from satellite.errors import ChatUnavailable
 
 TEXTS = st.lists(

@@ -7,19 +7,19 @@ import pytest
 
 from satellite.cli.doctor.chat_providers import remedy_of
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
-from satellite.engines.chat.keepalive.loaded_models import Residency
-from satellite.engines.chat.keepalive.state_log import _WORDS
+from satellite.engines.chat.keepalive.loaded_models import ModelState
+from satellite.engines.chat.keepalive.state_log import _TEXTS
 from satellite.errors import ChatUnavailable
-from satellite.net.provider_states import COMING, MEANINGS, Tone, state_after, tone_of
+from satellite.net.provider_states import COMING, TONES, Tone, state_after, tone_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 def test_every_state_of_a_model_is_in_the_table_and_has_words() -> None:
     """Whatever the timer sees can be told."""
-    assert {state.value for state in Residency} <= MEANINGS.keys()
-    assert set(_WORDS) == set(Residency)
-    assert MEANINGS.keys() >= COMING
+    assert {state.value for state in ModelState} <= TONES.keys()
+    assert set(_TEXTS) == set(ModelState)
+    assert TONES.keys() >= COMING
 
 
 PROVIDERS = (
@@ -33,7 +33,7 @@ PROVIDERS = (
 def test_whatever_a_provider_fails_of_is_a_state(kind: str) -> None:
     """No word of the circuit breaker is shown."""
     state = state_after(ChatUnavailable("it fails", kind=kind))
-    assert state in MEANINGS
+    assert state in TONES
     assert tone_of(state) is not Tone.GOOD
 
 
@@ -41,10 +41,10 @@ def test_whatever_a_provider_fails_of_is_a_state(kind: str) -> None:
 def test_the_documents_list_every_state(page: str) -> None:
     """An administrator finds the word that is shown."""
     named = set(re.findall(r"`([a-z-]+)`", (DOCS / page).read_text(encoding="utf-8")))
-    assert MEANINGS.keys() - named == set()
+    assert TONES.keys() - named == set()
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: str(provider.type))
 def test_the_doctor_knows_a_cure_for_every_bad_state(provider: ProviderSettings) -> None:
     """Whoever the provider is."""
-    assert all(remedy_of(state, provider) for state, meaning in MEANINGS.items() if meaning.tone is Tone.BAD)
+    assert all(remedy_of(state, provider) for state, tone in TONES.items() if tone is Tone.BAD)

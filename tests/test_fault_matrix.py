@@ -17,12 +17,11 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.chat.status import KeepAliveStatus
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import ChatDelta, Message
+from satellite.engines.protocols import ChatDelta, ChatStats, Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.ollama import Fault, OllamaServer
@@ -72,7 +71,7 @@ class OllamaAndSecond:
     ollama: OllamaServer
     relay: Relay
     second: OpenAIServer
-    chat: RouteChat
+    chat: FailoverChat
     watch: "asyncio.Task[None] | None" = None
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
@@ -105,7 +104,7 @@ class OllamaAndSecond:
 
     def ollama_alone(self, messages: Sequence[Message]) -> AsyncGenerator[ChatDelta, None]:
         """Ask as the route does, but nobody else for a first word that is late."""
-        patient = RouteChat(self.chat.models, ChatSettings(first_token_seconds=PATIENCE_SECONDS), DeadlineSettings())
+        patient = FailoverChat(self.chat.models, ChatSettings(first_token_seconds=PATIENCE_SECONDS), DeadlineSettings())
         return patient.stream(messages)
 
     def look_after(self) -> None:
@@ -146,7 +145,7 @@ async def built(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIterat
         )
         for model in models:
             await model.load()  # importing the libraries is not what is timed
-        route = RouteChat(list(models), chat, deadlines)
+        route = FailoverChat(list(models), chat, deadlines)
         house = OllamaAndSecond(ollama, relay, second, route)
         try:
             yield house
@@ -374,7 +373,7 @@ async def is_left_alone(house: OllamaAndSecond, fault: Lasting) -> None:
     """Now that it is known what is wrong, nobody waits for Ollama, and everybody is told."""
     asked, model = house.questions, house.chat.models[0]
     assert not model.health.up
-    reason = model.health.words
+    reason = model.health.message
     answer = await answered(house)
     assert (answer.provider, answer.stats.switch_reason) == ("second", f"ollama: {reason}")
     assert house.questions == asked
@@ -383,7 +382,7 @@ async def is_left_alone(house: OllamaAndSecond, fault: Lasting) -> None:
     assert model.health.state in ("slow", "unreachable", "silent", "failing", fault.state)
     assert not model.health.up
     assert isinstance(model, OllamaChat)
-    assert fault.words in f"{model.health.words}; {model.keeper.sightings.words}"
+    assert fault.words in f"{model.health.message}; {model.keepalive.states.message}"
     switch = house.chat.last_switch
     assert switch is not None
     assert (switch.from_provider, switch.to_provider) == ("ollama", "second")

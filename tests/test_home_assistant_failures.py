@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError
-from satellite.net.circuit_breaker import Breaker
+from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, description, said, state, told, watched
@@ -115,7 +115,7 @@ async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
 async def test_who_is_late_is_asked_again_at_once() -> None:
     """A slow answer, however late, shows that somebody is there: no waiting for the breaker's next try."""
     clock = ManualClock()
-    async with at_home(deadline_seconds=0.3, breaker=Breaker(now=clock)) as (house, home):
+    async with at_home(deadline_seconds=0.3, breaker=CircuitBreaker(now=clock)) as (house, home):
         async with watched(home):
             for _ in range(3):
                 house.faults, house.slow_seconds = [Fault.SLOW], 0.6
@@ -293,7 +293,7 @@ async def test_a_silent_death_is_found_before_the_next_question() -> None:
 async def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:
     """Only an answer forgets the failures."""
     clock = ManualClock()
-    async with at_home(breaker=Breaker(now=clock)) as (house, home):
+    async with at_home(breaker=CircuitBreaker(now=clock)) as (house, home):
         house.faults = [Fault.CRASH] * 3
         async with watched(home):
             for hold in (0.0, 1.0, 2.0):

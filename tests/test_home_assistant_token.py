@@ -15,7 +15,7 @@ from satellite.config.loader import parse
 from satellite.config.secrets import home_assistant_token
 from satellite.config.settings import Config
 from satellite.errors import ChatError, ConfigError
-from satellite.net.circuit_breaker import Breaker
+from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
@@ -146,7 +146,7 @@ async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogC
     clock = ManualClock()
     house = HomeAssistantServer(token="another")
     house.login_attempts_threshold = 3
-    async with at_home(server=house, breaker=Breaker(now=clock)) as (house, home), watched(home):
+    async with at_home(server=house, breaker=CircuitBreaker(now=clock)) as (house, home), watched(home):
         await until(lambda: state(home) == "refused")
         clock.now += 5 * 3600
         assert await said(home) == REFUSED

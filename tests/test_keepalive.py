@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from satellite.config.chat import KeepAliveSettings
-from satellite.engines.chat.keepalive.loaded_models import Residency
+from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.protocols import Message
 from tests.doubles.http import dictated
 from tests.doubles.ollama import Fault
@@ -48,7 +48,7 @@ async def test_the_first_question_meets_a_warm_model() -> None:
     async with keeping(load_seconds=0.3) as house:
         assert house.chat.health.up  # nothing is known yet, and it may be tried
         await house.chat.warm_up()
-        assert house.chat.health.state == Residency.WARM
+        assert house.chat.health.state == ModelState.WARM
         assert house.sent("ping", "prime")
         assert await house.is_primed()
         assert house.server.counts.loads == 1
@@ -61,7 +61,7 @@ async def test_at_rest_it_looks_and_hardly_pings() -> None:
         await house.ticks(15)
         assert len(house.sent("ping")) <= 3  # to load, to learn what a ping takes, and one for a slow machine
         assert len(house.sent("prime")) == 1
-        assert house.chat.keeper.status.requests.keys() == {"look", "show", "ping", "prime"}
+        assert house.chat.keepalive.status.requests.keys() == {"look", "show", "ping", "prime"}
 
 
 async def test_a_question_counts_as_a_ping() -> None:
@@ -140,16 +140,16 @@ async def test_a_ping_gives_way() -> None:
         await until(lambda: len(house.sent("ping")) == 2)
         assert await house.asked() == "Paris it is."
         assert house.server.abandoned.is_set()
-        assert Residency.RUNNER_DIED not in house.seen
+        assert ModelState.RUNNER_DIED not in house.seen
 
 
 async def test_a_load_does_not_give_way() -> None:
     """Ollama would abort it, and the question would begin it again."""
     async with keeping(load_seconds=0.7) as house:
-        await house.becomes(Residency.LOADING)
+        await house.becomes(ModelState.LOADING)
         await until(lambda: bool(house.sent("ping")))
         assert await house.asked() == "Paris it is."
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert not house.server.abandoned.is_set()
         assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
 
@@ -158,13 +158,13 @@ async def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
     """A runner has died; once a ping takes long, it is loading one."""
     async with keeping() as house:
         await house.warm()
-        slow_seconds = house.chat.keeper._model.pace.slow_seconds
+        slow_seconds = house.chat.keepalive._model.timing.slow_seconds
         house.server.load_seconds = slow_seconds + 3
         house.server.kill_runner()
         await until(lambda: house.server.runner is None)
         await asyncio.sleep(slow_seconds + 0.5)  # until a ping has taken longer than any does
         assert await house.asked() == "Paris it is."
-        await until(lambda: Residency.RUNNER_DIED in house.seen)
+        await until(lambda: ModelState.RUNNER_DIED in house.seen)
         assert (house.server.counts.reloads, house.server.counts.aborted_loads) == (1, 0)
 
 
@@ -172,10 +172,10 @@ async def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
 async def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
     """Whoever waited for a cold model goes elsewhere; the model is loaded all the same."""
     async with keeping(load_seconds=0.7) as house:
-        await house.becomes(Residency.LOADING)
+        await house.becomes(ModelState.LOADING)
         await until(lambda: bool(house.sent("ping")))
         await give_up(house, way)
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
         assert await house.is_primed()
 
@@ -249,38 +249,38 @@ async def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is
     """It is unloaded once, and loaded and primed again as soon as somebody is about to ask."""
     async with keeping(settings=_released_when_idle(2.0)) as house:
         await house.chat.warm_up()
-        await house.becomes(Residency.RELEASED)
+        await house.becomes(ModelState.RELEASED)
         assert await house.other.ps() == []
         requests = len(house.sent())
         await asyncio.sleep(0.3)  # many intervals, in which nothing is to happen
         assert len(house.sent()) == requests
         assert len(house.sent("unload")) == 1
         house.chat.prepare([])
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert await house.is_primed()
         assert house.server.counts.loads == 2
-        await house.becomes(Residency.RELEASED)
-        assert house.seen[Residency.RELEASED] == 2
+        await house.becomes(ModelState.RELEASED)
+        assert house.seen[ModelState.RELEASED] == 2
 
 
 async def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
     """Whoever does not announce himself waits for the load, and after him it is kept warm again."""
     async with keeping(settings=_released_when_idle(2.0), load_seconds=0.4) as house:
-        await house.becomes(Residency.RELEASED)
+        await house.becomes(ModelState.RELEASED)
         assert await house.asked() == "Paris it is."
-        await house.becomes(Residency.WARM)
-        await house.becomes(Residency.RELEASED)
+        await house.becomes(ModelState.WARM)
+        await house.becomes(ModelState.RELEASED)
         assert house.server.counts.loads == 2
-        assert Residency.RUNNER_DIED not in house.seen
+        assert ModelState.RUNNER_DIED not in house.seen
 
 
 async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
     """A question goes to the next provider at once when it would have to wait longer than it may."""
     async with keeping(settings=_released_when_idle(2.0), load_seconds=0.5, first_token_seconds=0.2) as house:
-        await house.becomes(Residency.RELEASED)
+        await house.becomes(ModelState.RELEASED)
         assert not house.chat.health.up
         house.chat.prepare([])
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert house.chat.health.up
 
 
@@ -329,7 +329,7 @@ async def test_the_timer_tells_what_it_knows() -> None:
     """The figures that the administrator's page shows."""
     async with keeping(load_seconds=0.2) as house:
         await house.warm()
-        told = house.chat.keeper.status
+        told = house.chat.keepalive.status
         assert (told.state, told.when, told.gpu_share) == ("warm", "always", 1.0)
         assert told.context_tokens == 4096
         assert told.seen == {"loading": 1, "not-loaded": 1, "warm": 1}

@@ -12,11 +12,11 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.keepalive import keeper
-from satellite.engines.chat.keepalive.loaded_models import Residency
-from satellite.engines.chat.keepalive.model import Resident
-from satellite.engines.chat.keepalive.priority import GiveWay
-from satellite.engines.chat.keepalive.state_log import Sightings
+from satellite.engines.chat.keepalive import timer
+from satellite.engines.chat.keepalive.loaded_models import ModelState
+from satellite.engines.chat.keepalive.model import ManagedModel
+from satellite.engines.chat.keepalive.priority import QuestionPriority
+from satellite.engines.chat.keepalive.state_log import StateLog
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
@@ -57,7 +57,7 @@ async def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, An
             assert await second == "Madrid"
         assert (await other)["done_reason"] == "load"
         words.put_nowait(None)
-        await house.becomes(Residency.WARM)  # and ours comes back
+        await house.becomes(ModelState.WARM)  # and ours comes back
 
 
 async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -> None:
@@ -74,7 +74,7 @@ async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -
             third = asyncio.create_task(house.other.chat(model="other"))
             await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds == 0)
             watch = asyncio.create_task(house.chat.watch())
-            await until(lambda: Residency.FOREIGN_KEEP_ALIVE in house.seen)
+            await until(lambda: ModelState.FOREIGN_KEEP_ALIVE in house.seen)
             await house.ticks(8)
             assert [exchange.body.get("keep_alive") for exchange in house.sent("ping")] == [None]
             for word in (None, None):  # of the answer, and of the prime behind it
@@ -82,7 +82,7 @@ async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -
             assert [line["done"] async for line in lines] == [True]
         assert (await third)["done_reason"] == "load"
         words.put_nowait(None)
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert await house.other.names() == ["smollm2:latest"]
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
@@ -95,17 +95,17 @@ async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixtur
         await house.warm()
         for _ in range(3):
             await house.other.ask(**MODEL, **LONGER, keep_alive=-1)
-            await until(lambda: house.chat.keeper.status.context_tokens == 8192)
+            await until(lambda: house.chat.keepalive.status.context_tokens == 8192)
             assert await house.asked() == "Paris it is."
         assert house.server.counts.loads == 2
         assert house.sent("chat")[-1].body["options"]["num_ctx"] == 8192
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert await house.is_primed()
-        assert "context 8192, which another client wanted: num_ctx is 4096 here" in house.chat.health.words
-        assert Residency.OTHER_CONTEXT not in house.seen
+        assert "context 8192, which another client wanted: num_ctx is 4096 here" in house.chat.health.message
+        assert ModelState.OTHER_CONTEXT not in house.seen
         await house.other.chat(**MODEL, keep_alive=0)
         await until(lambda: house.server.counts.loads == 3)
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert house.server.runner is not None
         assert house.server.runner.options["num_ctx"] == 8192  # or it would be loaded again for the other
         assert [r.levelname for r in caplog.records if "left as it is" in r.getMessage()] == ["INFO"]
@@ -116,10 +116,10 @@ async def test_a_model_that_another_client_is_loading_differently_is_not_loaded_
     async with keeping(load_seconds=1.0) as house:
         await house.warm()
         other = asyncio.create_task(house.other.ask(**MODEL, **LONGER, keep_alive=-1))
-        await house.becomes(Residency.UNLOADED)
+        await house.becomes(ModelState.UNLOADED)
         assert house.chat.health.up or house.chat.health.is_late
         await other
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert house.server.counts.loads == 2
         assert await house.is_primed()
 
@@ -139,20 +139,20 @@ async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
         if when == "later":
             await house.warm()
             await loaded_by_others(house)
-        await house.becomes(Residency.OTHER_CONTEXT)
+        await house.becomes(ModelState.OTHER_CONTEXT)
         loads = house.server.counts.loads
         await house.ticks(12)
         assert house.server.counts.loads == loads
         assert [model["context_length"] for model in await house.other.ps()] == [2048]
         if about_to == "speak":
             house.chat.prepare([SYSTEM])
-            await house.becomes(Residency.WARM)
+            await house.becomes(ModelState.WARM)
         assert await house.asked() == "Paris it is."
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert [model["context_length"] for model in await house.other.ps()] == [4096]
         assert await house.is_primed()
         assert house.server.counts.loads == loads + 1
-        assert house.seen[Residency.OTHER_CONTEXT] == 1
+        assert house.seen[ModelState.OTHER_CONTEXT] == 1
         told = [r.levelname for r in caplog.records if "num_ctx here, the context window there" in r.getMessage()]
         assert told == ["WARNING"]
 
@@ -168,7 +168,7 @@ async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_t
 
 async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
-    monkeypatch.setattr(keeper, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(timer, "_IDLE_SECONDS", 0.5)
     async with keeping(settings=KeepAliveSettings(interval_seconds=0.05, idle_interval_seconds=60)) as house:
         await house.chat.warm_up()
         await asyncio.sleep(1.0)  # until nobody has spoken for a while
@@ -192,7 +192,7 @@ async def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, cap
         with pytest.raises(ChatError) as caught:
             await house.asked()
         assert "the key is from $OLLAMA_API_KEY" in str(caught.value)
-        await house.becomes(Residency.REFUSED)
+        await house.becomes(ModelState.REFUSED)
         shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
         assert "NobodyMayEverSeeThis" not in shown
         assert "NobodyMayEverSeeThis" not in f"{house.chat.status} {house.chat.health} {house.chat!r}"
@@ -251,7 +251,7 @@ async def test_a_request_that_fails_as_it_is_given_up_is_no_error_of_nobody() ->
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     api = OllamaApi(OllamaSettings(type="ollama", model="m", url="http://127.0.0.1:9"), ChatSettings())
-    model = Resident(api, GiveWay(), Sightings(api), interval_seconds=60)
+    model = ManagedModel(api, QuestionPriority(), StateLog(api), interval_seconds=60)
 
     async def fails() -> None:
         given_up.cancel()

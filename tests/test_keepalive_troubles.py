@@ -12,8 +12,8 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.engines.chat.keepalive import model
-from satellite.engines.chat.keepalive.keeper import Keeper
-from satellite.engines.chat.keepalive.loaded_models import Loaded, Residency
+from satellite.engines.chat.keepalive.loaded_models import LoadedModel, ModelState
+from satellite.engines.chat.keepalive.timer import KeepAliveTimer
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
@@ -42,20 +42,20 @@ async def test_a_model_that_was_not_loaded_is_loaded(caplog: pytest.LogCaptureFi
     """It is told once that it was not, and that it is now."""
     async with keeping(load_seconds=0.2) as house:
         await house.warm()
-        assert house.seen == {Residency.LOADING: 1, Residency.NOT_LOADED: 1, Residency.WARM: 1}
+        assert house.seen == {ModelState.LOADING: 1, ModelState.NOT_LOADED: 1, ModelState.WARM: 1}
         assert told(caplog, "smollm2 was not loaded") == ["INFO"]
         assert told(caplog, "smollm2 is loaded and ready (100% on the GPU, context 4096)") == ["INFO"]
-        assert house.chat.health.words == "smollm2 is loaded and ready (100% on the GPU, context 4096)"
+        assert house.chat.health.message == "smollm2 is loaded and ready (100% on the GPU, context 4096)"
 
 
 async def test_a_load_is_seen_while_it_goes_on() -> None:
     """Short loads are worth waiting for, long ones are not."""
     async with keeping(load_seconds=1, first_token_seconds=0.3) as house:
-        await house.becomes(Residency.LOADING)
+        await house.becomes(ModelState.LOADING)
         assert house.chat.health.up  # it may be done in a moment
-        assert house.chat.health.words == "smollm2 is being loaded"
+        assert house.chat.health.message == "smollm2 is being loaded"
         await until(lambda: not house.chat.health.up)
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert house.chat.health.up
 
 
@@ -68,9 +68,9 @@ async def test_what_another_client_unloads_is_loaded_again(keep_alive: float, ca
             await house.other.chat(**MODEL, keep_alive=keep_alive, options={"num_ctx": 4096})
             await until(lambda times=times: house.server.counts.loads == times + 1)  # type: ignore[misc]  # bound now
             await house.ticks()
-            await house.becomes(Residency.WARM)
+            await house.becomes(ModelState.WARM)
             assert await house.is_primed()
-        assert house.seen[Residency.NOT_LOADED] == 3
+        assert house.seen[ModelState.NOT_LOADED] == 3
         assert told(caplog, "was not loaded") == ["INFO"]
         assert len(told(caplog, "is loaded and ready")) == 1
 
@@ -92,10 +92,10 @@ async def test_a_model_that_runs_under_another_name_is_left_alone(
     async with keeping(before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES)) as house:
         await house.chat.warm_up()
         await house.ticks(12)
-        assert (house.chat.health.state, house.chat.health.up) == (Residency.OTHER_NAME, True)
+        assert (house.chat.health.state, house.chat.health.up) == (ModelState.OTHER_NAME, True)
         assert house.server.counts.loads == len(names)
         assert len(house.sent("ping")) <= 4
-        assert house.seen[Residency.OTHER_NAME] == 1
+        assert house.seen[ModelState.OTHER_NAME] == 1
         assert told(caplog, "under another name") == ["INFO"]
         assert await house.is_primed()
 
@@ -107,12 +107,12 @@ async def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> No
         await house.other.chat(model="alba", options={"num_ctx": 4096})
 
     async with keeping(before=loaded_by_others, overhead_seconds=0.05, models=dict(NAMES)) as house:
-        await house.becomes(Residency.OTHER_NAME)
+        await house.becomes(ModelState.OTHER_NAME)
         await house.ticks()
         await house.other.chat(model="alba", keep_alive=0)
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert await house.other.names() == ["smollm2:latest"]
-        assert house.seen[Residency.NOT_LOADED] == 1
+        assert house.seen[ModelState.NOT_LOADED] == 1
 
 
 async def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,10 +124,10 @@ async def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCapture
             while await house.other.left() < DECADE:  # the test has a time limit
                 await house.ticks(1)
             await house.ticks(2)  # and it has been seen that all is well
-            assert house.seen[Residency.FOREIGN_KEEP_ALIVE] == times
+            assert house.seen[ModelState.FOREIGN_KEEP_ALIVE] == times
         assert house.server.counts.loads == 1
         assert told(caplog, "another client had set smollm2 to be unloaded") == ["WARNING"]
-        assert house.chat.health.state == Residency.WARM
+        assert house.chat.health.state == ModelState.WARM
 
 
 @pytest.mark.parametrize("loaded_before", [True, False])
@@ -140,14 +140,14 @@ async def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_be
     async with keeping(before=loaded_by_others if loaded_before else None, num_ctx=16_384) as house:
         await house.warm()
         await house.ticks()
-        assert house.chat.keeper.status.context_tokens == 8192
+        assert house.chat.keepalive.status.context_tokens == 8192
         assert house.server.counts.loads == 1
-        assert Residency.OTHER_CONTEXT not in house.seen
+        assert ModelState.OTHER_CONTEXT not in house.seen
 
 
-@pytest.mark.parametrize(("share", "state"), [(0.5, Residency.PARTLY_ON_CPU), (0.0, Residency.ON_CPU)])
+@pytest.mark.parametrize(("share", "state"), [(0.5, ModelState.PARTLY_ON_CPU), (0.0, ModelState.ON_CPU)])
 async def test_what_has_left_the_gpu_is_loaded_again_once(
-    share: float, state: Residency, caplog: pytest.LogCaptureFixture
+    share: float, state: ModelState, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever took the memory may be gone; if not, a slow answer is better than none."""
     async with keeping() as house:
@@ -159,10 +159,10 @@ async def test_what_has_left_the_gpu_is_loaded_again_once(
         assert await house.is_primed()
         assert house.server.counts.loads == 2
         assert house.seen[state] == 1
-        assert told(caplog, "the CPU" if state is Residency.ON_CPU else "(50% on the GPU") == ["WARNING"]
+        assert told(caplog, "the CPU" if state is ModelState.ON_CPU else "(50% on the GPU") == ["WARNING"]
         assert house.chat.health.up
         house.server.vram_share = 1.0
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert len(told(caplog, "is loaded and ready")) == 2
         house.server.vram_share = share
         await until(lambda: house.server.counts.loads == 3)
@@ -179,12 +179,12 @@ async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monk
     async with keeping(before=without_gpu) as house:
         await house.chat.warm_up()
         await house.ticks()
-        state = Residency.ON_CPU if has_gpu else Residency.WARM
+        state = ModelState.ON_CPU if has_gpu else ModelState.WARM
         assert (house.chat.health.state, house.chat.health.up) == (state, True)
         words = "though there is a GPU: restart Ollama" if has_gpu else "loaded and ready (on the CPU, context 4096)"
-        assert words in house.chat.health.words
+        assert words in house.chat.health.message
         assert house.server.counts.loads == 1
-        assert house.chat.keeper.status.gpu_share == 0
+        assert house.chat.keepalive.status.gpu_share == 0
 
 
 async def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFixture) -> None:
@@ -193,12 +193,12 @@ async def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCapt
         await house.warm()
         house.server.load_seconds = 1
         house.server.kill_runner()
-        await until(lambda: Residency.RUNNER_DIED in house.seen)
-        await house.becomes(Residency.WARM)
+        await until(lambda: ModelState.RUNNER_DIED in house.seen)
+        await house.becomes(ModelState.WARM)
         await house.ticks()
         assert await house.is_primed()
         assert await house.other.left() > DECADE
-        assert (house.server.counts.reloads, house.seen[Residency.RUNNER_DIED]) == (1, 1)
+        assert (house.server.counts.reloads, house.seen[ModelState.RUNNER_DIED]) == (1, 1)
         assert told(caplog, "smollm2 had died though Ollama at http://127.0.0.1") == ["WARNING"]
 
 
@@ -209,11 +209,11 @@ async def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
         house.server.load_seconds = 1
         house.server.kill_runner()
         assert await house.asked() == "Paris it is."
-        await until(lambda: house.seen.get(Residency.RUNNER_DIED) == 1)
-        assert (house.chat.keeper.status.load_seconds or 0) >= 1
+        await until(lambda: house.seen.get(ModelState.RUNNER_DIED) == 1)
+        assert (house.chat.keepalive.status.load_seconds or 0) >= 1
         while await house.other.left() < DECADE:  # the test has a time limit
             await house.ticks(1)
-        assert Residency.FOREIGN_KEEP_ALIVE not in house.seen  # nobody else has said anything
+        assert ModelState.FOREIGN_KEEP_ALIVE not in house.seen  # nobody else has said anything
 
 
 async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
@@ -221,7 +221,7 @@ async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
     async with keeping(overhead_seconds=0.4) as house:
         await house.warm()
         await house.ticks(12)
-        assert Residency.RUNNER_DIED not in house.seen
+        assert ModelState.RUNNER_DIED not in house.seen
         assert len(house.sent("ping")) <= 3
         assert len(house.sent("prime")) == 1
 
@@ -235,14 +235,14 @@ async def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog
         for _ in range(failed_questions):
             with pytest.raises(ChatUnavailable, match="cannot be reached"):
                 await house.asked()
-        await until(lambda: Residency.UNREACHABLE in house.seen)
+        await until(lambda: ModelState.UNREACHABLE in house.seen)
         assert not house.chat.health.up
         await house.server.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await house.becomes(Residency.WARM)
+            await house.becomes(ModelState.WARM)
         assert house.chat.health.up
         assert await house.is_primed()
-        assert house.seen[Residency.UNREACHABLE] == 1
+        assert house.seen[ModelState.UNREACHABLE] == 1
         assert told(caplog, "is it running?") == ["WARNING"]
         assert len(told(caplog, "is loaded and ready")) == 2
 
@@ -261,10 +261,10 @@ async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pyt
             await until(lambda: len(house.sent("prime")) > 1)
         house.server.freeze()
         house.server.overhead_seconds = house.server.prefill_seconds_per_token = 0
-        await house.becomes(Residency.SILENT)
+        await house.becomes(ModelState.SILENT)
         assert not house.chat.health.up
         house.server.thaw()
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert house.server.counts.loads == 1
         assert told(caplog, "if this lasts, restart Ollama") == ["WARNING"]
 
@@ -272,13 +272,13 @@ async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pyt
 async def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
     """The load ends with it, and begins anew when it is back."""
     async with keeping(load_seconds=60) as house:
-        await house.becomes(Residency.LOADING)
+        await house.becomes(ModelState.LOADING)
         await until(lambda: bool(house.sent("ping")))
         await house.server.stop()
-        await house.becomes(Residency.UNREACHABLE)
+        await house.becomes(ModelState.UNREACHABLE)
         house.server.load_seconds = 0
         await house.server.start()
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
 
 
 async def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
@@ -287,12 +287,12 @@ async def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pyte
         with pytest.raises(ChatUnavailable, match="ollama pull smollm2"):
             await house.chat.warm_up()
         await house.ticks(12)
-        assert house.chat.health.state == Residency.MODEL_MISSING
+        assert house.chat.health.state == ModelState.MODEL_MISSING
         assert len(house.sent("ping")) <= 5
-        assert house.seen == {Residency.MODEL_MISSING: 1}
+        assert house.seen == {ModelState.MODEL_MISSING: 1}
         assert told(caplog, "ollama pull smollm2") == ["WARNING"]
         house.server.models["smollm2"] = "smollm2"
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert await house.is_primed()
 
 
@@ -303,12 +303,12 @@ async def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.
         with pytest.raises(ChatUnavailable, match="exit status 2"):
             await house.chat.warm_up()
         await house.ticks(12)
-        assert (house.chat.health.state, house.chat.health.up) == (Residency.FAILING, False)
+        assert (house.chat.health.state, house.chat.health.up) == (ModelState.FAILING, False)
         assert len(house.sent("ping")) <= 4
         assert told(caplog, "exit status 2") == ["WARNING"]
-        assert house.seen[Residency.FAILING] == 1
+        assert house.seen[ModelState.FAILING] == 1
         house.server.fail_loads = None
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert await house.is_primed()
 
 
@@ -316,10 +316,10 @@ async def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest
     """The model is not warm before its prompt has been read."""
     async with keeping() as house:
         house.server.faults = [Fault.CRASH]
-        await house.becomes(Residency.FAILING)
+        await house.becomes(ModelState.FAILING)
         await house.ticks()
         assert len(house.sent("prime")) <= 2
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert len(house.sent("prime")) == 2
         assert told(caplog, "answered 500") == ["WARNING"]
 
@@ -331,8 +331,8 @@ async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
         house.server.faults = [Fault.CRASH, Fault.CRASH]
         with pytest.raises(ChatUnavailable, match="500"):
             await house.asked()
-        assert (house.chat.health.state, house.chat.health.up) == (Residency.FAILING, False)
-        assert "500" in house.chat.health.words
+        assert (house.chat.health.state, house.chat.health.up) == (ModelState.FAILING, False)
+        assert "500" in house.chat.health.message
         await until(lambda: house.chat.health.up)
         assert [len(house.sent(kind)) for kind in ("chat", "prime")] == [1, 3]
         assert await house.asked() == "Paris it is."
@@ -366,10 +366,10 @@ async def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog:
         await house.warm()
         await house.server.stop()
         async with await asyncio.start_server(nonsense, house.server.host, house.server.port):
-            await house.becomes(Residency.FAILING)
+            await house.becomes(ModelState.FAILING)
             await until(lambda: requests > 1)
         await house.server.start()
-        await house.becomes(Residency.WARM)
+        await house.becomes(ModelState.WARM)
         assert told(caplog, "broke off") == ["WARNING"]
 
 
@@ -378,7 +378,7 @@ class _Stumbling(OllamaApi):
 
     stumbles = 1
 
-    async def loaded(self, seconds: float) -> list[Loaded]:
+    async def loaded(self, seconds: float) -> list[LoadedModel]:
         if self.stumbles:
             self.stumbles -= 1
             raise ZeroDivisionError("a bug")
@@ -388,19 +388,21 @@ class _Stumbling(OllamaApi):
 class _Forgetful(OllamaApi):
     """Talks to an Ollama that heeds no keep-alive."""
 
-    async def loaded(self, seconds: float) -> list[Loaded]:
+    async def loaded(self, seconds: float) -> list[LoadedModel]:
         soon = datetime.now(UTC) + timedelta(minutes=5)
         return [
-            Loaded(entry.name, entry.size, entry.size_vram, entry.context_tokens, soon)
+            LoadedModel(entry.name, entry.size, entry.size_vram, entry.context_tokens, soon)
             for entry in await super().loaded(seconds)
         ]
 
 
 @asynccontextmanager
-async def kept(api_type: type[OllamaApi], house: KeptModel) -> AsyncIterator[Keeper]:
+async def kept(api_type: type[OllamaApi], house: KeptModel) -> AsyncIterator[KeepAliveTimer]:
     """Run a timer of its own over this kind of connection."""
     api = api_type(OllamaSettings(type="ollama", url=house.server.url, model="smollm2"), ChatSettings())
-    keeper = Keeper(api, KeepAliveSettings(interval_seconds=0.05), [Message("system", "Be brief.")], patience_seconds=1)
+    keeper = KeepAliveTimer(
+        api, KeepAliveSettings(interval_seconds=0.05), [Message("system", "Be brief.")], patience_seconds=1
+    )
     run = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -416,10 +418,10 @@ async def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) ->
         async with kept(_Stumbling, house) as keeper:
             with pytest.raises(ChatUnavailable, match="a bug"):
                 await keeper.settled()
-            await until(lambda: keeper.sightings.state is Residency.WARM)
+            await until(lambda: keeper.states.state is ModelState.WARM)
             assert keeper.health.up
         (traceback,) = [r for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR]
-        assert "looking after smollm2 failed" in traceback.getMessage()
+        assert "the keep-alive of smollm2 failed" in traceback.getMessage()
 
 
 async def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -> None:
@@ -427,8 +429,8 @@ async def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -
     async with keeping(watched=False, overhead_seconds=0.1) as house, kept(_Forgetful, house) as keeper:
         await until(lambda: keeper.status.requests.get("look", 0) > 20)
         assert keeper.status.requests["ping"] <= 3
-        assert (keeper.sightings.state, keeper.health.up) == (Residency.FOREIGN_KEEP_ALIVE, True)
-        assert keeper.sightings.seen[Residency.FOREIGN_KEEP_ALIVE] == 1
+        assert (keeper.states.state, keeper.health.up) == (ModelState.FOREIGN_KEEP_ALIVE, True)
+        assert keeper.states.seen[ModelState.FOREIGN_KEEP_ALIVE] == 1
 
 
 def of_the_product(task: asyncio.Task[Any]) -> bool:

@@ -89,7 +89,7 @@ async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ChatError, match="ALL_PROXY"):
         async for _ in provider.stream([Message("user", "Hi")]):
             raise AssertionError
-    assert "ALL_PROXY" in provider.health.words
+    assert "ALL_PROXY" in provider.health.message
     assert not provider.health.up
     await provider.close()
     finding = await _reached(settings, "")

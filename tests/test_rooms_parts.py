@@ -180,9 +180,10 @@ def test_loudness_is_speech_against_the_rooms_own_noise() -> None:
 
 
 def test_tries_grow_rarer_and_never_in_step() -> None:
-    """Half of each wait is chance, and success begins anew."""
-    low, high = Backoff(0.5, 30, chance=lambda: 0.0), Backoff(0.5, 30, chance=lambda: 1.0)
-    assert [low.next() for _ in range(8)] == [0.25, 0.5, 1, 2, 4, 8, 15, 15]
-    assert [high.next() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    high.reset()
-    assert high.next() == 0.5
+    """Half of each wait is chance, and success starts over."""
+    whole = [0.5, 1, 2, 4, 8, 16, 30, 30]
+    exact, jittered = Backoff(0.5, 30, jitter=False), Backoff(0.5, 30)
+    assert [exact.next() for _ in whole] == whole
+    assert all(seconds / 2 <= jittered.next() <= seconds for seconds in whole)
+    exact.reset()
+    assert exact.next() == 0.5

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from satellite.config.settings import Config
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, Stage
 from satellite.pipeline.dialogue import Question

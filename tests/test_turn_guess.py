@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 
 from satellite.audio.pcm import RATE, AudioFormat
 from satellite.config.settings import Config
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling, Transcription, Voice, VoiceChoice
+from satellite.engines.protocols import (
+    AS_CONFIGURED,
+    ChatDelta,
+    ChatStats,
+    Message,
+    Sampling,
+    Transcription,
+    Voice,
+    VoiceChoice,
+)
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import SpeechToTextError, Stage
 from satellite.events import RunBus, RunEnd, RunEvent, RunFailed, SttVadEnd

@@ -13,8 +13,16 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from satellite.audio.pcm import RATE, AudioFormat
 from satellite.config.loader import parse
 from satellite.config.settings import Config
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import ChatDelta, Detection, Message, Sampling, Transcription, Voice, VoiceChoice
+from satellite.engines.protocols import (
+    ChatDelta,
+    ChatStats,
+    Detection,
+    Message,
+    Sampling,
+    Transcription,
+    Voice,
+    VoiceChoice,
+)
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, ProtocolError, SpeechToTextError, Stage
 from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunFailed, RunStart

@@ -12,7 +12,7 @@ from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings,
 from satellite.config.settings import Config, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.daemon.systemd import Engine as Busy
-from satellite.engines.chat.failover import RouteChat
+from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.status import ChatProvider
 from satellite.engines.protocols import Synthesizer, WakeWordEngine
 from satellite.engines.remote.hosts import Hosts
@@ -71,7 +71,7 @@ class Assembly:
         self._prepared = asyncio.Event()
         # First: starting its process delays the loop less before other threads are busy.
         self._providers = [self._built(*one) for one in _named(config.chat.providers)]
-        self.chat = RouteChat(
+        self.chat = FailoverChat(
             [provider.engine for provider in self._providers], config.chat, config.deadlines, background
         )
         """Whoever answers of the chat providers."""

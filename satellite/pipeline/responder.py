@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import ChatDelta
+from satellite.engines.protocols import ChatDelta, ChatStats
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.speculation import CommitBuffer
 from satellite.tasks import attempt

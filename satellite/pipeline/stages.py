@@ -22,10 +22,10 @@ from satellite.config.settings import (
     stt_patience,
     tts_patience,
 )
-from satellite.engines.chat.usage import ChatStats
 from satellite.engines.protocols import (
     AS_CONFIGURED,
     ChatDelta,
+    ChatStats,
     Message,
     Sampling,
     Speaker,

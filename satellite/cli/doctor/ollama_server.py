@@ -12,7 +12,7 @@ from satellite.cli.doctor import unit
 from satellite.cli.doctor.findings import Finding, Target, bad, good, note
 from satellite.config.chat import OllamaSettings
 from satellite.config.secrets import chat_key
-from satellite.engines.chat.keepalive.loaded_models import Loaded, find, full_name
+from satellite.engines.chat.keepalive.loaded_models import LoadedModel, find, full_name
 from satellite.errors import ChatError, ConfigError
 from satellite.net.http_client import client_settings, is_on_this_host, shown_url
 from satellite.system.nvidia import gpus
@@ -68,7 +68,7 @@ async def _examined(provider: OllamaSettings, target: Target) -> list[Finding]:
         return [bad(what, reason, start_command(provider))]
     findings = [_version(what, version, provider)]
     findings += _context(provider, shown_model)
-    entry = find(loaded, provider.model, None)
+    entry = find(loaded, provider.model)
     findings.append(_residency(provider, target, entry, _trained(shown_model)))
     if entry is not None:
         findings.append(await _share(provider, entry))
@@ -109,7 +109,7 @@ def _trained(model: JsonObject) -> int | None:
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
-def _residency(provider: OllamaSettings, target: Target, entry: Loaded | None, trained: int | None) -> Finding:
+def _residency(provider: OllamaSettings, target: Target, entry: LoadedModel | None, trained: int | None) -> Finding:
     what = f"{provider.model} in memory"
     running, keepalive = target.state is not None, target.config.keepalive
     always = running and keepalive.enabled and keepalive.when == "always"
@@ -130,7 +130,7 @@ def _residency(provider: OllamaSettings, target: Target, entry: Loaded | None, t
     return note(what, seen, remedy)
 
 
-async def _share(provider: OllamaSettings, entry: Loaded) -> Finding:
+async def _share(provider: OllamaSettings, entry: LoadedModel) -> Finding:
     what = f"{provider.model} on the GPU"
     if entry.gpu_share >= 1:
         return good(what, "all of it")
@@ -156,9 +156,9 @@ def _interference(target: Target, provider: OllamaSettings) -> list[Finding]:
     return [note(f"other clients of {provider.model}", " and ".join(done), remedy)]
 
 
-def _loaded(entry: JsonObject) -> Loaded:
+def _loaded(entry: JsonObject) -> LoadedModel:
     ends = entry.get("expires_at")
-    return Loaded(
+    return LoadedModel(
         name=str(entry["name"]),
         size=int(entry.get("size") or 0),
         size_vram=int(entry.get("size_vram") or 0),

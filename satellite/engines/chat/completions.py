@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource
 
-from satellite.engines.chat.usage import ChatStats
+from satellite.engines.protocols import ChatStats
 
 _TAIL_SECONDS = 1.0
 """Time for the rest of an HTTP answer once the model's own is complete."""

@@ -10,11 +10,11 @@ from datetime import datetime
 
 from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.race import Race
 from satellite.engines.chat.status import ChatProvider, ChatStatus, SwitchStatus
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.net.provider_states import ProviderHealth
 from satellite.tasks import Background
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Switch:
     """Seconds since the epoch."""
 
 
-class RouteChat:
+class FailoverChat:
     """A `ChatModel` of several. After the first delta nobody else is asked: nothing is ever said twice.
 
     One that is known to be down is not asked, unless all are. One that is asked and has no word within
@@ -65,7 +65,7 @@ class RouteChat:
         self._answering: ChatModel = next((model for model in models if not _is_absent(model.health)), models[0])
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ProviderHealth:
         """Return the health of whoever would be asked."""
         states = [model.health for model in self.models]
         up = [health for health in states if health.up]
@@ -83,7 +83,7 @@ class RouteChat:
             switches=self.switches,
             last_switch=switch,
             providers=tuple(model.status for model in self.models),
-            summary=self.health.words,
+            summary=self.health.message,
         )
 
     async def stream(
@@ -155,12 +155,14 @@ class RouteChat:
 
     def _to_ask(self) -> tuple[list[ChatModel], dict[ChatModel, str], dict[ChatModel, list[ChatModel]]]:
         """Return who is worth asking, all that may be if none seems to be; why others are not; who waits for whom."""
-        states: dict[ChatModel, Health] = {model: model.health for model in self.models}
+        states: dict[ChatModel, ProviderHealth] = {model: model.health for model in self.models}
         alive = [model for model, health in states.items() if health.up]
         alive += [model for model, health in states.items() if health.is_late]
         up = alive or [model for model, health in states.items() if not health.forbidden]
         down = {
-            model: health.words for model, health in states.items() if not health.up and not (up and _is_absent(health))
+            model: health.message
+            for model, health in states.items()
+            if not health.up and not (up and _is_absent(health))
         }
         for model in self.models:
             if model in down:
@@ -195,7 +197,7 @@ class RouteChat:
         return ChatUnavailable(f"nobody answers: {told}", kind=kind)
 
 
-def _is_absent(health: Health) -> bool:
+def _is_absent(health: ProviderHealth) -> bool:
     """Tell whether a provider was never meant to be asked: there is no key for it."""
     return health.forbidden and health.state == "no-key"
 

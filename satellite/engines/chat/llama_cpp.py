@@ -17,12 +17,12 @@ from satellite.config.settings import cpu_threads
 from satellite.engines.chat.completions import FAILURES, Completion, ServerError
 from satellite.engines.chat.http_errors import failure
 from satellite.engines.chat.llama_process import LlamaProcess
-from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.tokens import fitting
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
+from satellite.net.provider_states import ProviderHealth
 from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
@@ -99,11 +99,11 @@ class LlamaCppChat:
         self._become("failed", words)
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ProviderHealth:
         """Return whether it is loaded; one that died is being started again."""
         if self._state == "ready" and self._server is not None and not self._server.lives:
-            return Health("failing", False, self._server.ending)
-        return Health(self._state, self._state == "ready", self._reason, since=self._since)
+            return ProviderHealth("failing", False, self._server.ending)
+        return ProviderHealth(self._state, self._state == "ready", self._reason, since=self._since)
 
     @property
     def status(self) -> ProviderStatus:

@@ -8,19 +8,19 @@ comes meanwhile with a keep-alive of its own sets it back, so that nobody else i
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
 from satellite.config.chat import ChatSettings, OllamaSettings
 from satellite.config.secrets import chat_key
 from satellite.engines.chat.http_errors import failure
-from satellite.engines.chat.keepalive.loaded_models import Loaded
+from satellite.engines.chat.keepalive.loaded_models import LoadedModel
 from satellite.engines.chat.thinking import opens_thought
 from satellite.engines.protocols import AS_CONFIGURED, Message, Sampling
-from satellite.errors import ChatError, ChatUnavailable
-from satellite.net.http_client import client_settings, is_on_this_host, made_once, shown_url
+from satellite.errors import ChatError, ChatUnavailable, in_words
+from satellite.net.http_client import client_settings, is_on_this_host, shown_url
 from satellite.net.proxies import without_proxies
 
 T = TypeVar("T")
@@ -28,8 +28,11 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 2.0
 _FOR_EVER = -1
 _UNLOAD_SECONDS = 10.0
+_TAIL_SECONDS = 1.0
+"""Time for the rest of an HTTP answer once the model's own is complete."""
+
 GREETING = Message("user", "Hi")
-"""What stands behind a prompt that is to be read and not answered."""
+"""Follows a prompt that is to be read and not answered."""
 
 
 class OllamaApi:
@@ -47,37 +50,36 @@ class OllamaApi:
         self.is_here = is_on_this_host(settings.url)
         self._settings = settings
         self._key = chat_key(settings).find_or_explain()
-        self._closed = False
         self._chat = chat
+        self._client: Any = None
+        self._opening = asyncio.Lock()
+        self._closed = False
 
-    @made_once
-    def _client(self) -> Any:
-        """The client; the first to use it waits for its library, unless it has been loaded."""
-        if self._closed:
-            raise RuntimeError("closed")
+    async def open(self) -> None:
+        """Import the library and make the client, in a thread, unless they are there. Raises `ChatUnavailable`."""
+        async with self._opening:
+            if self._closed:
+                raise ChatUnavailable(f"{self.server} is no longer used: it was closed", kind="not-ready")
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connected)
+
+    def _connected(self) -> Any:
         _load_library()
         import httpx
         import ollama
 
-        return ollama.AsyncClient(
-            host=self._settings.url,
-            # Reading is limited by whoever waits: a load takes minutes where a list takes a moment.
-            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
-            limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=60),
-            **client_settings(self._settings.url),
-            headers={"Authorization": f"Bearer {self._key.value}"} if self._key.value else None,
-        )
-
-    async def open(self) -> None:
-        """Import the library, and make the client, in a thread, unless they are there. Raises `ChatUnavailable`."""
-        if "_client" in self.__dict__:
-            return
         try:
-            await asyncio.to_thread(lambda: self._client)
-        except ChatError:
-            raise
-        except Exception as foreign:  # the engine seam: whatever the library has against the settings
-            raise ChatUnavailable(f"{self.server} cannot be asked: {foreign}", kind="misconfigured") from foreign
+            return ollama.AsyncClient(
+                host=self._settings.url,
+                # Reading is limited by the caller: a load takes minutes where a list takes a moment.
+                timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
+                limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=60),
+                headers={"Authorization": f"Bearer {self._key.value}"} if self._key.value else None,
+                **client_settings(self._settings.url),
+            )
+        except (OSError, ValueError, httpx.InvalidURL) as error:  # an unreadable SSL_CERT_FILE, an odd address
+            reason = self._key.scrub(in_words(error))
+        raise ChatUnavailable(f"{self.server} cannot be asked: {reason}", kind="misconfigured")
 
     def request(self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED) -> dict[str, Any]:
         """Return all of a request: for an answer, or of one token to have the prompt read, or to load."""
@@ -92,11 +94,11 @@ class OllamaApi:
             "options": {"num_ctx": self.context_tokens, "num_predict": options.pop("max_tokens"), **options},
         }
 
-    async def loaded(self, seconds: float) -> list[Loaded]:
-        """Return what is loaded."""
-        response = await self._within(self._client.ps(), seconds)
+    async def loaded(self, seconds: float) -> list[LoadedModel]:
+        """Return the models in memory."""
+        response = await self._call(lambda client: client.ps(), seconds)
         return [
-            Loaded(
+            LoadedModel(
                 name=entry.model or entry.name or "",
                 size=int(entry.size or 0),
                 size_vram=int(entry.size_vram or 0),
@@ -107,72 +109,84 @@ class OllamaApi:
         ]
 
     async def trained_tokens(self, seconds: float) -> int | None:
-        """Return the longest context that the model allows; None where that is not told."""
-        told = await self._within(self._client.show(self.model), seconds)
-        self.opens_thought = opens_thought(told.template or "")
-        lengths = [value for name, value in (told.modelinfo or {}).items() if name.endswith(".context_length")]
+        """Return the longest context that the model allows; None if Ollama does not know it."""
+        shown = await self._call(lambda client: client.show(self.model), seconds)
+        self.opens_thought = opens_thought(shown.template or "")
+        lengths = [value for name, value in (shown.modelinfo or {}).items() if name.endswith(".context_length")]
         return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
     async def load(self, seconds: float) -> None:
-        """Load the model, and tell it to stay; reads no prompt. For one that nobody else is using."""
-        await self._within(self._client.chat(**self.request([]), keep_alive=_FOR_EVER), seconds)
+        """Load the model to stay; reads no prompt. Only for a model that no other client is using."""
+        await self._chat_once(self.request([]), seconds, keep_alive=_FOR_EVER)
 
     async def ping(self, seconds: float) -> None:
-        """Have the model loaded if it is not, and start the time that it stays anew; reads no prompt."""
-        await self._within(self._client.chat(**self.request([])), seconds)
+        """Have the model loaded if it is not, and restart its keep-alive; reads no prompt."""
+        await self._chat_once(self.request([]), seconds)
 
     async def unload(self) -> None:
-        """Let the model go, once whatever it is answering is complete."""
-        await self._within(self._client.chat(**self.request([]), keep_alive=0), _UNLOAD_SECONDS)
+        """Unload the model once it has completed its present answer."""
+        await self._chat_once(self.request([]), _UNLOAD_SECONDS, keep_alive=0)
 
-    async def prime(self, messages: Sequence[Message], seconds: float) -> Any:
-        """Let the model read `messages`, so that it need not when a question follows; return the answer's figures.
+    async def prime(self, messages: Sequence[Message], seconds: float) -> None:
+        """Let the model read `messages`, so that a question that begins with them is answered sooner.
 
-        A few words of a user stand behind them: templates join those with the system prompt, and some refuse a prompt
-        that has none.
+        A greeting of the user follows them: templates join that with the system prompt, and some refuse a prompt
+        without one.
         """
-        request = self.request([*messages, GREETING], Sampling(max_tokens=1))
-        return await self._within(self._client.chat(**request), seconds)
+        await self._chat_once(self.request([*messages, GREETING], Sampling(max_tokens=1)), seconds)
 
-    def parts(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Any, None]:
-        """Yield the lines of an answer. What goes wrong is foreign here: hand it to `translated`."""
-        return self._parts(self.request(messages, sampling))
+    async def answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Any, None]:
+        """Return the lines of an answer, for `line`; it is asked for with the first of them."""
+        request = self.request(messages, sampling)
+        lines: AsyncGenerator[Any, None] = await self._call(lambda client: client.chat(**request, stream=True))
+        return lines
 
-    async def _parts(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
-        async with aclosing(await self._client.chat(**request, stream=True)) as parts:
-            async for part in parts:
-                yield part
+    async def line(self, lines: AsyncGenerator[Any, None], seconds: float | None = None) -> Any:
+        """Return the next line of an answer. Raises `ChatError`, also when the answer was cut off."""
+        line = await self._within(anext(lines, None), seconds)
+        if line is None:
+            raise ChatUnavailable(f"{self.server} cut its answer off")
+        return line
+
+    async def finish(self, lines: AsyncGenerator[Any, None]) -> None:
+        """Read a complete answer to its end, so that the connection can be used again."""
+        with suppress(ChatError):  # what goes wrong after the model's last word does not matter
+            await self.line(lines, _TAIL_SECONDS)
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         self._closed = True
-        if "_client" in self.__dict__:
+        if self._client is not None:
             await self._client.close()
 
-    async def _within(self, call: Awaitable[T], seconds: float) -> T:
+    async def _chat_once(self, request: dict[str, Any], seconds: float, **more: Any) -> None:
+        await self._call(lambda client: client.chat(**request, **more), seconds)
+
+    async def _call(self, call: Callable[[Any], Awaitable[T]], seconds: float | None = None) -> T:
+        await self.open()
+        return await self._within(call(self._client), seconds)
+
+    async def _within(self, awaitable: Awaitable[T], seconds: float | None) -> T:
+        """Return the result of a call to the client; raises what that raises as a `ChatError`."""
         try:
             async with asyncio.timeout(seconds):
-                return await call
-        except Exception as foreign:  # the engine seam: the client lets through what HTTP and JSON raise
-            raise self.translated(foreign, seconds) from foreign
+                return await awaitable
+        except Exception as foreign:  # noqa: BLE001  # the client lets through whatever HTTP, JSON and pydantic raise
+            problem = self._translated(foreign, seconds)
+        raise problem  # outside the handler, or its traceback would lead to one that may quote the key
 
-    def translated(self, foreign: Exception, seconds: float) -> ChatError:
-        """Return the error for what the client raised while waiting for `seconds`."""
+    def _translated(self, foreign: Exception, seconds: float | None) -> ChatError:
         import httpx
-
-        _load_library()
         import ollama
 
-        if isinstance(foreign, ChatError):
-            return foreign
-        if isinstance(foreign, ollama.ResponseError):
-            return self._refusal(foreign.status_code, str(foreign.error))
-        if isinstance(foreign, TimeoutError):
-            return ChatUnavailable(f"{self.server} was silent for {seconds:g} s", kind="timeout")
-        if isinstance(foreign, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
-            return ChatUnavailable(f"{self.server} cannot be reached; is it running?", kind="unreachable")
-        reason = self._key.scrub(str(foreign)) or type(foreign).__name__
-        return ChatUnavailable(f"{self.server} broke off: {reason}")
+        match foreign:
+            case ollama.ResponseError():
+                return self._refusal(foreign.status_code, str(foreign.error))
+            case TimeoutError() if seconds is not None:
+                return ChatUnavailable(f"{self.server} was silent for {seconds:g} s", kind="timeout")
+            case httpx.ConnectError() | httpx.ConnectTimeout() | ConnectionError():
+                return ChatUnavailable(f"{self.server} cannot be reached; is it running?", kind="unreachable")
+        return ChatUnavailable(f"{self.server} broke off: {self._key.scrub(in_words(foreign))}")
 
     def _refusal(self, status: int, reason: str) -> ChatError:
         reason = self._key.scrub(reason)

@@ -16,16 +16,15 @@ from satellite.config.secrets import chat_key
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.completions import FAILURES, Chunk, Completion, ServerError, refusal
 from satellite.engines.chat.http_errors import RateLimited, exhausted_seconds, failure, retry_after_seconds
-from satellite.engines.chat.provider_health import Health
+from satellite.engines.chat.keepalive.schedule import Schedule
 from satellite.engines.chat.reply import ChatReplies, ChatReply
-from satellite.engines.chat.schedule import Schedule
 from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.tokens import estimated_tokens
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, in_words
-from satellite.net.circuit_breaker import Breaker, BreakerState
+from satellite.net.circuit_breaker import BreakerState, CircuitBreaker
 from satellite.net.http_client import client_settings, is_at_home, shown_url, warn_of_outside
+from satellite.net.provider_states import ProviderHealth
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class OpenAIChat:
         self.sent_outside = 0
         """How often a question has left the house."""
 
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
         self._settings = settings
         self._chat = chat
         self._keepalive = keepalive or KeepAliveSettings()
@@ -121,18 +120,18 @@ class OpenAIChat:
         return self._client
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ProviderHealth:
         """Return whether it is worth asking: by what came of it before, and by its rate limits."""
         if not self._usable:
             words = f"{self.provider} is not used: no key was found ({self._key.source})"
-            return Health("no-key", False, words, forbidden=True)
+            return ProviderHealth("no-key", False, words, forbidden=True)
         breaker = self.breaker
         if breaker.state is BreakerState.CLOSED:
-            return Health("ready", True, f"{self._server} answers", since=breaker.since)
+            return ProviderHealth("ready", True, f"{self._server} answers", since=breaker.since)
         if breaker.state is BreakerState.HALF_OPEN:
-            return Health("recovering", True, breaker.reason, since=breaker.since)
+            return ProviderHealth("recovering", True, breaker.reason, since=breaker.since)
         is_late = breaker.cause == "slow"
-        return Health(breaker.cause, False, breaker.reason, breaker.forbidden, breaker.since, is_late)
+        return ProviderHealth(breaker.cause, False, breaker.reason, breaker.forbidden, breaker.since, is_late)
 
     @property
     def _usable(self) -> bool:
@@ -148,15 +147,16 @@ class OpenAIChat:
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer; see `ChatModel`. Raises `ChatError`."""
         if not self._usable:
-            raise ChatRejected(self.health.words, kind="refused")
+            raise ChatRejected(self.health.message, kind="refused")
         began = self._used_at = time.monotonic()
         reply = self._replies.begin(may_be_empty=sampling.may_be_empty)
         completion: Completion | None = None
         is_whole = False
         self._asking += 1
         try:
+            client = await self._opened()
             async with asyncio.timeout(self._first_token_seconds):
-                completion = await self._begin(messages, sampling)
+                completion = await self._begin(client, messages, sampling)
             chunk = await self._next(completion, reply)
             while not chunk.finish_reason:
                 if delta := reply.delta(chunk.text):
@@ -259,11 +259,12 @@ class OpenAIChat:
     async def _probe(self) -> ChatError | None:
         """Ask for the list of models; return what is wrong."""
         if not self._usable:
-            return ChatUnavailable(self.health.words, kind="not-ready")
+            return ChatUnavailable(self.health.message, kind="not-ready")
         self._contact_at = time.monotonic()
         try:
+            client = await self._opened()
             async with asyncio.timeout(_PROBE_SECONDS):
-                response = await (await self._opened()).get("models")
+                response = await client.get("models")
             if not response.is_success:
                 raise refusal(response)
         except (ChatError, *FAILURES) as failed:
@@ -283,9 +284,8 @@ class OpenAIChat:
             self.sent_outside += 1
             _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
 
-    async def _begin(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def _begin(self, client: httpx.AsyncClient, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Ask; a server that does not know the one name for the longest answer knows the other."""
-        client = await self._opened()
         request = self._request(messages, sampling)
         self._note_leaving()
         try:

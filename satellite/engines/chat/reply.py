@@ -5,8 +5,7 @@ import time
 from dataclasses import replace
 
 from satellite.engines.chat.thinking import ThinkFilter
-from satellite.engines.chat.usage import ChatStats
-from satellite.engines.protocols import ChatDelta
+from satellite.engines.protocols import ChatDelta, ChatStats
 from satellite.errors import ChatUnavailable
 
 _LOGGER = logging.getLogger(__name__)

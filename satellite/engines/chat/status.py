@@ -38,7 +38,7 @@ class ProviderStatus:
     provider: str
     model: str
     state: str
-    """A key of `satellite.net.provider_states.MEANINGS`."""
+    """A key of `satellite.net.provider_states.TONES`."""
 
     tone: Tone
     up: bool
@@ -107,7 +107,7 @@ def provider_status(
         state=health.state,
         tone=tone_of(health.state),
         up=health.up,
-        summary=health.words,
+        summary=health.message,
         since_seconds=round(time.monotonic() - health.since, 1),
         leaves_house=model.leaves_house,
         keepalive=keepalive,

@@ -3,10 +3,10 @@
 import time
 from collections.abc import AsyncGenerator, Sequence
 
-from satellite.engines.chat.provider_health import Health
 from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatUnavailable
+from satellite.net.provider_states import ProviderHealth
 
 
 class UnusableChat:
@@ -22,9 +22,9 @@ class UnusableChat:
         self._since = time.monotonic()
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ProviderHealth:
         """Return why it must not be asked."""
-        return Health("misconfigured", False, self._reason, forbidden=True, since=self._since)
+        return ProviderHealth("misconfigured", False, self._reason, forbidden=True, since=self._since)
 
     @property
     def status(self) -> ProviderStatus:

@@ -12,7 +12,7 @@ from uuid import uuid4
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError, ChatUnavailable
-from satellite.net.circuit_breaker import Breaker, BreakerState
+from satellite.net.circuit_breaker import BreakerState, CircuitBreaker
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.skills.home_assistant.api import Api, RoomTarget
@@ -72,7 +72,7 @@ class HomeAssistantResponder:
         interval_seconds: float = 0.5,
         idle_seconds: float = _IDLE_SECONDS,
         late_seconds: float = _LATE_SECONDS,
-        breaker: Breaker | None = None,
+        breaker: CircuitBreaker | None = None,
         first_seconds: float = _FIRST_SECONDS,
         languages: Callable[[], Sequence[str]] = tuple,
     ) -> None:
@@ -88,7 +88,7 @@ class HomeAssistantResponder:
         self._interval_seconds = interval_seconds
         self._idle_seconds = idle_seconds
         self._late_seconds = late_seconds
-        self._breaker = breaker or Breaker()
+        self._breaker = breaker or CircuitBreaker()
         self._probe_now = asyncio.Event()
         self._contact_at = 0.0
         self._version: str | None = None
@@ -252,7 +252,7 @@ class HomeAssistantResponder:
             if not done.cancelled() and isinstance(result := done.result(), ConversationResult):
                 _LOGGER.debug("home_assistant: the answer came too late: %r", result.speech)
                 self._remember(question, result)
-                self._breaker.excuse()  # it is slow, but not down
+                self._breaker.outage_ended()  # it is slow, but not down
                 self._probe_now.set()
 
         request.add_done_callback(on_late_answer)

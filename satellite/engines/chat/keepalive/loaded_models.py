@@ -1,4 +1,4 @@
-"""What Ollama's list of loaded models, `/api/ps`, means for ours."""
+"""Ollama's list of loaded models, `/api/ps`, and what it means for the configured one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ _FOR_EVER = timedelta(days=3650)
 """Ollama writes "for ever" as a date some 292 years ahead."""
 
 _LOST_SHARE = 0.05
-"""How much less of the model on the GPU is worth loading it again."""
+"""Loss of GPU memory, as a share of the model, at which it is loaded again."""
 
 
-class Residency(StrEnum):
-    """Where the model is; the worst that is known."""
+class ModelState(StrEnum):
+    """Where the model is, and the worst that is known to be wrong with it."""
 
     UNKNOWN = "unknown"
     WARM = "warm"
@@ -39,41 +39,41 @@ class Residency(StrEnum):
     SLOW = "slow"
 
     @classmethod
-    def after(cls, error: ChatError) -> "Residency":
+    def after(cls, error: ChatError) -> "ModelState":
         """Return what a failed request says of the model."""
         state = state_after(error)
         return cls(state) if state in list(cls) else cls.FAILING
 
 
-RESIDENT = frozenset(
+LOADED = frozenset(
     {
-        Residency.WARM,
-        Residency.OTHER_NAME,
-        Residency.FOREIGN_KEEP_ALIVE,
-        Residency.PARTLY_ON_CPU,
-        Residency.ON_CPU,
+        ModelState.WARM,
+        ModelState.OTHER_NAME,
+        ModelState.FOREIGN_KEEP_ALIVE,
+        ModelState.PARTLY_ON_CPU,
+        ModelState.ON_CPU,
     }
 )
-"""The states in which a question is answered without loading anything."""
+"""The states in which a question is answered without loading the model."""
 
 AWAY = frozenset(
     {
-        Residency.UNREACHABLE,
-        Residency.SILENT,
-        Residency.MODEL_MISSING,
-        Residency.FAILING,
-        Residency.REFUSED,
-        Residency.MISCONFIGURED,
+        ModelState.UNREACHABLE,
+        ModelState.SILENT,
+        ModelState.MODEL_MISSING,
+        ModelState.FAILING,
+        ModelState.REFUSED,
+        ModelState.MISCONFIGURED,
     }
 )
-"""The states in which it is not answered."""
+"""The states in which a question is not answered."""
 
-COLD = frozenset({Residency.LOADING, Residency.RELEASED, Residency.UNLOADED, Residency.OTHER_CONTEXT})
-"""The states in which it is answered once the model has been loaded."""
+COLD = frozenset({ModelState.LOADING, ModelState.RELEASED, ModelState.UNLOADED, ModelState.OTHER_CONTEXT})
+"""The states in which a question is answered once the model has been loaded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """One entry of the list."""
 
     name: str
@@ -87,12 +87,12 @@ class Loaded:
     expires_at: datetime | None
 
     def stays(self, now: datetime) -> bool:
-        """Return whether it is to stay loaded for ever."""
+        """Return whether it stays loaded for ever."""
         return self.expires_at is None or self.expires_at - now > _FOR_EVER
 
     @property
     def gpu_share(self) -> float:
-        """Part of it that is on a GPU, 0 to 1."""
+        """Share of it that is on a GPU, 0 to 1."""
         return min(1.0, self.size_vram / self.size) if self.size else 0.0
 
     @property
@@ -108,62 +108,44 @@ def full_name(model: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-def find(loaded: Sequence[Loaded], model: str, alias: str | None) -> Loaded | None:
-    """Return the entry of `model`, or of `alias`, the name it was loaded under."""
-    by_name = {full_name(entry.name): entry for entry in loaded}
-    found = by_name.get(full_name(model))
-    return found if found or alias is None else by_name.get(full_name(alias))
+def find(loaded: Sequence[LoadedModel], model: str) -> LoadedModel | None:
+    """Return the entry of `model`."""
+    return next((entry for entry in loaded if full_name(entry.name) == full_name(model)), None)
 
 
-def likely_alias(loaded: Sequence[Loaded], context_tokens: int) -> str | None:
-    """Return under which name a model runs that answers but is not listed: models of one file share one runner.
+def findings(entry: LoadedModel, least_tokens: int, *, expects_gpu: bool = True) -> list[ModelState]:
+    """Return what is wrong with a loaded model, the worst first; it is to have a context of `least_tokens`.
 
-    It is the one that our own request has just told to stay, with our context; None when several could be.
-    """
-    now = datetime.now(UTC)
-    staying = [entry for entry in loaded if entry.stays(now)]
-    with_our_context = [entry for entry in staying if entry.context_tokens == context_tokens]
-    for candidates in (with_our_context, staying):
-        if len(candidates) == 1:
-            return candidates[0].name
-    return None
-
-
-def findings(entry: Loaded, model: str, least_tokens: int, *, expects_gpu: bool = True) -> list[Residency]:
-    """Return what is not as it should be with a loaded model, the worst first; `least_tokens` of context are enough.
-
-    With no GPU to expect it on, nothing is wrong with a model on the CPU.
+    Without a GPU to expect it on, nothing is wrong with a model on the CPU.
     """
     found = []
     if entry.context_tokens is not None and entry.context_tokens < least_tokens:
-        found.append(Residency.OTHER_CONTEXT)
+        found.append(ModelState.OTHER_CONTEXT)
     if not entry.stays(datetime.now(UTC)):
-        found.append(Residency.FOREIGN_KEEP_ALIVE)
+        found.append(ModelState.FOREIGN_KEEP_ALIVE)
     if entry.size and entry.size_vram <= 0:
-        found += [Residency.ON_CPU] if expects_gpu else []
+        found += [ModelState.ON_CPU] if expects_gpu else []
     elif entry.size_vram < entry.size:
-        found.append(Residency.PARTLY_ON_CPU)
-    if full_name(entry.name) != full_name(model):
-        found.append(Residency.OTHER_NAME)
+        found.append(ModelState.PARTLY_ON_CPU)
     return found
 
 
-class GpuMemory:
-    """Remembers how much of a model was on the GPU at best, for which loading it again is worth one try."""
+class GpuShare:
+    """Remembers the largest share of a model that was on the GPU; once it is lost, a reload is worth one try."""
 
     def __init__(self) -> None:
         self.tried = False
-        """Whether it was loaded again since."""
+        """Whether it was loaded again since it was last at its best."""
 
         self._best_share = 0.0
 
     @property
     def was_used(self) -> bool:
-        """Whether any of the model was ever seen on a GPU."""
+        """Whether any of the model was ever on a GPU."""
         return self._best_share > 0
 
-    def is_lost(self, entry: Loaded) -> bool:
-        """Tell whether less is on the GPU than once was, and nothing was tried."""
+    def is_lost(self, entry: LoadedModel) -> bool:
+        """Return whether less is on the GPU than once was, and loading it again has not been tried."""
         if not entry.size:
             return False
         if entry.gpu_share >= self._best_share - _LOST_SHARE:

@@ -1,4 +1,4 @@
-"""Who goes first with Ollama: a question. Whatever else is under way gives way to it."""
+"""Questions go first with Ollama: requests of the keep-alive timer are cancelled for them."""
 
 import asyncio
 import math
@@ -13,74 +13,75 @@ from satellite.tasks import begin_task, end_tasks
 T = TypeVar("T")
 
 
-class TurnBegan(Exception):
-    """A question came, and nothing else is to be done meanwhile."""
+class QuestionArrived(Exception):
+    """A question is being answered, and nothing else may be sent meanwhile."""
 
 
-class GiveWay:
-    """Knows when a question is being answered, and cuts short what may then not go on."""
+class QuestionPriority:
+    """Tracks whether a question is being answered, and cancels requests that must not delay one."""
 
     def __init__(self) -> None:
         self.used_at = time.monotonic()
-        """When the last question was done with, or one was last expected."""
+        """When the last question ended, or one was last expected."""
 
         self.answered_at = float("-inf")
-        """When the last question was done with."""
+        """When the last question ended."""
 
-        self.turns = 0
+        self.questions = 0
         """Questions that are being answered, or wait."""
 
-        self._free = asyncio.Event()
-        self._free.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._task: asyncio.Task[Any] | None = None
         self._reading: Sequence[Message] = ()
-        self._untouchable_at = 0.0
+        self._protected_at = 0.0
 
     @property
     def is_busy(self) -> bool:
         """Whether a question is being answered."""
-        return self.turns > 0
+        return self.questions > 0
 
     @property
     def idle_seconds(self) -> float:
         """How long ago there was a question, or one was expected."""
-        return 0.0 if self.turns else time.monotonic() - self.used_at
+        return 0.0 if self.questions else time.monotonic() - self.used_at
 
     @contextmanager
-    def turn(self, messages: Sequence[Message]) -> Iterator[None]:
-        """Have the way free while the question at the end of `messages` is being answered."""
-        reads_for_it = self._reading and begins(messages, self._reading)
-        if self._task is not None and not reads_for_it and time.monotonic() < self._untouchable_at:
+    def question(self, messages: Sequence[Message]) -> Iterator[None]:
+        """Keep other requests away while the question at the end of `messages` is being answered."""
+        reads_for_it = self._reading and starts_with(messages, self._reading)
+        if self._task is not None and not reads_for_it and time.monotonic() < self._protected_at:
             self._task.cancel()
-        self.turns += 1
-        self._free.clear()
+        self.questions += 1
+        self._idle.clear()
         try:
             yield
         finally:
-            self.turns -= 1
+            self.questions -= 1
             self.used_at = self.answered_at = time.monotonic()
-            if not self.turns:
-                self._free.set()
+            if not self.questions:
+                self._idle.set()
 
-    async def free(self) -> None:
+    async def until_idle(self) -> None:
         """Wait until no question is being answered."""
-        await self._free.wait()
+        await self._idle.wait()
 
-    async def unless_asked(
+    async def interruptible(
         self,
         call: Callable[[], Coroutine[Any, Any, T]],
         *,
         reading: Sequence[Message] = (),
         within_seconds: float = math.inf,
     ) -> T:
-        """Await `call`; raises `TurnBegan` if a question is there, or comes within so many seconds: that cuts it short.
+        """Await `call`, unless a question is being answered or comes within so many seconds; raises `QuestionArrived`.
 
-        Not a question that begins with what the call is `reading`: it would have to wait for the same work.
+        A question that starts with the messages that the call is `reading` does not cancel it: that question would
+        have to wait for the same work.
         """
         if self.is_busy:
-            raise TurnBegan
+            raise QuestionArrived
         self._task = task = begin_task(call(), "keep-alive")
-        self._reading, self._untouchable_at = reading, time.monotonic() + within_seconds
+        self._reading, self._protected_at = reading, time.monotonic() + within_seconds
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -89,10 +90,10 @@ class GiveWay:
         finally:
             self._task = None
         if task.cancelled():
-            raise TurnBegan
+            raise QuestionArrived
         return task.result()
 
 
-def begins(messages: Sequence[Message], beginning: Sequence[Message]) -> bool:
-    """Tell whether `messages` begin with `beginning`."""
+def starts_with(messages: Sequence[Message], beginning: Sequence[Message]) -> bool:
+    """Return whether `messages` start with `beginning`."""
     return list(messages[: len(beginning)]) == list(beginning)

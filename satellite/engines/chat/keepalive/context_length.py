@@ -1,29 +1,29 @@
-"""How long a context Ollama's model should have, when other clients have a say in it too."""
+"""The context length of Ollama's model, which other clients change too."""
 
 import logging
 import time
 from collections import Counter
 
-from satellite.engines.chat.keepalive.loaded_models import Loaded
+from satellite.engines.chat.keepalive.loaded_models import LoadedModel
 from satellite.engines.chat.ollama_client import OllamaApi
 
 _LOGGER = logging.getLogger(__name__)
 
 _ASK_SECONDS = 3.0
 _REMEMBERED_SECONDS = 3600.0
-"""How long what another client wanted is still loaded for it."""
+"""How long the longer context of another client is still requested, after it was last seen."""
 
 
 class ContextLength:
-    """What requests name as context length: what is loaded, if that is enough, since anything else would reload it.
+    """The context length that requests name: that of the loaded model if it suffices.
 
-    Ollama loads a model again for every request that names another length, so that two clients that want different
-    ones would keep each other waiting. The longest that anybody wants serves all.
+    Ollama reloads a model for every request that names another length, so that two clients with different lengths
+    would keep each other waiting. The longest that any client wants serves all.
     """
 
     def __init__(self, api: OllamaApi) -> None:
         self.least_tokens = api.context_tokens
-        """What is enough for us: num_ctx, or all that the model allows."""
+        """What suffices: num_ctx, or all that the model allows."""
 
         self._api = api
         self._num_ctx = api.context_tokens
@@ -40,17 +40,17 @@ class ContextLength:
             self._is_known = True
 
     def forget(self) -> None:
-        """Ask again: it may be another model by that name."""
+        """Ask again: another model may have taken the name."""
         self._is_known = False
 
-    def is_enough(self, entry: Loaded) -> bool:
-        """Tell whether the model has been loaded with all that we want."""
+    def suffices(self, entry: LoadedModel) -> bool:
+        """Return whether the model has been loaded with enough context."""
         return entry.context_tokens is None or entry.context_tokens >= self.least_tokens
 
-    def take(self, entry: Loaded | None) -> None:
-        """Name what is loaded from now on, if it is enough; else, or without an `entry`, what we want ourselves."""
+    def follow(self, entry: LoadedModel | None) -> None:
+        """From now on request the length of `entry` if it suffices, else, or without an entry, the configured one."""
         now = time.monotonic()
-        if entry is None or entry.context_tokens is None or not self.is_enough(entry):
+        if entry is None or entry.context_tokens is None or not self.suffices(entry):
             is_recent = now - self._longer_at < _REMEMBERED_SECONDS
             self._api.context_tokens = max(self._num_ctx, self._longer_tokens if is_recent else 0)
             return
@@ -66,8 +66,8 @@ class ContextLength:
             self._longer_tokens, self._longer_at = entry.context_tokens, now
         self._api.context_tokens = entry.context_tokens
 
-    def described(self, entry: Loaded) -> str:
-        """Return what people should know of the length, empty when it is what we asked for."""
+    def described(self, entry: LoadedModel) -> str:
+        """Return what people should know of the length; empty when it is the configured one."""
         if entry.context_tokens is None or entry.context_tokens <= self._num_ctx:
             return ""
         return f", which another client wanted: num_ctx is {self._num_ctx} here"

@@ -1,11 +1,11 @@
-"""When the chat model is to be warm."""
+"""When the chat model is kept warm, and how often it is pinged."""
 
 from datetime import datetime, time
 
 import pytest
 
 from satellite.config.chat import KeepAliveSettings
-from satellite.engines.chat.schedule import Schedule
+from satellite.engines.chat.keepalive.schedule import PingTiming, Schedule
 
 LONG_AGO = 1e6
 
@@ -58,3 +58,44 @@ def test_outside_its_hours_it_is_warm_after_a_use() -> None:
     assert schedule.wants_warm(at("03:00"), 60)
     assert not schedule.wants_warm(at("03:00"), 900)
     assert schedule.described() == "06:00-23:00, 23:30-24:00 and 15 min after each use"
+
+
+@pytest.mark.parametrize(("ping_seconds", "gap_seconds"), [(0.001, 5.0), (0.07, 7.0), (0.1, 10.0), (3.0, 10.0)])
+def test_pings_take_a_hundredth_of_the_servers_time(ping_seconds: float, gap_seconds: float) -> None:
+    """And there is one in ten seconds at least, and one in five at most: each is a line in Ollama's log."""
+    pace = PingTiming()
+    assert pace.gap_seconds == 0
+    for _ in range(3):
+        pace.took(ping_seconds)
+        assert pace.gap_seconds == pytest.approx(gap_seconds)
+
+
+def test_what_takes_much_longer_than_usual_is_slow() -> None:
+    """Fractions of a second never are, and the first ping is only the measure."""
+    pace = PingTiming()
+    assert not pace.took(0.07)
+    assert pace.slow_seconds == pytest.approx(0.35)
+    assert not pace.took(0.3)
+    assert pace.took(2.0)
+    assert not PingTiming().took(60)
+    quick = PingTiming()
+    assert not any(quick.took(seconds) for seconds in (0.001, 0.29))
+
+
+def test_a_server_that_has_become_slow_is_soon_known_as_such() -> None:
+    """Not every ping from then on means a load."""
+    pace = PingTiming()
+    pace.took(0.07)
+    slow = [pace.took(0.5) for _ in range(20)]
+    assert slow[0]
+    assert sum(slow) <= 3
+    assert not slow[-1]
+
+
+def test_a_load_in_between_hardly_changes_what_is_usual() -> None:
+    """The next one is recognised too."""
+    pace = PingTiming()
+    pace.took(0.07)
+    assert pace.took(10)
+    pace.took(0.07)
+    assert pace.took(0.6)
