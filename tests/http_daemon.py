@@ -10,7 +10,7 @@ import httpx
 from satellite.config.http import HttpSettings
 from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
-from satellite.monitoring.runs import Recorder
+from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
@@ -26,7 +26,7 @@ def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any
     """Serve the daemon's parts once more, with settings, and perhaps a state, of its own."""
     parts = daemon.daemon
     http = HttpSettings.model_validate(settings)
-    runs = Recorder(parts.bus, kept=http.runs_kept, transcripts=http.keep_transcripts)
+    runs = RunHistory(parts.bus, kept=http.runs_kept, transcripts=http.keep_transcripts)
     context = replace(
         parts._http._context,
         settings=http,

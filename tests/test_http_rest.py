@@ -17,7 +17,7 @@ import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
-from satellite.http.http_errors import status_of
+from satellite.http.error_codes import status_of
 from satellite.monitoring.status import Status
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon

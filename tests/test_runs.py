@@ -29,7 +29,7 @@ from satellite.events import (
     WakeWordStart,
 )
 from satellite.monitoring.run_metrics import RunMetrics
-from satellite.monitoring.runs import Recorder, RunRecord
+from satellite.monitoring.runs import RunHistory, RunRecord
 from satellite.tasks import Background
 
 COMMAND: list[tuple[type[RunEvent], float, dict[str, Any]]] = [
@@ -53,9 +53,9 @@ FAILURE = (RunFailed, 104.0, {"stage": Stage.CHAT, "code": "chat-timeout", "text
 
 
 @asynccontextmanager
-async def recorded(bus: RunBus, **settings: Any) -> AsyncIterator[Recorder]:
+async def recorded(bus: RunBus, **settings: Any) -> AsyncIterator[RunHistory]:
     """Follow `bus`."""
-    recorder = Recorder(bus, **({"kept": 10, "transcripts": True} | settings))
+    recorder = RunHistory(bus, **({"kept": 10, "transcripts": True} | settings))
     recorder.start(Background())
     await asyncio.sleep(0)
     try:

@@ -24,7 +24,7 @@ from satellite.http.context import Context
 from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
-from satellite.monitoring.runs import Recorder
+from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status, as_json
 from satellite.net.binding import Doors, taken
 from satellite.pipeline.audio_queue import AudioInbox
@@ -113,7 +113,7 @@ class Daemon:
             Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
             max_connections=affordable_connections(wyoming.max_connections),
         )
-        self.runs = Recorder(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._announcer = Announcer(self.hub, self._stages)
         self._http = HttpService(
             Context(
@@ -122,9 +122,7 @@ class Daemon:
                 bus=self.bus,
                 status=self._status,
                 store=self.store,
-                announce=self._announcer.announce,
-                rooms=self.hub.status,
-                chat=lambda: self._assembly.chat.status,
+                announcer=self._announcer,
                 queues=self._queues,
                 runs=self.runs,
                 rate=RateLimit(config.http.requests_per_minute),

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 
 from satellite import __version__
 from satellite.config.secrets import Secret
-from satellite.http import chat_api, health, openai_api, problems, rooms_api, speech_api, websocket
-from satellite.http.admission import Admission
+from satellite.http import chat_api, openai_audio, openai_chat, problems, speech_api, status_api, websocket
+from satellite.http.access_control import AccessControl
 from satellite.http.context import Context
 from satellite.http.guard import Guard
 from satellite.monitoring.run_metrics import RunMetrics
@@ -37,9 +37,9 @@ def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
         redirect_slashes=False,
     )
     problems.install(app)
-    for part in (chat_api, speech_api, rooms_api, openai_api, websocket):
+    for part in (chat_api, speech_api, status_api, openai_chat, openai_audio, websocket):
         app.include_router(part.routes(context))
-    app.include_router(health.routes(context, metrics))
+    app.include_router(status_api.health_routes(context, metrics))
     _describe(app)
 
     if (PAGES / "index.html").exists():
@@ -50,7 +50,7 @@ def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
             return FileResponse(PAGES / "index.html", headers={"Cache-Control": "no-cache"})
 
     settings = context.settings
-    guarded: ASGIApp = Guard(app, settings, Admission(settings, token), context.rate, context.work)
+    guarded: ASGIApp = Guard(app, settings, AccessControl(settings, token), context.rate, context.work)
     if settings.cors_origins:
         guarded = CORSMiddleware(
             guarded,

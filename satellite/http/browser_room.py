@@ -12,7 +12,6 @@ from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.config.rooms import RoomSettings
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEnd, RunEvent, RunStart, as_json
-from satellite.http.chat_api import check_length
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.outbox import Outbox
 from satellite.http.schemas import ConversationId, Language, SpokenText, Wire
@@ -158,7 +157,7 @@ class BrowserDevice:
                 self._hello = frame.model_copy(update={"conversation_id": name})
                 self.greet()
             case Ask():
-                check_length(self._context, frame.text)
+                self._context.check_length(frame.text)
                 await self._begin(Stage.CHAT, frame.text)
             case Listen():
                 self._converter = Converter(AudioFormat(frame.rate))

@@ -1,17 +1,17 @@
-"""What the endpoints share: the daemon's parts, and how a run is made for a client."""
+"""What the endpoints share: the daemon's parts, and how a run is carried out for a client."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.http import HttpSettings
-from satellite.engines.chat.status import ChatStatus
 from satellite.engines.protocols import VoiceChoice
-from satellite.errors import SatelliteError, Stage
+from satellite.errors import ChatRejected, SatelliteError, Stage, StageError
 from satellite.events import (
     ChatChunk,
     ChatEnd,
@@ -26,14 +26,17 @@ from satellite.events import (
 )
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
-from satellite.monitoring.runs import Recorder
+from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import RunConfig, Stages
-from satellite.rooms.room import RoomStatus
+from satellite.rooms.announcements import Announcer
 from satellite.tasks import begin_task, end_tasks
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
 
 _STEPS = 8
 """Steps of a run that may wait for the client before the run waits."""
@@ -50,13 +53,11 @@ class Context:
     bus: RunBus
     status: Status
     store: Store
-    announce: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-    rooms: Callable[[], list[RoomStatus]]
-    chat: Callable[[], ChatStatus]
-    queues: Callable[[], dict[str, int]]
-    """How many calls wait for each engine or run."""
+    announcer: Announcer
+    queues: Callable[[], Mapping[str, int]]
+    """How many calls wait for each engine."""
 
-    runs: Recorder
+    runs: RunHistory
     rate: RateLimit
     work: Work
 
@@ -65,10 +66,16 @@ class Context:
         """The configuration as it is now: parts of it change while the daemon runs."""
         return self.stages.config
 
+    def check_length(self, text: str, refusal: type[StageError] = ChatRejected) -> None:
+        """Raise `refusal` for a text that is too long."""
+        longest = self.config.wyoming.max_text_characters
+        if len(text) > longest:
+            raise refusal(f"a text of {len(text)} characters is too long; at most {longest}", kind="too-long")
+
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run."""
+    """What a run has led to so far."""
 
     heard: str = ""
     language: str = ""
@@ -80,9 +87,7 @@ class Outcome:
     _command_end: float = 0.0
 
     def note(self, step: Step) -> None:
-        """Take what a step tells. Raises the run's error as `SatelliteError`."""
-        if isinstance(step, Speech):
-            return
+        """Take over what a step reports. Raises the run's error as `SatelliteError`."""
         match step:
             case SttVadEnd():
                 self._command_end = step.at
@@ -97,7 +102,7 @@ class Outcome:
                 self.said, self.provider = step.text, step.provider
                 self._mark("chat", step.at - self._asked)
             case TtsStart():
-                # The sound of an answer that was made before its question was known to be over waits until it is.
+                # Speculative sound exists before the command has ended; it is sent, and timed, only from then on.
                 self._mark("first_audio", max(0.0, step.at - (self._command_end or self._asked or self.began)))
             case RunEnd():
                 self._mark("total", step.at - self.began)
@@ -108,11 +113,15 @@ class Outcome:
         self.timings_ms[name] = round(1000 * seconds, 1)
 
 
-async def perform(context: Context, request: RunRequest, audio: AudioInbox | None = None) -> AsyncGenerator[Step, None]:
-    """Yield the steps of a run, to its end; closing the generator cancels it."""
+async def perform(context: Context, request: RunRequest, recording: bytes = b"") -> AsyncGenerator[Step, None]:
+    """Yield the steps of a run over a `recording`, if it needs one; closing the generator cancels the run."""
     steps: asyncio.Queue[Step] = asyncio.Queue(_STEPS)
     run = Run(context.stages, context.bus, request, steps.put)
-    task = begin_task(run.execute(audio or AudioInbox()), f"run {request.room}")
+    inbox = AudioInbox()
+    tasks = [
+        begin_task(run.execute(inbox), f"run {request.room}"),
+        begin_task(_feed(inbox, recording), f"feed {request.room}"),
+    ]
     try:
         while True:
             step = await steps.get()
@@ -120,16 +129,14 @@ async def perform(context: Context, request: RunRequest, audio: AudioInbox | Non
             if isinstance(step, RunEnd):
                 return
     finally:
-        await end_tasks(task)
+        await end_tasks(*tasks)
 
 
-async def finish(
-    context: Context, request: RunRequest, audio: AudioInbox | None = None
-) -> tuple[Outcome, list[Speech]]:
-    """Return what came of a whole run, and its sound. Raises its error."""
+async def finish(context: Context, request: RunRequest, recording: bytes = b"") -> tuple[Outcome, list[Speech]]:
+    """Return the outcome of a whole run, and its sound. Raises its error."""
     outcome = Outcome()
     sound: list[Speech] = []
-    async with aclosing(perform(context, request, audio)) as steps:
+    async with aclosing(perform(context, request, recording)) as steps:
         async for step in steps:
             outcome.note(step)
             if isinstance(step, Speech):
@@ -137,9 +144,20 @@ async def finish(
     return outcome, sound
 
 
+async def _feed(inbox: AudioInbox, recording: bytes) -> None:
+    for at in range(0, len(recording), BYTES_PER_SECOND):
+        await inbox.put(recording[at : at + BYTES_PER_SECOND])
+    inbox.end()
+
+
 def new_conversation() -> str:
-    """Return a name that nobody can guess: who knows it goes on with the conversation."""
+    """Return a name that cannot be guessed: whoever knows it can continue the conversation."""
     return uuid.uuid4().hex
+
+
+def client_of(connection: "HTTPConnection") -> str:
+    """Return the address of a client."""
+    return connection.client.host if connection.client else "unknown"
 
 
 def run_request(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from satellite.audio.pcm import AudioFormat, Converter
-from satellite.http.http_errors import HttpError
+from satellite.http.error_codes import HttpError
 
 _UNKNOWN_BYTES = 0xFFFF_FFFF
 """In a WAV header: the length is not known yet, read to the end; it is what FFmpeg writes into a pipe."""

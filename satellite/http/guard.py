@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from satellite.config.http import HttpSettings
 from satellite.errors import SatelliteError
-from satellite.http.admission import Admission
+from satellite.http.access_control import AccessControl
+from satellite.http.error_codes import HttpError
 from satellite.http.forwarded import Proxies
-from satellite.http.http_errors import HttpError
 from satellite.http.problems import response_to
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.tasks import begin_task
@@ -45,10 +45,12 @@ _UNLIMITED = ("/", "/healthz", "/readyz", "/metrics")
 class Guard:
     """Wraps the application; nothing that it raises passes."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, admission: Admission, rate: RateLimit, work: Work) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: HttpSettings, access: AccessControl, rate: RateLimit, work: Work
+    ) -> None:
         self._app = app
         self._settings = settings
-        self._admission = admission
+        self._access = access
         self._proxies = Proxies(settings.trusted_proxies)
         self._rate = rate
         self._work = work
@@ -59,7 +61,7 @@ class Guard:
         scope["client"] = (self._proxies.client(scope), 0)
         client = _Client(scope, receive, send, self._settings)
         try:
-            self._admission.check(scope)
+            self._access.check(scope)
             self._check_token(scope, client)
             if scope["path"] not in _UNLIMITED and not scope["path"].startswith("/static/"):
                 client.headers |= self._rate.take(client.address)
@@ -83,7 +85,7 @@ class Guard:
     def _check_token(self, scope: Scope, client: "_Client") -> None:
         """Raise `HttpError` for a client without the token; who has it is served however many others guess."""
         try:
-            self._admission.check_token(scope)
+            self._access.check_token(scope)
         except HttpError:
             self._rate.refuse(client.address)
             raise

@@ -1,7 +1,6 @@
 """`POST /v1/audio/transcriptions` and `/v1/audio/speech`: OpenAI's clients understand and speak."""
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
@@ -9,33 +8,33 @@ from starlette.responses import PlainTextResponse, Response
 
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
-from satellite.http.chat_api import check_length, client_of, json_response
-from satellite.http.context import Context, run_request
+from satellite.http.context import Context, client_of, run_request
 from satellite.http.encoding import AAC, FLAC, MP3, OGG, PCM, WAV
 from satellite.http.openai_parameters import refuse, unsupported
-from satellite.http.openai_schemas import SpeechRequest
+from satellite.http.openai_schemas import OpenAISpeech
 from satellite.http.problems import responses
-from satellite.http.recordings import read, transcribed
+from satellite.http.recordings import transcribed, uploaded
+from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, sse
+from satellite.http.schemas import Transcript
 from satellite.http.speech_api import streamed
-from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
 
 _FORMATS = {"mp3": MP3, "opus": OGG, "aac": AAC, "flac": FLAC, "wav": WAV, "pcm": PCM}
 
 _PCM_RATE = 24_000
-"""What OpenAI's clients take raw sound for."""
+"""The rate that OpenAI's clients assume of raw sound."""
 
-_THEIR_VOICES = {"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage"}
-_THEIR_VOICES |= {"default", "shimmer", "verse"}
+_OPENAI_VOICES = {"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage"}
+_OPENAI_VOICES |= {"default", "shimmer", "verse"}
 
 _TRANSCRIPTS = ("json", "text", "verbose_json")
 
-_UNDERSTOOD = {"file", "language", "model", "prompt", "response_format", "stream", "temperature"}
-"""Fields of the form; no word's time is known, so that `timestamp_granularities[]` is none of them."""
+_FIELDS = {"file", "language", "model", "prompt", "response_format", "stream", "temperature"}
+"""Fields that are obeyed. Not `timestamp_granularities[]`: the times of words are unknown."""
 
 
 def routes(context: Context) -> APIRouter:
     """Return the endpoints."""
-    router = APIRouter()
+    router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
     @router.post(
         "/audio/transcriptions",
@@ -46,22 +45,19 @@ def routes(context: Context) -> APIRouter:
     async def transcriptions(request: Request) -> Response:
         """Return what was said in the `file` of a form; `response_format` is json, text or verbose_json.
 
-        With `stream` as server-sent events, once it is understood. What is asked for beyond that is refused (400).
+        With `stream` as server-sent events, once it is understood. Any other parameter is refused (400).
         """
         async with request.form(max_files=1, max_fields=40) as form:
-            wanted, stream = _form(form)
+            response_format, stream = _form(form)
             language, prompt = form.get("language"), form.get("prompt")
-            pcm = await read(form.get("file"), context)
-        terms = tuple(str(prompt)[:1000].split()) if isinstance(prompt, str) else ()
-        told = await transcribed(context, pcm, language if isinstance(language, str) and language else None, terms)
+            pcm = await uploaded(form.get("file"), context)
+        terms = tuple(prompt[:1000].split()) if isinstance(prompt, str) else ()
+        transcript = await transcribed(
+            context, pcm, language if isinstance(language, str) and language else None, terms
+        )
         if stream:
-            return Streamed(_transcript(told["text"]), media_type=EVENT_STREAM)
-        if wanted == "text":
-            return PlainTextResponse(told["text"] + "\n")
-        if wanted == "json":
-            return json_response({"text": told["text"]})
-        more = {"language": told["language"], "duration": told["audio_seconds"]}
-        return json_response({"task": "transcribe", "text": told["text"], **more})
+            return Streamed(_events(transcript.text), media_type=EVENT_STREAM)
+        return _response(transcript, response_format)
 
     @router.post(
         "/audio/speech",
@@ -69,21 +65,21 @@ def routes(context: Context) -> APIRouter:
         response_class=Streamed,
         responses={200: {"content": {one.media_type: {} for one in _FORMATS.values()}}, **responses(406, 504)},
     )
-    async def speech(request: SpeechRequest, http: Request) -> Response:
+    async def speech(request: OpenAISpeech, http: Request) -> Response:
         """Speak a text; raw sound (`pcm`) has 24000 samples a second."""
         refuse(request.model_extra)
-        check_length(context, request.input, TextToSpeechError)
+        context.check_length(request.input, TextToSpeechError)
         name = request.voice if isinstance(request.voice, str) else request.voice.id
-        voice = VoiceChoice(None if name in _THEIR_VOICES else name, speed=request.speed or 1.0)
-        asked = run_request(client_of(http), None, start=Stage.TTS, end=Stage.TTS, text=request.input, voice=voice)
-        sound = _FORMATS[request.response_format or "mp3"]
-        return await streamed(context, asked, sound, http, rate=_PCM_RATE if sound == PCM else None)
+        voice = VoiceChoice(None if name in _OPENAI_VOICES else name, speed=request.speed or 1.0)
+        run = run_request(client_of(http), None, start=Stage.TTS, end=Stage.TTS, text=request.input, voice=voice)
+        form = _FORMATS[request.response_format or "mp3"]
+        return await streamed(context, run, form, http, rate=_PCM_RATE if form == PCM else None)
 
     return router
 
 
 def _form(form: FormData) -> tuple[str, bool]:
-    """Return the form of the transcript, and whether it streams. Raises `HttpError` for what is not understood."""
+    """Return the format of the transcript, and whether it is streamed. Raises `HttpError` for other parameters."""
     wanted = form.get("response_format") or "json"
     if wanted not in _TRANSCRIPTS:
         raise unsupported("response_format", _TRANSCRIPTS)
@@ -93,22 +89,33 @@ def _form(form: FormData) -> tuple[str, bool]:
     if stream == "true" and wanted != "json":
         raise unsupported("stream", ("response_format json",))
     try:
-        cold = float(str(form.get("temperature") or 0)) == 0
+        is_zero = float(str(form.get("temperature") or 0)) == 0
     except ValueError:
-        cold = False
-    if not cold:
+        is_zero = False
+    if not is_zero:
         raise unsupported("temperature", ("0",))
-    refuse({name: value or None for name, value in form.multi_items() if name not in _UNDERSTOOD})
+    refuse({name: value or None for name, value in form.multi_items() if name not in _FIELDS})
     return str(wanted), stream == "true"
 
 
-async def _transcript(text: str) -> AsyncGenerator[bytes, None]:
+def _response(transcript: Transcript, response_format: str) -> Response:
+    match response_format:
+        case "text":
+            return PlainTextResponse(transcript.text + "\n")
+        case "json":
+            return json_response({"text": transcript.text})
+        case _:
+            more = {"language": transcript.language, "duration": transcript.audio_seconds}
+            return json_response({"task": "transcribe", "text": transcript.text, **more})
+
+
+async def _events(text: str) -> AsyncGenerator[bytes, None]:
     if text:
         yield sse(None, {"type": "transcript.text.delta", "delta": text})
     yield sse(None, {"type": "transcript.text.done", "text": text})
 
 
-_TRANSCRIPTION: dict[str, Any] = {
+_TRANSCRIPTION: dict[str, object] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -117,7 +124,7 @@ _TRANSCRIPTION: dict[str, Any] = {
                     "type": "object",
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "Any audio file"},
-                        "model": {"type": "string", "description": "Passed over: there is one"},
+                        "model": {"type": "string", "description": "Ignored: there is one"},
                         "language": {"type": "string", "example": "en"},
                         "prompt": {"type": "string", "description": "Names and terms to expect"},
                         "response_format": {"type": "string", "enum": list(_TRANSCRIPTS)},

@@ -1,116 +1,128 @@
-"""`POST /v1/chat/completions`: OpenAI's clients go on with conversations that they keep themselves."""
+"""OpenAI's API: `POST /v1/chat/completions`, for clients that keep their conversations themselves, and `/v1/models`."""
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from satellite.engines.protocols import ChatDelta, Sampling
-from satellite.errors import SatelliteError, Stage
-from satellite.events import ChatChunk, ChatEnd, ChatStart, RunEnd, RunFailed, RunIdentity, RunStart, new_run_id
-from satellite.http.chat_api import check_length, client_of, json_response
-from satellite.http.context import Context
-from satellite.http.http_errors import HttpError
-from satellite.http.openai_schemas import Completion, CompletionRequest
+from satellite.errors import SatelliteError, Stage, shown
+from satellite.events import (
+    ChatChunk,
+    ChatEnd,
+    ChatStart,
+    RunBus,
+    RunEnd,
+    RunFailed,
+    RunIdentity,
+    RunStart,
+    new_run_id,
+)
+from satellite.http.context import Context, client_of
+from satellite.http.error_codes import HttpError
+from satellite.http.openai_schemas import ChatCompletion, CompletionRequest, OpenAIModel, OpenAIModels
 from satellite.http.problems import of_error, responses
-from satellite.http.streaming import EVENT_SCHEMA, EVENT_STREAM, Streamed, sse
+from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, sse
 from satellite.pipeline.dialogue import Question
 
-MODEL = "satellite"
-"""What answers: whoever the daemon has."""
+_MODEL = "satellite"
+"""The one chat model there is: whichever provider the daemon has."""
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the endpoint."""
-    router = APIRouter()
+    """Return the endpoints."""
+    router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
     @router.post(
         "/chat/completions",
-        summary="Go on with a conversation",
-        response_model=Completion,
+        summary="Continue a conversation",
+        response_model=ChatCompletion,
         responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses(502, 504)},
     )
     async def completions(request: CompletionRequest, http: Request) -> Response:
         """Answer the last message of a conversation: what the house can do itself, else the chat model.
 
-        What is asked for by a parameter is done, or refused as `unsupported_parameter` (400).
+        A parameter is obeyed, or refused as `unsupported_parameter` (400).
         """
         sampling, conversation = request.sampling, request.conversation
         if not conversation[-1].content.strip():
             raise HttpError("the last message is empty", code="http-invalid", param="messages")
-        check_length(context, "".join(message.content for message in conversation))
+        context.check_length("".join(message.content for message in conversation))
         deltas = _deltas(context, request, sampling, client_of(http))
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL}
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": _MODEL}
         if request.stream:
-            first = await anext(deltas, None)  # errors before the first word are plain responses
-            usage = request.stream_options is not None and bool(request.stream_options.include_usage)
-            return Streamed(_chunks(head, first, deltas, usage=usage), media_type=EVENT_STREAM)
-        text, last = "", None
-        async with aclosing(deltas):
-            async for last in deltas:
-                text += last.text
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text.strip(), "refusal": None},
-            "logprobs": None,
-            "finish_reason": _finish_reason(last),
-        }
-        body = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(last)}
-        return json_response(body)
+            first = await anext(deltas, None)  # an error before the first word is still a plain response
+            return Streamed(_chunks(head, first, deltas, usage=request.wants_usage), media_type=EVENT_STREAM)
+        return json_response(await _completion(head, deltas))
+
+    @router.get("/models", summary="The models", responses=responses(), response_model=OpenAIModels)
+    async def models() -> OpenAIModels:
+        """Return the chat model, the speech-to-text model, and the voices."""
+        return OpenAIModels(data=[OpenAIModel(id=name) for name in _names(context)])
+
+    @router.get("/models/{model:path}", summary="A model", responses=responses(404), response_model=OpenAIModel)
+    async def model(model: str) -> OpenAIModel:
+        """Return one of them."""
+        if model not in _names(context):
+            raise HttpError(f"there is no model '{shown(model)}'", code="model_not_found", param="model")
+        return OpenAIModel(id=model)
 
     return router
+
+
+def _names(context: Context) -> list[str]:
+    engines = context.stages.engines
+    voices = [voice.name for voice in engines.synthesizer.engine.voices]
+    return list(dict.fromkeys([_MODEL, engines.transcriber.engine.model, *voices]))
 
 
 async def _deltas(
     context: Context, request: CompletionRequest, sampling: Sampling, client: str
 ) -> AsyncGenerator[ChatDelta, None]:
-    """Yield the answer; with the usual system prompt, where the client has none of its own.
-
-    Only what a person has said is a question to the house: it is not to do again what a tool's result tells of.
-    """
+    """Yield the answer; with the usual system prompt, where the client has none of its own."""
     messages = request.conversation
     if messages[0].role != "system":
         messages = [*context.stages.dialogue.beginning(None), *messages]
     question = Question(messages[-1].content, place=f"http {client}")
+    # The result of a tool is no command: the house must not carry out what it reports.
     asked = question if request.messages[-1].role == "user" else None
     stages = context.stages
-    tell = _Teller(context, question)
+    events = _RunEvents(context.bus, question)
     try:
         async with aclosing(stages.read_ahead(stages.answer(asked, messages, sampling=sampling))) as deltas:
             async for delta in deltas:
-                if delta.text and delta.stats is not None:  # whole, from the house, which knows no stops
-                    delta = replace(delta, text=_stopped(delta.text, sampling.stop))
-                tell.delta(delta)
+                if delta.text and delta.stats is not None:  # a whole answer of the house, which ignores `stop`
+                    delta = replace(delta, text=_until_stop(delta.text, sampling.stop))
+                events.publish(delta)
                 yield delta
     except SatelliteError as error:
-        tell.failed(error)
+        events.fail(error)
         raise
     finally:
-        tell.end()
+        events.close()
 
 
-def _stopped(text: str, stops: Sequence[str]) -> str:
+def _until_stop(text: str, stops: Sequence[str]) -> str:
     """Return `text` up to the first of `stops`."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
-class _Teller:
-    """Tells the event bus of an answer to a conversation that the client keeps, as a run tells of its own."""
+class _RunEvents:
+    """Publishes the events of a run for an answer that no `Run` makes, since the client keeps the conversation."""
 
-    def __init__(self, context: Context, question: Question) -> None:
-        self._bus = context.bus
-        self._run = run = RunIdentity(new_run_id(), question.place)
+    def __init__(self, bus: RunBus, question: Question) -> None:
+        self._bus = bus
+        self._run = RunIdentity(new_run_id(), question.place)
         self._text = ""
         self._ended = False
-        self._bus.publish(RunStart(run, Stage.CHAT, Stage.CHAT))
-        self._bus.publish(ChatStart(run, question.text))
+        bus.publish(RunStart(self._run, Stage.CHAT, Stage.CHAT))
+        bus.publish(ChatStart(self._run, question.text))
 
-    def delta(self, delta: ChatDelta) -> None:
+    def publish(self, delta: ChatDelta) -> None:
         self._text += delta.text
         if delta.text:
             self._bus.publish(ChatChunk(self._run, delta.text))
@@ -118,12 +130,12 @@ class _Teller:
             self._bus.publish(ChatEnd(self._run, self._text.strip(), delta.provider, delta.stats.described()))
             self._end()
 
-    def failed(self, error: SatelliteError) -> None:
+    def fail(self, error: SatelliteError) -> None:
         self._bus.publish(RunFailed(self._run, Stage.CHAT, error.code, str(error)))
         self._end()
 
-    def end(self) -> None:
-        """It is over: if it had not ended before, the client has left."""
+    def close(self) -> None:
+        """End a run that has not ended yet: the client has left."""
         if not self._ended:
             self._end(cancelled=True)
 
@@ -132,10 +144,24 @@ class _Teller:
         self._bus.publish(RunEnd(self._run, cancelled))
 
 
+async def _completion(head: Mapping[str, object], deltas: AsyncGenerator[ChatDelta, None]) -> dict[str, object]:
+    text, last = "", None
+    async with aclosing(deltas):
+        async for last in deltas:
+            text += last.text
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text.strip(), "refusal": None},
+        "logprobs": None,
+        "finish_reason": _finish_reason(last),
+    }
+    return {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(last)}
+
+
 async def _chunks(
-    head: dict[str, Any], first: ChatDelta | None, rest: AsyncGenerator[ChatDelta, None], *, usage: bool
+    head: Mapping[str, object], first: ChatDelta | None, rest: AsyncGenerator[ChatDelta, None], *, usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    def chunk(delta: Mapping[str, str], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return sse(None, {**head, "object": "chat.completion.chunk", "choices": [choice]})
 
@@ -148,8 +174,8 @@ async def _chunks(
                     yield chunk({"content": last.text})
     except SatelliteError as error:
         problem = of_error(error)
-        error_ = {"message": problem["detail"], "type": "server_error", "code": problem["code"], "param": None}
-        yield sse(None, {"error": error_})
+        openai_error = {"message": problem["detail"], "type": "server_error", "code": problem["code"], "param": None}
+        yield sse(None, {"error": openai_error})
         return
     yield chunk({}, _finish_reason(last))
     if usage:

@@ -1,11 +1,10 @@
-"""What a client of OpenAI's API asks for beyond what there is: refused in words, never passed over."""
+"""Parameters of OpenAI's API that are not supported: refused with a reason, never ignored silently."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from satellite.http.http_errors import HttpError
+from satellite.http.error_codes import HttpError
 
-_CHANGES_NOTHING = frozenset(
+_WITHOUT_EFFECT = frozenset(
     {
         "metadata",
         "parallel_tool_calls",
@@ -16,9 +15,9 @@ _CHANGES_NOTHING = frozenset(
         "user",
     }
 )
-"""Parameters that mean something to OpenAI's accounts, or to how fast they are, and nothing to an answer."""
+"""Parameters that concern OpenAI's accounting or speed, and do not change an answer."""
 
-_AS_IT_IS_ANYWAY: Mapping[str, tuple[Any, ...]] = {
+_DEFAULTS: Mapping[str, tuple[object, ...]] = {
     "chunking_strategy": ("auto",),
     "frequency_penalty": (0,),
     "function_call": ("auto", "none"),
@@ -39,23 +38,23 @@ _AS_IT_IS_ANYWAY: Mapping[str, tuple[Any, ...]] = {
     "tools": ([],),
     "top_logprobs": (0,),
 }
-"""Parameters that are not understood, with what one may ask for by them all the same."""
+"""Unsupported parameters, with the values that ask for no more than what is done anyway."""
 
 _CALLS = {"tools": "tool_choice", "functions": "function_call"}
-"""What a model may call, and what says that it must not."""
+"""What a model may call, and the parameter that can forbid it."""
 
 
-def refuse(wishes: Mapping[str, Any] | None) -> None:
-    """Raise `HttpError` for a parameter that is not understood and would have changed the answer."""
-    wishes = wishes or {}
-    for name, value in wishes.items():
-        is_default = value is None or value in _AS_IT_IS_ANYWAY.get(name, ())
-        forbidden = name in _CALLS and wishes.get(_CALLS[name]) == "none"
-        if not (is_default or forbidden or name in _CHANGES_NOTHING):
+def refuse(parameters: Mapping[str, object] | None) -> None:
+    """Raise `HttpError` for a parameter that is not supported and would have changed the answer."""
+    parameters = parameters or {}
+    for name, value in parameters.items():
+        is_default = value is None or value in _DEFAULTS.get(name, ())
+        forbidden = name in _CALLS and parameters.get(_CALLS[name]) == "none"
+        if not (is_default or forbidden or name in _WITHOUT_EFFECT):
             raise unsupported(name)
 
 
 def unsupported(name: str, supported: Iterable[str] = ()) -> HttpError:
     """Return the refusal of a parameter, or of a value that is not among those `supported`."""
-    told = f"{name}: expected {' or '.join(supported)}" if supported else f"{name} is not supported here; leave it out"
-    return HttpError(told, code="unsupported_parameter", param=name)
+    problem = f"{name}: expected {' or '.join(supported)}" if supported else f"{name} is not supported; leave it out"
+    return HttpError(problem, code="unsupported_parameter", param=name)

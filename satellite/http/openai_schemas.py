@@ -1,8 +1,8 @@
-"""The part of OpenAI's API that is understood; what else a request holds is kept, to be looked at by `refuse`."""
+"""The part of OpenAI's API that is supported; other parameters of a request are kept for `refuse` to check."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from satellite.engines.protocols import Message, Sampling
 from satellite.http.openai_parameters import refuse, unsupported
@@ -13,46 +13,46 @@ _TEXT = ("text", "refusal")
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
-class Theirs(BaseModel):
-    """Base of all: clients send more than is understood."""
+class OpenAIRequest(BaseModel):
+    """Base of all: clients send more than is supported."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Part(Theirs):
-    """A piece of a message; only text is understood."""
+class ContentPart(OpenAIRequest):
+    """A piece of a message; only text is supported."""
 
     type: str = Field(max_length=100, examples=["text"])
     text: str = Field("", max_length=1_000_000)
     refusal: str = Field("", max_length=1_000_000)
 
 
-class Called(Theirs):
-    """A function that a model wanted to be called, and with what."""
+class FunctionCall(OpenAIRequest):
+    """The function that a model wanted to be called, and with which arguments."""
 
     name: str = Field("", max_length=200)
     arguments: str = Field("", max_length=1_000_000)
 
 
-class ToolCall(Theirs):
+class ToolCall(OpenAIRequest):
     """One call of a tool."""
 
     id: str = Field("", max_length=200)
-    function: Called = Called()
+    function: FunctionCall = FunctionCall()
 
 
-class ChatMessage(Theirs):
+class ChatMessage(OpenAIRequest):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = Field(None, examples=["What is the capital of France?"])
+    content: str | list[ContentPart] | None = Field(None, examples=["What is the capital of France?"])
     name: str | None = Field(None, max_length=200)
     tool_calls: list[ToolCall] | None = Field(None, max_length=100)
     tool_call_id: str | None = Field(None, max_length=200)
 
     @property
     def text(self) -> str:
-        """Return the content as one text. Raises `HttpError` for what is none, such as an image."""
+        """Return the content as one text. Raises `HttpError` for other content, such as an image."""
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
         for part in self.content:
@@ -61,18 +61,18 @@ class ChatMessage(Theirs):
         return "".join(part.text or part.refusal for part in self.content)
 
 
-class StreamOptions(Theirs):
-    """What a stream shall carry."""
+class StreamOptions(OpenAIRequest):
+    """What a stream contains."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False, None] = None
 
 
-class CompletionRequest(Theirs):
-    """A conversation to go on with."""
+class CompletionRequest(OpenAIRequest):
+    """A conversation to continue."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
-    model: str = Field("satellite", max_length=200, description="Whatever it says, the daemon decides who answers.")
+    model: str = Field("satellite", max_length=200, description="Ignored: the daemon decides who answers.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1, description="Longest answer; never longer than `chat.max_tokens`.")
@@ -83,8 +83,13 @@ class CompletionRequest(Theirs):
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
 
     @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the tokens used."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
     def sampling(self) -> Sampling:
-        """How the answer is to be made. Raises `HttpError` for a wish that is not understood."""
+        """How to sample the answer. Raises `HttpError` for a parameter that is not supported."""
         refuse(self.model_extra)
         limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -98,11 +103,8 @@ class CompletionRequest(Theirs):
 
     @property
     def conversation(self) -> list[Message]:
-        """The messages as chat models take them.
-
-        What tools were called for, and what came of it, is told in words: it is part of the conversation.
-        """
-        told: list[Message] = []
+        """The messages as chat models take them; calls of tools and their results become text."""
+        messages: list[Message] = []
         names: dict[str | None, str] = {}
         results = False
         for message in self.messages:
@@ -110,14 +112,14 @@ class CompletionRequest(Theirs):
             if role in ("tool", "function"):
                 text = f"[{message.name or names.get(message.tool_call_id, 'tool')} returned: {text}]"
                 if results:
-                    told[-1] = Message("user", f"{told[-1].content}\n{text}")
+                    messages[-1] = Message("user", f"{messages[-1].content}\n{text}")
                     continue
             calls = message.tool_calls or []
             names |= {call.id: call.function.name for call in calls}
             text = "\n".join(filter(None, [text, *map(_call, calls)]))
             results = role in ("tool", "function")
-            told.append(Message(_ROLES.get(role, role), text))
-        return told
+            messages.append(Message(_ROLES.get(role, role), text))
+        return messages
 
 
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
@@ -127,13 +129,13 @@ def _call(call: ToolCall) -> str:
     return f"[called {call.function.name}: {call.function.arguments}]"
 
 
-class VoiceId(Theirs):
+class VoiceId(OpenAIRequest):
     """A voice by its id."""
 
     id: str = Field(min_length=1, max_length=200)
 
 
-class SpeechRequest(Theirs):
+class OpenAISpeech(OpenAIRequest):
     """A text to be spoken."""
 
     input: SpokenText = Field(examples=["Dinner is ready."])
@@ -161,12 +163,12 @@ class OpenAIModels(BaseModel):
     data: list[OpenAIModel]
 
 
-class Completion(BaseModel):
+class ChatCompletion(BaseModel):
     """An answer."""
 
     id: str
     object: Literal["chat.completion"]
     created: int
     model: str
-    choices: list[dict[str, Any]]
+    choices: list[dict[str, JsonValue]]
     usage: dict[str, int] | None = Field(description="Tokens, as the provider counts them; null where it does not.")

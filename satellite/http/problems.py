@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from satellite.errors import SatelliteError, shown
-from satellite.http.http_errors import HttpError, status_of
+from satellite.http.error_codes import HttpError, status_of
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from satellite.http.http_errors import HttpError
+from satellite.http.error_codes import HttpError
 
 _WINDOW_SECONDS = 60
 

@@ -1,85 +1,88 @@
 """Recordings that clients send, and what was said in them."""
 
+import asyncio
 import time
-from typing import Any
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
-from satellite.audio.pcm import AudioFormat, seconds_of
-from satellite.errors import ProtocolError
+from satellite.audio import sound_files
+from satellite.audio.pcm import AudioFormat, Converter, seconds_of
+from satellite.errors import ProtocolError, SatelliteError
 from satellite.http.context import Context
-from satellite.http.decoding import decoded, raw
-from satellite.http.http_errors import HttpError
+from satellite.http.error_codes import HttpError
+from satellite.http.schemas import Transcript
 from satellite.system.logs import log_words
 
 _RAW = (b"audio/pcm", b"audio/x-raw")
 _MULTIPART = b"multipart/form-data"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-BODY: dict[str, Any] = {
+BODY: dict[str, object] = {
     "requestBody": {
         "required": True,
         "description": "An audio file (WAV, Ogg, MP3, FLAC, WebM, MP4 ...), alone or as the field `file` of a form; "
         "or raw little-endian PCM as `audio/pcm`, whose `rate` (16000), `width` (2 bytes) and `channels` (1) may be "
         "given as parameters of the content type.",
         "content": {
-            "audio/wav": {"schema": {"type": "string", "format": "binary"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "audio/pcm": {"schema": {"type": "string", "format": "binary"}},
+            "audio/wav": _BINARY,
+            "application/octet-stream": _BINARY,
+            "audio/pcm": _BINARY,
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                    "required": ["file"],
-                }
+                "schema": {"type": "object", "properties": {"file": _BINARY["schema"]}, "required": ["file"]}
             },
         },
     }
 }
-"""What FastAPI cannot tell by itself of an endpoint that takes a recording."""
+"""The OpenAPI description of a recording, which FastAPI cannot derive from a raw request."""
 
 
 async def received(request: Request, context: Context) -> bytes:
     """Return the recording in a request as canonical PCM. Raises `SatelliteError` for what is none."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
-    longest = context.settings.max_audio_seconds
     if kind == _MULTIPART:
-        return await uploaded(request, context)
+        async with request.form(max_files=1, max_fields=20) as form:
+            return await uploaded(form.get("file"), context)
     data = await request.body()
     if not data:
         raise HttpError("the request has no body; expected a recording", code="http-invalid")
     if kind in _RAW:
-        return raw(data, _format(options), longest)
-    return await decoded(data, longest)
+        return _raw(data, _format(options), context.settings.max_audio_seconds)
+    return await _decoded(data, context)
 
 
-async def uploaded(request: Request, context: Context) -> bytes:
-    """Return the recording in the field `file` of a form."""
-    async with request.form(max_files=1, max_fields=20) as form:
-        return await read(form.get("file"), context)
-
-
-async def read(file: object, context: Context) -> bytes:
-    """Return the recording in a file of a form."""
+async def uploaded(file: object, context: Context) -> bytes:
+    """Return the recording in the field `file` of a form as canonical PCM."""
     if not isinstance(file, UploadFile):
         raise HttpError("the form has no file; expected a recording in the field `file`", code="http-invalid")
-    return await decoded(await file.read(), context.settings.max_audio_seconds)
+    return await _decoded(await file.read(), context)
 
 
 async def transcribed(
     context: Context, pcm: bytes, language: str | None, vocabulary: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return what was said in canonical `pcm`, as the endpoints tell it."""
+) -> Transcript:
+    """Return what was said in canonical `pcm`."""
     began = time.monotonic()
     result = await context.stages.transcribe_pcm(pcm, language, vocabulary)
     log_words("http", result.text)
-    return {
-        "text": result.text,
-        "language": result.language,
-        "audio_seconds": round(seconds_of(pcm), 3),
-        "timings_ms": {"total": round(1000 * (time.monotonic() - began), 1)},
-    }
+    return Transcript(
+        text=result.text,
+        language=result.language,
+        audio_seconds=round(seconds_of(pcm), 3),
+        timings_ms={"total": round(1000 * (time.monotonic() - began), 1)},
+    )
+
+
+async def _decoded(data: bytes, context: Context) -> bytes:
+    return await asyncio.to_thread(sound_files.decode, data, context.settings.max_audio_seconds)
+
+
+def _raw(data: bytes, source: AudioFormat, max_seconds: float) -> bytes:
+    if len(data) > max_seconds * source.rate * source.frame_bytes:
+        raise SatelliteError(f"the recording is longer than {max_seconds:g} s", code="audio-too-long")
+    converter = Converter(source)
+    return converter.convert(data) + converter.flush()
 
 
 def _format(options: dict[bytes, bytes]) -> AudioFormat:

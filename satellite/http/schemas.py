@@ -1,8 +1,8 @@
-"""What goes over the wire, for people to read in the API's description and for programs to be held to."""
+"""Bodies of requests and responses, as the API describes them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35)]
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.:@ -]+$")]
@@ -11,7 +11,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class Wire(BaseModel):
-    """Base of all: what is not known is refused."""
+    """Base of all: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,7 +21,7 @@ class ChatRequest(Wire):
 
     text: SpokenText = Field(description="The question.", examples=["What is the capital of France?"])
     conversation_id: ConversationId | None = Field(
-        None, description="The conversation to go on with, as an earlier answer named it.", examples=["kitchen-tablet"]
+        None, description="The conversation to continue, as named by an earlier answer.", examples=["kitchen-tablet"]
     )
     language: Language | None = Field(None, description="Language of the question.", examples=["en"])
 
@@ -98,7 +98,7 @@ class Announced(Wire):
 class Rooms(Wire):
     """The rooms."""
 
-    rooms: list[dict[str, Any]] = Field(
+    rooms: list[dict[str, JsonValue]] = Field(
         examples=[[{"room": "kitchen", "uri": "tcp://192.168.1.20:10700", "state": "connected", "doing": "listening"}]]
     )
 
@@ -122,7 +122,7 @@ class Models(Wire):
     tts: list[Model]
 
 
-class Span(Wire):
+class StageTimes(Wire):
     """When a stage worked, since the run began."""
 
     name: Literal["wake", "listen", "stt", "chat", "tts"]
@@ -151,7 +151,7 @@ class RunDescription(Wire):
     said: str
     provider: str | None
     switch_reason: str
-    stages: list[Span]
+    stages: list[StageTimes]
     marks: dict[str, float]
 
 

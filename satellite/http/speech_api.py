@@ -1,8 +1,7 @@
 """`POST /stt`, `/tts` and `/converse`: recordings and spoken answers."""
 
-import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -10,29 +9,26 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import TtsEnd
-from satellite.http.accept import chosen
-from satellite.http.chat_api import answer, check_length, client_of, json_response
-from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
+from satellite.http.chat_api import answer
+from satellite.http.context import Context, Outcome, Step, client_of, finish, new_conversation, perform, run_request
 from satellite.http.encoding import BY_MEDIA_TYPE, WAV, SoundType, encoded, require, wav
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
+from satellite.http.replies import Streamed, json_response, preferred
 from satellite.http.schemas import ConversationId, Language, SpeechRequest, SpokenAnswer, SpokenSound, Transcript
-from satellite.http.streaming import Streamed
-from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
-from satellite.tasks import begin_task
 
+# Few players cope with a WAV file whose length is unknown, so a short text, which takes some tenths of a second to
+# speak, is sent whole.
 _SHORT_CHARACTERS = 80
-"""A text that takes some tenths of a second to speak: few readers of WAV bear a file that does not say its length."""
 
 _FORMS = (*BY_MEDIA_TYPE, "application/json")
 
 _SOUND: dict[str, Any] = {
-    "description": "The sound, streamed from inside the first sentence on; in JSON whole, as a WAV file",
+    "description": "The sound, streamed from within the first sentence; in JSON whole, as a WAV file",
     "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in BY_MEDIA_TYPE},
 }
 
@@ -51,21 +47,22 @@ def routes(context: Context) -> APIRouter:
     async def stt(request: Request, language: Annotated[Language | None, Query()] = None) -> Response:
         """Return what was said in a recording; the text is empty when nobody spoke."""
         pcm = await received(request, context)
-        return json_response(await transcribed(context, pcm, language))
+        return json_response((await transcribed(context, pcm, language)).model_dump())
 
     @router.post(
         "/tts", summary="Speak a text", responses={200: _SOUND, **responses(406, 504)}, response_model=SpokenSound
     )
     async def tts(speech: SpeechRequest, request: Request) -> Response:
         """Speak a text, in the form that `Accept` asks for: WAV, raw 16-bit PCM, Ogg/Opus, MP3, or JSON."""
-        form = chosen(request.headers.get("accept"), _FORMS)
-        check_length(context, speech.text, TextToSpeechError)
+        form = preferred(request.headers.get("accept"), _FORMS)
+        context.check_length(speech.text, TextToSpeechError)
         voice = VoiceChoice(speech.voice, speech.language, speech.speaker, strict=True)
-        asked = run_request(client_of(request), None, start=Stage.TTS, end=Stage.TTS, text=speech.text, voice=voice)
+        run = run_request(client_of(request), None, start=Stage.TTS, end=Stage.TTS, text=speech.text, voice=voice)
         if form == "application/json":
-            _, sound = await finish(context, asked)
-            return json_response({"audio": _whole(sound), "voice": await _voice_name(context, voice)})
-        return await streamed(context, asked, BY_MEDIA_TYPE[form], request)
+            _, sound = await finish(context, run)
+            name = (await context.stages.speaker(voice)).voice.name
+            return json_response({"audio": _whole(sound), "voice": name})
+        return await streamed(context, run, BY_MEDIA_TYPE[form], request)
 
     @router.post(
         "/converse",
@@ -79,77 +76,65 @@ def routes(context: Context) -> APIRouter:
         conversation_id: Annotated[ConversationId | None, Query()] = None,
         language: Annotated[Language | None, Query()] = None,
     ) -> Response:
-        """Answer a voice command by voice; what is said behind the command's end is not heard.
+        """Answer a voice command by voice; audio after the end of the command is ignored.
 
         Sound comes with the headers `Satellite-Conversation-Id` and `Satellite-Heard` (percent-encoded).
         """
-        form = chosen(request.headers.get("accept"), _FORMS)
+        form = preferred(request.headers.get("accept"), _FORMS)
         pcm = await received(request, context)
         conversation = conversation_id or new_conversation()
-        asked = run_request(client_of(request), conversation, start=Stage.STT, end=Stage.TTS, language=language)
-        inbox = AudioInbox()
-        feeding = begin_task(_feed(inbox, pcm), "feed a recording")
+        run = run_request(client_of(request), conversation, start=Stage.STT, end=Stage.TTS, language=language)
         if form == "application/json":
-            try:
-                outcome, sound = await finish(context, asked, inbox)
-            finally:
-                feeding.cancel()
+            outcome, sound = await finish(context, run, pcm)
             return json_response({**answer(outcome, conversation), "heard": outcome.heard, "audio": _whole(sound)})
-        return await streamed(context, asked, BY_MEDIA_TYPE[form], request, inbox, feeding, conversation)
+        return await streamed(context, run, BY_MEDIA_TYPE[form], request, recording=pcm, conversation=conversation)
 
     return router
 
 
 async def streamed(
     context: Context,
-    asked: RunRequest,
-    sound: SoundType,
+    run: RunRequest,
+    form: SoundType,
     request: Request,
-    inbox: AudioInbox | None = None,
-    feeding: asyncio.Task[None] | None = None,
+    *,
+    recording: bytes = b"",
     conversation: str | None = None,
     rate: int | None = None,
 ) -> Response:
-    """Return a response that streams the sound of a run; errors before its first sound are raised.
-
-    A WAV file of a short text, once that is known, comes whole, with its true length.
-    """
-    require(sound)
-    steps = perform(context, asked, inbox)
+    """Return a response with the sound of a run, streamed; errors before its first sound are raised."""
+    require(form)
+    steps = perform(context, run, recording)
     outcome = Outcome()
-    whole: bytes | None = None
     try:
         first = await _first_sound(steps, outcome)
-        if sound == WAV and 0 < len(asked.text or outcome.said) <= _SHORT_CHARACTERS:
+        headers = {"Satellite-Sample-Rate": str(rate or first.format.rate)}
+        if conversation is not None:
+            headers |= {"Satellite-Conversation-Id": quote(conversation), "Satellite-Heard": quote(outcome.heard)}
+        if form == WAV and 0 < len(run.text or outcome.said) <= _SHORT_CHARACTERS:
             async with aclosing(_sound(first, steps, outcome)) as pieces:
-                whole = b"".join([piece async for piece in pieces])
-            await _end(steps, feeding)
-    except BaseException:
-        await _end(steps, feeding)
+                pcm = b"".join([piece async for piece in pieces])
+            return Response(wav(pcm, first.format), headers=headers, media_type=form.media_type)
+    except BaseException:  # a request that is cancelled must end its run as well
+        await steps.aclose()
         raise
 
     async def body() -> AsyncGenerator[bytes, None]:
-        try:
-            async with (
-                aclosing(_sound(first, steps, outcome)) as pieces,
-                aclosing(encoded(pieces, first.format, sound, rate=rate)) as parts,
-            ):
+        async with (
+            aclosing(_sound(first, steps, outcome)) as pieces,
+            aclosing(encoded(pieces, first.format, form, rate=rate)) as parts,
+        ):
+            # The run's error is in the log already. An answer that ends early must not look complete: no last chunk.
+            with suppress(SatelliteError):
                 async for part in parts:
                     yield part
-        except SatelliteError:  # the log has it; a sound that ends early must not look complete
-            request.scope.get("state", {}).get("abort", lambda: None)()
-        finally:
-            await _end(steps, feeding)
+                return
+        request.scope.get("state", {}).get("abort", lambda: None)()
 
-    headers = {"Satellite-Sample-Rate": str(rate or first.format.rate)}
-    if conversation is not None:
-        headers |= {"Satellite-Conversation-Id": quote(conversation), "Satellite-Heard": quote(outcome.heard)}
-    if whole is not None:
-        return Response(wav(whole, first.format), headers=headers, media_type=sound.media_type)
-    return Streamed(body(), headers=headers, media_type=sound.media_type)
+    return Streamed(body(), headers=headers, media_type=form.media_type)
 
 
-async def _first_sound(steps: AsyncIterator[Step], outcome: Outcome) -> Speech:
+async def _first_sound(steps: AsyncGenerator[Step, None], outcome: Outcome) -> Speech:
     async for step in steps:
         if isinstance(step, Speech):
             return step
@@ -159,41 +144,25 @@ async def _first_sound(steps: AsyncIterator[Step], outcome: Outcome) -> Speech:
     raise TextToSpeechError("there is nothing to say", kind="empty")
 
 
-async def _sound(first: Speech, steps: AsyncIterator[Step], outcome: Outcome) -> AsyncGenerator[bytes, None]:
-    yield first.pcm
-    async for step in steps:
-        if isinstance(step, Speech):
-            yield step.pcm
-        else:
-            outcome.note(step)
+async def _sound(first: Speech, steps: AsyncGenerator[Step, None], outcome: Outcome) -> AsyncGenerator[bytes, None]:
+    async with aclosing(steps):
+        yield first.pcm
+        async for step in steps:
+            if isinstance(step, Speech):
+                yield step.pcm
+            else:
+                outcome.note(step)
 
 
-async def _end(steps: AsyncGenerator[Step, None], feeding: asyncio.Task[None] | None) -> None:
-    if feeding is not None:
-        feeding.cancel()
-    with suppress(RuntimeError):  # it is being iterated: whoever does so is being cancelled, and closes it
-        await steps.aclose()
-
-
-async def _feed(inbox: AudioInbox, pcm: bytes) -> None:
-    for at in range(0, len(pcm), BYTES_PER_SECOND):
-        await inbox.put(pcm[at : at + BYTES_PER_SECOND])
-    inbox.end()
-
-
-def _whole(sound: list[Speech]) -> dict[str, Any]:
-    """Return sound as JSON. Raises `TextToSpeechError` when there is none."""
+def _whole(sound: list[Speech]) -> dict[str, object]:
+    """Return a `Sound`. Raises `TextToSpeechError` when there is none."""
     if not sound:
         raise TextToSpeechError("there is nothing to say", kind="empty")
-    format_: AudioFormat = sound[0].format
+    layout = sound[0].format
     pcm = b"".join(piece.pcm for piece in sound)
     return {
         "content_type": "audio/wav",
-        "rate": format_.rate,
-        "seconds": round(len(pcm) / (format_.rate * format_.frame_bytes), 3),
-        "base64": base64.b64encode(wav(pcm, format_)).decode(),
+        "rate": layout.rate,
+        "seconds": round(len(pcm) / (layout.rate * layout.frame_bytes), 3),
+        "base64": base64.b64encode(wav(pcm, layout)).decode(),
     }
-
-
-async def _voice_name(context: Context, choice: VoiceChoice) -> str:
-    return (await context.stages.speaker(choice)).voice.name

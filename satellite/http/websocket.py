@@ -9,7 +9,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from satellite.http.browser_room import BrowserDevice
 from satellite.http.context import Context
-from satellite.http.http_errors import HttpError
+from satellite.http.error_codes import HttpError
 from satellite.tasks import begin_task
 
 _LOGGER = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import logging
 
 from satellite.events import RunBus
-from satellite.monitoring.runs import Recorder, RunRecord
+from satellite.monitoring.runs import RunHistory, RunRecord
 from satellite.system.logs import log_words
 
 _LOGGER = logging.getLogger(__name__)
@@ -13,9 +13,9 @@ _UNDER_WAY = 256
 """Runs at once of which the latest are followed."""
 
 
-def log_runs(bus: RunBus) -> Recorder:
+def log_runs(bus: RunBus) -> RunHistory:
     """Return what logs the runs on `bus`; it is to be started and stopped."""
-    recorder = Recorder(bus, kept=_UNDER_WAY, transcripts=True)
+    recorder = RunHistory(bus, kept=_UNDER_WAY, transcripts=True)
     recorder.on_change(_note)
     return recorder
 

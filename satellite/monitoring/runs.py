@@ -51,7 +51,7 @@ _ENDS: dict[type[RunEvent], str] = {
 
 
 @dataclass(slots=True)
-class Span:
+class StageSpan:
     """When a stage of a run worked, seconds since the run began."""
 
     name: str
@@ -79,7 +79,7 @@ class RunRecord:
     said: str = ""
     provider: str | None = None
     switch_reason: str = ""
-    spans: list[Span] = field(default_factory=list)
+    spans: list[StageSpan] = field(default_factory=list)
     speculations: int = 0
     """Pauses that were taken for the end of the command, the true one included."""
 
@@ -111,7 +111,7 @@ class RunRecord:
         return sum(spans) if spans else None
 
 
-class Recorder:
+class RunHistory:
     """Follows the event bus and remembers the latest runs; a run that only waits for a wake word is none yet."""
 
     def __init__(self, bus: RunBus, *, kept: int, transcripts: bool) -> None:
@@ -171,7 +171,7 @@ class Recorder:
         run = RunRecord(event.run.run_id, event.run.room, event.at, _wall_clock(event.at))
         if isinstance(event, WakeWordEnd):
             run.wake_word = event.name
-            run.spans.append(Span("wake", 0.0, 0.0))
+            run.spans.append(StageSpan("wake", 0.0, 0.0))
         elif self._transcripts:
             run.said = event.text[:_LONGEST_TEXT]
         self._runs[run.id] = run
@@ -183,7 +183,7 @@ class Recorder:
         """Note what an event means, and return whether that is worth telling."""
         at = event.at - run.began_at
         if stage := _BEGINS.get(type(event)):
-            run.spans.append(Span(stage, max(0.0, at - _took(event))))
+            run.spans.append(StageSpan(stage, max(0.0, at - _took(event))))
         for span in run.spans:
             if span.name == _ENDS.get(type(event)) and span.end is None:
                 span.end = at

@@ -62,7 +62,7 @@ def as_json(status: DaemonStatus | Attention | StageStatus | RoomStatus | ChatSt
     return told
 
 
-class Startup(Protocol):
+class StartupState(Protocol):
     """How far the daemon has come in loading its engines."""
 
     @property
@@ -80,7 +80,7 @@ class Status:
     def __init__(
         self,
         stages: Stages,
-        startup: Startup,
+        startup: StartupState,
         *,
         chat: Callable[[], ChatStatus],
         rooms: Callable[[], Sequence[RoomStatus]],
@@ -90,8 +90,8 @@ class Status:
         self._stages = stages
         self._engines = stages.engines
         self._startup = startup
-        self._chat = chat
-        self._rooms = rooms
+        self.chat = chat
+        self.rooms = rooms
         self._closed_ports = closed_ports
         self._began = time.monotonic()
 
@@ -105,14 +105,14 @@ class Status:
             state=overall(attention, loaded=self.ready),
             attention=tuple(attention),
             stages=tuple(self.stages()),
-            rooms=tuple(self._rooms()),
+            rooms=tuple(self.rooms()),
             responders=self._responders(),
             speech_to_text={
                 **self._engines.transcriber.engine.counts,
                 "early": self._stages.speculative_transcripts.begun,
                 "early_used": self._stages.speculative_transcripts.used,
             },
-            chat=self._chat(),
+            chat=self.chat(),
             background=self._stages.background.status(),
             gpus=tuple(await asyncio.to_thread(gpus)),  # the driver may take milliseconds
             event_loop_tasks=len(asyncio.all_tasks()),
@@ -138,9 +138,9 @@ class Status:
         if state == LOADING:
             state = f"loading {', '.join(loading)}" if loading else "warming up"
         parts = [f"{state}, without {', '.join(failed)}" if failed else state]
-        parts += [_attention_line(self.attention()), _rooms_line(self._rooms())]
+        parts += [_attention_line(self.attention()), _rooms_line(self.rooms())]
         if "chat" not in failed:
-            parts.append(_chat_line(self._chat()))
+            parts.append(_chat_line(self.chat()))
         if self._engines.transcriber.ready:
             device = self._engines.transcriber.engine.device.partition(" ")[0]
             parts.append(f"stt {device if device in ('cpu', 'cuda') else 'remote'}")
@@ -151,9 +151,9 @@ class Status:
         return list(
             needing_attention(
                 self.stages(),
-                self._chat().providers,
+                self.chat().providers,
                 self._responders(),
-                self._rooms(),
+                self.rooms(),
                 self._stages.background.status(),
                 self._closed_ports(),
             )
@@ -177,7 +177,7 @@ class Status:
             return "failed", str(slot.failure)
         if not slot.settled:
             return ("idle", "is loaded when it is asked for") if slot.on_demand else ("loading", "is being loaded")
-        if slot is self._engines.chat and (nobody := _nobody_answers(self._chat())):
+        if slot is self._engines.chat and (nobody := _nobody_answers(self.chat())):
             return nobody
         if trouble:
             return "unreachable", trouble

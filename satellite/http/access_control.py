@@ -1,4 +1,4 @@
-"""Who may: the token, the name by which the server was called, and the web page that called."""
+"""Which requests may be answered: by the token, the name the server was called by, and the page that called it."""
 
 import hmac
 import socket
@@ -10,34 +10,37 @@ from starlette.types import Scope
 
 from satellite.config.http import HttpSettings
 from satellite.config.secrets import Secret
-from satellite.http.http_errors import HttpError
+from satellite.errors import shown
+from satellite.http.error_codes import HttpError
 
 OPEN_PATHS = ("/", "/healthz")
-"""What needs no token: it tells nothing. The page itself asks for the token."""
+"""Paths that need no token: they reveal nothing. The page itself asks for the token."""
 
 _OPEN_FOLDER = "/static/"
+
+# A browser cannot send a header with a WebSocket or an EventSource.
 _TOKEN_IN_ADDRESS = ("/ws", "/events")
-"""Where a browser cannot send a header."""
 
 
-class Admission:
-    """Decides about requests by their headers alone."""
+class AccessControl:
+    """Decides on requests by their headers alone."""
 
     def __init__(self, settings: HttpSettings, token: Secret) -> None:
+        """Require `token`, unless it is empty."""
         own = socket.gethostname().lower()
         self._names = {"localhost", own, f"{own.split('.')[0]}.local", *map(str.lower, settings.allowed_hosts)}
         self._origins = set(settings.cors_origins)
         self._token = token.value.encode()
 
     def check(self, scope: Scope) -> None:
-        """Raise `HttpError` unless the request may be answered."""
+        """Raise `HttpError` for a host name or an origin that is not allowed."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         self._check_host(host)
         self._check_origin(headers.get("origin"), host)
 
     def check_token(self, scope: Scope) -> None:
-        """Raise `HttpError` unless the client knows the token, where one is needed."""
+        """Raise `HttpError` unless the request has the token, where one is needed."""
         path: str = scope["path"]
         if not self._token or path in OPEN_PATHS or path.startswith(_OPEN_FOLDER):
             return
@@ -46,26 +49,24 @@ class Admission:
             given = ""
         if not given and path in _TOKEN_IN_ADDRESS:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        # Not `==`: the time it takes would reveal how much of the token is right.
         if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token):
-            words = "the token is wrong" if given else "a token is needed, as `Authorization: Bearer TOKEN`"
-            raise HttpError(words, code="http-unauthorized", headers={"WWW-Authenticate": "Bearer"})
+            problem = "the token is wrong" if given else "a token is needed, as `Authorization: Bearer TOKEN`"
+            raise HttpError(problem, code="http-unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, host: str) -> None:
-        """Refuse names that are not ours: a page elsewhere can let its own name point at this machine.
-
-        A plain address is nobody's name.
-        """
+        """Refuse names that are not ours: by DNS rebinding another site's name can be made to point at this machine."""
         name = _hostname(host)
         try:
-            ip_address(name)
+            ip_address(name)  # a bare address belongs to no site
         except ValueError:
             if name not in self._names:
                 raise HttpError(
-                    "this server is not called so; add the name to http.allowed_hosts", code="http-host-refused"
+                    f"host “{shown(name)}” is not allowed; add it to http.allowed_hosts", code="http-host-refused"
                 ) from None
 
     def _check_origin(self, origin: str | None, host: str) -> None:
-        """Refuse what a page elsewhere asks for: a browser sends it without asking us."""
+        """Refuse requests of another site's page: browsers send some of them without asking the server first."""
         if origin is None or origin.rstrip("/").lower() in self._origins:
             return
         if urlsplit(origin).netloc.lower() != host.lower():
