@@ -6,13 +6,16 @@ import json
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
+from wyoming.event import Event
 
+from satellite import events
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
 from satellite.audio.sound_files import read_sound
 from satellite.cli.models import pull_demo_models
@@ -20,24 +23,6 @@ from satellite.config.settings import Config
 from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
 from satellite.errors import SatelliteError
-from satellite.events import (
-    ChatChunk,
-    ChatEnd,
-    ChatStart,
-    RunEnd,
-    RunEvent,
-    RunFailed,
-    RunStart,
-    SttEnd,
-    SttVadEnd,
-    SttVadStart,
-    Subscription,
-    TtsEnd,
-    TtsStart,
-    WakeWordEnd,
-    WakeWordStart,
-    as_json,
-)
 from satellite.models.store import Store
 from satellite.net.binding import taken
 from satellite.tasks import begin_task, end_tasks
@@ -61,23 +46,15 @@ _ABOVE_NOISE = 4.0
 _FRAME_SAMPLES = 160
 
 
-@dataclass(slots=True)
-class _Question:
-    """Audio of wake word and question, and where its last sound is."""
-
-    pcm: bytes
-    end_seconds: float
-
-
 class _Clock:
-    """When what happened, in milliseconds from the start of the room's audio."""
+    """The times of events, in milliseconds from the start of the room's audio."""
 
     def __init__(self) -> None:
         self.zero = time.monotonic()
         self.at: dict[str, float] = {}
 
     def note(self, name: str, at: float | None = None) -> float:
-        """Remember the first time of `name` and return it."""
+        """Record the time of `name` unless it is known, and return it."""
         return self.at.setdefault(name, ((at or time.monotonic()) - self.zero) * 1000)
 
     def between(self, start: str, end: str) -> float | None:
@@ -108,33 +85,24 @@ async def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _started:
-    """The daemon on its own ports, or on free ones where another program has them."""
-
-    def __init__(self, config: Config, console: Console, *, announce: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="satellite-demo-")
-        # A demo that is over in a moment is not found in the network, and leaves the daemon's timers alone.
-        passing = {
-            "zeroconf": config.zeroconf.model_copy(update={"enabled": False}),
-            "commands": config.commands.model_copy(update={"state_directory": Path(self._folder.name)}),
-        }
-        self._config = config if announce else config.model_copy(update=passing)
-        self._console = console
-
-    async def __aenter__(self) -> Daemon:
-        busy = await asyncio.to_thread(taken, self._config.listening())
-        if busy:
-            self._console.print(f"free ports are taken, since others are in use: {', '.join(busy)}")
-        self._daemon = Daemon(self._config, free_ports=bool(busy))
-        return await self._daemon.__aenter__()
-
-    async def __aexit__(self, *details: object) -> None:
-        await self._daemon.__aexit__(*details)
-        self._folder.cleanup()
+@asynccontextmanager
+async def _started(config: Config, console: Console, *, announce: bool) -> AsyncIterator[Daemon]:
+    """Run the daemon, on free ports where another program has its own."""
+    with tempfile.TemporaryDirectory(prefix="satellite-demo-") as folder:
+        if not announce:
+            # It ends in a moment: it must not be found in the network, nor take over another daemon's timers.
+            passing = {
+                "zeroconf": config.zeroconf.model_copy(update={"enabled": False}),
+                "commands": config.commands.model_copy(update={"state_directory": Path(folder)}),
+            }
+            config = config.model_copy(update=passing)
+        if busy := await asyncio.to_thread(taken, config.listening()):
+            console.print(f"free ports are taken, since others are in use: {', '.join(busy)}")
+        async with Daemon(config, free_ports=bool(busy)) as daemon:
+            yield daemon
 
 
 async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    clock = _Clock()
     end_seconds = None
     if args.microphone:
         from satellite.config.host import SoundDeviceSettings
@@ -143,15 +111,19 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
         console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
         microphone: AsyncIterator[bytes] = capture(SoundDeviceSettings(device="default"))
     else:
-        question = await _recorded(uri, args.wav) if args.wav else await _spoken(uri)
-        end_seconds = question.end_seconds
+        pcm, end_seconds = await _recorded(uri, args.wav) if args.wav else await _spoken(uri)
         console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
-        clock = _Clock()
-        microphone = client.recording(question.pcm, realtime=True)
-    with daemon.bus.subscribe(4096) as events:
-        story = begin_task(_print_story(events, clock, console), "story")
+        microphone = client.recording(pcm, realtime=True)
+    clock = _Clock()
+
+    def note_sound(event: Event) -> None:
+        if event.type == "audio-chunk":
+            clock.note("first-sound")
+
+    with daemon.bus.subscribe(4096) as steps:
+        story = begin_task(_print_story(steps, clock, console), "story")
         try:
-            heard = await client.converse(uri, microphone, on_event=lambda event: _note_sound(clock, event.type))
+            heard = await client.converse(uri, microphone, on_event=note_sound)
         finally:
             await end_tasks(story)
     if heard.format is None:
@@ -164,16 +136,9 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
     return outcome
 
 
-def _note_sound(clock: _Clock, event_type: str) -> None:
-    if event_type == "audio-chunk":
-        clock.note("first-sound")
-
-
-async def _spoken(uri: str) -> _Question:
-    """Let the daemon's own voice say wake word and question."""
-    wake_word = await _say(uri, WAKE_PHRASE)
-    question = await _say(uri, QUESTION)
-    return _composed(wake_word, question)
+async def _spoken(uri: str) -> tuple[bytes, float]:
+    """Return wake word and question in the daemon's voice, and where the last sound ends."""
+    return _composed(await _say(uri, WAKE_PHRASE), await _say(uri, QUESTION))
 
 
 async def _say(uri: str, text: str) -> bytes:
@@ -183,19 +148,19 @@ async def _say(uri: str, text: str) -> bytes:
     return converter.convert(bytes(heard.pcm)) + converter.flush()
 
 
-async def _recorded(uri: str, file: Path) -> _Question:
-    """Take a recording; one without a wake word gets a spoken one in front."""
+async def _recorded(uri: str, file: Path) -> tuple[bytes, float]:
+    """Return the same of a recording; one without a wake word gets a spoken one in front."""
     pcm = await asyncio.to_thread(read_sound, file)
     if await client.detects(uri, pcm):
         return _composed(b"", pcm)
     return _composed(await _say(uri, WAKE_PHRASE), pcm)
 
 
-def _composed(wake_word: bytes, question: bytes) -> _Question:
+def _composed(wake_word: bytes, question: bytes) -> tuple[bytes, float]:
     pause = _silence(_PAUSE_SECONDS) if wake_word else b""
     lead = _silence(0.5) + wake_word + pause
     end_seconds = len(lead) / BYTES_PER_SECOND + _last_sound_seconds(question)
-    return _Question(lead + question + _silence(_TAIL_SECONDS), end_seconds)
+    return lead + question + _silence(_TAIL_SECONDS), end_seconds
 
 
 def _last_sound_seconds(pcm: bytes) -> float:
@@ -214,33 +179,33 @@ def _silence(seconds: float) -> bytes:
     return bytes(2 * int(seconds * BYTES_PER_SECOND / 2))
 
 
-_STORY: dict[type[RunEvent], str] = {
-    WakeWordStart: "listening for the wake word",
-    WakeWordEnd: "wake word [bold]{name}[/]",
-    SttVadStart: "speech begins",
-    SttVadEnd: "end of the command",
-    SttEnd: "transcript: [bold]{text}[/]",
-    ChatStart: "asking the chat model",
-    ChatEnd: "answer complete, from [bold]{provider}[/]",
-    TtsStart: "first sound ready ({voice})",
-    TtsEnd: "spoken: {audio_seconds:.1f} s of sound",
-    RunFailed: "[red]{code}[/] {text}",
+_STORY: dict[type[events.RunEvent], str] = {
+    events.WakeWordStart: "listening for the wake word",
+    events.WakeWordEnd: "wake word [bold]{name}[/]",
+    events.SttVadStart: "speech begins",
+    events.SttVadEnd: "end of the command",
+    events.SttEnd: "transcript: [bold]{text}[/]",
+    events.ChatStart: "asking the chat model",
+    events.ChatEnd: "answer complete, from [bold]{provider}[/]",
+    events.TtsStart: "first sound ready ({voice})",
+    events.TtsEnd: "spoken: {audio_seconds:.1f} s of sound",
+    events.RunFailed: "[red]{code}[/] {text}",
 }
 
-_HELD = (SttVadEnd, SttEnd, ChatStart, ChatChunk, ChatEnd)
+_HELD = (events.SttVadEnd, events.SttEnd, events.ChatStart, events.ChatChunk, events.ChatEnd)
 """What `_print_story` holds back until the first sound, or the failure."""
 
 
-async def _print_story(events: Subscription[RunEvent], clock: _Clock, console: Console) -> None:
+async def _print_story(steps: events.Subscription[events.RunEvent], clock: _Clock, console: Console) -> None:
     """Print the run as it happens and record its times.
 
     The answer is made while the daemon waits for the end of the command, and its steps are published only then. So they
     are held until the next step that is published as it happens, and printed in the order of their times.
     """
-    held: list[tuple[float, RunEvent]] = []
-    async for event in events:
+    held: list[tuple[float, events.RunEvent]] = []
+    async for event in steps:
         at = clock.note(event.type, event.at)
-        if isinstance(event, SttEnd):
+        if isinstance(event, events.SttEnd):
             clock.note("stt-begin", event.at - event.seconds)
         if type(event) in _STORY:
             held.append((at, event))
@@ -251,22 +216,20 @@ async def _print_story(events: Subscription[RunEvent], clock: _Clock, console: C
         held.clear()
 
 
-def _sentence(event: RunEvent) -> str:
-    escaped = {
-        key: value.replace("[", r"\[") if isinstance(value, str) else value for key, value in as_json(event).items()
-    }
-    return _STORY[type(event)].format(**escaped)
+def _sentence(event: events.RunEvent) -> str:
+    values = events.as_json(event).items()
+    return _STORY[type(event)].format_map({key: escape(v) if isinstance(v, str) else v for key, v in values})
 
 
 def _outcome(heard: client.Heard, clock: _Clock, output: Path) -> dict[str, Any]:
     spans = {
         "voice_to_voice": ("speech-end", "first-sound"),
-        "endpoint": ("speech-end", SttVadEnd.type),
-        "stt": ("stt-begin", SttEnd.type),
-        "chat_first_token": (ChatStart.type, ChatChunk.type),
-        "chat": (ChatStart.type, ChatEnd.type),
-        "tts_first_sound": (ChatChunk.type, TtsStart.type),
-        "run": (RunStart.type, RunEnd.type),
+        "endpoint": ("speech-end", events.SttVadEnd.type),
+        "stt": ("stt-begin", events.SttEnd.type),
+        "chat_first_token": (events.ChatStart.type, events.ChatChunk.type),
+        "chat": (events.ChatStart.type, events.ChatEnd.type),
+        "tts_first_sound": (events.ChatChunk.type, events.TtsStart.type),
+        "run": (events.RunStart.type, events.RunEnd.type),
     }
     timings = {name: clock.between(*span) for name, span in spans.items()}
     return {
@@ -285,7 +248,5 @@ def _conclude(outcome: dict[str, Any], console: Console) -> None:
     for label, key in (("heard", "transcript"), ("answer", "reply"), ("from", "provider"), ("sound", "reply_wav")):
         console.print(f"{label:>8}  ", end="")
         console.print(outcome[key], markup=False, highlight=False, soft_wrap=True)
-    if "voice_to_voice" in outcome["timings_ms"]:
-        console.print(
-            f"    took  {outcome['timings_ms']['voice_to_voice']:.0f} ms from the last word to the first sound"
-        )
+    if (waited := outcome["timings_ms"].get("voice_to_voice")) is not None:
+        console.print(f"    took  {waited:.0f} ms from the last word to the first sound")
