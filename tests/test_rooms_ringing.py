@@ -1,7 +1,7 @@
 """How a room rings: with words, without them where there are none, again and again, and never in vain."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,9 @@ class Voice:
             raise TextToSpeechError("no voice")
         return self
 
-    async def speak(self, texts: AsyncIterator[str], speaker: "Voice") -> AsyncGenerator[SpokenPiece, None]:
-        """Yield every text."""
-        async for text in texts:
-            yield SpokenPiece(text, text.encode())
+    async def speak(self, text: str, speaker: "Voice") -> AsyncGenerator[SpokenPiece, None]:
+        """Yield the text."""
+        yield SpokenPiece(text, text.encode())
 
 
 class RingingRoom:
