@@ -182,3 +182,13 @@ def test_pictures_are_small() -> None:
         assert content.startswith(b"\x89PNG")
         assert len(content) < LARGEST_PICTURE_BYTES
         assert width >= 800
+
+
+def test_names_of_the_architecture_exist() -> None:
+    """Every `Class.method` and `module.function` that ARCHITECTURE.md names is in the source."""
+    sources = {file: file.read_text() for file in (ROOT / "satellite").rglob("*.py")}
+    for owner, name in re.findall(r"`([A-Za-z_]+)\.([a-z_]+)`", (ROOT / "ARCHITECTURE.md").read_text()):
+        if name in ("py", "tflite") or owner in ("WhisperModel", *Config.model_fields):
+            continue
+        homes = [text for file, text in sources.items() if file.stem == owner or f"class {owner}" in text]
+        assert any(re.search(rf"def {name}\b", text) for text in homes), f"{owner}.{name}"
