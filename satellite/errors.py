@@ -1,4 +1,4 @@
-"""Every error the daemon can name, each with a code that never changes.
+"""The errors of the daemon, each with a code that never changes.
 
 SatelliteError
 ├── ConfigError            config-invalid
@@ -6,8 +6,8 @@ SatelliteError
 ├── ModelError             model-unknown, model-missing, model-unreadable, model-corrupt, model-download-failed,
 │                          model-disk-full
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault
-├── CannotListen           cannot-listen: an address or a port cannot be had at the moment
-├── ProxyUnusable          proxy-unusable: the environment names a proxy that cannot be used
+├── CannotListen           cannot-listen: an address or a port is not available at the moment
+├── ProxyUnusable          proxy-unusable: the proxy named by the environment cannot be used
 ├── AlreadyRunning         already-running: another daemon has the ports
 ├── DaemonUnreachable      daemon-unreachable: a command could not talk to a running daemon
 └── StageError             one stage of a run failed; `stage` says which
@@ -71,7 +71,7 @@ class ProtocolError(SatelliteError):
 
 
 class CannotListen(SatelliteError):
-    """An address or a port cannot be had at the moment; trying again may help."""
+    """An address or a port is not available at the moment; trying again may help."""
 
     default_code = "cannot-listen"
 
@@ -82,13 +82,13 @@ class CannotListen(SatelliteError):
 
 
 class ProxyUnusable(SatelliteError):
-    """The environment names a proxy for an address outside the house that cannot be used."""
+    """The proxy that the environment names for an address outside the house cannot be used."""
 
     default_code = "proxy-unusable"
 
 
 class AlreadyRunning(SatelliteError):
-    """Another daemon serves at the ports that this one was to have."""
+    """Another daemon serves at the configured ports."""
 
     default_code = "already-running"
 
@@ -153,7 +153,7 @@ _WORDS_CHARACTERS = 300
 
 
 def shown(what: object, longest: int = _SHOWN_CHARACTERS) -> str:
-    """Return what a peer chose as it may stand in a message and in the log: cut, without control characters."""
+    """Return text of a peer in a form that is safe in messages and logs: cut, and without control characters."""
     text = str(what)
     cut = text[:longest]
     plain = "".join(character if character.isprintable() else _escaped(character) for character in cut)
@@ -161,7 +161,7 @@ def shown(what: object, longest: int = _SHOWN_CHARACTERS) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Return an error of any kind as a message: its class, and what it says as `shown` does."""
+    """Return any exception as a message: its class, and its text as by `shown`."""
     return f"{type(error).__name__}: {shown(error, _WORDS_CHARACTERS)}"
 
 

@@ -1,6 +1,6 @@
-"""The events of a run, one class a kind, and the bus that hands them to every subscriber.
+"""The events of a run, one class each, and the bus that distributes them.
 
-Their names are Home Assistant's for the steps of a pipeline, with `chat-*` for the model.
+Their types are named like Home Assistant's pipeline events, with `chat-*` for the model.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ def new_run_id() -> str:
 class RunEvent:
     """One step of one run.
 
-    What was done before the command was known to be over is published after `SttVadEnd`, with the time when it was
-    done: events arrive in the order of the stages, not of their times.
+    Speculative steps are published after `SttVadEnd`, with the times at which they were done: events arrive in the
+    order of the stages, not of their times.
     """
 
     type: ClassVar[str]
@@ -45,7 +45,7 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class RunStart(RunEvent):
-    """A run begins; `text` is what it speaks, where it only speaks."""
+    """A run begins; `text` is what it speaks if it starts at text to speech."""
 
     type: ClassVar[str] = "run-start"
     start: Stage
@@ -55,7 +55,7 @@ class RunStart(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class WakeWordStart(RunEvent):
-    """It waits for a wake word."""
+    """The run waits for a wake word."""
 
     type: ClassVar[str] = "wake_word-start"
 
@@ -78,7 +78,7 @@ class SttStart(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class SttVadStart(RunEvent):
-    """Somebody speaks."""
+    """The command has begun."""
 
     type: ClassVar[str] = "stt-vad-start"
 
@@ -104,7 +104,7 @@ class SttEnd(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class ChatStart(RunEvent):
-    """A question is asked."""
+    """The question is handed to the responders and the chat model."""
 
     type: ClassVar[str] = "chat-start"
     text: str
@@ -112,7 +112,7 @@ class ChatStart(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class ChatChunk(RunEvent):
-    """Some more of the answer."""
+    """A piece of the answer."""
 
     type: ClassVar[str] = "chat-delta"
     text: str
@@ -120,7 +120,7 @@ class ChatChunk(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class ChatEnd(RunEvent):
-    """The whole answer, who gave it, and what it took, see `ChatStats.described()`."""
+    """The whole answer, its provider, and its figures, see `ChatStats.described()`."""
 
     type: ClassVar[str] = "chat-end"
     text: str
@@ -130,7 +130,7 @@ class ChatEnd(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class TtsStart(RunEvent):
-    """The first sound leaves, at `rate` samples a second; making it took `synthesis_seconds`."""
+    """The first sound is ready, at `rate` samples a second; making it took `synthesis_seconds`."""
 
     type: ClassVar[str] = "tts-start"
     voice: str
@@ -140,7 +140,7 @@ class TtsStart(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class TtsEnd(RunEvent):
-    """All sound of the answer is made."""
+    """All sound of the answer is ready."""
 
     type: ClassVar[str] = "tts-end"
     audio_seconds: float
@@ -158,14 +158,14 @@ class RunFailed(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class RunEnd(RunEvent):
-    """The run is over; `cancelled` where its room has gone, or somebody stopped it."""
+    """The run is over; `cancelled` when its room has gone, or it was interrupted."""
 
     type: ClassVar[str] = "run-end"
     cancelled: bool = False
 
 
 def as_json(event: RunEvent) -> dict[str, Any]:
-    """Return `event` as the HTTP interface sends it: type, run, and the fields that are not at their default."""
+    """Return `event` as the HTTP interface sends it: type, run, and the fields that differ from their defaults."""
     shown: dict[str, Any] = {"type": event.type, "run_id": event.run.run_id}
     for one in fields(event):
         value = getattr(event, one.name)
@@ -175,7 +175,7 @@ def as_json(event: RunEvent) -> dict[str, Any]:
 
 
 class Subscription(Generic[T]):
-    """One subscriber's bounded outbox; iterate it. A subscriber that falls behind is dropped, never waited for."""
+    """One subscriber's bounded queue; iterate it. A subscriber that is too slow is dropped, never waited for."""
 
     def __init__(self, size: int, accepts: Callable[[T], bool]) -> None:
         self._accepts = accepts
@@ -190,7 +190,8 @@ class Subscription(Generic[T]):
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
             self.overflowed = True
-            self._queue.get_nowait()  # room for the end marker
+            # The end marker takes the place of the oldest event: the subscriber has lost some anyway.
+            self._queue.get_nowait()
             self._queue.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[T]:
@@ -200,7 +201,7 @@ class Subscription(Generic[T]):
 
 
 class EventBus(Generic[T]):
-    """Fan-out of events of one type; `publish` never blocks and never fails."""
+    """Distributes events of one type; `publish` never blocks and never fails."""
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription[T]] = set()

@@ -1,7 +1,7 @@
-"""The owner of every task. A background task is supervised: a failure is logged, counted and shown, and it restarts.
+"""The owners of tasks. A background task is supervised: its failures are logged and counted, and it is restarted.
 
-A task that ends with the function that began it belongs to that function: `begin_task`, `end_tasks` and `first_of` are
-for those.
+A task that ends with the function that began it belongs to that function: `begin_task`, `end_tasks`, `first_of` and
+`attempt` are for those.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ _LOGGER = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 10.0
 _STEADY_SECONDS = 30.0
-"""A task that has run for so long since its latest failure counts as working again."""
+"""A task that has run for so long after a failure counts as working again."""
 
 _STOP_SECONDS = 5.0
-"""How long a cancelled task may take to end before it is left behind."""
+"""How long a cancelled task may take to end before it is abandoned."""
 
 _CANCELLATIONS = 2
-"""How often a task is cancelled: some library may swallow one."""
+"""How often a task is cancelled: a library may swallow the first."""
 
 T = TypeVar("T")
 
 
 class Supervised:
-    """A named task that is started again whenever it fails; `Background.run` makes it."""
+    """A named task that is restarted whenever it fails; made by `Background.run`."""
 
     def __init__(self, name: str, work: Callable[[], Awaitable[None]], owner: "Background", *, fatal: bool) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class Supervised:
 
     @property
     def trouble(self) -> str:
-        """Its latest failure, in words; empty while it works."""
+        """Its latest failure; empty while it works."""
         return self._owner.trouble(self.name)
 
     async def stop(self, seconds: float = _STOP_SECONDS) -> None:
@@ -53,14 +53,16 @@ class Supervised:
             try:
                 return await self._work()
             except asyncio.CancelledError:
+                # Raised also by code that awaits a cancelled task of its own, which is a failure like any other; only
+                # `cancelling` shows whether this task is to end.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                error: Exception = RuntimeError("it was cancelled, and nobody has asked for that")
+                error: Exception = RuntimeError("it was cancelled from inside")
             except Exception as failure:  # noqa: BLE001 - the boundary of every background task
                 error = failure
             if self._fatal:
-                _LOGGER.critical("%s has failed: the daemon ends", self.name, exc_info=error)
+                _LOGGER.critical("%s failed: the daemon ends", self.name, exc_info=error)
                 self._owner.broken.set()
                 return None
             await asyncio.sleep(self._owner.note(self.name, error))
@@ -68,7 +70,7 @@ class Supervised:
 
 @dataclass(slots=True)
 class _Failures:
-    """The failures of the task of one name."""
+    """The failures of one task."""
 
     backoff: Backoff
     count: int = 0
@@ -100,22 +102,22 @@ class Background:
 
     def __init__(self) -> None:
         self.broken = asyncio.Event()
-        """Set when a task has failed that the daemon cannot do without."""
+        """Set when a task has failed that the daemon cannot run without."""
 
         self._tasks: set[Supervised] = set()
         self._failures: dict[str, _Failures] = {}
 
     def run(self, name: str, work: Callable[[], Awaitable[None]], *, fatal: bool = False) -> Supervised:
-        """Run `work` until it returns. A failure starts it again; one of what is `fatal` ends the daemon."""
+        """Run `work` until it returns. A failure restarts it, or ends the daemon if it is `fatal`."""
         task = Supervised(name, work, self, fatal=fatal)
         self._tasks.add(task)
         task.task.add_done_callback(lambda _: self._tasks.discard(task))
         return task
 
     def note(self, name: str, error: Exception) -> float:
-        """Note a failure of what has a `name`, logged once with where it came from; return when to try again, seconds.
+        """Count a failure of `name`, and log it if it differs from the one before; return when to retry, in seconds.
 
-        Also for what mends itself; names are few.
+        Also for work that is no task but retried by itself. Failures are kept by name, so names must be few.
         """
         loop = asyncio.get_running_loop()
         if name not in self._failures:
@@ -126,9 +128,9 @@ class Background:
         if not before:
             known.since = loop.time()
         if before == known.words:
-            _LOGGER.debug("%s has failed again: %s", name, known.words)
+            _LOGGER.debug("%s failed again: %s", name, known.words)
         else:
-            _LOGGER.error("%s has failed, and is started again", name, exc_info=error)
+            _LOGGER.error("%s failed, and is restarted", name, exc_info=error)
         if known.steady is not None:
             known.steady.cancel()
         seconds = known.backoff.next()
@@ -136,7 +138,7 @@ class Background:
         return seconds
 
     def trouble(self, name: str) -> str:
-        """Return the latest failure of the task of a name, in words; empty while it works."""
+        """Return the latest failure of a task by its name; empty while it works."""
         known = self._failures.get(name)
         return known.words if known else ""
 
@@ -154,7 +156,7 @@ class Background:
         )
 
     async def close(self, seconds: float = _STOP_SECONDS) -> None:
-        """Stop all that is under way; may be called twice."""
+        """Stop all tasks; may be called twice."""
         await end_tasks(*(task.task for task in self._tasks), seconds=seconds)
         for known in self._failures.values():
             if known.steady is not None:
@@ -168,15 +170,15 @@ class Background:
 
 
 def begin_task(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """Begin a task that the caller owns: it takes what comes of it, and lets it end by `end_tasks` at the latest."""
+    """Begin a task that the caller owns: it has to take the result, and to end it by `end_tasks` at the latest."""
     return asyncio.create_task(work, name=name)
 
 
 async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -> None:
-    """Cancel tasks, wait until they have ended, and log what any of them failed of amid that.
+    """Cancel tasks, wait until they have ended, and log failures that happen while they end.
 
-    What one had failed of before is its owner's to take, and asyncio itself logs what nobody has taken. One that takes
-    longer than `seconds` is left behind: whoever waited for it would hang with it.
+    Earlier failures are for their owners; asyncio itself logs those that are never retrieved. A task that takes longer
+    than `seconds` is abandoned, so that its owner does not hang with it.
     """
     ending = [task for task in tasks if not task.done()]
     left: set[asyncio.Task[Any]] = set(ending)
@@ -186,20 +188,20 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
         if left:
             _, left = await asyncio.wait(left, timeout=seconds / _CANCELLATIONS)
     for task in left:
-        _LOGGER.error("%s does not end, and is left behind: %s", task.get_name(), task.get_stack(limit=1))
+        _LOGGER.error("%s does not end, and is abandoned: %s", task.get_name(), task.get_stack(limit=1))
     for task in ending:
         if task in left or (error := failure_of(task)) is None:
             continue
         if isinstance(error, SatelliteError | ConnectionError):
             _LOGGER.debug("%s ended with: %s", task.get_name(), error)
         else:
-            _LOGGER.error("%s has failed", task.get_name(), exc_info=error)
+            _LOGGER.error("%s failed", task.get_name(), exc_info=error)
 
 
 def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return what a task that has ended has failed of, None for one that succeeded or was cancelled.
+    """Return the exception of a task that has ended, None for one that succeeded or was cancelled.
 
-    Whoever asks has taken it: asyncio no longer reports that nobody has.
+    This retrieves it: asyncio no longer logs that it was not.
     """
     return None if task.cancelled() else task.exception()
 
@@ -218,7 +220,7 @@ async def attempt(work: Coroutine[Any, Any, T], name: str, seconds: float) -> T 
 
 
 async def first_of(name: str, *works: Coroutine[Any, Any, T]) -> T:
-    """Return, or raise, what the first of `works` to end does; the others are cancelled, and have ended by then."""
+    """Return, or raise, what the first of `works` to end does, after the others were cancelled and have ended."""
     tasks = [begin_task(work, name) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -85,7 +85,7 @@ async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplo
             await hub.apply(config.rooms)
             await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
         release.set()
-    assert "room attic does not end, and is left behind" in caplog.text
+    assert "room attic does not end, and is abandoned" in caplog.text
 
 
 async def test_a_daemon_that_cannot_load_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,4 +100,4 @@ async def test_a_daemon_that_cannot_load_ends(tmp_path: Path, caplog: pytest.Log
         with pytest.raises(Exception, match="its log says why"):
             await daemon.ready()
         assert daemon.background.broken.is_set()
-    assert "load has failed: the daemon ends" in caplog.text
+    assert "load failed: the daemon ends" in caplog.text

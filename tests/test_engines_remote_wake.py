@@ -19,7 +19,7 @@ from satellite.errors import Stage, WakeWordError
 from satellite.services.info import describe
 from satellite.wire import client
 from satellite.wire.connection import Connection, Timeouts
-from satellite.wire.server import Admission, Server
+from satellite.wire.server import AllowedNetworks, Server
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS, until
@@ -134,7 +134,7 @@ async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: Ru
                 asked += 1
                 await connection.send(Error("the model is broken", code="wake-failed"))
 
-    server = Server(Admission(()), Timeouts(), max_connections=9)
+    server = Server(AllowedNetworks(()), Timeouts(), max_connections=9)
     port = await server.listen("127.0.0.1", 0, serve)
     try:
         hosts = Hosts(Stage.WAKE, [f"tcp://127.0.0.1:{port}"], 20)

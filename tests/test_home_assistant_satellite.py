@@ -24,7 +24,7 @@ from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from satellite.wire import client
 from satellite.wire.connection import Timeouts
-from satellite.wire.server import Admission, Server
+from satellite.wire.server import AllowedNetworks, Server
 from tests.assist_satellite import Assist
 from tests.driven_rooms import spoken
 from tests.host_room import (
@@ -95,7 +95,7 @@ async def house(
         host_room={"name": "study", "area": "Study"},
         home_assistant_satellite=satellite,
     )
-    server = Server(Admission(), Timeouts(), max_connections=8)
+    server = Server(AllowedNetworks(), Timeouts(), max_connections=8)
     async with Mouth(tmp_path / "mouth") as mouth, living(daemon, config) as room:
         stages, how = daemon.daemon._stages, config.home_assistant_satellite
         service = SatelliteService(room, stages, how, longest_stream_seconds=longest_stream_seconds)

@@ -9,7 +9,15 @@ import pytest
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from satellite.wire.discovery import Interface, Presence, Sight, default_name, identity, own_addresses, reachable
+from satellite.wire.discovery import (
+    AnnouncedAddresses,
+    Interface,
+    Presence,
+    default_name,
+    identity,
+    own_addresses,
+    reachable,
+)
 from tests.waiting import PATIENCE_SECONDS
 
 TYPE = "_wyoming._tcp.local."
@@ -44,8 +52,8 @@ async def test_services_are_announced_followed_and_taken_back() -> None:
     """A browser finds name, port and address, sees them change, go with the last address, and come back with one."""
     name, later = "satellite-test-0123", "The office (upstairs)"
     services = {name: 10600}
-    sight = Sight(LOOPBACK, LOOPBACK)
-    presence = Presence(lambda: services, lambda: sight, look_seconds=0.05)
+    sight = AnnouncedAddresses(LOOPBACK, LOOPBACK)
+    presence = Presence(lambda: services, lambda: sight, check_seconds=0.05)
     async with AsyncZeroconf(interfaces=["127.0.0.1"]) as zeroconf:
         seen = Browser()
         browser = AsyncServiceBrowser(zeroconf.zeroconf, TYPE, handlers=[seen])
@@ -55,9 +63,9 @@ async def test_services_are_announced_followed_and_taken_back() -> None:
         services[later] = 10700
         await seen.until(later, ServiceStateChange.Added)
         assert await found(zeroconf, later) == (10700, ["127.0.0.1"])
-        sight = Sight((), ())
+        sight = AnnouncedAddresses((), ())
         await seen.until(name, ServiceStateChange.Removed)
-        sight = Sight(("192.0.2.7",), LOOPBACK)
+        sight = AnnouncedAddresses(("192.0.2.7",), LOOPBACK)
         await seen.until(name, ServiceStateChange.Added)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -69,7 +77,7 @@ async def test_services_are_announced_followed_and_taken_back() -> None:
 async def test_nothing_to_announce_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     """Without an address the daemon goes on, and the log says why, once."""
     with caplog.at_level(logging.INFO):
-        presence = Presence(lambda: {"a": 1}, lambda: Sight((), ()))
+        presence = Presence(lambda: {"a": 1}, lambda: AnnouncedAddresses((), ()))
         await presence.follow()
         await presence.follow()
     (record,) = caplog.records
@@ -81,10 +89,10 @@ async def test_nothing_to_announce_is_no_failure(caplog: pytest.LogCaptureFixtur
 async def test_an_interface_that_has_just_gone_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """Between the look and the announcement an address may go: that is told, and ends nothing."""
     with caplog.at_level(logging.INFO):
-        sight = Sight(("192.0.2.99",), ("192.0.2.99",))
+        sight = AnnouncedAddresses(("192.0.2.99",), ("192.0.2.99",))
         presence = Presence(lambda: {"satellite-test-gone": 1}, lambda: sight)
         await presence.follow()
-        sight = Sight(LOOPBACK, LOOPBACK)
+        sight = AnnouncedAddresses(LOOPBACK, LOOPBACK)
         await presence.follow()
         await presence.stop()
     assert [record.message.partition(" by zeroconf")[0] for record in caplog.records] == ["not announced", "announced"]

@@ -12,7 +12,7 @@ from satellite.errors import CannotListen, DaemonUnreachable, ProtocolError
 from satellite.system.process import allow_many_connections
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts, dial
 from satellite.wire.framing import encode
-from satellite.wire.server import Admission, Server
+from satellite.wire.server import AllowedNetworks, Server
 from tests.waiting import PATIENCE_SECONDS
 
 QUICK = Timeouts(read_seconds=0.2, write_seconds=0.2)
@@ -26,10 +26,10 @@ async def echo(connection: Connection) -> None:
 
 @asynccontextmanager
 async def serving(
-    timeouts: Timeouts = QUICK, *, max_connections: int = 100, admission: Admission | None = None
+    timeouts: Timeouts = QUICK, *, max_connections: int = 100, allowed: AllowedNetworks | None = None
 ) -> AsyncIterator[tuple[Server, int]]:
     """Run an echo server on a free port."""
-    server = Server(admission or Admission(), timeouts, max_connections=max_connections)
+    server = Server(allowed or AllowedNetworks(), timeouts, max_connections=max_connections)
     try:
         yield server, await server.listen("127.0.0.1", 0, echo)
     finally:
@@ -175,7 +175,7 @@ async def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
             in_a_row = 0
             await asyncio.sleep(0)
 
-    server = Server(Admission(), QUICK, max_connections=2)
+    server = Server(AllowedNetworks(), QUICK, max_connections=2)
     port = await server.listen("127.0.0.1", 0, count)
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
@@ -258,18 +258,18 @@ def test_the_memory_of_all_half_received_events_is_bounded() -> None:
 )
 def test_admission(address: str, permitted: bool) -> None:
     """Loopback and private ranges may connect, and what `allow` names; nobody else."""
-    assert Admission(["203.0.113.0/24"]).permits(address) is permitted
+    assert AllowedNetworks(["203.0.113.0/24"]).permits(address) is permitted
 
 
 async def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     """A refused peer's connection ends without a word, and the log says how to let it in, once."""
 
-    class Nobody(Admission):
+    class Nobody(AllowedNetworks):
         def permits(self, host: str) -> bool:
             return False
 
     with caplog.at_level(logging.INFO):
-        async with serving(admission=Nobody()) as (server, port):
+        async with serving(allowed=Nobody()) as (server, port):
             for _ in range(2):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 assert await closed(reader) == b""

@@ -64,7 +64,7 @@ async def announce(args: argparse.Namespace) -> int:
     return 1 if result["failed"] else 0
 
 
-def _write_sound(heard: client.Heard, output: Path) -> None:
+def _write_sound(heard: client.RunResult, output: Path) -> None:
     try:
         write_wav(output, bytes(heard.pcm), heard.format or CANONICAL)
     except OSError as error:

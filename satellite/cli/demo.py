@@ -221,7 +221,7 @@ def _sentence(event: events.RunEvent) -> str:
     return _STORY[type(event)].format_map({key: escape(v) if isinstance(v, str) else v for key, v in values})
 
 
-def _outcome(heard: client.Heard, clock: _Clock, output: Path) -> dict[str, Any]:
+def _outcome(heard: client.RunResult, clock: _Clock, output: Path) -> dict[str, Any]:
     spans = {
         "voice_to_voice": ("speech-end", "first-sound"),
         "endpoint": ("speech-end", events.SttVadEnd.type),

@@ -42,7 +42,7 @@ from satellite.skills.timers.storage import default_directory
 from satellite.system.process import affordable_connections, allow_many_connections, follow_time_zone, imported
 from satellite.tasks import Background, Supervised, begin_task, end_tasks, failure_of, first_of
 from satellite.wire.connection import Connection, Timeouts
-from satellite.wire.server import Admission, Handler, Server
+from satellite.wire.server import AllowedNetworks, Handler, Server
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Daemon:
         )
         wyoming = config.wyoming
         self._server = Server(
-            Admission(wyoming.allow),
+            AllowedNetworks(wyoming.allow),
             Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
             max_connections=affordable_connections(wyoming.max_connections),
         )
@@ -300,7 +300,7 @@ class Daemon:
         }
         presence = discovery.Presence(
             lambda: {name: self.ports[port] for port, name in names.items() if port in self.ports},
-            lambda: discovery.sight(wyoming.host, settings.address),
+            lambda: discovery.current_addresses(wyoming.host, settings.address),
         )
         self._presence = self.background.run("announce", presence.run)
 

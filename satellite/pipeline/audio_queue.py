@@ -1,4 +1,4 @@
-"""The one queue of a run: audio between the reader of a socket and the run, bounded in seconds."""
+"""Audio between the reader of a socket and a run, bounded in seconds."""
 
 import asyncio
 from collections import deque
@@ -8,18 +8,18 @@ from typing import ClassVar
 from satellite.audio.pcm import BYTES_PER_SECOND
 
 _LOSSY_SECONDS = 5.0
-"""Most that waits while `lossy`: an engine that cannot keep up must not hear the past, nor fifty rooms hold it."""
+"""Limit while `lossy`: an engine that cannot keep up must not process old audio, nor fifty rooms hold much of it."""
 
 
 class AudioInbox:
-    """Canonical audio in, the same audio out.
+    """A queue of canonical audio.
 
-    Full, it drops the oldest while `lossy` (nobody needs it: waiting for a wake word, answering), and then five
-    seconds are enough; otherwise `put` waits, so that no word of a command is lost and the sender is held back.
+    When it is full, `put` waits, so that no word of a command is lost and the sender is held back. While it is `lossy`,
+    as in the wait for a wake word or during an answer, the oldest audio is dropped instead, beyond five seconds.
     """
 
     dropped_in_all_seconds: ClassVar[float] = 0.0
-    """What all inboxes together have dropped, for the metrics."""
+    """Audio that all queues together have dropped, for the metrics."""
 
     def __init__(self, max_seconds: float = 5.0) -> None:
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
@@ -33,12 +33,12 @@ class AudioInbox:
 
     @property
     def ended(self) -> bool:
-        """True when no more audio will come."""
+        """Whether `end` was called."""
         return self._ended
 
     @property
     def lossy(self) -> bool:
-        """Whether the oldest audio goes when the queue is full."""
+        """Whether the oldest audio is dropped when the queue is full."""
         return self._lossy
 
     @lossy.setter
@@ -62,7 +62,7 @@ class AudioInbox:
         self._changed.set()
 
     def unread(self, pcm: bytes) -> None:
-        """Put back, in front, audio that was taken but belongs to whoever reads next."""
+        """Put audio back at the front that was read, but belongs to the next reader."""
         if pcm:
             self._chunks.appendleft(pcm)
             self._bytes += len(pcm)
@@ -72,12 +72,12 @@ class AudioInbox:
         return self._bytes + len(pcm) > (self._lossy_bytes if self._lossy else self._max_bytes)
 
     def nudge(self) -> None:
-        """Have whoever reads look again, by an empty piece of audio, should none be there."""
+        """Wake the reader, with an empty piece of audio if there is none."""
         self._nudged = True
         self._changed.set()
 
     def end(self) -> None:
-        """The audio is over; what is queued is still delivered."""
+        """End the audio; what is queued is still delivered."""
         self._ended = True
         self._changed.set()
         self._room.set()

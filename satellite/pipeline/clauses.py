@@ -1,8 +1,8 @@
-"""Text as it streams in -> pieces fit to be spoken: early first piece, whole sentences after, no markup read aloud.
+"""Cuts text, as it streams in, into pieces to speak: a short first piece, then whole sentences, without markup.
 
-The first piece ends at the first punctuation after ten letters or digits, so that sound starts before the sentence
-is complete; a long one without any, that is still being made, ends before a word such as "that" or "because", where
-people breathe as well. Later pieces are whole sentences, because every cut costs intonation.
+The first piece ends at the first punctuation after ten letters or digits, so that sound starts before the sentence is
+complete. A long one without punctuation, while more text is to come, ends before a word such as "that" or "because",
+where people breathe as well. Later pieces are whole sentences, because every cut costs intonation.
 """
 
 import re
@@ -14,14 +14,14 @@ from satellite.languages import in_language
 _FIRST_PIECE_LETTERS = 10
 _LONG_FIRST_PIECE_LETTERS = 24
 _LONGEST_PIECE = 240
-"""Characters after which a sentence is cut at a comma or a space, so that no piece takes long to synthesise."""
+"""Characters after which a sentence is cut at a comma or a space, to limit the time for its synthesis."""
 
-# Patterns that search a text from outside take time in proportion to its length: what is repeated in them is possessive
-# (`++`, it never gives back) and is not begun in the middle of a run of its like (the look-behinds).
+# These patterns search text from outside, so they must take linear time: repetitions are possessive (`++`, without
+# backtracking), and the look-behinds keep a match from starting inside a run of the same characters.
 _SENTENCE_END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’)\]]*+(?=\s)|[。！？]["'”’）]*+|\n++""")
 _CLAUSE_END = re.compile(r"""(?<![,;:.!?…])[,;:.!?…]++["'”’)\]]*+(?=\s)|[。！？，；：、]|\s[–—-]++(?=\s)|\n++""")
 _CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[.!?]|(?<=[^\W\d_]{2})[,;:])$")
-"""What ends the first piece though nobody knows yet what follows: behind a word it is hardly ever a decimal's point."""
+"""Ends the first piece before the next character is known: after a word, this is hardly ever a decimal point."""
 
 _JOINTS = {
     language: re.compile(rf"(?<!\s)\s++(?=(?:{words})\s)")
@@ -35,14 +35,14 @@ _JOINTS = {
         "pt": "e|ou|mas|que|porque|quando|se|onde|para",
     }.items()
 }
-"""Where a clause begins without punctuation, by language; German has a comma before all others."""
+"""Words that begin a clause without punctuation, by language; German puts a comma before all others."""
 
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|approx|M|Mme|Bd|z\.B|bzw|ca|[A-Z])\.\Z")
 _ORDINAL = re.compile(r"\s*+\d++\.\Z")
-"""The number of a list's item."""
+"""The number of a list item."""
 
 _TAIL_CHARACTERS = 24
-"""More than an abbreviation takes, or a number and the white space before it."""
+"""Longer than any abbreviation, and than a number with the white space before it."""
 
 _FENCE = "```"
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -76,7 +76,7 @@ def speakable(text: str) -> str:
     text = _LIST_MARK.sub("", text)
     text = _EMPHASIS.sub(r"\2", text)
     text = _UNDERSCORED.sub(r"\1", text)
-    text = _RAW_PHONEMES.sub(" ", text)  # Piper takes [[...]] for phonemes
+    text = _RAW_PHONEMES.sub(" ", text)  # Piper reads [[...]] as phonemes
     text = _TABLE_BAR.sub(", ", text) if "|" in text else text
     text = _REPEATED_MARK.sub(lambda match: match[1] or " ", text)
     text = "".join(_spoken(character) for character in unicodedata.normalize("NFC", text))
@@ -93,7 +93,7 @@ _KEPT_SYMBOLS = frozenset("$€£¥₹%+=<>°&@§©®™×÷±µ#/")
 
 
 def _spoken(character: str) -> str:
-    """Return `character` if a voice can say it or pause at it, else a space or nothing."""
+    """Return `character` if a voice can speak it or pause at it, else a space or nothing."""
     category = unicodedata.category(character)
     if category[0] in "LNPZ" or category in ("Mn", "Mc") or character in _KEPT_SYMBOLS:
         return " " if character in "\\*_`~" else character
@@ -103,7 +103,7 @@ def _spoken(character: str) -> str:
 
 
 class ClauseSplitter:
-    """Collects text deltas and hands out pieces that can be synthesised one after the other."""
+    """Collects pieces of text and yields those to synthesise, one after the other."""
 
     def __init__(self, language: str | None = None) -> None:
         """`language` of the voice, such as `en_US`."""
@@ -115,10 +115,7 @@ class ClauseSplitter:
         self._deltas = 0
 
     def feed(self, delta: str) -> Iterator[str]:
-        """Yield the speakable pieces that `delta` completes.
-
-        Each is looked for in no more text than the longest has, so that the work is in proportion to the text.
-        """
+        """Yield the speakable pieces that `delta` completes."""
         self._text = self._text[self._at :] + delta
         self._at = 0
         self._deltas += 1
@@ -128,7 +125,7 @@ class ClauseSplitter:
             yield from self._emit(f"{self._take(end)},")  # for the voice to stay up
 
     def flush(self) -> Iterator[str]:
-        """Yield what is left; the text is over."""
+        """End the text, and yield the rest of it."""
         rest = "" if self._in_code else self._take(len(self._text) - self._at)
         self._text, self._at, self._deltas, self._in_code = "", 0, 0, False
         yield from self._emit(rest)
@@ -148,6 +145,7 @@ class ClauseSplitter:
         """Return the length of the next piece, or None while more text is needed."""
         if self._in_code and not self._pass_code():
             return None
+        # Only as much text as the longest piece has is searched, so that the work is linear in the text.
         window = self._text[self._at : self._at + _LONGEST_PIECE + 1]
         if (fence := window.find(_FENCE)) >= 0:
             self._in_code = fence == 0
@@ -157,14 +155,14 @@ class ClauseSplitter:
         return _cut(window) if end is None and not is_all else end
 
     def _pass_code(self) -> bool:
-        """Pass over the code that the text has come to, and return whether it ends here."""
+        """Skip code, and return whether it ends in the text so far."""
         closing = self._text.find(_FENCE, self._at)
         self._in_code = closing < 0
         self._at = closing + len(_FENCE) if closing >= 0 else max(self._at, len(self._text) - len(_FENCE) + 1)
         return not self._in_code
 
     def _joint_end(self) -> int | None:
-        """Return where a first piece without punctuation ends, if the text is long by now and comes bit by bit."""
+        """Return where a first piece without punctuation ends, if the text is long by now and arrives in pieces."""
         if self._joint is None or not self._first or self._deltas < 2 or self._in_code:
             return None
         text = self._text[self._at :]
@@ -177,7 +175,7 @@ class ClauseSplitter:
 
     @staticmethod
     def _clause_end(window: str, *, is_all: bool) -> int | None:
-        """Return where the first piece of a text ends in `window`, which is all that there is or its beginning."""
+        """Return where the first piece of a text ends in `window`, which is all of the text so far or its beginning."""
         letters = at = 0
         for match in _CLAUSE_END.finditer(window):
             letters, at = letters + _letters(window[at : match.end()]), match.end()

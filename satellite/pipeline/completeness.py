@@ -11,30 +11,30 @@ from enum import StrEnum
 from satellite.languages import in_language
 
 _LONGEST_CHARACTERS = 400
-"""How much of a text is looked at, from its end: some patterns take more than linear time."""
+"""How much of a text is examined, from its end: some of the patterns take more than linear time."""
 
 _BROKEN_OFF = re.compile(r"(?:\.\.+|…|[-–—,:;])\W*$")
 _NO_WORD = re.compile(r"[^\w'%.:]+|(?<!\d)[.:]|[.:](?!\d)")
 
 
 class Completeness(StrEnum):
-    """What the words of a command say of its end."""
+    """How complete a command is, by its words."""
 
     UNKNOWN = "unknown"
     """The words are not known, or nothing is known of their language."""
 
     INCOMPLETE = "incomplete"
-    """More has to come."""
+    """More words must follow."""
 
     SENTENCE = "sentence"
-    """It may be all; it may also go on, as "turn on the lights" does with "in the kitchen"."""
+    """It may be complete, or go on, as "turn on the lights" does with "in the kitchen"."""
 
     COMPLETE = "complete"
-    """Nothing is left open: a known command, or words that tell the last that there is to tell."""
+    """Nothing can follow: a known command, or words with which sentences end."""
 
 
 def completeness(text: str, language: str | None, *, is_command: bool = False) -> Completeness:
-    """Return how complete `text` is; `is_command` if all of it is a known command which does not go on."""
+    """Return how complete `text` is; `is_command` if it is a known command to which nothing can be added."""
     text = text[-_LONGEST_CHARACTERS:]
     endings = in_language(_ENDINGS, language)
     if _BROKEN_OFF.search(text):
@@ -45,7 +45,7 @@ def completeness(text: str, language: str | None, *, is_command: bool = False) -
     said = " ".join(words)
     if endings is not None and endings.whole.fullmatch(said):
         return Completeness.COMPLETE
-    if is_command:  # of one word it may be the verb of more: "stop" and "cancel" go on with "my timer"
+    if is_command:  # a single word may be the verb of more: "stop" and "cancel" go on with "my timer"
         return Completeness.COMPLETE if len(words) > 1 else Completeness.SENTENCE
     if endings is None:
         return Completeness.UNKNOWN

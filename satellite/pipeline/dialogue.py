@@ -1,7 +1,7 @@
-"""What a chat model is sent: the system prompt, what was said before, and the question with the moment behind it.
+"""Prompts for the chat model: the system prompt, the conversation so far, and the question, followed by its context.
 
-The prompt is the same byte for byte from its beginning up to the new question, so that a server which keeps what it has
-read (llama.cpp's prefix cache, and so Ollama's) reads only that. What changes, time and room, stands last.
+A prompt is identical, byte for byte, to the one before up to the new question, so that a server with a prefix cache
+(llama.cpp, and so Ollama) reads only what is new. What changes, time and room, therefore comes last.
 """
 
 import time
@@ -15,49 +15,49 @@ from satellite.engines.chat.tokens import conversation_tokens
 from satellite.engines.protocols import Message
 
 _CONVERSATIONS = 256
-"""Conversations that are remembered at once; the one unused longest goes."""
+"""Conversations that are remembered; the least recently used is dropped."""
 
 _QUESTION_TOKENS = 200
-"""What a question may take of the context."""
+"""Room for a question in the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something to be answered."""
+    """A question, and what is known of its circumstances."""
 
     text: str
     conversation: str | None = None
-    """Which conversation it belongs to; None for one that nobody will refer to."""
+    """The conversation that it belongs to; None for one that is not remembered."""
 
     room: str | None = None
-    """The room as a person calls it, if it has a name."""
+    """The room's name as people use it, if it has one."""
 
     language: str | None = None
 
     persona: str | None = None
-    """What the model is told first instead of the usual system prompt."""
+    """System prompt in place of the usual one."""
 
     place: str = ""
-    """Where it was asked, for what belongs to a place, such as timers: a room, a satellite, or a connection."""
+    """Where it was asked, which timers belong to: a room, a satellite, or a connection."""
 
     device: str | None = None
-    """Home Assistant's id of the device that it was said to, if it comes from there."""
+    """Home Assistant's ID of the device that heard it, if it comes from there."""
 
     satellite: str | None = None
-    """Home Assistant's id of the satellite that it was said to, such as `assist_satellite.kitchen`."""
+    """Home Assistant's ID of the satellite that heard it, such as `assist_satellite.kitchen`."""
 
 
 @dataclass(slots=True)
 class _Conversation:
     messages: list[Message] = field(default_factory=list)
     answer: str = ""
-    """The last one, whole, also where nothing else is remembered."""
+    """The latest answer, whole, even if nothing of it was heard."""
 
     used_at: float = 0.0
 
 
 class Dialogue:
-    """Makes prompts, and remembers conversations by their names, for a while."""
+    """Makes prompts, and remembers conversations by name for `chat.history_seconds`."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Dialogue:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        """Remember up to `chat.history_tokens`, less where a context of `context_tokens` has no room for them."""
+        """Remember up to `chat.history_tokens`, or what fits into a context of `context_tokens`."""
         self._chat = chat
         self._clock = clock
         self._now = now
@@ -78,19 +78,19 @@ class Dialogue:
             self._budget_tokens = min(self._budget_tokens, max(0, context_tokens - taken))
 
     def beginning(self, conversation: str | None, persona: str | None = None) -> list[Message]:
-        """Return how the next prompt of a conversation begins."""
+        """Return the beginning of a conversation's next prompt."""
         system = self._chat.system_prompt if persona is None else persona
         return [*([Message("system", system)] if system else []), *self._recalled(conversation)]
 
     def prompt(self, question: Question) -> list[Message]:
-        """Return what the model is sent; the question is the last message."""
+        """Return the prompt; the question is its last message."""
         beginning = self.beginning(question.conversation, question.persona)
         return [*beginning, Message("user", question.text, self._moment(question))]
 
     def remember(self, question: Question, prompt: list[Message], answer: str, whole: str = "") -> bool:
-        """Add a turn: the question as it was sent, and what of the answer was heard; `whole` is all of it.
+        """Add a turn: the question as it was sent, and the part of the `whole` answer that was heard.
 
-        Returns whether older turns had to go for it, so that the next prompt begins as none before.
+        Return whether older turns were dropped for it, so that the next prompt begins differently from the last.
         """
         if question.conversation is None or not (answer or whole):
             return False
@@ -99,7 +99,7 @@ class Dialogue:
             turns += [prompt[-1], Message("assistant", answer)]
         is_too_long = conversation_tokens(turns) > self._budget_tokens
         if is_too_long:
-            # Half goes at once: each time that something goes, the model has to read the rest again.
+            # Half is dropped at a time: each time, the model has to read the rest again.
             while turns and conversation_tokens(turns) > self._budget_tokens // 2:
                 del turns[:2]
         self._conversations[question.conversation] = _Conversation(turns, whole or answer, self._clock())
@@ -109,7 +109,7 @@ class Dialogue:
         return is_too_long
 
     def last_answer(self, question: Question) -> str | None:
-        """Return what was said last in the conversation of a question, by whomever."""
+        """Return the latest answer in the conversation of a question, of whatever responder."""
         self._expire()
         found = self._conversations.get(question.conversation) if question.conversation else None
         return found.answer if found else None
@@ -121,18 +121,18 @@ class Dialogue:
         return found.messages if found else []
 
     def _expire(self) -> None:
-        """Forget what is too old; the oldest stand in front."""
+        """Forget old conversations; they are ordered by their last use."""
         limit = self._clock() - self._chat.history_seconds
         while self._conversations and next(iter(self._conversations.values())).used_at < limit:
             self._conversations.popitem(last=False)
 
     def _moment(self, question: Question) -> str:
-        told = []
+        context = []
         if "time" in self._chat.tell:
             now = self._now()
-            told.append(f"It is {now:%A}, {now.day} {now:%B %Y}, {now:%H:%M}")
+            context.append(f"It is {now:%A}, {now.day} {now:%B %Y}, {now:%H:%M}")
         if "room" in self._chat.tell and question.room:
-            told.append(f"room: {question.room}")
+            context.append(f"room: {question.room}")
         if "language" in self._chat.tell and question.language:
-            told.append(f"language: {question.language}")
-        return "; ".join(told)
+            context.append(f"language: {question.language}")
+        return "; ".join(context)

@@ -1,8 +1,9 @@
 """A recording that is longer than what is kept of it: full parts are transcribed while the rest comes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines.protocols import SPEECH_PROBABILITY, Transcription
@@ -33,7 +34,7 @@ class LongRecording:
     def __init__(
         self,
         recording: Recording,
-        transcribe: Callable[[RecordedPart], Awaitable[Transcription]],
+        transcribe: Callable[[RecordedPart], Coroutine[Any, Any, Transcription]],
         max_seconds: float,
     ) -> None:
         """`recording` has room for `PART_SECONDS`; `transcribe` is called for each full part."""
@@ -68,7 +69,7 @@ class LongRecording:
             # A full recording that is over stays whole: its end is transcribed by its owner.
             if self._recording.full and (pcm or not self.full):
                 await self._finish_part()
-                self._task = begin_task(self._transcribed(self._cut()), "transcribe a part")
+                self._task = begin_task(self._transcribe(self._cut()), "transcribe a part")
                 # Its failure is raised where the result is needed, which a client that leaves never asks for.
                 self._task.add_done_callback(failure_of)
 
@@ -88,9 +89,6 @@ class LongRecording:
         if self._task is not None:
             self._done.append(await self._task)
             self._task = None
-
-    async def _transcribed(self, part: RecordedPart) -> Transcription:
-        return await self._transcribe(part)
 
     def _cut(self) -> RecordedPart:
         """Take a part out of the recording, up to the middle of the longest pause near its end."""

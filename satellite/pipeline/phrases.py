@@ -1,4 +1,4 @@
-"""What is said when there is no answer, in the language of whoever speaks or reads it."""
+"""Apologies for missing answers, in the language of the voice or the client."""
 
 from enum import StrEnum
 
@@ -7,10 +7,10 @@ from satellite.languages import in_language
 
 
 class Phrase(StrEnum):
-    """The occasions."""
+    """The occasions for an apology."""
 
     UNAVAILABLE = "unavailable"
-    """Nobody answers."""
+    """There is no answer."""
 
     INTERRUPTED = "interrupted"
     """The answer broke off."""
@@ -44,7 +44,7 @@ _BUILT_IN = {
 
 
 def phrase(settings: PhraseSettings, occasion: Phrase, language: str | None) -> str:
-    """Return what to say on `occasion`: the configured words, else those of a language such as `fr` or `fr_FR`."""
+    """Return the apology for `occasion`: the configured text, else that for a language such as `fr` or `fr_FR`."""
     configured = settings.unavailable if occasion is Phrase.UNAVAILABLE else settings.interrupted
     if configured is not None:
         return configured

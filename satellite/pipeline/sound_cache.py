@@ -1,18 +1,19 @@
-"""The sound of short replies that are said again and again, so that they need not be made again."""
+"""A cache of the sound of short replies that are spoken again and again."""
 
 from collections import OrderedDict
 
 _MOST_TEXTS = 512
-"""Texts remembered as having been said once."""
+"""Texts of which it is remembered that they were spoken once."""
 
 _SHARE = 8
-"""No single sound takes more than this part of the memory."""
+"""No sound takes more than this fraction of the memory."""
 
 
 class SoundCache:
-    """Sounds by voice and text, at most `limit_bytes` of them; the one unused longest goes.
+    """Sounds by voice and text, up to `limit_bytes`; the least recently used is dropped.
 
-    A text is kept when it is said for the second time: answers of a chat model seldom are, and push nothing out.
+    A sound is kept when its text is spoken for the second time. Answers of a chat model seldom are, and so do not
+    displace replies that are.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -30,7 +31,7 @@ class SoundCache:
         return sound
 
     def offer(self, identity: str, text: str, sound: bytes) -> None:
-        """`text` was made into `sound`; keep it if it was said before, and is short."""
+        """Keep `sound`, that of `text`, if the text was spoken before and the sound is short."""
         key = (identity, text)
         if key in self._sounds or not sound or len(sound) * _SHARE > self._limit_bytes:
             return

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
@@ -48,7 +49,7 @@ class SpeculativeTranscript:
     def __init__(
         self,
         recording: Recording,
-        transcribe: Callable[[], Awaitable[Transcription]],
+        transcribe: Callable[[], Coroutine[Any, Any, Transcription]],
         idle: Callable[[], bool],
         count: SpeculationCount,
         *,
@@ -75,7 +76,7 @@ class SpeculativeTranscript:
         self._find_speech()
         if self._task is None and self._paused() and self._idle():
             self._count.begun += 1
-            self._task = begin_task(self._transcribed(), "speculative transcript")
+            self._task = begin_task(self._transcribe(), "speculative transcript")
             self._task.add_done_callback(_log_failure)
 
     async def result(self) -> Transcription:
@@ -95,9 +96,6 @@ class SpeculativeTranscript:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-
-    async def _transcribed(self) -> Transcription:
-        return await self._transcribe()
 
     def _find_speech(self) -> None:
         speech = self._recording.speech
@@ -133,7 +131,7 @@ class PartialTranscripts:
     def __init__(
         self,
         recording: Recording,
-        transcribe: Callable[[], Awaitable[Transcription]],
+        transcribe: Callable[[], Coroutine[Any, Any, Transcription]],
         allowed: Callable[[], bool],
         on_agreed: Callable[[str], None] = lambda text: None,
     ) -> None:

@@ -1,6 +1,6 @@
 """The answer to `describe`: which programs, models, voices and wake words there are."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from wyoming.info import (
     AsrModel,
@@ -58,98 +58,89 @@ def selectable(engines: Engines) -> dict[str, dict[Stage, str]]:
 
 def _asr(engines: Engines, own_endpoint: bool) -> AsrProgram:
     transcriber = engines.transcriber.engine
-    installed = engines.transcriber.failure is None
+    model = AsrModel(
+        name=transcriber.model,
+        description=f"Whisper {transcriber.model}",
+        attribution=_WHISPER,
+        languages=list(transcriber.languages),
+        **_model(engines.transcriber),
+    )
     return AsrProgram(
         name=PROGRAM,
         description=f"Speech to text by {STT_ENGINE}",
-        attribution=OURS,
-        installed=installed,
-        version=__version__,
-        models=[
-            AsrModel(
-                name=transcriber.model,
-                description=f"Whisper {transcriber.model}",
-                attribution=_WHISPER,
-                installed=installed,
-                version=None,
-                languages=list(transcriber.languages),
-            )
-        ],
+        models=[model],
         supports_transcript_streaming=True,
         requires_external_vad=not own_endpoint,
+        **_program(engines.transcriber),
     )
 
 
 def _tts(engines: Engines) -> TtsProgram:
-    installed = engines.synthesizer.failure is None
     voices = [
         TtsVoice(
             name=voice.name,
             description=voice.description,
             attribution=_PIPER,
-            installed=installed,
-            version=None,
             languages=list(voice.languages),
             speakers=[TtsVoiceSpeaker(name=speaker) for speaker in voice.speakers] or None,
+            **_model(engines.synthesizer),
         )
         for voice in engines.synthesizer.engine.voices
     ]
     return TtsProgram(
         name=PROGRAM,
         description=f"Text to speech by {TTS_ENGINE}",
-        attribution=OURS,
-        installed=installed,
-        version=__version__,
         voices=voices,
         supports_synthesize_streaming=True,
+        **_program(engines.synthesizer),
     )
 
 
 def _wake(slot: Slot[WakeWordEngine], *, is_default: bool) -> WakeProgram:
     engine = slot.engine
-    installed = slot.failure is None
-    attribution = _WAKE.get(engine.program, OURS)
+    models = [
+        WakeModel(
+            name=word.name,
+            description=word.phrase,
+            attribution=_WAKE.get(engine.program, OURS),
+            languages=list(word.languages),
+            phrase=word.phrase,
+            **_model(slot),
+        )
+        for word in engine.words
+    ]
     return WakeProgram(
         name=PROGRAM if is_default else engine.program,
         description=f"Wake words by {engine.program}",
-        attribution=OURS,
-        installed=installed,
-        version=__version__,
-        models=[
-            WakeModel(
-                name=word.name,
-                description=word.phrase,
-                attribution=attribution,
-                installed=installed,
-                version=None,
-                languages=list(word.languages),
-                phrase=word.phrase,
-            )
-            for word in engine.words
-        ],
+        models=models,
+        **_program(slot),
     )
 
 
 def _handle(engines: Engines, controls_home: bool) -> HandleProgram:
     chat = engines.chat.engine
-    installed = engines.chat.failure is None
-    languages: Sequence[str] = ()  # the model decides; Home Assistant takes an empty list for all languages
+    model = HandleModel(
+        name=chat.model,
+        description=f"{chat.model} ({chat.provider})",
+        attribution=OURS,
+        languages=[],  # the model decides; Home Assistant takes an empty list for all languages
+        **_model(engines.chat),
+    )
     return HandleProgram(
         name=PROGRAM,
         description="Commands, Home Assistant and a chat model" if controls_home else "Commands and a chat model",
-        attribution=OURS,
-        installed=installed,
-        version=__version__,
-        models=[
-            HandleModel(
-                name=chat.model,
-                description=f"{chat.model} ({chat.provider})",
-                attribution=OURS,
-                installed=installed,
-                version=None,
-                languages=list(languages),
-            )
-        ],
+        models=[model],
         supports_handled_streaming=True,
         supports_home_control=controls_home,
+        **_program(engines.chat),
     )
+
+
+def _program(slot: Slot[Any]) -> dict[str, Any]:
+    """Return what all programs have in common."""
+    return {"attribution": OURS, "installed": slot.failure is None, "version": __version__}
+
+
+def _model(slot: Slot[Any]) -> dict[str, Any]:
+    """Return what all models have in common."""
+    return {"installed": slot.failure is None, "version": None}

@@ -1,8 +1,8 @@
-"""Talking to a running daemon as any Wyoming client would: what `ask`, `say` and `demo` use."""
+"""A Wyoming client for running daemons and for other servers: what `ask`, `say`, `demo` and remote engines use."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
-from wyoming.event import Event
+from wyoming.event import Event, Eventable
 from wyoming.handle import Handled, HandledChunk, NotHandled
 from wyoming.info import Describe, Info
 from wyoming.pipeline import PipelineStage, RunPipeline
@@ -27,7 +27,7 @@ from satellite.wire.parsing import parsed
 DEFAULT_URI = "tcp://127.0.0.1:10600"
 
 JsonObject = dict[str, Any]
-"""What a daemon answers to its own commands, as parsed from JSON."""
+"""An answer to a command of our own, as parsed from JSON."""
 
 _CHUNK_SAMPLES = 512
 _ANSWER_SECONDS = 120.0
@@ -37,13 +37,13 @@ _LONGEST_REASON = 1000
 
 
 @dataclass(slots=True)
-class Heard:
-    """What came back from a run."""
+class RunResult:
+    """The results of a run, collected from the events of a server."""
 
     wake_word: str | None = None
     transcript: str = ""
     language: str = ""
-    """That of the transcript, where the server tells it."""
+    """That of the transcript, where the server reports it."""
 
     reply: str = ""
     handled: bool = False
@@ -56,13 +56,13 @@ class Heard:
 
     @property
     def audio_seconds(self) -> float:
-        """How long the answer's sound lasts."""
+        """Duration of the answer's sound."""
         if self.format is None:
             return 0.0
         return len(self.pcm) / (self.format.rate * self.format.frame_bytes)
 
-    def take(self, event: Event) -> bool:
-        """Note what `event` says and return whether the run is over; raises the failure that it reports."""
+    def add(self, event: Event) -> bool:
+        """Add what `event` reports and return whether the run is over; raises a failure that it reports."""
         match event.type:
             case "detection":
                 self.wake_word = parsed(Detection.from_event, event).name
@@ -77,8 +77,8 @@ class Heard:
                 self.provider = str(self.context.get("provider", ""))
             case "not-handled":
                 self.reply = parsed(NotHandled.from_event, event).text or ""
-                if code := event.data.get("code"):  # satellite's own: why there is no answer
-                    raise _failure_of(event.data.get("detail") or self.reply, code)
+                if code := event.data.get("code"):  # not of Wyoming: why this daemon has no answer
+                    raise _reported(event.data.get("detail") or self.reply, code)
             case "audio-start":
                 start = parsed(AudioStart.from_event, event)
                 self.format = AudioFormat(start.rate, start.width, start.channels)
@@ -88,12 +88,12 @@ class Heard:
                 return True
             case "error":
                 error = parsed(Error.from_event, event)
-                raise _failure_of(error.text, error.code or "internal-error")
+                raise _reported(error.text, error.code or "internal-error")
         return False
 
 
-def _failure_of(reason: object, code: object) -> SatelliteError:
-    """Return the error that a server tells of, as long as it may be in a message."""
+def _reported(reason: object, code: object) -> SatelliteError:
+    """Return the error that a server reports, with its text cut to what fits into a message."""
     return SatelliteError(shown(reason, _LONGEST_REASON), code=shown(code))
 
 
@@ -107,35 +107,41 @@ async def connected(uri: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def _until(connection: Connection, heard: Heard, last: str) -> Heard:
-    async for event in connection:
-        if heard.take(event) or event.type == last:
-            return heard
-    raise DaemonUnreachable("the daemon closed the connection before it had answered")
-
-
-async def ask_text(uri: str, text: str, on_words: Callable[[str], None], language: str | None = None) -> Heard:
-    """Return the answer to `text`; `on_words` gets it piece by piece as it comes."""
-    heard = Heard(transcript=text)
+async def _answers(uri: str, *requests: Event | Eventable) -> AsyncGenerator[Event, None]:
+    """Send `requests` and yield what comes back; raises `DaemonUnreachable` when the connection ends."""
     async with connected(uri) as connection:
-        await connection.send(Transcript(text=text, language=language))
+        await connection.send(*requests)
         async for event in connection:
+            yield event
+    raise DaemonUnreachable(f"{uri} closed the connection before it had answered")
+
+
+async def _first(uri: str, wanted: Collection[str], *requests: Event | Eventable) -> Event:
+    """Send `requests` and return the first of the `wanted` events; raises what an `error` event reports."""
+    async with aclosing(_answers(uri, *requests)) as events:
+        while True:
+            event = await anext(events)
+            RunResult().add(event)
+            if event.type in wanted:
+                return event
+
+
+async def ask_text(uri: str, text: str, on_words: Callable[[str], None], language: str | None = None) -> RunResult:
+    """Return the answer to `text`; `on_words` gets it piece by piece as it comes."""
+    result = RunResult(transcript=text)
+    async with aclosing(_answers(uri, Transcript(text=text, language=language))) as events:
+        async for event in events:
             if HandledChunk.is_type(event.type):
                 on_words(parsed(HandledChunk.from_event, event).text)
-            heard.take(event)
+            result.add(event)
             if event.type in ("handled", "not-handled"):
-                return heard
-    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+                break
+    return result
 
 
 async def described(uri: str) -> Info:
     """Return what the Wyoming server at `uri` offers."""
-    async with connected(uri) as connection:
-        await connection.send(Describe())
-        async for event in connection:
-            if Info.is_type(event.type):
-                return parsed(Info.from_event, event)
-    raise DaemonUnreachable(f"{uri} hung up before it had described itself")
+    return parsed(Info.from_event, await _first(uri, ("info",), Describe()))
 
 
 def own_uri(hosts: Sequence[str], port: int) -> str:
@@ -151,30 +157,24 @@ async def status(uri: str) -> JsonObject:
 
 async def command(uri: str, name: str, **data: object) -> JsonObject:
     """Return what the daemon answers to one of its own commands; raises what an `error` event reports."""
-    async with connected(uri) as connection:
-        await connection.send(Event(name, data))
-        async for event in connection:
-            Heard().take(event)
-            if event.type == name:
-                return event.data
-    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+    return (await _first(uri, (name,), Event(name, data))).data
 
 
-async def transcribe(uri: str, pcm: bytes, language: str | None = None, names: Sequence[str] = ()) -> Heard:
-    """Return the words in canonical `pcm`; `names` are to be expected in them."""
+async def transcribe(uri: str, pcm: bytes, language: str | None = None, names: Sequence[str] = ()) -> RunResult:
+    """Return the words in canonical `pcm`; `names` are names and terms to expect in them."""
     request = Transcribe(language=language, transcript_names=list(names) or None)
-    async with connected(uri) as connection:
-        await connection.send(request, *audio_events(pcm))
-        return await _until(connection, Heard(), "transcript")
+    result = RunResult()
+    result.add(await _first(uri, ("transcript",), request, *audio_events(pcm)))
+    return result
 
 
-async def say(uri: str, text: str, voice: str | None = None, speaker: str | None = None) -> Heard:
+async def say(uri: str, text: str, voice: str | None = None, speaker: str | None = None) -> RunResult:
     """Return `text` as sound."""
-    heard = Heard()
+    result = RunResult()
     async with aclosing(sound(uri, text, voice, speaker)) as pieces:
-        async for heard.format, pcm in pieces:
-            heard.pcm += pcm
-    return heard
+        async for result.format, pcm in pieces:
+            result.pcm += pcm
+    return result
 
 
 async def sound(
@@ -182,26 +182,20 @@ async def sound(
 ) -> AsyncGenerator[tuple[AudioFormat | None, bytes], None]:
     """Yield `text` as sound, piece by piece as it comes, each with its format; a piece may be empty."""
     choice = SynthesizeVoice(name=voice, speaker=speaker) if voice else None
-    heard = Heard()
-    async with connected(uri) as connection:
-        await connection.send(Synthesize(text=text, voice=choice))
-        async for event in connection:
-            over = heard.take(event)
-            yield heard.format, bytes(heard.pcm)
+    result = RunResult()
+    async with aclosing(_answers(uri, Synthesize(text=text, voice=choice))) as events:
+        async for event in events:
+            over = result.add(event)
+            yield result.format, bytes(result.pcm)
             if over:
                 return
-            heard.pcm.clear()
-    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+            result.pcm.clear()
 
 
 async def detects(uri: str, pcm: bytes) -> bool:
     """Return whether a configured wake word is in canonical `pcm`."""
-    async with connected(uri) as connection:
-        await connection.send(Detect(), *audio_events(pcm))
-        async for event in connection:
-            if event.type in ("detection", "not-detected"):
-                return event.type == "detection"
-    raise DaemonUnreachable("the daemon closed the connection before it had answered")
+    event = await _first(uri, ("detection", "not-detected"), Detect(), *audio_events(pcm))
+    return event.type == "detection"
 
 
 async def converse(
@@ -211,9 +205,9 @@ async def converse(
     start: PipelineStage = PipelineStage.WAKE,
     end: PipelineStage = PipelineStage.TTS,
     on_event: Callable[[Event], None] = lambda _: None,
-) -> Heard:
-    """Play the part of a room: send canonical audio as `microphone` gives it and return the run's outcome."""
-    heard = Heard()
+) -> RunResult:
+    """Act as a room: send canonical audio as `microphone` yields it, and return the result of the run."""
+    result = RunResult()
     async with connected(uri) as connection:
         await connection.send(RunPipeline(start_stage=start, end_stage=end))
         sending = begin_task(_send_audio(connection, microphone), "microphone")
@@ -221,9 +215,9 @@ async def converse(
         try:
             async for event in connection:
                 on_event(event)
-                over = heard.take(event) or end is PipelineStage.HANDLE
-                if over and heard.handled:  # sound without a complete answer is an apology, with an error behind it
-                    return heard
+                over = result.add(event) or end is PipelineStage.HANDLE
+                if over and result.handled:  # sound without a complete answer is an apology; an error follows
+                    return result
         finally:
             await end_tasks(sending)
     raise failure_of(sending) or DaemonUnreachable("the daemon closed the connection before it had answered")

@@ -1,4 +1,4 @@
-"""One Wyoming connection with a timeout on every wait, whoever dialled it."""
+"""One Wyoming connection, accepted or dialled, with a timeout on every wait."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ _READ_BYTES = 64 * 1024
 _WRITE_BUFFER_BYTES = 256 * 1024
 _SMALL_EVENT_BYTES = 64 * 1024
 
-_TURN_EVENTS = 4
-"""Events that are handed out before others have their turn: one read may hold thousands of tiny ones."""
+_YIELD_EVENTS = 4
+"""Events that are yielded in a row before the event loop gets to others: one read may hold thousands of tiny ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Timeouts:
     """Bounds on waiting for the peer, seconds."""
 
     read_seconds: float = 10.0
-    """The rest of an event, once its first byte has come."""
+    """For the rest of an event, after its first byte."""
 
     write_seconds: float = 10.0
-    """The peer's reading what we write."""
+    """For the peer to read what we write."""
 
     idle_seconds: float | None = None
-    """The next event; None waits for ever."""
+    """For the next event; None waits for ever."""
 
 
 class MemoryBudget:
@@ -72,16 +72,16 @@ class Connection:
         self._budget = budget or MemoryBudget()
         self._lock = asyncio.Lock()
         self.last_event_at = time.monotonic()
-        """When the peer last completed an event (`time.monotonic()`)."""
+        """When the peer last completed an event, by `time.monotonic()`."""
 
         self.last_active_at = self.last_event_at
-        """When the peer last completed an event, or took one of ours; the measure of idleness."""
+        """When the peer last completed an event or took one of ours; decides which connection is the idlest."""
 
         self.event_bytes = 0
-        """What the event that was handed out last took on the wire."""
+        """Size on the wire of the event that was yielded last."""
 
         self.was_reset = False
-        """Whether the connection was broken off; False while the peer has only said that it will send no more."""
+        """Whether it was reset or aborted; a peer that has only closed its own half can still be answered."""
 
         self.peer = _peer_name(writer)
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
@@ -102,8 +102,9 @@ class Connection:
                     began = None
                     self.event_bytes = parser.event_bytes
                     yield event
-                    if count % _TURN_EVENTS == 0:
+                    if count % _YIELD_EVENTS == 0:
                         await asyncio.sleep(0)
+                # Returned before it is taken anew: what this event has received already must not count twice.
                 self._budget.give(reserved)
                 reserved = parser.owed_bytes if parser.owed_bytes > _SMALL_EVENT_BYTES else 0
                 try:
@@ -121,7 +122,7 @@ class Connection:
             self._budget.give(reserved)
 
     async def _read(self, began: float | None) -> bytes:
-        """Return the next bytes, or b"" at the end; an event that `began` must complete in time."""
+        """Return the next bytes, b"" at the end; an event whose first byte came at `began` must complete in time."""
         if began is None:
             timeout = self._timeouts.idle_seconds
         else:
@@ -132,7 +133,7 @@ class Connection:
         except TimeoutError as error:
             what = "no event came in time" if began is None else "an event was not completed in time"
             raise ProtocolError(what, code="protocol-timeout") from error
-        except OSError:  # reset by the peer: gone, like any other end
+        except OSError:  # reset by the peer, which is an end like any other
             self.was_reset = True
             return b""
 
@@ -175,7 +176,7 @@ def _peer_name(writer: asyncio.StreamWriter) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a connection failed, without the numbers and addresses that asyncio adds."""
+    """Return why a connection failed, without the error numbers and addresses that asyncio adds."""
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__
@@ -191,7 +192,7 @@ async def dial(uri: str, timeouts: Timeouts | None = None, *, connect_seconds: f
             elif parts.scheme == "tcp" and parts.hostname and parts.port:
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             else:
-                raise DaemonUnreachable(f"{uri} is no address; expected tcp://host:port or unix:///path")
+                raise DaemonUnreachable(f"{uri} is not a valid address; expected tcp://host:port or unix:///path")
     except (OSError, ValueError) as error:
         raise DaemonUnreachable(f"nothing answers at {uri}: {_reason(error)}") from error
     return Connection(reader, writer, timeouts or Timeouts(idle_seconds=60.0))

@@ -29,14 +29,14 @@ _TYPE = "_wyoming._tcp.local."
 _MACHINE_ID = Path("/etc/machine-id")
 _HOST_NAME = re.compile(r"[A-Za-z0-9-]+")
 
-_LOOK_SECONDS = 10.0
-"""How often the machine's addresses are looked at."""
+_CHECK_SECONDS = 10.0
+"""How often the machine's addresses are checked."""
 
 _VIRTUAL_INTERFACES = re.compile(
     r"lo\d*$|docker|br-|veth|virbr|vnet|vmnet|vboxnet|lxc|lxd|incus|podman|cni|flannel|cali|cilium|kube|nodelocaldns"
     r"|tun|tap|wg|utun|ppp|ipsec|vti|gre|sit\d|tailscale|zt|nordlynx|proton|mullvad|dummy"
 )
-"""Loopback, containers, virtual machines and tunnels: nobody in the house reaches the daemon there."""
+"""Loopback, containers, virtual machines and tunnels: no other machine of the house reaches the daemon there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,27 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """Where the daemon can be reached at a moment."""
+class AnnouncedAddresses:
+    """The addresses of the daemon at one moment."""
 
     addresses: tuple[str, ...]
-    """What is announced."""
+    """The addresses to announce."""
 
     through: tuple[str, ...]
-    """The own IPv4 addresses of the interfaces over which it is announced; without any, all that have IPv6."""
+    """This machine's IPv4 addresses of the interfaces to announce on; when empty, all with IPv6."""
 
 
 def identity(directory: Path, machine_id: Path = _MACHINE_ID) -> str:
-    """Return what tells this machine from every other, the same after each start; kept in `directory`, if need be.
+    """Return a permanent identity of this machine; where systemd has none, it is created and kept in `directory`.
 
-    The machine's id is secret by systemd's rules (machine-id(5)): only a hash of what is returned may leave it.
-    An image of a system or of a container has none, or an empty one.
+    The machine's ID is confidential (machine-id(5)): only a hash of it may leave the machine. In images of systems and
+    containers it is missing or empty.
     """
     try:
         if re.fullmatch(r"[0-9a-f]{32}", machine := machine_id.read_text(encoding="ascii").strip()):
             return machine
     except (OSError, ValueError):
-        pass  # then by a file of our own
+        pass  # use a file of our own
     file = directory / "identity"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -76,17 +76,19 @@ def identity(directory: Path, machine_id: Path = _MACHINE_ID) -> str:
             file.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
         return file.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
-        _LOGGER.warning("the name for zeroconf may change with the network card: %s cannot be kept: %s", file, error)
+        _LOGGER.warning(
+            "the name announced by zeroconf may change with the network card: cannot write %s: %s", file, error
+        )
         return f"{uuid.getnode():012x} {socket.gethostname()}"
 
 
 def default_name(port: int, machine: str) -> str:
-    """Return a name that is unique to a machine, by its `identity`, and a port, and the same after every start."""
+    """Return a permanent name that is unique to a machine, by its `identity`, and a port."""
     return f"satellite-{hashlib.sha256(f'satellite {machine} {port}'.encode()).hexdigest()[:12]}"
 
 
 def interfaces() -> list[Interface]:
-    """Return all addresses that this machine has at the moment; blocks."""
+    """Return all current addresses of this machine; blocks."""
     return [
         Interface(adapter.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
         for adapter in ifaddr.get_adapters()
@@ -95,7 +97,7 @@ def interfaces() -> list[Interface]:
 
 
 def reachable(hosts: Iterable[str], found: Iterable[Interface]) -> tuple[str, ...]:
-    """Return the addresses, of those `found` on a machine, at which one reaches a server that listens at `hosts`."""
+    """Return those addresses `found` on this machine at which a server that listens at `hosts` can be reached."""
     hosts = list(hosts)
     versions = {4, 6} if "::" in hosts else {4} if "0.0.0.0" in hosts else set()
     own = [one.address for one in found if not _VIRTUAL_INTERFACES.match(one.name)]
@@ -106,17 +108,17 @@ def reachable(hosts: Iterable[str], found: Iterable[Interface]) -> tuple[str, ..
 
 def own_addresses(hosts: Sequence[str]) -> tuple[str, ...]:
     """Return the addresses at which a server that listens at `hosts` can be reached from the network; blocks."""
-    return sight(hosts).addresses
+    return current_addresses(hosts).addresses
 
 
-def sight(hosts: Sequence[str], address: str | None = None) -> Sight:
+def current_addresses(hosts: Sequence[str], address: str | None = None) -> AnnouncedAddresses:
     """Return where a server that listens at `hosts` can be reached; `address` is announced instead. Blocks."""
     found = interfaces()
     if address is not None:
-        return Sight((address,), reachable(EVERYWHERE[:1], found))
+        return AnnouncedAddresses((address,), reachable(EVERYWHERE[:1], found))
     addresses = reachable([*filter(_is_ip, hosts), *_resolved(hosts)], found)
     here = {one.address for one in found}
-    return Sight(addresses, tuple(one for one in addresses if one in here and ":" not in one))
+    return AnnouncedAddresses(addresses, tuple(one for one in addresses if one in here and ":" not in one))
 
 
 def _is_ip(host: str) -> bool:
@@ -139,75 +141,75 @@ def _resolved(hosts: Iterable[str]) -> list[str]:
             try:
                 found += [str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
             except OSError:
-                continue  # a name that nobody knows yet: the next look may find it
+                continue  # not resolvable yet: tried again at the next check
     return found
 
 
 class Presence:
-    """Announces services in the network while it runs, wherever they can be reached at each moment."""
+    """Announces services in the network while it runs, and follows changes of the machine's addresses."""
 
     def __init__(
         self,
         services: Callable[[], Mapping[str, int]],
-        look: Callable[[], Sight],
+        addresses: Callable[[], AnnouncedAddresses],
         *,
-        look_seconds: float = _LOOK_SECONDS,
+        check_seconds: float = _CHECK_SECONDS,
     ) -> None:
-        """Announce what `services` returns, ports by name, where `look` says, which may block."""
+        """Announce what `services` returns, ports by name, at what `addresses` returns, which may block."""
         self._services = services
-        self._look = look
-        self._look_seconds = look_seconds
-        self._announced: tuple[dict[str, int], Sight] | None = None
-        self._trouble = ""
+        self._addresses = addresses
+        self._check_seconds = check_seconds
+        self._announced: tuple[dict[str, int], AnnouncedAddresses] | None = None
+        self._failure = ""
         self._zeroconf: AsyncZeroconf | None = None
 
     async def run(self) -> None:
-        """Announce, and follow what changes, until cancelled; then take it back."""
+        """Announce, and follow changes, until cancelled; then withdraw the announcement."""
         try:
             while True:
                 await self.follow()
-                await asyncio.sleep(self._look_seconds)
+                await asyncio.sleep(self._check_seconds)
         finally:
             await self.stop()
 
     async def follow(self) -> None:
-        """Look once, and announce what has changed."""
-        wanted = dict(self._services()), await asyncio.to_thread(self._look)
+        """Check once, and announce what has changed."""
+        wanted = dict(self._services()), await asyncio.to_thread(self._addresses)
         if wanted == self._announced:
             return
         await self.stop()
         services, where = wanted
         if not services or not where.addresses:
-            self._tell("no network address to announce", logging.INFO)
+            self._log_failure("no network address to announce", logging.INFO)
             return
         try:
             await self._announce(services, where)
-        except (OSError, RuntimeError, ZeroconfError) as error:  # RuntimeError: an address that has just gone
+        except (OSError, RuntimeError, ZeroconfError) as error:  # RuntimeError: an address that was just removed
             await self.stop()
-            self._tell(str(error) or type(error).__name__, logging.WARNING)
+            self._log_failure(str(error) or type(error).__name__, logging.WARNING)
             return
-        self._announced, self._trouble = wanted, ""
+        self._announced, self._failure = wanted, ""
         _LOGGER.info("announced by zeroconf as %s at %s", ", ".join(services), ", ".join(where.addresses))
 
     async def stop(self) -> None:
-        """Take the announcement back; may be called twice."""
+        """Withdraw the announcement; may be called twice."""
         self._announced = None
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is not None:
-            await zeroconf.async_close()  # with a goodbye for every service
+            await zeroconf.async_close()  # which sends a goodbye for every service
 
-    async def _announce(self, services: Mapping[str, int], where: Sight) -> None:
+    async def _announce(self, services: Mapping[str, int], where: AnnouncedAddresses) -> None:
         version = IPVersion.V4Only if where.through else IPVersion.V6Only
         through = list(where.through) or InterfaceChoice.All
         self._zeroconf = AsyncZeroconf(interfaces=through, ip_version=version)
         for name, port in services.items():
             await self._zeroconf.async_register_service(_info(name, port, where.addresses), allow_name_change=True)
 
-    def _tell(self, trouble: str, level: int) -> None:
-        """Say, once, why nothing is announced."""
-        if trouble != self._trouble:
-            _LOGGER.log(level, "not announced by zeroconf: %s", trouble)
-        self._trouble = trouble
+    def _log_failure(self, failure: str, level: int) -> None:
+        """Log once why nothing is announced."""
+        if failure != self._failure:
+            _LOGGER.log(level, "not announced by zeroconf: %s", failure)
+        self._failure = failure
 
 
 def _info(name: str, port: int, addresses: Iterable[str]) -> ServiceInfo:
@@ -222,9 +224,9 @@ def _info(name: str, port: int, addresses: Iterable[str]) -> ServiceInfo:
 
 
 async def discover(own_ports: Collection[int] = (), seconds: float = 3.0) -> list[dict[str, str]]:
-    """Return the Wyoming services that announce themselves within `seconds`: `room` (their name) and `uri`.
+    """Return the Wyoming services that are announced within `seconds`: `room` (their name) and `uri`.
 
-    Those at `own_ports` of this machine are the daemon itself, and left out.
+    Those at `own_ports` of this machine are left out: they are the daemon itself.
     """
     found: set[str] = set()
 

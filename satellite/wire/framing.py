@@ -20,20 +20,20 @@ _VERSION = "1.10.2"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most bytes of each part of an event."""
+    """Limits of one event."""
 
     header_bytes: int = 64 * 1024
     data_bytes: int = 1024 * 1024
     payload_bytes: int = 4 * 1024 * 1024
     nesting: int = 64
-    """Most objects and arrays within each other: whoever writes, compares or prints them may recurse."""
+    """Depth of objects and arrays: code that writes, compares or prints them may recurse."""
 
     parts: int = 32 * 1024
-    """Most objects and arrays; to make more takes long."""
+    """Number of objects and arrays: creating more of them takes long."""
 
 
 class EventParser:
-    """Feed it bytes as they come; it yields the events they complete. After a `ProtocolError` it is of no more use."""
+    """Turns bytes, fed as they arrive, into events. After a `ProtocolError` it cannot be used any more."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
@@ -43,11 +43,11 @@ class EventParser:
         self._data_length = 0
         self._payload_length = 0
         self.event_bytes = 0
-        """What the last event took, all of it."""
+        """Size on the wire of the last event."""
 
     @property
     def mid_event(self) -> bool:
-        """True when the peer owes the rest of an event."""
+        """Whether an event has begun and is not complete."""
         return self._header is not None or bool(self._buffer)
 
     @property
@@ -56,7 +56,7 @@ class EventParser:
         return self._data_length + self._payload_length if self._header is not None else 0
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield the events that `data` completes; raises `ProtocolError` at the first thing that is not Wyoming."""
+        """Yield the events that `data` completes; raises `ProtocolError` at the first byte that is not Wyoming."""
         self._buffer += data
         while True:
             if self._header is None and not self._read_header():
@@ -114,7 +114,7 @@ class EventParser:
 
 
 def encode(event: Event) -> bytes:
-    """Return `event` as it goes over the wire, as `wyoming` writes it."""
+    """Return `event` in the form in which `wyoming` writes it."""
     header: dict[str, Any] = {"type": event.type, "version": _VERSION}
     data = _dump(event.data) if event.data else b""
     payload = event.payload or b""
@@ -128,12 +128,13 @@ def encode(event: Event) -> bytes:
 def _dump(value: dict[str, Any]) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a character, which JSON can carry as an escape only
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry only as an escape
         return json.dumps(value).encode()
 
 
 def _is_nested(value: object, most: int) -> bool:
-    """Return whether `value` has more than `most` objects and arrays within each other."""
+    """Return whether the objects and arrays in `value` are nested more than `most` deep."""
+    # Level by level, not recursively: the depth is what an attacker chooses.
     level = [value]
     for _ in range(most + 1):
         inner: list[object] = []
@@ -152,7 +153,7 @@ def _length(header: dict[str, Any], key: str, limit: int) -> int:
     value = header.get(key)
     if value is None:
         return 0
-    if type(value) is not int or value < 0:  # bool is an int, and no length
+    if type(value) is not int or value < 0:  # bool is an int, too
         raise ProtocolError(f"{key} is not a length")
     if value > limit:
         raise ProtocolError(f"{key} of {value} bytes is more than {limit}")

@@ -1,4 +1,4 @@
-"""Events as `wyoming`'s dataclasses, with fields of the types that those declare; `wyoming` takes whatever comes."""
+"""Events as `wyoming`'s dataclasses, with fields of the declared types, which `wyoming` itself does not check."""
 
 import logging
 import types
@@ -13,19 +13,19 @@ from satellite.errors import ProtocolError, in_words, shown
 
 T = TypeVar("T")
 
-_TOLD_FAULTS = 5
+_LOGGED_FAULTS = 5
 
 _WHOLE = ("rate", "width", "channels")
-"""Fields that JavaScript and Lua may write as 16000.0."""
+"""Whole numbers that JavaScript and Lua may write as 16000.0."""
 
-_UNREAD = ("attribution", "version")
-"""What programs tell of themselves and nobody here goes by: it may be anything."""
+_UNCHECKED = ("attribution", "version")
+"""Fields that nothing here uses, and whose types are not checked."""
 
 
 def parsed(read: Callable[[Event], T], event: Event) -> T:
-    """Return what `read`, a `from_event`, makes of `event`. Raises `ProtocolError` for missing and mistyped fields.
+    """Return `event` converted by `read`, a `from_event`. Raises `ProtocolError` for missing and mistyped fields.
 
-    A whole number may be written with a point; a timestamp may be any number, and what is none is ignored.
+    A whole number may be written as a float; a timestamp may be any number, and is ignored if it is none.
     """
     try:
         found = read(Event(event.type, _in_whole_numbers(event.data), event.payload))
@@ -66,29 +66,29 @@ def _fits(value: object, hint: Any) -> bool:
         if not isinstance(value, list):
             return False
         inner = get_args(hint)[0]
-        # Of plain values, of which there may be many, the types tell all.
+        # One value of each type is enough, since a client chooses how long the list is; dataclasses have fields.
         return all(
             _fits(one, inner) for one in (value if is_dataclass(inner) else {type(one): one for one in value}.values())
         )
     if isinstance(hint, type) and is_dataclass(hint):
         return isinstance(value, hint) and next(_misfits(value), None) is None
     if hint is int:
-        return type(value) is int  # bool is one, too, and no number
+        return type(value) is int  # bool is an int, too
     return isinstance(value, origin or hint)
 
 
 @cache
 def _declared(kind: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, hint) for name, hint in get_type_hints(kind).items() if name not in _UNREAD)
+    return tuple((name, hint) for name, hint in get_type_hints(kind).items() if name not in _UNCHECKED)
 
 
 class Faults:
-    """Counts the mistakes of one peer: the first few are worth a line in the log each."""
+    """Counts the faults of one peer, of which only the first few are worth a line in the log."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def level(self, usual: int) -> int:
-        """Return at which level the next one is logged, `usual` or debug."""
+        """Return the level at which to log the next one: `usual` or, after the first few, debug."""
         self._count += 1
-        return usual if self._count <= _TOLD_FAULTS else logging.DEBUG
+        return usual if self._count <= _LOGGED_FAULTS else logging.DEBUG

@@ -1,4 +1,4 @@
-"""Listening for Wyoming clients: who may connect, how many, and that every connection's task has an owner."""
+"""Listening for Wyoming clients: which may connect, how many, and the task of each connection."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from satellite.wire.connection import Connection, MemoryBudget, Timeouts
 _LOGGER = logging.getLogger(__name__)
 
 _POLITE_SECONDS = 3.0
-"""How long clients may take, at the end, to read what was already written."""
+"""How long clients may take to read what was written before the server closes."""
 
 Handler = Callable[[Connection], Awaitable[None]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,8 +29,8 @@ _HOME = [
 """Loopback, private (RFC 1918, RFC 4193) and link-local networks; `is_private` means more, such as 203.0.113.0/24."""
 
 
-class Admission:
-    """Who may connect: loopback, private and link-local addresses, and the networks named in `allow`."""
+class AllowedNetworks:
+    """The networks that clients may connect from: loopback, private, link-local, and those named in `allow`."""
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         self._allow: list[Network] = [ipaddress.ip_network(network, strict=False) for network in allow]
@@ -49,8 +49,8 @@ class Admission:
 class Server:
     """All listening sockets of the daemon and the connections that came through them."""
 
-    def __init__(self, admission: Admission, timeouts: Timeouts, *, max_connections: int) -> None:
-        self._admission = admission
+    def __init__(self, allowed: AllowedNetworks, timeouts: Timeouts, *, max_connections: int) -> None:
+        self._allowed = allowed
         self._timeouts = timeouts
         self._max_connections = max_connections
         self._budget = MemoryBudget()
@@ -77,7 +77,8 @@ class Server:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
         host = (writer.get_extra_info("peername") or ("?",))[0]
-        if not self._admission.permits(host):
+        # aborted before anything is read: Wyoming has no authentication
+        if not self._allowed.permits(host):
             first = host not in self._refused
             if len(self._refused) < 1000:
                 self._refused.add(host)
@@ -98,7 +99,7 @@ class Server:
         idlest = min(self._connections, key=lambda connection: connection.last_active_at)
         _LOGGER.warning("%d connections are open: closing the idlest, %s", len(self._connections), idlest.peer)
         task = self._connections.pop(idlest)
-        self._evicted.add(task)  # the loop itself keeps only weak references to tasks
+        self._evicted.add(task)  # the event loop keeps only weak references to tasks
         task.add_done_callback(self._evicted.discard)
         task.cancel()
         idlest.abort()
@@ -112,7 +113,7 @@ class Server:
             )
         except ConnectionError:
             _LOGGER.debug("%s: gone", connection.peer)
-        except Exception:  # the connection boundary: one broken client must not reach the others
+        except Exception:  # the boundary of a connection: its failure must not affect the others
             _LOGGER.exception("%s: unexpected failure; connection closed", connection.peer)
         finally:
             self._connections.pop(connection, None)
