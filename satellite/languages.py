@@ -1,4 +1,4 @@
-"""Codes of spoken languages, as people write them and as Whisper knows them."""
+"""Codes of spoken languages, as people write them and as Whisper uses them."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -15,16 +15,16 @@ WHISPER = tuple(
 """The languages of Whisper's multilingual models; those of large-v3 add `yue`."""
 
 _OTHER_CODES = {"nb": "no", "iw": "he", "in": "id", "ji": "yi", "jv": "jw", "fil": "tl", "mo": "ro", "cmn": "zh"}
-"""Codes in use elsewhere, Home Assistant's `nb` among them, for what Whisper knows by another."""
+"""Other codes, such as Home Assistant's `nb`, with Whisper's codes."""
 
 
 def family(language: str) -> str:
-    """Return the code that Whisper may know for a language such as `en-US`, `fr_FR` or `nb`."""
+    """Return Whisper's code for a language such as `en-US`, `fr_FR` or `nb`."""
     code = language.strip().replace("_", "-").partition("-")[0].lower()
     return _OTHER_CODES.get(code, code)
 
 
 def in_language(table: Mapping[str, T], language: str | None) -> T | None:
-    """Return what a table by `family` has for a language; both kinds of Norwegian are one there."""
+    """Return the entry for a language in a table by `family`, in which both written Norwegians are `no`."""
     code = family(language or "")
     return table.get("no" if code == "nn" else code)

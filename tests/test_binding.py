@@ -12,7 +12,7 @@ import pytest
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
 from satellite.errors import AlreadyRunning, CannotListen
-from satellite.net.binding import Doors, bound
+from satellite.net.binding import PortOpener, bound
 from satellite.wire import client
 from tests.waiting import PATIENCE_SECONDS
 
@@ -66,7 +66,7 @@ async def test_a_name_is_what_it_stands_for() -> None:
 
 @pytest.mark.parametrize(
     ("host", "reason"),
-    [("192.0.2.77", r"192\.0\.2\.77:1234: this machine does not have"), ("nowhere.invalid", "no such name is known")],
+    [("192.0.2.77", r"192\.0\.2\.77:1234: this machine does not have"), ("nowhere.invalid", "unknown host name")],
 )
 async def test_what_cannot_be_had_says_why(host: str, reason: str) -> None:
     """And nothing stays bound of the hosts before it."""
@@ -85,22 +85,22 @@ async def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> Non
     async def open_() -> None:
         opened.extend(await bound(["127.0.0.1"], port))
 
-    doors = Doors()
-    await doors.open("stt_port", open_)
-    await doors.open("stt_port", open_)
-    assert doors.closed["stt_port"].taken
-    watching = asyncio.create_task(doors.watch())
+    ports = PortOpener()
+    await ports.open("stt_port", open_)
+    await ports.open("stt_port", open_)
+    assert ports.closed["stt_port"].taken
+    watching = asyncio.create_task(ports.watch())
     for holder in holders:
         holder.close()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while doors.closed:
+        while ports.closed:
             await asyncio.sleep(0.01)
     watching.cancel()
     assert len(opened) == 1
     opened[0].close()
     refused, listening = [record.getMessage() for record in caplog.records]
-    assert refused.startswith(f"cannot listen at 127.0.0.1:{port}: address already in use; is another server running")
-    assert listening == "stt_port: listening now"
+    assert refused.startswith(f"cannot listen on 127.0.0.1:{port}: address already in use; is another server running")
+    assert listening == "stt_port: listening"
 
 
 CONFIG = """
@@ -121,8 +121,8 @@ async def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() ->
     async with Daemon(parse(text.replace("wake_port: null", f"wake_port: {other_port}"))) as daemon:
         assert daemon.ports == {"wake_port": other_port}
         told = {one.what: one.text for one in daemon._status.attention()}
-        assert f"cannot listen at 127.0.0.1:{port}" in told["port port"]
-        assert f"cannot listen at 127.0.0.1:{http_port}" in told["port http"]
+        assert f"cannot listen on 127.0.0.1:{port}" in told["port port"]
+        assert f"cannot listen on 127.0.0.1:{http_port}" in told["port http"]
         for holder in (*first, *second):
             holder.close()
         async with asyncio.timeout(PATIENCE_SECONDS):

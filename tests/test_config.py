@@ -161,6 +161,7 @@ def test_nothing_written_is_the_defaults(tmp_path: Path, monkeypatch: pytest.Mon
         ("chat:\n  providers: []", "c.yaml:2: chat.providers: "),
         ("stt:\n  beam_size: 1\n  beam_size: 2", "c.yaml:3: beam_size: given twice"),
         ("a: [1", "c.yaml:1: not YAML"),
+        ("? [a, b]\n: c", "c.yaml:1: not YAML: found unhashable key"),
         ("- a", "c.yaml:1: expected keys and values, found list"),
         ("tts: {length_scale: .nan}", "c.yaml:1: tts.length_scale: "),
     ],

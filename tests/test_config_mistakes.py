@@ -15,8 +15,8 @@ KITCHEN = "rooms:\n  - {name: kitchen, uri: 'tcp://192.0.2.1:10700'}\n"
 
 MISTAKES = [
     # Addresses.
-    (f"{OLLAMA}'http://127.0.0.1:port'", f"{URL}expected a number from 1 to 65535 behind the colon"),
-    (f"{OLLAMA}'http://127.0.0.1:'", f"{URL}expected a number from 1 to 65535 behind the colon"),
+    (f"{OLLAMA}'http://127.0.0.1:port'", f"{URL}expected a number from 1 to 65535 after the colon"),
+    (f"{OLLAMA}'http://127.0.0.1:'", f"{URL}expected a number from 1 to 65535 after the colon"),
     (f"{OLLAMA}'http://127.0.0.1:0'", f"{URL}expected a number from 1 to 65535"),
     (f"{OLLAMA}'http://127.0.0.1:99999'", f"{URL}expected a number from 1 to 65535"),
     (f"{OLLAMA}'http://[::1'", f"{URL}expected an address such as http://host:port, an IPv6 address in brackets"),
@@ -38,9 +38,9 @@ MISTAKES = [
     (f"{OPENAI}'https://x/v1/chat/completions'", f"{URL}{GROQ}"),
     (f"{OPENAI}'https://x/v1/models/'", f"{URL}expected the base of the API, without /models/: https://x/v1"),
     (f"{OPENAI}'https://me:s3cret@x:port'", "found 'https://…@x:port'"),
-    ("home_assistant:\n  url: http://ha:8123/lovelace/0", "c.yaml:2: home_assistant.url: expected the server's own"),
+    ("home_assistant:\n  url: http://ha:8123/lovelace/0", "c.yaml:2: home_assistant.url: expected the address"),
     ("home_assistant:\n  url: 'http://ha:8123:1'", "c.yaml:2: home_assistant.url: expected a number from 1 to 65535"),
-    ("stt:\n  uri: tcp://gpu", "c.yaml:2: stt.uri: expected a port behind the host, as in tcp://host:port"),
+    ("stt:\n  uri: tcp://gpu", "c.yaml:2: stt.uri: expected a port after the host, as in tcp://host:port"),
     ("stt:\n  uri: [tcp://gpu:1, tcp://gpu:x]", "c.yaml:2: stt.uri[1]: expected a number from 1 to 65535"),
     ("wake:\n  uri: http://gpu:1", "c.yaml:2: wake.uri: expected an address such as tcp://host:port"),
     ("tts:\n  uri: tcp://gpu:1/x", "c.yaml:2: tts.uri: expected nothing but host and port"),
@@ -83,9 +83,12 @@ MISTAKES = [
         'chat:\n  system_prompt: "\\ud800"',
         "c.yaml:2: chat.system_prompt: expected text without a NUL character or half",
     ),
-    (f"{KITCHEN}  - {{name: Kitchen, uri: 'tcp://192.0.2.2:10700'}}", "c.yaml:3: rooms[1].name: 'Kitchen' is another"),
+    (f"{KITCHEN}  - {{name: Kitchen, uri: 'tcp://192.0.2.2:10700'}}", "c.yaml:3: rooms[1].name: 'Kitchen' is also"),
     (f"{KITCHEN}  - {{name: den, uri: 'tcp://192.0.2.1:10700/'}}", "c.yaml:3: rooms[1].uri: "),
-    (f"microphone: USB\nhost_room: {{name: KITCHEN}}\n{KITCHEN}", "rooms[0].name: 'kitchen' is another room's name"),
+    (
+        f"microphone: USB\nhost_room: {{name: KITCHEN}}\n{KITCHEN}",
+        "'kitchen' is also the name of host_room",
+    ),
     (
         "chat:\n  providers:\n    - {type: local}\n    - {type: local, threads: 2}",
         "c.yaml:4: chat.providers[1]: the same provider as chat.providers[0]",
@@ -118,7 +121,7 @@ MISTAKES = [
     # Files.
     ('home_assistant:\n  token_file: "a\\0b"', "c.yaml:2: home_assistant.token_file: expected text without a NUL"),
     ('models:\n  directory: "/a\\0b"', "c.yaml:2: models.directory: expected text without a NUL character"),
-    (f"models:\n  directory: /{'x' * 300}", "c.yaml:2: models.directory: expected a path that is not as long as that"),
+    (f"models:\n  directory: /{'x' * 300}", "c.yaml:2: models.directory: expected a shorter path"),
     ("wake:\n  custom_directory: /dev/null", "c.yaml:2: wake.custom_directory: the folder cannot be read: Not a direc"),
     (
         "home_assistant:\n  url: https://ha:8123\n  trust: /nowhere/ca.pem",

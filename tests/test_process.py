@@ -68,5 +68,5 @@ def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
             process.terminate()
             process.wait(PATIENCE_SECONDS)
     log = told.read_text()
-    assert "of 2000 connections 64 can be had" in log
+    assert "max_connections 2000 is reduced to 64" in log
     assert "out of system resource" not in log

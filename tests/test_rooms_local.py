@@ -256,5 +256,5 @@ def test_a_device_is_named_in_short() -> None:
         parse("home_assistant_satellite:\n  enabled: true", name="c.yaml")
     with pytest.raises(ConfigError, match=r"port 10600 is also wyoming\.port"):
         parse("microphone: USB\nhome_assistant_satellite: {enabled: true, port: 10600}")
-    with pytest.raises(ConfigError, match="'host' is another room's name already"):
+    with pytest.raises(ConfigError, match="'host' is also the name of host_room"):
         parse("microphone: USB\nrooms: [{name: host, uri: 'tcp://a:1'}]")

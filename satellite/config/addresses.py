@@ -1,4 +1,4 @@
-"""Addresses in the configuration: checked once, here, so that what passes can be dialled or listened at."""
+"""Checks of addresses in the configuration: what passes can be connected to, or listened on."""
 
 import ipaddress
 import re
@@ -21,7 +21,7 @@ def http_url(value: str) -> str:
 
 
 def origin(value: str) -> str:
-    """Return what a browser calls a web page's server, as the browser writes it; raises ValueError otherwise."""
+    """Return a web page's origin as browsers send it; raises ValueError for anything else."""
     parts = urlsplit(http_url(value))
     if "@" in parts.netloc or parts.path.strip("/"):
         raise ValueError("expected nothing but scheme, host and port, as in https://home.example")
@@ -34,21 +34,21 @@ def wyoming_uri(value: str) -> str:
     if parts.scheme != "tcp":
         raise ValueError("expected an address such as tcp://host:port")
     if parts.port is None:
-        raise ValueError("expected a port behind the host, as in tcp://host:port")
+        raise ValueError("expected a port after the host, as in tcp://host:port")
     if "@" in parts.netloc or parts.path.strip("/") or "?" in value or "#" in value:
         raise ValueError("expected nothing but host and port, as in tcp://host:port")
     return value
 
 
 def host(value: str) -> str:
-    """Return an address or a name to listen at, without brackets; raises ValueError with what was expected."""
+    """Return an address or a name to listen on, without brackets; raises ValueError with what was expected."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     _check_host(bare)
     return bare
 
 
 def ip(value: str) -> str:
-    """Return an IP address at which one machine can be reached, as it is; raises ValueError otherwise."""
+    """Return the IP address of one machine as it is; raises ValueError for anything else."""
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -68,7 +68,7 @@ def network(value: str) -> str:
 
 
 def service_name(value: str) -> str:
-    """Return a name for zeroconf as it is; raises ValueError for one that its packets cannot hold."""
+    """Return a name for zeroconf as it is; raises ValueError for one that DNS labels cannot hold."""
     if (
         not 1 <= len(value.encode()) <= _LONGEST_SERVICE_NAME
         or not value.isprintable()
@@ -80,7 +80,7 @@ def service_name(value: str) -> str:
 
 
 def _split(value: str, example: str) -> SplitResult:
-    """Return the parts of an address of which scheme, host and port can be used; urlsplit itself lets much through."""
+    """Return the parts of an address with a usable scheme, host and port, which urlsplit alone does not check."""
     if len(value) > _LONGEST_URL:
         raise ValueError(f"expected an address of at most {_LONGEST_URL} characters")
     if not value.isprintable() or " " in value or "\\" in value:
@@ -94,8 +94,8 @@ def _split(value: str, example: str) -> SplitResult:
         port = parts.port
     except ValueError:
         port = 0
-    if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError("expected a number from 1 to 65535 behind the colon, for the port")
+    if port == 0 or parts.netloc.endswith(":"):  # urlsplit takes "host:" for no port
+        raise ValueError("expected a number from 1 to 65535 after the colon, for the port")
     if not parts.scheme or not name:
         raise ValueError(f"expected an address such as {example}")
     if "[" in parts.netloc and ":" not in name:
@@ -105,7 +105,7 @@ def _split(value: str, example: str) -> SplitResult:
 
 
 def _check_host(name: str) -> None:
-    """Raise ValueError for what is neither an IP address nor the name of a machine."""
+    """Raise ValueError for what is neither an IP address nor a host name."""
     if ":" in name:
         if name.count(":") == 1:
             raise ValueError("expected nothing but the name of a machine, or its IP address")
@@ -125,7 +125,7 @@ def _check_host(name: str) -> None:
 
 
 def _ascii(name: str) -> str:
-    """Return a name as the DNS knows it."""
+    """Return a name in the form that the DNS uses."""
     if name.isascii():
         return name
     import idna

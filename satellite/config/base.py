@@ -1,4 +1,4 @@
-"""What the sections of the configuration share: their base class and the types of common settings."""
+"""The base class of all sections of the configuration, and the types of common settings."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ ComputeDevice = Literal["auto", "cuda", "cpu"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 Score = Annotated[float, Field(ge=0.01, le=0.99)]
-"""A threshold that some of what is scored reaches, and some does not."""
+"""A threshold that not everything and not nothing reaches."""
 
 Seconds = Annotated[float, Field(ge=0.1, le=3600)]
 HoursOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
@@ -38,7 +38,7 @@ def _text(value: str) -> str:
 
 def _path(path: Path) -> Path:
     if len(bytes(path)) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_FILE_NAME for part in path.parts):
-        raise ValueError("expected a path that is not as long as that")
+        raise ValueError("expected a shorter path")
     return path
 
 
@@ -54,29 +54,29 @@ def _language(value: Any) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_text)]
-"""What people, other programs and logs call something."""
+"""A name in messages, logs and requests."""
 
 Name = Annotated[Text, Field(max_length=64)]
 
 HttpUrl = Annotated[str, AfterValidator(addresses.http_url)]
-"""Where a server listens, such as http://homeassistant.local:8123."""
+"""Address of an HTTP server, such as http://homeassistant.local:8123."""
 
 WyomingUri = Annotated[str, AfterValidator(addresses.wyoming_uri)]
-"""Where a Wyoming server listens, such as tcp://gpu1:10300."""
+"""Address of a Wyoming server, such as tcp://gpu1:10300."""
 
 Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])]
 """One address or several."""
 
 Host = Annotated[str, AfterValidator(addresses.host)]
-"""An address or a name to listen at; an IPv6 address with or without brackets."""
+"""An address or a name to listen on; an IPv6 address with or without brackets."""
 
 Hosts = Annotated[
     tuple[Host, ...], Field(min_length=1), BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])
 ]
-"""One address to listen at, or several."""
+"""One address to listen on, or several."""
 
 Origin = Annotated[str, AfterValidator(addresses.origin)]
-"""Where a web page comes from, such as https://home.example."""
+"""Origin of a web page, such as https://home.example."""
 
 ServiceName = Annotated[str, AfterValidator(addresses.service_name)]
 Network = Annotated[str, AfterValidator(addresses.network)]
@@ -84,7 +84,7 @@ IpAddress = Annotated[str, AfterValidator(addresses.ip)]
 DiskPath = Annotated[Path, AfterValidator(_path)]
 
 Language = Annotated[str | None, BeforeValidator(_language)]
-"""The code by which Whisper knows a language: en-US is en, nb is no, and auto is null."""
+"""Whisper's code of a language: en-US is en, nb is no, and auto is null."""
 
 SecretText = Annotated[SecretStr | None, BeforeValidator(_hidden)]
 """A token or key in the configuration itself."""

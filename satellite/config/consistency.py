@@ -1,4 +1,4 @@
-"""Settings that are valid each, and contradict each other."""
+"""Settings that are each valid, but contradict each other."""
 
 from collections.abc import Iterator
 
@@ -34,7 +34,7 @@ def _port_clashes(config: Config) -> Problems:
         if port is None:
             continue
         if port in taken:
-            yield (section, key), f"port {port} is also {taken[port]}; expected a port of its own"
+            yield (section, key), f"port {port} is also {taken[port]}; expected another one"
         taken.setdefault(port, f"{section}.{key}")
 
 
@@ -47,17 +47,17 @@ def places(config: Config) -> Iterator[tuple[Where, RoomSettings]]:
 
 
 def _rooms_twice(config: Config) -> Problems:
-    """Yield rooms that a person or the network could not tell apart."""
+    """Yield rooms with the same name, which people could not distinguish, or the same address."""
     names: dict[str, Where] = {}
     for where, place in places(config):
         first = names.setdefault(place.name.strip().casefold(), where)
         if first != where:
-            yield (*where, "name"), f"{place.name!r} is another room's name already, that of {_dotted(first)}"
+            yield (*where, "name"), f"{place.name!r} is also the name of {dotted(first)}"
     addresses: dict[str, int] = {}
     for index, room in enumerate(config.rooms):
         first_index = addresses.setdefault(room.uri.lower().rstrip("/"), index)
         if first_index != index:
-            yield ("rooms", index, "uri"), f"{room.uri!r} is another room's uri already, that of rooms[{first_index}]"
+            yield ("rooms", index, "uri"), f"{room.uri!r} is also the uri of rooms[{first_index}]"
 
 
 def _providers_twice(config: Config) -> Problems:
@@ -66,18 +66,18 @@ def _providers_twice(config: Config) -> Problems:
         key = (provider.type, getattr(provider, "url", "").rstrip("/").casefold(), provider.model)
         first = seen.setdefault(key, index)
         if first != index:
-            yield ("chat", "providers", index), f"the same provider as chat.providers[{first}]; expected another one"
+            yield ("chat", "providers", index), f"the same provider as chat.providers[{first}]"
 
 
 def _host_room(config: Config) -> Problems:
     if config.speaker.given and not config.microphone.given:
-        yield ("speaker",), "the host's own room needs a microphone as well; expected microphone to be given"
+        yield ("speaker",), "the host's own room needs a microphone as well; expected a value for microphone"
     if config.home_assistant_satellite.enabled and not config.microphone.given:
-        yield ("home_assistant_satellite", "enabled"), "there is no microphone; expected microphone to be given"
+        yield ("home_assistant_satellite", "enabled"), "there is no microphone; expected a value for microphone"
 
 
 def _pauses(endpoint: EndpointSettings) -> Problems:
-    """Yield times with which no command could ever be heard whole."""
+    """Yield silences with which every command would be cut off."""
     longest = endpoint.max_command_seconds
     for key in ("silence_seconds", "least_silence_seconds", "sentence_silence_seconds", "complete_silence_seconds"):
         if getattr(endpoint, key) >= longest:
@@ -85,5 +85,6 @@ def _pauses(endpoint: EndpointSettings) -> Problems:
             return
 
 
-def _dotted(where: Where) -> str:
+def dotted(where: Where) -> str:
+    """Return a place as messages show it, such as `chat.providers[0].url`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where).lstrip(".")

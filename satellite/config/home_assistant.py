@@ -1,4 +1,4 @@
-"""The settings of Home Assistant, which is asked first for what the house can do."""
+"""The settings of Home Assistant, which is asked before the chat model."""
 
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -9,10 +9,10 @@ from satellite.config.base import DiskPath, HttpUrl, Seconds, SecretText, Settin
 
 
 def _server(url: str) -> str:
-    """Take what people copy out of the browser's address line for what it is."""
+    """Refuse an address with a page's path or a user in it, as copied from a browser."""
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.path.rstrip("/") not in ("", "/api"):
-        raise ValueError("expected the server's own address, such as http://homeassistant.local:8123, and nothing more")
+        raise ValueError("expected the address of the server alone, such as http://homeassistant.local:8123")
     return url
 
 

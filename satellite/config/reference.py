@@ -1,6 +1,6 @@
-"""The settings described for people and editors: the example file, and a JSON schema.
+"""Descriptions of the settings, for people and editors: the example file, and a JSON schema.
 
-Both are generated from the docstrings, types and defaults of the settings. Nothing here runs in the daemon: reading the
+Both are generated from docstrings, types and defaults. Nothing here is imported by the daemon, since reading the
 docstrings takes a tenth of a second.
 """
 
@@ -33,7 +33,7 @@ _BASIC = {
     "speaker": ("device",),
     "http": ("host", "token_file"),
 }
-"""What most houses set, by section; an empty tuple is a setting that has no section."""
+"""Settings that most households need, by section; an empty tuple is a setting without section."""
 
 _ELEMENTS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Each entry of `rooms`", "- ", WyomingRoomSettings),
@@ -147,7 +147,7 @@ def descriptions(section: type[Settings]) -> dict[str, str]:
 
 
 def _sections(*, basic: bool) -> Iterator[str]:
-    """Yield one paragraph a section, with the basic settings or all but these."""
+    """Yield a paragraph for each section, with its basic settings or all others."""
     for name, field in Config.model_fields.items():
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, Settings)):
             if (name in _BASIC) is basic:
@@ -169,7 +169,7 @@ def _setting(name: str, field: FieldInfo, text: str, *, indent: str = "") -> str
 
 
 def _element(title: str, bullet: str, section: type[Settings]) -> str:
-    """Return a paragraph about what is not there by default, and so can only be shown."""
+    """Return a paragraph about an element of a list, of which there is none by default."""
     about = descriptions(section)
     lines = _prose(f"{title}: {inspect.cleandoc(section.__doc__ or '')}")
     for name, field in section.model_fields.items():
@@ -179,7 +179,7 @@ def _element(title: str, bullet: str, section: type[Settings]) -> str:
 
 
 def _value(name: str, field: FieldInfo) -> str:
-    """Return the default as YAML on one line; what must be given shows the choice there is, or stands for itself."""
+    """Return the default as YAML on one line; a required setting shows its only choice, or its own name."""
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return str(get_args(field.annotation)[0]) if get_origin(field.annotation) is Literal else name.upper()
@@ -191,7 +191,7 @@ def _value(name: str, field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> str:
-    """Return the range or the choices that a value may have; empty where its description says all."""
+    """Return the range or the choices of a setting; empty if it has none."""
     if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) > 1:
         return "one of " + ", ".join(map(str, get_args(field.annotation)))
     bounds = [*field.metadata, *_constraints(field.annotation)]
@@ -201,7 +201,7 @@ def _limits(field: FieldInfo) -> str:
 
 
 def _constraints(annotation: Any) -> Iterator[Any]:
-    """Yield what an annotation says of a number within it, as that of `Seconds | None`."""
+    """Yield the constraints within an annotation such as `Seconds | None`."""
     for one in get_args(annotation):
         if isinstance(one, FieldInfo):
             yield from one.metadata

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -296,12 +296,12 @@ class DeadlineSettings(Settings):
 
 
 def stt_patience(audio_seconds: float) -> float:
-    """Return how many times `DeadlineSettings.stt_seconds` it may take to transcribe audio of this length."""
+    """Return the factor of `DeadlineSettings.stt_seconds` for audio of this length."""
     return max(1.0, audio_seconds / 10)
 
 
 def tts_patience(characters: int) -> float:
-    """Return how many times `DeadlineSettings.tts_seconds` a sentence of so many characters may take."""
+    """Return the factor of `DeadlineSettings.tts_seconds` for a sentence of this length."""
     return max(1.0, characters / 100)
 
 
@@ -341,7 +341,7 @@ class Config(Settings):
     http: HttpSettings = HttpSettings()
 
     def listening(self) -> Iterator[tuple[str, int]]:
-        """Yield every host and port that the daemon listens at."""
+        """Yield every host and port that the daemon listens on."""
         wyoming = self.wyoming
         ports = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
         if self.microphone.given and self.home_assistant_satellite.enabled:
@@ -353,11 +353,11 @@ class Config(Settings):
 
 
 _LONGEST_NAME = 100
-"""Characters of a name that are compared: it may come from anybody, and comparing takes more than linear time."""
+"""Characters of a name that are compared: a client may have sent it, and comparing takes quadratic time."""
 
 
-def nearest(name: str, known: set[str] | list[str]) -> str:
-    """Return a phrase that names the valid name closest to `name`, or all of a few."""
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return a hint for a wrong `name`: the closest of the `known` ones, else all of them."""
     close = difflib.get_close_matches(name[:_LONGEST_NAME], sorted(known), n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -365,5 +365,5 @@ def nearest(name: str, known: set[str] | list[str]) -> str:
 
 
 def cpu_threads(setting: int) -> int:
-    """Return the number of threads that a `threads` setting means; 0 is one a core, at most four."""
+    """Return the number of threads of a `threads` setting; 0 is one per core, at most four."""
     return setting or min(4, len(os.sched_getaffinity(0)))

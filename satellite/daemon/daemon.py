@@ -26,7 +26,7 @@ from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status, as_json
-from satellite.net.binding import Doors, taken
+from satellite.net.binding import PortOpener, taken
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
@@ -98,14 +98,14 @@ class Daemon:
         if config.microphone.given:
             self.host = HostRoom(config.host_room, config.microphone, config.speaker, context)
         self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
-        self._doors = Doors()
+        self._opener = PortOpener()
         self._startup = Startup(self._assembly, self._stages, self.background, self._voices)
         self._status = Status(
             self._stages,
             self._startup,
             chat=lambda: self._assembly.chat.status,
             rooms=self.hub.status,
-            closed_ports=lambda: self._doors.closed,
+            closed_ports=lambda: self._opener.closed,
         )
         wyoming = config.wyoming
         self._server = Server(
@@ -143,8 +143,8 @@ class Daemon:
             await self._assembly.prepare()
             self._begin()
             if self.config.http.enabled:
-                await self._doors.open("http", self._serve_http)
-            self.background.run("watch ports", self._doors.watch)
+                await self._opener.open("http", self._serve_http)
+            self.background.run("watch ports", self._opener.watch)
             await self._announce()
         except BaseException:
             await self.__aexit__()
@@ -228,11 +228,11 @@ class Daemon:
         }
         for name, (port, stages) in served.items():
             if port is not None:
-                await self._doors.open(name, partial(self._serve, name, port, self._handler(stages)))
+                await self._opener.open(name, partial(self._serve, name, port, self._handler(stages)))
         if self.host is not None and self.config.home_assistant_satellite.enabled:
             service = SatelliteService(self.host, self._stages, self.config.home_assistant_satellite)
             port = self.config.home_assistant_satellite.port
-            await self._doors.open("satellite_port", partial(self._serve, "satellite_port", port, service.serve))
+            await self._opener.open("satellite_port", partial(self._serve, "satellite_port", port, service.serve))
         listening = ", ".join(f"{name.removesuffix('_port')} {port}" for name, port in self.ports.items())
         _LOGGER.info("listening at %s: %s", ", ".join(wyoming.host), listening or "nothing yet")
 

@@ -1,4 +1,4 @@
-"""Sockets to listen on, for every address that a host stands for; and trying again while one cannot be had."""
+"""Listening sockets for all addresses of a host, and ports that are tried again while they cannot be opened."""
 
 import asyncio
 import errno
@@ -14,11 +14,11 @@ from satellite.errors import CannotListen
 _LOGGER = logging.getLogger(__name__)
 
 EVERYWHERE = ("0.0.0.0", "::")
-"""Hosts that stand for every address of the machine."""
+"""Hosts that mean every address of the machine."""
 
 _BACKLOG = 1024
 _PORT_TRIES = 20
-"""How often another free port is picked because not all addresses have it free."""
+"""How often another free port is picked if it is not free on all addresses."""
 
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 10.0
 
@@ -26,9 +26,9 @@ _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 async def bound(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """Return sockets that listen at all of `hosts`, with the same port (0 picks a free one).
+    """Return sockets that listen on all of `hosts`, with the same port (0 picks a free one).
 
-    `::` is every address of IPv4 as well. Raises `CannotListen`.
+    `::` includes every IPv4 address. Raises `CannotListen`.
     """
     addresses = await asyncio.gather(*map(_addresses, hosts))
     for tries_left in reversed(range(_PORT_TRIES)):
@@ -41,7 +41,7 @@ async def bound(hosts: Sequence[str], port: int) -> list[socket.socket]:
 
 
 async def _addresses(host: str) -> list[str]:
-    """Return the addresses that a host stands for; none for a name that nobody knows."""
+    """Return the addresses of a host; none for an unknown name."""
     if host == "::":
         return ["::", "0.0.0.0"]
     try:
@@ -75,7 +75,7 @@ def _bound(hosts: Sequence[str], addresses: Sequence[list[str]], port: int) -> l
                 else:
                     port = port or sockets[address].getsockname()[1]
             if not several:
-                raise CannotListen(f"cannot listen at {_shown(host, port)}: no such name is known")
+                raise CannotListen(f"cannot listen on {_shown(host, port)}: unknown host name")
             if problem is not None and not sockets.keys() & set(several):
                 raise _cannot(host, port, problem) from problem
         failed.pop_all()
@@ -84,19 +84,17 @@ def _bound(hosts: Sequence[str], addresses: Sequence[list[str]], port: int) -> l
 
 def _socket(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's algorithm off, which costs an answer 40 ms.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
+    with ExitStack() as failed:
+        # asyncio disables Nagle's algorithm, which delays an answer by 40 ms, only where the protocol is named.
+        listening = failed.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # IPv4 has a socket of its own: peers then have their usual addresses
+        if family == socket.AF_INET6:  # IPv4 gets its own socket, so that peers do not appear as ::ffff:a.b.c.d
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         where = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
         listening.bind(where)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
-    except BaseException:
-        listening.close()
-        raise
+        failed.pop_all()
     return listening
 
 
@@ -107,7 +105,7 @@ def _cannot(host: str, port: int, error: OSError) -> CannotListen:
         reason += "; is another server running there?"
     elif error.errno == errno.EADDRNOTAVAIL:
         reason = "this machine does not have that address (yet)"
-    return CannotListen(f"cannot listen at {_shown(host, port)}: {reason}", taken=taken)
+    return CannotListen(f"cannot listen on {_shown(host, port)}: {reason}", taken=taken)
 
 
 def _shown(host: str, port: int) -> str:
@@ -115,9 +113,9 @@ def _shown(host: str, port: int) -> str:
 
 
 def taken(addresses: Iterable[tuple[str, int]]) -> list[str]:
-    """Return why nothing can listen at some of the addresses (host, port), in words; none of them is waited for.
+    """Return why some of the addresses (host, port) cannot be listened on.
 
-    An address that this machine does not have yet is not taken: it may come.
+    An address that this machine does not have yet is not taken, since it may come.
     """
     return [reason for host, port in addresses if (reason := _refused(host, port))]
 
@@ -126,7 +124,7 @@ def _refused(host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        return ""  # a name that is not known yet
+        return ""  # the name may be known later
     for *_, address in found:
         try:
             _socket(str(address[0]), port).close()
@@ -136,17 +134,17 @@ def _refused(host: str, port: int) -> str:
     return ""
 
 
-class Doors:
-    """The daemon's ports: what cannot be opened is tried again until it can, such as an address that comes later."""
+class PortOpener:
+    """The daemon's ports; one that cannot be opened, such as on an address that comes later, is tried again."""
 
     def __init__(self) -> None:
         self.closed: dict[str, CannotListen] = {}
-        """What cannot be opened at the moment, by name, and why."""
+        """Why ports cannot be opened at the moment, by name."""
 
         self._open: dict[str, Callable[[], Awaitable[None]]] = {}
 
     async def open(self, name: str, open_: Callable[[], Awaitable[None]]) -> None:
-        """Open a port by `open_`, now or later; a `CannotListen` that it raises is told, and tried again."""
+        """Open a port by `open_`, now or later: if it raises `CannotListen`, that is logged and tried again."""
         try:
             await open_()
         except CannotListen as error:
@@ -155,10 +153,10 @@ class Doors:
             self.closed[name], self._open[name] = error, open_
         else:
             if self.closed.pop(name, None) is not None:
-                _LOGGER.info("%s: listening now", name)
+                _LOGGER.info("%s: listening", name)
 
     async def watch(self) -> None:
-        """Try again what is closed, until nothing is."""
+        """Try again to open what is closed, until nothing is."""
         backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
         while self.closed:
             await asyncio.sleep(backoff.next())

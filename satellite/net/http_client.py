@@ -20,7 +20,7 @@ _HOME_SUFFIXES = (".localhost", ".local", ".lan", ".home", ".internal", ".home.a
 
 
 def is_at_home(url: str) -> bool:
-    """Tell whether `url` names this host or a private network; a public name counts as outside, without asking DNS."""
+    """Return whether `url` names this host or a private network; a public name is outside, without asking the DNS."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_private
@@ -29,7 +29,7 @@ def is_at_home(url: str) -> bool:
 
 
 def is_on_this_host(url: str) -> bool:
-    """Tell whether `url` names this very machine, by a loopback address or name."""
+    """Return whether `url` names this machine, by a loopback address or name."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -38,9 +38,9 @@ def is_on_this_host(url: str) -> bool:
 
 
 def client_settings(url: str) -> dict[str, Any]:
-    """Return how an HTTP client reaches `url`: no proxy has a way into the house, and out of it the environment's.
+    """Return keyword arguments of an httpx client for `url`: outside the house with the environment's proxy.
 
-    Raises `ChatUnavailable` where that is one that cannot be used. Loads certificates: call it in a thread.
+    Raises `ChatUnavailable` for a proxy that cannot be used. Loads certificates: call it in a thread.
     """
     import httpx
 
@@ -48,18 +48,18 @@ def client_settings(url: str) -> dict[str, Any]:
         proxy = None if is_at_home(url) else proxy_for(url)
     except ProxyUnusable as error:
         raise ChatUnavailable(f"{shown_url(url)} cannot be reached: {error}", kind="unreachable") from error
-    # What else the environment says is of certificates: SSL_CERT_FILE.
+    # httpx must not look for proxies itself; of the environment only SSL_CERT_FILE is left to it.
     return {"trust_env": False, "proxy": proxy, "verify": httpx.create_ssl_context(trust_env=True)}
 
 
 def shown_url(url: str) -> str:
-    """Return `url` for messages and logs: without user name, password and query."""
+    """Return `url` without user name, password and query, for messages and logs."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")).rstrip("/")
 
 
 def warn_of_outside(provider: str, url: str) -> None:
-    """Say, once, at start-up, that the household's words go to `url`."""
+    """Warn, once at start-up, that what the household says goes to `url`."""
     _LOGGER.warning("chat: %s is outside this house: %s receives what people say", provider, shown_url(url))
 
 

@@ -1,6 +1,6 @@
-"""Which proxy the environment names for an address outside the house, and whether it can be used.
+"""The proxy that the environment names for an address outside the house.
 
-HTTP libraries look for themselves, and refuse to make any client, also for addresses at home, where one of the
+HTTP libraries left to find it themselves refuse to make any client, even for addresses at home, if one of the
 variables names a proxy that they cannot use.
 """
 
@@ -17,12 +17,12 @@ from satellite.errors import ProxyUnusable
 _SOCKS = ("socks5", "socks5h")
 
 _LOCK = threading.Lock()
-"""Held while the environment is read, and while it is another."""
+"""Held while the environment is read or temporarily changed."""
 
 
 @contextmanager
 def without_proxies() -> Iterator[None]:
-    """Let the environment name none: for libraries that make a client of their own when they are imported."""
+    """Hide the proxies of the environment from libraries that make a client when they are imported."""
     with _LOCK:
         kept = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         for name in kept:
@@ -34,11 +34,11 @@ def without_proxies() -> Iterator[None]:
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY name for `url`, None for none.
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY name for `url`, None without one.
 
-    Raises `ProxyUnusable`, without the password in it.
+    Raises `ProxyUnusable`, whose message does not contain the password.
     """
-    from urllib.request import getproxies_environment, proxy_bypass  # 20 ms, for few
+    from urllib.request import getproxies_environment, proxy_bypass  # takes 20 ms to import
 
     parts = urlsplit(url)
     with _LOCK:

@@ -1,4 +1,4 @@
-"""Programs that the daemon starts, each of which can be ended for certain, with all that it has started itself."""
+"""Programs that the daemon starts, each with the processes that it starts itself ended for certain."""
 
 import asyncio
 import logging
@@ -15,17 +15,17 @@ _LOGGER = logging.getLogger(__name__)
 
 _STREAM_BYTES = 1 << 16
 _END_SECONDS = 2.0
-"""How long a killed program may take to be gone; longer only where the kernel holds it."""
+"""Time for a killed program to disappear; it takes longer only in an uninterruptible system call."""
 
-_SAID_BYTES = 4096
-_SAID_GAP_SECONDS = 0.1
-"""How much is taken, and how often, of what a program says of its troubles: one that never stops is slowed down."""
+_STDERR_BYTES = 4096
+_STDERR_GAP_SECONDS = 0.1
+"""How much of standard error is read, and how often: a program that floods it is slowed down by the full pipe."""
 
-_SAID_CHARACTERS = 200
+_STDERR_CHARACTERS = 200
 
 
 class Child(Process):
-    """A program in a process group of its own; `start` makes it, and `end` must end it."""
+    """A program in its own process group; made by `start`, and to be ended by `end`."""
 
     def __init__(
         self,
@@ -35,52 +35,50 @@ class Child(Process):
     ) -> None:
         super().__init__(transport, protocol, loop)
         self._connection = transport
-        self._hearing = begin_task(self._hear(), f"what process {transport.get_pid()} says") if self.stderr else None
-        self.said = ""
-        """Its latest line on standard error, where that is a pipe; the log of the daemon is not its to fill."""
+        self._reading = begin_task(self._read(), f"stderr of process {transport.get_pid()}") if self.stderr else None
+        self._last_line = ""
+        """The last line on standard error, where that is a pipe; kept instead of logged, or it could flood the log."""
 
     def kill(self) -> None:
-        """Kill it with whatever it has started; to no effect when it has ended."""
+        """Kill it with everything that it has started; does nothing once it has ended."""
         if self.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """End it wherever it is; may be called twice.
-
-        Its pipes are closed first: asyncio waits for the end of what nobody reads any more, which never comes.
-        """
+        """Kill it and wait for its end; may be called twice."""
         self.kill()
+        # asyncio waits for the end of all pipes, which never comes while nobody reads them.
         self._connection.close()
         try:
             async with asyncio.timeout(_END_SECONDS):
                 await self.wait()
         except TimeoutError:
-            _LOGGER.error("process %d was killed, and is not gone after %g s", self.pid, _END_SECONDS)
-        if self._hearing is not None:
-            await end_tasks(self._hearing)
+            _LOGGER.error("process %d was killed and still exists after %g s", self.pid, _END_SECONDS)
+        if self._reading is not None:
+            await end_tasks(self._reading)
 
-    async def last_words(self) -> str:
-        """Return what it has said last, in brackets, behind a message about it; nothing where it has said nothing."""
-        if self._hearing is not None:
-            await asyncio.wait((self._hearing,), timeout=_SAID_GAP_SECONDS)  # it may have ended a moment ago
-        return f" ({self.said})" if self.said else ""
+    async def last_error(self) -> str:
+        """Return its last line on standard error in parentheses, to be appended to a message; empty without one."""
+        if self._reading is not None:
+            await asyncio.wait((self._reading,), timeout=_STDERR_GAP_SECONDS)  # its last line may still be unread
+        return f" ({self._last_line})" if self._last_line else ""
 
-    async def _hear(self) -> None:
+    async def _read(self) -> None:
         assert self.stderr is not None
         rest = b""
-        while said := await self.stderr.read(_SAID_BYTES):
-            *lines, rest = (rest + said).splitlines(keepends=True)
+        while chunk := await self.stderr.read(_STDERR_BYTES):
+            *lines, rest = (rest + chunk).splitlines(keepends=True)
             if rest.endswith(b"\n"):
                 lines, rest = [*lines, rest], b""
-            rest = rest[-_SAID_BYTES:]
-            self._note(lines)
-            await asyncio.sleep(_SAID_GAP_SECONDS)
-        self._note([rest])
+            rest = rest[-_STDERR_BYTES:]
+            self._record(lines)
+            await asyncio.sleep(_STDERR_GAP_SECONDS)
+        self._record([rest])
 
-    def _note(self, lines: list[bytes]) -> None:
-        if told := [line.strip() for line in lines if line.strip()]:
-            self.said = shown(told[-1].decode(errors="replace"), _SAID_CHARACTERS)
+    def _record(self, lines: list[bytes]) -> None:
+        if texts := [line.strip() for line in lines if line.strip()]:
+            self._last_line = shown(texts[-1].decode(errors="replace"), _STDERR_CHARACTERS)
 
 
 async def start(
@@ -91,7 +89,7 @@ async def start(
     stream_bytes: int = _STREAM_BYTES,
     environment: Mapping[str, str] | None = None,
 ) -> Child:
-    """Start `command`; raises `OSError` when it cannot be. What it writes waits in `stream_bytes` and a pipe."""
+    """Start `command`; raises `OSError` if that fails. Its output waits in a buffer of `stream_bytes` and the pipe."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.subprocess_exec(
         lambda: SubprocessStreamProtocol(limit=stream_bytes, loop=loop),

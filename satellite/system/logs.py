@@ -1,7 +1,7 @@
 """Logging: plain lines on a terminal or a pipe; under systemd, records with fields in the journal.
 
-The fields are given as `extra` where something is logged: `room`, `run`, `stage`, `code`, `ms`. In the journal they
-are SATELLITE_ROOM and so on: `journalctl -u satellite SATELLITE_ROOM=kitchen`.
+Fields are passed as `extra` of a log call: `room`, `run`, `stage`, `code`, `ms`. In the journal they are
+SATELLITE_ROOM and so on: `journalctl -u satellite SATELLITE_ROOM=kitchen`.
 """
 
 import logging
@@ -14,15 +14,15 @@ from satellite.errors import shown
 _LOGGER = logging.getLogger(__name__)
 
 _WORDS = 500
-"""Characters of what was heard or answered that are logged."""
+"""Most characters of a transcript or an answer that are logged."""
 
 _LONGEST_MESSAGE = 4000
-"""Characters of a message that are logged, whoever wrote it; a traceback is beside it."""
+"""Most characters of a message, without its traceback, that are logged."""
 
 _FIELDS = ("room", "run", "stage", "code", "ms")
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 NOISY = ("httpx", "httpcore", "ollama", "zeroconf", "huggingface_hub", "filelock")
-"""Libraries that are heard only at debug."""
+"""Libraries that log below warning only at debug."""
 
 
 def set_up(level: str) -> None:
@@ -36,14 +36,14 @@ def set_up(level: str) -> None:
 
 
 def set_level(level: str) -> None:
-    """Log at `level` and above from now on; libraries speak up only at debug."""
+    """Log at `level` and above from now on."""
     logging.getLogger().setLevel(level.upper())
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
 
 
 def log_words(whose: str, heard: str, said: str | None = None, **fields: str) -> None:
-    """Log what was heard, and what was answered to it: at debug, and nothing of it at any other level."""
+    """Log a transcript and its answer at debug, and at no other level: they are private."""
     if said is None:
         _LOGGER.debug("%s: heard “%s”", whose, shown(heard, _WORDS), extra=fields)
     else:
@@ -51,31 +51,31 @@ def log_words(whose: str, heard: str, said: str | None = None, **fields: str) ->
 
 
 def in_journal() -> bool:
-    """Tell whether what is logged goes into the journal, with its fields."""
+    """Return whether log records go to the journal, with their fields."""
     return any(isinstance(handler, JournalHandler) for handler in logging.getLogger().handlers)
 
 
 class BoundedFormatter(logging.Formatter):
-    """Cuts messages that are too long for a log: what a peer has written may be in them."""
+    """Cuts long messages, which may contain what a peer has sent."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record, without its traceback."""
+        """Return a record's line, without its traceback."""
         if len(record.message) > _LONGEST_MESSAGE:
             record.message = f"{record.message[:_LONGEST_MESSAGE]}…"
         return super().formatMessage(record)
 
 
 class JournalHandler(logging.Handler):
-    """Hands records to the journal, with their fields and the right priority."""
+    """Sends records to the journal, with their fields and priority."""
 
     def __init__(self, send: Callable[..., object]) -> None:
-        """Write by `send`, which takes the fields by name."""
+        """`send` takes the journal's fields by name."""
         super().__init__()
         self._send = send
         self.setFormatter(BoundedFormatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; a failure is told on standard error and costs nothing else."""
+        """Send a record; a failure is reported on standard error."""
         fields = {
             f"SATELLITE_{name.upper()}": str(value)
             for name in _FIELDS
@@ -97,7 +97,7 @@ class JournalHandler(logging.Handler):
 
 
 def _journal() -> Callable[..., object] | None:
-    """Return how to write to the journal, None when standard error does not lead there."""
+    """Return the function that writes to the journal; None where standard error is not connected to it."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         error = os.fstat(sys.stderr.fileno())

@@ -1,4 +1,4 @@
-"""What the NVIDIA GPUs of this machine say of themselves."""
+"""Name, load, memory and power of the NVIDIA GPUs of this machine."""
 
 import logging
 from collections.abc import Callable
@@ -11,19 +11,19 @@ _LOGGER = logging.getLogger(__name__)
 
 @cache
 def _nvml() -> Any:
-    """Return NVIDIA's management library, ready for use, None where there is none."""
+    """Return NVIDIA's management library, initialised; None without a driver."""
     import pynvml  # type: ignore[import-untyped]
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        _LOGGER.debug("no NVIDIA GPU can be asked: %s", error)
+        _LOGGER.debug("no NVIDIA driver: %s", error)
         return None
     return pynvml
 
 
 def driver() -> str:
-    """Return the driver's version and the newest CUDA it runs; empty where there is none, or it does not tell."""
+    """Return the driver's version and the newest CUDA version that it runs; empty if unknown."""
     nvml = _nvml()
     if nvml is None:
         return ""
@@ -31,7 +31,7 @@ def driver() -> str:
         cuda = nvml.nvmlSystemGetCudaDriverVersion()
         return f"{nvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
     except nvml.NVMLError as error:
-        _LOGGER.debug("the driver does not tell its version: %s", error)
+        _LOGGER.debug("the driver's version is unknown: %s", error)
         return ""
 
 
@@ -59,7 +59,7 @@ def gpus() -> list[Gpu]:
     try:
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
     except nvml.NVMLError as error:
-        _LOGGER.debug("the GPUs cannot be asked: %s", error)
+        _LOGGER.debug("the GPUs cannot be listed: %s", error)
         return []
     return [_queried(nvml, handle) for handle in handles]
 

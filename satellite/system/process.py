@@ -1,4 +1,4 @@
-"""What the daemon asks of the operating system, and of Python, for its own process."""
+"""The daemon's own process: open files, memory, time zone, processor, and imports off the event loop."""
 
 import asyncio
 import ctypes
@@ -13,41 +13,37 @@ from typing import Any
 _LOGGER = logging.getLogger(__name__)
 
 _TIME_ZONE_SECONDS = 2.0
-"""How long after a change of the time zone the old one may still be told."""
+"""How long after a change of the time zone the old one may still be used."""
 
 
 _OTHER_FILES = 128
-"""Files that are open beside connections, or may be for a moment."""
+"""Open files that are not connections, with a reserve."""
 
 _LEAST_CONNECTIONS = 8
 
 
 def allow_many_connections() -> None:
-    """Lift the soft limit of open files, often 1024, to the hard one: every connection is an open file."""
+    """Raise the soft limit of open files, often 1024, to the hard one: every connection is an open file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def affordable_connections(wanted: int) -> int:
-    """Return how many of the `wanted` connections a server may have: half of the open files that are left for them.
-
-    Beyond the limit of open files nothing would be accepted any more, and asyncio would fill the log with that.
-    """
+    """Return how many of the `wanted` connections a server may have, so that two servers share the open files."""
+    # At the limit of open files nothing can be accepted, and asyncio logs that for every attempt.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY:
         return wanted
     affordable = min(wanted, max(_LEAST_CONNECTIONS, (hard - _OTHER_FILES) // 2))
     if affordable < wanted:
-        _LOGGER.warning("of %d connections %d can be had: this process may open %d files", wanted, affordable, hard)
+        _LOGGER.warning("max_connections %d is reduced to %d: this process may open %d files", wanted, affordable, hard)
     return affordable
 
 
 def return_freed_memory() -> None:
-    """Give memory that was freed back to the system; takes some milliseconds.
-
-    By itself glibc keeps what it takes for useful, after a few sentences and commands more than 100 MB.
-    """
+    """Return freed memory to the system; takes some milliseconds."""
+    # glibc keeps freed memory by itself: more than 100 MB after a few sentences and commands.
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except AttributeError:
@@ -57,17 +53,15 @@ def return_freed_memory() -> None:
 
 
 async def follow_time_zone() -> None:
-    """Let this process tell the time of the machine's zone, also when that is changed, until cancelled.
-
-    The C library reads /etc/localtime at the first use and, in what Python calls, never looks again by itself.
-    """
+    """Keep to the machine's time zone when it is changed, until cancelled."""
+    # The C library reads /etc/localtime once, and never again in the functions that Python calls.
     while True:
-        time.tzset()  # looks at the file, and reads it when it is another one
+        time.tzset()  # reads the file only if it has changed
         await asyncio.sleep(_TIME_ZONE_SECONDS)
 
 
 def processor() -> str:
-    """Return the processor's name as the kernel gives it, else its architecture."""
+    """Return the processor's name from the kernel, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -77,5 +71,5 @@ def processor() -> str:
 
 
 async def imported(name: str) -> Any:
-    """Return the module `name`, imported in a thread: a large library takes tenths of a second, and others wait."""
+    """Return the module `name`, imported in a thread, since a large library takes tenths of a second."""
     return await asyncio.to_thread(import_module, name)

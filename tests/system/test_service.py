@@ -126,7 +126,7 @@ def test_why_it_does_not_listen_is_in_the_journal(service: Machine) -> None:
     service.run("systemctl start --no-block satellite")
     service.until(
         "journalctl -u satellite -p err -o cat SATELLITE_CODE=cannot-listen"
-        " | grep 'cannot listen at 0.0.0.0:10300: .*is another server running there?'"
+        " | grep 'cannot listen on 0.0.0.0:10300: .*is another server running there?'"
     )
     restarts = service.run("systemctl show -P NRestarts satellite").stdout
     service.run("systemctl stop other")

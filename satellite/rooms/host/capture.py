@@ -166,7 +166,7 @@ async def _program(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]
             async for pcm in sound:
                 yield pcm
     except SatelliteError as error:
-        raise SatelliteError(f"{error}{await child.last_words()}", code=error.code) from error
+        raise SatelliteError(f"{error}{await child.last_error()}", code=error.code) from error
     finally:
         await child.end()
 

@@ -159,7 +159,7 @@ class _ProcessSink(Sink):
                 self._process.stdin.write(pcm)
                 await self._process.stdin.drain()
         except (TimeoutError, ConnectionError):
-            message = f"{self._name} takes no sound{await self._process.last_words()}"
+            message = f"{self._name} takes no sound{await self._process.last_error()}"
             raise SatelliteError(message, code="speaker-gone") from None
         await super().write(pcm)
 
@@ -175,7 +175,7 @@ class _ProcessSink(Sink):
         except TimeoutError:
             raise SatelliteError(f"{self._name} does not end", code="speaker-gone") from None
         if status:
-            message = f"{self._name} ended with status {status}{await process.last_words()}"
+            message = f"{self._name} ended with status {status}{await process.last_error()}"
             raise SatelliteError(message, code="speaker-gone")
 
     async def close(self) -> None:
