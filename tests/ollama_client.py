@@ -24,9 +24,9 @@ class Client:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
 
-    async def chat(self, *messages: dict[str, str], path: str = "/api/chat", **body: Any) -> dict[str, Any]:
+    async def chat(self, *messages: dict[str, str], **body: Any) -> dict[str, Any]:
         """Return a whole answer; without messages it is a ping."""
-        response = await self.http.post(path, json={"model": "a", "messages": messages, "stream": False, **body})
+        response = await self.http.post("/api/chat", json={"model": "a", "messages": messages, "stream": False, **body})
         document: dict[str, Any] = response.json()
         return document | ({} if response.is_success else {"status": response.status_code})
 

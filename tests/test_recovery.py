@@ -6,12 +6,10 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from satellite.config.loader import parse
-from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.engines.slot import Slot
 from satellite.errors import Stage
@@ -173,21 +171,6 @@ async def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Pat
         resize(copy, copy / f"{spec.name}.onnx.json", about)
         await until(lambda: spec.name in [voice.name for voice, _ in folder.files()])
         assert daemon.background.status() == ()
-
-
-async def test_an_engine_that_cannot_even_be_made_stops_no_other(tmp_path: Path) -> None:
-    """A provider whose settings nobody has refused, and that nobody can use, says so; the chat stage is there."""
-    config = parse("chat: {providers: [{type: local}, {type: ollama, model: m, url: 'http://127.0.0.1:9'}]}\n")
-    local, ollama = config.chat.providers
-    bad = ollama.model_copy(update={"url": "http://[::1"})
-    chat = config.chat.model_copy(update={"providers": (bad, ollama, local)})
-    settings: dict[str, Any] = {"chat": chat, "models": config.models.model_copy(update={"directory": tmp_path})}
-    async with Daemon(Config.model_copy(config, update=settings), free_ports=True) as daemon:
-        await daemon.ready()
-        states = {one.summary: one.state for one in daemon._assembly.chat.status.providers}
-        assert [state for words, state in states.items() if "cannot be used: ValueError" in words] == ["misconfigured"]
-        assert daemon.engines.chat.ready
-        assert daemon.background.trouble("watch chat") == ""
 
 
 async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:

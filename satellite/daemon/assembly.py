@@ -21,7 +21,7 @@ from satellite.engines.remote.wake import RemoteWakeWords
 from satellite.engines.slot import EngineInfo, Engines, Load, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
-from satellite.errors import ModelError, Stage, in_words
+from satellite.errors import ModelError, Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
@@ -245,28 +245,21 @@ class Assembly:
         return Slot(Stage.CHAT, self.chat, load=load, info=info)
 
     def _built(self, provider: ProviderSettings, name: str) -> Slot[ChatProvider]:
-        """Return a provider's model; whatever is wrong with its settings, the others are built."""
         config = self._config
         slot = f"chat {name}"
-        try:
-            match provider:
-                case OllamaSettings():
-                    from satellite.engines.chat.ollama import OllamaChat
+        match provider:
+            case OllamaSettings():
+                from satellite.engines.chat.ollama import OllamaChat
 
-                    ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
-                    return Slot(Stage.CHAT, ollama, name=slot, load=ollama.load)
-                case OpenAISettings():
-                    from satellite.engines.chat.openai import OpenAIChat
+                ollama = OllamaChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
+                return Slot(Stage.CHAT, ollama, name=slot, load=ollama.load)
+            case OpenAISettings():
+                from satellite.engines.chat.openai import OpenAIChat
 
-                    hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
-                    return Slot(Stage.CHAT, hosted, name=slot, load=hosted.load)
-                case _:
-                    return self._local(provider, name)
-        except Exception as error:  # noqa: BLE001 - the loading boundary: its owner is told, in the status and the log
-            from satellite.engines.chat.unusable import UnusableChat
-
-            unusable = UnusableChat(name, provider.model, f"{name} cannot be used: {in_words(error)}")
-            return Slot(Stage.CHAT, unusable, name=slot, load=unusable.load)
+                hosted = OpenAIChat(provider, config.chat, config.deadlines, config.keepalive, name=name)
+                return Slot(Stage.CHAT, hosted, name=slot, load=hosted.load)
+            case LocalSettings():
+                return self._local(provider, name)
 
     def _local(self, provider: LocalSettings, name: str) -> Slot[ChatProvider]:
         from satellite.engines.chat.llama_cpp import LlamaCppChat
@@ -278,15 +271,15 @@ class Assembly:
             self._config.chat,
             load_seconds=deadlines.load_seconds,
             silence_seconds=deadlines.chat_first_token_seconds,
+            name=name,
         )
-        model.provider = name
         self.threads[f"chat {name}"] = model
 
         async def load() -> None:
             try:
                 file = self._store.file(spec, ".gguf")
             except ModelError as error:
-                model.lacks(str(error))
+                model.report_missing(str(error))
                 raise
             await model.load(file)
 

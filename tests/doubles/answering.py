@@ -1,22 +1,23 @@
-"""One answer of Ollama's: read what is new of the conversation, say it word by word, tell what it cost, or go wrong."""
+"""`/api/chat`: read what is new of the conversation, answer word by word with what it cost, or go wrong."""
 
 import asyncio
-import re
+import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from satellite.errors import ChatError
-from tests.doubles.dialects import Dialect, Said
 from tests.doubles.http import Exchange, Refusal
 from tests.doubles.residency import DIED, Generation, Runner
-from tests.doubles.runner import fitted, prompt_tokens, tokens
+from tests.doubles.runner import fitted, integer, keep_alive_seconds, prompt_tokens, timestamp, tokens
 
 if TYPE_CHECKING:
     from tests.doubles.ollama import OllamaServer
 
+LINES = "application/x-ndjson"
 _REMEMBERED_GENERATIONS = 10_000
 
 
@@ -51,6 +52,60 @@ class Fault(Enum):
     """A line that is no JSON."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request."""
+
+    model: str
+    messages: list[dict[str, str]]
+    options: Mapping[str, Any]
+    keep_alive_seconds: float | None
+    stream: bool
+
+    @classmethod
+    def read(cls, body: Any) -> "Asked":
+        """Read the body of a request; raises `Refusal`."""
+        if not isinstance(body, dict):
+            raise Refusal(400, f"json: cannot unmarshal {type(body).__name__} into Go value of type api.ChatRequest")
+        try:
+            if not body.get("model"):
+                raise ValueError("model is required")
+            return cls(
+                model=str(body["model"]),
+                messages=[
+                    {"role": str(message["role"]), "content": str(message.get("content") or "")}
+                    for message in body.get("messages") or ()
+                ],
+                options=dict(body.get("options") or {}),
+                keep_alive_seconds=keep_alive_seconds(body.get("keep_alive")),
+                stream=body.get("stream") is not False,
+            )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise Refusal(400, str(error)) from error
+
+    @property
+    def is_ping(self) -> bool:
+        """Whether there is nothing to answer: the model is to be loaded or unloaded."""
+        return not self.messages
+
+    @property
+    def unloads(self) -> bool:
+        """Whether the model is to be unloaded; Ollama looks at whole seconds."""
+        return self.is_ping and self.keep_alive_seconds is not None and self.keep_alive_seconds < 1
+
+    @property
+    def longest_answer(self) -> int | None:
+        """How many tokens the answer may have; 0 and less are no limit."""
+        limit = integer(self.options, "num_predict", -1)
+        return limit if limit > 0 else None
+
+    def line(self, content: str = "", reason: str = "", figures: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Return a line of an answer: the last one, or all of it, if there is a `reason` why it ends."""
+        head = {"model": self.model, "created_at": timestamp(time.time_ns())}
+        ending = {"done": True, "done_reason": reason, **(figures or {})} if reason else {"done": False}
+        return {**head, "message": {"role": "assistant", "content": content}, **ending}
+
+
 class Answer:
     """An answer on its way, and the figures of its last line."""
 
@@ -58,19 +113,19 @@ class Answer:
         self,
         server: "OllamaServer",
         exchange: Exchange,
-        dialect: Dialect,
+        asked: Asked,
         runner: Runner,
         began: int,
         fault: Fault | None,
     ) -> None:
         self._server = server
         self._exchange = exchange
-        self._dialect = dialect
+        self._asked = asked
         self._runner = runner
         self._fault = fault
         self._began = began
         self._loaded = self._started = self._first = time.monotonic_ns()
-        self._said = Said()
+        self._said = ""
         self._tokens = 0
         self._figures: dict[str, int] = {}
 
@@ -78,14 +133,14 @@ class Answer:
         """Generate the answer and send it; raises `Refusal`."""
         if self._fault is Fault.HANG:
             await asyncio.Event().wait()
-        messages = fitted(self._dialect.asked.messages, self._runner.options["num_ctx"])
+        messages = fitted(self._asked.messages, self._runner.options["num_ctx"])
         prompt = await self._read(messages)
         try:
             reason = await self._say(messages)
         except ChatError as error:  # the real model behind the words cannot go on
             raise Refusal(500, str(error)) from error
         finally:
-            self._runner.cache.remember([*prompt, *tokens(self._said.content)])
+            self._runner.cache.remember([*prompt, *tokens(self._said)])
         if reason is not None:
             await self._finish(reason)
 
@@ -107,30 +162,21 @@ class Answer:
 
     async def _say(self, messages: list[dict[str, str]]) -> str | None:
         """Send the words; return why there are no more, or None when the answer has gone wrong."""
-        limit = self._dialect.asked.longest_answer
-        async with aclosing(self._server.paced(self._thoughts_and_words(messages))) as pieces:
+        limit = self._asked.longest_answer
+        async with aclosing(self._server.paced(self._server.words(messages))) as pieces:
             async for piece in pieces:
                 if not self._tokens:
                     self._first = time.monotonic_ns()
                 self._tokens += 1
-                self._said.content += piece.content
-                self._said.thinking += piece.thinking
-                if self._dialect.asked.stream:
-                    await self._send(self._dialect.encoded(self._dialect.piece(piece)))
+                self._said += piece
+                if self._asked.stream:
+                    await self._send(self._asked.line(piece))
                 if self._fault is not None:
                     await self._break(self._fault)
                     return None
                 if self._tokens == limit:
                     return "length"
         return "stop"
-
-    async def _thoughts_and_words(self, messages: list[dict[str, str]]) -> AsyncGenerator[Said, None]:
-        if self._dialect.asked.think is not False:
-            for thought in re.findall(r"\s*\S+\s*", self._server.thinks):
-                yield Said(thinking=thought)
-        async with aclosing(self._server.words(messages)) as words:
-            async for word in words:
-                yield Said(word)
 
     async def _finish(self, reason: str) -> None:
         self._server.counts.answers += 1
@@ -143,9 +189,9 @@ class Answer:
             "eval_count": self._tokens,
             "eval_duration": now - self._first if self._tokens else 0,
         }
-        if not self._dialect.asked.stream:
-            return await self._exchange.reply(200, self._dialect.whole(self._said, reason, figures))
-        await self._send(self._dialect.encoded(self._dialect.last(reason, figures)) + self._dialect.tail())
+        if not self._asked.stream:
+            return await self._exchange.reply(200, self._asked.line(self._said, reason, figures))
+        await self._send(self._asked.line("", reason, figures))
         return await self._exchange.end()
 
     async def _break(self, fault: Fault) -> None:
@@ -155,15 +201,15 @@ class Answer:
                 await asyncio.Event().wait()
             case Fault.ERROR_LINE:
                 raise Refusal(500, DIED)
-            case Fault.GARBAGE if not self._dialect.asked.stream:
+            case Fault.GARBAGE if not self._asked.stream:
                 return await self._exchange.reply(200, b"<html>")
             case Fault.GARBAGE:
-                await self._send(b"<html>\n")
-            case Fault.CUT if self._dialect.asked.stream:
+                await self._exchange.send(b"<html>\n", LINES)
+            case Fault.CUT if self._asked.stream:
                 pass
             case _:
                 return self._exchange.writer.transport.abort()
         return await self._exchange.end()
 
-    async def _send(self, content: bytes) -> None:
-        await self._exchange.send(content, self._dialect.content_type)
+    async def _send(self, line: Mapping[str, Any]) -> None:
+        await self._exchange.send(json.dumps(line).encode() + b"\n", LINES)

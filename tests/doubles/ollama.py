@@ -1,4 +1,4 @@
-"""A server with Ollama's APIs that behaves as Ollama 0.32 was seen to, over real sockets.
+"""A server with Ollama's API that behaves as Ollama 0.32 was seen to, over real sockets.
 
 Its words come from whatever it is handed: a real model, or a script. What a request costs a real one is kept: a model
 is loaded at first use and again when an option differs, one answer is generated at a time, headers come with the
@@ -12,8 +12,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any
 
-from tests.doubles.answering import Answer, Fault
-from tests.doubles.dialects import Chat, Compatible, Dialect, Generate, Said
+from tests.doubles.answering import LINES, Answer, Asked, Fault
 from tests.doubles.http import Exchange, HttpServer, Refusal, Words
 from tests.doubles.residency import BUSY, Counts, Residency, Runner, Wanted
 from tests.doubles.runner import runner_options, tagged, timestamp
@@ -62,9 +61,6 @@ class OllamaServer(HttpServer):
         self.library: set[str] = set()
         """Names of further models, which it can be asked to fetch."""
 
-        self.parameters: dict[str, dict[str, Any]] = {}
-        """Of a name: the options of its Modelfile."""
-
         self.max_queue = max_queue
         self.load_seconds = load_seconds
         self.overhead_seconds = overhead_seconds
@@ -87,17 +83,11 @@ class OllamaServer(HttpServer):
         self.vram_share = 1.0
         """How much of every runner is on the GPU."""
 
-        self.thinks = ""
-        """What the model thinks before it answers; with nothing it is no thinking model."""
-
         self.fail_loads: str | None = None
         """Why no model can be loaded."""
 
         self.counts_cached_tokens = False
         """Whether prompt_eval_count is the whole prompt, as in the newest releases, or what was read of it."""
-
-        self.evicts_shortest_lived = True
-        """Whether room is made at the cost of the shortest keep-alive, as Ollama does, or of the one unused longest."""
 
         self.faults: list[Fault] = []
         """One for each of the next requests that are not empty."""
@@ -123,11 +113,7 @@ class OllamaServer(HttpServer):
         """Answer one request."""
         match exchange.method, exchange.path:
             case "POST", "/api/chat":
-                await self._asked(exchange, Chat)
-            case "POST", "/api/generate":
-                await self._asked(exchange, Generate)
-            case "POST", "/v1/chat/completions":
-                await self._asked(exchange, Compatible)
+                await self._chat(exchange)
             case "POST", "/api/show":
                 await self._show(exchange)
             case "POST", "/api/pull":
@@ -182,9 +168,8 @@ class OllamaServer(HttpServer):
             self._blob(str(body.get("model") or body.get("name")))
         except Refusal as refusal:
             return await exchange.reply(refusal.status, {"error": refusal.message})
-        capabilities = ["completion", "thinking"] if self.thinks else ["completion"]
         information = {"general.architecture": "llama", "llama.context_length": self.trained_context}
-        shown = {"details": _DETAILS, "model_info": information, "capabilities": capabilities}
+        shown = {"details": _DETAILS, "model_info": information, "capabilities": ["completion"]}
         return await exchange.reply(200, shown)
 
     async def _pull(self, exchange: Exchange) -> None:
@@ -200,58 +185,48 @@ class OllamaServer(HttpServer):
         else:
             told.append({"error": "pull model manifest: file does not exist"})
         for line in told:
-            await exchange.send(json.dumps(line).encode() + b"\n", "application/x-ndjson")
+            await exchange.send(json.dumps(line).encode() + b"\n", LINES)
         await exchange.end()
 
-    async def _asked(self, exchange: Exchange, dialect_of: type[Dialect]) -> None:
+    async def _chat(self, exchange: Exchange) -> None:
         began = time.monotonic_ns()
-        dialect = None
         try:
             if exchange.problem:
                 raise Refusal(400, exchange.problem)
-            dialect = dialect_of(exchange.body)
-            await self._served(exchange, dialect, began)
+            await self._served(exchange, Asked.read(exchange.body), began)
         except Refusal as refusal:
-            error = {"error": refusal.message} if dialect is None else dialect.error(refusal)
-            if dialect is None or not exchange.streaming:
+            error = {"error": refusal.message}
+            if not exchange.streaming:
                 return await exchange.reply(refusal.status, error)
-            await exchange.send(dialect.encoded(error), dialect.content_type)
+            await exchange.send(json.dumps(error).encode() + b"\n", LINES)
             await exchange.end()
 
-    async def _served(self, exchange: Exchange, dialect: Dialect, began: int) -> None:
-        asked = dialect.asked
+    async def _served(self, exchange: Exchange, asked: Asked, began: int) -> None:
         fault = self.faults.pop(0) if self.faults and not asked.is_ping else None
         blob = self._blob(asked.model)
         self.counts.pings += asked.is_ping
         if asked.unloads:
             self._residency.expire(blob)
-            return await exchange.reply(200, dialect.whole(Said(), "unload", {}))
-        if asked.think and not self.thinks:
-            raise Refusal(400, f'"{asked.model}" does not support thinking')
+            return await exchange.reply(200, asked.line(reason="unload"))
         if fault is Fault.BUSY:
             raise Refusal(503, BUSY)
         if fault is Fault.CRASH:
             raise Refusal(500, "llama-server process has terminated: exit status 2")
         if fault is Fault.BAD_REQUEST:
             raise Refusal(400, 'option "temperature" must be of type float32')
-        runner = await self._loaded(dialect, blob)
+        runner = await self._loaded(asked, blob)
         try:
             if asked.is_ping:
-                return await exchange.reply(200, dialect.whole(Said(), "load", {}))
-            answer = Answer(self, exchange, dialect, runner, began, fault)
+                return await exchange.reply(200, asked.line(reason="load"))
+            answer = Answer(self, exchange, asked, runner, began, fault)
             async with runner.slot(self.max_queue):
                 return await runner.run(answer.give)
         finally:  # the time to live begins when a request ends, however it ends
             self._residency.release(runner)
 
-    async def _loaded(self, dialect: Dialect, blob: str) -> Runner:
-        asked = dialect.asked
-        parameters = next((p for name, p in self.parameters.items() if tagged(name) == tagged(asked.model)), {})
+    async def _loaded(self, asked: Asked, blob: str) -> Runner:
         options = runner_options(
-            {**parameters, **asked.options},
-            asked.shift,
-            automatic_context=self.automatic_context,
-            trained_context=self.trained_context,
+            asked.options, automatic_context=self.automatic_context, trained_context=self.trained_context
         )
         await asyncio.sleep(self.overhead_seconds)
         return await self._residency.acquire(Wanted(tagged(asked.model), blob, options, asked.keep_alive_seconds))

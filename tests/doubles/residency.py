@@ -24,7 +24,6 @@ class Terms(Protocol):
     max_queue: int
     num_parallel: int
     fail_loads: str | None
-    evicts_shortest_lived: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +246,10 @@ class Residency:
             self._leaving = None
 
     def _victim(self) -> Runner:
-        """Return the runner that makes room: one that nobody uses, the one unused longest."""
-
-        def reluctance(runner: Runner) -> tuple[bool, float, float]:
-            seconds = runner.keep_alive_seconds if self._terms.evicts_shortest_lived else 0
-            return runner.users > 0, seconds, runner.last_used
-
-        return min(self.loaded.values(), key=reluctance)
+        """Return the runner that makes room: an unused one, of those the one with the shortest keep-alive."""
+        return min(
+            self.loaded.values(), key=lambda runner: (runner.users > 0, runner.keep_alive_seconds, runner.last_used)
+        )
 
     async def _load(self, wanted: Wanted, *, replaces: bool) -> Runner:
         try:

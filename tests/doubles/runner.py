@@ -23,7 +23,6 @@ _ABSENT: dict[str, Any] = {
     "main_gpu": 0,
     "num_thread": 0,
     "use_mmap": None,
-    "shift": True,
     "draft_num_predict": 0,
 }
 """The options, beside num_ctx, of which a runner cannot change its mind, and what each is when it is not sent."""
@@ -88,14 +87,10 @@ def integer(options: Mapping[str, Any], name: str, default: int) -> int:
     return int(value)
 
 
-def runner_options(
-    options: Mapping[str, Any], shift: bool | None, *, automatic_context: int, trained_context: int
-) -> dict[str, Any]:
+def runner_options(options: Mapping[str, Any], *, automatic_context: int, trained_context: int) -> dict[str, Any]:
     """Return what a runner must have been loaded with to serve a request with these options."""
     context = max(4, integer(options, "num_ctx", automatic_context))
     chosen = {name: value for name, value in options.items() if name in _ABSENT}
-    if shift is not None:
-        chosen["shift"] = shift
     return {"num_ctx": min(context, trained_context), **_ABSENT, **chosen}
 
 

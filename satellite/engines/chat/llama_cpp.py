@@ -28,27 +28,26 @@ from satellite.tasks import begin_task, end_tasks
 _LOGGER = logging.getLogger(__name__)
 
 _CPU_BATCH = 32
-"""Tokens of a conversation that are read in one go on a CPU: a cancelled request runs to the end of its batch (0.1 s
-on two old cores). 512 read short conversations no faster and took 13 MB more."""
+"""Prompt tokens per batch on a CPU. A cancelled request runs to the end of its batch (0.1 s on two old cores); 512
+tokens read short conversations no faster and took 13 MB more."""
 
 _GPU_BATCH = 512
 
 _CHECK_SECONDS = 1.0
 _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 60.0
-"""A server that dies at once, as for want of memory, is not loaded over and over."""
+"""Keeps a server that exits at once, for example for lack of memory, from being restarted over and over."""
 
 _NOT_LOADED = "the chat model is not loaded"
 
 
 class LlamaCppChat:
-    """A `ChatModel` with `parallel` answers at a time; `queue_size` others may wait.
+    """A `ChatModel` that gives `parallel` answers at a time; `queue_size` more may wait.
 
-    Closing a stream closes its connection, at which llama.cpp stops generating. A server that dies is started again;
-    one that owes an answer and does not react for `silence_seconds` is killed first.
+    Closing a stream closes its connection, at which llama.cpp stops generating. A server that exits is restarted; one
+    that does not react for `silence_seconds` while it owes an answer is killed first.
     """
 
-    provider: str = "local"
     leaves_house = False
 
     def __init__(
@@ -59,15 +58,18 @@ class LlamaCppChat:
         load_seconds: float = 60.0,
         silence_seconds: float = 10.0,
         queue_size: int = 16,
+        name: str = "local",
     ) -> None:
+        """Serve the model that `load` is given, as configured, under the provider's `name`."""
+        self.provider = name
         self.busy_since: float | None = None
-        """Since when it owes an answer without a sign of life (`time.monotonic()`), for the watchdog.
+        """Since when the server owes an answer and has sent nothing (`time.monotonic()`), for the watchdog.
 
-        Further questions do not change it, nor does giving one up: only the server ends it.
+        Only the server resets it. Further questions do not, nor does cancelling one: a hung server would go unnoticed.
         """
 
         self.pending = 0
-        """Answers that are being made or wait for their turn."""
+        """Answers in progress or queued."""
 
         self.model = settings.model
         self.context_tokens: int | None = settings.context_tokens
@@ -94,67 +96,72 @@ class LlamaCppChat:
         self._file = file
         await self._running()
 
-    def lacks(self, words: str) -> None:
-        """Report, from now on, why there is nothing to load."""
-        self._become("failed", words)
+    def report_missing(self, reason: str) -> None:
+        """Show why there is no model to load."""
+        self._enter("failed", reason)
 
     @property
     def health(self) -> ProviderHealth:
-        """Return whether it is loaded; one that died is being started again."""
-        if self._state == "ready" and self._server is not None and not self._server.lives:
-            return ProviderHealth("failing", False, self._server.ending)
+        """Return whether it is loaded; a server that exited is being restarted."""
+        if self._state == "ready" and self._server is not None and not self._server.is_running:
+            return ProviderHealth("failing", False, self._server.exit_reason)
         return ProviderHealth(self._state, self._state == "ready", self._reason, since=self._since)
 
     @property
     def status(self) -> ProviderStatus:
-        """Return its state, with how many answers it has to give."""
+        """Return its state, with the number of pending answers."""
         return provider_status(self, pending=self.pending)
 
-    def _become(self, state: str, reason: str) -> None:
+    def _enter(self, state: str, reason: str) -> None:
         self._state, self._reason, self._since = state, reason, time.monotonic()
 
     def prepare(self, messages: Sequence[Message]) -> None:
-        """Read `messages` now, unless there is something to answer."""
+        """Read `messages` now, unless an answer is in progress."""
         is_idle = self.pending == 0 and (self._reading is None or self._reading.done())
-        if messages and is_idle and self._server is not None and self._server.lives:
+        if messages and is_idle and self._server is not None and self._server.is_running:
             self._prefix = list(messages)
             self._reading = begin_task(self._read(self._server, messages), "read the prompt")
 
     async def warm_up(self) -> None:
-        """Do nothing: loading has read the system prompt. Raises `ChatUnavailable` when there is nothing to load."""
+        """Do nothing: loading has read the system prompt. Raises `ChatUnavailable` when there is no model."""
         if self._state == "failed":
             raise ChatUnavailable(self._reason, kind="not-ready")
 
     async def watch(self) -> None:
-        """Kill a server that hangs, and start the next one, until cancelled."""
+        """Kill a server that hangs, and restart one that has exited, until cancelled."""
         backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             server = self._server
-            if server is not None and server.lives and self.busy_since is not None and not await self._reacts(server):
-                reason = f"llama.cpp said nothing for {self._silence_seconds:g} s"
-                _LOGGER.error("%s and owes an answer: it is killed", reason)
+            if (
+                server is not None
+                and server.is_running
+                and self.busy_since is not None
+                and not await self._reacts(server)
+            ):
+                reason = f"llama.cpp sent nothing for {self._silence_seconds:g} s"
+                _LOGGER.error("%s while it owed an answer; it is killed", reason)
                 await server.end(reason)
-            if server is None or server.lives:
+            if server is None or server.is_running:
                 continue
             try:
                 await self._running()
             except ChatUnavailable as error:
-                _LOGGER.warning("llama.cpp does not start: %s", error)
+                _LOGGER.warning("llama.cpp did not start: %s", error)
                 await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()
 
     async def _reacts(self, server: LlamaProcess) -> bool:
-        """Ask the thread that computes for its state, which it reports between two batches."""
+        """Return whether the computing thread reports its state, which it does between two batches."""
         check = begin_task(server.slots(), "check llama.cpp")
         try:
-            # Counted in checks, not by the clock: the event loop may have stood still for longer than the deadline.
+            # Counted in checks, not by the clock: the event loop itself may have been blocked for longer than that.
             for _ in range(math.ceil(self._silence_seconds / _CHECK_SECONDS)):
                 await asyncio.wait((check,), timeout=_CHECK_SECONDS)
                 if check.done():
                     self._note_life()
-                    return True  # or the connection broke: then the server dies, and is no longer silent
+                    return True  # or the connection broke: then the server has exited, which is handled elsewhere
             return False
         finally:
             await end_tasks(check)
@@ -172,7 +179,8 @@ class LlamaCppChat:
             async with self._slots:
                 server = await self._running()
                 if self._reading is not None and list(messages[: len(self._prefix)]) == self._prefix:
-                    await asyncio.wait((self._reading,))  # the slot that has read the beginning is free only then
+                    # Only then is the slot free that holds this conversation's beginning in its cache.
+                    await asyncio.wait((self._reading,))
                 reply = self._replies.begin(may_be_empty=sampling.may_be_empty)
                 stats, truncated = None, False
                 async with self._completion(server, messages, sampling) as completion:
@@ -191,9 +199,9 @@ class LlamaCppChat:
     async def _completion(
         self, server: LlamaProcess, messages: Sequence[Message], sampling: Sampling
     ) -> AsyncIterator[Completion]:
-        """Ask `server`; what goes wrong in the block, too, is raised as a `ChatError`."""
-        if not server.lives:
-            raise ChatUnavailable(server.ending)
+        """Ask `server`. Failures of the request and of the block are raised as a `ChatError`."""
+        if not server.is_running:
+            raise ChatUnavailable(server.exit_reason)
         self._requests += 1
         if self.busy_since is None:
             self.busy_since = time.monotonic()
@@ -208,25 +216,25 @@ class LlamaCppChat:
         except FAILURES as error:
             if self._closed:
                 raise ChatUnavailable("the chat model is shutting down", kind="not-ready") from error
-            raise ChatUnavailable(await server.lost(error)) from error
+            raise ChatUnavailable(await server.failure_reason(error)) from error
         finally:
             self._requests -= 1
-            if is_over:  # an answer that was given up is owed until the server is seen to be free of it
+            if is_over:  # else the server may still be computing, and owes the answer until it reacts again
                 self._note_life()
 
     def _note_life(self) -> None:
-        """Note a sign of life: what is still owed is owed from now on."""
+        """Record that the server has reacted: the time for answers still owed starts over."""
         self.busy_since = time.monotonic() if self._requests else None
 
     async def _read(self, server: LlamaProcess, messages: Sequence[Message]) -> None:
-        """Have llama.cpp read `messages`; the one token of the answer is dropped."""
+        """Let llama.cpp read `messages`; the one token of its answer is discarded."""
         with suppress(ChatError):
             async with self._completion(server, messages, Sampling(max_tokens=1)) as completion:
                 while await completion.next():
                     self._note_life()
 
     async def close(self) -> None:
-        """Stop every answer and end the server; may be called twice."""
+        """Cancel all answers and end the server; may be called twice."""
         self._closed = True
         if self._server is not None:
             await self._server.end("the chat model is shutting down")
@@ -235,25 +243,25 @@ class LlamaCppChat:
         self.busy_since = None
 
     async def _running(self) -> LlamaProcess:
-        """Return the server, started anew unless it lives. Raises `ChatUnavailable`(not-ready)."""
+        """Return the server, restarted if it has exited. Raises `ChatUnavailable`(not-ready)."""
         async with self._starting:
             if self._closed or self._file is None:
                 raise ChatUnavailable(_NOT_LOADED, kind="not-ready")
             if self._server is not None:
-                if self._server.lives:
+                if self._server.is_running:
                     return self._server
-                await self._server.end(self._server.ending)
-                _LOGGER.error("%s; it is started again", self._server.ending)
-                self._become("loading", f"{self.model} is being loaded again: {self._server.ending}")
-            self.busy_since = None  # what the last one owed, nobody waits for
+                await self._server.end(self._server.exit_reason)
+                _LOGGER.error("%s; restarting it", self._server.exit_reason)
+                self._enter("loading", f"{self.model} is being loaded again: {self._server.exit_reason}")
+            self.busy_since = None  # what the old one owed has failed
             try:
                 self._server = await self._start(self._file)
             except ChatUnavailable as error:
-                self._become("failed", str(error))
+                self._enter("failed", str(error))
                 raise
-            if self._closed:  # meanwhile
+            if self._closed:  # while it started
                 await self._server.end("the chat model is shutting down")
-            self._become("ready", f"{self.model} runs on this machine")
+            self._enter("ready", f"{self.model} runs on this machine")
             return self._server
 
     async def _start(self, file: Path) -> LlamaProcess:
@@ -272,9 +280,9 @@ class LlamaCppChat:
                 server = await LlamaProcess.begin(settings)
                 reason = await server.ready()
                 if not reason:
-                    # The first request is slower than all others; it also leaves the system prompt in the cache.
+                    # The first request is the slowest, and this one leaves the system prompt in the cache.
                     await self._read(server, [Message("system", self._chat.system_prompt), Message("user", "Hi")])
-                    reason = "" if server.lives else server.ending
+                    reason = "" if server.is_running else server.exit_reason
         except TimeoutError:
             reason = f"it took longer than {self._load_seconds:g} s"
         except OSError as error:
@@ -295,6 +303,7 @@ class LlamaCppChat:
             ],
             **sampling.options(self._chat.max_tokens, self._chat.temperature),
             "cache_prompt": True,
-            "return_progress": True,  # writes while the conversation is read, and so notices a closed connection then
+            # Makes it write while it reads the prompt: only by writing does it notice that the connection was closed.
+            "return_progress": True,
             "chat_template_kwargs": {"enable_thinking": False},
         }

@@ -1,4 +1,4 @@
-"""The process of llama.cpp: how it is started, reached and ended."""
+"""The llama.cpp process: how it is started, connected to and ended."""
 
 import asyncio
 import ctypes
@@ -18,12 +18,12 @@ from satellite.errors import in_words
 from satellite.system.child_process import Child, start
 
 _SPINS = "2000"
-"""How often libgomp looks whether the other threads are done before it sleeps. Its default, milliseconds at each of
-hundreds of barriers a token, makes a model 30 times slower as soon as another program wants one of its cores."""
+"""How often libgomp polls for the other threads before it sleeps. Its default spins for milliseconds at each of the
+hundreds of barriers per token, which makes a model 30 times slower as soon as another program uses one of its cores."""
 
 _CONNECT_SECONDS = 2.0
 _EXIT_SECONDS = 1.0
-"""How long after a broken connection the exit status may take."""
+"""Time for the exit status to appear after a connection broke."""
 
 _HOST = "http://llama.cpp"
 _PROGRAM = Path(__file__).with_name("llama_server.py")
@@ -31,7 +31,7 @@ _GOMP = "libgomp.so.1"
 
 
 class LlamaProcess:
-    """One process of llama.cpp, and the connection to it, by a socket in a folder that nobody else may enter."""
+    """One llama.cpp process, and the connection to it by a socket in a folder that no other user may enter."""
 
     def __init__(self, process: Child, folder: Path) -> None:
         self.process = process
@@ -41,7 +41,7 @@ class LlamaProcess:
             # seconds or had a hundred requests, and a request that it meets there is lost.
             transport=httpx.AsyncHTTPTransport(uds=str(self.socket), limits=httpx.Limits(max_keepalive_connections=0)),
             base_url=f"{_HOST}/v1/",
-            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by `watch`, and by who asks
+            timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by the watchdog and by the caller
         )
         self._reason = ""
 
@@ -67,17 +67,17 @@ class LlamaProcess:
         return cls(process, folder)
 
     @property
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the process runs and is not being ended."""
         return self.process.returncode is None and not self._reason
 
     @property
-    def ending(self) -> str:
-        """Why it does not run."""
+    def exit_reason(self) -> str:
+        """Why it is not running."""
         return self._reason or f"llama.cpp ended with status {self.process.returncode}"
 
     async def ready(self) -> str:
-        """Wait for the model to be loaded; return why it cannot be, nothing when it is."""
+        """Wait until the model is loaded; return why it cannot be, or nothing."""
         assert self.process.stdout is not None
         if line := await self.process.stdout.readline():
             return str(json.loads(line).get("failed", ""))
@@ -88,16 +88,16 @@ class LlamaProcess:
         slots: list[dict[str, Any]] = (await self.client.get(f"{_HOST}/slots")).json()
         return slots
 
-    async def lost(self, error: Exception) -> str:
+    async def failure_reason(self, error: Exception) -> str:
         """Return why a request failed with `error`."""
         if not self._reason:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EXIT_SECONDS):
                     await self.process.wait()
-        return f"llama.cpp broke off: {in_words(error)}" if self.lives else self.ending
+        return f"llama.cpp broke off: {in_words(error)}" if self.is_running else self.exit_reason
 
     async def end(self, reason: str) -> None:
-        """End the process, for `reason`, and remove its folder; may be called twice."""
+        """End the process for the given `reason`, and remove its folder; may be called twice."""
         self._reason = self._reason or reason
         await self.process.end()
         await self.client.aclose()
@@ -107,8 +107,8 @@ class LlamaProcess:
 def library_path(folder: Path) -> str | None:
     """Return the LD_LIBRARY_PATH for a process that needs libgomp, None where the system has it.
 
-    xllamacpp's wheel takes libgomp for granted, which a minimal Debian lacks. `folder` must live until the process has
-    loaded its libraries. Raises `OSError`, which says what to install.
+    xllamacpp's wheel expects libgomp on the system, and a minimal Debian has none. `folder` must exist until the
+    process has loaded its libraries. Raises `OSError`, which says what to install.
     """
     try:
         ctypes.CDLL(_GOMP)
@@ -121,7 +121,7 @@ def library_path(folder: Path) -> str | None:
 
 
 def link_to_bundled(folder: Path) -> str | None:
-    """Put into `folder` a link with the usual name to the libgomp that CTranslate2's wheel brings under another.
+    """Link `libgomp.so.1` in `folder` to the copy that CTranslate2's wheel brings under another name.
 
     Return the LD_LIBRARY_PATH that leads to it, None when there is none.
     """
