@@ -37,7 +37,7 @@ async def two(daemon: RunningDaemon) -> AsyncIterator[tuple[RemoteWakeWords, Rel
     """Reach the daemon by two ways, and look after both."""
     async with Relay(daemon.port()) as first, Relay(daemon.port("wake_port")) as second:
         uris = [f"tcp://127.0.0.1:{relay.port}" for relay in (first, second)]
-        hosts = Hosts(Stage.WAKE, uris, 20, look_seconds=0.1)
+        hosts = Hosts(Stage.WAKE, uris, 20, check_seconds=0.1)
         await hosts.load()
         watch = asyncio.create_task(hosts.watch())
         try:

@@ -40,7 +40,7 @@ _TRIM_SECONDS = 2.0
 _WAKE_CONNECT_SECONDS = 3.0
 """How long one server elsewhere may take to begin to listen for wake words."""
 
-_WAKE_LOOK_SECONDS = 2.0
+_WAKE_CHECK_SECONDS = 2.0
 """How often each of them is looked at: a silence that may be a server's death must not last."""
 
 
@@ -127,7 +127,7 @@ class Assembly:
     def _build_wake(self) -> tuple[Slot[Any], ...]:
         if uris := self._config.wake.uri:
             seconds = _WAKE_CONNECT_SECONDS * len(uris)
-            hosts = self._elsewhere(Stage.WAKE, uris, seconds, look_seconds=_WAKE_LOOK_SECONDS)
+            hosts = self._elsewhere(Stage.WAKE, uris, seconds, check_seconds=_WAKE_CHECK_SECONDS)
             return (Slot(Stage.WAKE, RemoteWakeWords(hosts, self._config.wake), load=hosts.load, info=_info_of(hosts)),)
         from satellite.engines.wake.microwakeword import MicroWakeWordEngine
         from satellite.engines.wake.openwakeword import OpenWakeWordEngine
@@ -172,8 +172,8 @@ class Assembly:
         vad = SileroVad(worker)
         return Slot(Stage.STT, vad, name="vad", load=lambda: worker.run(vad.load))
 
-    def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float, *, look_seconds: float = 10.0) -> Hosts:
-        self.hosts.append(Hosts(stage, uris, seconds, look_seconds=look_seconds))
+    def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float, *, check_seconds: float = 10.0) -> Hosts:
+        self.hosts.append(Hosts(stage, uris, seconds, check_seconds=check_seconds))
         return self.hosts[-1]
 
     def _build_transcriber(self) -> Slot[Any]:

@@ -29,7 +29,7 @@ def parsed(read: Callable[[Event], T], event: Event) -> T:
     """
     try:
         found = read(Event(event.type, _in_whole_numbers(event.data), event.payload))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"{shown(event.type)}: {in_words(error)}") from error
     if (wrong := next(_misfits(found), None)) is not None:
         raise ProtocolError(f"{shown(event.type)}: {wrong} is of a wrong type")

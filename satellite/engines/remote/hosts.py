@@ -1,7 +1,7 @@
-"""The Wyoming servers that are asked in place of an engine here: which of them answer, and which is asked first.
+"""The Wyoming servers that serve a stage in place of a local engine: which answer, and which gets a request.
 
-Nothing here elects or shards: the least busy server that is known to answer is asked, and the next one if it fails
-before it has answered.
+Each request goes to the least busy server that is known to answer; if it fails before it has answered, the next one
+gets it. Nothing is elected or sharded here.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from wyoming.info import Info
 
-from satellite.errors import STAGE_ERRORS, SatelliteError, Stage
+from satellite.errors import STAGE_ERRORS, DaemonUnreachable, ProtocolError, SatelliteError, Stage
 from satellite.wire import client
 
 _LOGGER = logging.getLogger(__name__)
@@ -21,157 +21,140 @@ _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DESCRIBE_SECONDS = 3.0
-_LOOK_DOWN_SECONDS = 1.0
-"""How often a server that does not answer is looked at."""
+_RETRY_SECONDS = 1.0
+"""Interval at which a server that does not answer is checked."""
 
-_OFFERED = {Stage.WAKE: "wake", Stage.STT: "asr", Stage.TTS: "tts"}
-"""What a server's `info` calls the programs of a stage."""
+_PROGRAMS = {Stage.WAKE: "wake", Stage.STT: "asr", Stage.TTS: "tts"}
+"""Field of a server's `info` that lists the programs of a stage."""
 
 
 @dataclass(slots=True)
-class _Host:
+class Host:
+    """One server."""
+
     uri: str
     trouble: str = "not asked yet"
-    """Why it is not worth asking; empty while it answers."""
+    """Why requests go elsewhere; empty while it answers."""
 
-    asked: int = 0
-    """Requests and streams under way."""
+    requests: int = 0
+    """Requests and streams in progress."""
 
-    looked_at: float = float("-inf")
+    checked_at: float = float("-inf")
     info: Info = field(default_factory=Info)
 
 
 class Hosts:
     """The servers of one stage."""
 
-    def __init__(self, stage: Stage, uris: Sequence[str], seconds: float, *, look_seconds: float = 10.0) -> None:
-        """Ask the servers at `uris`; all of them together may take `seconds` for one request.
+    def __init__(self, stage: Stage, uris: Sequence[str], seconds: float, *, check_seconds: float = 10.0) -> None:
+        """Use the servers at `uris`, which may take `seconds` together for one request.
 
-        One that answers is looked at every `look_seconds`.
+        A server that answers is checked every `check_seconds`.
         """
         self.stage = stage
-        self._hosts = [_Host(uri) for uri in uris]
+        self._hosts = [Host(uri) for uri in uris]
         self._seconds = seconds / len(self._hosts)
-        self._look_seconds = look_seconds
+        self._check_seconds = check_seconds
 
     @property
     def count(self) -> int:
-        """How many servers there are, whether they answer or not."""
+        """How many servers are configured."""
         return len(self._hosts)
 
     @property
     def summary(self) -> str:
-        """How each server is, for an administrator."""
+        """The state of each server, for an administrator."""
         return "; ".join(f"{host.uri} {host.trouble or 'answers'}" for host in self._hosts)
 
     @property
     def trouble(self) -> str:
-        """Why the stage cannot be had; empty while a server answers."""
+        """Why the stage is unavailable; empty while a server answers."""
         return "" if any(not host.trouble for host in self._hosts) else f"no server answers: {self.summary}"
 
     @property
     def info(self) -> Info:
-        """What the first server that answers has told of itself."""
+        """The description of the first server that answers."""
         return next((host.info for host in self._hosts if not host.trouble), self._hosts[0].info)
 
     @property
     def idle(self) -> bool:
-        """Whether none of them has anything to do for us."""
-        return not any(host.asked for host in self._hosts)
+        """Whether no request of ours is in progress."""
+        return not any(host.requests for host in self._hosts)
 
     async def load(self) -> None:
-        """Look at all of them; one that does not answer yet may come later."""
-        await asyncio.gather(*(self._look(host) for host in self._hosts))
+        """Check all servers; those that do not answer may come later."""
+        await asyncio.gather(*(self._check(host) for host in self._hosts))
 
     async def watch(self) -> None:
-        """Look at them again and again until cancelled."""
+        """Check them again and again until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_DOWN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
             now = time.monotonic()
-            due = [host for host in self._hosts if host.trouble or now - host.looked_at >= self._look_seconds]
-            await asyncio.gather(*(self._look(host) for host in due))
+            due = [host for host in self._hosts if host.trouble or now - host.checked_at >= self._check_seconds]
+            await asyncio.gather(*(self._check(host) for host in due))
 
-    async def first(self, ask: Callable[[str], Awaitable[T]], *, patience: float = 1.0) -> T:
-        """Return what `ask` makes of the address of the first server that does not fail.
+    async def first(self, ask: Callable[[Host], Awaitable[T]], *, patience: float = 1.0) -> T:
+        """Return the result of `ask` for the first server that does not fail.
 
-        Each may take `patience` times as long as usual; those in trouble come last. Raises a `StageError` that names
-        each one's reason.
+        Each may take `patience` times as long as usual. Raises a `StageError` with the reason of each server.
         """
-        order = sorted(self._hosts, key=lambda host: (bool(host.trouble), host.asked))
         seconds = self._seconds * patience
         reasons: list[str] = []
         refusal = ""
-        for host in order:
-            host.asked += 1
+        # Servers in trouble come last: their state may be old, and there may be no other.
+        for host in sorted(self._hosts, key=lambda host: (bool(host.trouble), host.requests)):
+            host.requests += 1
             try:
                 async with asyncio.timeout(seconds):
-                    found = await ask(host.uri)
-            except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
+                    found = await ask(host)
+            except (SatelliteError, OSError) as error:
                 reason = _reason(error, seconds)
                 reasons.append(f"{host.uri} {reason}")
-                if type(error) is SatelliteError:  # it lives, and has said why it will not do this
+                if isinstance(error, DaemonUnreachable | ProtocolError | OSError):
+                    self.note(host, reason)
+                elif isinstance(error, SatelliteError):  # reported by the server, which is therefore in order
                     refusal = refusal or error.code
-                else:
-                    self._note(host, reason)
             else:
-                self._note(host, "")
+                self.note(host, "")
                 return found
             finally:
-                host.asked -= 1
+                host.requests -= 1
         kind = refusal.removeprefix(f"{self.stage}-") if refusal.startswith(f"{self.stage}-") else "failed"
         raise STAGE_ERRORS[self.stage](f"no server answers: {'; '.join(reasons)}", kind=kind)
 
-    def trouble_of(self, uri: str) -> str:
-        """Return why the server at `uri` is not worth asking; empty while it answers."""
-        return self._at(uri).trouble
-
-    def note(self, uri: str, trouble: str) -> None:
-        """Note what somebody saw of the server at `uri`, who has a connection to it."""
-        self._note(self._at(uri), trouble)
-
-    def hold(self, uri: str, streams: int) -> None:
-        """Count `streams` more (or less, negative) that the server at `uri` serves."""
-        self._at(uri).asked += streams
-
-    def _at(self, uri: str) -> _Host:
-        return next(host for host in self._hosts if host.uri == uri)
-
-    async def _look(self, host: _Host) -> None:
-        host.looked_at = time.monotonic()
-        try:
-            async with asyncio.timeout(_DESCRIBE_SECONDS):
-                host.info = await client.described(host.uri)
-            if not getattr(host.info, _OFFERED[self.stage]):
-                raise SatelliteError(f"offers no {self.stage}")
-        except Exception as error:  # noqa: BLE001  # the engine seam: a server may send anything
-            self._note(host, _reason(error, _DESCRIBE_SECONDS))
-        else:
-            self._note(host, "")
-
-    def _note(self, host: _Host, trouble: str) -> None:
-        """Note how a server is; told when that changes."""
+    def note(self, host: Host, trouble: str) -> None:
+        """Record the state of a server; changes are logged."""
         if bool(trouble) is not bool(host.trouble):
             _LOGGER.log(
                 logging.WARNING if trouble else logging.INFO, "%s: %s %s", self.stage, host.uri, trouble or "answers"
             )
         host.trouble = trouble
 
+    async def _check(self, host: Host) -> None:
+        host.checked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
+                host.info = await client.described(host.uri)
+        except (SatelliteError, OSError) as error:
+            self.note(host, _reason(error, _DESCRIBE_SECONDS))
+        else:
+            self.note(host, "" if getattr(host.info, _PROGRAMS[self.stage]) else f"offers no {self.stage}")
+
 
 class RemoteEngine:
-    """What engines on other machines have in common."""
+    """What all engines on other machines have in common."""
 
     def __init__(self, hosts: Hosts) -> None:
-        """Ask `hosts`."""
         self._hosts = hosts
 
     @property
     def device(self) -> str:
-        """Where it runs, and how the servers are."""
+        """The servers and their state."""
         return self._hosts.summary
 
     @property
     def trouble(self) -> str:
-        """Why it cannot be had; empty while a server answers."""
+        """Why the engine is unavailable; empty while a server answers."""
         return self._hosts.trouble
 
 

@@ -15,6 +15,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.config.settings import TtsSettings, cpu_threads, nearest
 from satellite.engines.cuda import load_for_onnxruntime
 from satellite.engines.protocols import Voice, VoiceChoice
+from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.tts.windows import Timeline
 from satellite.engines.worker import Worker
 from satellite.errors import TextToSpeechError, shown
@@ -171,17 +172,8 @@ class PiperSynthesizer:
         files = self._files()
         if not files:
             raise TextToSpeechError("no voice is installed; run `satellite models pull demo`", kind="not-ready")
-        if choice.name is not None:
-            for voice, file in files:
-                if voice.name == choice.name:
-                    return voice, file
-            known = {voice.name for voice, _ in files}
-            raise TextToSpeechError(
-                f"unknown voice '{shown(choice.name)}'; {nearest(choice.name, known)}", kind="unknown-voice"
-            )
-        if choice.language is not None:
-            return _for_language(choice.language, files, strict=choice.strict)
-        return files[0]
+        voice = choose_voice(choice, [voice for voice, _ in files])
+        return voice, next(file for other, file in files if other is voice)
 
     def _load(self, voice: Voice, file: Path) -> "PiperVoice":
         from satellite.engines.tts.piper import PiperVoice
@@ -223,25 +215,6 @@ def _providers(device: str) -> list[Any]:
         return ["CPUExecutionProvider"]
     load_for_onnxruntime()
     return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
-
-
-def _for_language(language: str, files: Sequence[tuple[Voice, Path]], *, strict: bool) -> tuple[Voice, Path]:
-    """Return the first voice of `language`, exact region before any region, else the default voice unless `strict`."""
-    wanted = language.replace("-", "_").lower()
-    for exact in (True, False):
-        for voice, file in files:
-            codes = [code.replace("-", "_").lower() for code in voice.languages]
-            if wanted in codes or (
-                not exact and wanted.partition("_")[0] in [code.partition("_")[0] for code in codes]
-            ):
-                return voice, file
-    if strict:
-        known = sorted({code for voice, _ in files for code in voice.languages})
-        raise TextToSpeechError(
-            f"no voice speaks {shown(language)}; there are voices for: {', '.join(known)}", kind="unsupported-language"
-        )
-    _LOGGER.warning("no voice for the language %s: the default one speaks", shown(language))
-    return files[0]
 
 
 def _speaker_id(voice: Voice, piper: "PiperVoice", wanted: str | None) -> int | None:

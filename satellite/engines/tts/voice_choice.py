@@ -1,0 +1,48 @@
+"""Which of several voices a caller means, wherever they are."""
+
+import logging
+from collections.abc import Sequence
+
+from satellite.config.settings import nearest
+from satellite.engines.protocols import Voice, VoiceChoice
+from satellite.errors import TextToSpeechError, shown
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
+    """Return the voice of `choice` among `voices`, of which the first is the default: by name, else by language.
+
+    A voice of the language's region comes before one of any other region. Raises `TextToSpeechError` of the kind
+    `unknown-voice`, and with `strict` `unsupported-language`.
+    """
+    if choice.name is not None:
+        for voice in voices:
+            if voice.name == choice.name:
+                return voice
+        known = nearest(choice.name, {voice.name for voice in voices})
+        raise TextToSpeechError(f"unknown voice '{shown(choice.name)}'; {known}", kind="unknown-voice")
+    if not choice.language:
+        return voices[0]
+    wanted = _normalised(choice.language)
+    for voice in voices:
+        if wanted in map(_normalised, voice.languages):
+            return voice
+    for voice in voices:
+        if _without_region(wanted) in map(_without_region, voice.languages):
+            return voice
+    if choice.strict:
+        known = ", ".join(sorted({language for voice in voices for language in voice.languages}))
+        raise TextToSpeechError(
+            f"no voice speaks {shown(choice.language)}; there are voices for: {known}", kind="unsupported-language"
+        )
+    _LOGGER.warning("no voice for the language %s; using the default voice", shown(choice.language))
+    return voices[0]
+
+
+def _normalised(language: str) -> str:
+    return language.replace("-", "_").lower()
+
+
+def _without_region(language: str) -> str:
+    return _normalised(language).partition("_")[0]
