@@ -118,8 +118,9 @@ async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(models_directory: P
         await mouth.piper.speaker(VoiceChoice(speaker=name))
     speakers = [await mouth.piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob")]
     assert len({speaker.identity for speaker in speakers}) == 2
-    assert set(mouth.piper._gains) >= {speaker.identity for speaker in speakers}
-    assert [mouth.piper._gains[speaker.identity] for speaker in speakers] == [one.gain for one in speakers]
+    assert [gain for (_, speaker_id), gain in mouth.piper._gains.items() if speaker_id is not None] == [
+        speaker.gain for speaker in speakers
+    ]
     mouth.worker.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.audio.word_errors import edit_distance
-from satellite.config.settings import SttSettings, TtsSettings
+from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.tts.piper import PiperVoice
@@ -19,7 +19,7 @@ from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models.demo_set import JOE, TINY_EN
 from satellite.models.store import Store
-from tests.test_engines_vits import session
+from tests.test_engines_tts_piper import session
 from tests.vits_graphs import with_outputs
 
 pytestmark = pytest.mark.models
@@ -65,8 +65,8 @@ async def test_windows_are_understood_as_the_whole_is(
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
     assert piper._network is not None
     names = piper._network._front_outputs
-    (feed,) = piper.feeds(text, TtsSettings(noise_scale=0.3, noise_w_scale=0), None)
-    whole, *latent = session(with_outputs(file.read_bytes(), names)).run(None, dict(feed))
+    (inputs,) = piper.sentences(text, TtsSettings(noise_scale=0.3, noise_w_scale=0), None)
+    whole, *latent = session(with_outputs(file.read_bytes(), names)).run(None, dict(inputs))
     sentence = Sentence(piper._network, dict(zip(names, latent, strict=True)))
     windows = [sentence.samples(at, min(at + 16, sentence.frames)) for at in range(0, sentence.frames, 16)]
     heard = [await words(whisper, loud(samples), 22_050) for samples in (whole.reshape(-1), np.concatenate(windows))]

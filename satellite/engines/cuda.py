@@ -1,7 +1,6 @@
-"""NVIDIA's libraries, found where pip puts them, so that nobody has to set LD_LIBRARY_PATH.
+"""NVIDIA's libraries, loaded from where pip installs them, so that LD_LIBRARY_PATH need not be set.
 
-A library that is loaded is found by its name from then on: that is what CTranslate2 and ONNX Runtime look for. Each has
-its own version of CUDA; both may be loaded.
+Once a library is loaded, CTranslate2 finds it by its name. ONNX Runtime preloads its own, of another version of CUDA.
 """
 
 import ctypes
@@ -9,11 +8,11 @@ import importlib.util
 from pathlib import Path
 
 _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
-"""What CTranslate2 4 opens when it computes, the one that the other needs first."""
+"""What CTranslate2 4 opens when it computes; the second depends on the first."""
 
 
 def load_cublas() -> str | None:
-    """Load what CTranslate2 needs on a GPU; return what is missing, None when all is there."""
+    """Load what CTranslate2 needs on a GPU; return what is missing and the remedy, or None."""
     folder = _wheel_folder()
     for name in _CUBLAS:
         places = [str(folder / name)] if folder is not None and (folder / name).is_file() else []
@@ -29,15 +28,8 @@ def load_cublas() -> str | None:
     return None
 
 
-def load_for_onnxruntime() -> None:
-    """Load what ONNX Runtime needs on a GPU, as far as it is there; it tells by itself what it lacks."""
-    import onnxruntime
-
-    onnxruntime.preload_dlls()
-
-
 def _wheel_folder() -> Path | None:
-    """Return where the wheel nvidia-cublas-cu12 has its libraries."""
+    """Return the folder with the libraries of the wheel nvidia-cublas-cu12."""
     try:
         package = importlib.util.find_spec("nvidia.cublas")
     except ModuleNotFoundError:

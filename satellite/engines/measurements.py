@@ -1,6 +1,6 @@
-"""What was measured of a model on this host, so that not every start has to measure it again.
+"""Measurements of a model on this host, kept on disk so that they are not repeated at every start.
 
-<folder of the model>/measured.json    what was "found" "under" which circumstances, by name
+<folder of the model>/measured.json    for each name: the value "found", and the conditions "under" which it holds
 """
 
 import json
@@ -10,43 +10,44 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-T = TypeVar("T", bound="int | float | Mapping[str, Any]")
+T = TypeVar("T", bound="int | float | Mapping[str, object]")
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Remembered:
-    """The measurements of one model. What is measured, and the circumstances, are what JSON can hold."""
+class Measurements:
+    """The measurements of one model. Values and conditions must be fit for JSON."""
 
-    def __init__(self, home: Path) -> None:
-        """Keep them in the folder `home`; that it cannot be written is no failure."""
-        self._file = home / "measured.json"
+    def __init__(self, folder: Path) -> None:
+        """Keep them in `folder`; it need not exist, nor be writable."""
+        self._file = folder / "measured.json"
 
-    def get(self, what: str, circumstances: Mapping[str, Any], measure: Callable[[], T]) -> T:
-        """Return what `measure` found when it was last called under these `circumstances`; if it never was, call it."""
+    def get(self, name: str, conditions: Mapping[str, object], measure: Callable[[], T]) -> T:
+        """Return the value measured under these `conditions`; call `measure` if there is none."""
         known = self._read()
-        if what in known and known[what]["under"] == circumstances:
-            found: T = known[what]["found"]
+        if name in known and known[name]["under"] == conditions:
+            found: T = known[name]["found"]
             return found
         found = measure()
-        self._write({**known, what: {"under": circumstances, "found": found}})
+        self._write({**known, name: {"under": conditions, "found": found}})
         return found
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, dict[str, Any]]:
         try:
             known = json.loads(self._file.read_text(encoding="utf-8"))
-            return {what: {"under": one["under"], "found": one["found"]} for what, one in known.items()}
+            return {name: {"under": one["under"], "found": one["found"]} for name, one in known.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _LOGGER.warning("%s cannot be read, and is measured anew: %s", self._file, error)
+            _LOGGER.warning("%s cannot be read; measuring again: %s", self._file, error)
             return {}
 
-    def _write(self, known: Mapping[str, Any]) -> None:
+    def _write(self, known: Mapping[str, object]) -> None:
+        # Complete or not at all: several processes may start at once.
         new = self._file.with_suffix(f".{os.getpid()}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
             new.replace(self._file)
         except OSError as error:
-            _LOGGER.warning("%s cannot be written, and is measured at every start: %s", self._file, error)
+            _LOGGER.warning("%s cannot be written; measuring at every start: %s", self._file, error)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from satellite.audio.pcm import to_float
+from satellite.engines.onnx_session import load_session
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
 
@@ -33,15 +34,9 @@ class SileroVad:
 
     def load(self) -> None:
         """Load the network; blocking."""
-        import onnxruntime
         from faster_whisper.utils import get_assets_path
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(
-            str(Path(get_assets_path(), "silero_vad_v6.onnx")), options, ["CPUExecutionProvider"]
-        )
+        self._session = load_session(Path(get_assets_path(), "silero_vad_v6.onnx"))
 
     def stream(self) -> "SileroStream":
         """Start a stream of its own."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from satellite.audio.pcm import RATE, to_float
 from satellite.config.settings import SttSettings, cpu_threads
 from satellite.engines.cuda import load_cublas
-from satellite.engines.measurements import Remembered
+from satellite.engines.measurements import Measurements
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
 from satellite.engines.stt.thread_count import fastest_threads
 from satellite.engines.stt.whisper_text import Decoded, text_of
@@ -86,7 +86,7 @@ class WhisperTranscriber:
 
         self._settings = settings
         self._worker = worker
-        self._remembered = None if measured is None else Remembered(measured)
+        self._measurements = None if measured is None else Measurements(measured)
         self._whisper: Any = None
         self._tokenizer: Any = None
         self._folder = Path()
@@ -137,7 +137,7 @@ class WhisperTranscriber:
         def measure() -> int:
             return fastest_threads(load, most, _frames(self.window_floor_seconds))
 
-        threads = measure() if self._remembered is None else self._remembered.get("threads", circumstances, measure)
+        threads = measure() if self._measurements is None else self._measurements.get("threads", circumstances, measure)
         _LOGGER.info("Whisper is fastest with %d of %d threads here", threads, most)
         return threads
 

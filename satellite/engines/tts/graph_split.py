@@ -1,12 +1,12 @@
-"""A VITS graph, as Piper exports it, in three: the front end, the flow, the decoder.
+"""Splits a VITS graph, as exported by Piper, in three: front end, flow and decoder.
 
     text ids --front--> z_p --flow--> z --decoder--> samples
 
-The front end (text encoder, durations, noise) has to see the whole sentence. Flow and decoder are convolutions: what
-they make of a frame depends on its neighbours alone, so that they can be run over a window of frames. The places to cut
-are found by the graph's structure, after "Conditional Variational Autoencoder with Adversarial Learning for End-to-End
+The front end (text encoder, durations, noise) needs the whole sentence. Flow and decoder are convolutions: their output
+for a frame depends on its neighbours alone, so that they can run over a window of frames. The places to cut are found
+by the graph's structure, after "Conditional Variational Autoencoder with Adversarial Learning for End-to-End
 Text-to-Speech" (Kim, Kong and Son, 2021), section 2: z_p is where noise is added to the prior's mean, and the decoder
-begins with the convolution ahead of its first transposed one. No name of a node means anything here.
+begins with the convolution before its first transposed one. Names of nodes mean nothing: exporters choose them.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class CannotSplit(Exception):
-    """The graph is not of the form that can be cut."""
+    """The graph has not the form that can be split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,17 @@ class GraphParts:
     decoder: bytes
     flow_reach: tuple[int, int]
     decoder_reach: tuple[int, int]
-    """How many frames before and behind a frame its value depends on."""
+    """How many frames before and after a frame its value depends on."""
 
 
 def split(model: bytes) -> GraphParts:
-    """Cut a serialised ONNX model. Raises `CannotSplit`."""
+    """Split a serialised ONNX model. Raises `CannotSplit`."""
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # as onnx installs it
 
     try:
         graph = _Graph(onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model)))
-    except Exception as error:  # onnx and protobuf raise classes of their own
+    except (DecodeError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, LookupError) as error:
         raise CannotSplit(f"it cannot be read: {error}") from error
     return graph.parts()
 
@@ -50,24 +51,24 @@ class _Graph:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._nodes = list(model.graph.node)
-        """In an order, as ONNX demands, in which every node stands behind those that it needs."""
+        """Sorted so that each node comes after those that it needs, as ONNX requires."""
 
-        self._maker = {output: node for node in self._nodes for output in node.output}
+        self._producer = {output: node for node in self._nodes for output in node.output}
         random = (output for node in self._nodes if node.op_type.startswith("Random") for output in node.output)
-        self._varying = self._behind([*(value.name for value in model.graph.input), *random])
-        """What depends on the text, or on chance; the rest is constant."""
+        self._varying = self._after([*(value.name for value in model.graph.input), *random])
+        """What depends on the text or on random numbers; the rest is constant."""
 
     def parts(self) -> GraphParts:
         """Return the parts."""
         prior = self._prior()
-        behind_prior = self._behind([prior])
-        start = self._decoder_start(behind_prior)
-        output = self._model.graph.output[0].name  # another, where there is one, are the durations
-        behind_start = self._behind([start])
-        if output not in behind_start:
-            raise CannotSplit("its output does not come out of its decoder")
-        to_flow = self._crossing(behind_prior - behind_start | {start}, prior, behind_prior)
-        to_decoder = self._crossing(behind_start, start, behind_prior)
+        after_prior = self._after([prior])
+        start = self._decoder_start(after_prior)
+        output = self._model.graph.output[0].name  # a second one would be the durations
+        after_start = self._after([start])
+        if output not in after_start:
+            raise CannotSplit("its output does not come from its decoder")
+        to_flow = self._crossing(after_prior - after_start | {start}, prior, after_prior)
+        to_decoder = self._crossing(after_start, start, after_prior)
         crossing = list(dict.fromkeys((*to_flow, *to_decoder)))
         return GraphParts(
             self._part([value.name for value in self._model.graph.input], [prior, *crossing]),
@@ -78,41 +79,41 @@ class _Graph:
         )
 
     def _prior(self) -> str:
-        """Return z_p: the sum behind the last noise, whose shape is that of the frames, so that it comes last."""
+        """Return z_p, the sum after the last noise: its shape is that of the frames, which are known last."""
         noise = [node for node in self._nodes if node.op_type == "RandomNormalLike"]
         if not noise:
-            raise CannotSplit("it draws no noise")
+            raise CannotSplit("it adds no noise")
         name = noise[-1].output[0]
         while True:
-            takers = [node for node in self._nodes if name in node.input]
-            if len(takers) != 1:
-                raise CannotSplit("its noise goes several ways")
-            name = takers[0].output[0]
-            if takers[0].op_type == "Add":
+            consumers = [node for node in self._nodes if name in node.input]
+            if len(consumers) != 1:
+                raise CannotSplit("its noise has several consumers")
+            name = consumers[0].output[0]
+            if consumers[0].op_type == "Add":
                 return str(name)
 
-    def _decoder_start(self, behind_prior: set[str]) -> str:
-        """Return what goes into the convolution ahead of the first transposed one."""
-        transposed = (node for node in self._nodes if node.op_type == "ConvTranspose" and node.input[0] in behind_prior)
+    def _decoder_start(self, after_prior: set[str]) -> str:
+        """Return the input of the convolution before the first transposed one."""
+        transposed = (node for node in self._nodes if node.op_type == "ConvTranspose" and node.input[0] in after_prior)
         node = next(transposed, None)
         while node is not None:
-            name = next((name for name in node.input if name in behind_prior), "")
-            node = self._maker.get(name) if name else None
-            if node is not None and node.op_type == "Conv" and node.input[0] in behind_prior:
+            name = next((name for name in node.input if name in after_prior), "")
+            node = self._producer.get(name) if name else None
+            if node is not None and node.op_type == "Conv" and node.input[0] in after_prior:
                 return str(node.input[0])
         raise CannotSplit("it has no decoder of transposed convolutions")
 
-    def _crossing(self, part: set[str], start: str, behind_prior: set[str]) -> list[str]:
-        """Return what a part needs besides `start` and constants, which must all come from the front end."""
+    def _crossing(self, part: set[str], start: str, after_prior: set[str]) -> list[str]:
+        """Return the inputs of a part besides `start` and constants; all must come from the front end."""
         nodes = [node for node in self._nodes if part.intersection(node.output) and start not in node.output]
         needed = dict.fromkeys(name for node in nodes for name in _inputs_of(node) if name in self._varying)
         crossing = [name for name in needed if name not in part and name != start]
-        if behind_prior.intersection(crossing):
-            raise CannotSplit("its flow and its decoder meet at more than one place")
+        if after_prior.intersection(crossing):
+            raise CannotSplit("its flow and decoder are connected at several places")
         return crossing
 
-    def _behind(self, names: Iterable[str]) -> set[str]:
-        """Return all that depends on `names`, and they themselves."""
+    def _after(self, names: Iterable[str]) -> set[str]:
+        """Return `names` and all that depends on them."""
         reached = set(names)
         for node in self._nodes:
             if not reached.isdisjoint(_inputs_of(node)):
@@ -120,7 +121,7 @@ class _Graph:
         return reached
 
     def _reach(self, begin: str, end: str) -> tuple[int, int]:
-        """Return how far a value of `end` depends on those of `begin` beside it."""
+        """Return on how many frames of `begin` on each side a frame of `end` depends."""
         kernels = {one.name: one.dims[-1] for one in self._model.graph.initializer if one.dims}
         try:
             return _receptive_field(self._between([begin], [end])[0], kernels, begin)
@@ -128,7 +129,7 @@ class _Graph:
             raise CannotSplit(f"the size of its kernel {error} is unknown") from error
 
     def _part(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-        """Return the nodes between `inputs` and `outputs`, with the constants that they need, as a model."""
+        """Return a model of the nodes between `inputs` and `outputs`, with the constants that they need."""
         from onnx import helper
 
         nodes, wanted = self._between(inputs, outputs)
@@ -143,7 +144,7 @@ class _Graph:
         return bytes(model.SerializeToString())
 
     def _between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
-        """Return the nodes that make `outputs` of `inputs` and constants, and all names that they use."""
+        """Return the nodes that compute `outputs` from `inputs` and constants, and all names that they use."""
         wanted, nodes = set(outputs), []
         for node in reversed(self._nodes):
             if (wanted - set(inputs)).intersection(node.output):
@@ -152,7 +153,7 @@ class _Graph:
         return nodes[::-1], wanted
 
     def _value(self, name: str) -> Any:
-        """Return the declaration of `name`: its type, its shape left open."""
+        """Return the declaration of `name` with its type, but of any shape."""
         from onnx import helper
 
         graph = self._model.graph
@@ -169,18 +170,17 @@ class _Graph:
 class _Receptive:
     left: float = 0.0
     right: float = 0.0
-    """Frames that are seen before and behind."""
+    """Frames before and after."""
 
     rate: int = 1
-    """Values a frame."""
+    """Values per frame."""
 
 
 def _receptive_field(nodes: Sequence[Any], kernels: Mapping[str, int], start: str) -> tuple[int, int]:
-    """Return how many frames of `start` before and after a frame the outputs of `nodes` depend on, by their kernels.
+    """Return on how many frames of `start` before and after a frame the outputs of `nodes` depend.
 
-    Only convolutions look beyond a moment; that all else in a flow or a decoder does not is seen by running it.
-
-    `nodes` are in order; `kernels` has the lengths of the weights by name.
+    `nodes` are sorted; `kernels` has the lengths of the weights by name. Only convolutions are taken to look beyond a
+    frame; `vits.measure` verifies that nothing else does.
     """
     seen = {start: _Receptive()}
     for node in nodes:
@@ -199,7 +199,7 @@ def _receptive_field(nodes: Sequence[Any], kernels: Mapping[str, int], start: st
 
 
 def _inputs_of(node: Any) -> list[str]:
-    """Return the names that `node` uses, those that its branches take from outside included."""
+    """Return the names that `node` uses, including those that its branches take from outside."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -225,6 +225,6 @@ def _transposed(node: Any, seen: _Receptive, kernels: Mapping[str, int]) -> _Rec
 
 def _kernel_shape(node: Any, kernels: Mapping[str, int]) -> tuple[int, int, int, int]:
     """Return kernel, stride, dilation and padding at the beginning."""
-    told = {attribute.name: attribute.ints[0] for attribute in node.attribute if attribute.ints}
-    kernel = told.get("kernel_shape") or kernels[node.input[1]]
-    return kernel, told.get("strides", 1), told.get("dilations", 1), told.get("pads", 0)
+    given = {attribute.name: attribute.ints[0] for attribute in node.attribute if attribute.ints}
+    kernel = given.get("kernel_shape") or kernels[node.input[1]]
+    return kernel, given.get("strides", 1), given.get("dilations", 1), given.get("pads", 0)

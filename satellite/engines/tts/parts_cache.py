@@ -1,4 +1,4 @@
-"""The parts of voices on disk, so that a voice is cut and measured once.
+"""The parts of voices on disk, so that each voice is split and measured once.
 
 <folder>/<SHA-256 of the voice>/    front.onnx, flow.onnx, decoder.onnx and parts.json; appears at once, complete
 """
@@ -11,36 +11,38 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from satellite.engines.onnx_session import model_errors
 from satellite.engines.tts.graph_split import CannotSplit, split
-from satellite.engines.tts.vits import Feed, Shape, VitsNetwork, measured
+from satellite.engines.tts.vits import Inputs, Shape, VitsNetwork, measure
 
 _LOGGER = logging.getLogger(__name__)
 
 _VERSION = 2
-"""Of how voices are cut and measured; parts of another one are made anew."""
+"""Of splitting and measuring; parts of another version are replaced."""
 
 _DESCRIPTION = "parts.json"
 _UNFINISHED = ".new-"
 _ABANDONED_SECONDS = 3600.0
-"""After this long nobody is at work on unfinished parts any more: whoever was has been killed."""
+"""Unfinished parts of this age belong to a process that was killed."""
 
 _NAMES = ("front", "flow", "decoder")
 
 Session = Callable[[Path], Any]
 """Loads an .onnx file."""
 
-Feeds = Callable[[], tuple[Feed, Feed]]
-"""Returns two texts to measure by: a sentence of some seconds, and a shorter one."""
+Calibration = Callable[[], tuple[Inputs, Inputs]]
+"""Returns two texts to measure with: one of some seconds, and a shorter one."""
 
 
-def network(voice: Path, digest: str, folder: Path, session: Session, feeds: Feeds) -> VitsNetwork:
+def load_network(voice: Path, digest: str, folder: Path, session: Session, calibration: Calibration) -> VitsNetwork:
     """Return the network of the file `voice`, whose SHA-256 is `digest`, from its parts in `folder`.
 
-    They are made first where they are missing, damaged or of another version; that takes some seconds. A folder that
-    cannot be written is no failure. Raises `CannotSplit`.
+    If they are missing, damaged or of another version they are made, which takes some seconds. `folder` need not be
+    writable. Raises `CannotSplit`.
     """
     home = folder / digest
     shape = _shape(home)
@@ -51,10 +53,10 @@ def network(voice: Path, digest: str, folder: Path, session: Session, feeds: Fee
         folder.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     except OSError as error:
-        _LOGGER.warning("voice %s is cut anew at every start: %s cannot be written: %s", voice.stem, folder, error)
+        _LOGGER.warning("voice %s is split at every start: %s cannot be written: %s", voice.stem, folder, error)
         new = Path(tempfile.mkdtemp(prefix="satellite-voice-"))
     try:
-        found, hashes = _made(voice, new, session, feeds)
+        found, hashes = _split(voice, new, session, calibration)
         if new.parent == folder:
             _keep(new, home, voice, found, hashes)
         return found
@@ -69,7 +71,7 @@ def digest_of(file: Path) -> str:
 
 
 def _shape(home: Path) -> Shape | None:
-    """Return what is known of parts that are there and sound, else None."""
+    """Return the shape of the parts in `home`; None if there are none, or they cannot be used."""
     try:
         description = json.loads((home / _DESCRIPTION).read_text(encoding="utf-8"))
         if description["version"] != _VERSION:
@@ -80,16 +82,16 @@ def _shape(home: Path) -> Shape | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _LOGGER.warning("the parts of a voice in %s cannot be read, and are made anew: %s", home, error)
+        _LOGGER.warning("the parts of a voice in %s cannot be read, and are replaced: %s", home, error)
         return None
     if damaged:
-        _LOGGER.warning("the parts of a voice in %s are damaged, and are made anew", home)
+        _LOGGER.warning("the parts of a voice in %s are damaged, and are replaced", home)
         return None
     return found
 
 
-def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[VitsNetwork, dict[str, str]]:
-    """Cut and measure the voice; return it with the hashes of the files in `folder`."""
+def _split(voice: Path, folder: Path, session: Session, calibration: Calibration) -> tuple[VitsNetwork, dict[str, str]]:
+    """Split and measure the voice; return it with the hashes of the files in `folder`."""
     parts = split(voice.read_bytes())
     hashes = {}
     for name in _NAMES:
@@ -101,20 +103,18 @@ def _made(voice: Path, folder: Path, session: Session, feeds: Feeds) -> tuple[Vi
         hashes[name] = hashlib.sha256(model).hexdigest()
     try:
         front, flow, decoder = (session(folder / f"{name}.onnx") for name in _NAMES)
-        return measured(front, flow, decoder, parts, *feeds()), hashes
-    except CannotSplit:
-        raise
-    except Exception as error:  # ONNX Runtime raises classes of its own, and a graph may be anything
+        return measure(front, flow, decoder, parts, *calibration()), hashes
+    except model_errors() as error:
         raise CannotSplit(f"its parts do not run: {error}") from error
 
 
 def _keep(new: Path, home: Path, voice: Path, found: VitsNetwork, hashes: dict[str, str]) -> None:
-    """Let the parts appear under their name, and let those go that nobody needs any more."""
+    """Publish the parts under their name, and remove those that are no longer needed."""
     description = {
         "version": _VERSION,
         "voice": str(voice.resolve()),
         "sha256": hashes,
-        "shape": found.shape.described(),
+        "shape": asdict(found.shape),
     }
     try:
         (new / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -126,12 +126,12 @@ def _keep(new: Path, home: Path, voice: Path, found: VitsNetwork, hashes: dict[s
         for left in home.parent.glob(f"{_UNFINISHED}*"):
             if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
-    except OSError as error:  # another process was faster, or the disk is full
+    except OSError as error:  # another process may have been faster, or the disk is full
         _LOGGER.warning("the parts of voice %s could not be kept: %s", voice.stem, error)
 
 
 def _is_stale(description: Path, voice: Path) -> bool:
-    """Return whether parts belong to a voice that has gone, or was at the place of `voice` before it."""
+    """Return whether parts belong to a voice that was removed, or to a predecessor of `voice` in the same file."""
     try:
         source = Path(json.loads(description.read_text(encoding="utf-8"))["voice"])
     except (OSError, ValueError, KeyError, TypeError):

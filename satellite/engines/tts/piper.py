@@ -1,4 +1,4 @@
-"""A Piper voice in memory: what it makes of a text, window by window, or sentence by sentence where it must."""
+"""A Piper voice in memory: text to samples, window by window, or sentence by sentence if its graph cannot be split."""
 
 import json
 import logging
@@ -6,15 +6,16 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from satellite.config.settings import TtsSettings
-from satellite.engines.measurements import Remembered
+from satellite.engines.measurements import Measurements
+from satellite.engines.onnx_session import load_session, model_errors
 from satellite.engines.tts.graph_split import CannotSplit
-from satellite.engines.tts.parts_cache import digest_of, network
-from satellite.engines.tts.vits import Array, Feed, Samples, VitsNetwork
+from satellite.engines.tts.parts_cache import digest_of, load_network
+from satellite.engines.tts.vits import Array, Inputs, Samples, VitsNetwork
 from satellite.engines.tts.windows import Timeline, WindowPlanner
 from satellite.errors import TextToSpeechError
 from satellite.system.process import processor
@@ -24,7 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 CALIBRATION = "The quick brown fox jumps over the lazy dog. One, two, three, four, five."
 
 _HELD_FRAMES = 64
-"""A window while nothing is heard yet."""
+"""Longest window before the first sound, so that an interruption does not wait for more."""
 
 _MEASURED_FRAMES = (16, 64)
 """Windows whose cost is measured."""
@@ -37,11 +38,21 @@ _SILENT_LEVEL = 10 ** (-50 / 20)
 _KEPT_SECONDS = 0.005
 _FADE_SECONDS = 0.002
 _LONGEST_SILENCE_SECONDS = 1.0
-"""After so much silence it is taken for meant."""
+"""Longer silence is part of the text."""
+
+
+class _WindowCosts(TypedDict):
+    """What is measured of a voice."""
+
+    seconds: list[float]
+    """Of windows of `_MEASURED_FRAMES`."""
+
+    lead_frames: int
+    """Silence at the beginning of a sentence."""
 
 
 class PiperVoice:
-    """One voice with all its speakers. What it does blocks, and belongs into the engine's thread."""
+    """One voice with all its speakers. All methods block, and run in the engine's thread."""
 
     def __init__(self, file: Path, parts: Path, providers: Sequence[Any], threads: int) -> None:
         """Load the .onnx `file` with its .json; its parts are kept in the folder `parts`.
@@ -64,52 +75,64 @@ class PiperVoice:
             self._piper = Piper(config=self.config, session=None, download_dir=file.parent)
             self.digest = digest_of(file)
             try:
-                self._network = network(file, self.digest, parts, self._session, self._feeds_to_measure_by)
+                self._network = load_network(file, self.digest, parts, self._session, self._calibration_inputs)
             except CannotSplit as error:
-                _LOGGER.warning("voice %s is made sentence by sentence, not in windows: %s", self.name, error)
+                _LOGGER.warning("voice %s is synthesised by whole sentences, not in windows: %s", self.name, error)
                 self._whole = self._session(file)
-        except Exception as error:  # onnxruntime raises classes of its own, and bad JSON a dozen others
+        except model_errors() as error:
             raise TextToSpeechError(f"voice {self.name} cannot be loaded: {error}", kind="not-ready") from error
-        self.remembered = Remembered(parts / self.digest)
-        """What was measured of it at an earlier start."""
+        self._measurements = Measurements(parts / self.digest)
+        self.planner = self._planner()
+        """Plans the windows; None for whole sentences."""
 
-        self.pace = self._pace()
+    def speak(self, text: str, settings: TtsSettings, speaker_id: int | None, timeline: Timeline) -> Iterator[Samples]:
+        """Yield the samples of `text`, made before the sound in `timeline` ends, if the host is fast enough.
 
-    def feeds(self, text: str, settings: TtsSettings, speaker_id: int | None) -> Iterator[Feed]:
-        """Yield what the network is to say, sentence by sentence."""
+        Empty windows between them give the caller a chance to stop.
+        """
+        for inputs in self.sentences(text, settings, speaker_id):
+            yield from self._windows(inputs, timeline)
+
+    def sentences(self, text: str, settings: TtsSettings, speaker_id: int | None) -> Iterator[Inputs]:
+        """Yield the network's inputs for `text`, sentence by sentence."""
         scales = self.scales(settings)
         speaker = _given(speaker_id, self.config.default_speaker_id)
         for phonemes in self._piper.phonemize(text):
             if phonemes:
-                yield self._feed(self._piper.phonemes_to_ids(phonemes), scales, speaker)
+                yield self._inputs(self._piper.phonemes_to_ids(phonemes), scales, speaker)
 
     def scales(self, settings: TtsSettings) -> tuple[float, float, float]:
-        """Return what scales noise, length and the noise of length: as configured, else as the voice has it."""
+        """Return the scales of noise, length and noise of length: configured, or the voice's own."""
         return (
             _given(settings.noise_scale, self.config.noise_scale),
             _given(settings.length_scale, self.config.length_scale),
             _given(settings.noise_w_scale, self.config.noise_w_scale),
         )
 
-    def windows(self, feed: Feed, timeline: Timeline) -> Iterator[Samples]:
-        """Yield the sound of a sentence, each window before the listener of `timeline` has heard the one before.
+    def peak(self, settings: TtsSettings, speaker_id: int | None) -> float:
+        """Return the largest sample of the calibration text, measured once."""
 
-        A window without a sample gives whoever iterates the chance to leave.
-        """
+        def measure() -> float:
+            windows = self.speak(CALIBRATION, settings, speaker_id, Timeline())
+            return max((float(abs(samples).max()) for samples in windows if len(samples)), default=0.0)
+
+        return self._measurements.get("peak", {"speaker": speaker_id, "scales": list(self.scales(settings))}, measure)
+
+    def _windows(self, inputs: Inputs, timeline: Timeline) -> Iterator[Samples]:
         if self._network is None:
-            yield self._whole.run(None, feed)[0].reshape(-1)
+            yield self._whole.run(None, inputs)[0].reshape(-1)
             return
-        assert self.pace is not None
-        sentence = self._network.sentence(feed)
-        held = 0 if timeline.begun else self.pace.held(sentence.frames)
+        assert self.planner is not None
+        sentence = self._network.sentence(inputs)
+        held = 0 if timeline.begun else self.planner.held(sentence.frames)
         ready: list[Samples] = []
         at = 0
         while at < sentence.frames:
             left = sentence.frames - at
-            size = min(held - at, _HELD_FRAMES) if at < held else self.pace.next(left, timeline.left_seconds)
+            size = min(held - at, _HELD_FRAMES) if at < held else self.planner.next(left, timeline.left_seconds)
             began = time.monotonic()
             ready.append(sentence.samples(at, at + size))
-            self.pace.note(size, time.monotonic() - began)
+            self.planner.note(size, time.monotonic() - began)
             at += size
             if at < held:
                 yield ready[0][:0]
@@ -118,44 +141,34 @@ class PiperVoice:
                 ready.clear()
 
     def _session(self, file: Path) -> Any:
-        """Load an .onnx file with our number of threads."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        # The arena keeps its peak for ever and saves a tenth of the time.
-        options.enable_cpu_mem_arena = False
-        # A thread that spins while it waits for work takes the core from the other parts, and from the other engines.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(str(file), options, self._providers)
+        session = load_session(file, providers=self._providers, threads=self._threads)
         self.device = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
         return session
 
-    def _pace(self) -> WindowPlanner | None:
-        """Return what windows cost here, and how much silence the voice begins with."""
+    def _planner(self) -> WindowPlanner | None:
         if self._network is None:
             return None
         import onnxruntime
 
-        circumstances = {
+        conditions = {
             "processor": processor(),
             "cores": len(os.sched_getaffinity(0)),
             "threads": self._threads,
             "device": self.device,
             "onnxruntime": onnxruntime.__version__,
         }
-        found = self.remembered.get("windows", circumstances, self._measured_windows)
+        costs = self._measurements.get("windows", conditions, self._measure_windows)
         frame_seconds = self._network.shape.hop / self.config.sample_rate
-        seconds = dict(zip(_MEASURED_FRAMES, found["seconds"], strict=True))
-        return WindowPlanner.measured(seconds, frame_seconds, found["lead_frames"])
+        seconds = dict(zip(_MEASURED_FRAMES, costs["seconds"], strict=True))
+        return WindowPlanner.measured(seconds, frame_seconds, costs["lead_frames"])
 
-    def _measured_windows(self) -> dict[str, Any]:
+    def _measure_windows(self) -> _WindowCosts:
         assert self._network is not None
-        feed, _ = self._feeds_to_measure_by()
+        inputs, _ = self._calibration_inputs()
         seconds: dict[int, float] = {}
         for size in _MEASURED_FRAMES * _REPEATS:
-            sentence = self._network.sentence(feed)
+            # A new sentence each time: windows reuse what the flow has computed for the one before.
+            sentence = self._network.sentence(inputs)
             begin = min(_HELD_FRAMES, sentence.frames // 3)
             end = min(begin + size, sentence.frames)
             began = time.monotonic()
@@ -166,25 +179,29 @@ class PiperVoice:
         lead_frames = int(loud[0]) // self._network.shape.hop if len(loud) else 0
         return {"seconds": [seconds[size] for size in _MEASURED_FRAMES], "lead_frames": lead_frames}
 
-    def _feeds_to_measure_by(self) -> tuple[Feed, Feed]:
+    def _calibration_inputs(self) -> tuple[Inputs, Inputs]:
+        """Return inputs of some seconds, and of half as much."""
         config = self.config
         scales = (config.noise_scale, config.length_scale, config.noise_w_scale)
         ids = [
-            name for phonemes in self._piper.phonemize(CALIBRATION) for name in self._piper.phonemes_to_ids(phonemes)
+            number
+            for phonemes in self._piper.phonemize(CALIBRATION)
+            for number in self._piper.phonemes_to_ids(phonemes)
         ]
-        return tuple(self._feed(part, scales, config.default_speaker_id) for part in (ids, ids[: len(ids) // 2]))  # type: ignore[return-value]  # two
+        speaker = config.default_speaker_id
+        return self._inputs(ids, scales, speaker), self._inputs(ids[: len(ids) // 2], scales, speaker)
 
-    def _feed(self, ids: Sequence[int], scales: tuple[float, float, float], speaker: int) -> Feed:
-        feed: dict[str, Array] = {
+    def _inputs(self, ids: Sequence[int], scales: tuple[float, float, float], speaker: int) -> Inputs:
+        inputs: dict[str, Array] = {
             "input": np.array([ids], np.int64),
             "input_lengths": np.array([len(ids)], np.int64),
             "scales": np.array(scales, np.float32),
         }
-        return feed | {"sid": np.array([speaker], np.int64)} if self.config.num_speakers > 1 else feed
+        return inputs | {"sid": np.array([speaker], np.int64)} if self.config.num_speakers > 1 else inputs
 
 
-def _given(value: Any, usual: Any) -> Any:
-    return usual if value is None else value
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 class LeadingSilence:
@@ -199,7 +216,7 @@ class LeadingSilence:
         self._dropped = 0
 
     def trim(self, samples: Samples) -> Samples:
-        """Return what is to be heard of the next `samples`: nothing as long as they are silent."""
+        """Return the audible part of the next `samples`: none of them while they are silent."""
         if self._begun:
             return samples
         joined = np.concatenate((self._kept, samples))
@@ -210,7 +227,7 @@ class LeadingSilence:
         if not len(loud) and self._dropped < _LONGEST_SILENCE_SECONDS * self._rate:
             return np.zeros(0, np.float32)
         self._begun = True
-        if self._dropped:
+        if self._dropped:  # fade in: a cut in the middle of a wave is heard as a click
             faded = self._kept[: round(_FADE_SECONDS * self._rate)]
             faded *= np.linspace(0.0, 1.0, len(faded), dtype=np.float32)
         return self._kept

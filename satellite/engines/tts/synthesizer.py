@@ -1,7 +1,7 @@
 """Text to speech by Piper in process: several voices resident, loaded on demand, each at one constant gain.
 
-Piper scales every sentence to full loudness by itself, so that a whispered sentence comes out as loud as a shout and
-pieces of one answer jump in level. Here a voice's gain is measured once, when it is loaded, and never changes.
+Piper scales each sentence to full loudness, so that a whispered sentence becomes as loud as a shout, and the pieces of
+an answer differ in level. Here the gain of a voice is measured once, when it is loaded, and never changes.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.settings import TtsSettings, cpu_threads, nearest
-from satellite.engines.cuda import load_for_onnxruntime
+from satellite.engines.onnx_session import CPU
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.tts.windows import Timeline
@@ -22,12 +22,11 @@ from satellite.errors import TextToSpeechError, shown
 
 if TYPE_CHECKING:
     from satellite.engines.tts.piper import PiperVoice
-    from satellite.engines.tts.vits import Samples
 
 _LOGGER = logging.getLogger(__name__)
 
 _PEAK = 0.8
-"""Where the calibration text's peak is put; the rest is headroom for louder sentences."""
+"""Level of the calibration text's peak; the rest is headroom for louder sentences."""
 
 _SILENT = 1e-3
 
@@ -36,75 +35,52 @@ VoiceFiles = Callable[[], Sequence[tuple[Voice, Path]]]
 
 
 class PiperSpeaker:
-    """One loaded voice with one speaker."""
+    """A loaded voice with one of its speakers (`Speaker`)."""
 
     def __init__(
-        self, voice: Voice, piper: "PiperVoice", settings: TtsSettings, speaker_id: int | None, worker: Worker
+        self,
+        voice: Voice,
+        piper: "PiperVoice",
+        settings: TtsSettings,
+        speaker_id: int | None,
+        gain: float,
+        worker: Worker,
     ) -> None:
+        """`gain` is the factor on the network's samples, the same for each text."""
         self.voice = voice
         self.format = AudioFormat(rate=piper.config.sample_rate)
-        self.identity = f"{piper.digest}/{speaker_id}"
-        self.gain = 1.0
-        """Factor on the network's samples; the same for every text of a voice."""
-
+        self.identity = f"{piper.digest}/{speaker_id}/{settings.length_scale}"
+        self.gain = gain
         self._piper = piper
         self._settings = settings
         self._speaker_id = speaker_id
         self._worker = worker
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """Yield `text` as PCM in `format`, window by window; see `Speaker`. Raises `TextToSpeechError`.
-
-        Every window is a call of its own in the engine's thread: whoever leaves stops the work after the present one,
-        and those who speak at the same time take turns.
-        """
+        """Yield `text` as PCM in `format`, window by window; see `Speaker`. Raises `TextToSpeechError`."""
         sound = self._sound(text)
+        # A call for each window: closing the generator stops the work after the current one, and several texts take
+        # turns in the engine's thread.
         while (pcm := await self._worker.run(next, sound, None)) is not None:
             if pcm:
                 yield pcm
-
-    def paced(self, speed: float) -> "PiperSpeaker":
-        """Return it, speaking so many times as fast as is configured from now on."""
-        if speed != 1:
-            length_scale = self._piper.scales(self._settings)[1] / speed
-            self._settings = self._settings.model_copy(update={"length_scale": length_scale})
-            self.identity += f"/{length_scale}"
-        return self
-
-    def measured_gain(self) -> float:
-        """Return the gain that suits the voice; blocking."""
-        circumstances = {"speaker": self._speaker_id, "scales": list(self._piper.scales(self._settings))}
-        peak = self._piper.remembered.get("peak", circumstances, self._measured_peak)
-        return _PEAK / peak * self._settings.volume if peak > _SILENT else self._settings.volume
-
-    def _measured_peak(self) -> float:
-        from satellite.engines.tts.piper import CALIBRATION
-
-        return max(
-            (float(abs(samples).max()) for samples, _ in self._windows(CALIBRATION) if len(samples)), default=0.0
-        )
 
     def _sound(self, text: str) -> Iterator[bytes]:
         import numpy as np
 
         from satellite.engines.tts.piper import LeadingSilence
 
+        timeline = Timeline()
         silence = LeadingSilence(self.format.rate, self._settings.volume)
-        for samples, timeline in self._windows(text):
+        for samples in self._piper.speak(text, self._settings, self._speaker_id, timeline):
             heard = silence.trim(np.clip(samples * self.gain, -1.0, 1.0))
             if len(heard):
                 timeline.add(len(heard) / self.format.rate)
             yield (heard * 32767).astype(np.int16).tobytes()
 
-    def _windows(self, text: str) -> Iterator[tuple["Samples", Timeline]]:
-        timeline = Timeline()
-        for feed in self._piper.feeds(text, self._settings, self._speaker_id):
-            for samples in self._piper.windows(feed, timeline):
-                yield samples, timeline
-
 
 class PiperSynthesizer:
-    """A `Synthesizer`. At most `max_loaded_voices` are in memory; the one unused longest goes."""
+    """A `Synthesizer`. At most `max_loaded_voices` are in memory; beyond, the least recently used is unloaded."""
 
     def __init__(self, settings: TtsSettings, files: VoiceFiles, parts: Path, worker: Worker) -> None:
         """Speak with the voices in `files`, whose parts are kept in the folder `parts`."""
@@ -116,17 +92,17 @@ class PiperSynthesizer:
         self._parts = parts
         self._worker = worker
         self._loaded: OrderedDict[str, tuple[Voice, PiperVoice]] = OrderedDict()
-        self._lock = threading.Lock()  # of the voices in memory
+        self._lock = threading.Lock()  # for the voices in memory: the event loop looks them up while the thread loads
         self._refused: dict[str, Voice] = {}
-        self._gains: dict[str, float] = {}
-        """By `Speaker.identity`: those of one voice are not equally loud."""
+        self._gains: dict[tuple[str, int | None], float] = {}
+        """By digest of the voice and speaker, whose loudness differs."""
 
-        self._providers: list[Any] = []
+        self._providers: Sequence[Any] = CPU
 
     def load(self) -> None:
         """Load the default voice; blocking. Raises `TextToSpeechError`."""
         self._providers = _providers(self._settings.device)
-        self._speaker(VoiceChoice())
+        self._load_speaker(VoiceChoice())
 
     @property
     def voices(self) -> Sequence[Voice]:
@@ -134,33 +110,49 @@ class PiperSynthesizer:
         return [voice for voice, _ in self._files()]
 
     async def speaker(self, choice: VoiceChoice) -> PiperSpeaker:
-        """Load, if need be, the voice that `choice` means: by name, else by language, else the default.
+        """Return the voice that matches `choice`, loaded.
 
         Raises `TextToSpeechError` of the kind `unknown-voice`, `unknown-speaker` or `unsupported-language`.
         """
         voice, _ = self._choose(choice)
-        if (piper := self._resident(voice)) is not None:
-            speaker = self._made(voice, piper, choice)
-            if speaker.identity in self._gains:
-                speaker.gain = self._gains[speaker.identity]
-                return speaker.paced(choice.speed)  # nothing to load: no need to queue behind somebody's sentence
-        return await self._worker.run(self._speaker, choice)
+        piper = self._resident(voice)
+        # Queueing behind somebody's sentence in the engine's thread is needed only if there is something to load.
+        if piper is not None and (piper.digest, self._speaker_id(voice, piper, choice)) in self._gains:
+            return self._made(voice, piper, choice)
+        return await self._worker.run(self._load_speaker, choice)
 
-    def _speaker(self, choice: VoiceChoice) -> PiperSpeaker:
+    def _load_speaker(self, choice: VoiceChoice) -> PiperSpeaker:
         voice, file = self._choose(choice)
-        speaker = self._made(voice, self._resident(voice) or self._load(voice, file), choice)
-        if speaker.identity not in self._gains:
-            self._gains[speaker.identity] = speaker.measured_gain()
-        speaker.gain = self._gains[speaker.identity]
-        return speaker.paced(choice.speed)
+        return self._made(voice, self._resident(voice) or self._load(voice, file), choice)
 
     def _made(self, voice: Voice, piper: "PiperVoice", choice: VoiceChoice) -> PiperSpeaker:
-        is_configured = voice.name == self._settings.voice and piper.config.speaker_id_map
+        speaker_id = self._speaker_id(voice, piper, choice)
+        key = (piper.digest, speaker_id)
+        if key not in self._gains:
+            peak = piper.peak(self._settings, speaker_id)
+            self._gains[key] = self._settings.volume * (_PEAK / peak if peak > _SILENT else 1.0)
+        settings = self._settings
+        if choice.speed != 1:
+            length_scale = piper.scales(settings)[1] / choice.speed
+            settings = settings.model_copy(update={"length_scale": length_scale})
+        return PiperSpeaker(voice, piper, settings, speaker_id, self._gains[key], self._worker)
+
+    def _speaker_id(self, voice: Voice, piper: "PiperVoice", choice: VoiceChoice) -> int | None:
+        """Return the number of the chosen speaker, given by name or number; None for the only speaker of a voice."""
+        numbers: dict[str, int] = piper.config.speaker_id_map
+        is_configured = voice.name == self._settings.voice and numbers
         wanted = choice.speaker or (self._settings.speaker if is_configured else None)
-        return PiperSpeaker(voice, piper, self._settings, _speaker_id(voice, piper, wanted), self._worker)
+        if wanted is None:
+            return None
+        if wanted in numbers:
+            return numbers[wanted]
+        if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < piper.config.num_speakers:
+            return int(wanted) if numbers else None
+        known = nearest(wanted, set(numbers)) if numbers else "it has a single speaker without a name"
+        raise TextToSpeechError(f"voice {voice.name} has no speaker '{shown(wanted)}'; {known}", kind="unknown-speaker")
 
     def _resident(self, voice: Voice) -> "PiperVoice | None":
-        """Return a voice that is in memory as its files are now, or as they were while those cannot be used."""
+        """Return a voice from memory, unless its files have changed and can be used."""
         with self._lock:
             known = self._loaded.get(voice.name)
             if known is None or (known[0] is not voice and self._refused.get(voice.name) is not voice):
@@ -196,13 +188,13 @@ class PiperSynthesizer:
             self._loaded[voice.name] = (voice, piper)
             self._loaded.move_to_end(voice.name)
             while len(self._loaded) > self._settings.max_loaded_voices:
-                gone, _ = self._loaded.popitem(last=False)
-                _LOGGER.info("unloaded voice %s, unused longest", gone)
+                unloaded, _ = self._loaded.popitem(last=False)
+                _LOGGER.info("unloaded voice %s, the least recently used", unloaded)
         return piper
 
 
-def _providers(device: str) -> list[Any]:
-    """Return ONNX Runtime's providers for `device`; raises where CUDA is demanded and absent."""
+def _providers(device: str) -> Sequence[Any]:
+    """Return ONNX Runtime's providers for `device`; raises if CUDA is required and absent."""
     import onnxruntime
 
     available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -212,19 +204,6 @@ def _providers(device: str) -> list[Any]:
         level = logging.INFO if available else logging.DEBUG
         _LOGGER.log(level, "text to speech runs on the %s", "GPU" if available else "CPU: no CUDA was found")
     if device == "cpu" or not available:
-        return ["CPUExecutionProvider"]
-    load_for_onnxruntime()
-    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
-
-
-def _speaker_id(voice: Voice, piper: "PiperVoice", wanted: str | None) -> int | None:
-    """Return the number of the speaker that is `wanted` by name or number; None for a voice of one speaker."""
-    names: dict[str, int] = piper.config.speaker_id_map
-    if wanted is None:
-        return None
-    if wanted in names:
-        return names[wanted]
-    if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < piper.config.num_speakers:
-        return int(wanted) if names else None
-    known = nearest(wanted, set(names)) if names else "it has one, who needs no name"
-    raise TextToSpeechError(f"voice {voice.name} has no speaker '{shown(wanted)}'; {known}", kind="unknown-speaker")
+        return CPU
+    onnxruntime.preload_dlls()  # from NVIDIA's wheels, which are on no search path of the loader
+    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), *CPU]

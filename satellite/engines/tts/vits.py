@@ -1,7 +1,7 @@
-"""A voice's network run in parts: the front end once a sentence, flow and decoder over windows of its frames."""
+"""A voice's network in parts: the front end runs once for a sentence, flow and decoder over windows of its frames."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ from satellite.engines.tts.graph_split import CannotSplit, GraphParts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Samples = np.ndarray[Any, np.dtype[np.float32]]
-"""Mono, as the network gives them, without gain."""
+"""Mono, without gain."""
 
-Feed = Mapping[str, Array]
+Inputs = Mapping[str, Array]
 """The inputs of a voice by name: ids of phonemes, their number, scales, the speaker."""
 
-_MOST_DIFFERENCE = 1e-3
-"""Between windows and the whole, of full scale."""
+_MAX_DIFFERENCE = 1e-3
+"""Between windows and the whole, as a share of full scale."""
 
 _PROBE_FRAMES = 160
 _FEW_FRAMES = 16
@@ -24,30 +24,26 @@ _FEW_FRAMES = 16
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What has to be known of a network to run it in windows; found by running it."""
+    """What running a network in windows requires; found by running it."""
 
     hop: int
     """Samples a frame."""
 
     framed: tuple[str, ...]
-    """Those outputs of the front end that have a value for every frame, along the last axis."""
+    """Outputs of the front end with a value for each frame, along the last axis."""
 
     flow_left: int
     flow_right: int
     decoder_left: int
     decoder_right: int
-    """Frames that a window needs beside it."""
-
-    def described(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return asdict(self)
+    """Further frames that a window needs on each side."""
 
 
 class VitsNetwork:
     """The three parts of a voice, as ONNX Runtime sessions."""
 
     def __init__(self, front: Any, flow: Any, decoder: Any, shape: Shape) -> None:
-        """Join the sessions of `graph.GraphParts`."""
+        """Join the sessions of `graph_split.GraphParts`."""
         self.shape = shape
         self._front = front
         self._flow = flow
@@ -57,22 +53,22 @@ class VitsNetwork:
         self._flow_inputs = [value.name for value in flow.get_inputs()]
         self._decoder_inputs = [value.name for value in decoder.get_inputs()]
 
-    def sentence(self, feed: Feed) -> "Sentence":
-        """Run the front end; blocking, as all here."""
-        return Sentence(self, self.latent(feed))
+    def sentence(self, inputs: Inputs) -> "Sentence":
+        """Run the front end; blocking, as all methods here."""
+        return Sentence(self, self.latent(inputs))
 
-    def latent(self, feed: Feed) -> dict[str, Array]:
-        """Return what the front end makes of a sentence, z_p first."""
-        inputs = {name: feed[name] for name in self._front_inputs}
-        return dict(zip(self._front_outputs, self._front.run(None, inputs), strict=True))
+    def latent(self, inputs: Inputs) -> dict[str, Array]:
+        """Return the front end's outputs for a sentence, z_p first."""
+        needed = {name: inputs[name] for name in self._front_inputs}
+        return dict(zip(self._front_outputs, self._front.run(None, needed), strict=True))
 
     def flow(self, latent: Mapping[str, Array], begin: int, end: int) -> Array:
-        """Return z of the frames from `begin` to `end`, made of these frames alone."""
+        """Return z of the frames from `begin` to `end`, computed from these frames alone."""
         z: Array = self._flow.run(None, self._inputs(self._flow_inputs, latent, begin, end))[0]
         return z
 
     def decode(self, latent: Mapping[str, Array], z: Array, begin: int, end: int) -> Samples:
-        """Return the samples of `z`, which are the frames from `begin` to `end`."""
+        """Return the samples of `z`, which holds the frames from `begin` to `end`."""
         inputs = self._inputs(self._decoder_inputs[1:], latent, begin, end)
         samples: Samples = self._decoder.run(None, {self._decoder_inputs[0]: z, **inputs})[0].reshape(-1)
         return samples
@@ -83,7 +79,7 @@ class VitsNetwork:
 
 
 class Sentence:
-    """One sentence, whose sound can be had from its beginning to its end, in windows of any length."""
+    """One sentence; its sound is computed from beginning to end, in windows of any length."""
 
     def __init__(self, network: VitsNetwork, latent: Mapping[str, Array]) -> None:
         self.frames: int = next(iter(latent.values())).shape[-1]
@@ -103,8 +99,9 @@ class Sentence:
         return samples[(begin - first) * shape.hop : (end - first) * shape.hop]
 
     def _flowed(self, first: int, last: int) -> Array:
-        """Return z of the frames from `first` to `last`, of which some may be there from the window before."""
+        """Return z of the frames from `first` to `last`."""
         shape = self._network.shape
+        # Windows overlap by what the decoder needs at their sides: those frames are there from the one before.
         if self._z is None or not self._z_begin <= first <= self._z_end:
             self._z, self._z_begin, self._z_end = None, first, first
         if last > self._z_end:
@@ -117,13 +114,13 @@ class Sentence:
         return self._z[..., : last - first]
 
 
-def measured(front: Any, flow: Any, decoder: Any, parts: GraphParts, long: Feed, short: Feed) -> VitsNetwork:
-    """Return the network of sessions of `parts`, tried by two texts of which `long` is a sentence of some seconds.
+def measure(front: Any, flow: Any, decoder: Any, parts: GraphParts, long: Inputs, short: Inputs) -> VitsNetwork:
+    """Return the network of the sessions of `parts`, tried on two texts, of which `long` takes some seconds.
 
-    Raises `CannotSplit` where windows give another sound than the whole.
+    Raises `CannotSplit` if windows sound different from the whole.
     """
     network = VitsNetwork(front, flow, decoder, Shape(0, (), *parts.flow_reach, *parts.decoder_reach))
-    network.shape = _framed(network, long, short)
+    network.shape = _shape(network, long, short)
     latent = network.latent(long)
     frames = min(_PROBE_FRAMES, network.sentence(long).frames)
     latent = {name: value[..., :frames] if name in network.shape.framed else value for name, value in latent.items()}
@@ -131,14 +128,14 @@ def measured(front: Any, flow: Any, decoder: Any, parts: GraphParts, long: Feed,
     sentence = Sentence(network, latent)
     windows = [sentence.samples(at, min(at + 32, frames)) for at in range(0, frames, 32)]
     difference = float(np.max(np.abs(np.concatenate(windows) - whole)))
-    if not difference <= _MOST_DIFFERENCE:
+    if not difference <= _MAX_DIFFERENCE:  # also if it is NaN
         raise CannotSplit(f"its windows differ from the whole by {difference:.1g}")
     return network
 
 
-def _framed(network: VitsNetwork, long: Feed, short: Feed) -> Shape:
-    """Return which values go along with the frames, and how many samples a frame has."""
-    latents = [network.latent(feed) for feed in (long, short)]
+def _shape(network: VitsNetwork, long: Inputs, short: Inputs) -> Shape:
+    """Return which outputs grow with the frames, and how many samples a frame has."""
+    latents = [network.latent(inputs) for inputs in (long, short)]
     counts = [next(iter(latent.values())).shape[-1] for latent in latents]
     if counts[0] == counts[1]:
         raise CannotSplit("its frames do not grow with the text")

@@ -1,21 +1,21 @@
-"""How long the windows of a sentence are: short at first, then longer, and each ready before it is needed."""
+"""The lengths of a sentence's windows: short at first, then longer, each ready before it is heard."""
 
 import time
 from collections.abc import Callable
 
 _SIZES = (8, 16, 32, 64, 128)
-"""Frames a window. Few sizes, because ONNX Runtime plans its memory for each; the longest lasts about a second and a
-half, which bounds what an interruption has to wait for."""
+"""Frames of a window. Few sizes, because ONNX Runtime plans its memory for each; the longest lasts about 1.5 s, which
+bounds how long an interruption waits."""
 
 _SAFETY = 2.0
-"""How often over a window could take the time that it is expected to take, and still be there in time."""
+"""A window is in time although it takes this many times as long as expected."""
 
 _RECOVERY = 0.2
-"""Share by which one window that was fast again lessens what slow ones have taught."""
+"""Share by which a window that is faster than expected lowers the estimate."""
 
 
 class Timeline:
-    """How much sound a listener who hears it as it comes has left."""
+    """How much of the sound handed out so far is still to be heard, if it is played without a pause."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -28,23 +28,23 @@ class Timeline:
 
     @property
     def left_seconds(self) -> float:
-        """Return how long the sound lasts from now on."""
+        """Return how long it will last from now on."""
         return 0.0 if self._over_at is None else max(0.0, self._over_at - self._clock())
 
     def add(self, seconds: float) -> None:
-        """Sound is handed out now."""
+        """Record that `seconds` of sound are handed out now."""
         self._over_at = self._clock() + self.left_seconds + seconds
 
 
 class WindowPlanner:
-    """What windows cost on this host, and what follows from that."""
+    """Chooses the lengths of windows by what they cost on this host."""
 
     def __init__(
         self, fixed_seconds: float, frame_seconds: float, frame_sound_seconds: float, lead_frames: int
     ) -> None:
-        """A window of n frames takes `fixed_seconds` + n * `frame_seconds`, and sounds n * `frame_sound_seconds`.
+        """A window of n frames takes `fixed_seconds` + n * `frame_seconds`, and lasts n * `frame_sound_seconds`.
 
-        Of a sentence's beginning, `lead_frames` are silence that is left out.
+        `lead_frames` at the beginning of a sentence are silence that is cut off.
         """
         self._fixed_seconds = fixed_seconds
         self._frame_seconds = frame_seconds
@@ -54,25 +54,28 @@ class WindowPlanner:
 
     @classmethod
     def measured(cls, seconds: dict[int, float], frame_sound_seconds: float, lead_frames: int) -> "WindowPlanner":
-        """Return the pace of a host on which windows of two sizes took `seconds`."""
+        """Return the planner of a host on which windows of two sizes took `seconds`."""
         (short, short_seconds), (long, long_seconds) = sorted(seconds.items())
         frame_seconds = max(0.0, (long_seconds - short_seconds) / (long - short))
         return cls(max(0.0, short_seconds - short * frame_seconds), frame_seconds, frame_sound_seconds, lead_frames)
 
     def cost_seconds(self, frames: int) -> float:
-        """Return how long a window of `frames` takes, as the last ones have gone."""
+        """Return how long a window of `frames` takes, judging by recent ones."""
         return self._slowness * (self._fixed_seconds + frames * self._frame_seconds)
 
     def note(self, frames: int, seconds: float) -> None:
-        """A window of `frames` took `seconds`: that it took longer is believed at once, that it took less slowly."""
+        """Record that a window of `frames` took `seconds`.
+
+        The estimate rises at once, since the sound would run out, and falls slowly.
+        """
         usual = self._fixed_seconds + frames * self._frame_seconds
         slowness = seconds / usual if usual else 1.0
         self._slowness = max(slowness, self._slowness + _RECOVERY * (slowness - self._slowness))
 
     def held(self, frames: int) -> int:
-        """Return how much of a sentence must be there before it may begin to sound: the least that never runs out.
+        """Return how many frames to compute before the first sound: as few as possible without a gap afterwards.
 
-        On a host that makes sound faster than it is heard, a window; on a slower one, what it will be late by.
+        That is one window on a host that is faster than real time, and what it falls short by on a slower one.
         """
         held = min(frames, self._lead_frames + _SIZES[0])
         while held < frames and not self._lasts(frames, held):
@@ -80,12 +83,9 @@ class WindowPlanner:
         return held
 
     def next(self, frames_left: int, left_seconds: float) -> int:
-        """Return how long the next window shall be: as long as can be made while `left_seconds` are heard.
-
-        Where none is made in time, it is the shortest that is heard for longer than it takes: so time is won again.
-        """
+        """Return the length of the next window: the longest that is computed while `left_seconds` are heard."""
         in_time = [size for size in _SIZES if _SAFETY * self.cost_seconds(size) <= left_seconds]
-        if not in_time:
+        if not in_time:  # late in any case: the shortest that lasts longer than it takes regains time
             in_time = [size for size in _SIZES if _SAFETY * self.cost_seconds(size) <= self._sound_seconds(size)][:1]
         size = in_time[-1] if in_time else _SIZES[-1]
         return frames_left if frames_left < size + _SIZES[0] else size
@@ -94,7 +94,7 @@ class WindowPlanner:
         return frames * self._frame_sound_seconds
 
     def _lasts(self, frames: int, held: int) -> bool:
-        """Return whether the sound never runs out when `held` frames are there at its beginning."""
+        """Return whether there is no gap if `held` frames are ready at the first sound."""
         left_seconds = self._sound_seconds(held - self._lead_frames)
         while held < frames:
             size = self.next(frames - held, left_seconds)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from satellite.audio.pcm import RATE, WIDTH
 from satellite.config.settings import WakeSettings, nearest
+from satellite.engines.onnx_session import model_errors
 from satellite.engines.protocols import Detection
 from satellite.engines.worker import Worker
 from satellite.errors import WakeWordError, shown
@@ -233,7 +234,7 @@ class ModelFolder(Generic[Model]):
         self._seen[name] = version
         try:
             model = self._load(files)
-        except Exception as error:  # noqa: BLE001 - the engine seam: a library may raise anything on a damaged file
+        except model_errors() as error:
             _LOGGER.warning("wake word %s: %s cannot be used: %s", name, files[-1], str(error).strip())
             return old
         _LOGGER.log(self._news, "wake word %s loaded from %s", name, files[-1])

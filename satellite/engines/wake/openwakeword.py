@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from satellite.audio.pcm import Samples
 from satellite.config.settings import WakeSettings
+from satellite.engines.onnx_session import load_session
 from satellite.engines.protocols import WakeStream, WakeWord
 from satellite.engines.wake.common import (
     Files,
@@ -328,12 +329,7 @@ class _TfliteClassifier:
 
 class _OnnxClassifier:
     def __init__(self, content: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what is wrong with a model is raised, too
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._session = load_session(content, memory_arena=True, log_errors=False)
         source = self._session.get_inputs()[0]
         self._input = source.name
         self.windows = _windows(source.shape, source.type == "tensor(float)")

@@ -15,7 +15,7 @@ from satellite.config.settings import TtsSettings
 from satellite.engines.tts.graph_split import CannotSplit, split
 from satellite.engines.tts.parts_cache import digest_of
 from satellite.engines.tts.piper import CALIBRATION, PiperVoice
-from satellite.engines.tts.vits import Feed, Samples, Sentence, VitsNetwork, measured
+from satellite.engines.tts.vits import Inputs, Samples, Sentence, VitsNetwork, measure
 from satellite.engines.tts.windows import Timeline
 from satellite.errors import TextToSpeechError
 from satellite.models.demo_set import JOE
@@ -40,7 +40,7 @@ def session(model: bytes | Path) -> Any:
     return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
 
 
-def feed(ids: list[int], speaker: int = 0) -> Feed:
+def feed(ids: list[int], speaker: int = 0) -> Inputs:
     """Return the inputs of a voice."""
     return {
         "input": np.array([ids], np.int64),
@@ -50,13 +50,13 @@ def feed(ids: list[int], speaker: int = 0) -> Feed:
     }
 
 
-def in_parts(model: bytes, long: Feed, short: Feed) -> VitsNetwork:
+def in_parts(model: bytes, long: Inputs, short: Inputs) -> VitsNetwork:
     """Cut and measure a model."""
     parts = split(model)
-    return measured(session(parts.front), session(parts.flow), session(parts.decoder), parts, long, short)
+    return measure(session(parts.front), session(parts.flow), session(parts.decoder), parts, long, short)
 
 
-def difference(model: bytes, network: VitsNetwork, text: Feed, sizes: list[int]) -> float:
+def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int]) -> float:
     """Return how far windows differ from the unsplit graph at most, for the same noise, of full scale."""
     names = network._front_outputs
     unsplit = session(with_outputs(model, names))
@@ -138,12 +138,12 @@ def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path,
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 1)
     assert piper._network is not None
-    for sentence in piper.feeds(text, TtsSettings(), None):
+    for sentence in piper.sentences(text, TtsSettings(), None):
         assert difference(file.read_bytes(), piper._network, sentence, [12, 16, 32, 64]) <= 1e-3
 
 
 @pytest.mark.parametrize(
-    ("model", "why"), [(voice(noise=False), "it draws no noise"), (b"not a model", "it cannot be read")]
+    ("model", "why"), [(voice(noise=False), "it adds no noise"), (b"not a model", "it cannot be read")]
 )
 def test_a_graph_of_another_form_is_not_cut(model: bytes, why: str) -> None:
     """It says why."""
@@ -173,10 +173,9 @@ def sound(piper: PiperVoice, text: str = TEXT) -> list[int]:
     """Return the lengths of the windows of a text."""
     timeline = Timeline()
     lengths = []
-    for sentence in piper.feeds(text, TtsSettings(), None):
-        for window in piper.windows(sentence, timeline):
-            timeline.add(len(window) / piper.config.sample_rate)
-            lengths.append(len(window))
+    for window in piper.speak(text, TtsSettings(), None, timeline):
+        timeline.add(len(window) / piper.config.sample_rate)
+        lengths.append(len(window))
     return lengths
 
 
@@ -186,10 +185,10 @@ def test_a_voice_that_cannot_be_cut_speaks_all_the_same(tmp_path: Path, caplog: 
     write(file, voice(noise=False), CONFIG)
     with caplog.at_level(logging.WARNING, "satellite"):
         piper = loaded(file, tmp_path / "parts")
-        assert piper.pace is None
+        assert piper.planner is None
         assert len(sound(piper)) == 1
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("satellite")]
-    assert line == "voice odd is made sentence by sentence, not in windows: it draws no noise"
+    assert line == "voice odd is synthesised by whole sentences, not in windows: it adds no noise"
 
 
 def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,7 +204,7 @@ def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFix
     (home / "decoder.onnx").write_bytes(b"broken")
     with caplog.at_level(logging.WARNING, "satellite"):
         assert len(sound(loaded(file, parts))) > 1
-    assert "are damaged, and are made anew" in caplog.text
+    assert "are damaged, and are replaced" in caplog.text
     assert (home / "flow.onnx").stat().st_mtime_ns != made_at
     write(file, VOICES["hop 300"], CONFIG)
     (parts / ".new-abandoned").mkdir()
@@ -218,7 +217,7 @@ def test_a_voice_is_measured_once(tmp_path: Path) -> None:
     """At the next start its windows are as long as if they had been measured: no shorter, no longer."""
     file, parts = tmp_path / "one.onnx", tmp_path / "parts"
     write(file, VOICES["one speaker"], CONFIG)
-    assert loaded(file, parts).pace is not None
+    assert loaded(file, parts).planner is not None
     (measured,) = parts.glob("*/measured.json")
     told = json.loads(measured.read_text())
     told["windows"]["found"]["seconds"] = [100.0, 900.0]  # so slow that all of a sentence must be there at once
@@ -237,8 +236,8 @@ def test_parts_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCa
     parts.write_text("no folder")
     with caplog.at_level(logging.WARNING, "satellite"):
         piper = loaded(file, parts)
-    assert piper.pace is not None
-    assert "is cut anew at every start" in caplog.text
+    assert piper.planner is not None
+    assert "is split at every start" in caplog.text
 
 
 def test_a_voice_without_sense_is_an_error(tmp_path: Path) -> None:

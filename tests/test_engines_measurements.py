@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from satellite.engines.measurements import Remembered
+from satellite.engines.measurements import Measurements
 
 
 class Scale:
@@ -25,12 +25,12 @@ class Scale:
 def test_it_is_measured_again_only_under_other_circumstances(tmp_path: Path) -> None:
     """Another start finds it, each measurement has its own name, and one does not disturb another."""
     scale = Scale()
-    assert Remembered(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
-    assert Remembered(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
-    assert Remembered(tmp_path).get("length", {}, lambda: 0.5) == 0.5
-    assert Remembered(tmp_path).get("weight", {"cores": 4}, scale) == {"weight": 2}
-    assert Remembered(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 3}
-    assert Remembered(tmp_path).get("length", {}, lambda: 0.7) == 0.5
+    assert Measurements(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
+    assert Measurements(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
+    assert Measurements(tmp_path).get("length", {}, lambda: 0.5) == 0.5
+    assert Measurements(tmp_path).get("weight", {"cores": 4}, scale) == {"weight": 2}
+    assert Measurements(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 3}
+    assert Measurements(tmp_path).get("length", {}, lambda: 0.7) == 0.5
     assert [file.name for file in tmp_path.iterdir()] == ["measured.json"]
 
 
@@ -39,8 +39,8 @@ def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, content: str, capl
     """It says so, and the file is good again."""
     (tmp_path / "measured.json").write_text(content)
     with caplog.at_level(logging.WARNING, "satellite"):
-        assert Remembered(tmp_path).get("weight", {}, Scale()) == {"weight": 1}
-    assert "measured.json cannot be read, and is measured anew" in caplog.text
+        assert Measurements(tmp_path).get("weight", {}, Scale()) == {"weight": 1}
+    assert "measured.json cannot be read; measuring again" in caplog.text
     assert json.loads((tmp_path / "measured.json").read_text()) == {"weight": {"under": {}, "found": {"weight": 1}}}
 
 
@@ -52,9 +52,9 @@ def test_where_nothing_can_be_written_it_is_measured_each_time(
     (tmp_path / "file").write_text("no folder")
     with caplog.at_level(logging.WARNING, "satellite"):
         for _ in range(2):
-            Remembered(tmp_path / "file").get("weight", {}, scale)
+            Measurements(tmp_path / "file").get("weight", {}, scale)
     assert scale.uses == 2
-    assert "measured.json cannot be written, and is measured at every start" in caplog.text
+    assert "measured.json cannot be written; measuring at every start" in caplog.text
     for _ in range(2):
-        Remembered(tmp_path / "new" / "folder").get("weight", {}, scale)
+        Measurements(tmp_path / "new" / "folder").get("weight", {}, scale)
     assert scale.uses == 3
