@@ -9,7 +9,7 @@ import pytest
 
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.audio.word_errors import edit_distance
-from satellite.config.settings import SttSettings
+from satellite.config.settings import SttSettings, TtsSettings
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.tts.piper import PiperVoice
