@@ -1,330 +1,198 @@
-"""Triggers, choice of words, framing and watched folders: what needs no model."""
+"""What both wake word engines promise, with their real models."""
 
 import asyncio
-import itertools
 import logging
-import math
-import os
-import threading
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+import pymicro_wakeword
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
-from satellite.config.settings import WakeSettings, WakeWordSettings
 from satellite.engines.protocols import Detection
-from satellite.engines.wake.common import Files, Floats, ModelFolder, ScoredWakeStream, Trigger, choose, trigger_of
-from satellite.engines.wake.microwakeword import microwakeword_files
-from satellite.engines.wake.openwakeword import openwakeword_files
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, WakeWordError
+from satellite.models.catalogue import WAKE_WORDS
+from tests.wake_engines import RECORDINGS, SPOKEN, Load, detect, engine, heard, loader, recording
 
-FRAME_SECONDS = 0.125  # exact in binary, so that sums of it are too
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    """A worker that ends with the test."""
-    worker = Worker(Stage.WAKE)
-    yield worker
-    worker.close()
+PROGRAMS = [pytest.param("openwakeword", marks=pytest.mark.models), "microwakeword"]
+FIRST_SAMPLES = {"openwakeword": 480, "microwakeword": 800}
+HOP_SAMPLES = {"openwakeword": 1280, "microwakeword": 480}
 
 
-def fired(trigger: Trigger, scores: list[float]) -> list[int]:
-    """Return the numbers of the frames in which `trigger` fires."""
-    return [i for i, score in enumerate(scores) if trigger.feed(score, i * FRAME_SECONDS)]
+@pytest.fixture(params=PROGRAMS, scope="module")
+def program(request: pytest.FixtureRequest) -> str:
+    """The engine."""
+    return str(request.param)
 
 
-def expected(high: tuple[bool, ...], level: int, refractory_frames: int) -> list[int]:
-    """Return the same by the definition: the last `level` frames were high, and all of them may count."""
-    detections: list[int] = []
-    for i in range(len(high)):
-        first_that_counts = max(detections[-1] + 1, detections[-1] + refractory_frames) if detections else 0
-        row = range(i - level + 1, i + 1)
-        if row[0] >= first_that_counts and all(high[j] for j in row):
-            detections.append(i)
-    return detections
+@pytest.fixture(scope="module")
+def models(program: str, request: pytest.FixtureRequest) -> Path:
+    """The folder with the models; microWakeWord's come with its package."""
+    return request.getfixturevalue("models_directory") if program == "openwakeword" else Path("unused")
 
 
-@pytest.mark.parametrize("level", [1, 2, 3])
-@pytest.mark.parametrize("refractory_frames", [0, 1, 3, 5])
-def test_trigger_follows_its_definition_for_every_short_sequence(level: int, refractory_frames: int) -> None:
-    """Every sequence of ten high and low scores fires exactly where the definition says."""
-    for high in itertools.product([False, True], repeat=10):
-        trigger = Trigger(0.5, level, refractory_frames * FRAME_SECONDS)
-        assert fired(trigger, [float(value) for value in high]) == expected(high, level, refractory_frames)
+@pytest.fixture(scope="module")
+def load(program: str, models: Path) -> Iterator[Load]:
+    """Load an engine with settings of its own."""
+    with loader(program, models) as load:
+        yield load
 
 
-@given(
-    st.lists(st.floats(0, 1), max_size=200),
-    st.floats(0, 1),
-    st.integers(1, 8),
-    st.integers(0, 40),
-)
-def test_trigger_follows_its_definition_for_any_scores(
-    scores: list[float], threshold: float, level: int, refractory_frames: int
+@pytest.fixture(scope="module")
+def words(program: str) -> list[str]:
+    """The words that come with the engine."""
+    return list(WAKE_WORDS[program])
+
+
+@pytest.fixture(scope="module")
+def usual(load: Load) -> Load:
+    """The engine with the default settings, loaded once."""
+    loaded = load()
+    return lambda: loaded
+
+
+def put_alexa(program: str, models: Path, folder: Path, name: str) -> Path:
+    """Install the model of “alexa” as a custom word; return its network."""
+    if program == "openwakeword":
+        source = models / "wake" / "openwakeword" / "alexa.tflite"
+    else:
+        source = Path(pymicro_wakeword.__file__).parent / "models" / "alexa.tflite"
+        manifest = source.with_suffix(".json").read_text("utf-8").replace("alexa.tflite", f"{name}.tflite")
+        (folder / f"{name}.json").write_text(manifest, "utf-8")
+    return Path(shutil.copy(source, folder / f"{name}.tflite"))
+
+
+@pytest.mark.parametrize("chunk", [320, 2561, BYTES_PER_SECOND * 10])
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_each_word_is_detected_once_and_only_where_it_is_said(
+    usual: Load, words: list[str], name: str, chunk: int
 ) -> None:
-    """Scores of any size fire where the definition says; one that equals the threshold counts."""
-    trigger = Trigger(threshold, level, refractory_frames * FRAME_SECONDS)
-    high = tuple(score >= threshold for score in scores)
-    assert fired(trigger, scores) == expected(high, level, refractory_frames)
+    """With all words listening, one is detected, once, or none, whatever the chunks."""
+    assert heard(usual(), recording(name), words, chunk) == [name] * (name in SPOKEN)
 
 
-def test_trigger_starts_a_row_anew_after_a_low_score_and_after_a_detection() -> None:
-    """Neither two rows of two make a row of three, nor does a detection count for the next one."""
-    assert fired(Trigger(0.5, 3, 0), [1, 1, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1]) == [8, 11]
+def test_a_detection_says_where_its_frame_ends(usual: Load, program: str) -> None:
+    """The place is the end of a frame of the recording, the same for all chunk sizes."""
+    pcm = recording("hey_jarvis")
+    ((found,), (again,)) = (asyncio.run(detect(usual(), pcm, ["hey_jarvis"], size)) for size in (640, 10**6))
+    assert found == again
+    assert 0.5 < found.seconds <= len(pcm) / BYTES_PER_SECOND
+    assert (found.seconds * RATE - FIRST_SAMPLES[program]) % HOP_SAMPLES[program] == 0
 
 
-def test_trigger_measures_its_silence_in_the_stream() -> None:
-    """However fast the frames are fed, the word is silent for as many seconds of audio."""
-    trigger = Trigger(0.5, 1, 2.0)
-    assert [trigger.feed(1.0, seconds) for seconds in (1.0, 1.08, 2.99, 3.0, 3.08)] == [True, False, False, True, False]
+def test_concurrent_streams_do_not_mix(usual: Load, words: list[str]) -> None:
+    """Streams that are fed side by side detect what they detect alone."""
+
+    async def all_at_once() -> list[list[Detection]]:
+        return await asyncio.gather(*(detect(usual(), recording(name), words, 1000) for name in RECORDINGS))
+
+    found = asyncio.run(all_at_once())
+    assert found == [asyncio.run(detect(usual(), recording(name), words, 1000)) for name in RECORDINGS]
+    assert [[detection.name for detection in own] for own in found] == [*([name] for name in SPOKEN), []]
 
 
-def test_trigger_ignores_a_score_that_is_no_number() -> None:
-    """NaN never counts, whatever the threshold."""
-    assert fired(Trigger(0.0, 1, 0), [math.nan, 0.0]) == [1]
+def test_a_stream_survives_a_gap(usual: Load, program: str) -> None:
+    """If the audio of a call was lost, even of the first, the next is scored all the same."""
+    scorer, frame = usual().scorer(["alexa"]), 2 * HOP_SAMPLES[program]
+    pcm = recording("alexa")
+    starts = range(0, len(pcm) - frame + 1, frame)
+    rows = [row for at in starts for row in scorer.scores(pcm[at : at + frame])]
+    # microWakeWord's first frame needs more audio than the following ones.
+    assert len(rows) == len(starts) - (program == "microwakeword")
+    assert max(row[0] for row in rows) > 0.5
 
 
-def test_a_words_own_settings_win_one_by_one() -> None:
-    """What a word does not set comes from the setting of all words, the threshold from its engine."""
-    own = {"a": WakeWordSettings(threshold=0.1), "b": WakeWordSettings(trigger_level=4, refractory_seconds=0)}
-    settings = WakeSettings(trigger_level=2, refractory_seconds=3, per_word=own)
-    assert trigger_of("a", settings, 0.9) == Trigger(0.1, 2, 3)
-    assert trigger_of("b", settings, 0.9) == Trigger(0.9, 4, 0)
-    assert trigger_of("c", settings, 0.9) == Trigger(0.9, 2, 3)
-
-
-def test_choose_takes_each_named_word_once_in_order() -> None:
-    """A repeated name does not listen twice."""
-    assert choose(["b", "a", "b"], {"a", "b", "c"}, ["c"]) == ["b", "a"]
-
-
-@pytest.mark.parametrize("names", [None, []])
-def test_choose_without_names_takes_the_configured_words_that_exist(names: list[str] | None) -> None:
-    """A configured word that this engine lacks does not silence the others."""
-    assert choose(names, {"a", "b"}, ["a", "gone"]) == ["a"]
-
-
-@pytest.mark.parametrize(("names", "configured"), [(["alexo"], ["alexa"]), (["alexa", "alexo"], []), (None, ["alexo"])])
-def test_choose_refuses_an_unknown_word_and_names_the_nearest(names: list[str] | None, configured: list[str]) -> None:
-    """The error has a stable code and helps."""
-    with pytest.raises(WakeWordError, match="'alexo'; did you mean 'alexa'") as caught:
-        choose(names, {"alexa", "hey_jarvis"}, configured)
-    assert caught.value.code == "wake-unknown-word"
-
-
-class Sums:
-    """A scorer whose score is a frame's sum, so that any slip of a sample shows."""
-
-    first_samples = 5
-    hop_samples = 7
-
-    def __init__(self) -> None:
-        self.heard = b""
-        self.frames: list[float] = []
-
-    def scores(self, pcm: bytes) -> Floats:
-        """Return the sums of the frames in `pcm`."""
-        samples = np.frombuffer(pcm, np.int16)
-        ends = range(self.first_samples if not self.heard else self.hop_samples, len(samples) + 1, self.hop_samples)
-        assert ends[-1] == len(samples)
-        self.heard += pcm
-        rows = np.array([[samples[max(0, end - self.hop_samples) : end].sum()] for end in ends], np.float32)
-        self.frames += rows[:, 0].tolist()
-        return rows
-
-
-@given(st.binary(max_size=400), st.lists(st.integers(0, 60), max_size=30))
-async def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) -> None:
-    """However the audio is cut, also within a sample, the same frames are scored, in order and whole."""
-
-    async def feed(chunks: list[bytes]) -> tuple[list[float], list[Detection]]:
-        worker, scorer = Worker(Stage.WAKE), Sums()
-        listener = ScoredWakeStream(scorer, {"word": Trigger(1000, 1, 0)}, worker)
-        detections = [detection for chunk in chunks for detection in await listener.feed(chunk)]
-        worker.close()
-        return scorer.frames, detections
-
-    cuts = [0, *itertools.accumulate(sizes), len(pcm)]
-    chunks = [pcm[start:end] for start, end in itertools.pairwise(cuts)]
-    frames, detections = await feed(chunks)
-    samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], np.int16)
-    ends = range(Sums.first_samples, len(samples) + 1, Sums.hop_samples)
-    sums = [float(samples[max(0, end - Sums.hop_samples) : end].sum()) for end in ends]
-    assert frames == sums
-    assert detections == [Detection("word", end / RATE) for end, total in zip(ends, sums, strict=True) if total >= 1000]
-
-
-async def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker: Worker) -> None:
-    """Nothing is asked of the worker, even a closed one, until a frame is whole."""
-    listener = ScoredWakeStream(Sums(), {"word": Trigger(1, 1, 0)}, worker)
-    worker.close()
-    assert await listener.feed(bytes(Sums.first_samples * 2 - 1)) == []
-    with pytest.raises(WakeWordError) as caught:
-        await listener.feed(bytes(1))
-    assert caught.value.code == "wake-not-ready"
-
-
-async def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
-    """A closed stream answers nothing and may be closed again."""
-    listener = ScoredWakeStream(Sums(), {"word": Trigger(-1, 1, 0)}, worker)
-    listener.close()
-    listener.close()
-    assert await listener.feed(bytes(BYTES_PER_SECOND)) == []
-
-
-async def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
-    """What the engine still finds is nobody's business any more."""
-    asked, goes_on = threading.Event(), threading.Event()
-
-    class Slow(Sums):
-        def scores(self, pcm: bytes) -> Floats:
-            asked.set()
-            assert goes_on.wait(10)
-            return super().scores(pcm)
-
-    listener = ScoredWakeStream(Slow(), {"word": Trigger(-1, 1, 0)}, worker)
-    feeding = asyncio.create_task(listener.feed(bytes(2 * Sums.first_samples)))
-    await asyncio.to_thread(asked.wait, 10)
-    listener.close()
-    goes_on.set()
-    assert await feeding == []
-
-
-def text_files(directory: Path) -> dict[str, Files]:
-    """Return a folder's files by stem."""
-    return {file.stem: (file,) for file in directory.iterdir()}
-
-
-def load_text(files: Files) -> list[str]:
-    """Return the file's content as a model of its own; `broken` cannot be used."""
-    text = files[0].read_text("utf-8")
-    if "broken" in text:
-        raise ValueError("it is broken")
-    return [text]
-
-
-def touched(file: Path, text: str, seconds: int) -> None:
-    """Write `text` and give the file a time of its own."""
-    file.write_text(text, "utf-8")
-    os.utime(file, (seconds, seconds))
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings so far, and forget them."""
-    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    caplog.clear()
-    return found
-
-
-def test_folder_follows_files_that_come_change_and_go(tmp_path: Path) -> None:
-    """A model is loaded once for each state of its file, and kept while the file stays as it is."""
-    folder = ModelFolder(tmp_path, text_files, load_text)
-    folder.scan()
-    assert folder.models == {}
-    touched(tmp_path / "a", "1", 1)
-    touched(tmp_path / "b", "1", 1)
-    folder.scan()
-    before = folder.models
-    folder.scan()
-    assert folder.models["a"] is before["a"]
-    touched(tmp_path / "a", "2", 2)
-    (tmp_path / "b").unlink()
-    folder.scan()
-    assert folder.models == {"a": ["2"]}
-    assert before == {"a": ["1"], "b": ["1"]}
-
-
-def test_folder_logs_a_broken_file_once_and_tries_again_when_it_changes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("refractory_seconds", "times"), [(1.0, 2), (3.0, 1)])
+def test_a_word_is_ignored_for_its_refractory_time(
+    load: Load, words: list[str], program: str, refractory_seconds: float, times: int
 ) -> None:
-    """The reason is logged once a state of the file; the other models do not notice."""
-    folder = ModelFolder(tmp_path, text_files, load_text)
-    touched(tmp_path / "good", "1", 1)
-    touched(tmp_path / "bad", "broken", 1)
-    folder.scan()
-    folder.scan()
-    assert folder.models == {"good": ["1"]}
-    (warning,) = warnings(caplog)
-    assert "bad" in warning
-    assert "it is broken" in warning
-    touched(tmp_path / "bad", "still broken", 2)
-    folder.scan()
-    assert len(warnings(caplog)) == 1
-    touched(tmp_path / "bad", "mended", 3)
-    folder.scan()
-    assert folder.models == {"good": ["1"], "bad": ["mended"]}
-    assert warnings(caplog) == []
+    """A word said twice within two seconds counts twice only if it may."""
+    word = {"openwakeword": "okay_nabu", "microwakeword": "alexa"}[program]
+    assert heard(load(refractory_seconds=refractory_seconds), recording(word) * 2, words) == [word] * times
 
 
-def test_folder_keeps_the_last_good_model_of_a_file_that_broke(tmp_path: Path) -> None:
-    """While a file is being written anew, its word can still be listened for."""
-    folder = ModelFolder(tmp_path, text_files, load_text)
-    touched(tmp_path / "a", "1", 1)
-    folder.scan()
-    touched(tmp_path / "a", "broken", 2)
-    folder.scan()
-    assert folder.models == {"a": ["1"]}
-    (tmp_path / "a").unlink()
-    folder.scan()
-    touched(tmp_path / "a", "broken", 3)
-    folder.scan()
-    assert folder.models == {}
+def test_each_word_has_its_own_refractory_time(load: Load, words: list[str]) -> None:
+    """A detection of one word does not silence another."""
+    assert heard(load(refractory_seconds=30), b"".join(map(recording, SPOKEN)), words) == list(SPOKEN)
 
 
-async def test_folder_may_be_missing_and_appear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A folder that is not there is logged once and looked at again."""
-    folder = ModelFolder(tmp_path / "later", text_files, load_text)
-    folder.scan()
-    folder.scan()
-    assert len(warnings(caplog)) == 1
-    (tmp_path / "later").mkdir()
-    touched(tmp_path / "later" / "a", "1", 1)
-    await folder.refresh()
-    assert folder.models == {"a": ["1"]}
+def test_the_trigger_level_requires_frames_in_a_row(load: Load, program: str) -> None:
+    """Each further frame delays the detection by one, and too many prevent it."""
+
+    def first(level: int) -> float | None:
+        engine = load(per_word={"alexa": {"trigger_level": level}})
+        found = asyncio.run(detect(engine, recording("alexa"), ["alexa"]))
+        return found[0].seconds if found else None
+
+    one, three = first(1), first(3)
+    assert one is not None
+    assert three == pytest.approx(one + 2 * HOP_SAMPLES[program] / RATE)
+    assert first(50) is None
 
 
-async def test_no_folder_has_no_models() -> None:
-    """Without a configured folder there is nothing to look at."""
-    folder: ModelFolder[list[str]] = ModelFolder(None, text_files, load_text)
-    await folder.refresh()
-    folder.scan()
-    assert folder.models == {}
+def test_words_have_their_phrases(usual: Load, program: str, models: Path) -> None:
+    """The words that come with the engine are known before and after loading."""
+    unloaded = engine(program, models, Worker(Stage.WAKE)).words
+    assert {word.name: word.phrase for word in unloaded} == WAKE_WORDS[program]
+    assert all("en" in word.languages for word in unloaded)
+    assert unloaded == usual().words
 
 
-def test_a_model_with_a_manifest_beside_it_belongs_to_microwakeword(tmp_path: Path) -> None:
-    """All other classifiers, also those with some other .json, are openWakeWord's."""
-    for name in ("micro.tflite", "open.tflite", "odd.tflite", "torn.tflite", "net.onnx", "both.onnx", "both.tflite"):
-        (tmp_path / name).touch()
-    (tmp_path / "anything.json").write_text('{"micro": {}, "model": "micro.tflite"}')
-    (tmp_path / "odd.json").write_text('{"author": "somebody"}')
-    (tmp_path / "list.json").write_text("[1, 2]")
-    (tmp_path / "torn.json").write_text('{"micro": {')
-    (tmp_path / "lonely.json").write_text('{"micro": {}, "model": "https://example.org/lonely.tflite"}')
-    (tmp_path / ".half.tflite").touch()
-    (tmp_path / "folder.tflite").mkdir()
-    micro, own = microwakeword_files(tmp_path), openwakeword_files(tmp_path)
-    assert micro == {
-        "micro": (tmp_path / "anything.json", tmp_path / "micro.tflite"),
-        "torn": (tmp_path / "torn.json", tmp_path / "torn.tflite"),
-    }
-    assert {name: files[0].name for name, files in own.items()} == {
-        "open": "open.tflite",
-        "odd": "odd.tflite",
-        "net": "net.onnx",
-        "both": "both.tflite",
-    }
+def test_without_names_the_configured_words_are_detected(load: Load) -> None:
+    """None means the configured words."""
+    engine = load(words=("alexa", "hey_jarvis"))
+    assert heard(engine, b"".join(map(recording, SPOKEN)), None) == ["hey_jarvis", "alexa"]
 
 
-def test_a_manifest_reaches_no_file_outside_its_folder(tmp_path: Path) -> None:
-    """A path in a manifest means a file beside it, or nothing."""
-    (tmp_path / "outside.tflite").touch()
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "word.json").write_text('{"micro": {}, "model": "../outside.tflite"}')
-    assert microwakeword_files(folder) == {}
+def test_unknown_words_and_an_unloaded_engine_are_errors(usual: Load, program: str, models: Path) -> None:
+    """Both have stable codes, and an unknown name leads to the nearest."""
+    with pytest.raises(WakeWordError, match="okay_nabu") as unknown:
+        asyncio.run(usual().stream(["ok_nabu"]))
+    unloaded = engine(program, models, Worker(Stage.WAKE))
+    asyncio.run(unloaded.refresh())
+    with pytest.raises(WakeWordError) as not_ready:
+        asyncio.run(unloaded.stream(None))
+    assert (unknown.value.code, not_ready.value.code) == ("wake-unknown-word", "wake-not-ready")
+
+
+def test_a_custom_word_comes_and_goes_and_its_streams_stay(
+    load: Load, words: list[str], program: str, models: Path, tmp_path: Path
+) -> None:
+    """A file is a word from the next refresh on; what happens to it does not affect running streams."""
+    engine = load(custom_directory=tmp_path, words=("my_word",))
+    with pytest.raises(WakeWordError):
+        asyncio.run(engine.stream(None))
+    network = put_alexa(program, models, tmp_path, "my_word")
+
+    async def listen() -> list[Detection]:
+        await engine.refresh()
+        stream = await engine.stream(None)
+        await stream.feed(recording("alexa")[:20_000])
+        network.write_bytes(b"")
+        await engine.refresh()
+        network.unlink()
+        await engine.refresh()
+        return await stream.feed(recording("alexa")[20_000:])
+
+    assert [detection.name for detection in asyncio.run(listen())] == ["my_word"]
+    assert {word.name for word in engine.words} == set(words)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.00001, 0.001, 0.5, 0.99999])
+def test_a_half_written_model_is_logged_once_and_used_when_it_is_whole(
+    load: Load, program: str, models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, part: float
+) -> None:
+    """Neither the process nor a running stream is affected."""
+    network = put_alexa(program, models, tmp_path, "mine")
+    content = network.read_bytes()
+    network.write_bytes(content[: int(part * len(content))])
+    engine = load(custom_directory=tmp_path)
+    asyncio.run(engine.refresh())
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "mine.tflite cannot be used" in warning
+    assert heard(engine, recording("alexa"), ["alexa"]) == ["alexa"]
+    network.write_bytes(content)
+    asyncio.run(engine.refresh())
+    assert heard(engine, recording("alexa"), ["mine"]) == ["mine"]

@@ -1,0 +1,72 @@
+"""The messages of an ONNX file, as far as splitting a graph needs them; numbers and types from onnx.proto of ONNX 1.19.
+
+The package onnx would add 32 MB to every installation for this. Protocol Buffers keep the fields of a message that are
+not declared, so that what is read and written again is complete.
+"""
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_FIELDS: dict[str, dict[str, tuple[int, str]]] = {
+    "Model": {"ir_version": (1, "int64"), "graph": (7, "Graph"), "opset_import": (8, "*Opset")},
+    "Opset": {"version": (2, "int64")},
+    "Graph": {
+        "node": (1, "*Node"),
+        "name": (2, "string"),
+        "initializer": (5, "*Tensor"),
+        "input": (11, "*Value"),
+        "output": (12, "*Value"),
+    },
+    "Node": {
+        "input": (1, "*string"),
+        "output": (2, "*string"),
+        "op_type": (4, "string"),
+        "attribute": (5, "*Attribute"),
+    },
+    "Attribute": {"name": (1, "string"), "g": (6, "Graph"), "ints": (8, "*int64"), "graphs": (11, "*Graph")},
+    "Tensor": {"dims": (1, "*int64"), "name": (8, "string")},
+    "Value": {"name": (1, "string"), "type": (2, "Type")},
+    "Type": {"tensor_type": (1, "TensorType")},
+    "TensorType": {"elem_type": (1, "int64")},
+}
+"""Number and type of each field; `*` marks repeated ones."""
+
+_SCALARS = {
+    "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
+    "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+}
+
+_FLOAT = 1
+"""TensorProto.DataType.FLOAT."""
+
+
+def _classes() -> dict[str, Any]:
+    """Return the classes of the messages by name."""
+    file = descriptor_pb2.FileDescriptorProto(name="satellite/onnx.proto", package="satellite.onnx")
+    for name, fields in _FIELDS.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            type_name = kind.removeprefix("*")
+            added = message.field.add(name=field, number=number)
+            added.label = added.LABEL_REPEATED if kind.startswith("*") else added.LABEL_OPTIONAL
+            added.type = _SCALARS.get(type_name, added.TYPE_MESSAGE)
+            if type_name not in _SCALARS:
+                added.type_name = f".satellite.onnx.{type_name}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"satellite.onnx.{name}")) for name in _FIELDS
+    }
+
+
+_CLASSES = _classes()
+Model = _CLASSES["Model"]
+Value = _CLASSES["Value"]
+
+
+def float_value(name: str) -> Any:
+    """Return the declaration of a value of 32-bit floats of any shape."""
+    value = Value(name=name)
+    value.type.tensor_type.elem_type = _FLOAT
+    return value
