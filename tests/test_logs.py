@@ -12,7 +12,7 @@ from wyoming.asr import Transcribe, Transcript
 from satellite.audio.pcm import read_wav
 from satellite.errors import Stage
 from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunIdentity, RunStart, SttEnd, SttVadEnd
-from satellite.monitoring.run_log import log_runs
+from satellite.monitoring.runs import logged_runs
 from satellite.system.logs import BoundedFormatter, JournalHandler
 from satellite.tasks import Background
 from tests.running_daemon import DATA, RunningDaemon
@@ -101,7 +101,7 @@ async def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(
     """With its fields, and the time of each stage."""
     caplog.set_level(level, "satellite")
     bus = RunBus()
-    recorder = log_runs(bus)
+    recorder = logged_runs(bus)
     recorder.start(Background())
     await asyncio.sleep(0)
     run = RunIdentity("r1", "kitchen")

@@ -104,27 +104,27 @@ async def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog
     reloader = Reloader(daemon, file)
     file.write_text("log_level: loud\n")
     await reloader.reload()
-    assert reloader.words.startswith(f" · configuration refused: {file}:1: log_level:")
+    assert reloader.result.startswith(f" · configuration refused: {file}:1: log_level:")
     assert daemon.config == Config()
     folder = tmp_path / "words"
     folder.symlink_to(folder)  # which cannot be entered, as that of another user
     file.write_text(f"wake:\n  custom_directory: {folder}\n")
     await reloader.reload()
-    assert reloader.words.startswith(f" · configuration refused: {file}:2: wake.custom_directory: the folder")
+    assert reloader.result.startswith(f" · configuration refused: {file}:2: wake.custom_directory: the folder")
     file.unlink()
     await reloader.reload()
-    assert "cannot be read" in reloader.words
+    assert "cannot be read" in reloader.result
     file.write_bytes(b"\xff\xfe\x00")
     await reloader.reload()
-    assert "cannot be read" in reloader.words
+    assert "cannot be read" in reloader.result
     assert daemon.config == Config()
     file.write_text("log_level: warning\nstt: {beam_size: 2}\n")
     await reloader.reload()
-    assert reloader.words == " · needs a restart: stt.beam_size"
+    assert reloader.result == " · needs a restart: stt.beam_size"
     assert daemon.config.log_level == "warning"
     file.write_text("log_level: warning\n")
     await reloader.reload()
-    assert reloader.words == ""
+    assert reloader.result == ""
     await daemon.__aexit__()
     assert "the configuration is refused, the old one stays" in caplog.text
     assert logging.getLogger().level == logging.WARNING

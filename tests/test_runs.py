@@ -1,4 +1,4 @@
-"""The recent runs: what the event bus tells, as a waterfall and as metrics."""
+"""The recent runs: the times of their stages, and their metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,11 +28,14 @@ from satellite.events import (
     WakeWordEnd,
     WakeWordStart,
 )
+from satellite.http.schemas import RunDescription
 from satellite.monitoring.run_metrics import RunMetrics
-from satellite.monitoring.runs import RunHistory, RunRecord
+from satellite.monitoring.runs import RunHistory
 from satellite.tasks import Background
 
-COMMAND: list[tuple[type[RunEvent], float, dict[str, Any]]] = [
+Events = list[tuple[type[RunEvent], float, dict[str, Any]]]
+
+COMMAND: Events = [
     (RunStart, 0.0, {"start": Stage.WAKE, "end": Stage.TTS}),
     (WakeWordStart, 0.0, {}),
     (WakeWordEnd, 100.0, {"name": "okay_nabu", "seconds": 99.9}),
@@ -49,178 +52,147 @@ COMMAND: list[tuple[type[RunEvent], float, dict[str, Any]]] = [
     (RunEnd, 103.5, {}),
 ]
 
-FAILURE = (RunFailed, 104.0, {"stage": Stage.CHAT, "code": "chat-timeout", "text": "late"})
+FAILURE: Events = [
+    (RunFailed, 104.0, {"stage": Stage.CHAT, "code": "chat-timeout", "text": "late"}),
+    (RunEnd, 104.0, {}),
+]
 
 
 @asynccontextmanager
 async def recorded(bus: RunBus, **settings: Any) -> AsyncIterator[RunHistory]:
     """Follow `bus`."""
-    recorder = RunHistory(bus, **({"kept": 10, "transcripts": True} | settings))
-    recorder.start(Background())
+    history = RunHistory(bus, **({"kept": 10, "transcripts": True} | settings))
+    history.start(Background())
     await asyncio.sleep(0)
     try:
-        yield recorder
+        yield history
     finally:
-        await recorder.stop()
+        await history.stop()
 
 
-async def happen(bus: RunBus, events: list[tuple[type[RunEvent], float, dict[str, Any]]], run_id: str = "run") -> None:
-    """Publish `events`, and let those who follow see them."""
+async def happen(bus: RunBus, events: Events, run_id: str = "run") -> None:
+    """Publish `events`, and let subscribers see them."""
     for type_, at, data in events:
         bus.publish(type_(RunIdentity(run_id, "kitchen"), at=at, **data))
     for _ in range(3):
         await asyncio.sleep(0)
 
 
+async def described(events: Events) -> RunDescription:
+    """Return the one run that `events` make, as the API describes it."""
+    bus = RunBus()
+    async with recorded(bus) as history:
+        await happen(bus, events)
+        (run,) = history.latest(10)
+    return RunDescription.model_validate(run.as_json())
+
+
+def times(run: RunDescription) -> list[tuple[str, float, float | None]]:
+    """Return when each stage began and ended."""
+    return [(stage.name, stage.start_ms, stage.end_ms) for stage in run.stages]
+
+
 async def test_a_command_is_a_waterfall() -> None:
     """It begins with the wake word; every stage has its place, and what was heard and said is with it."""
-    bus = RunBus()
-    async with recorded(bus) as recorder:
-        await happen(bus, COMMAND)
-        (run,) = recorder.latest(10)
-    told = run.described()
-    assert told["total_ms"] == 3500
-    assert told["outcome"] == "done"
-    assert (told["heard"], told["said"]) == ("what is the time", "It is noon.")
-    assert (told["provider"], told["switch_reason"]) == ("ollama", "groq: no key")
-    assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
-        ("wake", 0, 0),
-        ("listen", 0, 2500),
-        ("stt", 2500, 2700),
-        ("chat", 2700, 3000),
-        ("tts", 2950, 3400),
-    ]
-    assert told["marks"] == {
-        "speech_end_ms": 2000,
-        "command_end_ms": 2500,
-        "first_token_ms": 2800,
-        "first_audio_ms": 3100,
-    }
+    run = await described(COMMAND)
+    assert (run.total_ms, run.outcome, run.heard, run.said) == (3500, "done", "what is the time", "It is noon.")
+    assert (run.provider, run.switch_reason) == ("ollama", "groq: no key")
+    waterfall = [("wake", 0, 0), ("listen", 0, 2500), ("stt", 2500, 2700), ("chat", 2700, 3000), ("tts", 2950, 3400)]
+    assert times(run) == waterfall
+    marks = {"speech_end_ms": 2000, "command_end_ms": 2500, "first_token_ms": 2800, "first_audio_ms": 3100}
+    assert run.marks == marks
+
+
+async def test_speculative_work_before_the_end_of_the_command() -> None:
+    """It is shown when it was done; its sound is sent when the command has ended."""
+    earlier = {SttEnd: 102.3, ChatStart: 102.3, ChatChunk: 102.35, ChatEnd: 102.38, TtsStart: 102.45}
+    run = await described([(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
+    waterfall = [("wake", 0, 0), ("listen", 0, 2500), ("stt", 2100, 2300), ("chat", 2300, 2380), ("tts", 2300, 3400)]
+    assert times(run) == waterfall
+    assert run.marks["first_audio_ms"] == run.marks["command_end_ms"] == 2500
+
+
+@pytest.mark.parametrize(
+    ("ending", "outcome"),
+    [([], "running"), ([(RunEnd, 104.0, {"cancelled": True})], "cancelled"), (FAILURE, "error")],
+)
+async def test_how_a_run_ends(ending: Events, outcome: str) -> None:
+    """Its last stage ends with it; an error is reported."""
+    run = await described([*COMMAND[:9], *ending])
+    assert (run.outcome, run.said) == (outcome, "It is ")
+    assert times(run)[-1] == ("chat", 2700, 4000 if ending else None)
+    assert (run.error is not None) is (outcome == "error")
 
 
 async def test_waiting_for_a_wake_word_is_no_run() -> None:
     """A room that listens all day is not listed."""
     bus = RunBus()
-    async with recorded(bus) as recorder:
-        await happen(bus, COMMAND[:2])
-        await happen(bus, [(RunEnd, 5.0, {"cancelled": True})])
-        assert recorder.latest(10) == []
+    async with recorded(bus) as history:
+        await happen(bus, [*COMMAND[:2], (RunEnd, 5.0, {"cancelled": True})])
+        assert history.latest(10) == []
 
 
-@pytest.mark.parametrize(
-    ("ending", "outcome"),
-    [
-        ([], "running"),
-        ([(RunEnd, 104.0, {"cancelled": True})], "cancelled"),
-        (
-            [(RunFailed, 104.0, {"stage": Stage.CHAT, "code": "chat-timeout", "text": "late"}), (RunEnd, 104.0, {})],
-            "error",
-        ),
-    ],
-)
-async def test_how_a_run_ends(ending: list[tuple[type[RunEvent], float, dict[str, Any]]], outcome: str) -> None:
-    """Its last stage ends with it; an error is told."""
+async def test_watchers_are_notified_of_changes_alone() -> None:
+    """Not of every word; and of nothing once they have unsubscribed, as often as they like."""
     bus = RunBus()
-    async with recorded(bus) as recorder:
-        await happen(bus, COMMAND[:9])
-        await happen(bus, ending)
-        (run,) = recorder.latest(10)
-    told = run.described()
-    assert told["outcome"] == outcome
-    assert told["said"] == "It is "
-    assert told["stages"][-1] == {"name": "chat", "start_ms": 2700, "end_ms": 4000 if ending else None}
-    assert (told["error"] is not None) is (outcome == "error")
-
-
-async def test_watchers_are_told_of_changes_alone() -> None:
-    """Not of every word."""
-    bus = RunBus()
-    told: list[int] = []
-    async with recorded(bus) as recorder:
-        forget = recorder.on_change(lambda run: told.append(len(run.said)))
-        await happen(bus, COMMAND)
-        await happen(bus, [(ChatChunk, 104.0, {"text": "more"})])
-        forget()
-        forget()
+    lengths: list[int] = []
+    async with recorded(bus) as history:
+        unsubscribe = history.on_change(lambda run: lengths.append(len(run.said)))
+        await happen(bus, [*COMMAND, (ChatChunk, 104.0, {"text": "more"})])
+        unsubscribe()
+        unsubscribe()
         await happen(bus, COMMAND, "another")
-    told = told
-    assert told == sorted(told)
-    assert told.count(6) == 1  # the first word, and not the second
-    assert len(told) == len(COMMAND) - 3
+    assert lengths == sorted(lengths)
+    assert lengths.count(6) == 1  # the first word, and not the second
+    assert len(lengths) == len(COMMAND) - 3
 
 
-async def test_only_the_latest_are_kept_and_without_words_if_so_wished() -> None:
+async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None:
     """The newest first."""
-
-    async def scenario() -> list[RunRecord]:
-        bus = RunBus()
-        async with recorded(bus, kept=2, transcripts=False) as recorder:
-            for name in ("one", "two", "three"):
-                await happen(bus, COMMAND, name)
-            assert [run.id for run in recorder.latest(1)] == ["three"]
-            return recorder.latest(10)
-
-    runs = await scenario()
+    bus = RunBus()
+    async with recorded(bus, kept=2, transcripts=False) as history:
+        for name in ("one", "two", "three"):
+            await happen(bus, COMMAND, name)
+        assert [run.id for run in history.latest(1)] == ["three"]
+        runs = history.latest(10)
     assert [run.id for run in runs] == ["three", "two"]
     assert not any(run.heard or run.said for run in runs)
+    assert not {"heard", "said"} & runs[0].as_json(transcripts=False).keys()
 
 
-async def test_more_than_can_be_followed_ends_no_recording() -> None:
-    """A burst loses its runs; those after it are recorded."""
+async def test_a_burst_of_events_does_not_end_the_recording() -> None:
+    """Its runs are lost; those after it are recorded."""
     bus = RunBus()
-    async with recorded(bus) as recorder:
-        await happen(bus, COMMAND[:9], "before")
-        await happen(bus, [(ChatChunk, 103.0, {"text": "x"})] * 5000, "before")
+    async with recorded(bus) as history:
+        await happen(bus, [*COMMAND[:9], *[(ChatChunk, 103.0, {"text": "x"})] * 5000], "before")
         await happen(bus, COMMAND, "after")
-        runs = {run.id: run.outcome for run in recorder.latest(10)}
-    assert runs == {"before": "cancelled", "after": "done"}
+        assert {run.id: run.outcome for run in history.latest(10)} == {"before": "cancelled", "after": "done"}
 
 
 async def test_the_metrics_of_runs() -> None:
     """How they ended, how long their stages took, and how long a person waited."""
     bus = RunBus()
     metrics = RunMetrics()
-    async with recorded(bus) as recorder:
-        recorder.on_change(metrics.note)
+    async with recorded(bus) as history:
+        history.on_change(metrics.note)
         await happen(bus, COMMAND)
-        await happen(bus, [*COMMAND[:9], FAILURE, (RunEnd, 104.0, {})], "failed")
+        await happen(bus, [*COMMAND[:9], *FAILURE], "failed")
     samples = {
-        (sample.name, *sorted(sample.labels.values())): sample.value
+        (sample.name.removeprefix("satellite_"), *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(metrics.exposition())
         for sample in family.samples
     }
-    assert samples["satellite_runs_total", "done"] == 1
-    assert samples["satellite_runs_total", "error"] == 1
-    assert samples["satellite_errors_total", "chat-timeout"] == 1
-    assert samples["satellite_wake_detections_total", "okay_nabu"] == 2
-    assert samples["satellite_voice_to_voice_seconds_sum",] == pytest.approx(1.1)
-    assert samples["satellite_first_token_seconds_count",] == 2
-    assert samples["satellite_stage_seconds_sum", "stt"] == pytest.approx(0.4)
-    assert samples["satellite_stage_seconds_count", "tts"] == 1
-    assert samples["satellite_after_command_seconds_sum",] == pytest.approx(0.6)
-    assert samples["satellite_speculations_total", "used"] == 2
-    assert samples["satellite_speculations_total", "dropped"] == 2
-
-
-async def test_what_was_made_before_the_end_of_the_command_was_known() -> None:
-    """Its place is where it was made; its sound leaves when the command is over."""
-    bus = RunBus()
-    async with recorded(bus) as recorder:
-        earlier = {
-            SttEnd: 102.3,
-            ChatStart: 102.3,
-            ChatChunk: 102.35,
-            ChatEnd: 102.38,
-            TtsStart: 102.45,
-        }
-        await happen(bus, [(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
-        (run,) = recorder.latest(10)
-    told = run.described()
-    assert [(s["name"], s["start_ms"], s["end_ms"]) for s in told["stages"]] == [
-        ("wake", 0, 0),
-        ("listen", 0, 2500),
-        ("stt", 2100, 2300),
-        ("chat", 2300, 2380),
-        ("tts", 2300, 3400),
-    ]
-    assert told["marks"]["first_audio_ms"] == told["marks"]["command_end_ms"] == 2500
+    expected = {
+        ("runs_total", "done"): 1,
+        ("runs_total", "error"): 1,
+        ("errors_total", "chat-timeout"): 1,
+        ("wake_detections_total", "okay_nabu"): 2,
+        ("voice_to_voice_seconds_sum",): 1.1,
+        ("first_token_seconds_count",): 2,
+        ("stage_seconds_sum", "stt"): 0.4,
+        ("stage_seconds_count", "tts"): 1,
+        ("after_command_seconds_sum",): 0.6,
+        ("speculations_total", "used"): 2,
+        ("speculations_total", "dropped"): 2,
+    }
+    assert {name: samples[name] for name in expected} == pytest.approx(expected)

@@ -73,7 +73,7 @@ def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 1
-        assert "leaving anyway" in log
+        assert "exiting anyway" in log
         assert re.search(told, log)
 
 
@@ -140,7 +140,7 @@ def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, log
-        assert "leaving anyway" not in log
+        assert "exiting anyway" not in log
         assert "left behind" not in log
         while any(map(lives, started)):  # the kernel takes a moment to end what was killed
             assert time.monotonic() < end + PATIENCE_SECONDS
@@ -171,4 +171,4 @@ def test_a_start_that_takes_long_does_not_keep_it_from_ending(tmp_path: Path, mo
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, log
-        assert "leaving anyway" not in log
+        assert "exiting anyway" not in log

@@ -1,6 +1,6 @@
 """All engines that a configuration asks for, each in its slot, with the threads that they run in.
 
-Only this module knows concrete engines. What is heavy is imported where it is built or loaded.
+Only this module knows concrete engines. Heavy libraries are imported where an engine is built or loaded.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
 from satellite.config.settings import Config, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
-from satellite.daemon.systemd import Engine as Busy
+from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.status import ChatProvider
 from satellite.engines.protocols import Synthesizer, WakeWordEngine
@@ -29,26 +29,26 @@ from satellite.system.process import imported, return_freed_memory
 from satellite.tasks import Background
 
 _STREAM_QUEUE = 4096
-"""Waiting calls of engines that are fed chunk by chunk; each stream has at most one."""
+"""Calls that may wait for an engine that is fed chunk by chunk; each stream has at most one."""
 
 _REFRESH_SECONDS = 3.0
-"""How often folders of voices and wake words are looked at."""
+"""How often the folders of voices and wake words are scanned."""
 
 _TRIM_SECONDS = 2.0
-"""How long nothing must have been done before freed memory goes back to the system: the next work pays for it again."""
+"""How long engines must be idle before freed memory is returned: the next work has to allocate it again."""
 
 _WAKE_CONNECT_SECONDS = 3.0
 """How long one server elsewhere may take to begin to listen for wake words."""
 
 _WAKE_CHECK_SECONDS = 2.0
-"""How often each of them is looked at: a silence that may be a server's death must not last."""
+"""How often each of them is checked: between detections a dead server is as silent as a live one."""
 
 
 class Assembly:
     """The engines. Nothing is loaded before `load`."""
 
     def __init__(self, config: Config, store: Store, background: Background) -> None:
-        """Make what `config` asks for, of the models in `store`; they are loaded and looked after in `background`."""
+        """Build the engines of `config` with the models in `store`; `background` owns the tasks that load them."""
         self._config = config
         self._background = background
         self._store = store
@@ -60,11 +60,11 @@ class Assembly:
         }
         """The engines' threads."""
 
-        self.threads: dict[str, Busy] = dict(self.workers)
-        """Whatever may hang amid its work, by name."""
+        self.threads: dict[str, WatchedEngine] = dict(self.workers)
+        """Threads and processes whose calls may hang, by name, for the watchdog."""
 
         self.hosts: list[Hosts] = []
-        """Servers that are asked instead of an engine here."""
+        """Servers that are asked instead of a local engine."""
 
         voice = TtsSettings().voice if config.tts.uri else config.tts.voice
         self._voices = VoiceFolder(store, catalogue.find(Kind.TTS, voice))
@@ -85,15 +85,14 @@ class Assembly:
         )
 
     async def prepare(self) -> None:
-        """Import what all engines share; before that nothing else may be imported in a thread.
-
-        Two threads that import NumPy for the first time, by different modules of it, leave it broken for good.
-        """
+        """Import what all engines share."""
+        # Before anything else is imported in a thread: two threads that import NumPy for the first time, through
+        # different modules of it, leave it broken for the life of the process.
         await imported("numpy")
         self._prepared.set()
 
     async def load(self) -> None:
-        """Load all side by side, once all is prepared; return when each is loaded or has failed, and is tried again."""
+        """Load all engines in parallel, after `prepare`; return when each is loaded or has failed once."""
         await self._prepared.wait()
         wanted = [slot for slot in self.engines.slots if not slot.on_demand]
         for slot in wanted:
@@ -102,7 +101,7 @@ class Assembly:
             await slot.until_settled()
 
     async def trim(self) -> None:
-        """Return the memory of work that is done, once nothing is under way; until cancelled."""
+        """Return freed memory to the system whenever the heavy engines have become idle, until cancelled."""
         heavy = [self.workers["stt"], self.workers["tts"]]
         seen = returned = 0
         while True:
@@ -113,7 +112,7 @@ class Assembly:
                 await asyncio.to_thread(return_freed_memory)
 
     async def refresh(self) -> None:
-        """Follow what administrators put into the folders of voices and wake words, until cancelled."""
+        """Notice voices and wake words that are added to or removed from their folders, until cancelled."""
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             await asyncio.to_thread(self._voices.scan)

@@ -9,14 +9,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
 
 from satellite.config.settings import Config
 from satellite.daemon.assembly import Assembly
 from satellite.daemon.reload import merge
 from satellite.daemon.responders import Responders
 from satellite.daemon.startup import Startup
-from satellite.daemon.systemd import Engine as Busy
+from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import RunBus
@@ -52,7 +51,7 @@ _STOP_SECONDS = 8.0
 _STEP_SECONDS = 6.0
 _LEAST_STEP_SECONDS = 0.5
 
-_RUNS_TOLD = 8
+_RUNS_SHOWN = 8
 """How many of the latest runs `satellite status` shows."""
 
 
@@ -186,7 +185,7 @@ class Daemon:
         return self._status.line
 
     @property
-    def threads(self) -> Mapping[str, Busy]:
+    def threads(self) -> Mapping[str, WatchedEngine]:
         """What may hang amid its work, by name, for whoever watches."""
         return self._assembly.threads
 
@@ -266,21 +265,19 @@ class Daemon:
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         controls_home = self.config.home_assistant.url is not None
-        commands = {"status": self._told, "metrics": self._metrics, "announce": self._announcer.announce}
+        commands = {"status": self._status_with_runs, "metrics": self._metrics, "announce": self._announcer.announce}
 
         async def serve(connection: Connection) -> None:
             await Session(connection, self._stages, self.bus, stages, commands, controls_home=controls_home).serve()
 
         return serve
 
-    async def _told(self, _request: dict[str, Any]) -> dict[str, Any]:
-        """Return the state with the latest runs, without a word of what was said: anybody nearby may ask."""
-        runs = [run.described() for run in self.runs.latest(_RUNS_TOLD)]
-        for run in runs:
-            del run["heard"], run["said"]
+    async def _status_with_runs(self, _request: dict[str, object]) -> dict[str, object]:
+        # Without what was heard and said: Wyoming has no authentication, so any machine nearby may ask.
+        runs = [run.as_json(transcripts=False) for run in self.runs.latest(_RUNS_SHOWN)]
         return as_json(await self._status.now()) | {"runs": runs}
 
-    async def _metrics(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def _metrics(self, _request: dict[str, object]) -> dict[str, object]:
         metrics = await imported("satellite.monitoring.metrics")
         return {"text": metrics.exposition(await self._status.now(), self._queues(), AudioInbox.dropped_in_all_seconds)}
 

@@ -1,19 +1,23 @@
-"""The Piper voices on disk, looked at again now and then so that a voice just pulled can be used at once."""
+"""The Piper voices on disk, scanned again every few seconds so that a voice just pulled can be used at once."""
 
 import json
 import logging
 from pathlib import Path
 
 from satellite.engines.protocols import Voice
-from satellite.errors import ModelError, in_words
+from satellite.errors import ModelError, SatelliteError, in_words
 from satellite.models.spec import Kind, ModelSpec
 from satellite.models.store import Store
 
 _LOGGER = logging.getLogger(__name__)
 
 
+_UNREADABLE = (OSError, SatelliteError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What a damaged description raises: it may be missing, no JSON, or JSON of another shape."""
+
+
 class VoiceFolder:
-    """The default voice and all others that are installed; one that cannot be read never disturbs the others."""
+    """The default voice and all others that are installed; one that cannot be read does not affect the others."""
 
     def __init__(self, store: Store, default: ModelSpec) -> None:
         self._store = store
@@ -42,13 +46,13 @@ class VoiceFolder:
         return self._store.seen(self._default)
 
     def scan(self) -> None:
-        """Look at the folder; blocking. What is half copied is taken once it is whole."""
+        """Scan the folder; blocking. A voice that is being copied is unreadable until it is complete."""
         found, troubles = [], {}
         for spec in self._specs():
             try:
                 file = self._store.file(spec, ".onnx")
                 found.append((self._voice(spec, file), file))
-            except Exception as error:  # noqa: BLE001 - a damaged file may hold anything, and be anything
+            except _UNREADABLE as error:
                 troubles[spec.name] = in_words(error)
         for name, trouble in troubles.items():
             if self._troubles.get(name) != trouble:

@@ -1,4 +1,4 @@
-"""The daemon as a process: signals, systemd, and the configuration that is read again on SIGHUP."""
+"""The daemon as a process: signals, systemd, and reloading the configuration on SIGHUP."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from satellite.daemon.daemon import Daemon
 from satellite.daemon.signals import Signals
 from satellite.daemon.systemd import Supervisor
 from satellite.errors import ConfigError, in_words
-from satellite.monitoring.run_log import log_runs
+from satellite.monitoring.runs import logged_runs
 from satellite.system import logs
 from satellite.tasks import end_tasks, first_of
 
@@ -32,12 +32,12 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     reloader = Reloader(daemon, path, verbose=verbose)
     Signals(stop.set, reloader.wanted.set)
     supervisor = Supervisor(
-        lambda: daemon.line + reloader.words, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
+        lambda: daemon.line + reloader.result, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
     )
-    runs = log_runs(daemon.bus)
+    runs = logged_runs(daemon.bus)
     await first_of("start", daemon.__aenter__(), stop.wait())
     if stop.is_set():
-        _LOGGER.info("stopping amid the start")
+        _LOGGER.info("stopped during the start")
         await daemon.__aexit__()
         _LOGGER.info("stopped")
         return 0
@@ -46,7 +46,7 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     run = daemon.background.run
     tasks = [
         run("supervise", supervisor.run, fatal=True),
-        run("tell of readiness", lambda: _tell_ready(daemon, supervisor), fatal=True),
+        run("report readiness", lambda: _report_ready(daemon, supervisor), fatal=True),
         run("reload", lambda: reloader.run(supervisor.reloading, supervisor.ready)),
     ]
     await first_of("until the end", stop.wait(), daemon.background.broken.wait())
@@ -60,20 +60,20 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
 
 
 class Reloader:
-    """Reads the configuration again when `wanted` is set; one that cannot be used leaves everything as it was."""
+    """Reads the configuration again when `wanted` is set; an invalid one changes nothing."""
 
     def __init__(self, daemon: Daemon, path: Path | None, *, verbose: bool = False) -> None:
-        """Follow the file at `path`; with `verbose` its `log_level` counts for nothing."""
+        """Read the file at `path`; with `verbose` its `log_level` is ignored."""
         self.wanted = asyncio.Event()
-        self.words = ""
-        """What is to be told of the last attempt beside the daemon's state."""
+        self.result = ""
+        """What the status line says of the last attempt; empty where there is nothing to say."""
 
         self._daemon = daemon
         self._path = path
         self._verbose = verbose
 
     async def run(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        """Read whenever it is wanted, until cancelled; `begin` and `end` are called around it."""
+        """Reload whenever it is wanted, until cancelled; `begin` and `end` are called around it."""
         await self._daemon.ready()
         while True:
             await self.wanted.wait()
@@ -85,21 +85,21 @@ class Reloader:
                 end()
 
     async def reload(self) -> None:
-        """Read the configuration and take what can be had without a restart; never raises what is wrong with it."""
+        """Read the configuration and apply what needs no restart; what is wrong with it is logged, not raised."""
         try:
             config = await asyncio.to_thread(config_check.load, self._path)
             left = await self._daemon.apply(config)
         except ConfigError as error:
-            self.words = f" · configuration refused: {str(error).splitlines()[0]}"
+            self.result = f" · configuration refused: {str(error).splitlines()[0]}"
             _LOGGER.error("the configuration is refused, the old one stays: %s", error, extra={"code": error.code})
             return
-        except Exception as error:  # whatever a file brings about, the daemon that runs goes on
-            self.words = f" · configuration not taken: {in_words(error)}"
+        except Exception as error:  # the file may trigger any bug, and the daemon that runs must go on
+            self.result = f" · configuration not taken: {in_words(error)}"
             _LOGGER.exception("the configuration cannot be taken, the old one stays")
             return
         if not self._verbose:
             logs.set_level(self._daemon.config.log_level)
-        self.words = f" · needs a restart: {', '.join(left)}" if left else ""
+        self.result = f" · needs a restart: {', '.join(left)}" if left else ""
         if left:
             _LOGGER.warning("the configuration is taken, but needs a restart for: %s", ", ".join(left))
         else:
@@ -107,7 +107,7 @@ class Reloader:
 
 
 def _longest_call(deadlines: DeadlineSettings) -> float:
-    """Return for how long an engine may be busy with one call, seconds: nobody waits for it any longer than that."""
+    """Return how many seconds an engine may be busy with one call: no caller waits longer."""
     return max(
         deadlines.load_seconds,
         deadlines.stt_seconds * stt_patience(_STT_CALL_SECONDS),
@@ -115,7 +115,7 @@ def _longest_call(deadlines: DeadlineSettings) -> float:
     )
 
 
-async def _tell_ready(daemon: Daemon, supervisor: Supervisor) -> None:
+async def _report_ready(daemon: Daemon, supervisor: Supervisor) -> None:
     await daemon.ready()
-    gc.freeze()  # what is there now stays: to look through it again and again would only delay others
+    gc.freeze()  # what exists now stays: collections that go through it all would only hold up the event loop
     supervisor.ready()

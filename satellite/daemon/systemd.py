@@ -1,7 +1,7 @@
-"""What systemd is told: that the daemon is ready, how it is, and that it is not wedged.
+"""Notifications to systemd: readiness, a status line, and the watchdog.
 
-Without systemd (no `NOTIFY_SOCKET`) nothing is told. The watchdog is fed by a task on the event loop, and only while no
-engine's thread has been busy with one call for too long: a loop that still turns around a wedged engine is no service.
+Without systemd (no `NOTIFY_SOCKET`) nothing is sent. A task on the event loop feeds the watchdog, and only while no
+engine has been busy with one call for too long: an event loop that still runs beside a hung engine serves nobody.
 """
 
 import asyncio
@@ -16,87 +16,88 @@ from satellite.errors import ConfigError
 _LOGGER = logging.getLogger(__name__)
 
 _STATUS_SECONDS = 1.0
-"""How often a changed status is told."""
+"""How often a changed status is sent."""
 
 _WATCHDOG_SHARE = 1 / 3
-"""Part of systemd's patience after which it is told that all is well: one late message is no death."""
+"""Part of the watchdog's timeout after which it is fed: one late notification must not restart the daemon."""
 
 
-class Engine(Protocol):
-    """An engine's thread."""
+class WatchedEngine(Protocol):
+    """The thread or process of an engine."""
 
     busy_since: float | None
     """When its running call began, by `time.monotonic()`."""
 
 
 class Supervisor:
-    """Talks with systemd. Use `run` as a task; tell the turning points as they come."""
+    """Notifies systemd. Use `run` as a task; call the other methods as the daemon changes its state."""
 
     def __init__(
-        self, words: Callable[[], str], engines: Mapping[str, Engine], wedged_seconds: Callable[[], float]
+        self, status: Callable[[], str], engines: Mapping[str, WatchedEngine], hung_seconds: Callable[[], float]
     ) -> None:
-        """Tell `words` as the status; an engine that is busy with one call for `wedged_seconds` is wedged.
+        """Send `status`; an engine that is busy with one call for `hung_seconds` counts as hung.
 
-        Raises `ConfigError` under systemd when the library that speaks with it is missing.
+        Raises `ConfigError` under systemd when the library that notifies it is missing.
         """
-        self._words = words
+        self._status = status
         self._engines = engines
-        self._wedged_seconds = wedged_seconds
-        self._told = ""
-        self._mourned: set[str] = set()
+        self._hung_seconds = hung_seconds
+        self._sent = ""
+        self._reported_hung: set[str] = set()
         self._notify = _notifier()
         self._watchdog_seconds = _watchdog_seconds()
 
     def ready(self) -> None:
-        """Tell that the daemon serves."""
-        self._tell_words()
+        """Report that the daemon serves."""
+        self._send_status()
         self._notify("READY", None)
 
     def stopping(self) -> None:
-        """Tell that the daemon is about to end."""
+        """Report that the daemon is about to end."""
         self._notify("STOPPING", None)
         self._notify("STATUS", "stopping")
 
     def reloading(self) -> None:
-        """Tell that the configuration is being read again; `ready` ends it."""
+        """Report that the configuration is being read again; `ready` ends it."""
         self._notify("RELOADING", None)
 
     async def run(self) -> None:
-        """Keep the status true and feed the watchdog until cancelled."""
+        """Send the status when it changes, and feed the watchdog, until cancelled."""
         fed_at = time.monotonic()
         interval = min(_STATUS_SECONDS, self._watchdog_seconds * _WATCHDOG_SHARE)
         while True:
-            self._tell_words()
+            self._send_status()
             now = time.monotonic()
-            if now - fed_at >= self._watchdog_seconds * _WATCHDOG_SHARE and not self._wedged(now):
+            if now - fed_at >= self._watchdog_seconds * _WATCHDOG_SHARE and not self._any_hung(now):
                 fed_at = now
                 self._notify("WATCHDOG", None)
             await asyncio.sleep(interval)
 
-    def _tell_words(self) -> None:
-        words = self._words()
-        if words != self._told:
-            self._told = words
-            self._notify("STATUS", words)
+    def _send_status(self) -> None:
+        status = self._status()
+        if status != self._sent:
+            self._sent = status
+            self._notify("STATUS", status)
 
-    def _wedged(self, now: float) -> bool:
-        """Tell whether an engine hangs; told once an engine."""
-        wedged = False
-        limit = self._wedged_seconds()
+    def _any_hung(self, now: float) -> bool:
+        """Return whether an engine hangs; log each once."""
+        hung = False
+        limit = self._hung_seconds()
         for name, engine in self._engines.items():
             since = engine.busy_since
             if since is None or now - since < limit:
-                self._mourned.discard(name)
+                self._reported_hung.discard(name)
                 continue
-            wedged = True
-            if name not in self._mourned:
-                self._mourned.add(name)
+            hung = True
+            if name not in self._reported_hung:
+                self._reported_hung.add(name)
                 _LOGGER.error("%s has been busy with one call for %.0f s: it hangs", name, now - since)
-        return wedged
+        return hung
 
 
 def _watchdog_seconds() -> float:
-    """Return after how long a silence systemd kills the daemon; infinity when it does not."""
+    """Return after how long without a notification systemd kills the daemon; infinity when it does not."""
+    # WATCHDOG_PID: a child process inherits the variables, but it is not the one that is watched.
     microseconds, owner = os.environ.get("WATCHDOG_USEC"), os.environ.get("WATCHDOG_PID")
     if not microseconds or owner not in (None, str(os.getpid())):
         return float("inf")
@@ -110,7 +111,7 @@ def _notifier() -> Callable[[str, str | None], None]:
         from cysystemd.daemon import Notification, notify
     except ImportError as missing:
         raise ConfigError(
-            "systemd waits to be told, and cysystemd is missing: sudo ./install.sh, or in a clone: "
+            "Type=notify needs cysystemd, which is missing: sudo ./install.sh, or in a clone: "
             ".venv/bin/pip install -e '.[systemd]'"
         ) from missing
     return lambda name, value: notify(Notification[name], value or "", return_exceptions=True)

@@ -99,7 +99,7 @@ def routes(context: Context) -> APIRouter:
     @router.get("/runs", summary="The latest runs", responses=responses(), response_model=Runs)
     async def runs(limit: Annotated[int, Query(ge=1, le=10_000)] = 50) -> Response:
         """Return the latest runs with the times of their stages, the newest first."""
-        return json_response({"runs": [run.described() for run in context.runs.latest(limit)]})
+        return json_response({"runs": [run.as_json() for run in context.runs.latest(limit)]})
 
     @router.post("/announce", summary="Say something in rooms", responses=responses(502, 504), response_model=Announced)
     async def announce(announcement: AnnounceRequest) -> Response:
@@ -155,7 +155,7 @@ async def _events(context: Context) -> AsyncGenerator[bytes, None]:
                 yield sse("status", state)
             until = loop.time() + _STATUS_SECONDS
             while not overflowed and (run := await _next(changed, until)) is not None:
-                yield sse("run", run.described())
+                yield sse("run", run.as_json())
     finally:
         unsubscribe()
 

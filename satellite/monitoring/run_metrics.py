@@ -51,7 +51,7 @@ class RunMetrics:
             return
         self._runs.labels(run.outcome).inc()
         if run.error is not None:
-            self._errors.labels(run.error["code"]).inc()
+            self._errors.labels(run.error.code).inc()
         if run.wake_word:
             self._wakes.labels(run.wake_word).inc()
         for stage in _STAGES:

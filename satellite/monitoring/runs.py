@@ -5,9 +5,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from satellite.errors import Stage
 from satellite.events import (
@@ -26,6 +25,7 @@ from satellite.events import (
     TtsStart,
     WakeWordEnd,
 )
+from satellite.system.logs import log_words
 from satellite.tasks import Background, Supervised
 
 _LOGGER = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ _UNREAD = 4096
 
 _LONGEST_TEXT = 20_000
 """Characters of what was heard or said that are remembered."""
+
+_LOGGED_RUNS = 256
+"""Runs under way at once that are followed for the log."""
+
+_LOGGED_STAGES = ("stt", "chat", "tts")
 
 _BEGINS: dict[type[RunEvent], str] = {
     SttStart: "listen",
@@ -59,9 +64,18 @@ class StageSpan:
     end: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RunProblem:
+    """Why a run failed."""
+
+    stage: str
+    code: str
+    text: str
+
+
 @dataclass(slots=True)
 class RunRecord:
-    """One run: a waterfall, and what came of it."""
+    """One run: the times of its stages, and its outcome."""
 
     id: str
     room: str
@@ -73,7 +87,7 @@ class RunRecord:
     """`running`, `done`, `error` or `cancelled`."""
 
     total: float | None = None
-    error: dict[str, str] | None = None
+    error: RunProblem | None = None
     wake_word: str = ""
     heard: str = ""
     said: str = ""
@@ -86,17 +100,17 @@ class RunRecord:
     marks: dict[str, float] = field(default_factory=dict)
     """Moments, in seconds since the run began: `speech_end`, `command_end`, `first_token`, `first_audio`."""
 
-    def described(self) -> dict[str, Any]:
-        """Return it fit for JSON; times in milliseconds."""
+    def as_json(self, *, transcripts: bool = True) -> dict[str, object]:
+        """Return a `RunDescription` of the HTTP API, times in milliseconds; without `heard` and `said` if so wanted."""
+        texts = {"heard": self.heard, "said": self.said} if transcripts else {}
         return {
             "id": self.id,
             "room": self.room,
             "began": self.began.isoformat(timespec="milliseconds"),
             "total_ms": _ms(self.total),
             "outcome": self.outcome,
-            "error": self.error,
-            "heard": self.heard,
-            "said": self.said,
+            "error": None if self.error is None else asdict(self.error),
+            **texts,
             "provider": self.provider,
             "switch_reason": self.switch_reason,
             "stages": [
@@ -112,10 +126,10 @@ class RunRecord:
 
 
 class RunHistory:
-    """Follows the event bus and remembers the latest runs; a run that only waits for a wake word is none yet."""
+    """Follows the event bus and keeps the latest runs. A run counts only once its wake word was heard."""
 
     def __init__(self, bus: RunBus, *, kept: int, transcripts: bool) -> None:
-        """Remember `kept` runs, with what was heard and said if `transcripts`."""
+        """Keep `kept` runs, with what was heard and said if `transcripts`."""
         self._bus = bus
         self._kept = kept
         self._transcripts = transcripts
@@ -128,19 +142,19 @@ class RunHistory:
         self._task = background.run("record runs", self._follow)
 
     async def stop(self) -> None:
-        """Follow no longer; may be called twice."""
+        """Stop following; may be called twice."""
         if self._task is not None:
             await self._task.stop()
 
     def on_change(self, watcher: Callable[[RunRecord], None]) -> Callable[[], None]:
-        """Call `watcher`, which must not block, when a run begins, changes or ends; return how to end that."""
+        """Call `watcher`, which must not block, when a run begins, changes or ends; return what ends that."""
         self._watchers.append(watcher)
 
-        def forget() -> None:
-            with suppress(ValueError):
+        def unsubscribe() -> None:
+            with suppress(ValueError):  # it may be called twice
                 self._watchers.remove(watcher)
 
-        return forget
+        return unsubscribe
 
     def latest(self, limit: int) -> list[RunRecord]:
         """Return the latest runs, the newest first."""
@@ -151,7 +165,8 @@ class RunHistory:
             with self._bus.subscribe(_UNREAD) as events:
                 async for event in events:
                     self._note(event)
-            _LOGGER.warning("more happened at once than could be recorded; some runs are missing")
+            # The bus drops a subscriber that falls behind: the ends of the runs under way may be among what was lost.
+            _LOGGER.warning("event queue overflowed; some runs were not recorded")
             for run in self._runs.values():
                 if run.outcome == "running":
                     run.outcome = "cancelled"
@@ -159,15 +174,13 @@ class RunHistory:
     def _note(self, event: RunEvent) -> None:
         run = self._runs.get(event.run.run_id)
         if run is None:
-            if isinstance(event, WakeWordEnd | RunStart) and not _waits(event):
-                self._began(event)
+            if isinstance(event, WakeWordEnd | RunStart) and not _waits_for_wake_word(event):
+                self._begin(event)
             return
-        if run.outcome != "running":
-            return
-        if self._take(run, event):
-            self._tell(run)
+        if run.outcome == "running" and self._update(run, event):
+            self._notify(run)
 
-    def _began(self, event: WakeWordEnd | RunStart) -> None:
+    def _begin(self, event: WakeWordEnd | RunStart) -> None:
         run = RunRecord(event.run.run_id, event.run.room, event.at, _wall_clock(event.at))
         if isinstance(event, WakeWordEnd):
             run.wake_word = event.name
@@ -177,13 +190,13 @@ class RunHistory:
         self._runs[run.id] = run
         while len(self._runs) > self._kept:
             self._runs.popitem(last=False)
-        self._tell(run)
+        self._notify(run)
 
-    def _take(self, run: RunRecord, event: RunEvent) -> bool:
-        """Note what an event means, and return whether that is worth telling."""
+    def _update(self, run: RunRecord, event: RunEvent) -> bool:
+        """Update a run by an event; return whether watchers should know, unlike of every word of an answer."""
         at = event.at - run.began_at
         if stage := _BEGINS.get(type(event)):
-            run.spans.append(StageSpan(stage, max(0.0, at - _took(event))))
+            run.spans.append(StageSpan(stage, max(0.0, at - _took_seconds(event))))
         for span in run.spans:
             if span.name == _ENDS.get(type(event)) and span.end is None:
                 span.end = at
@@ -199,38 +212,60 @@ class RunHistory:
             case ChatChunk():
                 if self._transcripts:
                     run.said = (run.said + event.text)[:_LONGEST_TEXT]
-                return _first(run, "first_token", at)
+                return _mark_first(run, "first_token", at)
             case ChatEnd():
                 run.said = event.text[:_LONGEST_TEXT] if self._transcripts else ""
                 run.provider = event.provider
                 run.switch_reason = str(event.figures.get("switch_reason", ""))
             case TtsStart():
-                _first(run, "first_audio", max(at, run.marks.get("command_end", at)))
+                # Speculative sound is made before the command has ended, but sent only then.
+                _mark_first(run, "first_audio", max(at, run.marks.get("command_end", at)))
             case RunFailed():
-                run.error = {"stage": event.stage.value, "code": event.code, "text": event.text}
+                run.error = RunProblem(event.stage.value, event.code, event.text)
             case RunEnd():
-                self._ended(run, at, cancelled=event.cancelled)
+                run.total = at
+                run.outcome = "cancelled" if event.cancelled else "error" if run.error else "done"
+                for span in run.spans:
+                    span.end = at if span.end is None else span.end
         return True
 
-    def _ended(self, run: RunRecord, at: float, *, cancelled: bool) -> None:
-        run.total = at
-        run.outcome = "cancelled" if cancelled else "error" if run.error else "done"
-        for span in run.spans:
-            if span.end is None:
-                span.end = at
-
-    def _tell(self, run: RunRecord) -> None:
+    def _notify(self, run: RunRecord) -> None:
         for watcher in list(self._watchers):
             watcher(run)
 
 
-def _waits(event: RunEvent) -> bool:
-    """Whether a run begins with waiting for a wake word."""
+def logged_runs(bus: RunBus) -> RunHistory:
+    """Return a history, to be started and stopped, that logs each run of `bus` at its end; its texts at debug level."""
+    history = RunHistory(bus, kept=_LOGGED_RUNS, transcripts=True)
+    history.on_change(_log)
+    return history
+
+
+def _log(run: RunRecord) -> None:
+    if run.outcome == "running":
+        return
+    times = [f"{stage} {1000 * seconds:.0f}" for stage in _LOGGED_STAGES if (seconds := run.seconds(stage)) is not None]
+    milliseconds = round(1000 * (run.total or 0.0))
+    code = run.error.code if run.error else None
+    _LOGGER.info(
+        "run %s in %s: %s in %d ms%s",
+        run.id,
+        run.room,
+        f"[{code}]" if code else run.outcome,
+        milliseconds,
+        f" ({', '.join(times)})" if times else "",
+        extra={"run": run.id, "room": run.room, "code": code, "ms": milliseconds},
+    )
+    if run.heard or run.said:
+        log_words(f"run {run.id} in {run.room}", run.heard, run.said, run=run.id, room=run.room)
+
+
+def _waits_for_wake_word(event: RunEvent) -> bool:
     return isinstance(event, RunStart) and event.start is Stage.WAKE
 
 
-def _took(event: RunEvent) -> float:
-    """Return how long ago the stage began: a text and the first sound are published once they are there."""
+def _took_seconds(event: RunEvent) -> float:
+    """Return how long ago the stage began: a transcript and the first sound are published once they are there."""
     match event:
         case SttEnd():
             return event.seconds
@@ -240,8 +275,8 @@ def _took(event: RunEvent) -> float:
             return 0.0
 
 
-def _first(run: RunRecord, mark: str, at: float) -> bool:
-    """Note a moment unless it has been before; return whether it is the first."""
+def _mark_first(run: RunRecord, mark: str, at: float) -> bool:
+    """Set a mark unless it is set; return whether it was not."""
     if mark in run.marks:
         return False
     run.marks[mark] = at
