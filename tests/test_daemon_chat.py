@@ -366,7 +366,7 @@ async def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
         (event,) = await asked(client, "Quelle est la capitale ?", {"conversation_id": "f"}, language)
         assert (event.type, event.data["text"]) == ("not-handled", sentence)
         assert event.data["context"] == {"conversation_id": "f"}
-        assert event.data["detail"].startswith("nobody answers: ollama: ")
+        assert event.data["detail"].startswith("no provider answers: ollama: ")
         assert event.data["code"] in ("chat-unreachable", "chat-not-ready")
 
 

@@ -174,7 +174,7 @@ async def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
         with pytest.raises(ChatUnavailable) as caught:
             await answered(house.chat)
         message = str(caught.value)
-        assert message.startswith("nobody answers: ollama: Ollama at http://127.0.0.1")
+        assert message.startswith("no provider answers: ollama: Ollama at http://127.0.0.1")
         assert "server busy" in message
         assert "; groq: groq at http://127.0.0.1" in message
         assert "Invalid API Key" in message
@@ -219,7 +219,7 @@ async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, cap
         with pytest.raises(ChatUnavailable, match=r"groq: .*no key"):
             await answered(FailoverChat([keyless], settings, deadlines))
         await keyless.close()
-    assert "answers now instead" not in caplog.text
+    assert "switched from" not in caplog.text
 
 
 async def test_closing_the_answer_closes_the_provider() -> None:
@@ -255,14 +255,14 @@ async def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCapt
             await answered(house.chat)
         switch = house.chat.last_switch
         assert switch is not None
-        assert (switch.from_provider, switch.to_provider) == ("ollama", "groq")
+        assert (switch.from_, switch.to) == ("ollama", "groq")
         await watched(house, lambda: house.chat.models[0].health.up)
         for _ in range(3):
             await answered(house.chat)
         assert house.chat.switches == 2
     told = [record for record in caplog.records if record.name == "satellite.engines.chat.failover"]
     assert [record.levelname for record in told] == ["WARNING", "INFO"]
-    assert "groq answers now instead of ollama: ollama: Ollama at" in told[0].getMessage()
+    assert "switched from ollama to groq: ollama: Ollama at" in told[0].getMessage()
     assert "ollama is back" in told[1].getMessage()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satellite.engines.chat.reply import ChatReplies
-from satellite.engines.chat.thinking import ThinkFilter, opens_thought
+from satellite.engines.chat.thinking import ThoughtFilter, opens_thought
 from satellite.engines.protocols import ChatStats
 from satellite.errors import ChatUnavailable
 
@@ -19,7 +19,7 @@ TEXTS = st.lists(
 
 def filtered(*pieces: str) -> str:
     """Return what is left of a text that comes in `pieces`."""
-    think = ThinkFilter()
+    think = ThoughtFilter()
     return "".join([*(think.feed(piece) for piece in pieces), think.flush()])
 
 
@@ -34,7 +34,7 @@ def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
 @given(st.lists(st.text()))
 def test_text_without_a_bracket_passes_at_once(pieces: list[str]) -> None:
     """What cannot become a tag is not held back."""
-    think = ThinkFilter()
+    think = ThoughtFilter()
     for piece in pieces:
         plain = re.sub(r"[<\[◁]", "", piece)
         assert think.feed(plain) == plain
@@ -76,8 +76,8 @@ def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytes
     assert said(answers, "Okay… </think> The answer is four.") == ["Okay… The answer is four.", ""]
     assert said(answers, "Paris", " it is.") == ["Paris it is."]
     assert said(answers, "Paris", " it is.") == ["Paris", " it is.", ""]
-    assert ["wait for such an end" in text for text in caplog.messages] == [True, False]
-    assert "spoken as they come again" in caplog.messages[1]
+    assert ["held back until they do" in text for text in caplog.messages] == [True, False]
+    assert "no longer held back" in caplog.messages[1]
 
 
 def test_an_answer_that_was_cut_is_not_empty_for_one_stray_tag() -> None:
@@ -146,7 +146,7 @@ def test_special_tokens_are_not_text(text: str, left: str) -> None:
 
 def test_a_bracket_that_is_no_tag_comes_out_with_the_next_piece() -> None:
     """Only as much is held back as may be the beginning of a tag."""
-    think = ThinkFilter()
+    think = ThoughtFilter()
     assert think.feed("3 <") == "3 "
     assert think.feed(" 4") == "< 4"
 
@@ -181,5 +181,5 @@ def test_an_answer_without_a_word_is_an_error(raw: str) -> None:
     answer = ChatReplies("local").begin()
     answer.delta(raw)
     with pytest.raises(ChatUnavailable) as caught:
-        answer.end()
+        answer.end(ChatStats())
     assert caught.value.code == "chat-empty"

@@ -385,7 +385,7 @@ async def is_left_alone(house: OllamaAndSecond, fault: Lasting) -> None:
     assert fault.words in f"{model.health.message}; {model.keepalive.states.message}"
     switch = house.chat.last_switch
     assert switch is not None
-    assert (switch.from_provider, switch.to_provider) == ("ollama", "second")
+    assert (switch.from_, switch.to) == ("ollama", "second")
 
 
 async def is_back(house: OllamaAndSecond) -> None:
@@ -541,7 +541,7 @@ async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) ->
             async with asyncio.timeout(PATIENCE_SECONDS):
                 with pytest.raises(ChatUnavailable) as caught:
                     await answered(house)
-            assert str(caught.value).startswith("nobody answers: ")
+            assert str(caught.value).startswith("no provider answers: ")
             assert "ollama: " in str(caught.value)
             assert "second: " in str(caught.value)
         await fault.mend(house)

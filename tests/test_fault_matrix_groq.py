@@ -147,7 +147,7 @@ async def test_a_fault_that_lasts(fault: Lasting, monkeypatch: pytest.MonkeyPatc
             assert (house.questions, house.told["sent_outside"]) == asked
         switch = house.chat.last_switch
         assert switch is not None
-        assert (switch.from_provider, switch.to_provider) == ("groq", "second")
+        assert (switch.from_, switch.to) == ("groq", "second")
         assert "groq at http://chat.example.com" in switch.reason or "groq: no word after" in switch.reason
         await fault.go(house)
         await house.until(lambda: house.models[0].health.up)
@@ -196,7 +196,7 @@ async def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(fault: Lasting, house: HostedRoute) -> None:
         await house.second.stop()
         await fault.come(house)
-        with pytest.raises(ChatUnavailable, match="nobody answers: ") as caught:
+        with pytest.raises(ChatUnavailable, match="no provider answers: ") as caught:
             await answered(house)
         assert "groq: " in str(caught.value)
         assert "second: " in str(caught.value)

@@ -34,7 +34,7 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:satellite:error:chat-unreachable"])
     title: str = Field(examples=["Service Unavailable"])
     status: int = Field(examples=[503])
-    detail: str = Field(examples=["nobody answers: ollama: cannot be reached"])
+    detail: str = Field(examples=["no provider answers: ollama: cannot be reached"])
     code: str = Field(examples=["chat-unreachable"])
 
 

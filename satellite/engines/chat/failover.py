@@ -1,11 +1,11 @@
-"""Who answers: of several providers, in order, the first that begins to."""
+"""Failover between chat providers: the first in the list that answers in time."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from satellite.config.chat import ChatSettings
@@ -20,27 +20,16 @@ from satellite.tasks import Background
 _LOGGER = logging.getLogger(__name__)
 
 _USABLE = 0.95
-"""Part of the deadline for the first word that providers share; the rest is for telling why none had one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """Another provider answered than the one before."""
-
-    from_provider: str
-    to_provider: str
-    reason: str
-    at: float = field(default_factory=time.time)
-    """Seconds since the epoch."""
+"""Share of the deadline for the first word that providers may use; the rest is for the report that none had one."""
 
 
 class FailoverChat:
-    """A `ChatModel` of several. After the first delta nobody else is asked: nothing is ever said twice.
+    """A `ChatModel` made of several. After the first delta no other is asked, so that nothing is said twice.
 
-    One that is known to be down is not asked, unless all are. One that is asked and has no word within
-    `chat.first_token_seconds` (or `hedge_seconds`) is not given up: the next one is asked as well, whoever speaks first
-    is heard, and the others are stopped. One outside the house is asked only when all in the house that stand before it
-    are down, or have failed this question, unless `chat.hosted` lets it be asked for their being slow.
+    A provider that is known to be down is not asked, unless all are. One that has no word within
+    `chat.first_token_seconds` (or `hedge_seconds`) is not given up: the next one is asked as well, the first to speak
+    wins, and the others are stopped. A hosted provider is asked only when all local ones before it are down or have
+    failed this question, unless `chat.hosted` allows it when they are slow.
     """
 
     def __init__(
@@ -50,13 +39,13 @@ class FailoverChat:
         deadlines: DeadlineSettings,
         background: Background | None = None,
     ) -> None:
-        """Choose between `models`, each of which is looked after in the `background`."""
+        """Choose between `models`, whose watchers run in the `background`."""
         self.provider = ", ".join(model.provider for model in models)
         self.model = ", ".join(model.model for model in models)
         self.context_tokens = models[0].context_tokens
         self.leaves_house = any(model.leaves_house for model in models)
         self.models = tuple(models)
-        self.last_switch: Switch | None = None
+        self.last_switch: SwitchStatus | None = None
         self.switches = 0
         self._waits_for_house = chat.hosted == "when_down"
         self._background = background or Background()
@@ -66,7 +55,7 @@ class FailoverChat:
 
     @property
     def health(self) -> ProviderHealth:
-        """Return the health of whoever would be asked."""
+        """Return the health of the provider that would be asked."""
         states = [model.health for model in self.models]
         up = [health for health in states if health.up]
         return next(iter(up + [health for health in states if health.is_late]), states[0])
@@ -74,14 +63,10 @@ class FailoverChat:
     @property
     def status(self) -> ChatStatus:
         """Return the state of every provider, and the last switch between them."""
-        switch = None
-        if (last := self.last_switch) is not None:
-            at = datetime.fromtimestamp(last.at).astimezone().isoformat(timespec="seconds")
-            switch = SwitchStatus(at, last.from_provider, last.to_provider, last.reason)
         return ChatStatus(
             answering=self._answering.provider,
             switches=self.switches,
-            last_switch=switch,
+            last_switch=self.last_switch,
             providers=tuple(model.status for model in self.models),
             summary=self.health.message,
         )
@@ -89,7 +74,7 @@ class FailoverChat:
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:
-        """Yield one provider's answer; see `ChatModel`. Raises `ChatUnavailable`, which names all, when none begins."""
+        """Yield one provider's answer; see `ChatModel`. Raises `ChatUnavailable` with all failures when none begins."""
         began = time.monotonic()
         asked, reasons, waits_for = self._to_ask()
         race = Race(asked, messages, sampling, self._patience_seconds, waits_for=waits_for)
@@ -106,9 +91,9 @@ class FailoverChat:
             await race.stop()
         reasons |= {model: str(error) for model, error in race.failures}
         if started is None:
-            raise self._nobody(reasons, race.failures)
+            raise _unanswered(reasons, race.failures)
         winner, deltas, first = started
-        reason = self._note_answer(winner, reasons, race)
+        reason = self._record_answer(winner, reasons, race)
         first_token_seconds = time.monotonic() - began
         async with aclosing(deltas):
             yield _completed(first, first_token_seconds, reason)
@@ -116,14 +101,14 @@ class FailoverChat:
                 yield _completed(delta, first_token_seconds, reason)
 
     def prepare(self, messages: Sequence[Message]) -> None:
-        """Get whoever would be asked ready, and those before that are not up."""
+        """Prepare the provider that would be asked, and those before it that are down."""
         for model in self.models:
             model.prepare(messages)
             if model.health.up:
                 return
 
     async def warm_up(self) -> None:
-        """Warm all up; raises `ChatUnavailable` only when none can answer, and logs why a single one cannot."""
+        """Warm all up; logs why one cannot answer, and raises `ChatUnavailable` when none can."""
         results = await asyncio.gather(*(model.warm_up() for model in self.models), return_exceptions=True)
         failed: dict[ChatModel, str] = {}
         for model, result in zip(self.models, results, strict=True):
@@ -139,10 +124,10 @@ class FailoverChat:
             elif result is not None:
                 raise result
         if len(failed) == len(self.models):
-            raise self._nobody(failed, [])
+            raise _unanswered(failed, [])
 
     async def watch(self) -> None:
-        """Look after all, until cancelled; a watcher that fails is begun again, and ends nobody else's."""
+        """Run the watchers of all providers until cancelled; one that fails is restarted and does not affect others."""
         watchers = [self._background.run(f"watch {model.provider}", model.watch) for model in self.models]
         try:
             await asyncio.gather(*(watcher.task for watcher in watchers))
@@ -154,7 +139,10 @@ class FailoverChat:
         await asyncio.gather(*(model.close() for model in self.models))
 
     def _to_ask(self) -> tuple[list[ChatModel], dict[ChatModel, str], dict[ChatModel, list[ChatModel]]]:
-        """Return who is worth asking, all that may be if none seems to be; why others are not; who waits for whom."""
+        """Return the providers to ask, why others are left out, and which wait for the failure of which.
+
+        If none seems to be worth asking, all that may be asked are.
+        """
         states: dict[ChatModel, ProviderHealth] = {model: model.health for model in self.models}
         alive = [model for model, health in states.items() if health.up]
         alive += [model for model, health in states.items() if health.is_late]
@@ -166,44 +154,44 @@ class FailoverChat:
         }
         for model in self.models:
             if model in down:
-                model.prepare([])  # it may be that only a question brings it back
-        house: list[ChatModel] = [model for model in self.models if model in alive and not model.leaves_house]
+                model.prepare([])  # an unloaded model may come back only for a question
+        local: list[ChatModel] = [model for model in self.models if model in alive and not model.leaves_house]
         waits_for: dict[ChatModel, list[ChatModel]] = {
-            model: [other for other in house if self.models.index(other) < index]
+            model: [other for other in local if self.models.index(other) < index]
             for index, model in enumerate(self.models)
             if model.leaves_house and self._waits_for_house
         }
         return up, down, waits_for
 
-    def _note_answer(self, winner: ChatModel, reasons: dict[ChatModel, str], race: Race) -> str:
-        """Return why it is not the first provider that answers; log it when it is another than the last time."""
+    def _record_answer(self, winner: ChatModel, reasons: dict[ChatModel, str], race: Race) -> str:
+        """Return why the first provider does not answer; log it when another one answers than last time."""
         before = self.models[: self.models.index(winner)]
-        told = race.waits() | reasons
-        reason = "; ".join(f"{model.provider}: {told[model]}" for model in before if model in told)
+        known = race.silences() | reasons
+        reason = "; ".join(f"{model.provider}: {known[model]}" for model in before if model in known)
         if winner is not self._answering:
             self.switches += 1
             why = reason or f"{winner.provider} is back"
-            self.last_switch = Switch(self._answering.provider, winner.provider, why)
+            at = datetime.now().astimezone().isoformat(timespec="seconds")
+            self.last_switch = SwitchStatus(at, self._answering.provider, winner.provider, why)
             level = logging.WARNING if reason else logging.INFO
-            _LOGGER.log(level, "chat: %s answers now instead of %s: %s", winner.provider, self._answering.provider, why)
+            _LOGGER.log(level, "chat: switched from %s to %s: %s", self._answering.provider, winner.provider, why)
             self._answering = winner
         return reason
 
-    def _nobody(
-        self, reasons: dict[ChatModel, str], failures: Sequence[tuple[ChatModel, ChatError]]
-    ) -> ChatUnavailable:
-        told = "; ".join(f"{model.provider}: {reason}" for model, reason in reasons.items())
-        kind = failures[-1][1].code.removeprefix("chat-") if failures else "not-ready"
-        return ChatUnavailable(f"nobody answers: {told}", kind=kind)
+
+def _unanswered(reasons: dict[ChatModel, str], failures: Sequence[tuple[ChatModel, ChatError]]) -> ChatUnavailable:
+    named = "; ".join(f"{model.provider}: {reason}" for model, reason in reasons.items())
+    kind = failures[-1][1].code.removeprefix("chat-") if failures else "not-ready"
+    return ChatUnavailable(f"no provider answers: {named}", kind=kind)
 
 
 def _is_absent(health: ProviderHealth) -> bool:
-    """Tell whether a provider was never meant to be asked: there is no key for it."""
+    """Return whether a provider has no key, and so was never meant to be asked."""
     return health.forbidden and health.state == "no-key"
 
 
 def _completed(delta: ChatDelta, first_token_seconds: float, reason: str) -> ChatDelta:
-    """Return `delta` with the route's figures among the provider's."""
+    """Return `delta` with figures that only the failover knows."""
     if delta.stats is None:
         return delta
     stats = replace(delta.stats, first_token_seconds=first_token_seconds, switch_reason=reason)

@@ -18,16 +18,16 @@ _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 
 class RateLimited(ChatUnavailable):
-    """The provider has had enough requests for now."""
+    """The provider accepts no more requests for now."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message, kind="rate-limited")
         self.retry_after_seconds = retry_after_seconds
-        """When it will answer again, if it says so."""
+        """When it will answer again, if it said so."""
 
 
 def failure(server: str, status: int, reason: str, *, retry_after_seconds: float | None = None) -> ChatError:
-    """Return the error for an answer of `server` with an HTTP `status` of 400 or more."""
+    """Return the error for an HTTP `status` of 400 or more, by what the caller can do about it."""
     reason = shown(reason, _LONGEST_REASON)
     message = f"{server} answered {status}: {reason}"
     if status == 429 or (status == 503 and retry_after_seconds is not None):
@@ -46,13 +46,13 @@ def failure(server: str, status: int, reason: str, *, retry_after_seconds: float
 
 
 def _is_too_long(reason: str) -> bool:
-    """Tell whether a server's explanation is that the conversation does not fit into the model's context."""
+    """Return whether the explanation is that the conversation exceeds the model's context, for which no code exists."""
     reason = reason.lower()
     return "context" in reason and any(word in reason for word in ("exceed", "length", "long", "large"))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return the delay that a Retry-After header asks for, as a number of seconds or as a date."""
+    """Return the delay that a Retry-After header (RFC 9110, 10.2.3) asks for, in seconds or by a date."""
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -66,7 +66,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def exhausted_seconds(headers: Mapping[str, str], tokens: int) -> float | None:
-    """Return when a request of so many tokens may be made again; None when it may be now.
+    """Return the seconds until a request of so many tokens may be made; None when it may be now.
 
     By `x-ratelimit-remaining-requests` and `-tokens`, and the `-reset-` of each, such as `2m59.56s`.
     """
@@ -80,7 +80,7 @@ def exhausted_seconds(headers: Mapping[str, str], tokens: int) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """Return the finite number that `text` is, if it is one."""
+    """Return `text` as a finite number; None if it is none."""
     try:
         number = float(text or "")
     except ValueError:
@@ -89,7 +89,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Return a duration as Go writes it, in seconds; a bare number is seconds too."""
+    """Return a duration in Go's notation in seconds; a bare number is seconds as well."""
     if text is None or not _DURATION.fullmatch(text):
         number = _number(text)
         return number if number is not None and number >= 0 else None

@@ -98,7 +98,7 @@ class OllamaChat:
                 yield last
             except asyncio.CancelledError:
                 if not reply.has_begun:
-                    self._note_given_up(began)
+                    self._given_up(began)
                 raise
             except ChatError as error:
                 self.keepalive.failed(error)
@@ -154,8 +154,8 @@ class OllamaChat:
         else:
             self._lingering = begin_task(_outlast(lines, first), "abandoned load")
 
-    def _note_given_up(self, began: float) -> None:
-        """Note that nobody waits any longer for the first word of a question that `began` then."""
+    def _given_up(self, began: float) -> None:
+        """Record that the caller no longer waits for the first word of a question that `began` then."""
         late = self.keepalive.late_seconds(began)
         if late >= self._patience_seconds:
             kind = "timeout" if late >= _WHOLE * self._first_token_seconds else "slow"

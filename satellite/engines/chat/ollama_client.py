@@ -1,9 +1,9 @@
-"""Ollama's native API as we use it: `/v1` can set neither context length nor keep-alive.
+"""The part of Ollama's native API that is used here; its `/v1` can set neither context length nor keep-alive.
 
-Every request is made by one function. The context length goes into each: Ollama reloads the model when it differs from
-the last request's. A keep-alive goes only into the request that loads and the one that sets another client's right: to
-make room for another model Ollama sets a model's keep-alive to nought and waits for it to fall idle, and a request that
-comes meanwhile with a keep-alive of its own sets it back, so that nobody else is ever served.
+All requests are built by one function. Each names the context length: Ollama reloads the model when it differs from
+that of the last request. A keep-alive is only in the request that loads the model and in the one that corrects another
+client's. To make room for another model, Ollama sets a model's keep-alive to 0 and waits until it is idle; a request
+that brings a keep-alive meanwhile reverts that, and the other client would never be served.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ class OllamaApi:
     def __init__(self, settings: OllamaSettings, chat: ChatSettings) -> None:
         self.model = settings.model
         self.context_tokens = settings.num_ctx
-        """What every request names; whoever looks after the model takes a longer one if that is what is loaded."""
+        """What every request names; the keep-alive timer sets a longer one if the model is loaded with that."""
 
         self.server = f"Ollama at {shown_url(settings.url)}"
         self.opens_thought = False
-        """Whether the model's template begins every answer with a thought; known once `trained_tokens` was asked."""
+        """Whether the model's template begins every answer with a thought; known after `trained_tokens`."""
 
         self.is_here = is_on_this_host(settings.url)
         self._settings = settings
@@ -82,7 +82,7 @@ class OllamaApi:
         raise ChatUnavailable(f"{self.server} cannot be asked: {reason}", kind="misconfigured")
 
     def request(self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED) -> dict[str, Any]:
-        """Return all of a request: for an answer, or of one token to have the prompt read, or to load."""
+        """Return the body of a request; without messages it only loads the model."""
         options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self.model,

@@ -1,4 +1,4 @@
-"""A chat model behind any OpenAI-compatible API: Groq, vLLM, llama.cpp's server, a proxy before many."""
+"""A chat model behind an OpenAI-compatible API, such as Groq, vLLM, llama.cpp's server or a proxy."""
 
 import asyncio
 import logging
@@ -30,20 +30,20 @@ _LOGGER = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
 _WHOLE = 0.9
-"""What part of a deadline is as good as all of it: whoever gave up waiting may have begun a little earlier."""
+"""Share of a deadline that counts as all of it: a caller that gave up may have begun a little earlier."""
 
 _PROBE_SECONDS = 5.0
 _TOUCH_SECONDS = 30.0
-"""How long a connection may lie unused before it is used for nothing: a new one costs several round trips."""
+"""Idle time after which a connection is used just to keep it open: a new one costs several round trips."""
 
 _CONNECTION_SECONDS = 90.0
 
 
 class OpenAIChat:
-    """A `ChatModel`. Closing a stream closes its socket. The key is in no message, log, repr or traceback.
+    """A `ChatModel`. Closing a stream closes its socket. The key appears in no message, log, repr or traceback.
 
-    `watch` keeps a connection open and looks, by asking for the list of models, whether a provider that failed is
-    back; no words leave the house with that.
+    `watch` keeps a connection open, and asks for the list of models to find out whether a provider that failed is
+    back; nothing that was said leaves the house with that.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class OpenAIChat:
         name: str = "",
         touch_seconds: float = _TOUCH_SECONDS,
     ) -> None:
-        """Talk with a model as configured; `name` is what it is called, if not by its settings."""
+        """Use a model as configured; `name` replaces the provider's name in the settings."""
         self.provider = name or settings.name
         self.model = settings.model
         self.context_tokens: int | None = None
         self.leaves_house = not is_at_home(settings.url)
-        """Whether this provider hears the household's words outside the house."""
+        """Whether what people say is sent outside the house."""
 
         self.sent_outside = 0
-        """How often a question has left the house."""
+        """Questions that have left the house."""
 
         self.breaker = CircuitBreaker()
         self._settings = settings
@@ -79,7 +79,7 @@ class OpenAIChat:
         self._key = chat_key(settings).find_or_explain()
         self._replies = ChatReplies(self.provider)
         self._limit = "max_tokens"
-        """How this server calls the longest answer."""
+        """The server's name for the longest answer; OpenAI's newer models refuse this one."""
 
         self._client: httpx.AsyncClient | None = None
         self._opening = asyncio.Lock()
@@ -121,10 +121,10 @@ class OpenAIChat:
 
     @property
     def health(self) -> ProviderHealth:
-        """Return whether it is worth asking: by what came of it before, and by its rate limits."""
+        """Return whether it is worth asking, by its earlier answers and its rate limits."""
         if not self._usable:
-            words = f"{self.provider} is not used: no key was found ({self._key.source})"
-            return ProviderHealth("no-key", False, words, forbidden=True)
+            message = f"{self.provider} is not used: no key was found ({self._key.source})"
+            return ProviderHealth("no-key", False, message, forbidden=True)
         breaker = self.breaker
         if breaker.state is BreakerState.CLOSED:
             return ProviderHealth("ready", True, f"{self._server} answers", since=breaker.since)
@@ -139,7 +139,7 @@ class OpenAIChat:
 
     @property
     def status(self) -> ProviderStatus:
-        """Return its state, with how often it was asked outside the house."""
+        """Return its state, with the number of questions that left the house."""
         return provider_status(self, sent_outside=self.sent_outside)
 
     async def stream(
@@ -166,23 +166,23 @@ class OpenAIChat:
                 yield delta
             stats = await completion.rest() or chunk.stats or ChatStats()
             last = reply.end(replace(stats, truncated=chunk.finish_reason == "length"))
-            self._note_success(completion, messages)
+            self._succeeded(completion, messages)
             is_whole = True
             yield last
         except asyncio.CancelledError:
             if not reply.has_begun:
-                self._note_given_up(began)
+                self._given_up(began)
             raise
         except (ChatError, *FAILURES) as failed:
             problem = self._translated(failed)
-            self._suspect(problem)
+            self._failed(problem)
             if rest := reply.rest():
                 yield rest
             raise problem from None  # what it came from may quote the key
         finally:
             self._asking -= 1
             self._contact_at = self._answered_at = time.monotonic()
-            if not is_whole:  # the connection is gone as well
+            if not is_whole:  # the connection is lost: open the next one now, not when the next question needs it
                 self._contact_at = -math.inf
                 self._poked.set()
             if completion is not None:
@@ -195,69 +195,69 @@ class OpenAIChat:
             raise ChatUnavailable(f"{self._server} cut its answer off")
         return chunk
 
-    def _note_success(self, completion: Completion, messages: Sequence[Message]) -> None:
-        if self.breaker.forbidden:  # a later question was told to wait
+    def _succeeded(self, completion: Completion, messages: Sequence[Message]) -> None:
+        if self.breaker.forbidden:  # another question has hit the rate limit meanwhile, which still holds
             return
         self.breaker.succeeded()
         tokens = sum(estimated_tokens(message.whole) for message in messages)
         if seconds := exhausted_seconds(completion.headers, tokens):
             self.breaker.rest(seconds, f"{self._server} allows no more requests for {seconds:.0f} s")
 
-    def _note_given_up(self, began: float) -> None:
-        """Note that nobody waits any longer for the first word of a question that `began` then."""
+    def _given_up(self, began: float) -> None:
+        """Record that the caller no longer waits for the first word of a question that `began` then."""
         late = self._late_seconds(began)
         if late >= self._patience_seconds:
             kind = "timeout" if late >= _WHOLE * self._first_token_seconds else "slow"
-            self._suspect(ChatUnavailable(f"{self._server} had no word within {late:.1f} s", kind=kind))
+            self._failed(ChatUnavailable(f"{self._server} had no word within {late:.1f} s", kind=kind))
 
     def _late_seconds(self, began: float) -> float:
-        """Return for how long a question that `began` then waits, not counting a server at home that answers another.
+        """Return for how long a question that `began` then has waited, except while a local server gave another answer.
 
-        Such a server may give one answer at a time, which is no fault of it.
+        Such a server may give one answer at a time, which is no failure.
         """
         if self.leaves_house:
             return time.monotonic() - began
         return 0.0 if self._asking > 1 else time.monotonic() - max(began, self._answered_at)
 
-    def _suspect(self, problem: ChatError) -> None:
-        """Note that a question or a probe failed; what was asked before a limit was told does not lift it."""
+    def _failed(self, problem: ChatError) -> None:
+        """Record a failed question or probe; one that was sent before a rate limit was reported does not lift it."""
         hold_seconds = problem.retry_after_seconds if isinstance(problem, RateLimited) else None
         if hold_seconds is not None or not self.breaker.forbidden:
             self.breaker.failed(problem, hold_seconds=hold_seconds)
 
     def prepare(self, messages: Sequence[Message]) -> None:
-        """Have a connection ready before the question comes."""
+        """Open a connection before the question comes."""
         self._used_at = time.monotonic()
         self._poked.set()
 
     async def warm_up(self) -> None:
-        """Make a connection. Raises `ChatError` when the server does not answer, or refuses the key."""
+        """Open a connection. Raises `ChatError` when the server does not answer or refuses the key."""
         if problem := await self._probe():
             if self._usable:
-                self._suspect(problem)
+                self._failed(problem)
             raise problem
 
     async def watch(self) -> None:
-        """Keep a connection open, and look whether a provider that failed is back, until cancelled."""
+        """Keep a connection open, and probe a provider that has failed, until cancelled."""
         await self.load()
         while self._usable:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._keepalive.interval_seconds):
                     await self._poked.wait()
             self._poked.clear()
-            if self.breaker.due or self._is_getting_cold():
+            if self.breaker.due or self._is_idle():
                 if problem := await self._probe():
-                    self._suspect(problem)
+                    self._failed(problem)
                 elif self.breaker.due:
                     self.breaker.probed(None)
 
-    def _is_getting_cold(self) -> bool:
+    def _is_idle(self) -> bool:
         now = time.monotonic()
         wanted = self._keepalive.enabled and self._schedule.wants_warm(datetime.now(), now - self._used_at)
         return wanted and self.breaker.up and now - self._contact_at >= self._touch_seconds
 
     async def _probe(self) -> ChatError | None:
-        """Ask for the list of models; return what is wrong."""
+        """Ask for the list of models; return what went wrong."""
         if not self._usable:
             return ChatUnavailable(self.health.message, kind="not-ready")
         self._contact_at = time.monotonic()
@@ -269,7 +269,7 @@ class OpenAIChat:
                 raise refusal(response)
         except (ChatError, *FAILURES) as failed:
             problem = self._translated(failed)
-            # What speaks HTTP without having such a list is there all the same.
+            # A server without such a list is there all the same.
             return None if problem.code == "chat-unknown-model" else problem
         return None
 
@@ -279,15 +279,15 @@ class OpenAIChat:
         if self._client is not None:
             await self._client.aclose()
 
-    def _note_leaving(self) -> None:
+    def _count_leaving(self) -> None:
         if self.leaves_house:
             self.sent_outside += 1
             _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
 
     async def _begin(self, client: httpx.AsyncClient, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """Ask; a server that does not know the one name for the longest answer knows the other."""
+        """Ask, with the other name for the longest answer if the server refuses the first."""
         request = self._request(messages, sampling)
-        self._note_leaving()
+        self._count_leaving()
         try:
             return await Completion.begin(client, request)
         except ServerError as error:
@@ -295,7 +295,7 @@ class OpenAIChat:
             if error.status != 400 or "max_tokens" not in request or "max_tokens" not in error.reason:
                 raise
         self._limit = "max_completion_tokens"
-        self._note_leaving()
+        self._count_leaving()
         return await Completion.begin(client, self._request(messages, sampling))
 
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, object]:

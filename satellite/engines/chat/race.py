@@ -1,4 +1,4 @@
-"""Several providers asked one after the other, and all of them still running: who speaks first is heard."""
+"""One question to several providers, started one after the other: the first that speaks wins."""
 
 import asyncio
 import time
@@ -12,9 +12,9 @@ Started = tuple[ChatModel, AsyncGenerator[ChatDelta, None], ChatDelta]
 
 
 class Race:
-    """One question to `models`: the next one is asked when one fails, or none has a word for `patience_seconds`.
+    """Asks `models` in order: the next one when one fails, or when none has spoken for `patience_seconds`.
 
-    Who `waits_for` others is asked only once all of them have failed, or are found to be down.
+    A model that `waits_for` others is asked only once all of them have failed or are down.
     """
 
     def __init__(
@@ -24,10 +24,10 @@ class Race:
         sampling: Sampling,
         patience_seconds: float,
         *,
-        waits_for: Mapping[ChatModel, Collection[ChatModel]] | None = None,
+        waits_for: Mapping[ChatModel, Collection[ChatModel]],
     ) -> None:
-        self._waits_for = waits_for or {}
         self.failures: list[tuple[ChatModel, ChatError]] = []
+        self._waits_for = waits_for
         self._waiting = list(models)
         self._messages = messages
         self._sampling = sampling
@@ -37,24 +37,26 @@ class Race:
 
     @property
     def running(self) -> list[ChatModel]:
-        """Who was asked and has neither spoken nor failed."""
+        """Models that were asked and have neither spoken nor failed."""
         return [model for model, _ in self._runners.values()]
 
-    def waits(self) -> dict[ChatModel, str]:
-        """Return how long those who were asked have been silent, in words."""
+    def silences(self) -> dict[ChatModel, str]:
+        """Return for how long each model that was asked has been silent, for people."""
         now = time.monotonic()
         return {model: f"no word after {now - at:.1f} s" for model, at in self._asked_at.items()}
 
     async def first(self) -> Started | None:
-        """Return who spoke first, the rest of its answer, and its first delta; None when all have failed."""
+        """Return the model that spoke first, the rest of its answer and its first delta; None when all have failed."""
         while True:
             if (model := self._next()) is not None:
                 self._waiting.remove(model)
                 self._ask(model)
             if not self._runners:
                 return None
+            # Woken again while models wait: one they wait for may be found to be down without failing this question.
             patience = self._patience_seconds if self._waiting else None
             done, _ = await asyncio.wait(self._runners, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            # In the order of preference, if two speak in the same iteration of the event loop.
             for task in sorted(done, key=list(self._runners).index):
                 model, deltas = self._runners.pop(task)
                 try:
@@ -63,14 +65,14 @@ class Race:
                     self.failures.append((model, error))
 
     async def stop(self) -> None:
-        """Stop everybody who is still running."""
+        """Stop all models that are still running."""
         runners, self._runners = self._runners, {}
-        await end_tasks(*runners)
+        await end_tasks(*runners)  # first: a generator cannot be closed while a task is inside it
         for _, deltas in runners.values():
             await deltas.aclose()
 
     def _next(self) -> ChatModel | None:
-        """Return who may be asked now, None when that is nobody."""
+        """Return the model that may be asked now."""
         failed = [model for model, _ in self.failures]
         for model in self._waiting:
             if all(other in failed or _is_down(other) for other in self._waits_for.get(model, ())):
@@ -84,13 +86,12 @@ class Race:
 
 
 def _is_down(model: ChatModel) -> bool:
-    """Tell whether nobody should wait for a model any more, such as one whose loading takes too long."""
+    """Return whether a model is no longer worth waiting for, for example because it takes too long to load."""
     health = model.health
     return not (health.up or health.is_late)
 
 
 async def _first(deltas: AsyncGenerator[ChatDelta, None]) -> ChatDelta:
-    """Return the first delta; raises `ChatError` when there is none."""
     delta = await anext(deltas, None)
     if delta is None:
         raise ChatUnavailable("no answer", kind="empty")

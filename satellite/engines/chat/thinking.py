@@ -1,16 +1,16 @@
-"""Keeps what is not meant for ears from being spoken: a model's thoughts, and its special tokens."""
+"""Removes what is not to be spoken from a model's text: its thoughts and its special tokens."""
 
 import re
 
 _NAMES = ("think", "thinking", "thought", "reasoning")
 _PAIRS = {f"<{name}>": f"</{name}>" for name in _NAMES} | {"[THINK]": "[/THINK]", "◁think▷": "◁/think▷"}
-"""How models write them: most, Mistral's, Kimi's."""
+"""Tags around thoughts: of most models, of Mistral's, of Kimi's."""
 
 _CLOSED_BY = {opening.lower(): closing.lower() for opening, closing in _PAIRS.items()}
-_WORDS = ("</s>", "<s>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "[inst]", "[/inst]")
+_SPECIAL_TOKENS = ("</s>", "<s>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "[inst]", "[/inst]")
 """Special tokens of Llama 2, Gemma and Mistral."""
 
-_TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair), *_WORDS)
+_TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair), *_SPECIAL_TOKENS)
 _LONGEST_NAME = 40
 _NAMED = rf"<\|\w{{1,{_LONGEST_NAME}}}\|>|<｜[\w▁]{{1,{_LONGEST_NAME}}}｜>"
 """The special tokens of most others, such as <|im_end|>, and DeepSeek's."""
@@ -20,26 +20,26 @@ _BEGUN = re.compile(rf"<(\|\w{{0,{_LONGEST_NAME}}}\|?|｜[\w▁]{{0,{_LONGEST_NA
 _OF_A_TURN = re.compile(
     r"</s>|<eos>|<\w+_of_turn>|\[inst\]|<.(im_\w+|eot\w*|eo[st]|end.*|start.*|user|assistant|system).>"
 )
-"""Those that end the answer: what follows would be the next turn, which nobody has asked for."""
+"""Tokens that end the answer: what follows would be the next turn, made up by the model."""
 
 
 def opens_thought(template: str) -> bool:
-    """Tell whether a chat template begins the answer with an opened thought."""
+    """Return whether a chat template begins the answer within a thought."""
     end = template.rstrip().lower()
     return any(end.endswith(opening) for opening in _CLOSED_BY)
 
 
-class ThinkFilter:
-    """Drops thoughts, the white space behind them, and special tokens from text that comes in pieces.
+class ThoughtFilter:
+    """Drops thoughts, the white space after them, and special tokens from text that arrives in pieces.
 
     Text passes at once; only what may still become a tag is held back. A thought that is never closed drops the rest,
-    as does a token that ends the turn. Some models' prompts open the thought for them, so that the text begins inside
-    of one: with `thinking` it is held back until the thought is closed.
+    as does a token that ends the turn. Some models' prompts open the thought for them, so that the text begins within
+    one: with `thinking` it is held back until the thought is closed.
     """
 
     def __init__(self, *, thinking: bool = False) -> None:
         self.unopened = False
-        """Whether a thought was closed that no tag had opened: what passed before was one."""
+        """Whether a thought was closed that no tag had opened: the text before was one."""
 
         self._held = ""
         self._closing: str | None = None
@@ -48,7 +48,7 @@ class ThinkFilter:
         self._has_begun = self._is_over = False
 
     def feed(self, text: str) -> str:
-        """Return what of `text`, and of what was held back, is known to be meant for ears."""
+        """Return the part of `text`, and of what was held back, that is certain to be spoken."""
         text, done = self._held + text, 0
         passed = []
         for tag in _TAG.finditer(text):
@@ -61,17 +61,17 @@ class ThinkFilter:
         return "".join(passed)
 
     def flush(self) -> str:
-        """Return the rest once nothing more will come, but not what is presumed to be a thought: see `presumed`."""
+        """Return the rest after the last piece, except what is presumed to be a thought (`presumed`)."""
         rest, self._held = self._pass(self._held), ""
         return rest
 
     def presumed(self) -> str:
-        """Return what was held back since it was presumed to be a thought, and never closed."""
+        """Return what was held back as a presumed thought that was never closed."""
         text, self._presumed = self._presumed or "", None
         return text
 
     def _turn(self, tag: str) -> None:
-        """Begin or end a thought at `tag`; what closes another kind of thought than the present one is part of it."""
+        """Begin or end a thought at `tag`; a tag that closes another kind of thought is part of the present one."""
         if tag not in _CLOSED_BY and tag not in _CLOSED_BY.values():
             self._is_over = self._is_over or (self._has_begun and bool(_OF_A_TURN.fullmatch(tag)))
         elif self._closing is None and tag in _CLOSED_BY:
@@ -95,7 +95,7 @@ class ThinkFilter:
 
 
 def _possible_start(text: str) -> int:
-    """Return how many characters at the end of `text` may be the beginning of a tag."""
+    """Return how many characters at the end of `text` may be the start of a tag; looks at a bounded number of them."""
     end = text[-max(map(len, _TAGS)) :].lower()
     plain = next((size for size in range(len(end), 0, -1) if any(tag.startswith(end[-size:]) for tag in _TAGS)), 0)
     begun = _BEGUN.search(text, max(0, len(text) - _LONGEST_NAME - 4))

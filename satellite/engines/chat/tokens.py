@@ -1,30 +1,30 @@
-"""How long a conversation is for a model, without asking its tokenizer, and how to make it fit."""
+"""An estimate of a conversation's tokens, without the model's tokenizer, and how to make it fit."""
 
 from collections.abc import Sequence
 
 from satellite.engines.protocols import Message
 
 _BYTES_PER_TOKEN = 3
-"""Of UTF-8, on the safe side: English has some 4.3 with today's vocabularies, Chinese 3."""
+"""UTF-8 bytes, a low estimate: English has about 4.3 with current vocabularies, Chinese 3."""
 
 _TOKENS_AROUND = 8
-"""What a chat template puts around each message."""
+"""Added by a chat template around each message."""
 
 
 def estimated_tokens(text: str) -> int:
-    """Return how many tokens `text` has at most, by a rule of thumb."""
+    """Estimate the most tokens that `text` may have."""
     return -(-len(text.encode(errors="surrogatepass")) // _BYTES_PER_TOKEN)
 
 
 def conversation_tokens(messages: Sequence[Message]) -> int:
-    """Return how many tokens a conversation has at most, by a rule of thumb."""
+    """Estimate the most tokens that a conversation may have."""
     return sum(estimated_tokens(message.whole) + _TOKENS_AROUND for message in messages)
 
 
 def fitting(messages: Sequence[Message], budget_tokens: int) -> list[Message]:
-    """Return `messages` without the oldest whole turns, as many as must go to stay within the budget.
+    """Return `messages` without as many of the oldest turns as exceed the budget.
 
-    What the system says and the last question always stay, whether they fit or not.
+    The system prompt and the last question are always kept, even if they do not fit.
     """
     kept = list(messages)
     first = next((index for index, message in enumerate(kept) if message.role != "system"), len(kept))
