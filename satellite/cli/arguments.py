@@ -12,7 +12,7 @@ _JSON = "print one JSON object"
 _DESCRIPTION = """A fast, private voice for the home.
 
 Run `satellite COMMAND --help` for the options of a command and an example."""
-_EXITS = """exit status: 0 good, 1 a failure, 2 wrong usage or configuration, 5 nothing answers at the daemon's address;
+_EXITS = """exit status: 0 success, 1 failure, 2 wrong usage or configuration, 5 no answer at the daemon's address;
 of `status` also 3 degraded, 4 loading"""
 
 
@@ -31,12 +31,8 @@ def parser() -> argparse.ArgumentParser:
         prog="satellite", description=_DESCRIPTION, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"satellite {_version()}")
-    top.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="the configuration (default: /etc/satellite/config.yaml, if it exists)",
-    )
+    about = "the configuration (default: /etc/satellite/config.yaml, if it exists)"
+    top.add_argument("--config", type=Path, metavar="FILE", help=about)
     top.add_argument("--verbose", action="store_true", help="log at debug, transcripts included")
     commands = _Commands(top)
     _daemon(commands)
@@ -89,55 +85,52 @@ def _daemon(commands: _Commands) -> None:
         "--schema", action="store_true", help="a JSON schema, by which editors complete and check the file"
     )
     form.add_argument("--effective", action="store_true", help="every value in use, without secrets")
-    command = commands.add(
-        "demo", "hear a question answered, on models fetched for it", "satellite demo --wav question.wav", json=False
-    )
+    summary = "ask a question aloud and hear the answer, on small models that are fetched"
+    command = commands.add("demo", summary, "satellite demo --wav question.wav", json=False)
     command.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the Piper voice")
     command.add_argument("--microphone", action="store_true", help="ask with this machine's microphone")
     command.add_argument("--output", type=Path, default=Path("demo-reply.wav"), help="where the answer's sound goes")
     command.add_argument("--serve", action="store_true", help="keep the daemon running afterwards")
-    command.add_argument("--json", action="store_true", help="print one JSON object instead of the story")
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of the steps")
 
 
 def _conversation(commands: _Commands) -> None:
     examples = ('satellite ask "What time is it?"', "satellite ask question.wav -o answer.wav")
     command = commands.add("ask", "ask a running daemon", *examples, uri=True)
-    command.add_argument("question", metavar="TEXT|FILE.wav", type=_words, help="the question, or a recording of it")
+    command.add_argument("question", metavar="TEXT|FILE.wav", type=_text, help="the question, or a recording of it")
     command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", help="also write the spoken answer")
     command.add_argument("--language", help="language of the question, such as en")
 
     command = commands.add(
-        "say", "let a running daemon speak", 'satellite say "Dinner is ready." -o dinner.wav', uri=True
+        "say", "turn a text into a sound file", 'satellite say "Dinner is ready." -o dinner.wav', uri=True
     )
-    command.add_argument("text", type=_words)
+    command.add_argument("text", type=_text)
     command.add_argument("-o", "--output", type=Path, metavar="FILE.wav", required=True, help="where the sound goes")
     command.add_argument("--voice", help="name of a voice")
     command.add_argument("--speaker", help="speaker of a multi-speaker voice")
 
     examples = ("satellite rooms", "satellite rooms discover")
-    command = commands.add(
-        "rooms", "the satellites that a running daemon drives, and those in the network", *examples, uri=True
-    )
+    command = commands.add("rooms", "the satellites of a running daemon, and those in the network", *examples, uri=True)
     command.add_argument(
         "action_of_rooms",
         nargs="?",
         metavar="ACTION",
         choices=("list", "discover", "devices"),
         default="list",
-        help="list: those that are driven (default); discover: those in the network; devices: this machine's sound",
+        help="list: those of the daemon (default); discover: those in the network; devices: this machine's sound",
     )
 
     command = commands.add(
         "announce", "say something in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
     )
     command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
-    command.add_argument("text", type=_words)
+    command.add_argument("text", type=_text)
 
 
-def _words(text: str) -> str:
-    """Return `text`, which must have something in it."""
+def _text(text: str) -> str:
+    """Return `text`, which must not be blank."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("expected words, found none")
+        raise argparse.ArgumentTypeError("expected a text")
     return text
 
 
@@ -152,7 +145,7 @@ def _administration(commands: _Commands) -> None:
     examples = ("satellite status --watch", "satellite status --json | jq .stages")
     command = commands.add(
         "status",
-        "how a running daemon is: exits 0 ready, 3 degraded, 4 loading, 5 silent",
+        "the state of a running daemon: exits 0 ready, 3 degraded, 4 loading, 5 no answer",
         *examples,
         json=False,
         uri=True,
@@ -160,7 +153,7 @@ def _administration(commands: _Commands) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=_JSON)
     form.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
-    form.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C")
+    form.add_argument("--watch", action="store_true", help="show it until Ctrl-C")
 
     commands.add("doctor", "diagnose problems and suggest fixes", "sudo satellite doctor", uri=True)
 
@@ -182,7 +175,7 @@ def _administration(commands: _Commands) -> None:
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark; --help lists them")
     command = commands.add(
         "completion",
-        "print what makes a shell complete these commands",
+        "print a completion script for a shell",
         "satellite completion bash | sudo tee /usr/share/bash-completion/completions/satellite",
         'satellite completion zsh > "${fpath[1]}/_satellite"',
         "satellite completion fish > ~/.config/fish/completions/satellite.fish",

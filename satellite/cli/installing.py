@@ -1,7 +1,7 @@
-"""What install.sh leaves to Python: `python -m satellite.cli.installing TASK ...`.
+"""The steps of install.sh that are written in Python: `python -m satellite.cli.installing TASK ...`.
 
-`defaults [KIND/NAME ...]` runs on a bare Python, all but `addresses` and `pull` where only the packages are that
-reading the configuration needs.
+`defaults [KIND/NAME ...]` runs on a bare Python. All but `addresses` and `pull` need only the packages that read the
+configuration.
 """
 
 import sys
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from satellite.models.store import Store
 
 _STARTING_SECONDS = 10.0
-"""How long an Ollama that was started just now may take to answer."""
+"""How long an Ollama that has just been started may take to answer."""
 
 
 def main(arguments: list[str]) -> int:
-    """Do one task and return the exit status: 0, or 1 with the reason told."""
+    """Do one task and return the exit status: 0, or 1 with the reason printed."""
     task, *values = arguments
     if task == "defaults":
         return _defaults([value for value in values if value])
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _addresses(config: str) -> int:
-    """Print under which addresses and port the network sees the daemon."""
+    """Print the addresses and the port at which the network sees the daemon."""
     from satellite.daemon.config_check import load
     from satellite.wire.discovery import own_addresses
 
@@ -45,9 +45,9 @@ def _addresses(config: str) -> int:
 
 
 def _ports(config: str) -> int:
-    """Print the addresses, of those where the daemon will listen, that it cannot have; 1 if there are any.
+    """Print the daemon's addresses that another program uses; return 1 if there are any.
 
-    One that this host does not have yet is none of them: it may come.
+    An address that this host does not have (yet) is not printed: the daemon waits for it.
     """
     from satellite.daemon.config_check import load
     from satellite.net.binding import taken
@@ -65,10 +65,11 @@ def _models(config: str) -> int:
 
 
 def _room(config: str) -> int:
-    """Print how many megabytes fetching what is missing takes, and the folder in which."""
+    """Print how many megabytes the missing models take while they are fetched, and their folder."""
     from satellite.models.spec import WheelSource
 
     store, missing = _missing(config)
+    # A wheel is unpacked after it was fetched: the largest is there twice for a moment.
     packed = max((spec.source.size_bytes for spec in missing if isinstance(spec.source, WheelSource)), default=0)
     print(round((sum(spec.size_bytes for spec in missing) + packed) / 1e6), store.directory)
     return 0
@@ -86,7 +87,7 @@ def _missing(config: str) -> "tuple[Store, list[ModelSpec]]":
 
 
 def _defaults(chosen: list[str]) -> int:
-    """Print the models of a new configuration; `chosen` are those that were asked for, as `kind/name`."""
+    """Print the models of a new configuration with the `chosen` ones, as `kind/name`."""
     from satellite.models import catalogue
 
     models = {spec.kind: spec for spec in catalogue.DEMO}
@@ -102,7 +103,7 @@ def _print_models(specs: "list[ModelSpec]") -> None:
 
 
 def _pull(name: str) -> int:
-    """Let Ollama (of this machine, or $OLLAMA_HOST) fetch a model unless it has it, and print how far it is."""
+    """Let Ollama (of this machine, or $OLLAMA_HOST) fetch a model unless it has it, and print the progress."""
     with without_proxies():
         import ollama
 
@@ -119,7 +120,7 @@ def _pull(name: str) -> int:
 
 
 def _known(client: "ollama.Client") -> set[str]:
-    """Return the names of the models that it has, once it answers; raises `ConnectionError` when it does not."""
+    """Return the names of its models, once it answers; raises `ConnectionError` when it does not."""
     deadline = time.monotonic() + _STARTING_SECONDS
     while True:
         try:

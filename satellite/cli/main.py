@@ -190,7 +190,7 @@ _COMMANDS: Mapping[str, Command] = {
     "ask": _in_module("ask", "ask"),
     "say": _in_module("ask", "say"),
     "announce": _in_module("ask", "announce"),
-    "rooms": _in_module("rooms"),
+    "rooms": _in_module("room_list"),
     "status": _in_module("status_page"),
     "doctor": _in_module("doctor.command"),
     "models": _in_module("models"),

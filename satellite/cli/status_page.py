@@ -22,7 +22,7 @@ _STAGES = ("listen", "stt", "chat", "tts")
 _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
 
 _DISTURBED = ("foreign-keep-alive", "other-context", "runner-died", "unloaded")
-"""What other clients of Ollama, or its crashes, do to the model."""
+"""States of the model that other clients of Ollama, or its crashes, cause."""
 
 _EXIT_STATUSES = {"ready": 0, "degraded": 3, "loading": 4}
 
@@ -79,6 +79,7 @@ async def watch(ask: Callable[[], Awaitable[JsonObject]]) -> None:
             await asyncio.sleep(_WATCH_SECONDS)
     with console.screen() as screen:
         while True:
+            # Drawn elsewhere first: written straight to the screen, the page would flicker.
             page = Console(width=console.width, record=True, file=io.StringIO(), force_terminal=True)
             await _show_once(ask, page)
             screen.update(Text.from_ansi(page.export_text(styles=True)))
@@ -154,22 +155,22 @@ def _providers(chat: JsonObject) -> Table:
 
 
 def _keepalive(provider: str, keepalive: JsonObject) -> str:
-    told = [f"keep-alive of {provider}: {keepalive['when']}"]
+    parts = [f"keep-alive of {provider}: {keepalive['when']}"]
     if keepalive["load_seconds"] is not None:
-        told.append(f"the last load took {keepalive['load_seconds']:.1f} s")
+        parts.append(f"the last load took {keepalive['load_seconds']:.1f} s")
     seen = [f"{state} {count} times" for state, count in keepalive["seen"].items() if state in _DISTURBED]
-    return "; ".join(told + ([f"seen so far: {', '.join(seen)}"] if seen else []))
+    return "; ".join(parts + ([f"seen so far: {', '.join(seen)}"] if seen else []))
 
 
 def _gpu(gpu: JsonObject) -> str:
-    told = [str(gpu.get("name", "a GPU"))]
+    parts = [str(gpu.get("name", "a GPU"))]
     if "watts" in gpu:
-        told.append(f"{gpu['watts']:.0f} W")
+        parts.append(f"{gpu['watts']:.0f} W")
     if "load" in gpu:
-        told.append(f"{gpu['load']:.0%} busy")
+        parts.append(f"{gpu['load']:.0%} busy")
     if "memory_used_bytes" in gpu:
-        told.append(f"{gpu['memory_used_bytes'] / 2**30:.1f} of {gpu['memory_total_bytes'] / 2**30:.1f} GiB used")
-    return "GPU: " + ", ".join(told)
+        parts.append(f"{gpu['memory_used_bytes'] / 2**30:.1f} of {gpu['memory_total_bytes'] / 2**30:.1f} GiB used")
+    return "GPU: " + ", ".join(parts)
 
 
 def _coloured(state: str) -> Text:

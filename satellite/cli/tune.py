@@ -1,4 +1,4 @@
-"""`satellite tune`: find the shortest window that a Whisper model bears, by transcribing recordings.
+"""`satellite tune`: find the shortest window with which a Whisper model works, by transcribing recordings.
 
 Whisper was trained on 30 s of audio. A shorter window is faster; in one that is too short the model invents and repeats
 words. Where that begins differs from model to model, so it is measured.
@@ -53,7 +53,7 @@ class _Transcribed:
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Measure the configured model and show the result; return the exit status."""
+    """Measure the configured model and print the result; return the exit status."""
     config = config_check.load(args.config)
     corpus = read_corpus(args.recordings)
     console = Console(stderr=args.json)

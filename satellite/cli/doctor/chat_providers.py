@@ -86,6 +86,7 @@ async def _reached(provider: OpenAISettings, known_state: str) -> Finding:
     except httpx.HTTPError as error:
         reason = key.scrub(str(error)) or type(error).__name__
         return bad(what, f"cannot be reached: {reason}", f"curl -sSI {shown_url(provider.url)}")
+    # The server's reason may quote the key, or part of it.
     if response.status_code in (401, 403):
         seen = f"refuses the key from {key.source}: {_reason(response, key)}; {unit.TYPE_IT}"
         return bad(what, seen, _put_key(provider))

@@ -33,7 +33,8 @@ async def run(args: argparse.Namespace) -> int:
     """Check everything, print it, and return 1 if something is bad, else 0."""
     console = Console(highlight=False, soft_wrap=True)
     found: list[Finding] = []
-    async for finding in examine(args.config, args.uri):
+    async for finding in _examine(args.config, args.uri):
+        finding = replace(finding, remedy=unit.typed(finding.remedy))
         found.append(finding)
         if not args.json:
             _show(console, finding)
@@ -45,13 +46,8 @@ async def run(args: argparse.Namespace) -> int:
     return 1 if count else 0
 
 
-async def examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
-    """Yield what all checks find on this machine and of the daemon at `uri`, with remedies as this user types them."""
-    async for finding in _examine(path, uri):
-        yield replace(finding, remedy=unit.typed(finding.remedy))
-
-
 async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
+    """Yield what all checks find on this machine, and of the daemon at `uri`."""
     checks = machine.CHECKS | gpu.CHECKS | household.CHECKS | ollama_server.CHECKS | chat_providers.CHECKS
     config, finding = _configured(path)
     yield finding
@@ -60,6 +56,7 @@ async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
     try:
         state = await client.status(uri)
     except SatelliteError as error:
+        # Most checks still mean something: what a stopped daemon lacks is often why it is stopped.
         state = None
         yield await _silent(str(error), config, path)
     target = Target(config or Config(), state, uri)
@@ -77,6 +74,7 @@ def _configured(path: Path | None) -> tuple[Config | None, Finding]:
     what = "configuration"
     file = path or loader.SYSTEM_CONFIG
     try:
+        # Root could read a file that the service cannot; a file that was named is read as it is.
         with unit.as_user(wanted=path is None):
             config = config_check.load(path)
             where = str(file) if path or file.exists() else "built-in defaults"
@@ -110,6 +108,8 @@ async def _silent(error: str, config: Config | None, path: Path | None) -> Findi
     errors = await unit.last_errors()
     last = f"; its last errors: {errors}" if errors else ""
     if active == "active":
+        # It runs and still does not answer: either no address of its own exists yet, or the file names other ports than
+        # those that it opened, since a reload does not move them.
         try:
             for probe in await bound(config.wyoming.host, 0) if config else ():
                 probe.close()

@@ -66,6 +66,7 @@ def _memory(config: Config, gpu: Gpu, *, loaded: bool) -> Finding:
         return note(name, "does not report its memory")
     specs = [spec for spec in wanted_models(config) if spec.kind.value in ("stt", "tts")]
     need = _MODEL_SHARE * sum(spec.size_bytes or 0 for spec in specs)
+    # Loaded models are part of what is used already, and must not be counted twice.
     total = gpu.memory_total_bytes
     free = total - gpu.memory_used_bytes
     seen = f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB are free; our models need {need / 1e9:.1f}"

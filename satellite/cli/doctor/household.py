@@ -143,6 +143,7 @@ async def _home_assistant(config: Config) -> Finding:
             return note(what, "its token is for the service alone", "sudo satellite doctor")
         if not token.value:
             return bad(what, f"there is no token: {token.source}; {unit.TYPE_IT}", put)
+        # `probe` asks for the version and the configuration alone: a sentence could switch something.
         api = Api(config.home_assistant, token)
         try:
             version = await api.probe()
@@ -204,6 +205,7 @@ async def _speaks(settings: SoundDeviceSettings) -> Finding:
         return _written(what, settings.file, remedy)
     from satellite.rooms.host.devices import open_device, start_device
 
+    # A device is opened by a process of its own: PortAudio may hang, and a process can be killed.
     assert settings.device is not None
     process = await start_device("output", settings.device)
     try:

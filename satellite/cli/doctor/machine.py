@@ -27,6 +27,7 @@ _OPENINGS = Path("/etc/systemd/system/satellite.service.d")
 
 async def _packages(_target: Target) -> Sequence[Finding]:
     found = []
+    # The two packages own the same files: with both, those of the one that was installed last are in use.
     for name in ("onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {metadata.version(name)}")
@@ -112,6 +113,7 @@ async def _ports(target: Target) -> Sequence[Finding]:
     own = unit.account()
     active = own is not None and (await unit.state())[0] == "active"
     if active and own is not None:
+        # The kernel knows whose sockets they are; a connection would also succeed at another program's.
         listening = unit.listening()
         closed = [port for port in wanted if own.pw_uid not in listening.get(port, ())]
     elif target.state is not None:
@@ -121,6 +123,7 @@ async def _ports(target: Target) -> Sequence[Finding]:
     findings = []
     kept, absent = [], []
     for port in closed:
+        # Nobody tells why a port is not open, so it is opened for a moment.
         try:
             for probe in await bound(wanted[port], port):
                 probe.close()

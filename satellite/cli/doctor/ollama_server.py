@@ -118,6 +118,7 @@ def _residency(provider: OllamaSettings, target: Target, entry: LoadedModel | No
         if always:
             return bad(what, seen, "satellite status")
         return note(what, seen, "" if running else unit.restart())
+    # Ollama reloads a model for each request with another context, and two clients would do so in turn.
     if entry.context_tokens is not None and entry.context_tokens < min(provider.num_ctx, trained or provider.num_ctx):
         seen = f"another client has loaded it with a context of {entry.context_tokens} tokens: each reloads it in turn"
         return bad(what, seen, f"give the other client num_ctx {provider.num_ctx}, or set num_ctx here to its")

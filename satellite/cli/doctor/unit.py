@@ -98,6 +98,7 @@ def as_user(*, wanted: bool = True) -> Iterator[None]:
         yield
         return
     groups, home = os.getgroups(), os.environ.get("HOME", "/root")
+    # Groups first and the user last: without root's user ID the process may not change its groups any more.
     os.setgroups([own.pw_gid])
     os.setegid(own.pw_gid)
     os.seteuid(own.pw_uid)
@@ -105,6 +106,7 @@ def as_user(*, wanted: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
+        # And back in reverse, for the same reason.
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
@@ -117,6 +119,7 @@ def secret(find: Callable[[], Secret]) -> Secret:
         found = find()
     if found.value or not asks_as_service() or not SERVICE_FOLDER.is_dir():
         return found
+    # systemd gives a service copies of these files in a folder that it alone may read, so the originals are read here.
     os.environ["CREDENTIALS_DIRECTORY"] = str(SERVICE_FOLDER)
     try:
         return find()
@@ -191,6 +194,7 @@ async def state() -> tuple[str, str]:
 
 async def last_errors() -> str:
     """Return the last errors in the journal since the service was started, in one line."""
+    # Only of this start: errors of an earlier one may have been repaired since.
     since = await output("systemctl", "show", "--property", "InvocationID", "--value", "satellite.service")
     match = (f"_SYSTEMD_INVOCATION_ID={since}",) if since else ("-u", "satellite")
     lines = await output("journalctl", "-q", "-p", "err", "-n", str(_ERRORS_SHOWN), "-o", "cat", *match)
