@@ -28,12 +28,11 @@ from satellite_bench.rooms import RoomsResult
 from satellite_bench.rooms_house import Home
 from satellite_bench.rooms_run import RoomsBench, RoomsPlan, cached_sounds
 from satellite_bench.server import Server, connected, receive, started
+from satellite_bench.splicing import WhisperWords
 from satellite_bench.voice import VoiceResult
 from satellite_bench.voice_run import RivalPythons, VoiceBench, VoicePlan
 from satellite_bench.wake import WakeResult
-from satellite_bench.whisper_words import WhisperWords
 
-PARTS = ("voice", "stt", "tts", "wake", "memory", "chat", "endpoint", "rooms", "http")
 _BESIDE_RIVALS = ("stt", "tts", "memory")
 """Parts that share a daemon, and the official servers beside it."""
 
@@ -50,7 +49,7 @@ _QUESTION = "What is the capital of France?"
 class Plan:
     """What to measure."""
 
-    parts: Sequence[str] = PARTS
+    parts: Sequence[str]
     corpus: Path | None = None
     """Folder of recordings; None is the synthetic corpus."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from satellite_bench.splicing import PAUSES_MS, Spliced
 from satellite_bench.stats import Summary, summarise
+from satellite_bench.tts import Playback
 
 OURS = "satellite"
 THEIRS = "rival"
@@ -53,6 +54,20 @@ class Turn:
         if self.endpoint_ms is None or self.first_audio_ms is None:
             return None
         return self.first_audio_ms - self.endpoint_ms
+
+
+Moments = tuple[float | None, float | None, float | None]
+"""When the end of the command, the transcript and the answer came, in seconds of a clock."""
+
+
+def turn_of(
+    recording: Spliced, spoken_ms: float, moments: Moments, playback: Playback, *, words: str, error: str
+) -> Turn:
+    """Return the turn of a recording whose speech ended at `spoken_ms` of the clock of `moments` and `playback`."""
+    in_ms = (None if at is None else 1000 * at for at in moments)
+    times = (*in_ms, playback.first_audio_ms, playback.first_audible_ms)
+    endpoint, transcript, answer, audio, sound = (None if at is None else at - spoken_ms for at in times)
+    return Turn(recording, endpoint, transcript, answer, audio, sound, words, error)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -24,7 +25,7 @@ from satellite_bench.microvad import WINDOW_SECONDS, MicroVad, Segmenter
 from satellite_bench.server import Server, connected, receive
 from satellite_bench.splicing import Spliced
 from satellite_bench.tts import Playback
-from satellite_bench.voice import Turn
+from satellite_bench.voice import Turn, turn_of
 
 _STREAM_CHARACTERS = 60
 _CHUNK_BYTES = int(WINDOW_SECONDS * RATE) * WIDTH
@@ -32,27 +33,24 @@ _TURN_SECONDS = 40.0
 _FORMAT = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
 
 
+@dataclass(frozen=True, slots=True)
 class HomeAssistant:
     """One pipeline: a microphone, two servers, and a chat server that is asked as ours asks it."""
 
-    def __init__(self, stt: Server, tts: Server, chat: Bare, vad: MicroVad) -> None:
-        self._stt = stt
-        self._tts = tts
-        self._chat = chat
-        self._vad = vad
+    stt: Server
+    tts: Server
+    chat: Bare
+    vad: MicroVad
 
     async def turn(self, recording: Spliced) -> Turn:
         """Say the recording, and return what came of it; the rest of the answer is not waited for."""
-        return await _Turn(recording, self._stt, self._tts, self._chat, self._vad).run()
+        return await _Turn(recording, self).run()
 
 
 class _Turn:
-    def __init__(self, recording: Spliced, stt: Server, tts: Server, chat: Bare, vad: MicroVad) -> None:
+    def __init__(self, recording: Spliced, pipeline: HomeAssistant) -> None:
         self._recording = recording
-        self._stt = stt
-        self._tts = tts
-        self._chat = chat
-        self._vad = vad
+        self._pipeline = pipeline
         self._began = 0.0
         self._endpoint_at: float | None = None
         self._transcript_at: float | None = None
@@ -75,7 +73,7 @@ class _Turn:
         return self._told(error or ("" if self._words else "no words were understood"))
 
     async def _transcribed(self) -> str:
-        async with connected(self._stt.port) as client:
+        async with connected(self._pipeline.stt.port) as client:
             await client.write_event(Transcribe(language="en").event())
             await client.write_event(AudioStart(**_FORMAT).event())
             async with aclosing(self._command()) as command:
@@ -91,7 +89,7 @@ class _Turn:
     async def _command(self) -> AsyncGenerator[bytes, None]:
         """Yield what is recorded as long as the command lasts, at a microphone's pace."""
         segmenter = Segmenter()
-        self._vad.begin()
+        self._pipeline.vad.begin()
         pcm = self._recording.pcm
         tone = pcm[-(RATE * WIDTH) :]
         self._began = time.monotonic()
@@ -101,13 +99,13 @@ class _Turn:
             window = pcm[at : at + _CHUNK_BYTES] if at + _CHUNK_BYTES <= len(pcm) else tone[:_CHUNK_BYTES]
             number += 1
             await asyncio.sleep(max(0.0, self._began + number * WINDOW_SECONDS - time.monotonic()))
-            if segmenter.feed(await self._vad.feed(window)):
+            if segmenter.feed(await self._pipeline.vad.feed(window)):
                 return
             yield window
 
     async def _answered(self) -> None:
         """Ask, and return once the answer is heard, or over."""
-        async with connected(self._tts.port) as client:
+        async with connected(self._pipeline.tts.port) as client:
             asking = asyncio.create_task(self._ask(client))
             hearing = asyncio.create_task(self._hear(client))
             try:
@@ -123,7 +121,7 @@ class _Turn:
     async def _ask(self, client: AsyncTcpClient) -> None:
         """Hand the answer on, its beginning once it is long enough."""
         streaming = False
-        async with aclosing(self._chat.deltas(self._words)) as deltas:
+        async with aclosing(self._pipeline.chat.deltas(self._words)) as deltas:
             async for delta in deltas:
                 self._answer += delta
                 if streaming:
@@ -148,18 +146,5 @@ class _Turn:
 
     def _told(self, error: str) -> Turn:
         spoken_ms = 1000 * (self._began + self._recording.speech_end_seconds)
-        sound, audible = self._playback.first_audio_ms, self._playback.first_audible_ms
-
-        def at(moment: float | None) -> float | None:
-            return None if moment is None else 1000 * moment - spoken_ms
-
-        return Turn(
-            self._recording,
-            endpoint_ms=at(self._endpoint_at),
-            transcript_ms=at(self._transcript_at),
-            answer_ms=at(self._answer_at),
-            first_audio_ms=None if sound is None else sound - spoken_ms,
-            first_sound_ms=None if audible is None else audible - spoken_ms,
-            words=self._words,
-            error=error,
-        )
+        moments = self._endpoint_at, self._transcript_at, self._answer_at
+        return turn_of(self._recording, spoken_ms, moments, self._playback, words=self._words, error=error)

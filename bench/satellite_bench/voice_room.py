@@ -13,7 +13,7 @@ from satellite.audio.pcm import RATE, seconds_of
 from satellite.errors import SatelliteError
 from satellite_bench.splicing import Spliced
 from satellite_bench.tts import Playback
-from satellite_bench.voice import Turn
+from satellite_bench.voice import Turn, turn_of
 from tests.doubles.satellite import ScriptedSatellite
 
 CHUNK_SECONDS = 0.01
@@ -106,18 +106,6 @@ class VoiceRoom(ScriptedSatellite):
 
     def _told(self, recording: Spliced) -> Turn:
         spoken_ms = 1000 * (self._stream_began + self._said_from + recording.speech_end_seconds)
-        sound, audible = self._playback.first_audio_ms, self._playback.first_audible_ms
-
-        def at(event_type: str) -> float | None:
-            return 1000 * self._came_at[event_type] - spoken_ms if event_type in self._came_at else None
-
-        return Turn(
-            recording,
-            endpoint_ms=at("voice-stopped"),
-            transcript_ms=at("transcript"),
-            answer_ms=at("handled"),
-            first_audio_ms=None if sound is None else sound - spoken_ms,
-            first_sound_ms=None if audible is None else audible - spoken_ms,
-            words=self._words,
-            error=self._error,
-        )
+        endpoint, transcript, answer = map(self._came_at.get, ("voice-stopped", "transcript", "handled"))
+        moments = endpoint, transcript, answer
+        return turn_of(recording, spoken_ms, moments, self._playback, words=self._words, error=self._error)

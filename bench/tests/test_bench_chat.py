@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -27,7 +27,6 @@ from satellite.errors import SatelliteError
 from satellite.pipeline.dialogue import Dialogue, Question
 from tests.doubles.http import script
 from tests.doubles.ollama import Fault, OllamaServer
-from tests.waiting import PATIENCE_SECONDS
 
 Reply = Callable[[str], Sequence[Event]]
 
@@ -68,25 +67,12 @@ async def handling(reply: Reply = spoken) -> AsyncIterator[tuple[Server, list[st
         server.close()
 
 
-def run(scenario: Callable[[Server, list[str]], Awaitable[None]], reply: Reply = spoken) -> None:
-    """Run `scenario` with a conversation service."""
-
-    async def run_it() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS), handling(reply) as (server, asked):
-            await scenario(server, asked)
-
-    asyncio.run(run_it())
-
-
-def test_an_answer_is_timed_from_the_first_word_to_the_whole() -> None:
+async def test_an_answer_is_timed_from_the_first_word_to_the_whole() -> None:
     """The words of all pieces are put together, and the provider is known."""
-
-    async def scenario(server: Server, _: list[str]) -> None:
+    async with handling() as (server, _):
         answered = await chat.ask(server.port, "Is it cold?")
         assert (answered.words, answered.provider) == ("Is it cold?", "ollama")
         assert 0 < answered.first_word_ms <= answered.complete_ms
-
-    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -96,20 +82,17 @@ def test_an_answer_is_timed_from_the_first_word_to_the_whole() -> None:
         (Error(text="Nobody answers.", code="chat-unavailable").event(), "Nobody answers"),
     ],
 )
-def test_no_answer_is_no_figure(answer: Event, words: str) -> None:
+async def test_no_answer_is_no_figure(answer: Event, words: str) -> None:
     """A question that is not answered, or with an error, fails with the reason."""
-
-    async def scenario(server: Server, _: list[str]) -> None:
+    async with handling(lambda _: [answer]) as (server, _):
         with pytest.raises(SatelliteError, match=words):
             await chat.ask(server.port, "Is it cold?")
 
-    run(scenario, lambda _: [answer])
 
-
-def test_every_message_is_asked_as_often() -> None:
+async def test_every_message_is_asked_as_often() -> None:
     """All ten are different, and one is asked before that does not count."""
-
-    async def scenario(server: Server, asked: list[str]) -> None:
+    assert len(set(MESSAGES)) == 10
+    async with handling() as (server, asked):
         told: list[tuple[int, int]] = []
         figures = await chat.answers(server, repeats=1, on_progress=lambda done, of: told.append((done, of)))
         assert asked == [MESSAGES[-1], *MESSAGES]
@@ -119,14 +102,10 @@ def test_every_message_is_asked_as_often() -> None:
         assert told[-1] == (10, 10)
         assert figures.failures == ()
 
-    assert len(set(MESSAGES)) == 10
-    run(scenario)
 
-
-def test_the_question_after_a_rest_follows_another_one() -> None:
+async def test_the_question_after_a_rest_follows_another_one() -> None:
     """The model has the same to read after a rest as it has when it is warm, and every rest is taken."""
-
-    async def scenario(server: Server, asked: list[str]) -> None:
+    async with handling() as (server, asked):
         rests: list[float] = []
 
         async def rest(seconds: float) -> None:
@@ -138,8 +117,6 @@ def test_the_question_after_a_rest_follows_another_one() -> None:
         assert (len(idle.after), len(idle.warm)) == (2, 4)
         assert idle.load_ms == 68.0
 
-    run(scenario)
-
 
 @pytest.mark.parametrize(("seconds", "repeats"), [(0.0, 3), (1.0, 3), (5.0, 3), (10.0, 2), (20.0, 1), (3600.0, 1)])
 def test_a_long_idle_time_is_measured_less_often(seconds: float, repeats: int) -> None:
@@ -147,10 +124,9 @@ def test_a_long_idle_time_is_measured_less_often(seconds: float, repeats: int) -
     assert idle_repeats(seconds) == repeats
 
 
-def test_only_the_second_provider_counts_where_the_first_is_down() -> None:
+async def test_only_the_second_provider_counts_where_the_first_is_down() -> None:
     """Both daemons are asked everything; an answer from elsewhere is told."""
-
-    async def scenario(server: Server, asked: list[str]) -> None:
+    async with handling() as (server, asked):
         async with handling(lambda text: spoken(text, "second")) as (alone, also_asked):
             compared, wrong = await chat.switching(server, alone, second="second", repeats=1)
         assert compared.theirs is not None
@@ -158,30 +134,20 @@ def test_only_the_second_provider_counts_where_the_first_is_down() -> None:
         assert asked == also_asked == list(MESSAGES)
         assert wrong == ["ollama answered instead of second"]
 
-    run(scenario)
-
 
 # The bare call.
 
 
-def bare_run(scenario: Callable[[Bare, OllamaServer], Awaitable[None]], *words: str) -> None:
-    """Run `scenario` with a bare caller and an Ollama that says `words`."""
-
-    async def run_it() -> None:
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            OllamaServer(script(*words)) as server,
-            Bare(chat_servers.asking_ollama(server.url)) as bare,
-        ):
-            await scenario(bare, server)
-
-    asyncio.run(run_it())
+@asynccontextmanager
+async def asking_bare(*words: str) -> AsyncIterator[tuple[Bare, OllamaServer]]:
+    """Give out a bare caller, and its Ollama, which says `words`."""
+    async with OllamaServer(script(*words)) as server, Bare(chat_servers.asking_ollama(server.url)) as bare:
+        yield bare, server
 
 
-def test_the_bare_request_is_the_daemons() -> None:
+async def test_the_bare_request_is_the_daemons() -> None:
     """Nothing that the server goes by differs: it has the same to do, and does not load the model again."""
-
-    async def scenario(bare: Bare, server: OllamaServer) -> None:
+    async with asking_bare("Yes", ".") as (bare, server):
         settings = ChatSettings.model_validate(chat_servers.asking_ollama(server.url))
         provider = settings.providers[0]
         assert provider.type == "ollama"
@@ -196,34 +162,26 @@ def test_the_bare_request_is_the_daemons() -> None:
         assert theirs["options"]["num_ctx"] == 4096
         assert server.counts.loads == 1
 
-    bare_run(scenario, "Yes", ".")
 
-
-def test_a_blank_piece_is_no_first_word() -> None:
+async def test_a_blank_piece_is_no_first_word() -> None:
     """The daemon does not send it either; the words are the whole answer."""
-
-    async def scenario(bare: Bare, server: OllamaServer) -> None:
+    async with asking_bare("\n", "Yes,", " it", " is.") as (bare, server):
         server.seconds_per_token = 0.02
         answered = await bare.ask(MESSAGES[0])
         assert answered.words == "Yes, it is."
         assert answered.first_word_ms >= 20
         assert answered.first_word_ms < answered.complete_ms
 
-    bare_run(scenario, "\n", "Yes,", " it", " is.")
-
 
 @pytest.mark.parametrize(
     ("fault", "words"), [(Fault.CUT, "no whole answer"), (Fault.ERROR_LINE, "error"), (Fault.CRASH, "terminated")]
 )
-def test_a_bare_call_that_fails_is_no_figure(fault: Fault, words: str) -> None:
+async def test_a_bare_call_that_fails_is_no_figure(fault: Fault, words: str) -> None:
     """An answer that is cut off, or breaks in an error, fails."""
-
-    async def scenario(bare: Bare, server: OllamaServer) -> None:
+    async with asking_bare("Yes", ".") as (bare, server):
         server.faults = [fault]
         with pytest.raises(SatelliteError, match=words):
             await bare.ask(MESSAGES[0])
-
-    bare_run(scenario, "Yes", ".")
 
 
 def test_only_ollama_is_asked_without_the_daemon() -> None:
@@ -232,18 +190,15 @@ def test_only_ollama_is_asked_without_the_daemon() -> None:
         Bare(chat_servers.asking_second("http://127.0.0.1:1"))
 
 
-def test_each_side_is_asked_every_message_in_pairs() -> None:
+async def test_each_side_is_asked_every_message_in_pairs() -> None:
     """Once before, uncounted, then with and without the daemon in turn, and the words are compared."""
-
-    async def scenario(daemon: Server, asked: list[str]) -> None:
+    async with handling() as (daemon, asked):
         async with OllamaServer(script(MESSAGES[0])) as server, Bare(chat_servers.asking_ollama(server.url)) as bare:
             more = await chat_bare.overhead(daemon, bare, words="a script", repeats=1, on_progress=lambda *_: None)
             assert len(server.exchanges) == 20
         assert asked == list(MESSAGES)
         assert more.first_word_more_ms.n == 10
         assert more.pairs_with_same_words == 1
-
-    run(scenario)
 
 
 def outcome(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Outcome[str, Answered]:

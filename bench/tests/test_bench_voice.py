@@ -33,7 +33,6 @@ from satellite.audio.pcm import RATE, read_wav, seconds_of
 from tests.doubles.http import Words, dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
 
 SILENCE, SOUND = bytes(2 * RATE // 5), np.full(RATE // 10, 3000, np.int16).tobytes()
 """0.2 s in which nothing is heard, and 0.1 s of something."""
@@ -77,20 +76,16 @@ async def drive(room: VoiceRoom, act: Act) -> None:
         await asyncio.sleep(0.05)
 
 
-def played(spoken: Spliced, act: Act, *, answered: bool = True) -> Turn:
-    """Return what a room tells of a recording whose server does as `act` says."""
-
-    async def scenario() -> Turn:
-        async with asyncio.timeout(PATIENCE_SECONDS), VoiceRoom() as room:
-            serving = asyncio.create_task(drive(room, act))
-            try:
-                await room.claimed_again()
-                return await room.turn(spoken, answered=answered)
-            finally:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
-
-    return asyncio.run(scenario())
+async def played(spoken: Spliced, act: Act, *, answered: bool = True) -> Turn:
+    """Return the turn of a recording in a room whose server does as `act` says."""
+    async with VoiceRoom() as room:
+        serving = asyncio.create_task(drive(room, act))
+        try:
+            await room.claimed_again()
+            return await room.turn(spoken, answered=answered)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
 
 
 def once(at_seconds: float, *events: Eventable) -> Act:
@@ -107,11 +102,11 @@ def once(at_seconds: float, *events: Eventable) -> Act:
     return act
 
 
-def test_the_first_sound_is_the_first_that_can_be_heard() -> None:
+async def test_the_first_sound_is_the_first_that_can_be_heard() -> None:
     """Silence at the beginning of the sound takes its time, and the endpoint cannot be before the sound it heard."""
     sound = AudioChunk(RATE, 2, 1, SILENCE + SOUND)
     events = (VoiceStopped(), Transcript("Lights on."), AudioStart(RATE, 2, 1), sound)
-    turn = played(recording(0.3), once(0.8, *events))
+    turn = await played(recording(0.3), once(0.8, *events))
     assert turn.complete
     assert turn.words == "Lights on."
     assert turn.endpoint_ms is not None
@@ -123,27 +118,27 @@ def test_the_first_sound_is_the_first_that_can_be_heard() -> None:
     assert turn.after_commit_ms == pytest.approx(turn.first_audio_ms - turn.endpoint_ms)
 
 
-def test_an_end_amid_the_speech_is_a_cut() -> None:
+async def test_an_end_amid_the_speech_is_a_cut() -> None:
     """Whatever was understood; nothing more than the end is waited for."""
-    turn = played(recording(9.0), once(0.1, VoiceStopped()), answered=False)
+    turn = await played(recording(9.0), once(0.1, VoiceStopped()), answered=False)
     assert turn.cut
     assert turn.endpoint_ms is not None
     assert turn.endpoint_ms < 0
     assert not turn.complete
 
 
-def test_a_run_that_fails_is_unanswered() -> None:
+async def test_a_run_that_fails_is_unanswered() -> None:
     """Its error is told; who heard nobody has cut everything."""
-    turn = played(recording(0.1), once(0.2, VoiceStopped(), Error("no words were understood")))
+    turn = await played(recording(0.1), once(0.2, VoiceStopped(), Error("no words were understood")))
     assert (turn.cut, turn.complete, turn.error) == (False, False, "no words were understood")
     assert turn.first_sound_ms is None
-    assert played(recording(0.1), once(0.2, Error("nobody spoke"))).cut
+    assert (await played(recording(0.1), once(0.2, Error("nobody spoke")))).cut
 
 
-def test_an_answer_without_sound_is_unanswered() -> None:
+async def test_an_answer_without_sound_is_unanswered() -> None:
     """The end of a silent answer is not waited behind."""
     silent = AudioChunk(RATE, 2, 1, SILENCE)
-    turn = played(recording(0.1), once(0.2, VoiceStopped(), AudioStart(RATE, 2, 1), silent, AudioStop()))
+    turn = await played(recording(0.1), once(0.2, VoiceStopped(), AudioStart(RATE, 2, 1), silent, AudioStop()))
     assert turn.first_audio_ms is not None
     assert turn.first_sound_ms is None
 
@@ -163,21 +158,17 @@ async def home_assistant(daemon: RunningDaemon, words: Words) -> AsyncIterator[H
         yield HomeAssistant(server, server, chat, vad)
 
 
-def rival_turn(daemon: RunningDaemon, words: Callable[[], Words]) -> Turn:
-    """Return what came of a recorded command."""
+async def rival_turn(daemon: RunningDaemon, words: Words) -> Turn:
+    """Return the turn of a recorded command."""
     pcm = read_wav(DATA / "commands" / "is_the_garage_door_open.wav") + bytes(8 * RATE)
-
-    async def scenario() -> Turn:
-        async with asyncio.timeout(PATIENCE_SECONDS), home_assistant(daemon, words()) as rival:
-            return await rival.turn(Spliced("garage", (), pcm, 1.5))
-
-    return asyncio.run(scenario())
+    async with home_assistant(daemon, words) as rival:
+        return await rival.turn(Spliced("garage", (), pcm, 1.5))
 
 
 @pytest.mark.models
-def test_home_assistant_speaks_a_short_answer_once_it_is_whole(daemon: RunningDaemon) -> None:
+async def test_home_assistant_speaks_a_short_answer_once_it_is_whole(daemon: RunningDaemon) -> None:
     """The command ends by its own rules, is understood, asked, and spoken."""
-    turn = rival_turn(daemon, lambda: script("It", " is."))
+    turn = await rival_turn(daemon, script("It", " is."))
     assert turn.complete
     assert turn.error == ""
     assert "garage door" in turn.words.lower()
@@ -187,31 +178,22 @@ def test_home_assistant_speaks_a_short_answer_once_it_is_whole(daemon: RunningDa
 
 
 @pytest.mark.models
-def test_home_assistant_speaks_a_long_answer_while_it_is_made(daemon: RunningDaemon) -> None:
+async def test_home_assistant_speaks_a_long_answer_while_it_is_made(daemon: RunningDaemon) -> None:
     """More than sixty characters are enough to begin with."""
-
-    def endless() -> Words:
-        queue: asyncio.Queue[str | None] = asyncio.Queue()
-        queue.put_nowait("The garage door has been open since this morning. ")
-        queue.put_nowait("It was opened by the neighbour. And")
-        return dictated(queue)
-
-    turn = rival_turn(daemon, endless)
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+    queue.put_nowait("The garage door has been open since this morning. ")
+    queue.put_nowait("It was opened by the neighbour. And")
+    turn = await rival_turn(daemon, dictated(queue))
     assert turn.complete
     assert turn.answer_ms is None
 
 
-def test_whom_the_chat_server_was_asked_is_told() -> None:
+async def test_the_chat_server_tells_what_it_was_asked() -> None:
     """The stand-in tells the last message of every conversation; a ping has none."""
-
-    async def scenario() -> list[str]:
-        async with OllamaServer(script("Yes.")) as ollama, httpx.AsyncClient(base_url=ollama.url) as http:
-            for messages in ([], [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Well?"}]):
-                await http.post("/api/chat", json={"model": "smollm2", "messages": messages, "stream": False})
-            asked: list[str] = (await http.get("/stand-in/asked")).json()["asked"]
-            return asked
-
-    assert asyncio.run(scenario()) == ["Well?"]
+    async with OllamaServer(script("Yes.")) as ollama, httpx.AsyncClient(base_url=ollama.url) as http:
+        for messages in ([], [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Well?"}]):
+            await http.post("/api/chat", json={"model": "smollm2", "messages": messages, "stream": False})
+        assert (await http.get("/stand-in/asked")).json()["asked"] == ["Well?"]
 
 
 # What is made of it.
