@@ -1,7 +1,7 @@
 """The base class of all sections of the configuration, and the types of common settings."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -21,12 +21,12 @@ Seconds = Annotated[float, Field(ge=0.1, le=3600)]
 HoursOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 
 
-def _hidden(value: Any) -> Any:
+def _hidden(value: object) -> object:
     """Wrap whatever YAML made of a secret, so that no message about a wrong type shows it."""
     return value if value is None or isinstance(value, SecretStr) else SecretStr(str(value))
 
 
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -42,7 +42,7 @@ def _path(path: Path) -> Path:
     return path
 
 
-def _language(value: Any) -> Any:
+def _language(value: object) -> object:
     if not isinstance(value, str):
         return value
     code = languages.family(value)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from satellite.config.base import Settings
 from satellite.config.consistency import Problems, Where, contradictions, dotted
@@ -80,7 +81,7 @@ def parse(text: str, *, name: str = "config", check: Callable[[Config], Problems
     return Config.model_validate(document)
 
 
-def _problems(document: Mapping[str, Any], written: "_Written", check: Callable[[Config], Problems]) -> Problems:
+def _problems(document: Mapping[str, object], written: "_Written", check: Callable[[Config], Problems]) -> Problems:
     """Yield the problems of single settings, or of all of them together once each is valid."""
     unusable = [
         (where, "expected text without a NUL character or half of a surrogate pair")
@@ -100,7 +101,7 @@ def _problems(document: Mapping[str, Any], written: "_Written", check: Callable[
     yield from check(config)
 
 
-def _truth_values(config: Config, document: Mapping[str, Any], written: "_Written") -> Problems:
+def _truth_values(config: Config, document: Mapping[str, object], written: "_Written") -> Problems:
     """Yield what YAML takes for true or false where a number or text is expected: `yes` would become 1."""
     for where, raw in written.scalars.items():
         if isinstance(_at(where, document), bool) and not isinstance(_at(where, config), bool):
@@ -117,7 +118,7 @@ def _at(where: Where, here: Any) -> Any:
     return here
 
 
-def _root_causes(error: ValidationError) -> list[Any]:
+def _root_causes(error: ValidationError) -> list[ErrorDetails]:
     """Return the problems without those that only follow from another one deeper in the document."""
     details = error.errors()
     places = [detail["loc"] for detail in details]
@@ -128,7 +129,7 @@ def _root_causes(error: ValidationError) -> list[Any]:
     ]
 
 
-def _describe(detail: Any, document: Mapping[str, Any], written: "_Written") -> tuple[Where, str]:
+def _describe(detail: ErrorDetails, document: Mapping[str, object], written: "_Written") -> tuple[Where, str]:
     """Return the place of a pydantic problem in the document, and a message for people."""
     where = _without_tags(detail["loc"], document)
     if detail["type"] == "extra_forbidden":
@@ -142,12 +143,12 @@ def _describe(detail: Any, document: Mapping[str, Any], written: "_Written") -> 
     return where, message
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = re.sub(r"//[^/@\s]*@", "//…@", repr(value))  # without the user name and password of an address
     return shown(text, _FOUND_CHARACTERS)
 
 
-def _without_tags(loc: Where, document: Any) -> Where:
+def _without_tags(loc: Where, document: object) -> Where:
     """Return a location without the names of unions' parts, which pydantic puts in and the document lacks."""
     where: list[str | int] = []
     here = document

@@ -200,7 +200,7 @@ def _limits(field: FieldInfo) -> str:
     return "" if least is None or most is None else f"{least} to {most}"
 
 
-def _constraints(annotation: Any) -> Iterator[Any]:
+def _constraints(annotation: object) -> Iterator[object]:
     """Yield the constraints within an annotation such as `Seconds | None`."""
     for one in get_args(annotation):
         if isinstance(one, FieldInfo):

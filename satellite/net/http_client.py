@@ -66,7 +66,7 @@ def warn_of_outside(provider: str, url: str) -> None:
 class made_once(cached_property[T]):  # a decorator, named as one
     """`functools.cached_property` with the lock that it lost in Python 3.12: two threads would make two clients."""
 
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:
         """Return the value."""
         with _MAKING:
             return super().__get__(instance, owner)

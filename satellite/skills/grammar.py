@@ -18,6 +18,9 @@ from satellite.skills.timers.timer import Duration
 _LONGEST = 160
 """Characters of the longest command; matching takes more than linear time."""
 
+_Data = Mapping[str, Any]
+"""Sentences and rules, from Home Assistant's package or our own files."""
+
 _LONGEST_NAME_WORDS = 4
 _LONGEST_NAME = 40
 
@@ -158,7 +161,7 @@ def _fits_name(name: str, *, leading: bool) -> bool:
     return few and len(name) <= _LONGEST_NAME and not any(letter.isdigit() for letter in name)
 
 
-def _our_sentences(language: str) -> dict[str, Any]:
+def _our_sentences(language: str) -> _Data:
     """Return our sentences for a language, else for that without its region; empty if there are none."""
     folder = importlib.resources.files("satellite.skills") / "sentence_templates"
     for code in (language, language.partition("-")[0]):
@@ -171,7 +174,7 @@ def _our_sentences(language: str) -> dict[str, Any]:
     return {}
 
 
-def _answerable(upstream: Mapping[str, Any]) -> dict[str, list[str]]:
+def _answerable(upstream: _Data) -> dict[str, list[str]]:
     """Return Home Assistant's sentences for the intents that are answered here."""
     sentences: dict[str, list[str]] = {}
     for intent in Intent:
@@ -182,9 +185,7 @@ def _answerable(upstream: Mapping[str, Any]) -> dict[str, list[str]]:
     return sentences
 
 
-def _compiled(
-    language: str, upstream: Mapping[str, Any], ours: Mapping[str, Any], sentences: Mapping[str, list[str]]
-) -> Intents:
+def _compiled(language: str, upstream: _Data, ours: _Data, sentences: Mapping[str, list[str]]) -> Intents:
     """Return sentences ready to match, with only the rules and lists that they use."""
     duration = ours.get("duration", {})
     started = {name.replace("own_", "own_start_"): _of_start(rule) for name, rule in duration.items()}
@@ -211,7 +212,7 @@ def _compiled(
     return intents
 
 
-def _blocks(texts: list[str], *, own: bool) -> list[dict[str, Any]]:
+def _blocks(texts: list[str], *, own: bool) -> list[dict[str, object]]:
     """Return sentences in hassil's form, those with free names last."""
     named = [text for text in texts if "{timer_name" in text]
     plain = [text for text in texts if text not in named]

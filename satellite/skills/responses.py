@@ -68,7 +68,7 @@ class Responses:
     def _templates(self, intent: Intent) -> Mapping[str, str]:
         return self._grammar.responses.get(intent, {})
 
-    def _rendered(self, intent: Intent, slots: dict[str, Any], key: str = "default") -> str:
+    def _rendered(self, intent: Intent, slots: Mapping[str, object], key: str = "default") -> str:
         template = self._templates(intent).get(key)
         if not template or template.startswith(_NOT_TRANSLATED):
             template = _english()["intents"][intent][key]
@@ -82,7 +82,7 @@ def _template(text: str) -> Template:
     return _ENVIRONMENT.from_string(text)
 
 
-def _render(template: str, **values: Any) -> str:
+def _render(template: str, **values: object) -> str:
     return " ".join(_template(template).render(**values).split())
 
 
@@ -105,7 +105,7 @@ def _duration_slots(duration: Duration) -> dict[str, str]:
     return {unit: str(value) for unit, value in units.items() if value}
 
 
-def _described(timer: Timer, left: float, *, exactly: bool, here: str | None) -> dict[str, Any]:
+def _described(timer: Timer, left: float, *, exactly: bool, here: str | None) -> dict[str, object]:
     """Return a timer in the form that Home Assistant's templates expect."""
     total = round(left)
     hours, minutes, seconds = _units(total)

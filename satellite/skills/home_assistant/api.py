@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.secrets import Secret
@@ -112,7 +112,7 @@ class Api:
         """
         import httpx
 
-        async def trace(event: str, _: dict[str, Any]) -> None:
+        async def trace(event: str, _: object) -> None:
             # Cancelling the request instead would let httpcore leave a half-made TLS connection open.
             if given_up.is_set() and event == "http11.send_request_headers.started":
                 raise httpx.WriteError("nobody waits for the answer any more")
@@ -122,7 +122,8 @@ class Api:
             body["language"] = language
         keys = {"device_id": target.device, "satellite_id": target.entity} if self._takes_targets else {}
         place = {key: value for key, value in keys.items() if value}
-        path, extensions = "/api/conversation/process", {"trace": trace}
+        path = "/api/conversation/process"
+        extensions: dict[str, object] = {"trace": trace}
         try:
             result = parsed(await self._asked("POST", path, body | place, extensions))
         except _UnknownKey:
@@ -154,7 +155,7 @@ class Api:
         if "_client" in self.__dict__:
             await self._client.aclose()
 
-    def _targets(self, rows: Any, count: int) -> list[RoomTarget]:
+    def _targets(self, rows: object, count: int) -> list[RoomTarget]:
         """Return what a rendered template says; it may hold anything that a server sends."""
         if not isinstance(rows, list) or len(rows) != count:
             raise self._not_home_assistant()
@@ -167,7 +168,7 @@ class Api:
             targets.append(RoomTarget(device or None, None if device else entity or None))
         return targets
 
-    def _version_if_ready(self, config: Any) -> str:
+    def _version_if_ready(self, config: object) -> str:
         if not isinstance(config, dict) or not isinstance(config.get("components"), list):
             raise self._not_home_assistant()
         if config.get("state", "RUNNING") != "RUNNING":
@@ -177,8 +178,8 @@ class Api:
         return str(config.get("version", ""))
 
     async def _asked(
-        self, method: str, path: str, body: object = None, extensions: dict[str, Any] | None = None
-    ) -> Any:
+        self, method: str, path: str, body: object = None, extensions: dict[str, object] | None = None
+    ) -> object:
         import httpx
 
         try:
@@ -205,7 +206,7 @@ class Api:
         reason = self._token.scrub(str(foreign)) or type(foreign).__name__
         return ChatUnavailable(f"{self.server} broke off: {reason}")
 
-    def _refusal(self, status: int, document: Any, content: bytes) -> ChatError:
+    def _refusal(self, status: int, document: object, content: bytes) -> ChatError:
         said = document.get("message") if isinstance(document, dict) else None
         text = self._token.scrub(str(said) if said else content.decode(errors="replace"))
         reason = shown(" ".join(text.split()), _LONGEST_REASON)
@@ -258,7 +259,7 @@ async def _read(response: "httpx.Response") -> bytes:
     return content
 
 
-def _document(content: bytes) -> Any:
+def _document(content: bytes) -> object:
     """Return the JSON in `content`; None for anything else."""
     try:
         return json.loads(content)

@@ -3,7 +3,6 @@
 import html
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from satellite.skills.home_assistant.failures import Failure, is_order, sentence
 
@@ -32,10 +31,9 @@ class ConversationResult:
         return self.error is not None and _UNSPEAKABLE.match(self.speech) is not None
 
 
-def parsed(document: Any) -> ConversationResult | None:
+def parsed(document: object) -> ConversationResult | None:
     """Return the result in what `/api/conversation/process` sent; None if it is something else."""
-    response = document.get("response") if isinstance(document, dict) else None
-    if not isinstance(response, dict):
+    if not isinstance(document, dict) or not isinstance(response := document.get("response"), dict):
         return None
     error: str | None = None
     if response.get("response_type") == "error":
@@ -67,7 +65,7 @@ def what_to_say(result: ConversationResult, text: str, language: str | None) -> 
     return None
 
 
-def _spoken(speech: Any) -> str:
+def _spoken(speech: object) -> str:
     """Return the text to speak: `plain` if there is one, else `ssml` without its tags."""
     said = {}
     for kind, form in (speech if isinstance(speech, dict) else {}).items():
