@@ -14,7 +14,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.http_errors import RateLimited
+from satellite.engines.chat.http_errors import RateLimited, failure
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
@@ -250,3 +250,8 @@ async def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off
                     said.append(delta.text)  # noqa: PERF401  # what came before the error counts
         assert said == ["Once upon a time"]
         await model.close()
+
+
+def test_a_long_explanation_is_cut() -> None:
+    """Some servers repeat the whole conversation when they refuse it."""
+    assert len(str(failure("the server", 400, "x" * 10_000))) < 300

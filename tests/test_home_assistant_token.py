@@ -11,9 +11,7 @@ import trustme
 from pydantic import SecretStr
 
 from satellite.config.home_assistant import HomeAssistantSettings
-from satellite.config.loader import parse
 from satellite.config.secrets import home_assistant_token
-from satellite.config.settings import Config
 from satellite.errors import ChatError, ConfigError
 from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
@@ -29,26 +27,6 @@ def nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment holds no token."""
     monkeypatch.delenv("HOME_ASSISTANT_TOKEN", raising=False)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-
-
-def test_a_token_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In systemd's credentials, the environment, the configuration, or a file of its own; the last comes first."""
-    (tmp_path / "home_assistant.token").write_text("of-the-credential\n")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    found = [home_assistant_token(HomeAssistantSettings()).find()]
-    monkeypatch.setenv("HOME_ASSISTANT_TOKEN", " of-the-environment ")
-    found.append(home_assistant_token(HomeAssistantSettings()).find())
-    found.append(home_assistant_token(HomeAssistantSettings(token=SecretStr("of-the-configuration"))).find())
-    file = tmp_path / "token"
-    file.write_text("of-the-file\n")
-    found.append(home_assistant_token(HomeAssistantSettings(token=SecretStr("x"), token_file=file)).find())
-    assert [(token.value, token.source) for token in found] == [
-        ("of-the-credential", "the credential home_assistant.token"),
-        ("of-the-environment", "$HOME_ASSISTANT_TOKEN"),
-        ("of-the-configuration", "home_assistant.token"),
-        ("of-the-file", str(file)),
-    ]
-    assert "of-the" not in repr([token.value and token for token in found]).replace(str(file), "")
 
 
 async def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
@@ -73,37 +51,6 @@ async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest
     await home.close()
     [line] = told(caplog)
     assert str(file) in line
-
-
-@pytest.mark.parametrize("content", [b"", b"  \n", b"abc\ndef", b"abc def", b"\xff\xfe", "abcdéf".encode()])
-def test_what_is_no_token_is_refused(content: bytes, tmp_path: Path) -> None:
-    """The message names the file, never what is in it."""
-    file = tmp_path / "file"
-    file.write_bytes(content)
-    with pytest.raises(ConfigError, match=str(file)) as caught:
-        home_assistant_token(HomeAssistantSettings(token_file=file)).find()
-    assert caught.value.__context__ is None
-    assert not any(part in str(caught.value) for part in ("abc", "def"))
-
-
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """It is a mistake of the configuration."""
-    with pytest.raises(ConfigError, match="absent cannot be read: No such file"):
-        home_assistant_token(HomeAssistantSettings(token_file=tmp_path / "absent")).find()
-
-
-def test_the_configuration_does_not_show_it() -> None:
-    """Neither printed nor exported, nor in a message about a mistake beside it."""
-    config = parse(f"home_assistant: {{url: 'http://house:8123', token: {TOKEN}}}")
-    assert home_assistant_token(config.home_assistant).find().value == TOKEN
-    assert TOKEN not in f"{config!r} {config} {config.model_dump()} {config.model_dump_json()}"
-    for written in (f"[{TOKEN}]", f"{{{TOKEN}: 1}}", "1234567"):
-        parsed = parse(f"home_assistant:\n  token: {written}").home_assistant.token
-        assert isinstance(parsed, SecretStr)
-    with pytest.raises(ConfigError) as caught:
-        parse(f"home_assistant:\n  token: {TOKEN}\n  tokn: {TOKEN}\n  deadline_seconds: soon")
-    assert TOKEN not in str(caught.value)
-    assert Config() == parse("")
 
 
 @pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault is not Fault.SLOW)])

@@ -5,7 +5,6 @@ import logging
 import socket
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +14,6 @@ from websockets.typing import Origin
 
 from satellite.config.http import HttpSettings
 from satellite.config.loader import parse
-from satellite.config.secrets import http_token
 from satellite.daemon.config_check import check
 from satellite.errors import CannotListen, ConfigError
 from tests.http_daemon import client, problem, serving
@@ -287,29 +285,6 @@ def test_it_is_refused_to_start_open(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, name="c.yaml", check=check)
     assert message in str(caught.value)
-
-
-def test_a_token_in_a_wrong_place_is_not_shown() -> None:
-    """Whatever type YAML makes of it."""
-    with pytest.raises(ConfigError) as caught:
-        parse("http: {token: [s3cret, s3cret], port: x}", name="c.yaml")
-    assert "s3cret" not in str(caught.value)
-
-
-def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file before the setting before the environment before systemd's credentials."""
-    file = tmp_path / "file"
-    file.write_text("of-the-file\n")
-    (tmp_path / "http.token").write_text("of-systemd\n")
-    assert http_token(HttpSettings()).find().value == ""
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert http_token(HttpSettings()).find().value == "of-systemd"
-    monkeypatch.setenv("SATELLITE_HTTP_TOKEN", "of-the-environment")
-    assert http_token(HttpSettings()).find().value == "of-the-environment"
-    assert http_token(HttpSettings.model_validate({"token": 12345})).find().value == "12345"
-    assert http_token(HttpSettings.model_validate({"token": "x", "token_file": file})).find().value == "of-the-file"
-    assert parse("http: {host: 0.0.0.0}").http.host == "0.0.0.0"
-    assert "of-the" not in repr(http_token(HttpSettings()).find())
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class House:
 async def house(rooms: int) -> AsyncIterator[House]:
     """Run so many satellites, switched off at first, for the length of the `with`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.doubles.house", "--rooms", str(rooms)),
+        *(sys.executable, "-m", "satellite_bench.room_process", "--rooms", str(rooms)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=own.doubles_environment(),

@@ -1,4 +1,4 @@
-"""`python -m tests.doubles.house`: many satellites in a process of their own, told by JSON what to do.
+"""`python -m satellite_bench.room_process`: many satellites in a process of their own, driven by JSON.
 
 The first line of output names their addresses; they are switched off at first. Then every line of input is a request,
 `{"do": name, ...}`, and is answered by a line with what happened, its times by `time.monotonic`, which all processes
@@ -186,7 +186,7 @@ async def _serve(count: int) -> None:
 
 def main() -> int:
     """Serve until the input ends."""
-    parser = argparse.ArgumentParser(prog="tests.doubles.house", description="rooms that stream")
+    parser = argparse.ArgumentParser(prog="satellite_bench.room_process", description="rooms that stream")
     parser.add_argument("--rooms", type=int, default=1)
     asyncio.run(_serve(parser.parse_args().rooms))
     return 0
