@@ -12,7 +12,6 @@ from satellite.config.settings import Config
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Responder
 from satellite.skills.home_assistant.agent import HomeAssistantStatus
-from satellite.skills.home_assistant.failures import is_order
 from satellite.skills.home_assistant.response import ConversationResult, parsed, what_to_say
 from tests.doubles.home_assistant import BUILT_IN, HomeAssistantServer
 from tests.home import KITCHEN, TOKEN, asking, at_home, said
@@ -132,44 +131,6 @@ def test_a_failure_without_words_is_no_answer() -> None:
     """Silence would sound as if it had worked; a code of the future is not understood."""
     assert what_to_say(ConversationResult("", "failed_to_handle", None), KITCHEN, "en") is None
     assert what_to_say(ConversationResult("Something", "new_code", None), KITCHEN, "en") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "language", "order"),
-    [
-        ("Turn on the moon.", "en", True),
-        ("Could you please turn on the moon?", "en_GB", True),
-        ("Please, dim the cellar", "en", True),
-        ("Tell me a joke.", "en", False),
-        ("Set the mood", "en", True),
-        ("Opening times of the museum?", "en", False),
-        ("What is the moon?", "en", False),
-        ("Schalte das Licht im Keller ein.", "de", True),
-        ("Mach das Licht an", "de-DE", True),
-        ("Wie alt ist der Mond?", "de", False),
-        ("Éteins la lune", "fr", True),
-        ("Enciende la luna", "es", True),
-        ("Spegni la luna", "it", True),
-        ("Zet de maan aan", "nl", True),
-        ("Desliga a lua", "pt", True),
-        ("Sammuta kuu", "fi", True),
-        ("Éteins la lune", None, True),
-        ("How far is the moon?", None, False),
-        ("Add milk to my shopping list.", "en", True),
-        ("Please put eggs on the list", "en", True),
-        ("Pause the TV", "en", True),
-        ("Add two and three", "en", False),
-        ("Resumes are boring, aren't they?", "en", False),
-        ("Setze Milch auf die Einkaufsliste", "de", True),
-        ("Ajoute du lait à ma liste de courses", "fr", True),
-        ("Añade leche a la lista de la compra", "es", True),
-        ("Aggiungi il latte alla lista della spesa", "it", True),
-        ("Voeg melk toe aan mijn boodschappenlijst", "nl", True),
-    ],
-)
-def test_an_order_is_told_from_a_question(text: str, language: str | None, order: bool) -> None:
-    """By its first words, in the languages that are known."""
-    assert is_order(text, language) is order
 
 
 async def test_a_conversation_goes_on() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+import yaml
 
 from satellite.config.loader import parse
 from satellite.daemon.responders import _places
@@ -14,6 +15,7 @@ from satellite.skills.home_assistant.api import RoomQuery
 from satellite.skills.home_assistant.failures import Failure, is_order, sentence
 from tests.doubles.home_assistant import Device, Fault
 from tests.home import WHY, at_home, state, told, watched
+from tests.running_daemon import DATA
 from tests.waiting import until
 
 LIGHTS = "turn on the lights"
@@ -181,40 +183,8 @@ async def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
         assert house.sentences == 0
 
 
-ORDERS = {
-    "en": "turn off the kitchen light",
-    "ar": "أطفئ ضوء المطبخ",
-    "ca": "apaga el llum de la cuina",
-    "cs": "zhasni světlo v kuchyni",
-    "da": "sluk lyset i køkkenet",
-    "de": "Schalte das Küchenlicht aus.",
-    "el": "σβήσε το φως της κουζίνας",
-    "es": "Apaga la luz de la cocina.",
-    "fi": "sammuta keittiön valo",
-    "fr": "Éteins la lumière de la cuisine.",
-    "hu": "kapcsold le a konyhai lámpát",
-    "it": "Spegni la luce della cucina.",
-    "nl": "doe het keukenlicht uit",
-    "no": "slå av kjøkkenlyset",
-    "pl": "zgaś światło w kuchni",
-    "pt": "Apague a luz da cozinha.",
-    "ro": "stinge lumina din bucătărie",
-    "ru": "Выключи свет на кухне.",
-    "sk": "zhasni svetlo v kuchyni",
-    "sv": "Släck lampan i köket.",
-    "tr": "Mutfak ışığını kapat.",
-    "uk": "вимкни світло на кухні",
-    "zh": "关掉厨房的灯",
-}
-QUESTIONS = {
-    "en": "What is the capital of France?",
-    "de": "Wie heißt die Hauptstadt von Frankreich?",
-    "fr": "Quelle est la capitale de la France ?",
-    "es": "¿Cuál es la capital de Francia?",
-    "sv": "Vad heter Frankrikes huvudstad?",
-    "tr": "Fransa'nın başkenti neresi?",
-    "zh": "关于法国的首都你知道什么",
-}
+SENTENCES = yaml.safe_load((DATA / "sentences" / "orders.yaml").read_text(encoding="utf-8"))
+ORDERS = SENTENCES["orders"]
 
 
 def test_every_language_that_apologises_knows_orders() -> None:
@@ -240,28 +210,10 @@ async def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> Non
         assert language == "en" or not said & {sentence(trouble, "en") for trouble in Failure}
 
 
-@pytest.mark.parametrize("language", QUESTIONS)
-def test_a_question_is_no_order(language: str) -> None:
-    """It goes to the chat model, whatever Home Assistant does."""
-    assert not is_order(QUESTIONS[language], language)
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("Kitchen lights off.", "en"),
-        ("Licht in der Küche aus!", "de"),
-        ("Küchenlicht an", "de"),
-        ("Kannst du das Licht in der Küche ausschalten?", "de"),
-        ("Peux-tu éteindre la lumière ?", "fr"),
-        ("Kan du tænde lyset?", "da_DK"),
-        ("Slå av lyset", "nb"),
-        ("把厨房的灯关掉", "zh-CN"),
-    ],
-)
-def test_orders_have_many_forms(text: str, language: str) -> None:
-    """Politely, without a verb, or with the verb at the end."""
-    assert is_order(text, language)
+@pytest.mark.parametrize(("text", "language", "order"), SENTENCES["forms"])
+def test_an_order_is_told_from_a_question(text: str, language: str | None, order: bool) -> None:
+    """Politely, without a verb, or with the verb at the end; a question goes to the chat model."""
+    assert is_order(text, language) is order
 
 
 def test_no_text_makes_the_judgement_slow() -> None:
