@@ -60,7 +60,7 @@ async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
     assert others == []
     messages = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
     assert any("stopping the rooms has failed" in one for one in messages)
-    assert any("is left behind" in one for one in messages)
+    assert any("is abandoned" in one for one in messages)
 
 
 @pytest.mark.slow

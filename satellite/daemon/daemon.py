@@ -1,8 +1,8 @@
 """The composition root: builds everything from the configuration, starts it in order, stops it in reverse.
 
 Start: listen, before anything large is imported, so that `describe` and `ping` are answered from the first moment ->
-begin to load the engines side by side, and to dial the rooms -> HTTP -> announce on the network. Stop: take the
-announcement back -> close connections, which cancels their runs -> close the engines.
+begin to load the engines in parallel, and to dial the rooms -> HTTP -> announce on the network. Stop: withdraw the
+announcement -> close connections, which cancels their runs -> close the engines.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ from satellite.wire.server import AllowedNetworks, Handler, Server
 _LOGGER = logging.getLogger(__name__)
 
 _STOP_SECONDS = 8.0
-"""How long stopping may take; a step of it that is late is left behind."""
+"""How long stopping may take; a step that is late is abandoned."""
 
 _STEP_SECONDS = 6.0
 _LEAST_STEP_SECONDS = 0.5
@@ -54,9 +54,8 @@ _LEAST_STEP_SECONDS = 0.5
 _RUNS_SHOWN = 8
 """How many of the latest runs `satellite status` shows."""
 
-
-_LOOK_SECONDS = 3.0
-"""How long whoever has our port may take to say that it is a daemon like this."""
+_PROBE_SECONDS = 3.0
+"""How long the program that has our port may take to identify itself as a daemon like this."""
 
 
 class Daemon:
@@ -67,18 +66,18 @@ class Daemon:
         self.config = config
         self._free_ports = free_ports
         self.background = Background()
-        """Whatever goes on beside what somebody asks for."""
+        """All tasks that outlive a request."""
 
         self.bus = RunBus()
         self.ports: dict[str, int] = {}
-        """Where it listens, by the name of the setting; filled at start."""
+        """The ports it listens on, by the name of the setting; filled at start."""
 
         self.store = Store(config.models.directory)
         self._assembly = Assembly(config, self.store, self.background)
         self._workers = self._assembly.workers
         self.engines = self._assembly.engines
         self.timer_scheduler = TimerScheduler(config.commands.state_directory) if config.commands.enabled else None
-        """The timers of the house, if it may have any."""
+        """The timers of the house; None where commands are disabled."""
 
         dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
         self._responders = Responders(config, self.timer_scheduler, self.engines, dialogue)
@@ -131,13 +130,13 @@ class Daemon:
         self._presence: Supervised | None = None
 
     async def __aenter__(self) -> "Daemon":
-        """Listen and begin to load; a port that cannot be had is tried again.
+        """Listen and begin to load; a port that cannot be opened is retried.
 
-        Raises `AlreadyRunning` when another daemon has the ports; whatever is raised, nothing of this one is left.
+        Raises `AlreadyRunning` when another daemon has the ports. Whatever is raised, everything is stopped again.
         """
         allow_many_connections()
         try:
-            await self._refuse_a_second()  # before the log is full of ports that cannot be had
+            await self._refuse_second()  # first: else the log is full of ports that cannot be opened
             await self._listen()
             await self._assembly.prepare()
             self._begin()
@@ -145,34 +144,35 @@ class Daemon:
                 await self._opener.open("http", self._serve_http)
             self.background.run("watch ports", self._opener.watch)
             await self._announce()
-        except BaseException:
+        except BaseException:  # also when the start is cancelled: `async with` calls __aexit__ only after a success
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop in the reverse order of the start; a step that fails or hangs is logged, and the others follow."""
+        """Stop in the reverse order of the start; a step that fails or hangs is logged, and the next one follows."""
+        # Rooms and connections before background tasks: ending them cancels runs, which need the engines' tasks to end.
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("http", self._http.stop),
             *([] if self._presence is None else [("the announcement", self._presence.stop)]),
             ("the rooms", self.hub.stop),
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
-            ("what goes on in the background", self.background.close),
+            ("the background tasks", self.background.close),
             ("the chat model", self.engines.chat.engine.close),
             *((one.name, one.close) for one in self._stages.responders),
         ]
         end_at = asyncio.get_running_loop().time() + _STOP_SECONDS
         for name, stop in steps:
             left_seconds = end_at - asyncio.get_running_loop().time()
-            await _stopped(name, stop, max(_LEAST_STEP_SECONDS, min(left_seconds, _STEP_SECONDS)))
+            await _stop(name, stop, max(_LEAST_STEP_SECONDS, min(left_seconds, _STEP_SECONDS)))
         for worker in self._workers.values():
             worker.close()
 
     async def ready(self) -> list[SatelliteError]:
         """Wait until every engine is loaded and warmed up, or has failed to load; return the failures.
 
-        Raises `SatelliteError` when a task has failed that the daemon cannot do without.
+        Raises `SatelliteError` when a task has failed that is essential.
         """
         await first_of("until loaded", self._startup.until_finished(), self.background.broken.wait())
         if not self._startup.finished:
@@ -186,13 +186,13 @@ class Daemon:
 
     @property
     def threads(self) -> Mapping[str, WatchedEngine]:
-        """What may hang amid its work, by name, for whoever watches."""
+        """Threads and processes whose calls may hang, by name, for the watchdog."""
         return self._assembly.threads
 
     async def apply(self, config: Config) -> list[str]:
-        """Take what of `config` can be had without a restart, and return the keys that need one.
+        """Apply what of `config` needs no restart, and return the keys that need one.
 
-        Rooms that did not change stay connected. Raises `ConfigError` when it cannot be used; all is as before then.
+        Rooms that did not change stay connected. Raises `ConfigError` when it cannot be used; nothing has changed then.
         """
         self.config, left = merge(self.config, config)
         self._stages.config = RunConfig.of(self.config)
@@ -202,7 +202,7 @@ class Daemon:
         return left
 
     def _begin(self) -> None:
-        """Load the engines, look after everything, and dial the rooms."""
+        """Start the background tasks: load the engines, watch what may fail, and connect to the rooms."""
         run = self.background.run
         run("load", self._startup.run, fatal=True)
         run("follow the time zone", follow_time_zone)
@@ -241,14 +241,14 @@ class Daemon:
     async def _serve_http(self) -> None:
         try:
             self.ports["http"] = await self._http.start(self._wanted(self.config.http.port))
-        except ConfigUnreadable as error:  # its token; the rest of the house needs none
+        except ConfigUnreadable as error:  # the file of its token: only HTTP depends on it, and it may come back
             raise CannotListen(f"http: {error}") from error
 
     def _wanted(self, port: int) -> int:
         return 0 if self._free_ports else port
 
-    async def _refuse_a_second(self) -> None:
-        """Raise `AlreadyRunning` if a daemon like this has the port with all services."""
+    async def _refuse_second(self) -> None:
+        """Raise `AlreadyRunning` if another satellite daemon has the Wyoming port."""
         wyoming = self.config.wyoming
         addresses = [(host, wyoming.port) for host in wyoming.host]
         if self._free_ports or not await asyncio.to_thread(taken, addresses):
@@ -256,10 +256,10 @@ class Daemon:
         client = await imported("satellite.wire.client")
         uri = client.own_uri(wyoming.host, wyoming.port)
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_PROBE_SECONDS):
                 other = await client.status(uri)
         except (SatelliteError, ConnectionError, TimeoutError):
-            return  # it is somebody else's
+            return  # another program has the port: opening it fails, is reported, and is retried
         if "version" in other:
             raise AlreadyRunning(f"satellite {other['version']} runs already at {uri}: see satellite status")
 
@@ -309,8 +309,8 @@ class Daemon:
         return list(choices)[: config.tts.max_loaded_voices]
 
 
-async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Stop something, whatever comes of it."""
+async def _stop(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Run one step of stopping: it may take `seconds`, and its failure is only logged."""
 
     async def stopping() -> None:
         await stop()
@@ -318,7 +318,7 @@ async def _stopped(name: str, stop: Callable[[], Awaitable[None]], seconds: floa
     task = begin_task(stopping(), f"stop {name}")
     done, _ = await asyncio.wait([task], timeout=seconds)
     if not done:
-        _LOGGER.error("stopping %s takes longer than %.0f s: it is left behind", name, seconds)
+        _LOGGER.error("stopping %s takes longer than %.0f s: it is abandoned", name, seconds)
         await end_tasks(task, seconds=_LEAST_STEP_SECONDS)
     elif (error := failure_of(task)) is not None:
         _LOGGER.error("stopping %s has failed", name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Which changes of the configuration a running daemon can take, and which need a restart."""
+"""Which changes of the configuration a running daemon can apply, and which need a restart."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +10,13 @@ from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")
 _FIXED = ("deadlines.chat_first_token_seconds",)
-"""What of the sections above is built into an engine."""
+"""Settings of these sections that an engine is built with."""
 
 
 def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:
-    """Return `running` with what of `wanted` can be had at once, and the keys that need a restart.
+    """Return `running` with what of `wanted` can be applied at once, and the keys that need a restart.
 
-    Raises `ConfigError` when half of the changes would contradict the rest.
+    Raises `ConfigError` when the part that can be applied contradicts the part that cannot.
     """
     update: dict[str, Any] = {}
     for name in _LIVE:

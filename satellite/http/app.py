@@ -27,12 +27,12 @@ Errors are problem details (RFC 9457); their `code` is stable. Loopback needs no
 
 
 def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
-    """Return the application. Takes some tenths of a second of CPU time."""
+    """Return the application. Takes some tenths of a second of CPU time, so not on the event loop."""
     app = FastAPI(
         title="satellite",
         version=__version__,
         description=_DESCRIPTION,
-        docs_url=None,  # its page loads scripts from another host
+        docs_url=None,  # FastAPI's page loads scripts from another host
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -69,7 +69,7 @@ def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
 
 
 def _describe(app: FastAPI) -> None:
-    """Complete the API's description by what FastAPI cannot know."""
+    """Complete the OpenAPI description with what FastAPI cannot derive."""
     described = app.openapi()
     components: dict[str, Any] = described.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = problems.Problem.model_json_schema()
@@ -77,7 +77,7 @@ def _describe(app: FastAPI) -> None:
     described["security"] = [{}, {"token": []}]
     for path in described["paths"].values():
         for operation in path.values():
-            # Its own shape of what is invalid is never sent: ours is.
+            # FastAPI describes its own form of validation errors, which `problems` replaces.
             operation.get("responses", {}).get("422", {}).get("content", {}).pop("application/json", None)
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)

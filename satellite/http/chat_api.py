@@ -68,6 +68,6 @@ async def _events(context: Context, run: RunRequest, conversation: str) -> Async
                 if isinstance(step, ChatChunk):
                     yield sse("delta", {"text": step.text})
     except SatelliteError as error:
-        yield sse("error", of_error(error))
+        yield sse("error", of_error(error).model_dump())
     else:
         yield sse("done", answer(outcome, conversation))

@@ -1,4 +1,4 @@
-"""The sound of an answer in the form that a client wants, piece by piece as it is spoken."""
+"""The sound of an answer in the format that a client wants, piece by piece as it is spoken."""
 
 import asyncio
 import struct
@@ -12,23 +12,23 @@ from satellite.audio.pcm import AudioFormat, Converter
 from satellite.http.error_codes import HttpError
 
 _UNKNOWN_BYTES = 0xFFFF_FFFF
-"""In a WAV header: the length is not known yet, read to the end; it is what FFmpeg writes into a pipe."""
+"""In a WAV header: the length is unknown, read to the end. FFmpeg writes the same into a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoundType:
-    """A form of sound."""
+    """An audio format."""
 
     media_type: str
     container: str = ""
-    """FFmpeg's names; empty where nothing is compressed."""
+    """FFmpeg's name; empty for uncompressed sound, as is `codec`."""
 
     codec: str = ""
     rate: int | None = None
-    """The only rate that the codec knows; None for any."""
+    """The only sample rate that the codec supports; None for any."""
 
     options: tuple[tuple[str, str], ...] = ()
-    """What makes FFmpeg write early, and no header that can only be filled in at the end."""
+    """Options that make FFmpeg write early, and no header that could only be completed at the end."""
 
 
 WAV = SoundType("audio/wav")
@@ -43,10 +43,10 @@ BY_MEDIA_TYPE = {one.media_type: one for one in (WAV, PCM, OGG, MP3)}
 
 class _Encoder(Protocol):
     def encode(self, pcm: bytes) -> bytes:
-        """Return what `pcm` completes."""
+        """Return the encoded bytes that `pcm` completes."""
 
     def finish(self) -> bytes:
-        """Return the rest; the sound is over."""
+        """Return the remaining bytes."""
 
 
 def require(sound: SoundType) -> None:
@@ -61,6 +61,7 @@ async def encoded(
     pieces: AsyncIterator[bytes], source: AudioFormat, sound: SoundType, *, rate: int | None = None
 ) -> AsyncGenerator[bytes, None]:
     """Yield 16-bit mono `pieces` as `sound`; raw PCM has `rate` samples a second, if given."""
+    # Encoding takes milliseconds of CPU time, and opening an encoder more: not on the event loop.
     encoder = await asyncio.to_thread(_encoder, source, sound, rate)
     async for pcm in pieces:
         if data := await asyncio.to_thread(encoder.encode, pcm):
@@ -124,7 +125,7 @@ class _Pcm:
 
 
 class _Written:
-    """A file that only grows, and is emptied as it does."""
+    """A file for FFmpeg to write to, emptied as it grows."""
 
     def __init__(self) -> None:
         self._data = bytearray()

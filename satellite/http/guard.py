@@ -1,4 +1,4 @@
-"""Stands before every request: who may, how often, how much, how long, and what a browser may do with the answer."""
+"""Checks every request before the application: access, rate, size and time; adds security headers to every answer."""
 
 import asyncio
 import logging
@@ -33,17 +33,17 @@ _SECURITY_HEADERS = {
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
 
+# The rest of a request that is refused early stays unread: the connection cannot serve another one.
 _CLOSE = {"Connection": "close"}
-"""What follows on such a connection is the rest of a request that nobody reads."""
 
 _DISCARD_SECONDS = 3.0
 
+# Not counted against the rate limit: they cost nothing, and monitoring must work while a client exceeds its limit.
 _UNLIMITED = ("/", "/healthz", "/readyz", "/metrics")
-"""What is not counted: it costs nothing, and those who watch must see also while somebody asks too much."""
 
 
 class Guard:
-    """Wraps the application; nothing that it raises passes."""
+    """Wraps the application; none of its exceptions reaches the server."""
 
     def __init__(
         self, app: ASGIApp, settings: HttpSettings, access: AccessControl, rate: RateLimit, work: Work
@@ -67,15 +67,16 @@ class Guard:
                 client.headers |= self._rate.take(client.address)
             await client.check_size()
             with self._work.one() if scope.get("method") == "POST" else nullcontext():
-                # HEAD is GET whose body the client keeps back (RFC 9110, 9.3.2).
-                asked = {**scope, "method": "GET"} if client.wants_head else scope
-                await self._app(asked, client.receive, client.send)
+                # HEAD is GET without the body (RFC 9110, 9.3.2); `_Client.send` leaves that out.
+                get = {**scope, "method": "GET"} if client.wants_head else scope
+                await self._app(get, client.receive, client.send)
         except asyncio.CancelledError:
+            # Cancelled by `_until_left` the request has just ended; any other cancellation is the server's.
             if not client.left:
                 raise
         except SatelliteError as error:
             await client.fail(error)
-        except Exception as error:  # the request boundary: whatever broke, the client is told
+        except Exception as error:  # the request boundary: whatever broke, the client gets an answer
             if not client.left:
                 _LOGGER.exception("%s: a request failed unexpectedly", scope["path"])
                 await client.fail(SatelliteError(type(error).__name__))
@@ -83,7 +84,7 @@ class Guard:
             client.close()
 
     def _check_token(self, scope: Scope, client: "_Client") -> None:
-        """Raise `HttpError` for a client without the token; who has it is served however many others guess."""
+        """Raise `HttpError` for a client without the token; those who guess are limited, and lock nobody else out."""
         try:
             self._access.check_token(scope)
         except HttpError:
@@ -92,7 +93,7 @@ class Guard:
 
 
 class _Client:
-    """The other end of one request: reading and writing are bounded in time, and its leaving ends the work."""
+    """The client of one request: reading and writing have timeouts, and the work ends when it disconnects."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: HttpSettings) -> None:
         self.address: str = scope["client"][0]
@@ -115,24 +116,24 @@ class _Client:
         self._watch: asyncio.Task[None] | None = None
 
     async def check_size(self) -> None:
-        """Raise `HttpError` for a request that says itself that it is too large."""
+        """Raise `HttpError` for a request whose Content-Length is too large."""
         headers = Headers(scope=self._scope)
-        length = int(headers.get("content-length", "0"))  # a number: the parser has seen to that
+        length = int(headers.get("content-length", "0"))  # h11 has checked that it is a number
         if self._is_http and length > self._bytes_left:
-            if "expect" not in headers:
+            if "expect" not in headers:  # else the client waits for the answer before it sends the body
                 await self._discard()
             raise HttpError(self._too_large, code="http-body-too-large", headers=_CLOSE)
 
     async def receive(self) -> Message:
-        """Return what the client sends. Raises `HTTPException` for a request that is too large, or too slow."""
+        """Return what the client sends. Raises `HTTPException` for a request that is too large or too slow."""
         if self._complete:
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._read_by):
                 message = await self._receive()
         except TimeoutError:
-            told = f"the request did not arrive within {self._read_seconds:g} s"
-            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, told, _CLOSE) from None
+            problem = f"the request did not arrive within {self._read_seconds:g} s"
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, problem, _CLOSE) from None
         self._bytes_left -= len(message.get("body", b""))
         if self._bytes_left < 0:
             if message.get("more_body", False):
@@ -145,7 +146,7 @@ class _Client:
         return message
 
     async def _discard(self) -> None:
-        """Read on for a while: a connection closed on a client that is still sending takes the answer with it."""
+        """Read on for a while: closing while the client still sends resets the connection, and the answer is lost."""
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while (await self._receive()).get("more_body", False):
@@ -154,13 +155,13 @@ class _Client:
             return
 
     async def send(self, message: Message) -> None:
-        """Send to the client; one that does not read is cut off."""
+        """Send to the client; one that does not read is disconnected."""
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self._started = True
             headers = MutableHeaders(scope=message)
             for name, value in (_SECURITY_HEADERS | self.headers).items():
                 headers.setdefault(name, value)
-            # What is the same for everybody may be kept, and is asked for again only if its ETag has changed.
+            # Static files are the same for everybody: a cache may keep them, and revalidates them by their ETag.
             is_static = self._scope["path"].startswith("/static/")
             headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
         elif message["type"] == "websocket.accept":
@@ -172,17 +173,17 @@ class _Client:
             async with asyncio.timeout(self._write_seconds):
                 await self._send(message)
         except TimeoutError:
-            _LOGGER.info("%s does not read, and is cut off", self.address)
+            _LOGGER.info("%s does not read, and is disconnected", self.address)
             self.left = True
             self._abort()
             raise ConnectionResetError("the client does not read") from None
         if self.wants_head and message["type"] == "http.response.start":
             await self.send({"type": "http.response.body", "body": b""})
-            self.left = True  # what follows is nobody's, and may be endless
-            raise ConnectionResetError("there is no more to the answer to HEAD")
+            self.left = True  # the body that would follow may be endless
+            raise ConnectionResetError("an answer to HEAD has no body")
 
     async def fail(self, error: SatelliteError) -> None:
-        """Tell the client of an error, or break off if it is too late for that."""
+        """Answer with an error; once an answer has begun, abort the connection instead."""
         if self._started:
             if not self._finished:
                 self._abort()
@@ -206,7 +207,7 @@ class _Client:
             self._watch.cancel()
 
     async def _until_left(self) -> None:
-        """End the work for a client that has gone: nobody would hear the answer."""
+        """Cancel the work once the client has disconnected."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if self._handler is not None and not self._handler.done():

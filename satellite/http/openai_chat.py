@@ -174,7 +174,7 @@ async def _chunks(
                     yield chunk({"content": last.text})
     except SatelliteError as error:
         problem = of_error(error)
-        openai_error = {"message": problem["detail"], "type": "server_error", "code": problem["code"], "param": None}
+        openai_error = {"message": problem.detail, "type": "server_error", "code": problem.code, "param": None}
         yield sse(None, {"error": openai_error})
         return
     yield chunk({}, _finish_reason(last))

@@ -1,7 +1,9 @@
-"""What went wrong, in one shape for every endpoint: problem details (RFC 9457) with the stable codes of our errors."""
+"""Errors of every endpoint as problem details (RFC 9457), with the stable codes of our errors."""
 
 import json
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -38,44 +40,41 @@ class Problem(BaseModel):
     code: str = Field(examples=["chat-unreachable"])
 
 
-def problem(code: str, detail: str, *, status: int | None = None, **more: Any) -> dict[str, Any]:
-    """Return the body of a problem."""
+def problem(
+    code: str, detail: str, more: Mapping[str, object] = MappingProxyType({}), *, status: int | None = None
+) -> Problem:
+    """Return a problem, with `more` members, and with the status of its code unless another is given."""
     status = status or status_of(code)
-    return {
-        "type": f"urn:satellite:error:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        **more,
-    }
+    title = HTTPStatus(status).phrase
+    fields = {"type": f"urn:satellite:error:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    return Problem.model_validate({**fields, **more})
 
 
-def of_error(error: Exception) -> dict[str, Any]:
-    """Return the problem of an error; what is not one of ours is told to nobody but the log."""
+def of_error(error: Exception) -> Problem:
+    """Return the problem of an error; the details of a foreign exception are only in the log."""
     if not isinstance(error, SatelliteError) or error.code == SatelliteError.default_code:
         return problem(SatelliteError.default_code, "something broke that should not; the log says what", status=500)
-    return problem(error.code, str(error), **getattr(error, "more", {}))
+    return problem(error.code, str(error), error.more if isinstance(error, HttpError) else {})
 
 
 def response_to(path: str, error: Exception) -> Response:
-    """Return what a client of `path` is answered because of an error."""
-    return _response(path, of_error(error), getattr(error, "headers", None))
+    """Return the answer to a request of `path` that failed with an error."""
+    return _response(path, of_error(error), error.headers if isinstance(error, HttpError) else {})
 
 
-def _response(path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    if path.startswith("/v1/"):  # in OpenAI's shape as well, which their clients show
-        kind = "invalid_request_error" if body["status"] < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-        body["error"] = {"message": body["detail"], "type": kind, "code": body["code"], "param": body.get("param")}
-    headers = dict(headers or {})
-    headers.pop("content-length", None)
-    if body["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+def _response(path: str, failure: Problem, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    body = failure.model_dump()
+    if path.startswith("/v1/"):  # in OpenAI's form as well, which its clients show
+        kind = "invalid_request_error" if failure.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
+        body["error"] = {"message": failure.detail, "type": kind, "code": failure.code, "param": body.get("param")}
+    headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+    if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", "1")
-    return Response(json.dumps(body, allow_nan=False), body["status"], headers, MEDIA_TYPE)
+    return Response(json.dumps(body, allow_nan=False), failure.status, headers, MEDIA_TYPE)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what an endpoint's description says of its errors; those of every request are always among them."""
+    """Return the OpenAPI description of an endpoint's errors: `statuses`, and those that any request may get."""
     schema = {"$ref": "#/components/schemas/Problem"}
     every = {400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503, *statuses}
     return {
@@ -85,30 +84,30 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of `app` be told in the one shape."""
-    app.add_exception_handler(SatelliteError, _told)
-    app.add_exception_handler(Exception, _told)
+    """Have `app` answer every error with a problem."""
+    app.add_exception_handler(SatelliteError, _problem_of)
+    app.add_exception_handler(Exception, _problem_of)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _problem_of(request: Request, error: Exception) -> Response:
     return response_to(request.url.path, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Say what is wrong with a request, without repeating it: it may hold what somebody said."""
+    """Describe what is wrong with a request without quoting it: it may contain what somebody said."""
     assert isinstance(error, RequestValidationError)
     sent = request.headers.get("content-type", "")
     if any(one["loc"] == ("body",) for one in error.errors()) and not _is_json(sent):
-        told = f"the request is {shown(sent)}" if sent else "the request has no Content-Type"
+        kind = f"the request is {shown(sent)}" if sent else "the request has no Content-Type"
         return response_to(
-            request.url.path, HttpError(f"{told}; expected application/json", code="http-unsupported-media-type")
+            request.url.path, HttpError(f"{kind}; expected application/json", code="http-unsupported-media-type")
         )
     errors = [{"where": _dotted(one["loc"]), "what": one["msg"]} for one in error.errors()[:20]]
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in errors)
     param = errors[0]["where"].removeprefix("body.")
-    return _response(request.url.path, problem("http-invalid", detail, errors=errors, param=param))
+    return _response(request.url.path, problem("http-invalid", detail, {"errors": errors, "param": param}))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -117,7 +116,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     body = problem(code, str(error.detail), status=error.status_code)
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"  # the guard sees to that
+        headers["Allow"] = "GET, HEAD"  # the guard makes GET of HEAD
     return _response(request.url.path, body, headers)
 
 
@@ -126,5 +125,5 @@ def _is_json(content_type: str) -> bool:
     return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
-def _dotted(where: tuple[Any, ...]) -> str:
+def _dotted(where: Sequence[str | int]) -> str:
     return ".".join(str(step) for step in where)[:200]

@@ -1,4 +1,4 @@
-"""How much one client may ask for, and how much is worked on at once."""
+"""Limits: requests of one client in a minute, and requests in progress at once."""
 
 import math
 import time
@@ -10,31 +10,31 @@ from satellite.http.error_codes import HttpError
 
 _WINDOW_SECONDS = 60
 
-_WRONG_SHARE = 10
-"""Of so many requests that are allowed, one may have a wrong token."""
+_PER_WRONG_TOKEN = 10
+"""One request with a wrong token is allowed for this many allowed requests."""
 
 
 class RateLimit:
     """A fixed number of requests a minute for each client; the minute begins with the client's first request.
 
-    Requests with a wrong token are counted apart: a stranger behind a household's proxy uses up nothing of its share.
+    Requests with a wrong token are counted apart, so that a stranger behind the household's proxy cannot lock it out.
     """
 
     def __init__(self, requests_per_minute: int) -> None:
         self._requests = _Window(requests_per_minute, "requests")
-        self._refused = _Window(max(1, requests_per_minute // _WRONG_SHARE), "requests without the right token")
+        self._refused = _Window(max(1, requests_per_minute // _PER_WRONG_TOKEN), "requests without the right token")
 
     def take(self, client: str) -> dict[str, str]:
-        """Count a request and return the headers that tell what is left. Raises `HttpError` when nothing was."""
+        """Count a request and return the headers that say what is left. Raises `HttpError` when nothing was."""
         return self._requests.count(rate_key(client))
 
     def refuse(self, client: str) -> None:
-        """Count a request that is refused for its token. Raises `HttpError` when there have been too many."""
+        """Count a request with a wrong token. Raises `HttpError` when there have been too many."""
         self._refused.count(rate_key(client))
 
 
 class _Window:
-    """Requests of each client within its present minute."""
+    """Requests of each client within its current minute."""
 
     def __init__(self, limit: int, what: str) -> None:
         self._limit = limit
@@ -44,7 +44,7 @@ class _Window:
 
     def count(self, key: str) -> dict[str, str]:
         now = time.monotonic()
-        if now - self._swept_at >= _WINDOW_SECONDS:  # or strangers fill the memory, an address each
+        if now - self._swept_at >= _WINDOW_SECONDS:  # otherwise each new address would stay in memory for ever
             self._clients = {key: one for key, one in self._clients.items() if now - one[0] < _WINDOW_SECONDS}
             self._swept_at = now
         began, counted = self._clients.get(key, (now, 0))
@@ -68,7 +68,7 @@ class _Window:
 
 
 def rate_key(address: str) -> str:
-    """Return what counts as one client: of IPv6 the /64, all of which one host may use."""
+    """Return what counts as one client: of IPv6 the /64, since one host may use all its addresses."""
     try:
         known = ip_address(address)
     except ValueError:
@@ -77,16 +77,16 @@ def rate_key(address: str) -> str:
 
 
 class Work:
-    """So much goes on at once; more is refused rather than queued."""
+    """Requests in progress; more than the limit are refused, not queued."""
 
     def __init__(self, at_once: int, refusal: str = "") -> None:
-        """Refuse what is more than `at_once`, with a reason of its own if `refusal` is one."""
+        """Refuse more than `at_once`, for the reason `refusal` if it is given."""
         self._at_once = at_once
         self._refusal = refusal or f"{at_once} requests are worked on already; try again later"
         self.under_way = 0
 
     def enter(self) -> Callable[[], None]:
-        """Take a place; return what gives it back. Raises `HttpError` when there is none."""
+        """Enter; return what leaves again. Raises `HttpError` at the limit."""
         if self.under_way >= self._at_once:
             raise HttpError(self._refusal, code="http-busy")
         self.under_way += 1
@@ -98,7 +98,7 @@ class Work:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Take a place for as long as the `with` lasts. Raises `HttpError` when there is none."""
+        """Enter for the duration of the `with`. Raises `HttpError` at the limit."""
         leave = self.enter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""The HTTP server in the daemon: listens, serves beside everything else on the same event loop, and stops."""
+"""The HTTP server in the daemon, on the event loop of everything else."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ from satellite.tasks import Background, Supervised
 _LOGGER = logging.getLogger(__name__)
 
 _STOP_SECONDS = 2
-"""How long requests under way may take to end when the server stops."""
+"""How long requests in progress may take to end when the server stops."""
 
 _FIRST_REQUEST_SECONDS = 10.0
-"""How long a new connection may take to ask for something."""
+"""How long a new connection may take to send its first request."""
 
 _LONGEST_MESSAGE_BYTES = 256 * 1024
 
@@ -41,13 +41,13 @@ class HttpServer:
         return int(self._sockets[0].getsockname()[1])
 
     async def start(self, build: Callable[[], ASGIApp], background: Background) -> None:
-        """Serve, in the `background`, what `build`, which takes a while, returns.
+        """Serve the application that `build` returns, as a task of `background`.
 
-        Clients that have come meanwhile are answered then.
+        `build` takes a while; clients that connect meanwhile are answered afterwards.
         """
         assert self._sockets
         app = await asyncio.to_thread(build)
-        # Its lines hold whole addresses, tokens included; what breaks in a request, the guard has told already.
+        # uvicorn logs whole URLs, with the token in them. The guard has already logged what failed in a request.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         config = uvicorn.Config(
             app,
@@ -60,7 +60,7 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,
             ws_max_size=_LONGEST_MESSAGE_BYTES,
-            ws_per_message_deflate=False,  # sound does not shrink, and words would come later
+            ws_per_message_deflate=False,  # PCM hardly compresses, and text would be delayed
             timeout_keep_alive=30,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
@@ -78,9 +78,11 @@ class HttpServer:
             await self._task.stop()
         elif server is not None and self._task is not None:
             server.should_exit = True
+            # uvicorn waits for requests to end by themselves, and a stream of events never does.
             for task in list(server.server_state.tasks):
                 task.cancel()
             await asyncio.wait([self._task.task])
+            # It leaves connections open that a client keeps alive.
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
         for listening in self._sockets:
@@ -91,19 +93,19 @@ class HttpServer:
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the daemon."""
+        """Do not install signal handlers: the daemon has its own."""
         yield
 
 
 def _protocol(max_connections: int) -> type[H11Protocol]:
-    """Return uvicorn's HTTP with bounds on connections, and with a way for the application to cut one off."""
+    """Return uvicorn's HTTP protocol with a limit on connections; the application can abort one by `state["abort"]`."""
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
             self.app_state = {**self.app_state, "abort": transport.abort}
             super().connection_made(transport)
             if len(self.connections) > max_connections:
-                _LOGGER.debug("more than %d connections: one is closed", max_connections)
+                _LOGGER.debug("more than %d connections: the newest is closed", max_connections)
                 transport.abort()
                 return
             self.loop.call_later(_FIRST_REQUEST_SECONDS, self._expect_request)
