@@ -176,6 +176,7 @@ def test_every_package_is_pinned_with_its_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = {"base": project["project"]["dependencies"], "build": project["build-system"]["requires"]}
     wanted |= project["project"]["optional-dependencies"]
+    wanted["bench"] = tomllib.loads((ROOT / "bench" / "pyproject.toml").read_text())["project"]["dependencies"]
     base = pinned("base") | pinned("cpu")
     for use, lines in wanted.items():
         for requirement in map(Requirement, lines):

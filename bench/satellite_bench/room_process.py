@@ -1,8 +1,8 @@
-"""`python -m satellite_bench.room_process`: many satellites in a process of their own, driven by JSON.
+"""`python -m satellite_bench.room_process`: many satellites in a process of their own, controlled by JSON.
 
 The first line of output names their addresses; they are switched off at first. Then every line of input is a request,
 `{"do": name, ...}`, and is answered by a line with what happened, its times by `time.monotonic`, which all processes
-of a machine share.
+of a machine share. The satellites are those of a checkout's tests.
 """
 
 import argparse
@@ -73,7 +73,7 @@ class Room(ScriptedSatellite):
         return time.monotonic()
 
     def forget(self) -> None:
-        """Take no notice any more of what has come until now."""
+        """Ignore what has come until now."""
         self._unseen.clear()
 
 
@@ -85,7 +85,7 @@ async def ask(room: Room, wake_word: bytes, question: bytes) -> dict[str, Any]:
     detection = await room.until("detection")
     asked_at = await talking
     outcome = await room.until("transcript", "error", seconds=_SOUND_SECONDS)
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "called_at": called_at,
         "detection_at": detection.at,
         "decided_at": room.sent_at(detection.data["timestamp"] / 1000),
@@ -94,15 +94,15 @@ async def ask(room: Room, wake_word: bytes, question: bytes) -> dict[str, Any]:
         "text": outcome.data.get("text", ""),
         "failed": outcome.type == "error",
     }
-    if not told["failed"]:
+    if not found["failed"]:
         first = await room.until("audio-chunk", "error", "detect", seconds=_SOUND_SECONDS)
         if first.type != "audio-chunk":
-            told |= {"failed": True, "text": first.data.get("text", _NO_SOUND)}
-        told["sound_at"] = first.at
+            found |= {"failed": True, "text": first.data.get("text", _NO_SOUND)}
+        found["sound_at"] = first.at
         if first.type == "detect":
-            return told
+            return found
     await room.until("detect", seconds=_SOUND_SECONDS)
-    return told
+    return found
 
 
 async def interrupt(room: Room, wake_word: bytes, question: bytes) -> dict[str, Any]:
@@ -153,7 +153,7 @@ async def switch_on(rooms: Sequence[Room], seconds: float) -> dict[str, Any]:
 
 
 async def _do(request: dict[str, Any], rooms: Sequence[Room]) -> Any:
-    """Do what is asked, in all rooms that are meant at once."""
+    """Carry out a request, in all of its rooms at once."""
     meant = [rooms[number] for number in request.get("rooms", range(len(rooms)))]
     match request["do"]:
         case "switch on":
@@ -167,7 +167,7 @@ async def _do(request: dict[str, Any], rooms: Sequence[Room]) -> Any:
         case "cut":
             return await asyncio.gather(*map(cut, meant))
         case unknown:
-            raise ValueError(f"nobody knows how to {unknown}")
+            raise ValueError(f"unknown request: {unknown}")
 
 
 async def _serve(count: int) -> None:
