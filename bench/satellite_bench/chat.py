@@ -40,7 +40,7 @@ class Answered:
     words: str
     provider: str = ""
     load_ms: float | None = None
-    """What of it the server calls loading the model; None where it does not tell."""
+    """The part of it that the server reports as loading the model; None where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class IdleFigures:
 
     seconds: float
     unloads_after_seconds: float | None
-    """How long a model that nobody told to stay is kept by the server; None for its default."""
+    """How long the server keeps a model without keep-alive; None for its default."""
 
     after: tuple[Answered, ...]
     warm: tuple[Answered, ...]
@@ -91,7 +91,7 @@ async def ask(port: int, text: str) -> Answered:
     first_word_ms: float | None = None
     complete_ms = 0.0
     words = ""
-    told: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     async with connected(port) as client:
         began = time.monotonic()
         await client.write_event(Transcript(text=text).event())
@@ -102,10 +102,10 @@ async def ask(port: int, text: str) -> Answered:
                 words += HandledChunk.from_event(event).text
             elif event.type == "handled":
                 complete_ms = now_ms
-                told = event.data.get("context") or {}
+                context = event.data.get("context") or {}
     if first_word_ms is None:
         raise SatelliteError("the daemon gave no answer", code="bench-request")
-    return Answered(first_word_ms, complete_ms, words.strip(), str(told.get("provider", "")), told.get("load_ms"))
+    return Answered(first_word_ms, complete_ms, words.strip(), str(context.get("provider", "")), context.get("load_ms"))
 
 
 async def answers(daemon: Server, *, repeats: int, on_progress: Callable[[int, int], None]) -> AnswerFigures:
@@ -139,7 +139,7 @@ async def first_after(
 ) -> IdleFigures:
     """Ask one question after resting for `seconds`, and the same one right after another.
 
-    There are at least `warm` of the latter, half of them before the rests and half behind them. What is asked in
+    There are at least `warm` of the latter, half of them before the rests and half after them. What is asked in
     between is the other question, so that the model has to read as much each time.
     """
     question, other = MESSAGES[:2]

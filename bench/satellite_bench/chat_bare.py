@@ -30,7 +30,7 @@ class Bare:
         chat = ChatSettings.model_validate(settings)
         provider = chat.providers[0]
         if not isinstance(provider, OllamaSettings):
-            raise SatelliteError("only Ollama is asked without the daemon", code="bench-chat")
+            raise SatelliteError("only Ollama can be called without the daemon", code="bench-chat")
         self._api = OllamaApi(provider, chat)
         self._dialogue = Dialogue(chat)
         self._client = httpx.AsyncClient(
@@ -106,7 +106,7 @@ async def overhead(
 ) -> Overhead:
     """Ask each message without and with the daemon in turn, `repeats` times each.
 
-    A message is asked once before, uncounted, so that neither side finds it unread.
+    A message is asked once before, uncounted, so that the server has read it before either side asks.
     """
     theirs = Server("the bare call", 0, 0)
 

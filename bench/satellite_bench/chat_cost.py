@@ -1,4 +1,4 @@
-"""The CPU time of the keep-alive, which keeps the chat model loaded while nobody asks anything."""
+"""The CPU time of the keep-alive, which keeps the chat model loaded between questions."""
 
 import asyncio
 import time

@@ -111,7 +111,7 @@ class ChatBench:
 
     @asynccontextmanager
     async def _ollama(self) -> AsyncIterator[dict[str, Any]]:
-        """Give out the settings of a chat model at the server to be measured."""
+        """Yield the settings of a chat model at the server to be measured."""
         if self._plan.url:
             yield chat_servers.asking_ollama(self._plan.url, self._plan.model, self._plan.num_ctx)
             return
@@ -153,7 +153,7 @@ class ChatBench:
             self._result.keep_alive = rest.cost()
 
     async def _with_short_keep_alive(self) -> None:
-        """Measure the first answer when a model that nobody keeps warm would have been unloaded meanwhile."""
+        """Measure the first answer after a time in which a model without keep-alive is unloaded."""
         kept_seconds = _SHORT_KEEP_ALIVE_SECONDS
         idle_seconds = kept_seconds + 1
         self._on_status(f"chat: first answer of a server that unloads after {kept_seconds:g} s")

@@ -46,7 +46,7 @@ class ChatDaemon:
 
 @asynccontextmanager
 async def stand_in(kind: str, *options: str) -> AsyncIterator[str]:
-    """Run a stand-in for a chat server for the length of the `with`, and give out its URL."""
+    """Run a stand-in for a chat server for the length of the `with`, and yield its URL."""
     port = free_port()
     arguments = [sys.executable, "-m", "tests.doubles", kind, "--port", str(port), *options]
     async with started(Command(f"the stand-in ({kind})", port, arguments, own.doubles_environment(), reachable)):
@@ -54,7 +54,7 @@ async def stand_in(kind: str, *options: str) -> AsyncIterator[str]:
 
 
 def like_ollama(*words: str, keep_alive_seconds: float = 300) -> tuple[str, ...]:
-    """Return the options of a stand-in that takes a real Ollama's time; `words` tell where its answers come from."""
+    """Return the options of a stand-in that takes a real Ollama's time; `words` name the source of its answers."""
     times = {"--overhead-seconds": OVERHEAD_SECONDS, "--load-seconds": LOAD_SECONDS, "--keep-alive": keep_alive_seconds}
     return (*words, "--model", MODEL, *(text for name, value in times.items() for text in (name, f"{value:g}")))
 
@@ -62,7 +62,7 @@ def like_ollama(*words: str, keep_alive_seconds: float = 300) -> tuple[str, ...]
 def asking_ollama(url: str, model: str = MODEL, num_ctx: int = 4096) -> dict[str, Any]:
     """Return the settings of a chat model served by Ollama.
 
-    It is told nothing of the moment: the time would change prompt and answer from minute to minute.
+    Its prompt has no time of day, which would change prompt and answer from minute to minute.
     """
     return {"providers": [{"type": "ollama", "url": url, "model": model, "num_ctx": num_ctx}], "tell": []}
 

@@ -38,7 +38,7 @@ _THRESHOLD = 0.5
 """Of speech, the configuration's default."""
 
 _SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Silence in seconds behind a sentence that may go on: a curve, the configuration's default on it."""
+"""Silence in seconds after a sentence that may go on: a curve, with the configuration's default on it."""
 
 _FIXED = (0.3, 0.5, 0.7, 0.9)
 """The same whatever is said, and however."""
@@ -53,7 +53,7 @@ class Heard:
 
     window_seconds: float
     windows: Sequence[tuple[float, bool]]
-    """The probability of speech in each, and whether it has just become quiet by loudness."""
+    """The probability of speech in each, and whether a pause has just begun by loudness."""
 
     words: Mapping[int, Completeness]
     """By the window at which the pause was taken for the end."""
@@ -68,7 +68,7 @@ class Found:
 
     recording: Spliced
     seconds: float | None
-    """None where it never does, such as when it heard nobody speak."""
+    """None where it never does, such as where it detected no speech."""
 
     @property
     def cut(self) -> bool:
@@ -159,7 +159,7 @@ async def measure(
     default = EndpointSettings()
     for seconds in _SENTENCES:
         settings = default.model_copy(update={"sentence_silence_seconds": seconds})
-        name = f"by the words, {seconds:g} s behind a sentence"
+        name = f"by the words, {seconds:g} s after a sentence"
         result.figures.append(_ours(recordings, ours, name, settings, default=settings == default))
     deaf = [replace(heard, words={}) for heard in ours]
     result.figures.append(_ours(recordings, deaf, "without the words", default))

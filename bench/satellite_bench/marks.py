@@ -185,7 +185,7 @@ def _overhead_verdicts(result: ChatResult) -> Iterator[tuple[Verdict, float]]:
 
 
 def endpoint_verdicts(result: EndpointResult) -> Iterator[Verdict]:
-    """Yield the marks of the end of a command, at the settings that both sides have unless they are told."""
+    """Yield the marks of the end of a command, at the default settings of both sides."""
     ours, theirs = (_default_of(result, finder) for finder in (OURS, microvad.NAME))
     if ours is None:
         return

@@ -104,7 +104,7 @@ async def listening(python: Path) -> AsyncIterator[MicroVad]:
 class Segmenter:
     """Tells when a command is over, as `VoiceCommandSegmenter` does.
 
-    Silence adds up over all pauses, until somebody has spoken for a second without one.
+    Silence adds up over all pauses, until there was a second of speech without one.
     """
 
     def __init__(self, silence_seconds: float = SILENCES["default"]) -> None:

@@ -256,7 +256,7 @@ def _room_times(result: RoomsResult) -> Iterator[Row]:
         yield _row(f"end of the wake word sent to `detection`, {where}", found.after_word_ms)
         yield _row(f"deciding sound sent to `detection`, {where}", found.after_decision_ms)
     if result.barge_in:
-        what = "wake word amid an answer"
+        what = "wake word during an answer"
         yield _row(f"{what}: its end sent to `audio-stop`", result.barge_in.after_word_ms)
         yield _row(f"{what}: first sound that can have decided sent to `audio-stop`", result.barge_in.after_decision_ms)
         yield _row(f"{what}: the same to the last chunk of the answer", result.barge_in.last_chunk_ms)
@@ -282,7 +282,7 @@ def http_tables(result: HttpResult) -> Iterator[Table]:
     rows = {
         "`/chat` over the run's own time": result.chat_overhead_ms,
         "first word over `/ws` over the model's own time": result.first_token_overhead_ms,
-        "`describe`, nobody else": result.describe_alone_ms,
+        "`describe`, no other client": result.describe_alone_ms,
         f"`describe`, {result.idle_clients} WebSocket clients idle": result.describe_idle_ms,
         f"`describe`, {result.talking_clients} more talking ({result.commands} commands)": result.describe_talking_ms,
     }

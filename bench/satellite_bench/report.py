@@ -106,7 +106,7 @@ def _loads(load: Iterable[float]) -> list[float]:
 
 
 def markdown(report: Report, *, mismatches: bool = False) -> str:
-    """Return the run as Markdown; with `mismatches` also every clip that somebody understood wrongly."""
+    """Return the run as Markdown; with `mismatches` also every clip that either side transcribed wrongly."""
     lines = [*_head(report)]
     if report.verdicts:
         rows = [(v.mark, f"{v.ours:.1f}", f"{v.limit:.1f}", v.unit, v.text) for v in report.verdicts]

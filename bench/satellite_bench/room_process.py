@@ -56,7 +56,7 @@ class Room(ScriptedSatellite):
     def sent_at(self, seconds: float) -> float | None:
         """Return when the sound of the present stream up to `seconds` had been sent; None if that is forgotten.
 
-        A server counts from the first sound behind `run-pipeline`, in its first run.
+        A server counts from the first sound after `run-pipeline`, in its first run.
         """
         if self._sent and self._sent[0][1] > seconds:
             return None
@@ -120,7 +120,7 @@ async def interrupt(room: Room, wake_word: bytes, question: bytes) -> dict[str, 
     retold = room.retold()
     again = await room.until("detection")
     chunks = [event.at for event in room.events if event.type == "audio-chunk" and event.at <= stopped_at]
-    silent = await room.until("error", seconds=_SOUND_SECONDS)  # nobody says anything more
+    silent = await room.until("error", seconds=_SOUND_SECONDS)  # the second command is silence
     while (await room.until("detect", seconds=_SOUND_SECONDS)).at < silent.at:
         pass
     if again.at - stopped_at > _SAME_MOMENT_SECONDS:

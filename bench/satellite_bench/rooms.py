@@ -1,4 +1,4 @@
-"""The rooms: what they cost while nobody speaks, and how fast the daemon is there when somebody does.
+"""The rooms: their cost while nobody speaks, and how fast the daemon reacts to speech.
 
 All times are between events that the satellites send and receive, so that the network's part is in them.
 """
@@ -119,7 +119,7 @@ class RoomsResult:
 
 
 async def at_rest(daemon: Server, rooms: int, seconds: float) -> RestFigures:
-    """Let the daemon hear nobody for a while."""
+    """Measure the daemon while its rooms are silent."""
     began, before = time.monotonic(), cpu_seconds(daemon)
     await asyncio.sleep(seconds)
     took = time.monotonic() - began
@@ -153,7 +153,7 @@ async def detections(
 async def barge_in(
     house: House, sounds: Sounds, heard_at: HeardAt, *, repeats: int, on_progress: Callable[[int, int], None]
 ) -> BargeIn:
-    """Call in the middle of answers; `heard_at` tells when the wake word can have been known.
+    """Call in the middle of answers; `heard_at` returns when the wake word can have been known.
 
     An answer that is too short to be interrupted is left out; raises `SatelliteError` when all are.
     """

@@ -1,4 +1,4 @@
-"""Listening once more to what was sent, to tell when a wake word can have been known."""
+"""Wake word detection on the recorded sound, which finds when a wake word can have been known first."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,12 +14,12 @@ from satellite_bench.rooms import HeardAt
 
 _STEP_SAMPLES = 256
 _FRAME_SAMPLES = 1280
-"""The engine decides every 80 ms; where its frames began in the daemon nobody knows, but in steps of this size."""
+"""The engine decides every 80 ms. Where its frames began in the daemon is unknown: every step of this size is tried."""
 
 
 @asynccontextmanager
 async def listening_again(models: Path) -> AsyncIterator[HeardAt]:
-    """Give out what listens, with an engine as the daemon's."""
+    """Yield the function that detects, with an engine like the daemon's."""
     worker = Worker(Stage.WAKE)
     try:
         engine = OpenWakeWordEngine(

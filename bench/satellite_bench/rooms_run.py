@@ -86,7 +86,7 @@ class RoomsBench:
         return lambda done, of: self._on_status(f"rooms: {what}: {done} of {of}")
 
     async def _rest(self, daemon: Server, count: int) -> None:
-        """Read the cost of hearing nobody, and then how soon the daemon answers."""
+        """Measure the cost of silent rooms, and then how soon the daemon answers."""
         with self._noted():
             self._result.rest.append(await rooms.at_rest(daemon, count, self._plan.rest_seconds))
         with self._noted():
@@ -115,7 +115,7 @@ class RoomsBench:
         self._result.reconnection_ms = self._result.reconnection_ms or back_ms
 
     async def _barge_in(self, house: House) -> None:
-        progress = self._progress("the wake word amid an answer")
+        progress = self._progress("the wake word during an answer")
         async with listening_again(self._home.models) as heard_at:
             self._result.barge_in = await rooms.barge_in(
                 house, self._sounds, heard_at, repeats=self._repeats or _BARGE_IN_REPEATS, on_progress=progress

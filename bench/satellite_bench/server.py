@@ -60,7 +60,7 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody uses at this moment."""
+    """Return a port of the loopback interface that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ from satellite.errors import SatelliteError
 PAUSES_MS = (300, 500, 800)
 
 TAIL_SECONDS = 4.0
-"""Room tone behind every clip: longer than anybody waits for more."""
+"""Room tone after every clip: longer than either side waits for more speech."""
 
 _LEAST_TONE = 4.0
 """Of a sample, in the mean: -78 dBFS, since no room and no microphone is quite silent."""
@@ -40,7 +40,7 @@ _EDGE_SECONDS = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Spliced:
-    """A recording in canonical PCM, with room tone behind it."""
+    """A recording in canonical PCM, with room tone after it."""
 
     name: str
     pauses_ms: tuple[int, ...]
@@ -106,7 +106,7 @@ def spliced(clip: Clip, words: Words, chance: np.random.Generator) -> list[Splic
 
 
 def speech_bounds(samples: Samples) -> tuple[float, float]:
-    """Return where speech begins and ends, seconds, by loudness alone; no detector of speech is asked."""
+    """Return where speech begins and ends, seconds, by loudness alone, without a voice activity detector."""
     whole = len(samples) // _FRAME
     frames = samples[: whole * _FRAME].reshape(whole, _FRAME).astype(np.float64)
     levels = 10 * np.log10(np.maximum(np.mean(np.square(frames), axis=1), 1))
@@ -156,7 +156,7 @@ def _begins(some: Sequence[str], whole: Sequence[str]) -> bool:
 
 
 def _with_pauses(samples: Samples, pauses: Sequence[tuple[int, int]], chance: np.random.Generator) -> bytes:
-    """Return the recording with room tone of so many milliseconds at each sample, and behind its end."""
+    """Return the recording with room tone of so many milliseconds at each sample, and after its end."""
     pieces: list[Samples] = []
     done = 0
     for at, length_ms in pauses:

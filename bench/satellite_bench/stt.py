@@ -33,12 +33,12 @@ class Transcribed:
     """From before `transcribe` is sent, the connection being open, to the transcript: wyoming-bench's `total`."""
 
     after_stop_ms: float
-    """From `audio-stop` being sent to the transcript: what somebody waits after the last word."""
+    """From `audio-stop` being sent to the transcript: the wait after the last word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A clip that somebody understood wrongly."""
+    """A clip that either side transcribed wrongly."""
 
     said: str
     ours: str

@@ -1,7 +1,7 @@
 """Voice to voice: from the last of the speech to the first sound of the answer, the endpoint included.
 
-A time is in milliseconds behind the last of the speech as the recording has it (`splicing.speech_bounds`: loudness
-alone, no detector is asked), on the clock by which the microphone speaks. The first sound is the first sample above
+A time is in milliseconds after the end of the speech as the recording has it (`splicing.speech_bounds`: loudness
+alone, without a voice activity detector), on the clock of the microphone. The first sound is the first sample above
 -40 dBFS, played as it comes: silence at the beginning of the sound takes its time.
 """
 
@@ -23,7 +23,7 @@ class Turn:
 
     recording: Spliced
     endpoint_ms: float | None = None
-    """When the command was taken for complete; below 0 amid the speech."""
+    """When the command was taken for complete; below 0 during the speech."""
 
     transcript_ms: float | None = None
     answer_ms: float | None = None

@@ -35,7 +35,7 @@ _FORMAT = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONIC
 
 @dataclass(frozen=True, slots=True)
 class HomeAssistant:
-    """One pipeline: a microphone, two servers, and a chat server that is asked as ours asks it."""
+    """One pipeline: a microphone, two servers, and a chat server with the same requests as ours."""
 
     stt: Server
     tts: Server
@@ -43,7 +43,7 @@ class HomeAssistant:
     vad: MicroVad
 
     async def turn(self, recording: Spliced) -> Turn:
-        """Say the recording, and return what came of it; the rest of the answer is not waited for."""
+        """Play the recording, and return its turn; the rest of the answer is not waited for."""
         return await _Turn(recording, self).run()
 
 

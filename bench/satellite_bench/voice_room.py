@@ -65,10 +65,10 @@ class VoiceRoom(ScriptedSatellite):
         try:
             await self.until("run-satellite", seconds=_CLAIM_SECONDS)
         except TimeoutError as error:
-            raise SatelliteError(f"nobody dials the room: {error}", code="bench-voice") from error
+            raise SatelliteError(f"no server connects to the room: {error}", code="bench-voice") from error
 
     async def turn(self, recording: Spliced, *, answered: bool) -> Turn:
-        """Call, say the recording, and return what came of it; then hang up, and let the server dial anew.
+        """Detect the wake word, play the recording, and return its turn; then disconnect and let the server reconnect.
 
         Without `answered` all that is waited for is the end of the command.
         """

@@ -1,4 +1,4 @@
-"""The voice part from beginning to end: processes, recordings, and who is asked when."""
+"""The voice part from beginning to end: processes, recordings, and the order of the commands."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,12 +26,12 @@ from satellite_bench.voice_room import VoiceRoom
 
 _SEED = 20_26
 _REST_SECONDS = 0.5
-"""Between two commands: what the one before has left behind must not slow the next."""
+"""Between two commands: what the last one left running must not slow the next."""
 
 _SYNTHETIC_LIMIT = 20
 
 Side = Callable[[Spliced], Awaitable[Turn]]
-"""Plays a recording and returns what came of it."""
+"""Plays a recording and returns its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class VoiceBench:
         what was found until then is returned.
         """
         if not clips:
-            raise SatelliteError("nobody speaks in any of the recordings", code="bench-corpus")
+            raise SatelliteError("no recording has any words", code="bench-corpus")
         recordings = await self._recordings(clips, words)
         plain = [recording for recording in recordings if not recording.pauses_ms]
         paused = [recording for recording in recordings if recording.pauses_ms]
@@ -149,10 +149,10 @@ class VoiceBench:
             self._on_status(f"voice: {number} of {len(recordings)} commands")
             for figures, turn in sides[:: 1 if number % 2 else -1]:
                 await asyncio.sleep(_REST_SECONDS)
-                told = await turn(recording)
+                played = await turn(recording)
                 asked = await self._questions(url)
                 if number:
-                    figures.turns.append(told)
+                    figures.turns.append(played)
                     figures.questions += asked
 
     async def _questions(self, url: str) -> int:

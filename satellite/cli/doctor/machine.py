@@ -123,7 +123,7 @@ async def _ports(target: Target) -> Sequence[Finding]:
     findings = []
     kept, absent = [], []
     for port in closed:
-        # Nobody tells why a port is not open, so it is opened for a moment.
+        # The kernel does not report why a port is closed, but opening it fails with the reason.
         try:
             for probe in await bound(wanted[port], port):
                 probe.close()
