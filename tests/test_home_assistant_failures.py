@@ -17,15 +17,19 @@ from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, descriptio
 from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
 
-STATES = {
-    Fault.BAD_GATEWAY: "starting",
-    Fault.STOPPING: "starting",
-    Fault.NOT_LOADED: "starting",
-    Fault.HANG: "silent",
+FAULTS = {
+    Fault.CRASH: ("failing", "answered 500: 500 Internal Server Error Server got itself in trouble"),
+    Fault.BAD_GATEWAY: ("starting", "answered 502: it is starting or stopping"),
+    Fault.STOPPING: ("starting", "answered 503: it is starting or stopping"),
+    Fault.NOT_LOADED: ("starting", "answered 404: it is starting or stopping"),
+    Fault.HANG: ("silent", "gave no answer within 2 s"),
+    Fault.GARBAGE: ("failing", "is there a login page in front of it?"),
+    Fault.STRANGE: ("failing", "answers as no Home Assistant does"),
+    Fault.LOGIN_PAGE: ("failing", "is there a login page in front of it?"),
+    Fault.REDIRECT: ("failing", "is there a login page in front of it?"),
+    Fault.FLOOD: ("failing", "the answer is too long"),
 }
-"""What the status calls them; anything else is `failing`."""
-
-WITHOUT_AN_ACTION = [fault for fault in Fault if fault not in (Fault.SLOW, Fault.CUT)]
+"""What the status says of each, by a word and for an administrator; `SLOW` and `CUT` do what they are asked."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,46 +38,22 @@ def info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-@pytest.mark.parametrize("fault", WITHOUT_AN_ACTION)
-async def test_whatever_goes_wrong_is_said_to_orders_alone(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("fault", "state", "words"), [(fault, *expected) for fault, expected in FAULTS.items()])
+async def test_whatever_goes_wrong_is_said_to_orders_alone(
+    fault: Fault, state: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """One request, no second one until it is back, one warning; the chat model answers questions, and nothing else."""
     async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
-        expected = STARTING if fault in STATES and STATES[fault] == "starting" else SILENT
-        assert await said(home) == expected
-        assert await said(home) == expected
-        assert await said(home, WHY) is None
+        expected = STARTING if state == "starting" else SILENT
+        assert [await said(home), await said(home), await said(home, WHY)] == [expected, expected, None]
         assert len(house.exchanges) == 1
         assert not house.executed
-        status = home.status
-        assert (status.state, status.up, status.failed) == (STATES.get(fault, "failing"), False, 1)
+        assert (home.status.state, home.status.up, home.status.failed) == (state, False, 1)
         assert description(home).startswith(f"Home Assistant at {house.url} ")
-        [warning] = told(caplog)
-        rest = "; orders are not carried out, the chat model answers the rest"
-        assert warning == f"WARNING home_assistant: {description(home)}{rest}"
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (Fault.CRASH, "answered 500: 500 Internal Server Error Server got itself in trouble"),
-        (Fault.STOPPING, "answered 503: it is starting or stopping"),
-        (Fault.NOT_LOADED, "answered 404: it is starting or stopping"),
-        (Fault.HANG, "gave no answer within 2 s"),
-        (Fault.GARBAGE, "is there a login page in front of it?"),
-        (Fault.STRANGE, "answers as no Home Assistant does"),
-        (Fault.LOGIN_PAGE, "is there a login page in front of it?"),
-        (Fault.REDIRECT, "is there a login page in front of it?"),
-        (Fault.FLOOD, "the answer is too long"),
-        (Fault.CUT, "broke off"),
-    ],
-)
-async def test_the_status_says_what_is_wrong(fault: Fault, words: str) -> None:
-    """In words of which an administrator can make something."""
-    async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
-        house.faults = [fault]
-        assert await said(home)
         assert words in description(home)
+        rest = "; orders are not carried out, the chat model answers the rest"
+        assert told(caplog) == [f"WARNING home_assistant: {description(home)}{rest}"]
 
 
 async def test_an_agent_that_is_not_there_is_named() -> None:
@@ -91,6 +71,7 @@ async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
         await said(home, "hello")
         house.faults = [Fault.CUT]
         assert await said(home)
+        assert "broke off" in description(home)
         await asyncio.sleep(0.05)
         assert house.executed == {"light.kitchen on": 1}
         assert len(house.exchanges) == 2
@@ -254,32 +235,28 @@ async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.Monk
     async with at_home() as (house, home):
         house.fault = fault
         async with watched(home):
-            await until(lambda: state(home) == STATES.get(fault, "failing"))
+            await until(lambda: state(home) == FAULTS[fault][0])
             expected = "is silent" if fault is Fault.HANG else "as no Home Assistant does"
             assert expected in description(home)
 
 
-async def test_the_start_tells_that_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
-    """One line, with its version."""
+@pytest.mark.parametrize("there", [True, False])
+async def test_the_start_tells_once_whether_it_is_there(there: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """One line, with its version or what is wrong, however often it is looked for."""
     async with at_home() as (house, home):
+        if not there:
+            await house.stop()
         assert state(home) == "untried"
         async with watched(home):
-            await until(lambda: state(home) == "ready")
-            await asyncio.sleep(0.1)
-        assert told(caplog) == [f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.11.0)"]
-        assert len(house.exchanges) == 1
-
-
-async def test_the_start_tells_that_it_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
-    """One line, however often it is looked for."""
-    async with at_home() as (house, home):
-        await house.stop()
-        async with watched(home):
-            await until(lambda: state(home) == "unreachable")
+            await until(lambda: state(home) == ("ready" if there else "unreachable"))
             await asyncio.sleep(0.1)
         [line] = told(caplog)
-        assert line.startswith("WARNING home_assistant:")
-        assert "cannot be reached" in line
+        if there:
+            assert line == f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.11.0)"
+            assert len(house.exchanges) == 1
+        else:
+            assert line.startswith("WARNING home_assistant:")
+            assert "cannot be reached" in line
 
 
 async def test_a_silent_death_is_found_before_the_next_question() -> None:

@@ -25,41 +25,26 @@ _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 class Fault(Enum):
     """What may go wrong with one request."""
 
-    CRASH = auto()
-    """500."""
+    CRASH = auto()  # 500.
+    BAD_GATEWAY = auto()  # 502, of a proxy in front of a server that is starting.
+    STOPPING = auto()  # 503 without a word.
+    NOT_LOADED = auto()  # 404: the server is there, the API not yet.
+    HANG = auto()  # Nothing at all, for ever.
+    SLOW = auto()  # Done and answered `slow_seconds` late; not done at all for who has hung up by then.
+    CUT = auto()  # Done, but the connection breaks before the answer.
+    GARBAGE = auto()  # 200 with something that is no JSON.
+    STRANGE = auto()  # 200 with the JSON of something else.
+    FLOOD = auto()  # 200 without an end.
+    LOGIN_PAGE = auto()  # 200 with a page, of a proxy that wants a login.
+    REDIRECT = auto()  # 302 to such a page.
 
-    BAD_GATEWAY = auto()
-    """502, of a proxy in front of a server that is starting."""
 
-    STOPPING = auto()
-    """503 without a word."""
-
-    NOT_LOADED = auto()
-    """404: the server is there, the API not yet."""
-
-    HANG = auto()
-    """Nothing at all, for ever."""
-
-    SLOW = auto()
-    """Done and answered `slow_seconds` late; not done at all for who has hung up by then."""
-
-    CUT = auto()
-    """Done, but the connection breaks before the answer."""
-
-    GARBAGE = auto()
-    """200 with something that is no JSON."""
-
-    STRANGE = auto()
-    """200 with the JSON of something else."""
-
-    FLOOD = auto()
-    """200 without an end."""
-
-    LOGIN_PAGE = auto()
-    """200 with a page, of a proxy that wants a login."""
-
-    REDIRECT = auto()
-    """302 to such a page."""
+_REFUSALS = {
+    Fault.CRASH: (500, "500 Internal Server Error\n\nServer got itself in trouble"),
+    Fault.BAD_GATEWAY: (502, "502 Bad Gateway"),
+    Fault.STOPPING: (503, ""),
+    Fault.NOT_LOADED: (404, "404: Not Found"),
+}
 
 
 @dataclass
@@ -91,18 +76,12 @@ class HomeAssistantServer(HttpServer):
     def __init__(self, *, token: str = "a-token", host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__(host=host, port=port)
         self.token = token
-        self.repeats_token = False
-        """Whether a failure quotes the token that was given."""
-
-        self.state = "RUNNING"
-        """NOT_RUNNING, STARTING, RUNNING or STOPPING."""
-
+        self.repeats_token = False  # whether a failure quotes the token that was given
+        self.state = "RUNNING"  # nOT_RUNNING, STARTING, RUNNING or STOPPING
+        # The integrations that are loaded; what is not answers 404.
         self.components = ["api", "conversation", "http", "light"]
-        """The integrations that are loaded; what is not answers 404."""
-
+        # Refused requests after which nothing is answered any more, ever; -1 is never, the default there too.
         self.login_attempts_threshold = -1
-        """Refused requests after which nothing is answered any more, ever; -1 is never, the default there too."""
-
         self.refused = 0
         self.entities = [
             Entity("light.kitchen", "kitchen light", area="Kitchen"),
@@ -110,43 +89,23 @@ class HomeAssistantServer(HttpServer):
             Entity("fan.bathroom", "bathroom fan", works=False),
         ]
         self.devices = [Device("d-kitchen", "Voice PE", "Kitchen", has_timers=True), Device("d-attic", "Old lamp")]
-        self.knows_places = True
-        """Whether a sentence may say where it was spoken; older releases refuse the keys."""
-
-        self.is_administrators = True
-        """Whether the token is an administrator's; others may render no template."""
-
-        self.timers: list[tuple[str, str]] = []
-        """Device and duration of the timers that were set."""
-
+        self.knows_places = True  # whether a sentence may say where it was spoken; older releases refuse the keys
+        self.is_administrators = True  # whether the token is an administrator's; others may render no template
+        self.timers: list[tuple[str, str]] = []  # device and duration of the timers that were set
+        # Languages that nobody has spoken yet: the first sentence in one is `slow_seconds` late.
         self.uncompiled: set[str] = set()
-        """Languages that nobody has spoken yet: the first sentence in one is `slow_seconds` late."""
-
-        self.temperatures = {"living room": "21.5"}
-        """By area, °C."""
-
+        self.temperatures = {"living room": "21.5"}  # by area, °C
         self.agents: dict[str, Agent] = {BUILT_IN: self._sentence}
+        # Whether its agent understands "and the bedroom light?", as those with a language model do.
         self.follows_up = False
-        """Whether its agent understands "and the bedroom light?", as those with a language model do."""
-
+        # What it calls the conversations of the next sentences; without one, as the real one would.
         self.conversation_names: list[str | None] = []
-        """What it calls the conversations of the next sentences; without one, as the real one would."""
-
-        self.faults: list[Fault | None] = []
-        """One for each of the next sentences."""
-
-        self.fault: Fault | None = None
-        """What is wrong with every request."""
-
+        self.faults: list[Fault | None] = []  # one for each of the next sentences
+        self.fault: Fault | None = None  # what is wrong with every request
         self.slow_seconds = 0.5
-        self.executed: Counter[str] = Counter()
-        """How often something was done, such as `light.kitchen on`."""
-
-        self.sentences = 0
-        """Sentences that an agent was asked."""
-
-        self._last: dict[str, str] = {}
-        """What was done last, by conversation."""
+        self.executed: Counter[str] = Counter()  # how often something was done, such as `light.kitchen on`
+        self.sentences = 0  # sentences that an agent was asked
+        self._last: dict[str, str] = {}  # what was done last, by conversation
 
     def forget(self) -> None:
         """Lose the conversations."""
@@ -326,15 +285,9 @@ class HomeAssistantServer(HttpServer):
 
     async def _break(self, exchange: Exchange, fault: Fault | None) -> None:
         """Go wrong without having done anything."""
+        if fault in _REFUSALS:
+            raise Refusal(*_REFUSALS[fault])
         match fault:
-            case Fault.CRASH:
-                raise Refusal(500, "500 Internal Server Error\n\nServer got itself in trouble")
-            case Fault.BAD_GATEWAY:
-                raise Refusal(502, "502 Bad Gateway")
-            case Fault.STOPPING:
-                raise Refusal(503, "")
-            case Fault.NOT_LOADED:
-                raise Refusal(404, "404: Not Found")
             case Fault.GARBAGE:
                 await exchange.reply(200, b"\x00\xff{")
             case Fault.STRANGE:
