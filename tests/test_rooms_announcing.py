@@ -18,7 +18,7 @@ from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.loudness import WINDOW_SAMPLES, silence, speech
-from tests.test_turn_run import Engine, stages
+from tests.scripted_engine import TWO_SENTENCES, ScriptedEngine, scripted_stages
 
 MONO = AudioFormat(RATE, 2, 1)
 COMMAND = speech(60) + silence(40)
@@ -74,7 +74,9 @@ async def room() -> AsyncIterator[Satellite]:
     """Yield a satellite that the daemon talks with."""
     satellite = Satellite()
     device = satellite.device = WyomingDevice(
-        satellite, RoomSettings(name="kitchen"), RoomContext(await stages(Engine()), RunBus(), Arbiter(0.0))
+        satellite,
+        RoomSettings(name="kitchen"),
+        RoomContext(scripted_stages(ScriptedEngine(answer=TWO_SENTENCES)), RunBus(), Arbiter(0.0)),
     )
     try:
         yield satellite

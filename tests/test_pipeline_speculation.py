@@ -1,7 +1,7 @@
-"""Work before a command is known to be over, on a virtual clock: what it saves, and that no wrong guess leaks."""
+"""Speculation on a virtual clock: what it saves, and that nothing of a wrong one is delivered."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,20 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satellite.audio.pcm import RATE, AudioFormat
-from satellite.config.settings import Config
-from satellite.engines.protocols import (
-    AS_CONFIGURED,
-    ChatDelta,
-    ChatStats,
-    Message,
-    Sampling,
-    Transcription,
-    Voice,
-    VoiceChoice,
-)
-from satellite.engines.slot import Engines, Slot
-from satellite.errors import SpeechToTextError, Stage
+from satellite.audio.pcm import RATE
+from satellite.engines.protocols import Transcription
+from satellite.errors import Stage
 from satellite.events import RunBus, RunEnd, RunEvent, RunFailed, SttVadEnd
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.dialogue import Question
@@ -30,75 +19,15 @@ from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.pipeline.run import Run
 from satellite.pipeline.speculation import CommitBuffer
-from satellite.pipeline.stages import RunConfig, Stages
-from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
+from satellite.pipeline.stages import Stages
+from tests.loudness import WINDOW_SAMPLES, silence, speech
+from tests.scripted_engine import FORMAT, ScriptedEngine, assert_no_task_is_left, scripted_stages, unread
 
 pytestmark = pytest.mark.virtual_clock
 
 WINDOW_SECONDS = WINDOW_SAMPLES / RATE
-STT_SECONDS, CHAT_SECONDS, TTS_SECONDS = 0.06, 0.05, 0.04
-WORK_SECONDS = STT_SECONDS + CHAT_SECONDS + TTS_SECONDS
+CHAT_SECONDS, TTS_SECONDS = 0.05, 0.04
 ORCHESTRATION_SECONDS = 0.005
-FORMAT = AudioFormat(RATE, 2, 1)
-
-
-@dataclass
-class Engine:
-    """Everything that thinks, each at its pace; what was said depends on how much was said."""
-
-    texts: dict[int, str]
-    """What is understood of at least so many windows of speech."""
-
-    stt_seconds: float = STT_SECONDS
-    fails: bool = False
-    transcribed: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
-    provider = "model"
-    context_tokens = None
-    voice = Voice("joe", ("en",), (), "")
-    format = FORMAT
-    device = "cpu"
-    idle = True
-    identity = "joe"
-
-    async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **_: Any) -> Transcription:
-        """Take a while."""
-        await asyncio.sleep(self.stt_seconds)
-        if self.fails:
-            raise SpeechToTextError("out of order", kind="failed")
-        heard = sum(probability >= 0.5 for probability in speech)
-        text = self.texts[max(windows for windows in self.texts if windows <= heard)]
-        self.transcribed.append(text)
-        return Transcription(text, "en")
-
-    async def stream(
-        self, conversation: Sequence[Message], sampling: Sampling = AS_CONFIGURED
-    ) -> AsyncGenerator[ChatDelta, None]:
-        """Answer what was said, so that one sees to what."""
-        question = conversation[-1].content
-        self.asked.append(question)
-        await asyncio.sleep(CHAT_SECONDS)
-        yield ChatDelta(f"You said {question}", self.provider)
-        yield ChatDelta("", self.provider, ChatStats())
-
-    async def speaker(self, choice: VoiceChoice) -> "Engine":
-        """Have one voice."""
-        return self
-
-    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """Take a while, and be heard for a second."""
-        await asyncio.sleep(TTS_SECONDS)
-        yield bytes(2 * RATE)
-
-    def prepare(self, messages: Sequence[Message] = ()) -> None:
-        """Note what a question is expected to begin with."""
-        self.expected += [message.content for message in messages if message.role == "user"]
-
-    @property
-    def usual_seconds(self) -> float:
-        """How long it takes to understand something."""
-        return self.stt_seconds
 
 
 class Home:
@@ -136,10 +65,11 @@ class Home:
 class Told:
     """What left a run, and when."""
 
+    stages: Stages
+
     steps: list[tuple[float, RunEvent | Speech]] = field(default_factory=list)
     watched: list[RunEvent] = field(default_factory=list)
     speech_ended_at: float = 0.0
-    stages: Stages | None = None
 
     def at(self, wanted: type[RunEvent | Speech]) -> float:
         """Return when the first step of a kind left."""
@@ -157,16 +87,16 @@ class Told:
         return list(dict.fromkeys("speech" if isinstance(step, Speech) else str(step.type) for _, step in self.steps))
 
 
-async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = (), **endpoint: float) -> Told:
+def engine(texts: dict[int, str], stt_seconds: float = 0.06, **more: Any) -> ScriptedEngine:
+    """Return an engine that understands `texts`, each of at least so many windows of speech."""
+    return ScriptedEngine(texts, None, stt_seconds, CHAT_SECONDS, (TTS_SECONDS,), **more)
+
+
+async def converse(engine: ScriptedEngine, *said: bytes, responders: Sequence[Home] = ()) -> Told:
     """Say something at the pace of a microphone, and return what came of it."""
-    slot: Slot[Any] = Slot(Stage.CHAT, engine)
-    slot.settle()
-    vad: Slot[Any] = Slot(Stage.STT, LoudnessVad())
-    vad.settle()
-    engines = Engines(chat=slot, wake=(), vad=vad, transcriber=slot, synthesizer=slot)
-    stages = Stages(engines, RunConfig.of(Config.model_validate({"endpoint": endpoint})), responders=responders)
+    stages = scripted_stages(engine, *responders)
     loop = asyncio.get_running_loop()
-    told, bus, inbox = Told(stages=stages), RunBus(), AudioInbox(20)
+    told, bus, inbox = Told(stages), RunBus(), AudioInbox(20)
 
     async def emit(step: RunEvent | Speech) -> None:
         told.steps.append((loop.time(), step))
@@ -186,9 +116,8 @@ async def converse(engine: Engine, *said: bytes, responders: Sequence[Home] = ()
         await run.execute(inbox)
         hearing.cancel()
         await asyncio.gather(hearing, return_exceptions=True)
-        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
-        while not events._queue.empty():
-            told.watched.append(events._queue.get_nowait())  # type: ignore[arg-type]
+        assert_no_task_is_left()
+        told.watched = unread(events)
     return told
 
 
@@ -197,8 +126,8 @@ LIGHTS = "Turn on the lights in the kitchen."
 
 async def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enough() -> None:
     """All the work is done by then: the first sound leaves with the end of the command."""
-    engine = Engine({0: LIGHTS})
-    told = await converse(engine, speech(40))
+    heard = engine({0: LIGHTS})
+    told = await converse(heard, speech(40))
     waited = told.at(SttVadEnd) - told.speech_ended_at
     assert 0.3 <= waited <= 0.3 + WINDOW_SECONDS
     assert told.at(Speech) - told.at(SttVadEnd) <= ORCHESTRATION_SECONDS
@@ -216,23 +145,22 @@ async def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enoug
         "tts-end",
         "run-end",
     ]
-    assert len(engine.asked) == len(engine.transcribed) == 1
-    assert told.stages is not None
+    assert len(heard.asked) == len(heard.transcribed) == 1
     assert [m.content for m in told.stages.dialogue.beginning("room kitchen")][-2:] == [LIGHTS, f"You said {LIGHTS}"]
 
 
 async def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
     """The first sound leaves when the work that began at the pause is done."""
-    engine = Engine({0: LIGHTS}, stt_seconds=0.5)
-    told = await converse(engine, speech(40))
+    heard = engine({0: LIGHTS}, stt_seconds=0.5)
+    told = await converse(heard, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS  # the shortest pause that may be the end
     assert told.at(Speech) - began_at <= 0.5 + CHAT_SECONDS + TTS_SECONDS + ORCHESTRATION_SECONDS
 
 
 async def test_the_answer_ends_the_command_between_two_windows() -> None:
     """It may come when it is silent for long enough already: nobody waits for more audio then."""
-    engine = Engine({0: LIGHTS}, stt_seconds=0.3)
-    told = await converse(engine, speech(40))
+    heard = engine({0: LIGHTS}, stt_seconds=0.3)
+    told = await converse(heard, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
     work_seconds = 0.3 + CHAT_SECONDS + TTS_SECONDS
     assert told.at(SttVadEnd) - began_at == pytest.approx(work_seconds, abs=ORCHESTRATION_SECONDS)
@@ -241,16 +169,16 @@ async def test_the_answer_ends_the_command_between_two_windows() -> None:
 async def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
     """To wait for more costs nothing as long as there is nothing to say, however complete the words are."""
     whole = "Turn on the lights in the kitchen and in the hall."
-    engine = Engine({0: LIGHTS, 30: whole}, stt_seconds=0.4)
-    told = await converse(engine, speech(20), silence(14), speech(20))
-    assert engine.asked[-1] == whole
+    heard = engine({0: LIGHTS, 30: whole}, stt_seconds=0.4)
+    told = await converse(heard, speech(20), silence(14), speech(20))
+    assert heard.asked[-1] == whole
     assert LIGHTS not in told.texts
     assert told.types[-1] == "run-end"
 
 
 async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
     """The longest silence is the end, whatever there is to say."""
-    told = await converse(Engine({0: LIGHTS}, stt_seconds=2.0), speech(40))
+    told = await converse(engine({0: LIGHTS}, stt_seconds=2.0), speech(40))
     waited = told.at(SttVadEnd) - told.speech_ended_at
     assert 0.9 <= waited <= 0.9 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
     assert Speech in {type(step) for _, step in told.steps}
@@ -269,19 +197,20 @@ async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> 
 )
 async def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: float) -> None:
     """Whoever has said all gets an answer at once, whoever lacks a word gets time; never longer than the limit."""
-    told = await converse(Engine({0: text}), speech(60))
+    told = await converse(engine({0: text}), speech(60))
     waited = told.at(SttVadEnd) - told.speech_ended_at
     assert seconds <= waited <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
 
 
 async def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
     """Its words, its answer and its sound are nowhere: not in the room, not for watchers, not in the memory."""
-    engine = Engine({0: "Set a timer.", 30: "What is the weather in Paris?"})
-    told = await converse(engine, speech(20), silence(12), speech(20))
-    assert engine.transcribed == ["Set a timer.", "What is the weather in Paris?"]
+    heard = engine({0: "Set a timer.", 30: "What is the weather in Paris?"})
+    told = await converse(heard, speech(20), silence(12), speech(20))
+    assert heard.transcribed == ["Set a timer.", "What is the weather in Paris?"]
     assert "timer" not in told.texts
-    assert [step.seconds for _, step in told.steps if isinstance(step, Speech)] == [1.0]
-    assert told.stages is not None
+    assert sum(isinstance(step, Speech) for _, step in told.steps) == len(
+        ["You", "said", "What", "is", "the", "weather", "in", "Paris?"]
+    )
     assert all("timer" not in message.content for message in told.stages.dialogue.beginning("room kitchen"))
     end = next(step for _, step in told.steps if isinstance(step, SttVadEnd))
     assert end.speculations == 2
@@ -289,41 +218,41 @@ async def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
 
 async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
     """Where there is time for it: while the rest of the sentence is spoken, and long before the question is asked."""
-    engine = Engine({0: "What", 10: "What is the weather", 40: "What is the weather in", 60: LIGHTS}, stt_seconds=0.02)
-    await converse(engine, speech(70))
-    assert engine.expected == ["What is the"]
-    assert engine.asked == [LIGHTS]
+    heard = engine({0: "What", 10: "What is the weather", 40: "What is the weather in", 60: LIGHTS}, stt_seconds=0.02)
+    await converse(heard, speech(70))
+    assert heard.expected == ["What is the"]
+    assert heard.asked == [LIGHTS]
 
 
 async def test_words_that_lack_something_cost_no_question() -> None:
     """The chat model is not asked at a short pause amid a sentence."""
-    engine = Engine({0: "Turn on the", 30: LIGHTS})
-    await converse(engine, speech(20), silence(9), speech(20))
-    assert engine.asked == [LIGHTS]
+    heard = engine({0: "Turn on the", 30: LIGHTS})
+    await converse(heard, speech(20), silence(9), speech(20))
+    assert heard.asked == [LIGHTS]
 
 
 async def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> None:
     """A command waits for it; and so does whoever can only tell by being asked."""
     for home in (Home(LIGHTS), Home(LIGHTS, knows=False), Home(knows=False)):
-        engine = Engine({0: LIGHTS})
-        told = await converse(engine, speech(40), responders=[home])
+        heard = engine({0: LIGHTS})
+        told = await converse(heard, speech(40), responders=[home])
         (asked_at,) = home.asked_at
         assert asked_at >= told.at(SttVadEnd)
         assert asked_at - told.speech_ended_at <= 0.3 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
-        assert engine.asked == ([] if home.understood else [LIGHTS])
+        assert heard.asked == ([] if home.understood else [LIGHTS])
 
 
 async def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
     """The chat model answers before the end is known, as if there were no commands."""
     home = Home("What time is it?")
-    told = await converse(Engine({0: LIGHTS}), speech(40), responders=[home])
+    told = await converse(engine({0: LIGHTS}), speech(40), responders=[home])
     assert home.asked_at == []
     assert told.at(Speech) - told.at(SttVadEnd) <= ORCHESTRATION_SECONDS
 
 
 async def test_a_guess_that_fails_fails_the_run_once_it_is_known_to_be_right() -> None:
     """Not before."""
-    told = await converse(Engine({0: LIGHTS}, fails=True), speech(40))
+    told = await converse(engine({0: LIGHTS}, breaks="stt"), speech(40))
     assert told.types[-3:] == ["stt-vad-end", "error", "run-end"]
     assert told.at(RunFailed) - told.speech_ended_at >= 0.5
 
@@ -331,9 +260,9 @@ async def test_a_guess_that_fails_fails_the_run_once_it_is_known_to_be_right() -
 async def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
     """The run goes on with what was said in all."""
 
-    class Moody(Engine):
+    class Moody(ScriptedEngine):
         async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **more: Any) -> Transcription:
-            self.fails = sum(speech) < 30
+            self.breaks = "stt" if sum(speech) < 30 else ""
             return await super().transcribe(pcm, speech=speech, **more)
 
     told = await converse(Moody({0: LIGHTS}), speech(20), silence(12), speech(20))
@@ -346,8 +275,8 @@ async def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
 async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:
     """As long as no pause is an end: 0.8 s for a sentence."""
     spoken = sum(windows for windows, _ in parts)
-    engine = Engine({count: f"Sentence {count}." for count in range(spoken + 1)})
-    told = await converse(engine, *(part for said, paused in parts for part in (speech(said), silence(paused))))
+    heard = engine({count: f"Sentence {count}." for count in range(spoken + 1)})
+    told = await converse(heard, *(part for said, paused in parts for part in (speech(said), silence(paused))))
     assert set(told.texts.split()) - {"You", "said"} == {"Sentence", f"{spoken}."}
     assert isinstance([step for _, step in told.steps if isinstance(step, RunEvent)][-1], RunEnd)
 
@@ -378,12 +307,11 @@ async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> 
 
 async def test_whoever_is_cancelled_leaves_nothing_behind() -> None:
     """Neither a guess nor a dropped one."""
-    engine = Engine({0: LIGHTS}, stt_seconds=10)
-    running = asyncio.create_task(converse(engine, speech(20), silence(8), speech(20)))
+    heard = engine({0: LIGHTS}, stt_seconds=10)
+    running = asyncio.create_task(converse(heard, speech(20), silence(8), speech(20)))
     await asyncio.sleep(2)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    names: Callable[[], set[str]] = lambda: {task.get_name() for task in asyncio.all_tasks()}  # noqa: E731
-    assert "speculation" not in names()
+    assert "speculation" not in {task.get_name() for task in asyncio.all_tasks()}
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()

@@ -1,54 +1,30 @@
-"""Who answers a question: those who are asked before the chat model, in their order, and none of them at any price."""
+"""What answers a question: the responders before the chat model, in their order, and none of them at any price."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from satellite.config.settings import Config
-from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
-from satellite.engines.slot import Engines, Slot
-from satellite.errors import ChatError, Stage
+from satellite.engines.protocols import ChatDelta, Message
+from satellite.errors import ChatError
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply, ResponderStatus
-from satellite.pipeline.stages import RunConfig, Stages
+from satellite.pipeline.stages import Stages
+from tests.scripted_engine import ScriptedEngine, scripted_stages
 from tests.waiting import PATIENCE_SECONDS
 
 QUESTION = Question("What is the capital of France?")
 PARIS = ["Paris ", "is the capital."]
+Does = Callable[[], Awaitable[str | None]]
 
 
-class Model:
-    """A chat model that knows one answer."""
-
-    provider = "model"
-    context_tokens = None
-    asked = 0
-
-    def __init__(self) -> None:
-        self.prepared: list[Sequence[Message]] = []
-
-    def prepare(self, messages: Sequence[Message]) -> None:
-        """Note what is expected."""
-        self.prepared.append(messages)
-
-    async def stream(
-        self, conversation: Sequence[Message], sampling: Sampling = AS_CONFIGURED
-    ) -> AsyncGenerator[ChatDelta, None]:
-        """Answer."""
-        self.asked += 1
-        for text in PARIS:
-            yield ChatDelta(text, self.provider)
-        yield ChatDelta("", self.provider, ChatStats())
-
-
-class Responder:
+class ScriptedResponder:
     """Does what it is told to."""
 
-    def __init__(self, name: str, does: Callable[[], Awaitable[str | None]], deadline_seconds: float = 10) -> None:
+    def __init__(self, name: str, does: Does, deadline_seconds: float = 10) -> None:
         self.name = name
         self._deadline_seconds = deadline_seconds
         self.does = does
@@ -76,14 +52,13 @@ class Responder:
         """Nothing to do."""
 
 
-async def nothing() -> str | None:
-    """Understand nothing."""
-    return None
+def says(text: str | None) -> Does:
+    """Return what answers so, or understands nothing."""
 
+    async def say() -> str | None:
+        return text
 
-async def bonjour() -> str | None:
-    """Answer."""
-    return "Bonjour."
+    return say
 
 
 async def breaks() -> str | None:
@@ -93,18 +68,13 @@ async def breaks() -> str | None:
 
 async def hangs() -> str | None:
     """Never answer."""
-    await asyncio.Event().wait()
-    return None
+    return await asyncio.Future()
 
 
-async def stages(*responders: Responder, **chat: Any) -> tuple[Stages, Model]:
-    """Return stages with a chat model and those who are asked before."""
-    model = Model()
-    slot: Slot[Any] = Slot(Stage.CHAT, model)
-    slot.settle()
-    config = RunConfig.of(Config.model_validate({"chat": chat}))
-    engines = Engines(chat=slot, wake=(), vad=slot, transcriber=slot, synthesizer=slot)
-    return Stages(engines, config, responders=responders), model
+def stages(*responders: ScriptedResponder, **chat: Any) -> tuple[Stages, ScriptedEngine]:
+    """Return stages with a chat model, and the responders before it."""
+    model = ScriptedEngine(answer=PARIS, chat_seconds=0)
+    return scripted_stages(model, *responders, chat=chat), model
 
 
 async def answered(made: Stages) -> list[ChatDelta]:
@@ -126,49 +96,47 @@ MODELS = ("model", "".join(PARIS))
 
 async def test_the_first_who_understands_answers() -> None:
     """Whole, with what it took; nobody behind it is asked."""
-    first, second, third = Responder("a", nothing), Responder("b", bonjour), Responder("c", bonjour)
-    made, model = await stages(first, second, third)
+    first, second, third = (
+        ScriptedResponder("a", says(None)),
+        ScriptedResponder("b", says("Bonjour.")),
+        ScriptedResponder("c", says("Bonjour.")),
+    )
+    made, model = stages(first, second, third)
     deltas = await answered(made)
     assert whole(deltas) == ("b", "Bonjour.")
     assert len(deltas) == 1
     assert deltas[0].stats is not None
     assert "first_token_ms" in deltas[0].stats.described()
-    assert (first.asked, second.asked, third.asked, model.asked) == (1, 1, 0, 0)
+    assert (first.asked, second.asked, third.asked, model.asked) == (1, 1, 0, [])
 
 
 async def test_what_nobody_understands_goes_to_the_chat_model() -> None:
     """As if there were nobody else."""
-    for responders in ((), (Responder("a", nothing),)):
-        made, _ = await stages(*responders)
+    for responders in ((), (ScriptedResponder("a", says(None)),)):
+        made, _ = stages(*responders)
         assert whole(await answered(made)) == MODELS
 
 
 async def test_silence_is_an_answer() -> None:
     """Not the mistake that an empty answer of the chat model is."""
-
-    async def silent() -> str | None:
-        return ""
-
-    made, model = await stages(Responder("a", silent))
+    made, model = stages(ScriptedResponder("a", says("")))
     assert whole(await answered(made)) == ("a", "")
-    assert model.asked == 0
+    assert model.asked == []
 
 
 @pytest.mark.parametrize("fault", [breaks, hangs])
-async def test_whoever_is_broken_is_passed_over(
-    fault: Callable[[], Awaitable[str | None]], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_whoever_is_broken_is_passed_over(fault: Does, caplog: pytest.LogCaptureFixture) -> None:
     """The next answers, in time; the log tells it once, and again after it was well."""
 
     def warnings() -> int:
         return len([record for record in caplog.records if record.levelno >= logging.WARNING])
 
-    broken = Responder("a", fault, deadline_seconds=0.01)
-    made, _ = await stages(broken, Responder("b", nothing))
+    broken = ScriptedResponder("a", fault, deadline_seconds=0.01)
+    made, _ = stages(broken, ScriptedResponder("b", says(None)))
     for _ in range(3):
         assert whole(await answered(made)) == MODELS
     assert warnings() == 1
-    broken.does = bonjour
+    broken.does = says("Bonjour.")
     assert whole(await answered(made)) == ("a", "Bonjour.")
     broken.does = fault
     assert whole(await answered(made)) == MODELS
@@ -177,22 +145,18 @@ async def test_whoever_is_broken_is_passed_over(
 
 async def test_whoever_hangs_up_is_not_waited_for() -> None:
     """Cancelling ends the question; it is no fault of who was asked."""
-    made, model = await stages(Responder("a", hangs))
+    made, model = stages(ScriptedResponder("a", hangs))
     asking = asyncio.create_task(answered(made))
     await asyncio.sleep(0.01)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert model.asked == 0
+    assert model.asked == []
 
 
 async def test_an_answer_without_an_end_is_cut() -> None:
     """As the chat model's is."""
-
-    async def endless() -> str | None:
-        return "word " * 1000
-
-    made, _ = await stages(Responder("a", endless), max_characters=100)
+    made, _ = stages(ScriptedResponder("a", says("word " * 1000)), max_characters=100)
     deltas = await answered(made)
     assert len(deltas[0].text) == 100
     assert deltas[0].stats is not None
@@ -201,8 +165,8 @@ async def test_an_answer_without_an_end_is_cut() -> None:
 
 async def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
     """Timers work without one."""
-    for responders in ((Responder("a", bonjour),), ()):
-        made, _ = await stages(*responders)
+    for responders in ((ScriptedResponder("a", says("Bonjour.")),), ()):
+        made, _ = stages(*responders)
         made.engines.chat.settle(ChatError("there is none"))
         if responders:
             assert whole(await answered(made)) == ("a", "Bonjour.")
@@ -213,7 +177,7 @@ async def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> N
 
 async def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question() -> None:
     """Only when something had to be forgotten, for else the model has read it all; with the room's own persona."""
-    made, model = await stages(history_tokens=150, tell=[])
+    made, model = stages(history_tokens=150, tell=[])
     question = Question("What is the capital of France?", "kitchen", persona="Be brief.")
     begun: list[Sequence[Message]] = []
     for _ in range(12):
