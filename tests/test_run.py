@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from wyoming.asr import Transcribe
-from wyoming.audio import AudioChunk, AudioStop
+from wyoming.audio import AudioStop
 from wyoming.event import Event
 from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
@@ -32,7 +32,7 @@ from satellite.wire import client as our_client
 from tests.driven_rooms import spoken
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
-from tests.wyoming_client import Client, connect, sound, types
+from tests.wyoming_client import Client, chunks, connect, sound, types
 
 pytestmark = pytest.mark.models
 
@@ -50,14 +50,13 @@ def question(daemon: RunningDaemon) -> bytes:
 
 async def speak(client: Client, pcm: bytes) -> None:
     """Send bare audio chunks, as satellites do."""
-    for at in range(0, len(pcm), 2048):
-        await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=pcm[at : at + 2048]))
+    await client.send(*chunks(pcm))
 
 
 async def live(client: Client, pcm: bytes) -> None:
     """Send chunks at twice the pace of a microphone, so that the run keeps up, as it does with a real one."""
-    for at in range(0, len(pcm), 4096):
-        await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=pcm[at : at + 4096]))
+    for piece in chunks(pcm, 4096):
+        await client.send(piece)
         await asyncio.sleep(0.064)
 
 
@@ -108,8 +107,7 @@ async def test_a_run_may_stop_at_any_stage(daemon: RunningDaemon) -> None:
         await client.send(RunPipeline(start_stage=ASR, end_stage=HANDLE))
         await speak(client, LIGHTS + SILENCE)
         assert types(await client.until("handled"))[-1] == "handled"
-        await client.send(Ping())
-        assert types(await client.until("pong")) == ["pong"]
+        assert types(await client.pong()) == ["pong"]
 
 
 async def test_announcing_speaks_a_given_text(daemon: RunningDaemon) -> None:
@@ -128,7 +126,7 @@ async def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
         assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
         for start, code in ((TTS, "tts-empty"), (HANDLE, "chat-empty")):
             await client.send(RunPipeline(start_stage=start, end_stage=TTS))
-            assert (await client.until("error"))[-1].data["code"] == code
+            assert await client.error() == code
 
 
 @pytest.mark.parametrize(
@@ -147,14 +145,14 @@ async def test_a_run_that_cannot_go_on_ends_with_an_error(
         await client.send(RunPipeline(start_stage=start, end_stage=TTS))
         await speak(client, pcm)
         await client.send(AudioStop())
-        assert (await client.until("error"))[-1].data["code"] == code
+        assert await client.error() == code
 
 
 async def test_an_unknown_wake_word_ends_the_run(daemon: RunningDaemon) -> None:
     """A run for a word that does not exist is refused at once."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS, wake_word_names=["computer"]))
-        assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
+        assert await client.error() == "wake-unknown-word"
 
 
 async def test_a_run_restarts_when_asked_to(daemon: RunningDaemon) -> None:
@@ -168,7 +166,7 @@ async def test_a_run_restarts_when_asked_to(daemon: RunningDaemon) -> None:
             await sending
         await client.until("detect")
         await client.send(AudioStop())
-        assert (await client.until("error"))[-1].data["code"] == "wake-not-detected"
+        assert await client.error() == "wake-not-detected"
 
 
 async def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemon) -> None:
@@ -176,9 +174,7 @@ async def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemo
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
         await client.until("detect")
-        await client.send(Transcribe())
-        await client.send_audio(LIGHTS)
-        assert "lights" in (await client.until("transcript"))[-1].data["text"].lower()
+        assert "lights" in (await client.transcribed(LIGHTS)).lower()
 
 
 @pytest.mark.parametrize("step", ["detect", "detection", "voice-started", "transcript", "audio-start", "audio-chunk"])

@@ -18,7 +18,7 @@ from wyoming.wake import Detect, Detection
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from tests.running_daemon import DATA, RunningDaemon
-from tests.wyoming_client import Client, connect, sound, types
+from tests.wyoming_client import START, Client, chunks, connect, sound, types
 
 pytestmark = pytest.mark.models
 
@@ -83,16 +83,14 @@ async def test_speech_to_text(daemon: RunningDaemon, port: str) -> None:
         assert transcript.language == "en"
         assert transcript.context == {"id": 7}
         await client.send_audio(bytes(BYTES_PER_SECOND))
-        assert Transcript.from_event((await client.until("transcript"))[-1]).text == ""
+        assert await client.transcript() == ""
 
 
 async def test_audio_without_start_and_without_request(daemon: RunningDaemon) -> None:
     """Bare chunks, as some satellites send them, are taken for what the port is for."""
     async with connect(daemon.port("stt_port")) as client:
-        for at in range(0, len(LIGHTS), 3000):
-            await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS[at : at + 3000]))
-        await client.send(AudioStop())
-        assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
+        await client.send(*chunks(LIGHTS, 3000), AudioStop())
+        assert "lights" in await client.transcript()
 
 
 async def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
@@ -104,7 +102,7 @@ async def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
     async with connect(daemon.port()) as client:
         await client.send(Transcribe())
         await client.send_audio(raw, rate=44100, channels=2)
-        assert "living room lamp" in Transcript.from_event((await client.until("transcript"))[-1]).text
+        assert "living room lamp" in await client.transcript()
 
 
 @pytest.mark.parametrize(
@@ -120,9 +118,8 @@ async def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, req
         await client.send(request_)
         if code == "stt-unsupported-language":
             await client.send_audio(LIGHTS)
-        assert (await client.until("error"))[-1].data["code"] == code
-        await client.send(Ping(text="still here"))
-        assert (await client.until("pong"))[-1].data["text"] == "still here"
+        assert await client.error() == code
+        await client.pong("still here")
 
 
 @pytest.mark.parametrize("port", ["port", "tts_port"])
@@ -173,7 +170,7 @@ async def test_an_unknown_voice_is_an_error(daemon: RunningDaemon) -> None:
     voice = SynthesizeVoice(name="en_US-jo-medium")
     async with connect(daemon.port()) as client:
         await client.send(Synthesize(text="Hello", voice=voice))
-        assert (await client.until("error"))[-1].data["code"] == "tts-unknown-voice"
+        assert await client.error() == "tts-unknown-voice"
         await client.send(SynthesizeStart(voice=voice), SynthesizeChunk(text="Hello"), SynthesizeStop())
         assert types(await client.until("synthesize-stopped")) == ["error", "synthesize-stopped"]
 
@@ -182,7 +179,7 @@ async def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> Non
     """A megabyte of text is refused with a code instead of being spoken for hours."""
     async with connect(daemon.port()) as client:
         await client.send(Synthesize(text="x " * 250_000))
-        assert (await client.until("error"))[-1].data["code"] == "tts-too-long"
+        assert await client.error() == "tts-too-long"
         await client.send(Transcript(text="x " * 250_000))
         told = (await client.until("not-handled"))[-1].data
         assert (told["code"], told["text"]) == ("chat-too-long", "Sorry, I can't answer right now.")
@@ -221,7 +218,7 @@ async def test_timestamps_follow_the_clients_clock(daemon: RunningDaemon) -> Non
 async def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
     """No silent fall back to another word."""
     async with connect(daemon.port()) as client:
-        await client.send(Detect(names=["okay_naboo"]), AudioStart(16000, 2, 1))
+        await client.send(Detect(names=["okay_naboo"]), START)
         event = (await client.until("error"))[-1]
         assert event.data["code"] == "wake-unknown-word"
         assert "okay_nabu" in event.data["text"]
@@ -233,8 +230,8 @@ async def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
         await client.send(SelectProgram(name="microwakeword"), Detect(names=["okay_nabu"]))
         await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
         assert Detection.from_event((await client.until("detection"))[-1]).name == "okay_nabu"
-        await client.send(Detect(names=["hey_rhasspy"]), AudioStart(16000, 2, 1))
-        assert (await client.until("error"))[-1].data["code"] == "wake-unknown-word"
+        await client.send(Detect(names=["hey_rhasspy"]), START)
+        assert await client.error() == "wake-unknown-word"
         for name in ("satellite", "openwakeword", "faster-whisper", "piper"):
             await client.send(SelectProgram(name="microwakeword"), SelectProgram(name=name))
             await client.send(Detect(names=["okay_nabu"]))
@@ -244,7 +241,7 @@ async def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
         await client.send_audio(OTHER)
         assert types(await client.until("not-detected", "error")) == ["not-detected"]
         await client.send(SelectProgram(name="piperr"))
-        assert (await client.until("error"))[-1].data["code"] == "unknown-program"
+        assert await client.error() == "unknown-program"
 
 
 @pytest.mark.parametrize("port", ["port", "handle_port"])
@@ -283,7 +280,7 @@ async def test_a_client_that_sends_no_more_still_gets_its_answers(daemon: Runnin
         await client.send_audio(LIGHTS)
         await client.send(Synthesize(text="Good."))
         client.writer.write_eof()
-        assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text.lower()
+        assert "lights" in (await client.transcript()).lower()
         assert types(await client.until("audio-stop"))[-3:] == ["audio-start", "audio-chunk", "audio-stop"]
         assert await client.read() is None
     await daemon.settled()
@@ -321,7 +318,7 @@ async def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event:
     """A mistyped or missing field is answered with `error`, and the connection goes on."""
     async with connect(daemon.port()) as client:
         await client.send(event)
-        assert (await client.until("error"))[-1].data["code"]
+        assert await client.error()
         await client.send(Ping(text="a"))
         assert (await client.until("pong"))[-1].data["text"] == "a"
 

@@ -9,39 +9,23 @@ from typing import Any
 
 import pytest
 from wyoming.asr import Transcribe, Transcript
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.audio import AudioStop
 from wyoming.event import Event, Eventable
 from wyoming.info import Describe
-from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeStart, SynthesizeStop
 from wyoming.wake import Detect
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from tests.running_daemon import DATA, RunningDaemon
-from tests.wyoming_client import Client, connect, types
+from tests.wyoming_client import START, chunk, chunks, connect, types
 
 pytestmark = pytest.mark.models
 
 LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
-START = AudioStart(16000, 2, 1)
 COMMAND = RunPipeline(PipelineStage.ASR, PipelineStage.TTS)
 WAKE = RunPipeline(PipelineStage.WAKE, PipelineStage.TTS)
-
-
-def chunk(pcm: bytes) -> AudioChunk:
-    """Return an event with audio."""
-    return AudioChunk(rate=16000, width=2, channels=1, audio=pcm)
-
-
-async def pong(client: Client, text: str = "x") -> list[Event]:
-    """Return what comes up to the answer to a ping."""
-    await client.send(Ping(text=text))
-    events = await client.until("pong")
-    while events[-1].data.get("text") != text:
-        events += await client.until("pong")
-    return events
 
 
 @contextmanager
@@ -73,11 +57,9 @@ async def test_ping_and_describe_are_answered_while_audio_waits_for_an_engine(
     """On the connection that waits, behind half a minute of audio; and what was said then is understood."""
     async with connect(daemon.port()) as client:
         with loading(daemon):
-            pieces = [LIGHTS[at : at + 2048] for at in range(0, len(LIGHTS), 2048)]
-            silence = [chunk(bytes(2048))] * (25 * BYTES_PER_SECOND // 2048)
-            await client.send(asked, START, *map(chunk, pieces), *silence)
+            await client.send(asked, START, *chunks(LIGHTS + bytes(25 * BYTES_PER_SECOND)))
             for _ in range(3):
-                assert set(types(await pong(client))) <= {"pong", "detect", "transcribe"}
+                assert set(types(await client.pong())) <= {"pong", "detect", "transcribe"}
                 await client.send(Describe())
                 await client.until("info")
             await client.send(AudioStop())
@@ -128,10 +110,8 @@ async def test_a_request_without_audio_is_answered_at_its_stop(
         assert event.data["context"] == {"a": 1}
         if not halves:
             await client.send(AudioStop())
-            assert set(types(await pong(client))) <= {"transcript-stop", "pong"}
-            await client.send(Transcribe())
-            await client.send_audio(LIGHTS)
-            assert "lights" in Transcript.from_event((await client.until("transcript"))[-1]).text
+            assert set(types(await client.pong())) <= {"transcript-stop", "pong"}
+            assert "lights" in await client.transcribed(LIGHTS)
     await daemon.settled()
 
 
@@ -181,7 +161,7 @@ async def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) 
 async def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon) -> None:
     """Their events do not mix."""
     async with connect(daemon.port()) as client:
-        await client.send(COMMAND, START, chunk(LIGHTS), COMMAND, START, *[chunk(LIGHTS)], AudioStop())
+        await client.send(COMMAND, START, chunk(LIGHTS), COMMAND, START, chunk(LIGHTS), AudioStop())
         events = await client.until("audio-stop")
         assert types(events).count("transcript") == 1
         assert types(events).count("handled") == 1
@@ -212,9 +192,7 @@ async def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, ca
             await client.send(*[Event("audio-chunk", {"rate": "fast", "width": 2, "channels": 1}, b"\0\0")] * 50)
             await client.send(AudioStop())
             assert types(await client.until("transcript")).count("error") == 1
-            await client.send(Transcribe())
-            await client.send_audio(LIGHTS)
-            assert "lights" in (await client.until("transcript"))[-1].data["text"]
+            assert "lights" in await client.transcribed(LIGHTS)
     assert len([record for record in caplog.records if "audio-chunk" in record.getMessage()]) == 1
     await daemon.settled()
 
@@ -243,7 +221,7 @@ async def test_a_long_name_is_told_of_in_short(
             error = (await client.until("error"))[-1]
             assert len(error.data["text"]) < 2_000
             assert error.data["text"].isprintable()
-            await pong(client)
+            await client.pong()
         await daemon.settled()
     told = [record.getMessage() for record in caplog.records if record.name.startswith("satellite.")]
     assert told
@@ -255,8 +233,8 @@ async def test_the_text_of_a_run_is_bounded(daemon: RunningDaemon, stage: Pipeli
     """As that of `synthesize` and of a question is."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(stage, PipelineStage.TTS, announce_text="word " * 5_000))
-        assert (await client.until("error"))[-1].data["code"].endswith("too-long")
-        await pong(client)
+        assert (await client.error()).endswith("too-long")
+        await client.pong()
 
 
 async def test_the_text_of_an_announcement_is_bounded(daemon: RunningDaemon) -> None:
@@ -264,7 +242,7 @@ async def test_the_text_of_an_announcement_is_bounded(daemon: RunningDaemon) -> 
     async with connect(daemon.port()) as client:
         for data in ({"text": "word " * 5_000}, {"text": 5}, {"text": "Hello", "rooms": 5}, {"rooms": [5]}):
             await client.send(Event("announce", data))
-            assert (await client.until("error"))[-1].data["code"] in (
+            assert await client.error() in (
                 "tts-too-long",
                 "protocol-error",
                 "unknown-room",
@@ -348,7 +326,7 @@ async def test_any_field_of_any_wrong_type_breaks_nothing(
             header = {"type": type_, "data": data, "payload_length": len(payload)}
             before = b'{"type": "synthesize-start"}\n' if type_ == "synthesize-chunk" else b""
             client.writer.write(before + json.dumps(header).encode() + b"\n" + payload)
-            events = await pong(client, "still there")
+            events = await client.pong("still there")
             assert types(events).count("error") <= 1
 
     with caplog.at_level(logging.INFO):

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from wyoming.asr import Transcribe
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable, async_read_event, async_write_event
+from wyoming.ping import Ping
 
 from tests.waiting import PATIENCE_SECONDS
+
+START = AudioStart(16000, 2, 1)
 
 
 class Client:
@@ -37,13 +41,32 @@ class Client:
             if event.type in types:
                 return events
 
+    async def error(self) -> str:
+        """Return the code of the next error."""
+        return str((await self.until("error"))[-1].data["code"])
+
+    async def transcript(self) -> str:
+        """Return the text of the next transcript."""
+        return str((await self.until("transcript"))[-1].data["text"])
+
+    async def transcribed(self, pcm: bytes, request: Transcribe | None = None) -> str:
+        """Return the text of a recording that is sent at once."""
+        await self.send(request or Transcribe(language="en"))
+        await self.send_audio(pcm)
+        return await self.transcript()
+
+    async def pong(self, text: str = "x") -> list[Event]:
+        """Ping, and return what comes up to the answer."""
+        await self.send(Ping(text=text))
+        events = await self.until("pong")
+        while events[-1].data.get("text") != text:
+            events += await self.until("pong")
+        return events
+
     async def send_audio(self, pcm: bytes, *, rate: int = 16000, width: int = 2, channels: int = 1) -> None:
         """Send audio-start, chunks of 64 ms and audio-stop."""
-        size = rate // 16 * width * channels
-        await self.send(AudioStart(rate=rate, width=width, channels=channels))
-        for at in range(0, len(pcm), size):
-            await self.send(AudioChunk(rate=rate, width=width, channels=channels, audio=pcm[at : at + size]))
-        await self.send(AudioStop())
+        shape = {"rate": rate, "width": width, "channels": channels}
+        await self.send(AudioStart(**shape), *chunks(pcm, rate // 16 * width * channels, **shape), AudioStop())
 
 
 @asynccontextmanager
@@ -54,6 +77,16 @@ async def connect(port: int) -> AsyncIterator[Client]:
         yield Client(reader, writer)
     finally:
         writer.close()
+
+
+def chunks(pcm: bytes, size: int = 2048, rate: int = 16000, width: int = 2, channels: int = 1) -> list[AudioChunk]:
+    """Return `pcm` as events of so many bytes."""
+    return [AudioChunk(rate, width, channels, pcm[at : at + size]) for at in range(0, len(pcm), size)]
+
+
+def chunk(pcm: bytes) -> AudioChunk:
+    """Return canonical `pcm` as one event."""
+    return AudioChunk(16000, 2, 1, pcm)
 
 
 def types(events: list[Event]) -> list[str]:

@@ -28,14 +28,51 @@ def feed_until_it_ends(endpoint: TurnDetector) -> float:
     return endpoint.seconds - before
 
 
-def test_silence_after_speech_ends_the_command() -> None:
-    """The command ends once the silence is long enough, not before."""
-    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
-    assert feed(endpoint, 1.0, False) is TurnState.WAITING
-    assert feed(endpoint, 1.0, True) is TurnState.SPEAKING
-    assert feed(endpoint, 0.6, False) is TurnState.SPEAKING
-    assert feed(endpoint, 0.2, False) is TurnState.ENDED
-    assert endpoint.last_speech_at == pytest.approx(2.0, abs=2 * WINDOW)
+WAITING, SPEAKING, ENDED, NO_SPEECH = TurnState
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        pytest.param(
+            {"silence_seconds": 0.7, "least_silence_seconds": 0.7},
+            [(1.0, False, WAITING), (1.0, True, SPEAKING), (0.6, False, SPEAKING), (0.2, False, ENDED)],
+            id="silence after speech ends the command, and not before it is long enough",
+        ),
+        pytest.param(
+            {"silence_seconds": 0.7, "least_silence_seconds": 0.7},
+            [(1.0, True, SPEAKING), (0.5, False, SPEAKING), (0.1, True, SPEAKING), (0.5, False, SPEAKING)],
+            id="speech that goes on resets the silence",
+        ),
+        pytest.param(
+            {"no_speech_seconds": 5},
+            [(4.9, False, WAITING), (0.2, False, NO_SPEECH), (1.0, True, NO_SPEECH)],
+            id="without speech the wait is bounded",
+        ),
+        pytest.param(
+            {"no_speech_seconds": 5},
+            [(4.97, False, WAITING), (0.2, True, SPEAKING)],
+            id="the wait does not end in the middle of a first syllable",
+        ),
+        pytest.param(
+            {}, [(WINDOW, True, WAITING), (WINDOW, False, WAITING)] * 10, id="one loud window does not begin a command"
+        ),
+        pytest.param(
+            {"max_command_seconds": 15},
+            [(14.9, True, SPEAKING), (0.2, True, ENDED)],
+            id="a command has a longest length",
+        ),
+    ],
+)
+def test_the_state_follows_what_is_heard(
+    settings: dict[str, float], steps: list[tuple[float, bool, TurnState]]
+) -> None:
+    """From waiting to speaking to an end."""
+    turn = TurnDetector(EndpointSettings(**settings))
+    for seconds, is_speech, state in steps:
+        assert feed(turn, seconds, is_speech) is state
+        if state is SPEAKING and is_speech:
+            assert turn.silence_seconds == 0
 
 
 def test_who_has_hardly_begun_is_waited_for_longer() -> None:
@@ -81,15 +118,6 @@ def test_a_short_least_silence_needs_no_longer_first_one() -> None:
     assert feed_until_it_ends(endpoint) == pytest.approx(0.3, abs=WINDOW)
 
 
-def test_a_pause_does_not_end_it() -> None:
-    """Speech that goes on resets the silence."""
-    endpoint = TurnDetector(EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7))
-    feed(endpoint, 1.0, True)
-    feed(endpoint, 0.5, False)
-    feed(endpoint, 0.1, True)
-    assert feed(endpoint, 0.5, False) is TurnState.SPEAKING
-
-
 def test_speech_that_fades_is_silence_that_ends_nothing() -> None:
     """The silence counts from there, and what the words say holds; but the end waits until the VAD hears none."""
     endpoint = TurnDetector(EndpointSettings(complete_silence_seconds=0.3))
@@ -109,36 +137,6 @@ def test_who_has_not_begun_cannot_fade() -> None:
         endpoint.feed(WINDOW, True, fades=True)
     assert endpoint.state is TurnState.SPEAKING
     assert not endpoint.pauses
-
-
-def test_nobody_speaks() -> None:
-    """Without speech the wait is bounded."""
-    endpoint = TurnDetector(EndpointSettings(no_speech_seconds=5))
-    assert feed(endpoint, 4.9, False) is TurnState.WAITING
-    assert feed(endpoint, 0.2, False) is TurnState.NO_SPEECH
-    assert feed(endpoint, 1.0, True) is TurnState.NO_SPEECH
-
-
-def test_who_begins_at_the_last_moment_is_heard() -> None:
-    """The wait does not end in the middle of a first syllable."""
-    endpoint = TurnDetector(EndpointSettings(no_speech_seconds=5))
-    feed(endpoint, 4.97, False)
-    assert feed(endpoint, 0.2, True) is TurnState.SPEAKING
-
-
-def test_a_click_is_no_speech() -> None:
-    """One loud window does not begin a command."""
-    endpoint = TurnDetector(EndpointSettings())
-    for _ in range(10):
-        endpoint.feed(WINDOW, True)
-        assert endpoint.feed(WINDOW, False) is TurnState.WAITING
-
-
-def test_endless_speech_is_capped() -> None:
-    """A command is never longer than its limit."""
-    endpoint = TurnDetector(EndpointSettings(max_command_seconds=15))
-    assert feed(endpoint, 14.9, True) is TurnState.SPEAKING
-    assert feed(endpoint, 0.2, True) is TurnState.ENDED
 
 
 @pytest.mark.parametrize(
@@ -170,37 +168,40 @@ def test_every_command_ends_in_bounded_time(speech: list[bool]) -> None:
     assert endpoint.seconds <= settings.max_command_seconds + 1
 
 
+def decided(seconds: float, is_speech: bool, *more: tuple[float, bool]) -> TurnState:
+    """Return what a detector that is not automatic decides."""
+    turn = TurnDetector(EndpointSettings(), automatic=False)
+    for step in ((seconds, is_speech), *more):
+        feed(turn, *step)
+    return turn.decide()
+
+
 def test_it_may_be_asked_instead() -> None:
     """One that does not decide by itself goes on until it is asked, whatever comes: it may be speech again."""
-    endpoint = TurnDetector(EndpointSettings(max_command_seconds=4.0), automatic=False)
-    assert feed(endpoint, 7.0, False) is TurnState.WAITING
-    assert feed(endpoint, 1.0, True) is TurnState.SPEAKING
-    assert feed(endpoint, 3.0, False) is TurnState.SPEAKING
-    endpoint.set_completeness(Completeness.COMPLETE)
-    endpoint.release()
-    assert feed(endpoint, 0.5, True) is TurnState.SPEAKING
-    endpoint = TurnDetector(EndpointSettings(), automatic=False)
-    feed(endpoint, 1.0, True)
-    assert endpoint.decide() is TurnState.SPEAKING
-    feed(endpoint, 1.0, False)
-    assert endpoint.decide() is TurnState.ENDED
-    endpoint = TurnDetector(EndpointSettings(), automatic=False)
-    feed(endpoint, 6.0, False)
-    assert endpoint.decide() is TurnState.NO_SPEECH
+    turn = TurnDetector(EndpointSettings(max_command_seconds=4.0), automatic=False)
+    assert feed(turn, 7.0, False) is WAITING
+    assert feed(turn, 1.0, True) is SPEAKING
+    assert feed(turn, 3.0, False) is SPEAKING
+    turn.set_completeness(Completeness.COMPLETE)
+    turn.release()
+    assert feed(turn, 0.5, True) is SPEAKING
+    assert decided(1.0, True) is SPEAKING
+    assert decided(1.0, True, (1.0, False)) is ENDED
+    assert decided(6.0, False) is NO_SPEECH
 
 
 def test_what_had_no_words_was_no_beginning() -> None:
     """The end of the wake word, or a cough: the command is waited for as before, and nobody for ever."""
-    endpoint = TurnDetector(EndpointSettings())
-    assert feed(endpoint, 0.2, True) is TurnState.SPEAKING
-    assert feed(endpoint, 0.5, False) is TurnState.SPEAKING
-    endpoint.restart()
-    assert feed(endpoint, 2.0, False) is TurnState.WAITING
-    assert feed(endpoint, 1.0, True) is TurnState.SPEAKING
-    assert feed(endpoint, 1.0, False) is TurnState.ENDED
-    endpoint.restart()
-    assert endpoint.state is TurnState.ENDED
-    endpoint = TurnDetector(EndpointSettings())
-    feed(endpoint, 0.2, True)
-    endpoint.restart()
-    assert feed(endpoint, 5.0, False) is TurnState.NO_SPEECH
+    turn = TurnDetector(EndpointSettings())
+    assert feed(turn, 0.2, True) is SPEAKING
+    assert feed(turn, 0.5, False) is SPEAKING
+    turn.restart()
+    assert feed(turn, 2.0, False) is WAITING
+    assert feed(turn, 1.0, True) is SPEAKING
+    assert feed(turn, 1.0, False) is ENDED
+    turn.restart()
+    assert turn.state is ENDED
+    turn = TurnDetector(EndpointSettings())
+    feed(turn, 0.2, True)
+    turn.restart()
+    assert feed(turn, 5.0, False) is NO_SPEECH
