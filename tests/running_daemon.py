@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from satellite.config.loader import parse
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 
@@ -15,6 +16,14 @@ T = TypeVar("T")
 _TEST_SECONDS = 200.0
 
 DATA = Path(__file__).parent / "data"
+
+
+def lonely(models: Path, more: str = "", wyoming: str = "host: 127.0.0.1") -> Config:
+    """Return the configuration of a daemon on loopback without HTTP and zeroconf, and with `more`."""
+    return parse(
+        f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n"
+        f"wyoming: {{{wyoming}}}\n{more}"
+    )
 
 
 def on_loop_of(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
@@ -88,7 +97,7 @@ class RunningDaemon:
         local = [model for model in chat.models if model.provider == "local"]
         busy: list[Any] = [*self.daemon._workers.values(), *local]
         async with asyncio.timeout(150):
-            while self.daemon._server.connections or any(engine.pending for engine in busy):
+            while self.daemon._server._connections or any(engine.pending for engine in busy):
                 await asyncio.sleep(0.01)
             while len(names := [task.get_name() for task in asyncio.all_tasks()]) > self._own_tasks + 1:
                 assert names

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from wyoming.pipeline import PipelineStage, RunPipeline
 
-from satellite.config.loader import parse
 from satellite.engines.protocols import Message
 from satellite.errors import ProtocolError, Stage
 from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunFailed, RunStart
@@ -19,7 +18,7 @@ from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
 from satellite.wire.framing import encode
 from tests.loudness import silence, speech
-from tests.running_daemon import RunningDaemon
+from tests.running_daemon import RunningDaemon, lonely
 from tests.scripted_engine import TWO_SENTENCES, ScriptedEngine, assert_no_task_is_left, scripted_stages, unread
 from tests.virtual_clock import run_virtually
 
@@ -257,10 +256,7 @@ def test_text_to_speech_may_take_longer_for_more_text_and_while_sound_is_left(
 @pytest.mark.models
 async def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: Path) -> None:
     """Amid the sound: the run is over for the dashboard and the metrics too, soon after the client is cut off."""
-    config = parse(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
-        "wyoming: {host: 127.0.0.1, write_timeout_seconds: 0.5}\nhttp: {enabled: false}"
-    )
+    config = lonely(models_directory, wyoming="host: 127.0.0.1, write_timeout_seconds: 0.5")
     story = "This sentence is one of very many. " * 200
     with RunningDaemon(config) as running:
         with socket.socket() as client:

@@ -16,6 +16,7 @@ from satellite.errors import Stage
 from satellite.models import catalogue
 from satellite.models.spec import Kind
 from satellite.models.store import Store
+from tests.running_daemon import lonely
 from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = "en_US-joe-medium"
@@ -42,8 +43,7 @@ def link(source: str, target: str) -> None:
 @asynccontextmanager
 async def running(models: Path, more: str = "") -> AsyncIterator[tuple[Daemon, list[str]]]:
     """Run a daemon on free ports; with the stages that failed at first."""
-    config = parse(f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n{more}")
-    async with Daemon(config, free_ports=True) as daemon:
+    async with Daemon(lonely(models, more), free_ports=True) as daemon:
         await daemon.ready()
         yield daemon, [slot.name for slot in daemon.engines.slots if slot.failure is not None]
 

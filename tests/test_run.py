@@ -8,10 +8,8 @@ import pytest
 from wyoming.asr import Transcribe
 from wyoming.audio import AudioStop
 from wyoming.event import Event
-from wyoming.ping import Ping
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
-from wyoming.vad import VoiceStarted
 
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.errors import SatelliteError
@@ -253,10 +251,3 @@ async def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) ->
     with pytest.raises(SatelliteError, match="unplugged"):
         await our_client.converse(daemon.uri, broken())
     await daemon.settled()
-
-
-async def test_events_meant_for_satellites_are_ignored(daemon: RunningDaemon) -> None:
-    """What only a satellite understands changes nothing here."""
-    async with connect(daemon.port()) as client:
-        await client.send(VoiceStarted(), Event(type="run-satellite"), Event(type="pause-satellite"), Ping(text="x"))
-        assert types(await client.until("pong")) == ["pong"]

@@ -18,7 +18,7 @@ from wyoming.ping import Ping
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav, seconds_of
 from satellite.config.loader import parse
 from satellite.pipeline.long_recording import PART_SECONDS
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import DATA, RunningDaemon, lonely
 from tests.test_engines_stt import words
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import START, Client, chunk, chunks, connect, types
@@ -127,11 +127,7 @@ async def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None
 
 async def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_directory: Path) -> None:
     """With `own_endpoint: false` the client finds the end, and is asked to."""
-    config = parse(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
-        "wyoming: {host: 127.0.0.1}\nstt: {own_endpoint: false}"
-    )
-    with RunningDaemon(config) as running:
+    with RunningDaemon(lonely(models_directory, "stt: {own_endpoint: false}")) as running:
         async with connect(running.port()) as client:
             await client.send(Describe())
             assert Info.from_event((await client.until("info"))[-1]).asr[0].requires_external_vad
@@ -193,10 +189,6 @@ class Steady(deque[float]):
 
 async def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
     """The chunks behind the last `transcript-start`, put together, are the transcript; some come before the end."""
-    config = parse(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\n"
-        "wyoming: {host: 127.0.0.1}\nhttp: {enabled: false}\nstt: {partials: on}"
-    )
     recordings = [read_wav(wav) for wav in sorted((DATA / "commands").glob("*.wav"))]
 
     async def spoken(client: Client, engine: Any, pcm: bytes) -> tuple[list[Event], list[Event]]:
@@ -212,7 +204,7 @@ async def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
 
     partial: list[Event] = []
     heard: list[Event] = []
-    with RunningDaemon(config) as running:
+    with RunningDaemon(lonely(models_directory, "stt: {partials: on}")) as running:
         engine: Any = running.daemon.engines.transcriber.engine
         engine._recent_seconds = Steady([0.01])
         async with connect(running.port()) as client:

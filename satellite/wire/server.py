@@ -59,11 +59,6 @@ class Server:
         self._evicted: set[asyncio.Task[None]] = set()
         self._refused: set[str] = set()
 
-    @property
-    def connections(self) -> int:
-        """Open connections."""
-        return len(self._connections)
-
     async def listen(self, hosts: str | Sequence[str], port: int, handler: Handler) -> int:
         """Serve `handler` at one host or several (port 0 picks a free one); return the port. Raises `CannotListen`."""
 
