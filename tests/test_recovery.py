@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
 from satellite.engines.slot import Slot
 from satellite.errors import Stage
