@@ -207,7 +207,7 @@ async def interrupted(house: OllamaAndSecond, fault: "Lasting | Passing") -> Non
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), aclosing(house.ollama_alone(QUESTION)) as deltas:
             said.append(await anext(deltas))
-            house.tasks.append(asyncio.ensure_future(fault.break_(house)))
+            house.tasks.append(asyncio.ensure_future(perform(fault.break_, house)))
             await asyncio.wait(house.tasks, timeout=0.1)  # what another client asks for may have to wait for the end
             for word in (", says Ollama.", None):
                 words.put_nowait(word)
@@ -229,7 +229,18 @@ async def interrupted(house: OllamaAndSecond, fault: "Lasting | Passing") -> Non
 # What lasts until somebody sets it right.
 
 
-Act = Callable[[OllamaAndSecond], Awaitable[None]]
+Act = Callable[[OllamaAndSecond], Awaitable[None] | None]
+
+
+async def perform(act: Act, house: OllamaAndSecond) -> None:
+    """Do what a fault does, at once or in a while."""
+    if (acting := act(house)) is not None:
+        await acting
+
+
+def setting(name: str, value: object) -> Act:
+    """Return what changes a setting of Ollama."""
+    return lambda house: setattr(house.ollama, name, value)
 
 
 async def stop(house: OllamaAndSecond) -> None:
@@ -244,70 +255,10 @@ async def start(house: OllamaAndSecond) -> None:
     await house.relay.open()
 
 
-async def freeze(house: OllamaAndSecond) -> None:
-    """Let it be silent."""
-    house.ollama.freeze()
-
-
-async def thaw(house: OllamaAndSecond) -> None:
-    """Let it go on."""
-    house.ollama.thaw()
-
-
-async def slow_down(house: OllamaAndSecond) -> None:
-    """Let each first word take longer than anybody has patience for."""
-    house.ollama.first_token_seconds = 3.0
-
-
-async def speed_up(house: OllamaAndSecond) -> None:
-    """Let it be as quick as before."""
-    house.ollama.first_token_seconds = 0.0
-
-
-async def remove(house: OllamaAndSecond) -> None:
-    """`ollama rm`, which leaves loaded what is loaded."""
-    house.ollama.models.clear()
-
-
-async def pull(house: OllamaAndSecond) -> None:
-    """`ollama pull`."""
-    house.ollama.models["smollm2"] = "smollm2"
-
-
-async def fail_loads(house: OllamaAndSecond) -> None:
+def fail_loads(house: OllamaAndSecond) -> None:
     """Kill the runner, and any that is started in its place."""
     house.ollama.fail_loads = "exit status 2"
     house.ollama.kill_runner()
-
-
-async def load_again(house: OllamaAndSecond) -> None:
-    """Let runners live."""
-    house.ollama.fail_loads = None
-
-
-async def be_busy(house: OllamaAndSecond) -> None:
-    """Let others fill the queue."""
-    house.ollama.faults = [Fault.BUSY] * 1000
-
-
-async def be_free(house: OllamaAndSecond) -> None:
-    """Have the queue empty."""
-    house.ollama.faults = []
-
-
-async def cut(house: OllamaAndSecond) -> None:
-    """Pull the cable."""
-    house.relay.cut()
-
-
-async def reset(house: OllamaAndSecond) -> None:
-    """Have a firewall that breaks every connection."""
-    house.relay.reset()
-
-
-async def connect(house: OllamaAndSecond) -> None:
-    """Have the network back."""
-    house.relay.mend()
 
 
 @dataclass(frozen=True)
@@ -327,15 +278,38 @@ class Lasting:
     """Whether an answer that has begun is completed."""
 
 
+RESTART = "if this lasts, restart Ollama"
 LASTING = [
     Lasting("down", stop, start, "unreachable", "cannot be reached; is it running?"),
-    Lasting("hanging", freeze, thaw, "silent", "if this lasts, restart Ollama"),
-    Lasting("slow", slow_down, speed_up, "warm", "had no word within ", spares_answers=True),
-    Lasting("model missing", remove, pull, "model-missing", "run: ollama pull smollm2", spares_answers=True),
-    Lasting("failing loads", fail_loads, load_again, "failing", "llama-server process has terminated: exit status 2"),
-    Lasting("busy", be_busy, be_free, "failing", "server busy", spares_answers=True),
-    Lasting("cable pulled", cut, connect, "silent", "if this lasts, restart Ollama"),
-    Lasting("connections reset", reset, connect, "failing", "broke off"),
+    Lasting("hanging", lambda house: house.ollama.freeze(), lambda house: house.ollama.thaw(), "silent", RESTART),
+    Lasting(
+        "slow",
+        setting("first_token_seconds", 3.0),
+        setting("first_token_seconds", 0.0),
+        "warm",
+        "had no word within ",
+        True,
+    ),
+    Lasting(
+        "model missing",
+        lambda house: house.ollama.models.clear(),  # which leaves loaded what is loaded
+        lambda house: house.ollama.models.update(smollm2="smollm2"),
+        "model-missing",
+        "run: ollama pull smollm2",
+        spares_answers=True,
+    ),
+    Lasting(
+        "failing loads",
+        fail_loads,
+        setting("fail_loads", None),
+        "failing",
+        "llama-server process has terminated: exit status 2",
+    ),
+    Lasting("busy", setting("faults", [Fault.BUSY] * 1000), setting("faults", []), "failing", "server busy", True),
+    Lasting("cable pulled", lambda house: house.relay.cut(), lambda house: house.relay.mend(), "silent", RESTART),
+    Lasting(
+        "connections reset", lambda house: house.relay.reset(), lambda house: house.relay.mend(), "failing", "broke off"
+    ),
 ]
 
 
@@ -348,7 +322,7 @@ async def test_a_fault_that_lasts(fault: Lasting) -> None:
         if moment is not Moment.ANSWERING or fault.spares_answers:
             assert (await answered(house)).provider == "second"
         await is_left_alone(house, fault)
-        await fault.mend(house)
+        await perform(fault.mend, house)
         await is_back(house)
 
     await at_each_moment(scenario)
@@ -357,13 +331,13 @@ async def test_a_fault_that_lasts(fault: Lasting) -> None:
 async def meet(house: OllamaAndSecond, fault: "Lasting | Passing", moment: Moment) -> None:
     """Let the fault come."""
     if moment is Moment.START:
-        await fault.break_(house)
+        await perform(fault.break_, house)
         house.look_after()
         return
     house.look_after()
     await house.until(lambda: house.primed)
     if moment is Moment.IDLE:
-        await fault.break_(house)
+        await perform(fault.break_, house)
     else:
         await interrupted(house, fault)
         await asyncio.gather(*house.tasks)
@@ -422,21 +396,6 @@ async def restart(house: OllamaAndSecond) -> None:
     await house.ollama.start()
 
 
-async def unload(house: OllamaAndSecond) -> None:
-    """Another client lets the model go."""
-    await house.other_client(keep_alive=0)
-
-
-async def let_expire(house: OllamaAndSecond) -> None:
-    """Another client has the model stay for five seconds only."""
-    await house.other_client(keep_alive="5s")
-
-
-async def change_context(house: OllamaAndSecond) -> None:
-    """Another client needs another context length, for which Ollama loads the model anew."""
-    await house.other_client(OTHERS_QUESTION, options={"num_ctx": 2048})
-
-
 async def evict(house: OllamaAndSecond) -> None:
     """Another client needs another model, and there is room for one."""
     house.ollama.models["other"] = "other"
@@ -462,9 +421,14 @@ class Passing:
 PASSING = [
     Passing("runner killed", kill_runner, "runner-died", spares_answers=False),
     Passing("restarted empty", restart, "not-loaded", spares_answers=False),
-    Passing("unloaded by another client", unload, "not-loaded"),
-    Passing("keep-alive of another client", let_expire, "foreign-keep-alive"),
-    Passing("context of another client", change_context, "other-context", heals_alone=False),
+    Passing("unloaded by another client", lambda house: house.other_client(keep_alive=0), "not-loaded"),
+    Passing("keep-alive of another client", lambda house: house.other_client(keep_alive="5s"), "foreign-keep-alive"),
+    Passing(
+        "context of another client",
+        lambda house: house.other_client(OTHERS_QUESTION, options={"num_ctx": 2048}),
+        "other-context",
+        heals_alone=False,
+    ),
     Passing("evicted by another model", evict, "not-loaded"),
 ]
 
@@ -489,7 +453,7 @@ async def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
         house.look_after()
         await house.until(lambda: house.primed and house.ollama.counts.pings > 1)
         seen = house.keeper.seen.get(fault.seen, 0)
-        await fault.break_(house)
+        await perform(fault.break_, house)
         await house.until(lambda: house.keeper.seen.get(fault.seen, 0) > seen)
         if not fault.heals_alone:
             house.chat.prepare([])
@@ -535,7 +499,7 @@ async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) ->
     async with built(deadline_seconds=2) as house:
         house.look_after()
         await house.until(lambda: house.primed)
-        await fault.break_(house)
+        await perform(fault.break_, house)
         await house.second.stop()
         for _ in range(2):
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -544,7 +508,7 @@ async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) ->
             assert str(caught.value).startswith("no provider answers: ")
             assert "ollama: " in str(caught.value)
             assert "second: " in str(caught.value)
-        await fault.mend(house)
+        await perform(fault.mend, house)
         await is_back(house)
 
 
@@ -553,10 +517,10 @@ async def test_however_often_it_was_looked_for_it_is_back_at_once() -> None:
     async with built() as house:
         house.look_after()
         await house.until(lambda: house.primed)
-        await reset(house)
+        house.relay.reset()
         looks = house.keeper.requests["look"]
         await house.until(lambda: bool(house.keeper.requests["look"] > looks + 10))
-        await connect(house)
+        house.relay.mend()
         await is_back(house)
 
 

@@ -107,26 +107,6 @@ async def test_the_second_answers_when_the_first_fails_before_a_word(fault: Olla
         assert stats.first_token_seconds is not None
 
 
-async def test_who_failed_is_not_asked_again_until_it_is_back() -> None:
-    """A provider known to be down costs nobody a moment; the timer finds out when it is well."""
-    async with built(first_token_seconds=5) as house:
-        house.ollama.faults = [OllamaFault.CRASH]
-        assert await answered(house.chat) == "groq: Paris, says Groq."
-        asked = len(house.ollama.exchanges)
-        assert await answered(house.chat) == "groq: Paris, says Groq."
-        assert len(house.ollama.exchanges) == asked
-        await watched(house, lambda: house.chat.models[0].health.up)
-        assert await answered(house.chat) == "ollama: Paris, says Ollama."
-
-
-async def test_the_second_is_asked_as_well_when_the_first_is_silent() -> None:
-    """A provider that hangs costs the patience once, then none."""
-    async with built() as house:
-        house.ollama.faults = [OllamaFault.HANG]
-        assert await answered(house.chat) == "groq: Paris, says Groq."
-        assert not house.chat.models[0].health.up
-
-
 async def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
     """Being late is not being out; whoever loses is stopped, and not blamed for it."""
     async with built(first_token_seconds=30, hedge_seconds=0.1, first=60) as house:
@@ -179,17 +159,6 @@ async def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
         assert "; groq: groq at http://127.0.0.1" in message
         assert "Invalid API Key" in message
         assert caught.value.code == "chat-refused"
-
-
-async def test_when_nobody_answers_in_time_each_is_named() -> None:
-    """The deadline for the first word is one for all."""
-    async with built(first=1) as house:
-        house.ollama.faults = [OllamaFault.HANG]
-        house.groq.faults = [GroqFault.HANG]
-        with pytest.raises(ChatUnavailable, match=r"ollama: no word within .*; groq: no word within") as caught:
-            await answered(house.chat)
-        assert caught.value.code == "chat-timeout"
-        await house.groq.abandoned.wait()
 
 
 async def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:

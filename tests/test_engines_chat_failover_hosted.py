@@ -164,15 +164,6 @@ async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypa
         assert await house.answered() == "groq: Paris, says Groq."
 
 
-async def test_when_slow_it_leaves_for_being_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever set it so has speed for words."""
-    async with built(monkeypatch, hosted="when_slow") as house:
-        await house.model.warm_up()
-        house.ollama.first_token_seconds = 60
-        assert await house.answered() == "groq: Paris, says Groq."
-        assert house.left == 1
-
-
 async def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question has met it: the state is what was seen, with the words that help."""
     async with built(monkeypatch) as house:

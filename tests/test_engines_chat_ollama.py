@@ -72,13 +72,6 @@ async def test_the_conversation_is_sent_as_it_is() -> None:
         assert second.evaluated_tokens == 1
 
 
-async def test_a_second_question_waits_for_the_first_answer() -> None:
-    """Ollama generates one answer at a time; the wait is within the deadline for the first word."""
-    async with asking() as (server, model):
-        assert await asyncio.gather(*(answered(model) for _ in range(4))) == ["Paris."] * 4
-        assert server.counts.loads == 1
-
-
 async def test_an_unknown_model_says_how_to_get_it() -> None:
     """The message is the command that helps."""
     error = await error_of(model="phi3:mini")

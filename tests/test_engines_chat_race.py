@@ -144,8 +144,9 @@ async def test_three_in_a_row() -> None:
 async def test_all_too_slow_ends_by_the_deadline() -> None:
     """Whoever waits is told before the stage's own deadline."""
     route = FailoverChat([Clockwork("first", 60), Clockwork("second", 60)], ChatSettings(), DeadlineSettings())
-    with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s"):
+    with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s") as caught:
         await anext(route.stream(QUESTION))
+    assert caught.value.code == "chat-timeout"
     assert asyncio.get_running_loop().time() == pytest.approx(9.5)
 
 

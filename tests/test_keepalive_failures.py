@@ -16,7 +16,7 @@ from satellite.engines.chat.keepalive.loaded_models import LoadedModel, ModelSta
 from satellite.engines.chat.keepalive.timer import KeepAliveTimer
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
-from satellite.errors import ChatError, ChatUnavailable
+from satellite.errors import ChatUnavailable
 from tests.doubles.ollama import Fault
 from tests.keeping import SYSTEM, KeptModel, keeping
 from tests.waiting import PATIENCE_SECONDS, until
@@ -59,13 +59,12 @@ async def test_a_load_is_seen_while_it_goes_on() -> None:
         assert house.chat.health.up
 
 
-@pytest.mark.parametrize("keep_alive", [0, 0.001])
-async def test_what_another_client_unloads_is_loaded_again(keep_alive: float, caplog: pytest.LogCaptureFixture) -> None:
-    """At once, or by a keep-alive that runs out; and the prompt is read again."""
+async def test_what_another_client_unloads_is_loaded_again(caplog: pytest.LogCaptureFixture) -> None:
+    """By a keep-alive that runs out; and the prompt is read again."""
     async with keeping() as house:
         await house.warm()
         for times in (1, 2):
-            await house.other.chat(**MODEL, keep_alive=keep_alive, options={"num_ctx": 4096})
+            await house.other.chat(**MODEL, keep_alive=0.001, options={"num_ctx": 4096})
             await until(lambda times=times: house.server.counts.loads == times + 1)  # type: ignore[misc]  # bound now
             await house.ticks()
             await house.becomes(ModelState.WARM)
@@ -226,13 +225,12 @@ async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
         assert len(house.sent("prime")) == 1
 
 
-@pytest.mark.parametrize("failed_questions", [0, 1, 6])
-async def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_back_is_soon_found(caplog: pytest.LogCaptureFixture) -> None:
     """However many questions failed meanwhile: as soon as it answers again, it is asked again."""
     async with keeping(settings=KeepAliveSettings()) as house:
         await house.warm()
         await house.server.stop()
-        for _ in range(failed_questions):
+        for _ in range(6):
             with pytest.raises(ChatUnavailable, match="cannot be reached"):
                 await house.asked()
         await until(lambda: ModelState.UNREACHABLE in house.seen)
@@ -247,7 +245,7 @@ async def test_a_server_that_is_back_is_soon_found(failed_questions: int, caplog
         assert len(told(caplog, "is loaded and ready")) == 2
 
 
-@pytest.mark.parametrize("during", ["look", "ping", "prime"])
+@pytest.mark.parametrize("during", ["ping", "prime"])
 async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pytest.LogCaptureFixture) -> None:
     """It still takes connections, and says nothing, whatever it is asked."""
     async with keeping() as house:
@@ -255,7 +253,7 @@ async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pyt
         if during == "ping":
             house.server.overhead_seconds = 60
             await until(lambda: len(house.sent("ping")) == 2)
-        elif during == "prime":
+        else:
             house.server.prefill_seconds_per_token = 60
             house.chat.prepare([SYSTEM, Message("user", "Hello")])
             await until(lambda: len(house.sent("prime")) > 1)
@@ -336,16 +334,6 @@ async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
         await until(lambda: house.chat.health.up)
         assert [len(house.sent(kind)) for kind in ("chat", "prime")] == [1, 3]
         assert await house.asked() == "Paris it is."
-
-
-async def test_a_question_that_is_refused_is_the_questions_fault() -> None:
-    """The model is as good as before."""
-    async with keeping() as house:
-        await house.warm()
-        house.server.faults = [Fault.BAD_REQUEST]
-        with pytest.raises(ChatError):
-            await house.asked()
-        assert house.chat.health.up
 
 
 async def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
