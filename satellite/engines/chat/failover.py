@@ -88,7 +88,7 @@ class FailoverChat:
             ]
             started = None
         finally:
-            await race.stop()
+            await race.stop()  # before the first word is passed on: the losers would compete for the GPU
         reasons |= {model: str(error) for model, error in race.failures}
         if started is None:
             raise _unanswered(reasons, race.failures)
@@ -145,6 +145,7 @@ class FailoverChat:
         """
         states: dict[ChatModel, ProviderHealth] = {model: model.health for model in self.models}
         alive = [model for model, health in states.items() if health.up]
+        # Late ones after all that are up, whatever their place in the list: they would only delay the answer.
         alive += [model for model, health in states.items() if health.is_late]
         up = alive or [model for model, health in states.items() if not health.forbidden]
         down = {

@@ -216,7 +216,7 @@ class OpenAIChat:
         Such a server may give one answer at a time, which is no failure.
         """
         if self.leaves_house:
-            return time.monotonic() - began
+            return time.monotonic() - began  # a hosted one answers many at a time
         return 0.0 if self._asking > 1 else time.monotonic() - max(began, self._answered_at)
 
     def _failed(self, problem: ChatError) -> None:

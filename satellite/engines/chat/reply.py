@@ -82,6 +82,7 @@ class ChatReply:
 
     def end(self, stats: ChatStats) -> ChatDelta:
         """Return the last delta, often without text, with the reply's figures; raises `ChatUnavailable`(empty)."""
+        # At the length limit a thought may be cut off before its end: it is not spoken, if the model is known for it.
         is_thought = stats.truncated and self._replies.is_certain
         text = self._filter.flush()
         text = self._started(text + ("" if is_thought else self._filter.presumed()))

@@ -55,6 +55,7 @@ class ThoughtFilter:
             passed.append(self._pass(text[done : tag.start()]))
             self._turn(tag[0].lower())
             done = tag.end()
+        # A piece may end within a tag, which must not pass in two halves.
         certain = len(text) - _possible_start(text[done:])
         passed.append(self._pass(text[done:certain]))
         self._held = text[certain:]
@@ -98,5 +99,6 @@ def _possible_start(text: str) -> int:
     """Return how many characters at the end of `text` may be the start of a tag; looks at a bounded number of them."""
     end = text[-max(map(len, _TAGS)) :].lower()
     plain = next((size for size in range(len(end), 0, -1) if any(tag.startswith(end[-size:]) for tag in _TAGS)), 0)
+    # Only the last characters: searching all of a long text for each piece would take quadratic time.
     begun = _BEGUN.search(text, max(0, len(text) - _LONGEST_NAME - 4))
     return max(plain, len(begun[0]) if begun else 0)

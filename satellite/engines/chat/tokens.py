@@ -30,6 +30,7 @@ def fitting(messages: Sequence[Message], budget_tokens: int) -> list[Message]:
     first = next((index for index, message in enumerate(kept) if message.role != "system"), len(kept))
     while conversation_tokens(kept) > budget_tokens and len(kept) > first + 1:
         del kept[first]
+        # Never begin with an answer whose question is gone: chat templates refuse that.
         while len(kept) > first + 1 and kept[first].role != "user":
             del kept[first]
     return kept

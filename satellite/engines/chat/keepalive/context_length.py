@@ -63,6 +63,7 @@ class ContextLength:
                     entry.context_tokens,
                     self._num_ctx,
                 )
+            # Requested for a while even if the model is unloaded: the other client would reload it with this length.
             self._longer_tokens, self._longer_at = entry.context_tokens, now
         self._api.context_tokens = entry.context_tokens
 

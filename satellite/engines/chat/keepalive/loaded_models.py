@@ -123,6 +123,7 @@ def findings(entry: LoadedModel, least_tokens: int, *, expects_gpu: bool = True)
         found.append(ModelState.OTHER_CONTEXT)
     if not entry.stays(datetime.now(UTC)):
         found.append(ModelState.FOREIGN_KEEP_ALIVE)
+    # Without a size nothing is known of where it runs.
     if entry.size and entry.size_vram <= 0:
         found += [ModelState.ON_CPU] if expects_gpu else []
     elif entry.size_vram < entry.size:

@@ -49,6 +49,7 @@ class QuestionPriority:
     @contextmanager
     def question(self, messages: Sequence[Message]) -> Iterator[None]:
         """Keep other requests away while the question at the end of `messages` is being answered."""
+        # A prime of this very question goes on: Ollama would have to read the same text again.
         reads_for_it = self._reading and starts_with(messages, self._reading)
         if self._task is not None and not reads_for_it and time.monotonic() < self._protected_at:
             self._task.cancel()
@@ -83,6 +84,7 @@ class QuestionPriority:
         self._task = task = begin_task(call(), "keep-alive")
         self._reading, self._protected_at = reading, time.monotonic() + within_seconds
         try:
+            # Not `await task`: a question cancels the task, which must not look like a cancellation of the timer.
             await asyncio.wait([task])
         except asyncio.CancelledError:
             await end_tasks(task)

@@ -72,6 +72,7 @@ class PingTiming:
             self._usual_seconds = seconds
             return False
         slow = seconds > self.slow_seconds
+        # Capped, so that a ping that loaded the model hardly changes the average, and the next load is noticed too.
         self._usual_seconds += _WEIGHT * (min(seconds, 2 * self._usual_seconds) - self._usual_seconds)
         return slow
 
