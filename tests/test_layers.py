@@ -126,7 +126,7 @@ def test_the_command_line_starts_without_the_engines() -> None:
     """`satellite --help` pays for nothing but what Python has, the other commands for no model library."""
     code = "import sys, satellite.cli.main as m; m.parser(); print([n for n in sys.argv[1:] if n in sys.modules])"
     result = subprocess.run(
-        [sys.executable, "-c", code, *HEAVY, "numpy", "pydantic", "rich", "wyoming", "yaml"],
+        [sys.executable, "-c", code, *HEAVY, "asyncio", "importlib.metadata", "numpy", "pydantic", "rich", "wyoming", "yaml"],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

@@ -31,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
         prog="satellite", description=_DESCRIPTION, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"satellite {_version()}")
+    # Defaults are written out here and in `--uri`, and tested: importing the modules that have them takes longer than
+    # all of the help.
     about = "the configuration (default: /etc/satellite/config.yaml, if it exists)"
     top.add_argument("--config", type=Path, metavar="FILE", help=about)
     top.add_argument("--verbose", action="store_true", help="log at debug, transcripts included")

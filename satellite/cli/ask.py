@@ -18,6 +18,7 @@ async def ask(args: argparse.Namespace) -> int:
     file = Path(args.question)
     if file.suffix.lower() in SUFFIXES:
         end = PipelineStage.TTS if args.output else PipelineStage.HANDLE
+        # The recording is complete, so it is sent as fast as the daemon takes it.
         microphone = client.recording(read_sound(file), realtime=False)
         heard = await client.converse(args.uri, microphone, start=PipelineStage.ASR, end=end)
         if not args.json:
@@ -27,6 +28,7 @@ async def ask(args: argparse.Namespace) -> int:
         heard = await client.ask_text(args.uri, args.question, show, args.language)
         if not args.json:
             print()
+        # The conversation service answers in text alone; the sound is a second request.
         if args.output:
             spoken = await client.say(args.uri, heard.reply)
             heard.pcm, heard.format = spoken.pcm, spoken.format
@@ -59,6 +61,7 @@ async def announce(args: argparse.Namespace) -> int:
     result = await client.command(args.uri, "announce", text=args.text, **where)
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
+    # Also with --json: standard error is for people.
     for room, reason in result["failed"].items():
         print(f"error: not heard in {room}: {reason}", file=sys.stderr)
     return 1 if result["failed"] else 0

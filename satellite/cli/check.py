@@ -100,6 +100,7 @@ def _secrets(config: Config) -> Iterator[Missing]:
         except ConfigError as error:
             yield Missing("key-missing", key, str(error))
         else:
+            # A provider may need no key, and HTTP no token; Home Assistant always does.
             if key.startswith("home_assistant") and not secret.value and not secret.elsewhere:
                 yield Missing("key-missing", key, f"there is no token: {secret.source}")
 

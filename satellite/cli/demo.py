@@ -114,12 +114,13 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
         pcm, end_seconds = await _recorded(uri, args.wav) if args.wav else await _spoken(uri)
         console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
         microphone = client.recording(pcm, realtime=True)
-    clock = _Clock()
+    clock = _Clock()  # only now: until here the voice has spoken the question, and the room's audio begins
 
     def note_sound(event: Event) -> None:
         if event.type == "audio-chunk":
             clock.note("first-sound")
 
+    # Far more than a run has: a subscription that overflows ends.
     with daemon.bus.subscribe(4096) as steps:
         story = begin_task(_print_story(steps, clock, console), "story")
         try:
@@ -151,6 +152,7 @@ async def _say(uri: str, text: str) -> bytes:
 async def _recorded(uri: str, file: Path) -> tuple[bytes, float]:
     """Return the same of a recording; one without a wake word gets a spoken one in front."""
     pcm = await asyncio.to_thread(read_sound, file)
+    # A second wake word in front would be transcribed as part of the question.
     if await client.detects(uri, pcm):
         return _composed(b"", pcm)
     return _composed(await _say(uri, WAKE_PHRASE), pcm)

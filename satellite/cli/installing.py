@@ -121,6 +121,7 @@ def _pull(name: str) -> int:
 
 def _known(client: "ollama.Client") -> set[str]:
     """Return the names of its models, once it answers; raises `ConnectionError` when it does not."""
+    # install.sh has started its service a moment ago.
     deadline = time.monotonic() + _STARTING_SECONDS
     while True:
         try:

@@ -94,6 +94,7 @@ def _pull(store: Store, specs: Sequence[ModelSpec], *, json_output: bool) -> Non
     results = []
     with progress_bars() as bars:
         for spec in specs:
+            # `pull` hashes what is there, so only a comparison shows whether it has replaced anything.
             before = store.seen(spec)
             damaged = store.present(spec)
             folder = store.pull(spec, bars)

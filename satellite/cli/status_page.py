@@ -43,6 +43,7 @@ async def run(args: argparse.Namespace) -> int:
 
 def show(state: JsonObject, console: Console) -> None:
     """Print a state as `satellite.monitoring.status.as_json` returns it."""
+    # Text in place of str throughout: rich would take brackets in names and error messages for markup.
     up = f"· up {_duration(state['uptime_seconds'])}"
     console.print(Text(" ").join([Text(f"satellite {state['version']} ·"), _coloured(state["state"]), Text(up)]))
     for one in state["attention"]:

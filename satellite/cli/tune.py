@@ -122,7 +122,7 @@ async def measure(
 async def _transcribe(whisper: WhisperTranscriber, vad: SileroVad, window: float, clip: Clip) -> _Transcribed:
     pcm = clip.pcm + bytes(int(AFTER_SPEECH_SECONDS * BYTES_PER_SECOND))
     speech = await vad.stream().feed(pcm)
-    whisper.window_floor_seconds = window
+    whisper.window_floor_seconds = window  # of the same loaded model: loading takes longer than a transcript
     retries = whisper.counts["full_window_retries"]
     began = time.monotonic()
     text = (await whisper.transcribe(pcm, speech=speech)).text

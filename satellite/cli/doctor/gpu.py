@@ -46,7 +46,7 @@ def _installed() -> str:
 
 def _libraries(demanded: Sequence[str]) -> list[Finding]:
     """Load the libraries as the engines do; that they are installed proves nothing."""
-    import onnxruntime
+    import onnxruntime  # takes a second, and is needed on machines with a GPU alone
 
     absent = State.BAD if demanded else State.NOTE
     if missing := load_cublas():

@@ -20,6 +20,7 @@ from satellite.wire import client
 from satellite.wire.client import JsonObject
 
 _SENTENCE = "One, two, three, four, five."
+# `idle` is a stage that is loaded when it is needed.
 _WORKING = ("ready", "idle")
 
 
@@ -57,6 +58,7 @@ async def _work(target: Target) -> Sequence[Finding]:
         converter = Converter(spoken.format)
         heard = await client.transcribe(uri, converter.convert(bytes(spoken.pcm)) + converter.flush())
         understood = time.monotonic()
+        # The recording with which the daemon warms up: what is heard of it depends on no voice.
         call = await asyncio.to_thread(read_wav, Path(warm_up.__file__).with_name("warm_up.wav"))
         called = await client.detects(uri, call)
     except SatelliteError as error:
@@ -78,6 +80,7 @@ async def _elsewhere(target: Target) -> Sequence[Finding]:
     findings = []
     for stage in (Stage.WAKE, Stage.STT, Stage.TTS):
         for address in getattr(target.config, stage.value).uri:
+            # One by one: a list of hosts works as long as one of them does.
             hosts = Hosts(stage, [address], 1)
             await hosts.load()
             what = f"{stage} at {address}"

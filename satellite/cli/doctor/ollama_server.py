@@ -63,6 +63,7 @@ async def _examined(provider: OllamaSettings, target: Target) -> list[Finding]:
         return [bad(what, f"{error}; {unit.TYPE_IT}", f"{put}; {unit.restart()}")]
     except ChatError as error:
         return [bad(what, str(error), "env | grep -i _proxy")]
+    # Any program may answer at that address, with JSON of any shape.
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"does not answer: {error or type(error).__name__}"
         return [bad(what, reason, start_command(provider))]
@@ -84,6 +85,7 @@ async def _asked(http: httpx.AsyncClient, path: str, body: JsonObject | None = N
 
 
 def _version(what: str, version: str, provider: OllamaSettings) -> Finding:
+    # Pre-releases, such as 0.9.0-rc1, count as the release.
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
     if numbers < _THINK_VERSION:
         seen = f"{version}, with {provider.model}; before 0.9 a model that reasons prints its reasoning"
