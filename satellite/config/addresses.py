@@ -83,6 +83,7 @@ def _split(value: str, example: str) -> SplitResult:
     """Return the parts of an address with a usable scheme, host and port, which urlsplit alone does not check."""
     if len(value) > _LONGEST_URL:
         raise ValueError(f"expected an address of at most {_LONGEST_URL} characters")
+    # urlsplit drops line breaks and tabs silently, and browsers take a backslash for a slash.
     if not value.isprintable() or " " in value or "\\" in value:
         raise ValueError(f"expected an address such as {example}, without blanks")
     try:
@@ -98,6 +99,7 @@ def _split(value: str, example: str) -> SplitResult:
         raise ValueError("expected a number from 1 to 65535 after the colon, for the port")
     if not parts.scheme or not name:
         raise ValueError(f"expected an address such as {example}")
+    # urlsplit accepts an IPv4 address in brackets before Python 3.11.4.
     if "[" in parts.netloc and ":" not in name:
         raise ValueError("expected an IPv6 address between the brackets")
     _check_host(name)
@@ -115,6 +117,7 @@ def _check_host(name: str) -> None:
             raise ValueError("expected an IPv6 address such as fd00::10") from None
         return
     labels = _ascii(name).removesuffix(".").split(".")
+    # By the URL standard a host whose last label is a number is an IPv4 address, also an incomplete one.
     if labels[-1].isdigit():
         try:
             ipaddress.IPv4Address(name)
@@ -128,6 +131,7 @@ def _ascii(name: str) -> str:
     """Return a name in the form that the DNS uses."""
     if name.isascii():
         return name
+    # Imported late: few names need its large tables.
     import idna
 
     try:

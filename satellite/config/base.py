@@ -48,6 +48,7 @@ def _language(value: object) -> object:
     code = languages.family(value)
     if code == "auto":
         return None
+    # Only large-v3 knows Cantonese, which is why the table lacks it.
     if code not in (*languages.WHISPER, "yue"):
         raise ValueError("expected the code of a language that Whisper knows, such as en, de or fr")
     return code

@@ -50,6 +50,7 @@ def _rooms_twice(config: Config) -> Problems:
     """Yield rooms with the same name, which people could not distinguish, or the same address."""
     names: dict[str, Where] = {}
     for where, place in places(config):
+        # Names are spoken and heard, so case does not distinguish them.
         first = names.setdefault(place.name.strip().casefold(), where)
         if first != where:
             yield (*where, "name"), f"{place.name!r} is also the name of {dotted(first)}"
@@ -63,6 +64,7 @@ def _rooms_twice(config: Config) -> Problems:
 def _providers_twice(config: Config) -> Problems:
     seen: dict[tuple[str, str, str], int] = {}
     for index, provider in enumerate(config.chat.providers):
+        # The same server in another spelling is the same server.
         key = (provider.type, getattr(provider, "url", "").rstrip("/").casefold(), provider.model)
         first = seen.setdefault(key, index)
         if first != index:
@@ -80,6 +82,7 @@ def _pauses(endpoint: EndpointSettings) -> Problems:
     """Yield silences with which every command would be cut off."""
     longest = endpoint.max_command_seconds
     for key in ("silence_seconds", "least_silence_seconds", "sentence_silence_seconds", "complete_silence_seconds"):
+        # A command would end at its longest duration before any silence could end it.
         if getattr(endpoint, key) >= longest:
             yield ("endpoint", "max_command_seconds"), f"expected more than endpoint.{key}, found {longest:g}"
             return

@@ -67,4 +67,5 @@ class HttpSettings(Settings):
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
+            # Other names are not resolved: that would block, and the answer may change.
             return self.host == "localhost"

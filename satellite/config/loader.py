@@ -36,6 +36,7 @@ def load(path: Path | None = None, *, check: Callable[[Config], Problems] = cont
     try:
         text = (path or SYSTEM_CONFIG).read_text(encoding="utf-8")
     except OSError as error:
+        # The system's file need not exist; one that was named must.
         if path is None and isinstance(error, FileNotFoundError):
             return Config()
         reason = error.strerror or str(error)
@@ -63,6 +64,7 @@ def parse(text: str, *, name: str = "config", check: Callable[[Config], Problems
         # Before the document is made: that flattens merged keys (`<<`) into the nodes.
         written = _written(node)
         document = {} if node is None else loader.construct_document(node)
+    # PyYAML lets these through: aliases to themselves, dates and numbers out of range.
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -88,6 +90,7 @@ def _problems(document: Mapping[str, object], written: "_Written", check: Callab
         for where, raw in written.scalars.items()
         if _UNUSABLE.search(raw)
     ]
+    # Reported alone: other messages would repeat the characters.
     if unusable:
         yield from unusable
         return
@@ -97,6 +100,7 @@ def _problems(document: Mapping[str, object], written: "_Written", check: Callab
         for detail in _root_causes(error):
             yield _describe(detail, document, written)
         return
+    # YAML 1.1 reads `no` and `on` as truth values, which pydantic converts to numbers.
     yield from _truth_values(config, document, written)
     yield from check(config)
 
@@ -137,6 +141,7 @@ def _describe(detail: ErrorDetails, document: Mapping[str, object], written: "_W
     found = "" if detail["type"] == "missing" else f", found {_shown(detail['input'])}"
     message = detail["msg"].removeprefix("Value error, ")
     message = f"{message[:1].lower()}{message[1:]}{found}"
+    # `language: no` is false to YAML, and a model called 3 a number.
     if detail["type"] in ("string_type", "literal_error") and isinstance(detail["input"], bool | int | float):
         raw = written.scalars.get(where, str(detail["input"]))
         message += f'; quote what is to be text: "{raw}"'

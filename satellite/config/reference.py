@@ -136,6 +136,7 @@ def descriptions(section: type[Settings]) -> dict[str, str]:
     """Return the docstring below each field of `section` and of the sections it inherits from."""
     found: dict[str, str] = {}
     for base in reversed([one for one in section.__mro__ if issubclass(one, Settings)]):
+        # Python keeps no docstrings of attributes; the source has them.
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(tree, ast.ClassDef)
         for field, text in zip(tree.body, tree.body[1:], strict=False):
@@ -175,6 +176,7 @@ def _element(title: str, bullet: str, section: type[Settings]) -> str:
     for name, field in section.model_fields.items():
         lines += _setting(name, field, about[name], indent="    ")
     first = next(iter(section.model_fields))
+    # The first setting carries the dash of the list's element.
     return lines.replace(f"#    {first}:", f"#  {bullet or '  '}{first}:", 1)
 
 

@@ -366,4 +366,5 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 def cpu_threads(setting: int) -> int:
     """Return the number of threads of a `threads` setting; 0 is one per core, at most four."""
+    # Not cpu_count, which ignores the CPUs to which a container or a service is bound.
     return setting or min(4, len(os.sched_getaffinity(0)))

@@ -63,6 +63,7 @@ def _bound(hosts: Sequence[str], addresses: Sequence[list[str]], port: int) -> l
         for host, several in zip(hosts, addresses, strict=True):
             problem: OSError | None = None
             for address in several:
+                # An address cannot be bound beside the one that means all of its family.
                 covered = EVERYWHERE[":" in address]
                 if address in sockets or (covered in everywhere and address != covered):
                     continue
@@ -73,6 +74,7 @@ def _bound(hosts: Sequence[str], addresses: Sequence[list[str]], port: int) -> l
                         raise _cannot(host, port, error) from error
                     problem = error
                 else:
+                    # The first socket picks the port; the others must get the same one.
                     port = port or sockets[address].getsockname()[1]
             if not several:
                 raise CannotListen(f"cannot listen on {_shown(host, port)}: unknown host name")
@@ -87,6 +89,7 @@ def _socket(address: str, port: int) -> socket.socket:
     with ExitStack() as failed:
         # asyncio disables Nagle's algorithm, which delays an answer by 40 ms, only where the protocol is named.
         listening = failed.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+        # A restarted daemon need not wait for the old one's connections to time out.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # IPv4 gets its own socket, so that peers do not appear as ::ffff:a.b.c.d
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -148,6 +151,7 @@ class PortOpener:
         try:
             await open_()
         except CannotListen as error:
+            # Logged once for each reason, not at every attempt.
             if name not in self.closed or str(self.closed[name]) != str(error):
                 _LOGGER.error("%s; trying again", error, extra={"code": error.code})
             self.closed[name], self._open[name] = error, open_

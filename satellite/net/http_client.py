@@ -23,8 +23,10 @@ def is_at_home(url: str) -> bool:
     """Return whether `url` names this host or a private network; a public name is outside, without asking the DNS."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     try:
+        # A link-local address may carry its interface: fe80::1%eth0.
         return ipaddress.ip_address(host.partition("%")[0]).is_private
     except ValueError:
+        # Names without a dot are resolved by the router or the hosts file.
         return "." not in host or host.endswith(_HOME_SUFFIXES)
 
 

@@ -49,6 +49,7 @@ def proxy_for(url: str) -> str | None:
     if not found:
         return None
     variable, proxy = f"{found[0].upper()}_PROXY", named[found[0]]
+    # curl and others accept a proxy without a scheme.
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     scheme, _, rest = proxy.partition("://")

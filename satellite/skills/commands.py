@@ -103,6 +103,7 @@ class CommandResponder:
         if understood is None:
             return None
         command, grammar = understood
+        # A command may come before `watch` has restored the timers.
         await self.scheduler.open()
         from satellite.skills.responses import Responses  # imported with the first grammar
 
@@ -154,6 +155,7 @@ class CommandResponder:
         key, rooms = (grammar.language, text), self._rooms
         known = self._recent.get(key)
         if known is None or known[1] is not rooms:
+            # Matching takes milliseconds, and up to seconds for the worst texts.
             known = self._recent[key] = await asyncio.to_thread(grammar.understand, text, rooms), rooms
             if len(self._recent) > _RECENT_TEXTS:
                 self._recent.popitem(last=False)

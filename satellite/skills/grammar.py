@@ -83,6 +83,7 @@ class Grammar:
         areas: dict[str, SlotList] = {
             "area": TextSlotList.from_tuples((rooms or {}).items(), allow_template=False, name="area")
         }
+        # Whisper writes "5-minute timer", the grammar "5 minute timer"; names may keep their hyphens.
         for reading in _readings(text):
             found: list[tuple[_Rank, Command]] = []
             for intents in (self._ours, self._upstream):
@@ -132,6 +133,7 @@ _HALF = re.compile(r"(?<=\d)(?:\s*½|\s+1/2\b)")
 
 def _readings(text: str) -> Iterator[str]:
     """Yield the text as the grammar expects it, then without hyphens."""
+    # Whisper writes thousands with a separator and halves as a sign or a fraction.
     text = _HALF.sub(".5", _THOUSANDS.sub(r"\1\2", text)).strip()
     yield text
     if (broken := text.replace("-", " ")) != text:
@@ -207,6 +209,7 @@ def _compiled(language: str, upstream: _Data, ours: _Data, sentences: Mapping[st
             "lists": {name: values for name, values in lists.items() if name in used_lists},
         }
     )
+    # hassil would expand every number of these ranges into words.
     for name, highest in _RANGES.items():
         intents.slot_lists[name] = _Numbers(name, 1, highest, fraction_type=RangeFractionType.HALVES)
     return intents

@@ -49,6 +49,7 @@ class Grammars:
         if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
             self._grammars[code] = begin_task(asyncio.to_thread(_compiled, code), f"grammar {code}")
         self._grammars.move_to_end(code)
+        # One that is still being compiled ends by itself: its task is owned by `begin_task`.
         while len(self._grammars) > _GRAMMARS:
             self._grammars.popitem(last=False)
         return self._grammars[code]

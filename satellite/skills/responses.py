@@ -93,6 +93,7 @@ def _english() -> Any:
 
 def _joined(first: str, second: str) -> str:
     """Join two sentences."""
+    # Some languages end the sentence of a response with a full stop, some do not.
     if not first.endswith((".", "。", "।")):
         # Chinese has its own full stop, which no space follows.
         first += "。" if "\u4e00" <= first[-1:] <= "\u9fff" else "."

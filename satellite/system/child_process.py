@@ -71,6 +71,7 @@ class Child(Process):
             *lines, rest = (rest + chunk).splitlines(keepends=True)
             if rest.endswith(b"\n"):
                 lines, rest = [*lines, rest], b""
+            # A line without an end must not grow without bound.
             rest = rest[-_STDERR_BYTES:]
             self._record(lines)
             await asyncio.sleep(_STDERR_GAP_SECONDS)
@@ -98,6 +99,7 @@ async def start(
         stdout=stdout,
         stderr=stderr,
         env=environment,
+        # Its own process group: `kill` reaches what it has started, and Ctrl-C does not reach it.
         start_new_session=True,
     )
     return Child(transport, protocol, loop)

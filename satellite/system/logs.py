@@ -103,6 +103,7 @@ def _journal() -> Callable[..., object] | None:
         error = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
         return None
+    # The variable is inherited also by processes whose standard error was redirected.
     if (device, inode) != (str(error.st_dev), str(error.st_ino)):
         return None
     try:

@@ -9,6 +9,7 @@ from typing import Any
 _LOGGER = logging.getLogger(__name__)
 
 
+# Once: `nvmlInit` loads the driver's library.
 @cache
 def _nvml() -> Any:
     """Return NVIDIA's management library, initialised; None without a driver."""

@@ -35,6 +35,7 @@ def affordable_connections(wanted: int) -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY:
         return wanted
+    # Two servers, Wyoming and HTTP, share what is left.
     affordable = min(wanted, max(_LEAST_CONNECTIONS, (hard - _OTHER_FILES) // 2))
     if affordable < wanted:
         _LOGGER.warning("max_connections %d is reduced to %d: this process may open %d files", wanted, affordable, hard)

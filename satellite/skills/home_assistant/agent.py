@@ -131,6 +131,7 @@ class HomeAssistantResponder:
         try:
             await asyncio.wait([request], timeout=deadline_seconds)
         finally:
+            # Also where the run was cancelled while it waited.
             if not request.done():
                 self._give_up(request, question, given_up)
         outcome = request.result() if request.done() and not request.cancelled() else self._timed_out(deadline_seconds)
@@ -272,6 +273,7 @@ class HomeAssistantResponder:
             self.targets.expire()
             if self._settings.agent_id == _BUILT_IN:
                 self._languages.warm_up()
+        # That the agent is this daemon is a mistake of the configuration, reported once in the life of the daemon.
         if was_up:
             self._warned &= {"circle"}
             return
@@ -283,10 +285,12 @@ class HomeAssistantResponder:
     def _record_failure(self, error: ChatError, *, probed: bool = False) -> None:
         self._contact_at = time.monotonic()
         self._failure = cause(error)
+        # A server that is only slow has not been restarted and keeps its languages.
         if self._failure is not Failure.SILENT:
             self._languages.forget()
         if self._failure is Failure.REFUSED:
             self._breaker.rest(_REFUSED_SECONDS, str(error))
+        # The growing intervals of the breaker are for questions; probes are cheap.
         elif probed:
             self._breaker.rest(_RETRY_SECONDS, str(error))
         else:
@@ -317,6 +321,7 @@ class HomeAssistantResponder:
 
     def _comes_from_us(self, question: Question) -> bool:
         """Return whether Home Assistant hands back a question of ours, because its agent is this daemon."""
+        # Home Assistant passes on the conversation's id, which our service puts after the word "conversation".
         if question.conversation is None or question.conversation.rpartition(" ")[2] not in self._under_way:
             return False
         if "circle" not in self._warned:

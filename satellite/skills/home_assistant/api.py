@@ -74,6 +74,7 @@ class Api:
         self._url = url
         # Reading has no timeout: Home Assistant stops in the middle of an action when its client hangs up.
         self._connect_seconds = min(settings.deadline_seconds, _CONNECT_SECONDS)
+        # Loading certificates takes tens of milliseconds, which an http address does not need.
         self._verify = _trusted(settings) if url.startswith("https:") else False
 
     @made_once
@@ -95,6 +96,7 @@ class Api:
 
     async def load(self) -> None:
         """Import the library and make the client in a thread; a failure comes up again at the first use."""
+        # The library takes tenths of a second to import, and certificates are read from disk.
         with suppress(ChatError):
             await asyncio.to_thread(lambda: self._client)
 

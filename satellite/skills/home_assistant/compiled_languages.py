@@ -59,6 +59,7 @@ class CompiledLanguages:
             await end_tasks(self._warming_up)
 
     async def _warm_up(self) -> None:
+        # One after the other: compiling keeps Home Assistant busy, and those spoken last are wanted first.
         for language in list(dict.fromkeys([*reversed(self._spoken), *self._expected()]))[:_LANGUAGES]:
             try:
                 async with asyncio.timeout(_SECONDS):

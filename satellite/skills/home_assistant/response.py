@@ -36,6 +36,7 @@ def parsed(document: object) -> ConversationResult | None:
     if not isinstance(document, dict) or not isinstance(response := document.get("response"), dict):
         return None
     error: str | None = None
+    # `error` is also how questions that are not understood come back.
     if response.get("response_type") == "error":
         data = response.get("data")
         error = str(data.get("code")) if isinstance(data, dict) else "unknown"

@@ -58,6 +58,7 @@ def find_all(timers: Iterable[Timer], query: TimerQuery) -> list[Timer]:
 
 def _matching(timers: list[Timer], query: TimerQuery, place: str | None) -> list[Timer]:
     if query.seconds is not None:
+        # "The five minute timer" was set to five minutes, or extended to them.
         by_start = [timer for timer in timers if timer.start.total_seconds == query.seconds]
         timers = by_start or [timer for timer in timers if timer.total_seconds == query.seconds]
     if query.room is not None:

@@ -105,6 +105,7 @@ class TimerScheduler:
 
     async def _tick(self) -> None:
         while True:
+            # Before looking, so that a change from now on ends the wait below.
             self._wake.clear()
             self._follow_wall()
             if self.timers.tick():
@@ -135,6 +136,7 @@ class TimerScheduler:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _save(self) -> bool:
+        # Before the snapshot, so that a change during the write is saved next.
         self._changed.clear()
         if not self._keeping:
             return True

@@ -37,6 +37,7 @@ class TimerFile:
 
     def __init__(self, directory: Path | None = None) -> None:
         self.path = (directory or default_directory()) / "timers.json"
+        # Locked and released in different threads of a pool, which a thread-local lock would not survive.
         self._lock = FileLock(f"{self.path}.lock", thread_local=False)
         self._writing = threading.Lock()
         self._written = 0
@@ -76,6 +77,7 @@ class TimerFile:
         self._lock.release(force=True)
 
     def _replace(self, text: str) -> None:
+        # In the same folder: renaming is atomic only within a file system.
         descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=".timers-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -124,6 +126,7 @@ def _timer(record: dict[str, Any]) -> Timer:
     fields = {**record, "start": Duration(**record["start"]), "state": TimerState(record["state"])}
     timer = Timer(**fields)
     texts = (timer.id, timer.place, timer.name or "", timer.room or "", timer.language or "")
+    # Dataclasses check no types, and a wrong one would only surface when the timer rings.
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("text expected")
     if not 0 < timer.start.total_seconds <= LONGEST_SECONDS or not 0 <= timer.left_seconds <= LONGEST_SECONDS:

@@ -108,6 +108,7 @@ class Timers:
 
     def add(self, timer: Timer, seconds: int) -> Timer:
         """Extend a timer, or shorten it by negative `seconds`; raises `TimerRefused` beyond the longest duration."""
+        # Shortened beyond its end a timer rings at once.
         left = max(0.0, self.left(timer) + seconds)
         if left > LONGEST_SECONDS:
             raise TimerRefused(Limit.TOO_LONG)
@@ -148,6 +149,7 @@ class Timers:
         """Ring what has ended, end what has rung or waited for long enough; return whether there was any."""
         now = self._clock()
         due = [(at, timer) for timer in self._timers.values() if (at := self._due_at(timer)) is not None and at <= now]
+        # Events come in the order of the ends, also after the machine was suspended past several of them.
         for _, timer in sorted(due, key=lambda one: one[0]):
             if now - timer.ends_at >= MISSED_SECONDS:
                 self._drop(timer, TimerEventKind.SILENCED)
