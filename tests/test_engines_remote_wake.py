@@ -22,6 +22,7 @@ from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import AllowedNetworks, Server
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
+from tests.test_engines_remote import two
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
@@ -33,18 +34,10 @@ CHUNK = 2560
 
 
 @asynccontextmanager
-async def two(daemon: RunningDaemon) -> AsyncIterator[tuple[RemoteWakeWords, Relay, Relay]]:
-    """Reach the daemon by two ways, and look after both."""
-    async with Relay(daemon.port()) as first, Relay(daemon.port("wake_port")) as second:
-        uris = [f"tcp://127.0.0.1:{relay.port}" for relay in (first, second)]
-        hosts = Hosts(Stage.WAKE, uris, 20, check_seconds=0.1)
-        await hosts.load()
-        watch = asyncio.create_task(hosts.watch())
-        try:
-            yield RemoteWakeWords(hosts, WakeSettings()), first, second
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+async def wake_words(daemon: RunningDaemon) -> AsyncIterator[tuple[RemoteWakeWords, Hosts, Relay, Relay]]:
+    """Reach the daemon by two ways."""
+    async with two(daemon, Stage.WAKE, check_seconds=0.1, second_port="wake_port") as (hosts, first, second):
+        yield RemoteWakeWords(hosts, WakeSettings()), hosts, first, second
 
 
 async def hear(stream: WakeStream, pcm: bytes) -> list[Detection]:
@@ -61,7 +54,7 @@ async def hear(stream: WakeStream, pcm: bytes) -> list[Detection]:
 
 async def test_a_wake_word_is_heard_elsewhere(daemon: RunningDaemon) -> None:
     """At the place where it is in the stream, as the engine there says, and once."""
-    async with two(daemon) as (wake, _first, _second):
+    async with wake_words(daemon) as (wake, _, _, _):
         assert "hey_jarvis" in {word.name for word in wake.words}
         stream = await wake.stream(None)
         (heard,) = await hear(stream, SILENCE + NABU)
@@ -77,7 +70,7 @@ async def test_a_wake_word_is_heard_elsewhere(daemon: RunningDaemon) -> None:
 async def test_the_next_server_goes_on(daemon: RunningDaemon) -> None:
     """Whether the first one goes or falls silent amid the word, the second hears the whole of it."""
     for fault in (Relay.close, Relay.cut):
-        async with two(daemon) as (wake, first, second):
+        async with wake_words(daemon) as (wake, hosts, first, second):
             stream = await wake.stream(None)
             assert await stream.feed(SILENCE + NABU[: 16_000 * 2 // 4 * 2]) == []
             assert (first.connections > 0, second.connections > 0) == (True, True)
@@ -85,26 +78,26 @@ async def test_the_next_server_goes_on(daemon: RunningDaemon) -> None:
                 await first.close()
             else:
                 first.cut()
-                await until(lambda: "was silent" in wake.device)
+                await until(lambda: "was silent" in hosts.summary)
             (heard,) = await hear(stream, NABU[16_000 * 2 // 4 * 2 :])
             assert heard.name == "okay_nabu"
-            assert wake.trouble == ""
+            assert hosts.trouble == ""
             stream.close()
 
 
 async def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> None:
     """Each is named with its reason, in the error and in the state; one that comes back is used."""
-    async with two(daemon) as (wake, first, second):
+    async with wake_words(daemon) as (wake, hosts, first, second):
         stream = await wake.stream(None)
         await first.close()
         await second.close()
-        await until(lambda: bool(wake.trouble))
+        await until(lambda: bool(hosts.trouble))
         with pytest.raises(WakeWordError, match=rf":{first.port} .*:{second.port} "):
             await stream.feed(SILENCE)
         stream.close()
-        assert f":{second.port} nothing answers" in wake.trouble
+        assert f":{second.port} nothing answers" in hosts.trouble
         await second.open()
-        await until(lambda: not wake.trouble)
+        await until(lambda: not hosts.trouble)
         stream = await wake.stream(None)
         assert await hear(stream, NABU)
         stream.close()
@@ -112,7 +105,7 @@ async def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> 
 
 async def test_streams_are_spread(daemon: RunningDaemon) -> None:
     """Two listeners have a server each."""
-    async with two(daemon) as (wake, first, second):
+    async with wake_words(daemon) as (wake, _, first, second):
         before = (len(first._links), len(second._links))
         streams = [await wake.stream(None) for _ in range(2)]
         await until(lambda: (len(first._links), len(second._links)) >= (before[0] + 1, before[1] + 1))

@@ -5,6 +5,8 @@ import itertools
 import logging
 import math
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -328,3 +330,31 @@ def test_a_manifest_reaches_no_file_outside_its_folder(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "word.json").write_text('{"micro": {}, "model": "../outside.tflite"}')
     assert microwakeword_files(folder) == {}
+
+
+STDERR_SCRIPT = """
+import ctypes, sys
+from satellite.engines.wake.common import without_notice
+libc = ctypes.CDLL(None)
+def write(text):
+    libc.fputs(text, ctypes.c_void_p.in_dll(libc, "stderr"))
+try:
+    with without_notice(b"notice\\n"):
+        write(b"before\\nnotice\\n")
+        print("by python", file=sys.stderr, flush=True)
+        write(b"after\\n")
+        if len(sys.argv) > 1:
+            raise ValueError
+except ValueError:
+    pass
+write(b"later notice\\n")
+"""
+
+
+def test_a_notice_is_left_out() -> None:
+    """What else is said comes, also when the work in between fails; afterwards all is as it was."""
+    for arguments in ([], ["fail"]):
+        result = subprocess.run(
+            [sys.executable, "-c", STDERR_SCRIPT, *arguments], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert result.stderr == "by python\nbefore\nafter\nlater notice\n"

@@ -74,14 +74,10 @@ def test_wheel_and_hub_model_of_the_same_whisper_are_two() -> None:
     assert (ours.window_floor_seconds, theirs.window_floor_seconds) == (12.0, 30.0)
 
 
-def test_aliases_lead_to_the_proper_name() -> None:
-    """`turbo` and `large` are other names of models that have one."""
+def test_names_and_languages_of_whisper() -> None:
+    """`turbo` and `large` are other names; distilled models are English only."""
     assert catalogue.find(Kind.STT, "turbo").name == "large-v3-turbo"
     assert catalogue.find(Kind.STT, "large").name == "large-v3"
-
-
-def test_distil_models_are_english_only() -> None:
-    """Languages say what a model was trained for."""
     assert catalogue.find(Kind.STT, "distil-large-v3").languages == ("en",)
     assert "fr" in catalogue.find(Kind.STT, "small").languages
     assert "yue" in catalogue.find(Kind.STT, "large-v3-turbo").languages
@@ -112,31 +108,21 @@ def test_chat_name_cannot_leave_its_repository(name: str) -> None:
     unknown(Kind.CHAT, name)
 
 
-def test_gguf_of_the_hub() -> None:
-    """A chat model may be any GGUF of the hub."""
-    spec = catalogue.find(Kind.CHAT, "org/repo-GGUF:sub/model.Q4_K_M.gguf")
-    assert spec.source == HubSource("org/repo-GGUF", folder="sub")
-    assert [file.name for file in spec.files] == ["model.Q4_K_M.gguf"]
-
-
 @pytest.mark.parametrize(
-    ("kind", "name", "folder", "files"),
+    ("kind", "name", "source", "files"),
     [
-        (Kind.STT, "/models/mine", "/models/mine", ["model.bin", "config.json", "tokenizer.json"]),
-        (Kind.TTS, "./voices/me.onnx", "voices", ["me.onnx", "me.onnx.json"]),
-        (Kind.CHAT, "/models/x.gguf", "/models", ["x.gguf"]),
+        (Kind.CHAT, "org/r:sub/m.Q4_K_M.gguf", HubSource("org/r", folder="sub"), ["m.Q4_K_M.gguf"]),
+        (Kind.STT, "/mine", LocalSource(Path("/mine")), ["model.bin", "config.json", "tokenizer.json"]),
+        (Kind.STT, "~/w", LocalSource(Path.home() / "w"), ["model.bin", "config.json", "tokenizer.json"]),
+        (Kind.TTS, "./voices/me.onnx", LocalSource(Path("voices")), ["me.onnx", "me.onnx.json"]),
+        (Kind.CHAT, "/models/x.gguf", LocalSource(Path("/models")), ["x.gguf"]),
     ],
 )
-def test_paths_are_models_too(kind: Kind, name: str, folder: str, files: list[str]) -> None:
-    """A name that begins like a path is somebody's own model."""
+def test_other_models(kind: Kind, name: str, source: HubSource | LocalSource, files: list[str]) -> None:
+    """A chat model may be any GGUF of the hub; a name that begins like a path is the user's own model."""
     spec = catalogue.find(kind, name)
-    assert spec.source == LocalSource(Path(folder))
+    assert spec.source == source
     assert [file.name for file in spec.files] == files
-
-
-def test_home_is_expanded() -> None:
-    """`~` in a path is the user's home."""
-    assert catalogue.find(Kind.STT, "~/whisper").source == LocalSource(Path.home() / "whisper")
 
 
 def test_lookup_takes_references_and_names_of_one_kind() -> None:

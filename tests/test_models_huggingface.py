@@ -108,28 +108,26 @@ def test_part_of_other_content_is_not_continued(hub: HubServer, store: Store) ->
     assert store.file(SPEC, ".bin").read_bytes() == b"\1" * MODEL_BYTES
 
 
-@pytest.mark.parametrize("name", ["model.bin", "tokenizer.json"])
-def test_wrong_content_leaves_nothing(hub: HubServer, store: Store, name: str) -> None:
-    """Content that contradicts the announced hash is an error, and all of it goes."""
-    hub.faults[name] = Fault(content=bytes(len(WHISPER[name])))
-    assert failure(store).code == "model-corrupt"
-    assert leftovers(store) == []
-
-
-def test_endless_content_is_cut_off(hub: HubServer, store: Store) -> None:
-    """A server that sends more than it announced does not fill the disk."""
-    hub.faults["model.bin"] = Fault(content=bytes(MODEL_BYTES + 1_000_000))
-    assert failure(store).code == "model-corrupt"
-    assert leftovers(store) == []
-
-
-@pytest.mark.parametrize("status", [403, 404, 429, 500])
-def test_refused_content_leaves_nothing(hub: HubServer, store: Store, status: int) -> None:
-    """An answer other than the content is an error that names it."""
-    hub.faults["config.json"] = hub.faults["model.bin"] = Fault(status=status)
+@pytest.mark.parametrize(
+    ("name", "fault", "code"),
+    [
+        ("model.bin", Fault(content=bytes(MODEL_BYTES)), "model-corrupt"),
+        ("tokenizer.json", Fault(content=bytes(len(WHISPER["tokenizer.json"]))), "model-corrupt"),
+        ("model.bin", Fault(content=bytes(MODEL_BYTES + 1_000_000)), "model-corrupt"),
+        *(("config.json", Fault(status=status), "model-download-failed") for status in (403, 404, 429, 500)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_endless_or_refused_content_leaves_nothing(
+    hub: HubServer, store: Store, name: str, fault: Fault, code: str
+) -> None:
+    """Content that contradicts the announced hash or size, and any other answer, is an error; nothing is kept."""
+    hub.faults[name] = fault
+    if fault.status is not None:
+        hub.faults["model.bin"] = fault
     error = failure(store)
-    assert error.code == "model-download-failed"
-    assert str(status) in str(error)
+    assert error.code == code
+    assert str(fault.status or "") in str(error)
     assert leftovers(store) == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from satellite.errors import ModelError
 from satellite.models import wheels
-from satellite.models.downloads import quiet
+from satellite.models.downloads import no_progress
 from satellite.models.spec import File, HubSource, Kind, ModelSpec, WheelSource
 from satellite.models.store import Store
 from tests.hub_server import COMMIT, HubServer
@@ -124,7 +124,7 @@ def test_python_without_pip(store: Store, spec: ModelSpec, tmp_path: Path) -> No
             spec,
             source,
             tmp_path / "x",
-            lambda done, total: quiet(spec, done, total),
+            lambda done, total: no_progress(spec, done, total),
             python=str(tmp_path / "bare/bin/python"),
         )
     assert caught.value.code == "model-download-failed"

@@ -58,7 +58,7 @@ def seconds_of(pcm: bytes | bytearray) -> float:
 
 
 def audio_after(pcm: bytes, ends_at_seconds: float, seconds: float) -> bytes:
-    """Return what of canonical `pcm`, whose end lies `ends_at_seconds` into a stream, comes after `seconds` of it."""
+    """Return the part of canonical `pcm`, which ends `ends_at_seconds` into a stream, after `seconds` of the stream."""
     after_bytes = WIDTH * int(RATE * max(0.0, ends_at_seconds - seconds))
     return pcm[max(0, len(pcm) - after_bytes) :]
 
@@ -71,10 +71,10 @@ def to_float(pcm: bytes | bytearray) -> "np.ndarray[Any, np.dtype[np.float32]]":
 
 
 class Converter:
-    """Turns a stream of one format into another, chunk by chunk; a sample may straddle two chunks.
+    """Converts a stream from one format to another, chunk by chunk; a sample may be split between chunks.
 
-    Between formats of the same rate the output is bit exact up to 16 bits a sample; wider samples lose what is below.
-    Several channels become their mean, and one channel is copied to all that are wanted.
+    At the same rate the output is exact to 16 bits a sample, to which wider samples are cut. Several channels become
+    their mean, and a single channel is copied to all channels of the target.
     """
 
     def __init__(self, source: AudioFormat, target: AudioFormat = CANONICAL) -> None:
@@ -84,7 +84,8 @@ class Converter:
         self._resampler = _resampler(source.rate, target) if source.rate != target.rate else None
 
     def convert(self, chunk: bytes) -> bytes:
-        """Return the sound that `chunk` completes, in `target`; resampling lags by some 30 ms until `flush`."""
+        """Return the sound that `chunk` completes, in `target`; resampling delays it by some 30 ms until `flush`."""
+        # Most audio is canonical already, and passes without a copy.
         if self.source == self.target and not self._rest and len(chunk) % self.source.frame_bytes == 0:
             return chunk
         data = self._rest + chunk
@@ -98,7 +99,7 @@ class Converter:
         return _packed(mono, self.target)
 
     def flush(self) -> bytes:
-        """Return what the resampler still holds; the stream is over."""
+        """Return the sound still held by the resampler; the stream has ended."""
         if self._resampler is None:
             return b""
         import numpy as np
@@ -109,7 +110,7 @@ class Converter:
 def _resampler(rate: int, target: AudioFormat) -> "soxr.ResampleStream":
     import soxr
 
-    # Speech models hear no difference between soxr's qualities, and MQ takes half the time; people get the best.
+    # To speech models soxr's qualities make no difference, and MQ takes half the time; people get the best.
     quality = "MQ" if target == CANONICAL else "HQ"
     return soxr.ResampleStream(rate, target.rate, 1, dtype="int16", quality=quality)
 
@@ -153,9 +154,9 @@ def _packed(samples: Samples, target: AudioFormat) -> bytes:
 
 
 def read_wav(path: Path) -> bytes:
-    """Return the canonical PCM of a WAV file with plain PCM, in any rate, width and number of channels.
+    """Return the canonical PCM of a WAV file with plain PCM, of any rate, width and number of channels.
 
-    Raises OSError, `wave.Error`, EOFError and `ProtocolError`; what people name is read by `sound_files`.
+    Raises OSError, `wave.Error`, EOFError and `ProtocolError`; `sound_files` reads other files, and has one error.
     """
     with wave.open(str(path), "rb") as wav:
         converter = Converter(AudioFormat(wav.getframerate(), wav.getsampwidth(), wav.getnchannels()))
@@ -163,7 +164,7 @@ def read_wav(path: Path) -> bytes:
 
 
 def write_wav(path: Path, pcm: bytes, source: AudioFormat) -> None:
-    """Write `pcm`, which is in the format `source`, as a WAV file."""
+    """Write `pcm`, in the format `source`, as a WAV file."""
     with path.open("wb") as file, wave.open(file, "wb") as wav:
         wav.setframerate(source.rate)
         wav.setsampwidth(source.width)

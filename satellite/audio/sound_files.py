@@ -1,4 +1,4 @@
-"""The one reader of sound files, of people and of clients: whatever FFmpeg knows, to canonical PCM."""
+"""The reader of sound files of users and clients: any format of FFmpeg, to canonical PCM."""
 
 import io
 import wave
@@ -13,10 +13,10 @@ SUFFIXES = frozenset(
         *(".mp3", ".flac", ".mka", ".webm", ".mp4", ".m4a", ".aac", ".amr"),
     )
 )
-"""How the names of sound files end."""
+"""Suffixes of sound files."""
 
 _FORMATS = "wav,w64,aiff,au,caf,ogg,mp3,flac,matroska,webm,mov,mp4,m4a,aac,amr"
-"""Plain files: FFmpeg also knows playlists, which make it open other files and addresses."""
+"""Plain files only: playlists would make FFmpeg open other files and addresses."""
 
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 
@@ -24,9 +24,9 @@ _LONGEST_SECONDS = 3600.0
 
 
 def read_sound(path: Path, max_seconds: float = _LONGEST_SECONDS) -> bytes:
-    """Return the canonical PCM of a sound file; blocks.
+    """Return the canonical PCM of a sound file; blocking.
 
-    Raises `SatelliteError`, which names the file: audio-unreadable, or audio-too-long.
+    Raises `SatelliteError` (audio-unreadable or audio-too-long), which names the file.
     """
     try:
         try:
@@ -43,9 +43,9 @@ def read_sound(path: Path, max_seconds: float = _LONGEST_SECONDS) -> bytes:
 
 
 def decode(data: bytes, max_seconds: float) -> bytes:
-    """Return the canonical PCM of what a sound file holds; blocks.
+    """Return the canonical PCM of a sound file's content; blocking.
 
-    Raises `SatelliteError`: audio-unreadable for what is none, audio-too-long.
+    Raises `SatelliteError` (audio-unreadable or audio-too-long).
     """
     import av
     import numpy as np
@@ -62,7 +62,7 @@ def decode(data: bytes, max_seconds: float) -> bytes:
                     pcm += part.to_ndarray().astype(np.int16).tobytes()
                 if len(pcm) > max_seconds * BYTES_PER_SECOND:
                     raise _too_long(max_seconds)
-            for part in resampler.resample(None):
+            for part in resampler.resample(None):  # what it still holds
                 pcm += part.to_ndarray().astype(np.int16).tobytes()
     except (FFmpegError, ValueError, OSError, MemoryError) as error:
         raise ProtocolError(

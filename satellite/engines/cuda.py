@@ -15,6 +15,7 @@ def load_cublas() -> str | None:
     """Load what CTranslate2 needs on a GPU; return what is missing and the remedy, or None."""
     folder = _wheel_folder()
     for name in _CUBLAS:
+        # The name alone last: a library of the system is used if there is no wheel.
         places = [str(folder / name)] if folder is not None and (folder / name).is_file() else []
         for place in [*places, name]:
             try:

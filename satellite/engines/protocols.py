@@ -1,9 +1,8 @@
-"""What an engine is to the rest of the code: five Protocols and the values that cross them.
+"""The interface of the engines: Protocols, and the values that they exchange.
 
-Audio is canonical PCM (`satellite.audio.pcm`) everywhere except what a voice returns, which is in the voice's own
-format. Every method that computes is a coroutine: the work happens in the engine's own thread, never on the
-event loop. Failures are `StageError`s; `CancelledError` drops the result and frees the thread as soon as the
-library allows.
+Audio is canonical PCM (`satellite.audio.pcm`), except that of voices, which have a format of their own. Methods that
+compute are coroutines: they run in the engine's thread, never on the event loop. Failures are `StageError`s; on
+`CancelledError` the result is dropped, and the thread is free as soon as the library allows.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -19,7 +18,7 @@ class WakeWord:
     """A phrase that can be listened for."""
 
     name: str
-    """What configuration, `detect` and `detection` call it, such as `okay_nabu`."""
+    """Its name in the configuration, in `detect` and in `detection`, such as `okay_nabu`."""
 
     phrase: str
     """What a person says."""
@@ -30,41 +29,41 @@ class WakeWord:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A wake word was heard."""
+    """A wake word was detected."""
 
     name: str
     seconds: float
-    """Where in the stream the deciding audio ends, from the stream's first sample."""
+    """End of the deciding audio, from the first sample of the stream."""
 
 
 class WakeStream(Protocol):
-    """One listener's position in its own audio."""
+    """Wake word detection along one stream of audio."""
 
     async def feed(self, pcm: bytes) -> list[Detection]:
-        """Return what `pcm` completes; several words may fire. One on another machine may tell a moment later."""
+        """Return the detections that `pcm` completes, of several words if need be; remote ones may come later."""
 
     async def end(self) -> list[Detection]:
-        """Return what the audio, which is over, has completed and `feed` has not returned yet."""
+        """Return the detections that `feed` has not returned yet; the audio has ended."""
 
     def close(self) -> None:
-        """Forget the stream."""
+        """Close the stream."""
 
 
 class WakeWordEngine(Protocol):
-    """Listens for wake words, many streams at once."""
+    """Wake word detection, in many streams at once."""
 
     program: str
     """Name in the Wyoming `info`."""
 
     @property
     def words(self) -> Sequence[WakeWord]:
-        """All words that can be asked for now; a watched folder may change them."""
+        """All words that are available now; a watched folder may change them."""
 
     async def stream(self, names: Sequence[str] | None) -> WakeStream:
-        """Start listening for `names`, or for the configured words when None."""
+        """Start a stream for `names`, or for the configured words if None."""
 
     async def refresh(self) -> None:
-        """Look for words that were added to, changed in or removed from the watched folder."""
+        """Look for added, changed and removed words in the watched folder."""
 
 
 class VadStream(Protocol):
@@ -80,32 +79,32 @@ class VoiceActivityDetector(Protocol):
     window_seconds: float
 
     def stream(self) -> VadStream:
-        """Start a stream of its own."""
+        """Start a stream."""
 
 
 SPEECH_PROBABILITY = 0.5
-"""Of the VAD; a window at or above it is speech for a `Transcriber`."""
+"""Probability of the VAD at which a window is speech for a `Transcriber`."""
 
 HYSTERESIS = 0.15
-"""How much less likely speech may be that goes on than speech that begins.
+"""By how much the probability of continued speech may be lower than that of its beginning.
 
-As in Silero's own `VADIterator` (silero-vad 6): of some short words hardly two windows in a row are over 0.5.
+As in Silero's own `VADIterator` (silero-vad 6): some short words have hardly two windows in a row over 0.5.
 """
 
 AFTER_SPEECH_SECONDS = 0.2
-"""Audio behind the last speech that a `Transcriber` looks at: what comes later changes nothing."""
+"""Audio after the last speech that a `Transcriber` uses; what comes later changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """What was said; `text` is empty when nobody spoke."""
+    """The words that were said; `text` is empty if there was no speech."""
 
     text: str
     language: str
 
 
 def has_speech(speech: Sequence[float], window_seconds: float, least_seconds: float) -> bool:
-    """Tell whether the VAD's probabilities, one a window, are those of somebody who spoke for so long."""
+    """Return whether the VAD's probabilities, one for each window, contain `least_seconds` of speech."""
     seconds = window_seconds * sum(probability >= SPEECH_PROBABILITY - HYSTERESIS for probability in speech)
     return seconds >= least_seconds and any(probability >= SPEECH_PROBABILITY for probability in speech)
 
@@ -120,26 +119,26 @@ class Transcriber(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether a request would be begun at once."""
+        """Whether a request would begin at once."""
 
     @property
     def usual_seconds(self) -> float | None:
-        """How long a command takes, at worst of the last few; None when unknown."""
+        """How long the slowest of the last few commands took; None if unknown."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What happened how often since the beginning, by short names that never change."""
+        """Counts of events since the start, by short names that never change."""
 
     def prepare(self) -> None:
-        """Get ready for a command that is about to be spoken; returns at once, and never fails."""
+        """Prepare for a command that is about to be spoken; returns at once, and never fails."""
 
     async def transcribe(
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
         """Return the words in `pcm`.
 
-        `speech` is the VAD's probability for each window of `pcm`. `language` is a code such as `en` or `en-GB`;
-        None means the configured language, or detection. `vocabulary` are names and terms to expect.
+        `speech` has the VAD's probability of each window of `pcm`. `language` is a code such as `en` or `en-GB`; None
+        means the configured language, or detection. `vocabulary` has names and terms that are likely to be said.
         """
 
 
@@ -150,20 +149,20 @@ class Message:
     role: str
     content: str
     aside: str = ""
-    """What the model is told of the moment in which a question was asked."""
+    """Context of a question for the model, such as the time at which it was asked."""
 
     @property
     def whole(self) -> str:
-        """Content with the aside behind it."""
+        """Content, followed by the aside."""
         return f"{self.content}\n[{self.aside}]" if self.aside else self.content
 
 
 @dataclass(frozen=True, slots=True)
 class ChatStats:
-    """Figures of one answer; None where the provider does not tell."""
+    """Figures of one answer; None if the provider does not report them."""
 
     first_token_seconds: float | None = None
-    """From the question to the first word, whoever was asked before."""
+    """From the question to the first word, including attempts of other providers."""
 
     switch_reason: str = ""
     """Why it was not the first provider that answered; empty when it was."""
@@ -220,10 +219,10 @@ class ChatDelta:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one answer is to be made, where whoever asks has wishes of their own; None is as configured."""
+    """Parameters of one answer, requested by the client; None means the configured value."""
 
     max_tokens: int | None = None
-    """Longest answer; one that is configured to be shorter stays so."""
+    """Longest answer; a shorter configured limit applies all the same."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -233,16 +232,16 @@ class Sampling:
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether an answer without a word may be what was asked for."""
+        """Whether an answer without a word may be what the client wants."""
         return self.max_tokens is not None or bool(self.stop)
 
     def options(self, max_tokens: int, temperature: float) -> dict[str, Any]:
-        """Return what to ask of a provider, by OpenAI's names, where `max_tokens` and `temperature` are configured."""
-        wished = {"top_p": self.top_p, "seed": self.seed, "stop": list(self.stop) or None}
+        """Return the parameters by OpenAI's names, given the configured `max_tokens` and `temperature`."""
+        requested = {"top_p": self.top_p, "seed": self.seed, "stop": list(self.stop) or None}
         return {
             "max_tokens": min(max_tokens, self.max_tokens or max_tokens),
             "temperature": temperature if self.temperature is None else self.temperature,
-            **{name: value for name, value in wished.items() if value is not None},
+            **{name: value for name, value in requested.items() if value is not None},
         }
 
 
@@ -250,7 +249,7 @@ AS_CONFIGURED = Sampling()
 
 
 class ChatModel(Protocol):
-    """A chat model behind whatever API."""
+    """A chat model, of any provider."""
 
     provider: str
     model: str
@@ -262,21 +261,21 @@ class ChatModel(Protocol):
 
     @property
     def health(self) -> ProviderHealth:
-        """Return whether it is worth asking now; costs no time."""
+        """Return whether it can be used now; takes no time."""
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
     ) -> AsyncGenerator[ChatDelta, None]:
-        """Yield the answer, made as `sampling` says; closing the generator stops the model."""
+        """Yield the answer, generated with `sampling`; closing the generator stops the model."""
 
     def prepare(self, messages: Sequence[Message]) -> None:
-        """Get ready for a question behind `messages`, which is to come soon; returns at once, and never fails."""
+        """Prepare for a question after `messages`, which will come soon; returns at once, and never fails."""
 
     async def warm_up(self) -> None:
-        """Return once it is ready to answer at its best. Raises `ChatError` when it cannot answer."""
+        """Return once it answers at full speed. Raises `ChatError` if it cannot answer."""
 
     async def watch(self) -> None:
-        """Look after it until cancelled."""
+        """Keep it ready until cancelled."""
 
     async def close(self) -> None:
         """Release connections and memory; may be called twice."""
@@ -296,16 +295,16 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class VoiceChoice:
-    """Which voice a caller wants; None means the default."""
+    """The voice requested by a caller; None means the default."""
 
     name: str | None = None
     language: str | None = None
     speaker: str | None = None
     strict: bool = False
-    """Whether a language that no voice speaks is an error; else the default voice speaks."""
+    """Whether a language that no voice speaks is an error; otherwise the default voice is used."""
 
     speed: float = 1.0
-    """How many times as fast as is configured."""
+    """Speed, relative to the configured one."""
 
 
 class Speaker(Protocol):
@@ -314,12 +313,12 @@ class Speaker(Protocol):
     voice: Voice
     format: AudioFormat
     identity: str
-    """What says whether the same text is the same sound: the voice's files and its speaker."""
+    """Equal if the same text gives the same sound: the voice's files, its speaker and its speed."""
 
     def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """Yield `text` as PCM in `format`, as it is made, at the voice's one constant gain; nothing without a sound.
+        """Yield `text` as PCM in `format` while it is synthesised, at a constant gain.
 
-        It is made as fast as it is taken, and never much slower than it is heard. Closing the generator stops the work.
+        Text without a sound yields nothing. Synthesis is as fast as the consumer; closing the generator stops it.
         """
 
 
@@ -331,7 +330,7 @@ class Synthesizer(Protocol):
         """All voices that are present, the default first."""
 
     async def speaker(self, choice: VoiceChoice) -> Speaker:
-        """Load, if need be, the voice that `choice` means."""
+        """Return the voice of `choice`, loaded first if need be."""
 
 
 def _ms(seconds: float | None) -> float | None:

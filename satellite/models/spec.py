@@ -1,4 +1,4 @@
-"""What a model is: its kind, its files and where they come from. Plain values, no lookups."""
+"""A model: its kind, its files and their source. Plain values without lookups."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,10 +24,10 @@ class File:
 
     sha256: str | None = None
     md5: str | None = None
-    """All that the list of Piper voices gives; checked beside what the hub announces."""
+    """The only hash in the list of Piper voices; checked in addition to the one that the hub announces."""
 
     sha1: str | None = None
-    """What the hub calls a file that it keeps in git: the SHA-1 of git's blob."""
+    """Announced by the hub for files that it keeps in git: the SHA-1 of git's blob."""
 
     path: str = ""
     """The member of the wheel that holds it."""
@@ -36,7 +36,7 @@ class File:
 
     @property
     def pinned(self) -> bool:
-        """Whether the catalogue itself knows a hash of the content."""
+        """Whether the catalogue has a hash of the content."""
         return self.sha256 is not None or self.md5 is not None
 
 
@@ -71,14 +71,14 @@ class WheelSource:
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
-    """Files that somebody put into a folder; nothing fetches them."""
+    """Files that the user put into a folder; nothing fetches them."""
 
     folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """Files inside a Python package that satellite depends on anyway; nothing fetches them."""
+    """Files inside a Python package that satellite requires; nothing fetches them."""
 
     module: str
     folder: str
@@ -86,7 +86,7 @@ class PackageSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model that can be had, whether it is here or not."""
+    """A model that is available, installed or not."""
 
     kind: Kind
     name: str
@@ -99,11 +99,11 @@ class ModelSpec:
     files: tuple[File, ...]
     speakers: int = 1
     window_floor_seconds: float = 30.0
-    """Shortest window, seconds, in which this Whisper model was measured not to repeat itself."""
+    """Shortest window, in seconds, in which this Whisper model does not repeat itself, as measured."""
 
     @property
     def reference(self) -> str:
-        """What commands call the model: `kind/name`."""
+        """The model's name in commands: `kind/name`."""
         return f"{self.kind}/{self.name}"
 
     @property

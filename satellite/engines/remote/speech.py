@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, aclosing
 from satellite.audio.pcm import RATE, AudioFormat, seconds_of
 from satellite.config.settings import SttSettings, nearest, stt_patience, tts_patience
 from satellite.engines.protocols import Transcription, Voice, VoiceChoice, has_speech
-from satellite.engines.remote.hosts import Host, Hosts, RemoteEngine
+from satellite.engines.remote.hosts import Host, Hosts
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import SatelliteError, TextToSpeechError
@@ -18,14 +18,19 @@ _LONGEST_TRANSCRIPT = 20_000
 """Characters: more than anybody says in a recording; a broken server may send any number."""
 
 
-class RemoteTranscriber(RemoteEngine):
+class RemoteTranscriber:
     """A `Transcriber` on other machines."""
 
     model = "remote"
 
     def __init__(self, hosts: Hosts, settings: SttSettings) -> None:
-        super().__init__(hosts)
+        self._hosts = hosts
         self._settings = settings
+
+    @property
+    def device(self) -> str:
+        """The servers and their state."""
+        return self._hosts.summary
 
     @property
     def languages(self) -> Sequence[str]:
@@ -65,12 +70,12 @@ class RemoteTranscriber(RemoteEngine):
         return Transcription(heard.transcript.strip()[:_LONGEST_TRANSCRIPT], heard.language or wanted or "")
 
 
-class RemoteSynthesizer(RemoteEngine):
+class RemoteSynthesizer:
     """A `Synthesizer` on other machines."""
 
     def __init__(self, hosts: Hosts, *, voice: str | None) -> None:
         """Use `voice` by default; None means the first voice of the servers."""
-        super().__init__(hosts)
+        self._hosts = hosts
         self._voice = voice
         self._formats: dict[tuple[str, str | None], AudioFormat] = {}
 

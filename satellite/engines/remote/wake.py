@@ -17,7 +17,7 @@ from wyoming.wake import Detection as DetectionEvent
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, seconds_of
 from satellite.config.settings import WakeSettings
 from satellite.engines.protocols import Detection, WakeStream, WakeWord
-from satellite.engines.remote.hosts import Host, Hosts, RemoteEngine
+from satellite.engines.remote.hosts import Host, Hosts
 from satellite.engines.wake.common import Trigger, choose
 from satellite.errors import SatelliteError, WakeWordError, shown
 from satellite.tasks import begin_task
@@ -45,13 +45,13 @@ _END_SECONDS = 3.0
 _SHAPE = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
 
 
-class RemoteWakeWords(RemoteEngine):
+class RemoteWakeWords:
     """A `WakeWordEngine` on other machines, with their models, thresholds and triggers."""
 
     program = "remote"
 
     def __init__(self, hosts: Hosts, settings: WakeSettings) -> None:
-        super().__init__(hosts)
+        self._hosts = hosts
         self._settings = settings
 
     @property

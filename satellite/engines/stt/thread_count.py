@@ -1,8 +1,7 @@
-"""How many threads Whisper is fastest with on this host.
+"""The number of threads with which Whisper is fastest on this host.
 
-CTranslate2's decoder computes little between two meetings of its threads. Where cores are few, shared or virtual, the
-meetings cost more than they save: on a virtual machine of two cores tiny.en took 140 ms for a command with one thread,
-and 264 ms with two.
+The threads of CTranslate2's decoder synchronise often. On few, shared or virtual cores this costs more than it saves:
+on a virtual machine with two cores, tiny.en took 140 ms for a command with one thread, and 264 ms with two.
 """
 
 import time
@@ -11,26 +10,26 @@ from statistics import median
 from typing import Any
 
 _TOKENS = 12
-"""Of a short command."""
+"""Length of a short command."""
 
 _END_OF_TEXT = [50_256, 50_257]
-"""In English models, and in the others: not to be said, so that all decode as much."""
+"""In English and in multilingual models; suppressed, so that all attempts decode the same number of tokens."""
 
 _REPEATS = 4
 _REST_SECONDS = 0.25
-"""Before each: commands come one at a time, when threads sleep, and to wake them is what costs."""
+"""Pause before each attempt: commands arrive one at a time, and waking sleeping threads is part of the cost."""
 
 _SLOW_SECONDS = 2.0
-"""A model that takes so long computes so much that threads pay, and to measure it takes too long."""
+"""A model that takes this long profits from all threads, and measuring it would take too long."""
 
 _WORTH_IT = 0.95
-"""More threads must take at most this share of the time: they are cores that nobody else has."""
+"""More threads must reduce the time to this share, since the other engines lose these cores."""
 
 
 def fastest_threads(load: Callable[[int], Any], most: int, frames: int) -> int:
-    """Return which number of threads, `most` at most, is fastest; blocks.
+    """Return the fastest number of threads, `most` at most; blocking.
 
-    `load` returns CTranslate2's Whisper with so many; `frames` is the encoder's usual window.
+    `load` returns CTranslate2's Whisper for a number of threads; `frames` is the encoder's usual window.
     """
     fastest, best_seconds = most, float("inf")
     for threads in _halved(most):
@@ -56,7 +55,7 @@ def _rested_seconds(whisper: Any, frames: int) -> float:
 
 
 def _seconds(whisper: Any, frames: int) -> float:
-    """Return how long a command takes: noise, since what is said does not matter."""
+    """Return how long a command takes; its content does not matter, so that it is noise."""
     import ctranslate2
     import numpy as np
 

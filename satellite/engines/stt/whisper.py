@@ -1,9 +1,9 @@
 """Speech to text by Whisper: faster-whisper's features and tokens, CTranslate2's encoder and decoder called directly.
 
-`WhisperModel.transcribe` always encodes 30 s and, in doubt, decodes again at higher temperatures for seconds. Here
-the encoder sees a window just longer than the speech where the model bears it (`window_floor_seconds`),
-decoding is greedy or by beam at temperature 0, its length is capped, and a result that repeats itself is decoded
-once more over the full window: never a third time.
+`WhisperModel.transcribe` always encodes 30 s and, if the result is doubtful, decodes again at higher temperatures, for
+seconds. Here the encoder gets a window just longer than the speech if the model supports that
+(`window_floor_seconds`), decoding is greedy or by beam at temperature 0 and of limited length, and a result that
+repeats itself is decoded once more over the full window, never a third time.
 """
 
 import asyncio
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 FULL_WINDOW_SECONDS = 30.0
-"""What Whisper was trained on."""
+"""The window of Whisper's training."""
 
 _MARGIN_SECONDS = 3.0
-"""Silence that the encoder must see after the speech: with less, tiny.en repeats itself."""
+"""Silence after the speech in the encoder's window: with less, tiny.en repeats itself."""
 
 _FRAMES_PER_SECOND = 100
 _BUCKET_FRAMES = 100
-"""Windows come in steps of 1 s, so that few shapes occur."""
+"""Windows have whole seconds, so that few shapes occur."""
 
 _TOKENS_PER_SECOND = 8
 _SPARE_TOKENS = 12
 _VOCABULARY_TOKENS = 200
-"""Most tokens of vocabulary in the prompt; the decoder has 448 places for prompt and text together."""
+"""Limit of vocabulary in the prompt; the decoder has 448 positions for prompt and text together."""
 
 _BEFORE_SPEECH_SECONDS = 0.5
-"""Audio kept before what the VAD calls speech: soft beginnings lie outside it. Behind it, `AFTER_SPEECH_SECONDS`."""
+"""Audio kept before the VAD's speech, which misses soft beginnings; after it, `AFTER_SPEECH_SECONDS` are kept."""
 
 _RECENT = 5
-"""Transcriptions of which the slowest is the usual time."""
+"""Number of transcriptions whose slowest is the usual time."""
 
 _LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
@@ -72,9 +72,9 @@ class WhisperTranscriber:
         window_floor_seconds: float,
         measured: Path | None = None,
     ) -> None:
-        """Transcribe `languages`; what is measured of the model is kept in the folder `measured`.
+        """Transcribe `languages`; measurements of the model are kept in the folder `measured`.
 
-        `window_floor_seconds` is the shortest window that the model bears, unless one is configured.
+        `window_floor_seconds` is the shortest window that the model supports, unless one is configured.
         """
         self.model = settings.model
         self.languages: Sequence[str] = languages
@@ -95,13 +95,13 @@ class WhisperTranscriber:
         self._warming: asyncio.Task[None] | None = None
 
     def load(self, folder: Path) -> None:
-        """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also where `cuda` cannot be used."""
+        """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also if `cuda` cannot be used."""
         import ctranslate2
         from faster_whisper.feature_extractor import FeatureExtractor
 
         device = _device(self._settings.device, ctranslate2.get_cuda_device_count(), load_cublas)
         compute_type = self._settings.compute_type
-        if compute_type == "default":
+        if compute_type == "default":  # CTranslate2's own default keeps the precision of the file
             compute_type = "float16" if device == "cuda" else "int8"
 
         def load(threads: int) -> Any:
@@ -120,13 +120,13 @@ class WhisperTranscriber:
         self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
 
     def _threads(self, load: Callable[[int], Any], device: str, compute_type: str) -> int:
-        """Return how many threads to use: as configured, else as many as are fastest on this host."""
+        """Return the number of threads: the configured one, or else the fastest on this host."""
         most = cpu_threads(self._settings.threads)
         if self._settings.threads or device != "cpu" or most == 1:
             return most
         import ctranslate2
 
-        circumstances = {
+        conditions = {
             "processor": processor(),
             "most": most,
             "compute_type": compute_type,
@@ -137,13 +137,13 @@ class WhisperTranscriber:
         def measure() -> int:
             return fastest_threads(load, most, _frames(self.window_floor_seconds))
 
-        threads = measure() if self._measurements is None else self._measurements.get("threads", circumstances, measure)
+        threads = measure() if self._measurements is None else self._measurements.get("threads", conditions, measure)
         _LOGGER.info("Whisper is fastest with %d of %d threads here", threads, most)
         return threads
 
     @property
     def idle(self) -> bool:
-        """Whether a request would be begun at once."""
+        """Whether a request would begin at once."""
         return not self._worker.pending
 
     @property
@@ -153,11 +153,11 @@ class WhisperTranscriber:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often a stretch of speech was `decoded`, those repeated over 30 s, and those `abandoned` half-way."""
+        """How often a segment of speech was `decoded`, decoded again over 30 s, and `abandoned`."""
         return self._counts
 
     def prepare(self) -> None:
-        """On a GPU, run the encoder once, unless it works anyway: its clocks fall at rest, and take a while to rise."""
+        """On an idle GPU, run the encoder once: its clocks drop at rest, and take a while to rise."""
         if self._whisper is not None and self.device.startswith("cuda") and self.idle:
             self._warming = begin_task(self._warm(), "warm speech to text")
 
@@ -178,6 +178,7 @@ class WhisperTranscriber:
         if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
         spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
+        # The thread cannot be cancelled: it looks at the event between the steps of the network.
         abandoned = threading.Event()
         pieces = self._pieces(pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary), abandoned)
         texts: list[str] = []
@@ -191,7 +192,7 @@ class WhisperTranscriber:
         return Transcription(" ".join(text for text in texts if text), wanted or "")
 
     def _language(self, language: str | None) -> str | None:
-        """Return the code Whisper uses for `language`, None to detect it; raises when the model does not know it."""
+        """Return Whisper's code of `language`, or None to detect it; raises if the model does not know it."""
         if language is None:
             return self.languages[0] if len(self.languages) == 1 else None
         code = family(language)
@@ -211,9 +212,9 @@ class WhisperTranscriber:
         vocabulary: Sequence[str],
         abandoned: threading.Event,
     ) -> Iterator[Transcription]:
-        """Yield the words of each stretch of speech; blocking, but between two of them the thread is free for others.
+        """Yield the words of each segment of speech; blocking, but between two the thread serves others.
 
-        Once it is `abandoned` it ends as soon as the library allows: behind the network's present step.
+        If `abandoned` is set, it ends after the current step of the network, which cannot be interrupted.
         """
         if self._whisper is None:
             raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
@@ -222,13 +223,13 @@ class WhisperTranscriber:
         for start, end in _segments(spoken, len(samples)):
             began = time.monotonic()
             decoded = self._decode(samples[start:end], language, vocabulary, abandoned)
-            language = decoded.language
+            language = decoded.language  # detected once: a later segment is not taken for another language
             seconds += time.monotonic() - began
             yield Transcription("" if self._is_noise(decoded) else decoded.said_once.strip(), language)
         self._recent_seconds.append(seconds)
 
     def _is_noise(self, decoded: Decoded) -> bool:
-        """Tell words from what Whisper invents over noise: unlikely words where it doubts that anyone spoke."""
+        """Return whether Whisper invented words over noise: unlikely ones, where speech is unlikely too."""
         unlikely = decoded.log_probability < self._settings.log_probability_threshold
         return unlikely and decoded.no_speech > self._settings.no_speech_threshold
 
@@ -243,6 +244,7 @@ class WhisperTranscriber:
         window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
         decoded = self._decode_window(samples, window, language, vocabulary, abandoned)
         self._counts["decoded"] += 1
+        # Without the vocabulary, which may be what is repeated; over the full window nothing else would change.
         if decoded.repetitive and (window < FULL_WINDOW_SECONDS or vocabulary):
             self._counts["full_window_retries"] += 1
             decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, (), abandoned)
@@ -258,16 +260,18 @@ class WhisperTranscriber:
     ) -> Decoded:
         import numpy as np
 
-        self._go_on(abandoned)
+        self._stop_if(abandoned)
         mel = self._features(samples)[:, : int(FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
         frames = _frames(window_seconds)
         window = np.zeros((1, mel.shape[0], frames), np.float32)
         window[0, :, : mel.shape[1]] = mel[:, :frames]
         encoded = self._whisper.encode(self._storage(window))
-        self._go_on(abandoned)  # somebody has spoken on, as a rule, and waits for the thread with more of the command
+        # Again between the two networks: usually the speaker has continued, and the longer command is waiting.
+        self._stop_if(abandoned)
         if language is None:
             language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
         prompt = self._prompt(language, vocabulary)
+        # Without a limit, a loop goes on to the 448th position, for seconds.
         most_tokens = int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS
         result = self._whisper.generate(
             encoded,
@@ -283,20 +287,21 @@ class WhisperTranscriber:
         capped = len(tokens) >= most_tokens
         return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped)
 
-    def _go_on(self, abandoned: threading.Event) -> None:
-        """End the work if nobody wants it any more."""
+    def _stop_if(self, abandoned: threading.Event) -> None:
+        """End the work if it was cancelled."""
         if abandoned.is_set():
             self._counts["abandoned"] += 1
-            raise SpeechToTextError("nobody waits for the transcript", kind="failed")
+            raise SpeechToTextError("the transcription was cancelled")
 
     def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[str]:
-        """Return the decoder's prompt: the vocabulary as if it had just been said, language, task, no timestamps."""
+        """Return the decoder's prompt: the vocabulary as previous text, language, task, no timestamps."""
         hint = ["<|startofprev|>", *self._tokens(" " + ", ".join(vocabulary))] if vocabulary else []
         task = [f"<|{language}|>", "<|transcribe|>"] if self._whisper.is_multilingual else []
         return [*hint, "<|startoftranscript|>", *task, "<|notimestamps|>"]
 
     def _tokens(self, text: str) -> list[str]:
-        if self._tokenizer is None:  # loading it holds Python's lock for 60 ms, and most houses have no vocabulary
+        # Loaded only if needed: that holds Python's lock for 60 ms, and most installations have no vocabulary.
+        if self._tokenizer is None:
             import tokenizers
 
             self._tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
@@ -304,13 +309,13 @@ class WhisperTranscriber:
 
 
 def _frames(window_seconds: float) -> int:
-    """Return the length of the window of features that has room for `window_seconds`, the full one at most."""
+    """Return the length, in frames, of a window of `window_seconds`, the full one at most."""
     frames = min(window_seconds, FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
     return int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
 
 
 def _languages(folder: Path) -> tuple[str, ...]:
-    """Return the languages that have a token in the model's vocabulary."""
+    """Return the languages with a token in the model's vocabulary."""
     found: set[str] = set()
     for name in ("vocabulary.json", "vocabulary.txt"):
         if (folder / name).is_file():
@@ -319,7 +324,7 @@ def _languages(folder: Path) -> tuple[str, ...]:
 
 
 def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | None]) -> str:
-    """Return `cuda` or `cpu`; `load_libraries` loads what CUDA needs, and returns what is missing."""
+    """Return `cuda` or `cpu`; `load_libraries` loads CUDA's libraries, and returns what is missing."""
     if wanted == "cpu":
         return "cpu"
     missing = load_libraries() if cuda_devices else "CTranslate2 sees no CUDA device"
@@ -334,7 +339,7 @@ def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | N
 
 
 def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) in samples of stretches that hold speech and fit a window, cut where nobody speaks."""
+    """Yield start and end, in samples, of segments with speech that fit a window, cut in pauses."""
     before, after = int(_BEFORE_SPEECH_SECONDS * RATE), int(AFTER_SPEECH_SECONDS * RATE)
     longest = int((FULL_WINDOW_SECONDS - _MARGIN_SECONDS) * RATE) // WINDOW_SAMPLES
     windows = [index for index, is_speech in enumerate(spoken) if is_speech]
@@ -351,7 +356,7 @@ def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]
 
 
 def _widest_gap(windows: Sequence[int], following: int) -> int:
-    """Return the middle of the longest silence in the second half of `windows`, where a cut hurts least."""
+    """Return the middle of the longest pause in the second half of `windows`, where a cut does least harm."""
     later = [*windows[len(windows) // 2 :], following]
     before, after = max(pairwise(later), key=lambda pair: pair[1] - pair[0])
     return (before + after + 1) // 2

@@ -1,4 +1,4 @@
-"""What Whisper writes: its tokens as text, and whether that repeats itself."""
+"""Whisper's output: text of its tokens, and whether it repeats itself."""
 
 import re
 import zlib
@@ -6,35 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _COMPRESSION_LIMIT = 2.4
-"""zlib ratio above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
+"""Ratio of zlib above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
 
 _ECHO_WORDS = 3
-"""Words that come twice in a row are an echo: in short windows tiny.en says the last of two sentences again."""
+"""Words that, repeated at once, are an echo: in short windows tiny.en repeats the last of two sentences."""
 
 _SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What the decoder returned for a stretch of speech."""
+    """The decoder's result for a segment of speech."""
 
     text: str
     language: str
     log_probability: float
     no_speech: float
     capped: bool
-    """Whether it would have gone on."""
+    """Whether it was cut at the maximum length."""
 
     @property
     def repetitive(self) -> bool:
-        """True for what Whisper falls into when it does not see the end of the speech: loops, a sentence once more."""
+        """Whether text is repeated, as Whisper does if its window ends too close after the speech."""
         raw, words = self.text.encode(), self.text.split()
         compression = len(raw) / len(zlib.compress(raw))
         return self.capped or compression > _COMPRESSION_LIMIT or loop_at(words) is not None or echoes(words)
 
     @property
     def said_once(self) -> str:
-        """The text up to the end of the first turn of its loop; all of it when there is none."""
+        """The text up to the first repetition of its loop; all of it if there is none."""
         words = self.text.split()
         loop = loop_at(words)
         return self.text if loop is None else " ".join(words[: sum(loop)])
@@ -45,7 +45,7 @@ def _folded(words: Sequence[str]) -> list[str]:
 
 
 def echoes(words: Sequence[str]) -> bool:
-    """Return whether some words, three at least, come twice in direct succession: people seldom say so."""
+    """Return whether three words or more are repeated at once, which people seldom do."""
     folded = _folded(words)
     return any(
         folded[start : start + size] == folded[start + size : start + 2 * size]
@@ -55,7 +55,7 @@ def echoes(words: Sequence[str]) -> bool:
 
 
 def loop_at(words: Sequence[str]) -> tuple[int, int] | None:
-    """Return where a phrase begins that comes four times or more in direct succession, and its one to four words."""
+    """Return the start and length of a phrase of one to four words that is said four times or more in a row."""
     folded = _folded(words)
     for start in range(len(folded)):
         for size in range(1, 5):
@@ -67,13 +67,13 @@ def loop_at(words: Sequence[str]) -> tuple[int, int] | None:
 
 
 def text_of(tokens: Sequence[str]) -> str:
-    """Return what `tokens` say: they spell bytes, in the alphabet of GPT-2's `bytes_to_unicode`."""
+    """Return the text of `tokens`, which spell bytes in the alphabet of GPT-2's `bytes_to_unicode`."""
     spelled = "".join(token for token in tokens if not _SPECIAL_TOKEN.fullmatch(token))
     return bytes(_BYTES[character] for character in spelled).decode(errors="replace").strip()
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte that each character stands for: printable ones for themselves, the others from U+0100 on."""
+    """Return the byte of each character: printable bytes are themselves, the others begin at U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}

@@ -99,6 +99,7 @@ def _split(voice: Path, folder: Path, session: Session, calibration: Calibration
         with (folder / f"{name}.onnx").open("wb") as output:
             output.write(model)
             output.flush()
+            # Before the rename: after a power cut there must be no complete folder without its content.
             os.fsync(output.fileno())
         hashes[name] = hashlib.sha256(model).hexdigest()
     try:

@@ -76,7 +76,7 @@ class PiperSpeaker:
             heard = silence.trim(np.clip(samples * self.gain, -1.0, 1.0))
             if len(heard):
                 timeline.add(len(heard) / self.format.rate)
-            yield (heard * 32767).astype(np.int16).tobytes()
+            yield (heard * 32767).astype(np.int16).tobytes()  # also if empty: the caller may stop between any two
 
 
 class PiperSynthesizer:
@@ -177,7 +177,7 @@ class PiperSynthesizer:
             if known is None:
                 raise
             _LOGGER.warning("voice %s was replaced by one that cannot be used: %s", voice.name, error)
-            self._refused[voice.name] = voice
+            self._refused[voice.name] = voice  # not tried again until the files change once more
             return known[1]
         self.device = piper.device
         if self._settings.device == "cuda" and self.device != "cuda":

@@ -126,6 +126,7 @@ def measure(front: Any, flow: Any, decoder: Any, parts: GraphParts, long: Inputs
     latent = {name: value[..., :frames] if name in network.shape.framed else value for name, value in latent.items()}
     whole = network.decode(latent, network.flow(latent, 0, frames), 0, frames)
     sentence = Sentence(network, latent)
+    # Proves that nothing but convolutions looks beyond a frame, which the graph alone does not show.
     windows = [sentence.samples(at, min(at + 32, frames)) for at in range(0, frames, 32)]
     difference = float(np.max(np.abs(np.concatenate(windows) - whole)))
     if not difference <= _MAX_DIFFERENCE:  # also if it is NaN
@@ -137,6 +138,7 @@ def _shape(network: VitsNetwork, long: Inputs, short: Inputs) -> Shape:
     """Return which outputs grow with the frames, and how many samples a frame has."""
     latents = [network.latent(inputs) for inputs in (long, short)]
     counts = [next(iter(latent.values())).shape[-1] for latent in latents]
+    # With two lengths, no output is taken for one of frames by chance.
     if counts[0] == counts[1]:
         raise CannotSplit("its frames do not grow with the text")
     framed = tuple(

@@ -1,4 +1,4 @@
-"""What the wake word engines share: framing, triggers, choice of words, and folders of models that may change."""
+"""What the wake word engines share: framing, triggers, choice of words, and watched folders of models."""
 
 import asyncio
 import ctypes
@@ -32,7 +32,7 @@ Model = TypeVar("Model")
 
 @dataclass(slots=True)
 class Trigger:
-    """Decides from one word's scores, frame by frame, when the word was heard."""
+    """Decides from a word's scores, frame by frame, when the word was detected."""
 
     threshold: float
     level: int
@@ -48,10 +48,10 @@ class Trigger:
     def feed(self, score: float, seconds: float) -> bool:
         """Return whether the frame that ends `seconds` into the stream completes a detection.
 
-        `level` frames in a row must reach the threshold. A detection starts the row anew, and the frames that end
-        less than `refractory_seconds` after it do not count.
+        `level` frames in a row must reach the threshold. After a detection a new row begins, with frames that end
+        `refractory_seconds` later at the earliest.
         """
-        reached = score >= self.threshold  # never true for NaN
+        reached = score >= self.threshold  # never true for NaN, which a damaged model may return
         if not reached or seconds - self._fired_at < self.refractory_seconds:
             self._in_a_row = 0
             return False
@@ -64,7 +64,7 @@ class Trigger:
 
 
 def trigger_of(name: str, settings: WakeSettings, threshold: float) -> Trigger:
-    """Return the trigger that the configuration gives the word `name`, whose engine suggests `threshold`."""
+    """Return the trigger configured for the word `name`; `threshold` is its engine's default."""
     level, refractory_seconds = settings.trigger_level, settings.refractory_seconds
     own = settings.per_word.get(name)
     if own is not None:
@@ -75,9 +75,9 @@ def trigger_of(name: str, settings: WakeSettings, threshold: float) -> Trigger:
 
 
 def choose(names: Sequence[str] | None, known: Collection[str], configured: Sequence[str]) -> list[str]:
-    """Return the words to listen for, each once: `names`, or those of the `configured` that exist.
+    """Return the words to listen for, each once: `names`, or else the `configured` ones that are `known`.
 
-    Raises `WakeWordError` (`wake-unknown-word`) for a name that does not exist, and when no word is left.
+    Raises `WakeWordError` (`wake-unknown-word`) for a name that does not exist, and if no word is left.
     """
     wanted = list(dict.fromkeys(names or configured))
     unknown = [name for name in wanted if name not in known]
@@ -86,6 +86,7 @@ def choose(names: Sequence[str] | None, known: Collection[str], configured: Sequ
             f"unknown wake word '{shown(unknown[0])}'; {nearest(unknown[0], set(known))}", kind="unknown-word"
         )
     if unknown:
+        # Not an error: the other engine may have them.
         _LOGGER.debug("configured wake words that this engine lacks: %s", ", ".join(unknown))
     return [name for name in wanted if name in known]
 
@@ -94,24 +95,24 @@ class Scorer(Protocol):
     """Computes the scores of one stream's words; used in the worker's thread only."""
 
     first_samples: int
-    """Samples that complete the first frame."""
+    """Samples of the first frame."""
 
     hop_samples: int
-    """Samples that complete each further frame."""
+    """Samples of each further frame."""
 
     def scores(self, pcm: bytes) -> Floats:
-        """Return a row a frame and a column a word for `pcm`, which ends where a frame ends.
+        """Return a row for each frame and a column for each word of `pcm`, which must end where a frame ends.
 
-        Where audio before it was lost, frames may come later by less than one.
+        If audio before it was lost, frames may be late by less than one.
         """
 
 
 ScorerT = TypeVar("ScorerT", bound=Scorer)
 
 
-def one_by_one(asked: Sequence[tuple[Scorer, bytes]]) -> Sequence[Floats]:
-    """Return the scores of several streams."""
-    return [scorer.scores(pcm) for scorer, pcm in asked]
+def score_separately(streams: Sequence[tuple[Scorer, bytes]]) -> Sequence[Floats]:
+    """Return the scores of several streams, computed one after the other."""
+    return [scorer.scores(pcm) for scorer, pcm in streams]
 
 
 class ScoredWakeStream(Generic[ScorerT]):
@@ -122,40 +123,42 @@ class ScoredWakeStream(Generic[ScorerT]):
         scorer: ScorerT,
         triggers: Mapping[str, Trigger],
         worker: Worker,
-        score: Callable[[Sequence[tuple[ScorerT, bytes]]], Sequence[Floats]] = one_by_one,
+        score: Callable[[Sequence[tuple[ScorerT, bytes]]], Sequence[Floats]] = score_separately,
     ) -> None:
-        """`score` is given what waits in all streams that have it in common."""
+        """`score` gets the waiting frames of all streams that share it."""
         self._scorer: ScorerT | None = scorer
         self._score = score
         self._triggers = triggers
         self._worker = worker
         self._rest = bytearray()
         self._missing_samples = scorer.first_samples
-        self._taken_samples = 0
+        self._scored_samples = 0
 
     async def feed(self, pcm: bytes) -> list[Detection]:
-        """Return what `pcm` completes; less than a frame stays on the caller's thread. One call at a time."""
+        """Return the detections that `pcm` completes. One call at a time."""
         scorer = self._scorer
         if scorer is None:
             return []
         self._rest += pcm
         frames = self._whole_frames(scorer.hop_samples)
-        if not frames:
+        if not frames:  # most chunks are shorter than a frame: no thread is involved
             return []
         scores = await self._worker.run_together(self._score, (scorer, frames))
-        return [] if self._scorer is None else self._detections(scores, scorer.hop_samples)
+        if self._scorer is None:  # closed meanwhile
+            return []
+        return self._detections(scores, scorer.hop_samples)
 
     async def end(self) -> list[Detection]:
-        """Return nothing: `feed` has returned everything."""
+        """Return nothing: `feed` has returned all detections."""
         return []
 
     def close(self) -> None:
-        """Forget the stream; what is fed from now on is ignored."""
+        """Close the stream; audio fed afterwards is ignored."""
         self._scorer = None
         self._rest.clear()
 
     def _whole_frames(self, hop_samples: int) -> bytes:
-        """Take all whole frames out of the audio that waits."""
+        """Remove all whole frames from the waiting audio."""
         spare_samples = len(self._rest) // WIDTH - self._missing_samples
         if spare_samples < 0:
             return b""
@@ -163,11 +166,11 @@ class ScoredWakeStream(Generic[ScorerT]):
         frames = bytes(self._rest[: samples * WIDTH])
         del self._rest[: samples * WIDTH]
         self._missing_samples = hop_samples
-        self._taken_samples += samples
+        self._scored_samples += samples
         return frames
 
     def _detections(self, scores: Floats, hop_samples: int) -> list[Detection]:
-        end = self._taken_samples - (len(scores) - 1) * hop_samples
+        end = self._scored_samples - (len(scores) - 1) * hop_samples
         return [
             Detection(name, seconds)
             for frame, row in enumerate(scores.tolist())
@@ -177,39 +180,39 @@ class ScoredWakeStream(Generic[ScorerT]):
 
 
 class ModelFolder(Generic[Model]):
-    """The models in a folder that may change at any time; a file that cannot be used never disturbs the others."""
+    """The models in a folder that may change at any time; a file that cannot be used does not affect the others."""
 
     def __init__(
         self, directory: Path | None, find: Callable[[Path], dict[str, Files]], load: Callable[[Files], Model]
     ) -> None:
         self.models: Mapping[str, Model] = {}
-        """By word; replaced as a whole by every scan, so any thread may read it."""
+        """By word. Each scan replaces the mapping, so that any thread may read it."""
 
         self._directory = directory
         self._find = find
         self._load = load
-        self._seen: dict[str, object] = {}
+        self._versions: dict[str, object] = {}
         self._readable = True
-        self._news = logging.DEBUG
+        self._loaded_level = logging.DEBUG
         self._lock = threading.Lock()
 
     def scan(self) -> None:
-        """Load what is new or has changed and drop what has gone; blocks, from any thread but the event loop's.
+        """Load new and changed models and drop removed ones; blocking.
 
-        A file that cannot be used is logged once and tried again when it has changed; until then the word keeps
-        the model it had, if any.
+        A file that cannot be used is logged once and tried again when it has changed; until then the word keeps its
+        previous model.
         """
         with self._lock:
             files = self._files()
             models = {name: model for name in files if (model := self._current(name, files[name])) is not None}
             for name in self.models.keys() - files.keys():
-                _LOGGER.info("wake word %s has gone", name)
-            self._seen = {name: self._seen[name] for name in files}
-            self._news = logging.INFO  # what was there from the start is no news
+                _LOGGER.info("wake word %s was removed", name)
+            self._versions = {name: self._versions[name] for name in files}
+            self._loaded_level = logging.INFO  # words present from the start are not worth a line
             self.models = models
 
     async def refresh(self) -> None:
-        """Scan in a thread of its own, so that no stream waits for a model to load."""
+        """Scan in another thread: in the engine's own, streams would wait for models to load."""
         if self._directory is not None:
             await asyncio.to_thread(self.scan)
 
@@ -229,20 +232,20 @@ class ModelFolder(Generic[Model]):
     def _current(self, name: str, files: Files) -> Model | None:
         old = self.models.get(name)
         version = [_version(file) for file in files]
-        if self._seen.get(name) == version:
+        if self._versions.get(name) == version:
             return old
-        self._seen[name] = version
+        self._versions[name] = version
         try:
             model = self._load(files)
         except model_errors() as error:
             _LOGGER.warning("wake word %s: %s cannot be used: %s", name, files[-1], str(error).strip())
             return old
-        _LOGGER.log(self._news, "wake word %s loaded from %s", name, files[-1])
+        _LOGGER.log(self._loaded_level, "wake word %s loaded from %s", name, files[-1])
         return model
 
 
 def _version(file: Path) -> object:
-    """Return what changes when the file's content does; None while it cannot be seen."""
+    """Return a value that changes with the file's content; None if it cannot be accessed."""
     try:
         stat = file.stat()
     except OSError:
@@ -251,13 +254,13 @@ def _version(file: Path) -> object:
 
 
 def visible_files(directory: Path) -> list[Path]:
-    """Return the files of a folder by name, without hidden ones: copying programs write those first."""
+    """Return the files of a folder by name, without hidden ones, which copying programs rename when complete."""
     return sorted(file for file in directory.iterdir() if not file.name.startswith(".") and file.is_file())
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A network's input or output; `scale` and `zero_point` are those of a quantised one."""
+    """A network's input or output; `scale` and `zero_point` are those of a quantised tensor."""
 
     index: int
     shape: tuple[int, ...]
@@ -272,14 +275,17 @@ class Tensor:
 
 
 _NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
-"""What LiteRT prints once in a process, as if it were news."""
+"""LiteRT prints this once in each process and has no setting against it."""
 
 
 class LiteRtModel:
-    """A TFLite model, held in memory, for its file may change at any time; for one thread at a time."""
+    """A TFLite model, for one thread at a time. It is held in memory, since its file may change at any time."""
 
     def __init__(self, content: bytes, shape: Sequence[int] | None = None, *, portable: bool = False) -> None:
-        """Load `content` for a first input of `shape`, all others as many; `portable` means no kernels of XNNPACK."""
+        """Load `content`; `shape` is that of the first input, and its first dimension that of all.
+
+        `portable` means without the kernels of XNNPACK.
+        """
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if portable else OpResolverType.AUTO
@@ -300,7 +306,7 @@ class LiteRtModel:
         return [view.copy() for view in self.peek(*values)]
 
     def peek(self, *values: Array) -> Iterator[Array]:
-        """Yield the same outputs where they lie in the network, which must not run again while one of them is held."""
+        """Yield the outputs without copying them; the network must not run again while one of them is in use."""
         for source, value in zip(self.sources, values, strict=True):
             self._interpreter.set_tensor(source.index, value)
         self._interpreter.invoke()
@@ -315,26 +321,25 @@ def _tensor(details: Mapping[str, Any]) -> Tensor:
 
 _STDERR_LOCK = threading.Lock()
 _STDERR_BUFFERS: list[tuple[ctypes.c_char_p, ctypes.c_size_t]] = []
-"""Memory that C may still write to: it is never freed."""
+"""Buffers that C may still write to; they are never freed."""
 
 
 @contextmanager
 def without_notice(notice: bytes) -> Iterator[None]:
-    """Keep `notice` out of what C libraries write to standard error inside; everything else comes at the end.
+    """Remove `notice` from what C libraries write to standard error meanwhile; everything else is written at the end.
 
-    For the libraries that have no setting for it. C's `stderr` is replaced, and not the descriptor: neither Python nor
-    the children that another thread may be starting see anything of that.
+    C's `stderr` is replaced, not the file descriptor, which Python and child processes of other threads use too.
     """
     libc = ctypes.CDLL(None)
     try:
         errors = ctypes.c_void_p.in_dll(libc, "stderr")
-    except ValueError:  # a C library where it is no variable
+    except ValueError:  # in this C library it is not a variable
         yield
         return
     libc.open_memstream.restype, libc.fflush.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     text, size = ctypes.c_char_p(), ctypes.c_size_t()
     with _STDERR_LOCK:
-        # Never closed: a thread that has just fetched it may still write to it.
+        # Never closed: another thread may just have read the variable and still write to it.
         memory, usual = libc.open_memstream(ctypes.byref(text), ctypes.byref(size)), errors.value
         errors.value = memory
         try:

@@ -1,8 +1,8 @@
-"""microWakeWord: one small streaming network a word, 30 ms at a time.
+"""microWakeWord: a small streaming network for each word, 30 ms at a time.
 
-The networks remember what they heard, so each stream has its own of each word. They run by LiteRT and not by
-`pymicro_wakeword`, from which come the built-in words and the features: that package maps model files into memory,
-and a file that is damaged, or changes while it is mapped, takes the whole process with it.
+The networks have state, so that each stream has its own. They run on LiteRT, not in `pymicro_wakeword`, which provides
+the built-in words and the features: it maps model files into memory, and crashes the process if a file is damaged or
+changes while it is mapped.
 """
 
 import importlib.util
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 Feature: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 _BANDS = 40
-_FEATURE_WINDOW = 480  # samples that one feature sees
+_FEATURE_WINDOW = 480  # samples of one feature
 _FEATURE_HOP = 160  # samples from one feature to the next, 10 ms
 _STRIDE = 3  # features that a network takes at once
-_MAX_AVERAGED = 1000  # scores in a mean: 30 s
+_MAX_AVERAGED = 1000  # scores in a mean, 30 s
 
 
 class MicroWakeWordEngine:
@@ -56,7 +56,7 @@ class MicroWakeWordEngine:
 
     def load(self) -> None:
         """Load the words; blocks."""
-        import pymicro_wakeword  # noqa: F401 - so that the first stream does not wait for it
+        import pymicro_wakeword  # noqa: F401 - or the first stream would wait for it
 
         self._builtin.scan()
         self._custom.scan()
@@ -64,18 +64,18 @@ class MicroWakeWordEngine:
 
     @property
     def words(self) -> Sequence[WakeWord]:
-        """All words that can be asked for now; before `load`, those built in."""
+        """All words that are available now; before `load`, the built-in ones."""
         if not self._loaded:
             return self._shipped
         return [model.word for model in self._models().values()]
 
     async def refresh(self) -> None:
-        """Take note of words that have come, changed or gone; streams keep the words they began with."""
+        """Look for added, changed and removed words; streams keep the words they began with."""
         if self._loaded:
             await self._custom.refresh()
 
     async def stream(self, names: Sequence[str] | None) -> WakeStream:
-        """Start listening for `names`, or for the configured words when None or empty."""
+        """Start a stream for `names`, or for the configured words if None or empty."""
         scorer = await self._worker.run(self.scorer, names)
         triggers = {
             model.word.name: trigger_of(model.word.name, self._settings, model.cutoff) for model in scorer.models
@@ -83,7 +83,7 @@ class MicroWakeWordEngine:
         return ScoredWakeStream(scorer, triggers, self._worker)
 
     def scorer(self, names: Sequence[str] | None) -> "MicroWakeWordScorer":
-        """Return what scores the words that `names` means, as in `stream`; blocks."""
+        """Return the scorer of `names`, as in `stream`; blocking."""
         if not self._loaded:
             raise WakeWordError("microWakeWord is not loaded yet", kind="not-ready")
         models = self._models()
@@ -105,12 +105,12 @@ def microwakeword_files(directory: Path) -> dict[str, Files]:
 
 
 def _model_of(manifest: Path) -> Path | None:
-    """Return the model that a manifest of microWakeWord's shape names, always beside it."""
+    """Return the model named by a manifest of microWakeWord, always in the same folder; None for other JSON files."""
     namesake = manifest.with_suffix(".tflite")
     try:
         content = json.loads(manifest.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return namesake  # half written, perhaps: the model must not be taken for openWakeWord's meanwhile
+        return namesake  # perhaps half written: its model must not be taken for one of openWakeWord meanwhile
     if not isinstance(content, dict) or not isinstance(content.get("micro"), dict):
         return None
     named = Path(str(content.get("model") or namesake)).name
@@ -119,26 +119,26 @@ def _model_of(manifest: Path) -> Path | None:
 
 def _builtin_directory() -> Path:
     package = importlib.util.find_spec("pymicro_wakeword")
-    assert package is not None  # a dependency of ours
+    assert package is not None  # a required dependency
     assert package.origin is not None
     return Path(package.origin).parent / "models"
 
 
 @dataclass(frozen=True, slots=True)
 class MicroModel:
-    """A word as its two files describe it."""
+    """A word as described by its two files."""
 
     word: WakeWord
     content: bytes
     cutoff: float
-    """Mean score at which the model's author takes the word for heard."""
+    """Mean score of a detection, as recommended by the model's author."""
 
     averaged: int
     """Scores in that mean."""
 
 
 def load_model(files: Files) -> MicroModel:
-    """Load a word from its manifest and its model. Raises, with the reason, what cannot be used."""
+    """Load a word from its manifest and its model. Raises one of `model_errors()` if it cannot be used."""
     manifest = _manifest(files)
     micro = manifest["micro"]
     step = micro.get("feature_step_size", 10)
@@ -150,6 +150,7 @@ def load_model(files: Files) -> MicroModel:
     import numpy as np
 
     model = MicroModel(_word(manifest, files), files[-1].read_bytes(), cutoff, averaged)
+    # Tried once here: a network of another kind must not fail later, in a stream.
     _Track(model).score(np.zeros((1, _STRIDE, _BANDS)))
     return model
 
@@ -157,7 +158,7 @@ def load_model(files: Files) -> MicroModel:
 def _manifest(files: Files) -> dict[str, Any]:
     content = json.loads(files[0].read_bytes())
     if not isinstance(content, dict) or not isinstance(content.get("micro"), dict):
-        raise ValueError(f"{files[0].name} is no manifest of microWakeWord")
+        raise ValueError(f"{files[0].name} is not a manifest of microWakeWord")
     return content
 
 
@@ -169,7 +170,7 @@ def _word(manifest: Mapping[str, Any], files: Files) -> WakeWord:
 
 
 class MicroWakeWordScorer:
-    """Scores the words of one stream (`Scorer`); every value equals the reference implementation's."""
+    """Scores the words of one stream (`Scorer`), with the results of the reference implementation."""
 
     first_samples = _FEATURE_WINDOW + (_STRIDE - 1) * _FEATURE_HOP
     hop_samples = _STRIDE * _FEATURE_HOP
@@ -183,9 +184,9 @@ class MicroWakeWordScorer:
         self._tracks = [_Track(model) for model in models]
 
     def scores(self, pcm: bytes) -> Floats:
+        """Return a row for each frame and a column for each word of `pcm`, which must end where a frame ends."""
         import numpy as np
 
-        """Return a row a frame and a column a word for `pcm`, which ends where a frame ends."""
         self._waiting += self._features.process_streaming(pcm)
         scores = np.empty((len(self._waiting) // _STRIDE, len(self._tracks)), np.float32)
         for row in scores:
@@ -210,7 +211,7 @@ class _Track:
         self._averaged = model.averaged
 
     def score(self, features: Feature) -> float:
-        """Return the mean of the latest scores; 0 until there are enough of them."""
+        """Return the mean of the latest scores, 0 until there are enough."""
         import numpy as np
 
         levels = np.rint(features / self._source.scale + self._source.zero_point)

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,20 +18,30 @@ from satellite.engines.tts.synthesizer import PiperSynthesizer
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, TextToSpeechError
 from satellite.models import catalogue
+from satellite.models.demo_set import JOE
 from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.pipeline.clauses import pieces
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
 
 class Mouth:
-    """A synthesizer over some voices."""
+    """A synthesizer of copies of the demo voice, whose configurations differ as given, by name."""
 
-    def __init__(self, files: list[tuple[Voice, Path]], settings: TtsSettings, parts: Path) -> None:
+    def __init__(self, models: Path, folder: Path, voices: dict[str, dict[str, object]], **settings: Any) -> None:
+        original = Store(models).file(JOE, ".onnx")
+        files = []
+        for name, changes in voices.items():
+            file = folder / f"{name}.onnx"
+            file.symlink_to(original)
+            config = json.loads(Path(f"{original}.json").read_text()) | changes
+            Path(f"{file}.json").write_text(json.dumps(config))
+            files.append((Voice(name, (name.partition("-")[0],), tuple(config.get("speaker_id_map", ())), name), file))
         self.worker = Worker(Stage.TTS)
-        self.piper = PiperSynthesizer(settings, lambda: files, parts, self.worker)
+        parts = models / ".parts"
+        self.piper = PiperSynthesizer(TtsSettings(**{"threads": 2, **settings}), lambda: files, parts, self.worker)
 
     async def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
         """Return `text` as PCM."""
@@ -38,33 +49,26 @@ class Mouth:
         return b"".join([pcm for piece in pieces(text) async for pcm in speaker.speak(piece)])
 
 
-def copies(models: Path, folder: Path, names: dict[str, dict[str, object]]) -> list[tuple[Voice, Path]]:
-    """Make voices out of the demo voice, with changed settings, by name."""
-    original = Store(models).path(catalogue.find(Kind.TTS, "en_US-joe-medium")) / "en_US-joe-medium.onnx"
-    found = []
-    for name, changes in names.items():
-        file = folder / f"{name}.onnx"
-        file.symlink_to(original)
-        config = json.loads(Path(f"{original}.json").read_text()) | changes
-        Path(f"{file}.json").write_text(json.dumps(config))
-        language = name.partition("-")[0]
-        speakers: dict[str, int] = config.get("speaker_id_map", {})
-        found.append((Voice(name, (language,), tuple(speakers), name), file))
-    return found
+@pytest.fixture(scope="module")
+def make(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Mouth]]:
+    """Make synthesizers whose threads end with the tests."""
+    made: list[Mouth] = []
+
+    def make(voices: dict[str, dict[str, object]], **settings: Any) -> Mouth:
+        made.append(Mouth(models_directory, tmp_path_factory.mktemp("voices"), voices, **settings))
+        return made[-1]
+
+    yield make
+    for mouth in made:
+        mouth.worker.close()
 
 
 @pytest.fixture(scope="module")
-def mouth(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mouth]:
+def mouth(make: Callable[..., Mouth]) -> Mouth:
     """Three voices, of which two fit into memory."""
-    voices: dict[str, dict[str, object]] = {"en_US-joe-medium": {}, "en_GB-jim-medium": {}, "fr_FR-jean-medium": {}}
-    mouth = Mouth(
-        copies(models_directory, tmp_path_factory.mktemp("voices"), voices),
-        TtsSettings(max_loaded_voices=2, threads=2),
-        models_directory / ".parts",
-    )
+    mouth = make({"en_US-joe-medium": {}, "en_GB-jim-medium": {}, "fr_FR-jean-medium": {}}, max_loaded_voices=2)
     mouth.piper.load()
-    yield mouth
-    mouth.worker.close()
+    return mouth
 
 
 def peak(pcm: bytes) -> float:
@@ -109,53 +113,27 @@ async def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
     assert len(pcm) / 2 / 22050 > 25
 
 
-async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(models_directory: Path, tmp_path: Path) -> None:
-    """One may be louder than the other; who has spoken before need not be loaded."""
-    voices: dict[str, dict[str, object]] = {"en_US-two-medium": {"speaker_id_map": {"ann": 0, "bob": 1}}}
-    mouth = Mouth(copies(models_directory, tmp_path, voices), TtsSettings(threads=2), models_directory / ".parts")
-    mouth.piper.load()
-    for name in ("ann", "bob", "ann"):
-        await mouth.piper.speaker(VoiceChoice(speaker=name))
-    speakers = [await mouth.piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob")]
-    assert len({speaker.identity for speaker in speakers}) == 2
-    assert [gain for (_, speaker_id), gain in mouth.piper._gains.items() if speaker_id is not None] == [
-        speaker.gain for speaker in speakers
-    ]
-    mouth.worker.close()
+async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(make: Callable[..., Mouth]) -> None:
+    """Speakers differ in loudness, and are measured when they are first used."""
+    piper = make({"en_US-two-medium": {"speaker_id_map": {"ann": 0, "bob": 1}}}).piper
+    ann, bob, again = [await piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob", "ann")]
+    assert ann.identity == again.identity != bob.identity
+    assert [gain for _, gain in piper._gains.items()] == [ann.gain, bob.gain]
+    assert ann.gain == again.gain > 0
 
 
-async def test_the_gain_of_a_voice_is_constant(mouth: Mouth) -> None:
-    """Short and long texts are scaled alike: no piece is blown up to full loudness on its own."""
-    (gain,) = {(await mouth.piper.speaker(VoiceChoice())).gain for _ in range(3)}
-    assert gain > 0
-    loud = peak(await mouth.say("Attention! Attention! Attention!"))
-    assert loud < 1.0
+async def test_a_voice_is_never_blown_up_to_full_loudness(mouth: Mouth) -> None:
+    """Short and long texts have the same gain."""
+    assert peak(await mouth.say("Attention! Attention! Attention!")) < 1.0
 
 
-async def test_volume_scales_the_sound(models_directory: Path, tmp_path: Path) -> None:
-    """Half the volume is half the amplitude, everything random switched off."""
-    levels = []
-    for volume in (1.0, 0.5):
-        folder = tmp_path / str(volume)
-        folder.mkdir()
-        settings = TtsSettings(volume=volume, noise_scale=0, noise_w_scale=0, threads=2)
-        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
-        levels.append(peak(await mouth.say("Hello there.")))
-        mouth.worker.close()
-    assert levels[1] == pytest.approx(levels[0] / 2, rel=0.02)
-
-
-async def test_a_slower_pace_takes_longer(models_directory: Path, tmp_path: Path) -> None:
-    """`length_scale` stretches the speech."""
-    lengths = []
-    for scale in (1.0, 2.0):
-        folder = tmp_path / str(scale)
-        folder.mkdir()
-        settings = TtsSettings(length_scale=scale, noise_scale=0, noise_w_scale=0, threads=2)
-        mouth = Mouth(copies(models_directory, folder, {"en_US-joe-medium": {}}), settings, models_directory / ".parts")
-        lengths.append(len(await mouth.say("Hello there, how are you?")))
-        mouth.worker.close()
-    assert lengths[1] > 1.5 * lengths[0]
+async def test_volume_scales_the_sound_and_length_scale_its_duration(make: Callable[..., Mouth]) -> None:
+    """Half the volume is half the amplitude, and a scale of two about twice as long; all without random variation."""
+    settings: list[dict[str, float]] = [{}, {"volume": 0.5}, {"length_scale": 2.0}]
+    mouths = [make({"en_US-joe-medium": {}}, noise_scale=0, noise_w_scale=0, **one) for one in settings]
+    usual, half, slow = [await mouth.say("Hello there, how are you?") for mouth in mouths]
+    assert peak(half) == pytest.approx(peak(usual) / 2, rel=0.02)
+    assert len(slow) > 1.5 * len(usual)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +175,7 @@ async def test_leaving_stops_the_work(mouth: Mouth) -> None:
         assert await anext(sound)
     left_at = mouth.worker.completed
     speaking = asyncio.create_task(anext(speaker.speak(story)))
-    while mouth.worker.busy_since is None:
-        await asyncio.sleep(0.001)
+    await until(lambda: mouth.worker.busy_since is not None)
     speaking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await speaking
@@ -224,22 +201,14 @@ async def test_those_who_speak_at_once_take_turns(mouth: Mouth) -> None:
     assert (ended)[0] == "Yes."
 
 
-def test_installed_voices_are_found(models_directory: Path) -> None:
-    """The demo voice is listed with its language."""
-    folder = VoiceFolder(Store(models_directory), catalogue.find(Kind.TTS, "en_US-joe-medium"))
-    voice, file = folder.files()[0]
+def test_installed_voices_are_found(models_directory: Path, tmp_path: Path) -> None:
+    """The demo voice, and an .onnx file with its .json given by its path, with the language that the file has."""
+    voice, file = VoiceFolder(Store(models_directory), JOE).files()[0]
     assert (voice.name, voice.languages, voice.speakers) == ("en_US-joe-medium", ("en_US",), ())
-    assert file.is_file()
-
-
-def test_a_voice_of_ones_own_by_its_path(models_directory: Path, tmp_path: Path) -> None:
-    """An .onnx file with its .json beside it is a voice; speakers and language come from the file."""
-    original = Store(models_directory).path(catalogue.find(Kind.TTS, "en_US-joe-medium")) / "en_US-joe-medium.onnx"
-    file = tmp_path / "mine.onnx"
-    file.symlink_to(original)
-    shutil.copy(f"{original}.json", f"{file}.json")
-    folder = VoiceFolder(Store(tmp_path), catalogue.find(Kind.TTS, str(file)))
-    voice, _ = folder.files()[0]
+    own = tmp_path / "mine.onnx"
+    own.symlink_to(file)
+    shutil.copy(f"{file}.json", f"{own}.json")
+    voice, _ = VoiceFolder(Store(tmp_path), catalogue.find(Kind.TTS, str(own))).files()[0]
     assert (voice.name, voice.languages) == ("mine", ("en_US",))
 
 
@@ -253,11 +222,12 @@ def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
 
 async def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tmp_path: Path) -> None:
     """One that cannot be used leaves the old one speaking; nobody has to restart anything."""
-    (original,) = copies(models_directory, tmp_path, {"en-mine": {}})
-    about = Path(f"{original[1]}.json")
-    folder = VoiceFolder(Store(tmp_path / "store"), catalogue.find(Kind.TTS, str(original[1])))
+    Mouth(models_directory, tmp_path, {"en-mine": {}}).worker.close()
+    file = tmp_path / "en-mine.onnx"
+    about = Path(f"{file}.json")
+    folder = VoiceFolder(Store(tmp_path / "store"), catalogue.find(Kind.TTS, str(file)))
     worker = Worker(Stage.TTS)
-    piper = PiperSynthesizer(TtsSettings(voice=str(original[1])), folder.files, models_directory / ".parts", worker)
+    piper = PiperSynthesizer(TtsSettings(voice=str(file)), folder.files, models_directory / ".parts", worker)
 
     async def seconds() -> float:
         folder.scan()

@@ -17,7 +17,7 @@ from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, rooms, spoken
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.test_home_assistant_satellite import house
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import connect
 
 pytestmark = pytest.mark.models
@@ -128,8 +128,7 @@ async def test_a_room_that_home_assistant_drives_hears_again(
         async with house(daemon, tmp_path) as home, home.assist() as assist:
             await assist.until(lambda: home.doing == "driven by Home Assistant")
             engine.broken = True
-            while failures(daemon, "wake word study") < 2:
-                await asyncio.sleep(0.05)
+            await until(lambda: failures(daemon, "wake word study") >= 2)
             engine.broken = False
             while "detection" not in [event.type for event in assist.events]:
                 await home.mouth.say(NABU + PAUSE)
@@ -148,8 +147,7 @@ async def test_an_answer_can_be_interrupted_again(daemon: RunningDaemon, caplog:
                     if isinstance(event, SttEnd):
                         break
             engine.broken = True
-            while not failures(daemon, "barge-in parlour"):
-                await asyncio.sleep(0.01)
+            await until(lambda: failures(daemon, "barge-in parlour"))
             engine.broken = False
             await satellite.until("detection")
             await satellite.until("audio-start")
