@@ -20,7 +20,7 @@ from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.status import KeepAliveStatus
+from satellite.engines.chat.provider_status import KeepAliveStatus
 from satellite.engines.protocols import ChatDelta, ChatStats, Message
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles.http import dictated, script

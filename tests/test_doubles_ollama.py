@@ -83,15 +83,6 @@ async def test_some_options_reload(body: dict[str, Any], reloads: bool) -> None:
         assert (server.counts.generations[1].cached_tokens > 0) is not reloads
 
 
-async def test_a_ping_without_the_context_reloads_back_and_forth() -> None:
-    """Options that are absent are the automatic ones, not those of the runner."""
-    async with serving() as (server, client):
-        for _ in range(3):
-            await client.ask(options={"num_ctx": 2048})
-            await client.chat()
-        assert server.counts.loads == 6
-
-
 async def test_a_change_of_options_waits_for_the_stream() -> None:
     """The stream is unharmed, and who wants what is loaded is not held up."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
@@ -107,15 +98,6 @@ async def test_a_change_of_options_waits_for_the_stream() -> None:
             assert [line["done_reason"] async for line in lines] == ["stop"]
             assert (await reload)["done_reason"] == "load"
         assert [model["context_length"] for model in await client.ps()] == [2048]
-
-
-async def test_names_that_share_a_blob_share_a_runner() -> None:
-    """It is listed under the name it was loaded by, with its tag."""
-    async with serving() as (server, client):
-        await client.ask()
-        await client.ask(model="same-as-a:latest")
-        assert server.counts.loads == 1
-        assert await client.names() == ["a:latest"]
 
 
 async def test_a_model_too_many_makes_another_leave() -> None:
@@ -142,17 +124,6 @@ async def test_hanging_up_during_the_load_aborts_it() -> None:
         server.load_seconds = 0.01
         assert (await client.ask())["done"]
         assert server.counts.loads == 1
-
-
-async def test_a_runner_that_dies_idle_goes_on_being_listed() -> None:
-    """The next request notices, and loads it with the default keep-alive."""
-    async with serving() as (server, client):
-        await client.ask(keep_alive=-1)
-        server.kill_runner("a")
-        assert await client.left() > timedelta(days=365)
-        await client.chat()
-        assert await client.left() == about(300)
-        assert server.counts.reloads == 1
 
 
 @pytest.mark.parametrize("wanted", [{"model": "b"}, {"options": {"num_ctx": 2048}}])

@@ -1,4 +1,4 @@
-"""Doubles of chat servers: killed and started again, frozen, a process of their own; and the limits of a hosted one."""
+"""The doubles of chat servers as processes of their own, and the rate limits of a hosted one."""
 
 import asyncio
 import contextlib
@@ -15,53 +15,11 @@ import openai
 import pytest
 
 from tests.doubles.http import script
-from tests.doubles.limits import Limits, duration
-from tests.doubles.ollama import OllamaServer
+from tests.doubles.limits import Limits
 from tests.doubles.openai import OpenAIServer
 from tests.waiting import PATIENCE_SECONDS
 
-PATHS = {OllamaServer: "/api/chat", OpenAIServer: "/openai/v1/chat/completions"}
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-Server = OllamaServer | OpenAIServer
-
-
-def serve(kind: type[Server]) -> Server:
-    """Return a server that says two words."""
-    words = script("Paris", ".")
-    return OllamaServer(words, models={"m": "m"}) if kind is OllamaServer else OpenAIServer(words, model="m")
-
-
-@asynccontextmanager
-async def serving(kind: type[Server]) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
-    """A server and a client."""
-    async with (
-        serve(kind) as server,
-        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
-    ):
-        yield server, http
-
-
-@pytest.fixture(params=[OllamaServer, OpenAIServer])
-def kind(request: pytest.FixtureRequest) -> type[Server]:
-    """Each kind in turn."""
-    chosen: type[Server] = request.param
-    return chosen
-
-
-async def test_a_killed_server_comes_back_on_its_port(kind: type[Server]) -> None:
-    """Nobody listens meanwhile, and nothing is remembered."""
-    async with serving(kind) as (server, http):
-        for _ in range(3):
-            assert "Paris" in (await http.post(PATHS[kind], json=BODY)).text
-            url = server.url
-            await server.stop()
-            await server.stop()
-            with pytest.raises(httpx.TransportError):
-                await http.get("/")
-            await server.start()
-            assert server.url == url
-            if isinstance(server, OllamaServer):
-                assert (await http.get("/api/ps")).json() == {"models": []}
 
 
 @asynccontextmanager
@@ -122,12 +80,3 @@ async def test_the_limits_count_down_and_refuse() -> None:
         assert caught.value.response.headers["retry-after"] in ("58", "59", "60")
         assert caught.value.response.headers["x-ratelimit-remaining-requests"] == "0"
         assert server.answers == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(179.56, "2m59.56s"), (7.66, "7.66s"), (0.12, "120ms"), (60, "1m0s"), (3723.5, "1h2m3.5s"), (0, "0ms")],
-)
-def test_durations_are_written_as_groq_does(seconds: float, text: str) -> None:
-    """Hours, minutes, seconds with hundredths; below one second milliseconds."""
-    assert duration(seconds) == text

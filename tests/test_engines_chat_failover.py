@@ -15,7 +15,7 @@ from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.status import ChatProvider
+from satellite.engines.chat.provider_status import ChatProvider
 from satellite.engines.protocols import ChatDelta, ChatModel, Message
 from satellite.errors import ChatUnavailable
 from tests.doubles import ollama as ollama_stand_in

@@ -10,7 +10,7 @@ import pytest
 from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import FailoverChat
-from satellite.engines.chat.status import ProviderStatus, provider_status
+from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.errors import ChatUnavailable
 from satellite.net.provider_states import ProviderHealth

@@ -12,8 +12,8 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.engines.chat.keepalive import model
+from satellite.engines.chat.keepalive.keep_alive_timer import KeepAliveTimer
 from satellite.engines.chat.keepalive.loaded_models import LoadedModel, ModelState
-from satellite.engines.chat.keepalive.timer import KeepAliveTimer
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
 from satellite.errors import ChatUnavailable

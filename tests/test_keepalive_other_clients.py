@@ -12,7 +12,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.keepalive import timer
+from satellite.engines.chat.keepalive import keep_alive_timer
 from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.chat.keepalive.model import ManagedModel
 from satellite.engines.chat.keepalive.priority import QuestionPriority
@@ -168,7 +168,7 @@ async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_t
 
 async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
-    monkeypatch.setattr(timer, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(keep_alive_timer, "_IDLE_SECONDS", 0.5)
     async with keeping(settings=KeepAliveSettings(interval_seconds=0.05, idle_interval_seconds=60)) as house:
         await house.chat.warm_up()
         await asyncio.sleep(1.0)  # until nobody has spoken for a while

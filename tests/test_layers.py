@@ -38,7 +38,7 @@ LAYERS = (
 )
 """Lowest first: what stands here imports nothing that stands after it."""
 
-ENGINES_TO_ALL = ("protocols", "slot", "worker", "chat.status", "chat.usage", "chat.tokens")
+ENGINES_TO_ALL = ("protocols", "slot", "worker", "chat.provider_status", "chat.tokens")
 """What everything above the engines may import of them."""
 
 ENGINES_TO_SOME = {

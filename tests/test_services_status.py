@@ -9,7 +9,7 @@ import pytest
 
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
-from satellite.engines.chat.status import ProviderStatus
+from satellite.engines.chat.provider_status import ProviderStatus
 from satellite.monitoring.attention import Attention, StageStatus, needing_attention, overall
 from satellite.monitoring.metrics import exposition
 from satellite.monitoring.status import as_json

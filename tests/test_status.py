@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from satellite.cli import status_page
-from satellite.engines.chat.status import ChatStatus, KeepAliveStatus, ProviderStatus, SwitchStatus
+from satellite.engines.chat.provider_status import ChatStatus, KeepAliveStatus, ProviderStatus, SwitchStatus
 from satellite.monitoring import metrics
 from satellite.monitoring.attention import Attention, StageStatus
 from satellite.monitoring.status import DaemonStatus, as_json

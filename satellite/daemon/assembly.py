@@ -13,7 +13,7 @@ from satellite.config.settings import Config, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.chat.failover import FailoverChat
-from satellite.engines.chat.status import ChatProvider
+from satellite.engines.chat.provider_status import ChatProvider
 from satellite.engines.protocols import Synthesizer, WakeWordEngine
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from satellite.engines.chat.status import ProviderStatus
+from satellite.engines.chat.provider_status import ProviderStatus
 from satellite.net.provider_states import COMING
 from satellite.pipeline.responder import ResponderStatus
 from satellite.rooms.room import RoomStatus

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from satellite.engines.chat.status import ChatStatus
+from satellite.engines.chat.provider_status import ChatStatus
 from satellite.monitoring.status import DaemonStatus
 from satellite.pipeline.responder import ResponderStatus
 from satellite.skills.commands import CommandsStatus

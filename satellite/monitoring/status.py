@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from satellite import __version__
-from satellite.engines.chat.status import ChatStatus
+from satellite.engines.chat.provider_status import ChatStatus
 from satellite.engines.slot import Slot
 from satellite.errors import ModelError
 from satellite.monitoring.attention import LOADING, Attention, StageStatus, needing_attention, overall

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
+from satellite.engines.chat.provider_status import ChatProvider, ChatStatus, SwitchStatus
 from satellite.engines.chat.race import Race
-from satellite.engines.chat.status import ChatProvider, ChatStatus, SwitchStatus
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.provider_states import ProviderHealth

@@ -17,8 +17,8 @@ from satellite.config.settings import cpu_threads
 from satellite.engines.chat.completions import FAILURES, Completion, ServerError
 from satellite.engines.chat.http_errors import failure
 from satellite.engines.chat.llama_process import LlamaProcess
+from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.chat.reply import ChatReplies
-from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.tokens import fitting
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable

@@ -8,10 +8,10 @@ from typing import Any
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.keepalive.timer import KeepAliveTimer
+from satellite.engines.chat.keepalive.keep_alive_timer import KeepAliveTimer
 from satellite.engines.chat.ollama_client import OllamaApi
+from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.chat.reply import ChatReplies
-from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.http_client import is_at_home, warn_of_outside

@@ -17,8 +17,8 @@ from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.completions import FAILURES, Chunk, Completion, ServerError, refusal
 from satellite.engines.chat.http_errors import RateLimited, exhausted_seconds, failure, retry_after_seconds
 from satellite.engines.chat.keepalive.schedule import Schedule
+from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.chat.reply import ChatReplies, ChatReply
-from satellite.engines.chat.status import ProviderStatus, provider_status
 from satellite.engines.chat.tokens import estimated_tokens
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable, in_words

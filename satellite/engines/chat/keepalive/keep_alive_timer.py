@@ -24,7 +24,7 @@ from satellite.engines.chat.keepalive.priority import QuestionArrived, QuestionP
 from satellite.engines.chat.keepalive.schedule import Schedule
 from satellite.engines.chat.keepalive.state_log import StateLog
 from satellite.engines.chat.ollama_client import OllamaApi
-from satellite.engines.chat.status import KeepAliveStatus
+from satellite.engines.chat.provider_status import KeepAliveStatus
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from satellite.net.circuit_breaker import CircuitBreaker
