@@ -13,19 +13,19 @@ class Stream:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.pace = SourcePace(self.clock)
+        self.pace = SourcePace(self.clock(), self.clock)
 
     def live(self, seconds: float, chunk_seconds: float = 0.02) -> None:
         """Send sound as it is spoken."""
         for _ in range(round(seconds / chunk_seconds)):
             self.clock.now += chunk_seconds
-            self.pace.add(chunk_seconds)
+            self.pace.add(chunk_seconds, self.clock())
 
     def at_once(self, seconds: float, chunk_seconds: float = 0.02, every_seconds: float = 0.001) -> None:
         """Send what was recorded."""
         for _ in range(round(seconds / chunk_seconds)):
             self.clock.now += every_seconds
-            self.pace.add(chunk_seconds)
+            self.pace.add(chunk_seconds, self.clock())
 
     @property
     def is_live(self) -> bool:
@@ -114,5 +114,5 @@ def test_a_network_that_jitters_changes_nothing(delays: list[float], chunk_secon
     began = stream.clock.now
     for index, delay in enumerate(delays, 1):
         stream.clock.now = max(stream.clock.now, began + index * chunk_seconds + delay)
-        stream.pace.add(chunk_seconds)
+        stream.pace.add(chunk_seconds, stream.clock())
         assert stream.is_live

@@ -61,6 +61,25 @@ def text(events: list[Event]) -> str:
     return Transcript.from_event(events[-1]).text.lower()
 
 
+async def test_a_recording_that_is_handled_slower_than_it_was_spoken_is_transcribed_whole(
+    daemon: RunningDaemon,
+) -> None:
+    """It has arrived at once: that its pauses take a busy machine as long as a speaker ends nothing."""
+
+    async def keep_busy() -> None:
+        while True:
+            await daemon.daemon._workers["vad"].run(time.sleep, 0.15)
+
+    busy = asyncio.create_task(keep_busy())
+    try:
+        async with connect(daemon.port()) as client:
+            await client.send(Transcribe(language="en"), START)
+            await client.send(*chunks(LIGHTS + silence(1.5) + LIGHTS, 3200), AudioStop())
+            assert (await client.transcript()).lower().count("lights") == 2
+    finally:
+        busy.cancel()
+
+
 async def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> None:
     """However long somebody thinks, up to 2.5 s, the command is understood, and answered before the audio stops."""
 

@@ -86,10 +86,18 @@ class EventQueue:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._events: deque[tuple[Event, int]] = deque()
+        self._events: deque[tuple[Event, int, float]] = deque()
         self._bytes = self._taken = 0
+        self.arrived_at = time.monotonic()
+        """When the event that was taken last arrived."""
+
         self._ended = False
         self._changed = asyncio.Event()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are events to take."""
+        return bool(self._events)
 
     async def put(self, event: Event, wire_bytes: int) -> None:
         """Add an event that took `wire_bytes` on the wire; waits for room. After `end` it is dropped."""
@@ -98,7 +106,7 @@ class EventQueue:
         if self._ended:
             return
         size = _EVENT_BYTES + wire_bytes
-        self._events.append((event, size))
+        self._events.append((event, size, time.monotonic()))
         self._bytes += size
         self._changed.set()
 
@@ -119,7 +127,7 @@ class EventQueue:
         self._taken += 1
         if self._taken % _YIELD_EVENTS == 0:
             await asyncio.sleep(0)
-        event, size = self._events.popleft()
+        event, size, self.arrived_at = self._events.popleft()
         self._bytes -= size
         self._changed.set()
         return event
@@ -238,7 +246,7 @@ class Session:
 
     async def _dispatch_request(self, event: Event) -> None:
         if Transcribe.is_type(event.type) and Stage.STT in self._served:
-            await self._listen(TranscribeListener(self._peer, self._stages, parsed(Transcribe.from_event, event)))
+            await self._listen(self._transcribe_listener(parsed(Transcribe.from_event, event)))
         elif Detect.is_type(event.type) and Stage.WAKE in self._served:
             await self._listen(self._wake_listener(parsed(Detect.from_event, event)))
         elif RunPipeline.is_type(event.type) and self._served == ALL_STAGES:
@@ -351,10 +359,13 @@ class Session:
     def _default_listener(self) -> Listener:
         """Return what audio without a request is for: speech to text, on a port without it wake words."""
         if Stage.STT in self._served:
-            return TranscribeListener(self._peer, self._stages, Transcribe())
+            return self._transcribe_listener(Transcribe())
         if Stage.WAKE in self._served:
             return self._wake_listener(Detect())
         raise ProtocolError("this port takes no audio")
+
+    def _transcribe_listener(self, request: Transcribe) -> TranscribeListener:
+        return TranscribeListener(self._peer, self._stages, request, self._events)
 
     def _wake_listener(self, request: Detect) -> DetectListener:
         return DetectListener(self._peer, self._stages, request, self._programs.get(Stage.WAKE))

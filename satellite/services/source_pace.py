@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 _JITTER_SECONDS = 0.1
 """How much too soon audio may come without a meaning: clocks and networks differ."""
@@ -13,6 +14,18 @@ _LONGEST_SECONDS = 2.0
 """For how long, at most, audio must have come as it is spoken to count as live."""
 
 
+class Arrivals(Protocol):
+    """The events of a client, which may wait until they can be handled: a busy machine handles them late."""
+
+    @property
+    def arrived_at(self) -> float:
+        """When the event that is handled now arrived, by `time.monotonic()`."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether more events have arrived and wait."""
+
+
 class SourcePace:
     """Judges one stream: audio that arrives faster than it can be spoken was recorded before.
 
@@ -22,29 +35,28 @@ class SourcePace:
     half of that time is enough.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin where the first audio may come."""
+    def __init__(self, began: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take `began`, by the clock, for the earliest time at which audio can have been spoken."""
         self._clock = clock
-        self._began = self._came_at = self._ahead_at = clock()
+        self._began = self._came_at = self._ahead_at = began
         self._taken_seconds = 0.0
         self._ahead_seconds = 0.0  # of what can have been said since the beginning
         self._origin = self._began  # when the first sample was spoken, judged by what came since the last stall
         self._burst_seconds = 0.0  # that came ahead since then
 
-    def add(self, seconds: float) -> None:
-        """Note that so much audio has arrived now."""
-        now = self._clock()
+    def add(self, seconds: float, arrived_at: float) -> None:
+        """Note that so much audio arrived at that time, however long it waited until it was handled."""
         self._taken_seconds += seconds
-        ahead = self._taken_seconds - (now - self._began)
+        ahead = self._taken_seconds - (arrived_at - self._began)
         if ahead > _JITTER_SECONDS:
             self._ahead_seconds = max(self._ahead_seconds, ahead)
-        origin = now - self._taken_seconds
-        if now - self._came_at > _STALL_SECONDS:
-            self._origin, self._ahead_at, self._burst_seconds = origin, now, 0.0
+        origin = arrived_at - self._taken_seconds
+        if arrived_at - self._came_at > _STALL_SECONDS:
+            self._origin, self._ahead_at, self._burst_seconds = origin, arrived_at, 0.0
         elif origin < self._origin - _JITTER_SECONDS:
             self._burst_seconds += self._origin - origin
-            self._origin, self._ahead_at = origin, now
-        self._came_at = now
+            self._origin, self._ahead_at = origin, arrived_at
+        self._came_at = arrived_at
 
     @property
     def doubt_seconds(self) -> float:

@@ -17,7 +17,7 @@ from satellite.pipeline.transcripts import PartialTranscripts, SpeculativeTransc
 from satellite.pipeline.turn_detection import TurnDetector, TurnState, scaled
 from satellite.services.info import PROGRAM, STT_ENGINE
 from satellite.services.peer import Peer
-from satellite.services.source_pace import SourcePace
+from satellite.services.source_pace import Arrivals, SourcePace
 from satellite.system.logs import log_words
 
 _LATE_SECONDS = 0.1
@@ -28,13 +28,20 @@ class _ClientRecording:
     """One recording of a client: its transcripts while it grows, and its answer."""
 
     def __init__(
-        self, peer: Peer, stages: Stages, request: Transcribe, vad: VoiceActivityDetector, turn: TurnDetector | None
+        self,
+        peer: Peer,
+        stages: Stages,
+        request: Transcribe,
+        vad: VoiceActivityDetector,
+        turn: TurnDetector | None,
+        arrivals: Arrivals,
     ) -> None:
         self.turn = turn
         self.loss_reported = False
         """Whether the client knows that the end of it is lost."""
 
-        self.pace = SourcePace()
+        self.pace = SourcePace(arrivals.arrived_at)
+        self._arrivals = arrivals
         self._peer = peer
         self._stages = stages
         self._request = request
@@ -68,7 +75,7 @@ class _ClientRecording:
 
     async def feed(self, pcm: bytes) -> None:
         """Record, and transcribe what can be transcribed already."""
-        self.pace.add(seconds_of(pcm))
+        self.pace.add(seconds_of(pcm), self._arrivals.arrived_at)
         await self._whole.feed(pcm)
         self._speculative.update()
         if self.turn is not None:
@@ -151,10 +158,11 @@ class TranscribeListener:
     since the last `transcript-start`, joined, are the text of the `transcript`.
     """
 
-    def __init__(self, peer: Peer, stages: Stages, request: Transcribe) -> None:
+    def __init__(self, peer: Peer, stages: Stages, request: Transcribe, arrivals: Arrivals) -> None:
         self._peer = peer
         self._stages = stages
         self._request = request
+        self._arrivals = arrivals
         self._recording: _ClientRecording | None = None
         self._owed = True
         """Whether neither an answer nor an error was sent yet."""
@@ -176,7 +184,7 @@ class TranscribeListener:
             # Not automatic: whether the audio is live is known only after it was recorded.
             turn = TurnDetector(scaled(config.endpoint, _text(self._request.vad_sensitivity)), automatic=False)
         self._stages.expect()
-        self._recording = _ClientRecording(self._peer, self._stages, self._request, vad, turn)
+        self._recording = _ClientRecording(self._peer, self._stages, self._request, vad, turn, self._arrivals)
         self._owed = True
 
     async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
@@ -221,7 +229,9 @@ class TranscribeListener:
         """Answer if the command is over; while the audio may not be live, check again once it would count as live."""
         if recording.turn is None:
             return
-        if (doubt_seconds := recording.pace.doubt_seconds) > 0:
+        if self._arrivals.waiting:  # what waits may go on with the command: the pause is only that of a busy machine
+            self._check_in(_LATE_SECONDS, recording)
+        elif (doubt_seconds := recording.pace.doubt_seconds) > 0:
             self._check_in(doubt_seconds, recording)
         elif recording.turn.decide() in (TurnState.ENDED, TurnState.NO_SPEECH):
             self._answer(recording)
