@@ -2,7 +2,7 @@
 """Measure the shape of the code: `scripts/measure_code.py [-v] [--installed]`.
 
 Lines by folder, loose modules, names used twice, circles of imports, lengths of functions, comments, broad exception
-handlers, `Any`, tasks; `-v` adds the names behind the figures. `--installed` adds what takes longer: the time to
+handlers, `Any`, tasks; `-v` adds the names that were counted. `--installed` adds what takes longer: the time to
 import the command line, and the size of this Python's packages. What counts as a line is every line of a tracked file.
 """
 
@@ -138,7 +138,7 @@ def installed() -> None:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("-v", "--verbose", action="store_true", help="add the names behind the figures")
+    arguments.add_argument("-v", "--verbose", action="store_true", help="add the names that were counted")
     arguments.add_argument("--installed", action="store_true", help="add start time and installed size")
     options = arguments.parse_args()
     measure(verbose=options.verbose)

@@ -1,4 +1,4 @@
-"""`python -m tests.doubles`: a stand-in as a process of its own, until it is told to end."""
+"""`python -m tests.doubles`: a stand-in as a process of its own, until SIGTERM."""
 
 import argparse
 import asyncio
@@ -26,7 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.doubles", description="a chat server that stands in")
     parser.add_argument("kind", choices=("ollama", "openai"))
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one, which the first line tells")
+    parser.add_argument(
+        "--port", type=int, default=0, help="0 chooses a free one, which the first line of output names"
+    )
     parser.add_argument("--model", nargs="+", metavar="NAME", help="what it has; NAME=BLOB shares a runner (Ollama)")
     words = parser.add_mutually_exclusive_group()
     words.add_argument("--gguf", type=Path, metavar="FILE", help="answer with this model")

@@ -1,4 +1,4 @@
-"""The HTTP that all stand-ins share, over real sockets, and where their words come from."""
+"""The HTTP server of all stand-ins, over real sockets, and the sources of their words."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ def thought_by(model: ChatModel) -> Words:
 
 
 class Refusal(Exception):
-    """What a request is answered with when it is not granted."""
+    """An error response in place of an answer."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class Refusal(Exception):
         self.message = message
         self.code = code
         self.param: str | None = None
-        """Which part of the request is refused."""
+        """The part of the request that is refused."""
 
         self.headers: dict[str, str] = {}
 
@@ -87,24 +87,25 @@ class Exchange:
         """Send a whole answer: bytes as plain text, anything else as JSON."""
         is_text = isinstance(document, bytes)
         content = document if is_text else json.dumps(document).encode()
-        kind = "text/plain" if is_text else "application/json"
-        lines = [f"HTTP/1.1 {status} -", f"Content-Type: {kind}; charset=utf-8", f"Content-Length: {len(content)}"]
-        lines += [f"{name}: {value}" for name, value in (self.more_headers | dict(headers or {})).items()]
-        await self._write("\r\n".join([*lines, "", ""]).encode() + (b"" if self.method == "HEAD" else content))
+        kind = f"{'text/plain' if is_text else 'application/json'}; charset=utf-8"
+        head = self._head(status, {"Content-Type": kind, "Content-Length": str(len(content))} | dict(headers or {}))
+        await self._write(head + (b"" if self.method == "HEAD" else content))
 
     async def send(self, content: bytes, content_type: str) -> None:
         """Send a piece of a streamed answer, the head before the first."""
         head = b""
         if not self.streaming:
             self.streaming = True
-            lines = ["HTTP/1.1 200 OK", f"Content-Type: {content_type}", "Transfer-Encoding: chunked"]
-            lines += [f"{name}: {value}" for name, value in self.more_headers.items()]
-            head = "\r\n".join([*lines, "", ""]).encode()
+            head = self._head(200, {"Content-Type": content_type, "Transfer-Encoding": "chunked"})
         await self._write(head + f"{len(content):x}\r\n".encode() + content + b"\r\n")
 
     async def end(self) -> None:
         """Complete a streamed answer."""
         await self._write(b"0\r\n\r\n")
+
+    def _head(self, status: int, headers: dict[str, str]) -> bytes:
+        lines = [f"{name}: {value}" for name, value in (self.more_headers | headers).items()]
+        return "\r\n".join([f"HTTP/1.1 {status} -", *lines, "", ""]).encode()
 
     async def _write(self, content: bytes) -> None:
         await self.thawed.wait()
@@ -158,7 +159,7 @@ class HttpServer(ABC):
         """Answer one request."""
 
     def forget(self) -> None:  # noqa: B027  # most have nothing to forget
-        """Lose what does not survive the process."""
+        """Lose the state that ends with the process."""
 
     async def start(self) -> None:
         """Listen; raises `OSError` where another program has the port."""
@@ -169,11 +170,11 @@ class HttpServer(ABC):
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """End as a killed process does: nobody listens any more, every connection is cut, all is forgotten."""
+        """End like a killed process: the port is closed, every connection is cut, all state is lost."""
         if self._server is None:
             return
         self._server.close()
-        # Nobody else gets the port meanwhile, and a client that tries it cannot by chance be connected to itself.
+        # Bound, but not listening: no other program gets the port, and no client that tries it is connected to itself.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reserved.bind((self.host, self.port))
@@ -190,11 +191,11 @@ class HttpServer(ABC):
         self.forget()
 
     def freeze(self) -> None:
-        """Answer nothing at all from now on, as a stopped process does; connections are still made."""
+        """Answer nothing from now on, like a stopped process; connections are still accepted."""
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """Go on with everything that was held up."""
+        """Continue with everything that was held up."""
         self._thawed.set()
 
     async def __aenter__(self) -> Self:
