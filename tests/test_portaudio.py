@@ -20,6 +20,8 @@ from satellite.rooms.host.capture import capture
 from satellite.rooms.host.speaker import HostSpeaker
 from tests.waiting import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = Path(__file__).parent / "sound_devices"
 LAYOUT = AudioFormat(48_000, 2, 2)
 VOICE = AudioFormat(22_050)

@@ -225,6 +225,7 @@ async def test_what_a_program_says_of_its_trouble_is_told_in_short(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
 def test_without_portaudio_the_remedy_is_told(command: str) -> None:
     """No traceback: what to install."""
