@@ -14,7 +14,7 @@ from satellite.daemon.daemon import Daemon
 from satellite.errors import AlreadyRunning, CannotListen
 from satellite.net.binding import PortOpener, bound
 from satellite.wire import client
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +92,7 @@ async def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> Non
     watching = asyncio.create_task(ports.watch())
     for holder in holders:
         holder.close()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while ports.closed:
-            await asyncio.sleep(0.01)
+    await until(lambda: not ports.closed)
     watching.cancel()
     assert len(opened) == 1
     opened[0].close()
@@ -125,9 +123,7 @@ async def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() ->
         assert f"cannot listen on 127.0.0.1:{http_port}" in told["port http"]
         for holder in (*first, *second):
             holder.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(daemon.ports) < 3:
-                await asyncio.sleep(0.05)
+        await until(lambda: len(daemon.ports) == 3)
         state = await client.status(f"tcp://127.0.0.1:{port}")
         assert not [one for one in state["attention"] if one["what"].startswith("port ")]
 
@@ -155,7 +151,5 @@ async def test_http_waits_for_its_token_and_nothing_else_does(tmp_path: Path) ->
         told = {one.what: one.text for one in daemon._status.attention()}
         assert f"{file} cannot be read: No such file" in told["port http"]
         file.write_text("of-the-house\n")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while "http" not in daemon.ports:
-                await asyncio.sleep(0.05)
+        await until(lambda: "http" in daemon.ports)
         assert "port http" not in {one.what for one in daemon._status.attention()}

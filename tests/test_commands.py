@@ -10,8 +10,8 @@ import pytest
 from satellite.pipeline.dialogue import Question
 from satellite.skills.commands import CommandResponder, CommandsStatus
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timer import TimerState
-from tests.waiting import PATIENCE_SECONDS
+from satellite.skills.timers.timers import TimerState
+from tests.waiting import until
 
 ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
 NOW = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
@@ -226,14 +226,12 @@ async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     spoken = ["fr"]
     responder = CommandResponder(TimerScheduler(tmp_path), language="en", languages=lambda: spoken)
     watch = asyncio.create_task(responder.watch())
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        for language in ("en", "fr", "it"):
-            while language not in responder.status.languages:
-                await asyncio.sleep(0.01)
-            assert responder.deadline_seconds(Question("x", language=language)) == 1
-            spoken[1:] = ["it"]
-        assert responder.deadline_seconds(Question("x", language="nl")) == 5
-        assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
+    for language in ("en", "fr", "it"):
+        await until(lambda language=language: language in responder.status.languages)  # type: ignore[misc]
+        assert responder.deadline_seconds(Question("x", language=language)) == 1
+        spoken[1:] = ["it"]
+    assert responder.deadline_seconds(Question("x", language="nl")) == 5
+    assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
     await responder.close()

@@ -15,7 +15,7 @@ from satellite.skills.grammar import Grammar
 from satellite.skills.grammars import Grammars, known_language
 from satellite.skills.intents import Command, Intent
 from satellite.skills.responses import Responses
-from satellite.skills.timers.timer import Duration, Timer
+from satellite.skills.timers.timers import Duration, Timer
 from tests.running_daemon import DATA
 
 ROOMS = {"kitchen": "kitchen", "Living Room": "lounge", "Küche": "kitchen", "cuisine": "kitchen"}

@@ -9,8 +9,19 @@ import pytest
 
 from satellite.rooms.wyoming_device import timer_event
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timer import Duration, Timer, TimerEvent, TimerEventKind, TimerState
-from satellite.skills.timers.timers import LATE_SECONDS, MISSED_SECONDS, MOST, RING_SECONDS, TimerRefused, Timers
+from satellite.skills.timers.timers import (
+    LATE_SECONDS,
+    MISSED_SECONDS,
+    MOST,
+    RING_SECONDS,
+    Duration,
+    Timer,
+    TimerEvent,
+    TimerEventKind,
+    TimerRefused,
+    Timers,
+    TimerState,
+)
 from satellite.skills.timers.wording import ended, refusal
 from tests.virtual_clock import ManualClock
 from tests.waiting import until

@@ -18,7 +18,7 @@ from wyoming.event import Event
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.config.loader import parse
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
-from satellite.skills.timers.timer import Duration, Timer
+from satellite.skills.timers.timers import Duration, Timer
 from satellite.wire import client as our_client
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.doubles.satellite import ScriptedSatellite

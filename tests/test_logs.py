@@ -16,7 +16,7 @@ from satellite.monitoring.runs import logged_runs
 from satellite.system.logs import BoundedFormatter, JournalHandler
 from satellite.tasks import Background
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import until
 from tests.wyoming_client import connect
 
 PACKAGE = Path(__file__).parent.parent / "satellite"
@@ -115,9 +115,7 @@ async def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(
     )
     for event in events:
         bus.publish(event)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not caplog.records:
-            await asyncio.sleep(0.01)
+    await until(lambda: caplog.records)
     await recorder.stop()
     record, *words = caplog.records
     assert record.getMessage() == "run r1 in kitchen: done in 1600 ms (stt 200, chat 300)"

@@ -16,8 +16,7 @@ from satellite.rooms.playback import SharedSound
 from satellite.rooms.ringing import Ringing, chime
 from satellite.rooms.wyoming_device import timer_event
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timer import Duration, TimerEvent
-from satellite.skills.timers.timers import LATE_SECONDS
+from satellite.skills.timers.timers import LATE_SECONDS, Duration, TimerEvent
 from satellite.tasks import Background
 from tests.waiting import until
 

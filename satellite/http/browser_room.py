@@ -19,7 +19,7 @@ from satellite.pipeline.request import RunRequest
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.room import Activity, Capabilities, RoomContext
-from satellite.skills.timers.timer import TimerEvent
+from satellite.skills.timers.timers import TimerEvent
 
 _OUTBOX_BYTES = 8 * 1024 * 1024
 """Some three minutes of sound."""

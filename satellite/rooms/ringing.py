@@ -12,7 +12,7 @@ from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages
 from satellite.rooms.playback import SharedSound
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timer import Timer, TimerEvent, TimerEventKind
+from satellite.skills.timers.timers import Timer, TimerEvent, TimerEventKind
 from satellite.skills.timers.wording import ended
 from satellite.tasks import Supervised
 

@@ -15,7 +15,7 @@ from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import SharedSound, SoundOutput
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timer import TimerEvent
+from satellite.skills.timers.timers import TimerEvent
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from satellite.errors import ProtocolError, Stage
 from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.room import Activity, Capabilities, RoomContext, room_request
-from satellite.skills.timers.timer import TimerEvent, TimerEventKind, TimerState
+from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.parsing import parsed
 from satellite.wire.run_events import STAGES, wyoming_events
 

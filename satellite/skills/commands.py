@@ -15,8 +15,7 @@ from satellite.skills.grammars import Grammars
 from satellite.skills.intents import Command, Intent
 from satellite.skills.timers.matching import NoMatch, TimerQuery, find_all, find_here, find_one
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timer import Timer, TimerState
-from satellite.skills.timers.timers import TimerRefused
+from satellite.skills.timers.timers import Timer, TimerRefused, TimerState
 from satellite.skills.timers.wording import refusal
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hassil.recognize import RecognizeResult, recognize_all
 
 from satellite.skills.intents import Command, Intent
 from satellite.skills.timers.matching import TimerQuery
-from satellite.skills.timers.timer import Duration
+from satellite.skills.timers.timers import Duration
 
 _LONGEST = 160
 """Characters of the longest command; matching takes more than linear time."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from satellite.skills.timers.matching import TimerQuery
-from satellite.skills.timers.timer import Duration
+from satellite.skills.timers.timers import Duration
 
 
 class Intent(StrEnum):

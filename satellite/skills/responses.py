@@ -11,7 +11,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from satellite.skills.grammar import Grammar
 from satellite.skills.intents import Intent
-from satellite.skills.timers.timer import Duration, Timer, TimerState
+from satellite.skills.timers.timers import Duration, Timer, TimerState
 
 _ENVIRONMENT = SandboxedEnvironment()
 _EXACT_BELOW_SECONDS = 120

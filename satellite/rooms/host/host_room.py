@@ -19,7 +19,7 @@ from satellite.rooms.host.capture import capture, silence
 from satellite.rooms.host.speaker import HostSpeaker, SpeakerOutput
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import Activity, BaseRoom, Capabilities, LinkState, RoomContext, room_request
-from satellite.skills.timers.timer import TimerEvent
+from satellite.skills.timers.timers import TimerEvent
 from satellite.tasks import Supervised, end_tasks, first_of
 
 _LOGGER = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from satellite.pipeline.stages import Stages
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.ringing import PAUSE_SECONDS, ring
-from satellite.skills.timers.timer import Duration, Timer
-from satellite.skills.timers.timers import MOST, RING_SECONDS
+from satellite.skills.timers.timers import MOST, RING_SECONDS, Duration, Timer
 from satellite.skills.timers.wording import ended
 from satellite.tasks import begin_task, end_tasks
 

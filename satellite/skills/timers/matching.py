@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from satellite.skills.timers.timer import Timer
+from satellite.skills.timers.timers import Timer
 
 
 @dataclass(frozen=True, slots=True)

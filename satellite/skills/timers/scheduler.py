@@ -10,8 +10,7 @@ from pathlib import Path
 
 from satellite.events import EventBus, Subscription
 from satellite.skills.timers.storage import TimerFile
-from satellite.skills.timers.timer import Timer, TimerEvent
-from satellite.skills.timers.timers import Timers
+from satellite.skills.timers.timers import Timer, TimerEvent, Timers
 
 _LOGGER = logging.getLogger(__name__)
 

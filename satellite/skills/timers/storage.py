@@ -13,8 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from satellite.skills.timers.timer import Duration, Timer, TimerState
-from satellite.skills.timers.timers import LONGEST_SECONDS, MOST
+from satellite.skills.timers.timers import LONGEST_SECONDS, MOST, Duration, Timer, TimerState
 
 _LOGGER = logging.getLogger(__name__)
 

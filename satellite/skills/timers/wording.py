@@ -1,7 +1,6 @@
 """Sentences about timers that Home Assistant's translations lack: those that have ended, or are refused."""
 
-from satellite.skills.timers.timer import Timer
-from satellite.skills.timers.timers import Limit
+from satellite.skills.timers.timers import Limit, Timer
 from satellite.skills.translations import translated
 
 
