@@ -131,6 +131,7 @@ class Background:
             _LOGGER.debug("%s failed again: %s", name, known.words)
         else:
             _LOGGER.error("%s failed, and is restarted", name, exc_info=error)
+        # Only a task that has not failed for a while works again: one that fails at every start would seem to.
         if known.steady is not None:
             known.steady.cancel()
         seconds = known.backoff.next()
@@ -182,6 +183,7 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
     """
     ending = [task for task in tasks if not task.done()]
     left: set[asyncio.Task[Any]] = set(ending)
+    # The caller may be cancelled here, too: then the tasks have been cancelled at least once.
     for _ in range(_CANCELLATIONS):
         for task in left:
             task.cancel()
@@ -192,6 +194,7 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
     for task in ending:
         if task in left or (error := failure_of(task)) is None:
             continue
+        # These are what work that is cut off usually ends with.
         if isinstance(error, SatelliteError | ConnectionError):
             _LOGGER.debug("%s ended with: %s", task.get_name(), error)
         else:

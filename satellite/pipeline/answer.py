@@ -68,6 +68,7 @@ class RunAnswer:
             await self._output.wait_delivered()
             complete = True
         finally:
+            # Also after a cancellation: barge-in is one, and the model has to know what the room has heard.
             if self._output.committed:
                 heard = self.text if complete or not speaks else self._heard()
                 self._stages.remember(question, prompt, heard, self.text)
@@ -122,7 +123,7 @@ class RunAnswer:
             failure = error
             if apology := await self._apology(speaker):
                 await self._emit_sound(speaker, apology)
-        if not self._made_seconds:
+        if not self._made_seconds:  # nothing was spoken, but an end needs a beginning
             await self._start_speaking(speaker)
         await self._output.emit(TtsEnd(self._identity, self._made_seconds))
         if failure is not None:

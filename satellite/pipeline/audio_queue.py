@@ -48,6 +48,7 @@ class AudioInbox:
 
     async def put(self, pcm: bytes) -> None:
         """Add audio; waits for room unless `lossy`. After `end` it is ignored."""
+        # A queue that is empty takes any chunk, however long, since waiting would not make it fit.
         while pcm and self._chunks and not self._lossy and not self._ended and self._overfull(pcm):
             self._room.clear()
             await self._room.wait()
@@ -87,6 +88,7 @@ class AudioInbox:
         while True:
             if self._chunks or self._nudged:
                 self._nudged = False
+                # All at once: a reader that is behind catches up with one call of the engine.
                 pcm = b"".join(self._chunks)
                 self._chunks.clear()
                 self._bytes = 0

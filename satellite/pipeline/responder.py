@@ -94,6 +94,7 @@ class ResponderChain:
         """
         for responder in self.all:
             if output is not None and not output.committed:
+                # Asked first, so that a question for the chat model does not wait for the end of the command.
                 if not await self._is_concerned(responder, question):
                     continue
                 await output.wait_committed()

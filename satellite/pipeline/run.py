@@ -136,6 +136,7 @@ class Run:
             else:
                 await self._text()
         finally:
+            # Awaited only here: while the command goes on, nothing may wait for work that is no longer needed.
             self._drop_speculation()
             for dropped in self._dropped:
                 await dropped.wait_ended()
@@ -160,7 +161,7 @@ class Run:
         await self._emit(WakeWordStart(self._identity))
         engine = await self._stages.wake_engine()
         stream = await engine.stream(self._request.wake_words)
-        audio.lossy = True
+        audio.lossy = True  # an engine that is too slow must hear what is said now
         heard_seconds = 0.0
         try:
             limit = asyncio.timeout(self._stages.config.deadlines.wake_seconds or None)
@@ -195,6 +196,7 @@ class Run:
             await self._record(recording, audio, partials)
             partials.close()
             audio.lossy = True  # later audio is not part of the command
+            # Speech that came with the end of the audio makes the last speculation stale.
             self._drop_if_stale(recording)
             speculation = self._speculation = self._speculation or self._speculate(recording, audio)
             await speculation.commit()
@@ -243,6 +245,7 @@ class Run:
         speaking = False
         async with aclosing(_preceded(self._leftover, audio)) as chunks:
             async for pcm in chunks:
+                # `nudge` counts as audio, too: the speculation that calls it has a deadline of its own.
                 gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
                 await recording.feed(pcm)
                 if recording.state is TurnState.NO_SPEECH:

@@ -33,6 +33,7 @@ class SoundCache:
     def offer(self, identity: str, text: str, sound: bytes) -> None:
         """Keep `sound`, that of `text`, if the text was spoken before and the sound is short."""
         key = (identity, text)
+        # A long sound would displace many short ones, and is more likely to be an answer of the model.
         if key in self._sounds or not sound or len(sound) * _SHARE > self._limit_bytes:
             return
         if key not in self._once:

@@ -64,6 +64,7 @@ class CommitBuffer:
 
     async def emit(self, step: RunEvent | Speech) -> None:
         """Add `step`; after sound, wait while more than 5 s of it are held."""
+        # Added before waiting, so that the order is that of the calls.
         self._held.append(step)
         self._filled.set()
         if isinstance(step, RunEvent):
@@ -83,7 +84,7 @@ class CommitBuffer:
             for step in self._held:
                 if isinstance(step, RunEvent):
                     self._publish(step)
-        work.add_done_callback(lambda _: self._filled.set())
+        work.add_done_callback(lambda _: self._filled.set())  # work may end without any more output
         while self._held or not work.done():
             if self._held:
                 await self._deliver_next()

@@ -217,7 +217,7 @@ class Stages:
                 if delta.stats is not None:
                     figures = ", ".join(f"{name} {value}" for name, value in delta.stats.described().items())
                     _LOGGER.info("chat: %s answered: %s", delta.provider, figures)
-                if delta.text or delta.stats is not None:
+                if delta.text or delta.stats is not None:  # others would not be bounded by the characters
                     yield delta
         if not answered and not sampling.may_be_empty:
             raise ChatError("the chat model gave an empty answer", kind="empty")
@@ -283,6 +283,7 @@ class Stages:
                             made += pcm
                             yield SpokenPiece("", pcm, _now() - began)
                             began = _now()
+                    # Not reached by an interrupted clause, of which only a part was made.
                     self._sounds.offer(speaker.identity, clause, bytes(made))
                 else:
                     await asyncio.sleep(0)  # a text of cached clauses alone would hold the loop

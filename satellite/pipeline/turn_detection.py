@@ -124,7 +124,7 @@ class TurnDetector:
             self._silence_in_row += seconds
         if self.state is TurnState.WAITING and self._speech_in_row >= _ONSET_SECONDS:
             self.state = TurnState.SPEAKING
-            self._speech = _Speech(seconds=self._speech_in_row)
+            self._speech = _Speech(seconds=self._speech_in_row)  # what was said before the onset does not count
         return self.decide() if self._automatic else self.state
 
     def decide(self) -> TurnState:
@@ -169,6 +169,7 @@ class TurnDetector:
         if self._silence_in_row >= _PAUSE_SECONDS:
             self._speech.longest_pause_seconds = max(self._speech.longest_pause_seconds, self._silence_in_row)
         self._silence_in_row = 0.0
+        # The words known so far are no longer all of them, and the speculation that asked for the hold is stale.
         self._speech.completeness = Completeness.UNKNOWN
         self._held = False
         self._speech_in_row += seconds

@@ -37,7 +37,7 @@ async def warm_up(stages: Stages, only: Stage | None = None) -> dict[str, str]:
     if engines.chat.ready:
         works[engines.chat.name] = (Stage.CHAT, engines.chat.engine.warm_up())
     for name in [name for name, (stage, _) in works.items() if only not in (None, stage)]:
-        works.pop(name)[1].close()
+        works.pop(name)[1].close()  # a coroutine that is never awaited would be reported
     seconds = stages.config.deadlines.load_seconds
     reasons = await asyncio.gather(*(_reason(name, *work, seconds) for name, work in works.items()))
     return {name: reason for name, reason in zip(works, reasons, strict=True) if reason}

@@ -58,6 +58,7 @@ class DetectListener:
             self._fed_seconds += seconds_of(pcm)
             detections = await self._stream.feed(pcm) if self._stream is not None else []
         except SatelliteError as error:
+            # A stream whose engine failed is lost; `stop` then sends no `not-detected`, since the error was the answer.
             self._drop()
             self._owed = False
             self._retry_at = time.monotonic() + self._stages.background.note("wake word of clients", error)

@@ -73,6 +73,7 @@ class _HandledAnswer:
         log_words(self._peer.name, text, self.text)
         figures = {"provider": last.provider, **(stats.described() if stats else {})}
         await self._peer.send(Handled(text=self.text, context={**(context or {}), **figures}))
+        # Only after it was sent: an answer that the client never got is not part of the conversation.
         stages.remember(question, prompt, self.text)
 
 

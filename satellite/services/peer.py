@@ -60,6 +60,7 @@ class Peer:
     async def answer_requests(self) -> None:
         """Answer the requests in order, until the client has gone or got all answers."""
         while not (self._complete and self._requests.empty()):
+            # Reset here and not after the answer: `answering` must not be False between two queued requests.
             self._answering = False
             answer = await self._requests.get()
             self._answering = True

@@ -50,6 +50,7 @@ class RunListener:
     async def finish(self) -> None:
         """Complete a run that has all of its audio; one in the middle of a command would act on half of it."""
         if not self._needs_audio:
+            # Without an end, a run that restarts would wait for audio for ever.
             self._inbox.end()
             await asyncio.wait((self._task,))
 
@@ -117,6 +118,7 @@ class _Room:
             case TtsEnd():
                 self._sounding = False
                 events = [AudioStop()]
+            # A satellite plays until `audio-stop`: after a failure in the middle of the sound it has to come first.
             case RunFailed() if self._sounding:
                 events = [AudioStop(), *events]
         if events:

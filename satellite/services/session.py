@@ -101,6 +101,7 @@ class EventQueue:
 
     async def put(self, event: Event, wire_bytes: int) -> None:
         """Add an event that took `wire_bytes` on the wire; waits for room. After `end` it is dropped."""
+        # An event may exceed the limit by its own size: otherwise one larger than the limit would never fit.
         while self._bytes >= self._max_bytes and not self._ended:
             await self._change()
         if self._ended:
@@ -176,11 +177,13 @@ class Session:
         answering = begin_task(self._peer.answer_requests(), f"answers {self._connection.peer}")
         try:
             async for event in self._connection:
+                # Not queued: a client that checks whether the daemon lives must not wait for an engine.
                 if event.type in ("describe", "ping"):
                     await self._safely(event, self._answer_at_once)
                 else:
                     await self._events.put(event, self._connection.event_bytes)
             if not self._connection.was_reset:
+                # In this order: only handling what was read shows which answers are still to come.
                 self._events.end()
                 await self._until_done(handling)
                 if self._peer.answering:
@@ -197,6 +200,7 @@ class Session:
 
     async def _handle_events(self) -> None:
         """Handle events in order until the client sends no more, then complete its requests."""
+        # What fails here is not a request but the client itself, so that nothing can be answered any more.
         try:
             async for event in self._events:
                 await self._safely(event, self._dispatch)
@@ -323,6 +327,7 @@ class Session:
 
     async def _listen(self, listener: Listener | None) -> None:
         """Hand the audio to `listener` from now on."""
+        # Replaced before the old one is closed, which may take a while: audio must not reach a closing listener.
         previous, self._listener = self._listener, listener
         self._converter = None
         self._audio_failed = False
@@ -340,6 +345,7 @@ class Session:
     async def _audio(self, chunk: AudioChunk) -> None:
         source = AudioFormat(chunk.rate, chunk.width, chunk.channels)
         if self._converter is None or self._converter.source != source:
+            # Clients may leave out `audio-start`, and change the format between chunks.
             if self._listener is None or self._converter is None:
                 await self._audio_start(source)
             else:
@@ -352,6 +358,7 @@ class Session:
         if self._listener is None:
             return
         if self._converter is not None:
+            # Resampling holds back the last samples until it knows what follows.
             await self._listener.feed(self._converter.flush(), None)
             self._converter = None
         await self._listener.stop()

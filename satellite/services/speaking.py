@@ -29,6 +29,7 @@ async def speak(
         speaker = await stages.speaker(_choice(voice))
         format_ = speaker.format
         async with aclosing(stages.speak(text, speaker)) as sound:
+            # Sent before the first sound is made: a client prepares its player meanwhile.
             await peer.send(AudioStart(rate=format_.rate, width=format_.width, channels=format_.channels))
             started = True
             async for piece in sound:

@@ -81,6 +81,7 @@ class _ClientRecording:
         if self.turn is not None:
             await self._judge_words(self.turn)
         if self._whole.several:
+            # The recording holds only its last part, so that its words are no longer the beginning of the text.
             self._partials.close()
         elif not self._peer.answering:  # before an earlier answer, the words would be taken for part of it
             self._partials.update()
@@ -95,6 +96,7 @@ class _ClientRecording:
         task = self._speculative.task
         if task is None or task is self._judged or not task.done() or task.cancelled() or task.exception() is not None:
             return
+        # Once for each transcript: the words do not change, but more speech makes them unknown again.
         self._judged, heard = task, task.result()
         if not heard.text:
             turn.restart()
@@ -105,7 +107,7 @@ class _ClientRecording:
 
     async def answer(self) -> None:
         """Send the text of the whole recording."""
-        self._partials.close()
+        self._partials.close()  # first, so that the engine is free for the transcript that is needed
         result = await self._whole.joined(await self._speculative.result())
         log_words(self._peer.name, result.text)
         start, chunk, *end = _transcript_events(result, self._request)
@@ -198,6 +200,7 @@ class TranscribeListener:
         try:
             await self._recording.feed(pcm)
         except SatelliteError:
+            # The rest would be transcribed without its beginning; closing makes the next chunks be ignored.
             await self.close()
             raise
         if self._recording.full:
@@ -241,6 +244,7 @@ class TranscribeListener:
         due = loop.time() + seconds
 
         def check() -> None:
+            # After a blocked loop, timers run before sockets are read: audio that shows more speech may be waiting.
             if loop.time() > due + _LATE_SECONDS:
                 self._check_in(_LATE_SECONDS, recording)
                 return

@@ -211,6 +211,7 @@ async def converse(
     async with connected(uri) as connection:
         await connection.send(RunPipeline(start_stage=start, end_stage=end))
         sending = begin_task(_send_audio(connection, microphone), "microphone")
+        # The daemon would wait for more audio: aborting ends the loop below, and the failure is raised after it.
         sending.add_done_callback(lambda task: connection.abort() if failure_of(task) else None)
         try:
             async for event in connection:

@@ -84,9 +84,11 @@ class Connection:
         """Whether it was reset or aborted; a peer that has only closed its own half can still be answered."""
 
         self.peer = _peer_name(writer)
+        # `drain` waits beyond this: enough for a clause of sound, little enough to notice a client that does not read.
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         raw = writer.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            # Small events such as `pong` must not wait for more data; keep-alive finds peers that lost their power.
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
@@ -106,6 +108,7 @@ class Connection:
                         await asyncio.sleep(0)
                 # Returned before it is taken anew: what this event has received already must not count twice.
                 self._budget.give(reserved)
+                # Small events are not counted: they are bounded by the number of connections.
                 reserved = parser.owed_bytes if parser.owed_bytes > _SMALL_EVENT_BYTES else 0
                 try:
                     self._budget.take(reserved)
@@ -144,11 +147,14 @@ class Connection:
         """
         data = b"".join(encode(event if isinstance(event, Event) else event.event()) for event in events)
         try:
+            # The lock keeps events of the reader (`pong`) from being written into the middle of others; waiting for it
+            # counts as waiting for the peer.
             async with asyncio.timeout(self._timeouts.write_seconds), self._lock:
                 self._writer.write(data)
                 await self._writer.drain()
                 self.last_active_at = time.monotonic()
         except TimeoutError as error:
+            # Some of the event may have been written, so that nothing can follow it.
             self.abort()
             raise ProtocolError("the client does not read", code="protocol-timeout") from error
         except OSError as error:

@@ -177,6 +177,7 @@ class Presence:
         wanted = dict(self._services()), await asyncio.to_thread(self._addresses)
         if wanted == self._announced:
             return
+        # Withdrawn before it is announced again: caches would keep the old addresses beside the new ones.
         await self.stop()
         services, where = wanted
         if not services or not where.addresses:
@@ -193,6 +194,7 @@ class Presence:
 
     async def stop(self) -> None:
         """Withdraw the announcement; may be called twice."""
+        # Cleared first: if this fails, the next check announces anew.
         self._announced = None
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is not None:

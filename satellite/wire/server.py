@@ -85,6 +85,7 @@ class Server:
             writer.transport.abort()
             return
         if len(self._connections) >= self._max_connections:
+            # The newcomer is admitted: clients that vanished without a word would otherwise keep everyone out.
             self._evict()
         connection = Connection(reader, writer, self._timeouts, self._budget)
         task = begin_task(self._serve(connection, handler), f"wyoming {connection.peer}")
@@ -118,6 +119,7 @@ class Server:
         """Stop listening, cancel every connection's handler and wait for them; may be called twice."""
         for listener in self._listeners:
             listener.close()
+        # Copied, since handlers remove their connections while they end.
         open_ = dict(self._connections)
         tasks = [*open_.values(), *self._evicted]
         for task in tasks:
@@ -127,6 +129,7 @@ class Server:
         for connection in open_:
             connection.abort()
         await end_tasks(*tasks)
+        # Last: since Python 3.12 `wait_closed` waits for the connections as well.
         for listener in self._listeners:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeouts.write_seconds):
