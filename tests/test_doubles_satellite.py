@@ -12,7 +12,6 @@ from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.info import Describe
 from wyoming.ping import Ping
-from wyoming.pipeline import RunPipeline
 from wyoming.satellite import PauseSatellite, RunSatellite
 from wyoming.wake import Detection
 
@@ -24,15 +23,21 @@ from tests.wyoming_client import Client, connect, types
 SPEECH = (8000 * np.sin(np.arange(RATE) * 0.3)).astype(np.int16).tobytes()
 """One second."""
 
+END = {"transcript": Transcript("x"), "error": Error("x"), "pause": PauseSatellite(), "run": RunSatellite()}
+
 
 @asynccontextmanager
 async def dialled(**settings: Any) -> AsyncIterator[tuple[ScriptedSatellite, Client]]:
-    """A satellite and the server that has dialled it."""
-    async with (
-        ScriptedSatellite(**settings) as room,
-        connect(room.port) as server,
-    ):
+    """A satellite and the server that has it."""
+    async with ScriptedSatellite(**settings) as room, connect(room.port) as server:
+        await claim(server)
         yield room, server
+
+
+async def claim(server: Client) -> list[Event]:
+    """Take the satellite; return what it sends until it has noticed."""
+    await server.send(RunSatellite(), Ping(text="there?"))
+    return await server.until("pong")
 
 
 async def chunks(server: Client, count: int) -> list[Event]:
@@ -40,30 +45,16 @@ async def chunks(server: Client, count: int) -> list[Event]:
     return [event for _ in range(count) for event in await server.until("audio-chunk")]
 
 
-async def closed(server: Client) -> bool:
-    """Read to the end, however it comes."""
-    try:
-        while await server.read() is not None:
-            pass
-    except ConnectionError:
-        pass
-    return True
-
-
 async def silent(server: Client) -> bool:
-    """Read for a while, in which nothing comes, nor the end."""
+    """Return whether for a while nothing comes, nor the end."""
     try:
         async with asyncio.timeout(0.4):
             await server.read()
     except TimeoutError:
         return True
+    except ConnectionError:
+        pass
     return False
-
-
-async def claim(server: Client) -> None:
-    """Take the satellite; returns when it has noticed."""
-    await server.send(RunSatellite(), Ping(text="there?"))
-    await server.until("pong")
 
 
 @pytest.mark.parametrize("hangs_up", [True, False])
@@ -71,54 +62,42 @@ async def test_it_has_one_server(hangs_up: bool) -> None:
     """Another one is told what it is, and turned away, perhaps without a word; it is free again when the first goes."""
     async with dialled(hangs_up=hangs_up) as (room, first):
         async with connect(room.port) as second:
-            await claim(first)
             await second.send(Describe())
             await second.until("info")
             await second.send(RunSatellite())
-            assert await (closed(second) if hangs_up else silent(second))
-            assert (room.claims, room.refused, room.connections) == (1, 1, 2)
+            assert await silent(second) is not hangs_up
         first.writer.close()
         await until(lambda: not room.claimed)
         async with connect(room.port) as third:
             await claim(third)
-        assert room.claims == 2
-
-
-END = {"transcript": Transcript("x"), "error": Error("x"), "pause": PauseSatellite(), "run": RunSatellite()}
 
 
 @pytest.mark.parametrize("end", END)
 async def test_a_wake_word_starts_bare_audio_until_the_end_of_the_run(end: str) -> None:
     """Without an `audio-start` or `audio-stop`."""
-    async with dialled(pipeline="Ground floor", wyoming="1.10.2") as (room, server):
-        await claim(server)
+    async with dialled(pipeline="Ground floor") as (room, server):
         assert await room.wake()
         detection, pipeline, *_ = events = await chunks(server, 3)
         assert types(events) == ["detection", "run-pipeline", "audio-chunk"]
-        assert detection.data["name"] == "okay_nabu"
-        assert detection.data["timestamp"] > 0
+        assert (detection.data["name"], detection.data["timestamp"] > 0) == ("okay_nabu", True)
         assert pipeline.data == {
             "start_stage": "asr",
             "end_stage": "tts",
             "restart_on_end": False,
             "name": "Ground floor",
-            "wake_word_name": "okay_nabu",
             "snd_format": {"rate": 22050, "width": 2, "channels": 1},
         }
-        assert RunPipeline.from_event(pipeline).wake_word_name == "okay_nabu"
         assert not await room.wake("hey_jarvis")
-        assert room.open_microphone_seconds > 0
+        assert room.streaming
         await server.send(END[end])
         await until(lambda: not room.streaming)
-        assert room.open_microphone_seconds == 0
         assert await room.wake("hey_jarvis") is (end != "pause")
 
 
 async def test_always_streaming() -> None:
     """From `run-satellite` to `pause-satellite`, whatever happens: the next server gets audio unasked."""
-    async with dialled(mode="always") as (room, server):
-        await server.send(RunSatellite())
-        pipeline, *_ = await chunks(server, 2)
+    async with ScriptedSatellite(mode="always") as room, connect(room.port) as server:
+        pipeline = (await claim(server))[0]
         assert (pipeline.data["start_stage"], pipeline.data["restart_on_end"]) == ("wake", True)
         await server.send(Transcript("x"), Error("x"))
         await room.until("error")
@@ -135,21 +114,18 @@ async def test_always_streaming() -> None:
 
 async def test_streaming_after_speech() -> None:
     """Two seconds from before it come as one chunk, and after some seconds it ends, detection or not."""
-    async with dialled(mode="vad", speed=4) as (room, server):
-        await claim(server)
-        await asyncio.sleep(0.6)
+    async with dialled(mode="vad", vad_timeout_seconds=0.5) as (room, server):
+        await asyncio.sleep(2.2)
         assert not room.streaming
         saying = asyncio.create_task(room.say(SPEECH))
-        pipeline, before, speech = await chunks(server, 2)
+        pipeline, before, speech = [event for event in await chunks(server, 2) if event.type != "ping"]
         assert (pipeline.data["start_stage"], pipeline.data["restart_on_end"]) == ("wake", False)
         assert len(before.payload or b"") == 2 * 32_000
         assert np.abs(np.frombuffer(speech.payload or b"", np.int16)).max() > 7000
         await server.send(Detection("okay_nabu"))
-        await saying
         assert types(await server.until("audio-stop")) == ["audio-chunk", "audio-stop"]
-        assert not room.streaming
-        await room.say(SPEECH)
-        assert room.streaming
+        await server.until("run-pipeline")  # there is more speech
+        await saying
         await server.send(Transcript("x"))
         await until(lambda: not room.streaming)
 
@@ -157,37 +133,27 @@ async def test_streaming_after_speech() -> None:
 async def test_the_speaker_takes_its_time() -> None:
     """Sound that comes at once is played for as long as it is; `played` follows, one for each `audio-stop`."""
     async with dialled() as (room, server):
+        began = asyncio.get_running_loop().time()
         for _ in range(2):
             await server.send_audio(bytes(33_076), rate=22_050)
-        await room.until("audio-stop")
-        await room.until("audio-stop")
-        first, second = room.speaker.utterances
-        assert first.formats == [AudioFormat(22_050)]
-        assert first.seconds == pytest.approx(0.75, abs=0.001)
-        assert 0.5 < first.max_ahead_seconds <= first.seconds
-        assert first.heard_seconds < first.seconds
-        assert room.speaker.playing
-        assert second.heard == b""
-        await server.until("played")
-        assert first.played_at is not None
-        assert first.first_chunk_at is not None
-        assert first.played_at - first.first_chunk_at >= 0.74
-        assert (first.heard, second.played_at) == (bytes(33_076), None)
-        await server.until("played")
+        for count in (1, 2):
+            await server.until("played")
+            assert asyncio.get_running_loop().time() - began >= 0.74 * count
         assert not room.speaker.playing
+        assert [one.formats for one in room.speaker.utterances] == [[AudioFormat(22_050)]] * 2
+        assert [one.pcm for one in room.speaker.utterances] == [bytes(33_076)] * 2
 
 
 async def test_a_hung_satellite() -> None:
     """It accepts connections and does nothing, until it goes on."""
     async with dialled(mode="always") as (room, server):
-        await server.send(RunSatellite())
         await chunks(server, 1)
         room.hang()
         async with connect(room.port) as other:
             await other.send(Describe())
             await server.send(Ping())
             assert await silent(other)
-            assert [event.type for event in room.events] == ["run-satellite"]
+            assert [event.type for event in room.events] == ["run-satellite", "ping"]
             room.thaw()
             await other.until("info")
         await server.until("pong")

@@ -7,16 +7,21 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 from wyoming.event import Event, async_read_event, async_write_event
 from wyoming.ping import Ping, Pong
 
-from satellite.errors import ProtocolError
 from tests.doubles.satellite_modes import Listening, Microphone, Settings, Speaker
 
 _REMEMBERED_EVENTS = 10_000
+_PING_SECONDS = 2.0
+"""Between a pong and its next ping, once it has been pinged."""
+
+_PONG_SECONDS = 5.0
+"""How long it waits for a pong before it takes the server for lost; it does not close the connection."""
+
 _HEADER = b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, "payload_length": 2048}\n'
 _BROKEN = {"garbage": b"\x16\x03\x01\x02 no Wyoming \xff\n", "header": _HEADER[:40], "payload": _HEADER + bytes(1000)}
 
@@ -33,7 +38,6 @@ class Received(NamedTuple):
     at: float
     type: str
     data: dict[str, Any]
-    payload_bytes: int
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,40 +48,26 @@ class ScriptedSatellite(Settings):
     port: int = 0
     """Where it listens; 0 becomes a free one at the first start."""
 
-    ping_seconds: float = 2.0
-    """Between a pong and its next ping, once it has been pinged."""
-
-    pong_seconds: float = 5.0
-    """How long it waits for a pong before it takes the server for lost; it does not close the connection."""
-
-    deaf: bool = False
-    """Answers no ping."""
-
     never_plays: bool = False
     """Never says `played`."""
-
-    flood: bool = False
-    """Records a hundred times too fast."""
 
     refuse: bool = False
     """Belongs to another server: describes itself, and turns away whatever else is sent."""
 
+    hangs_up: bool = True
+    """Closes the connection of a server that it turns away; on Python before 3.13 it stays open, without a word."""
+
     def __post_init__(self) -> None:
         self.microphone = Microphone(self)
-        self.speaker = Speaker(self)
+        self.speaker = Speaker()
         self.events: deque[Received] = deque(maxlen=_REMEMBERED_EVENTS)
         self.timers: deque[Received] = deque(maxlen=_REMEMBERED_EVENTS)
-        self.problems: list[str] = []
-        """What servers sent that is no Wyoming; it ends the connection."""
-
-        self.connections = self.claims = self.refused = 0
         self._listening = Listening(self, self.send)
         self._unseen: defaultdict[str, deque[Received]] = defaultdict(lambda: deque(maxlen=_REMEMBERED_EVENTS))
         self._news = asyncio.Event()
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._pong = asyncio.Event()
-        self._muted_until = 0.0
         self._on = False
         self._connected: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._owner: asyncio.StreamWriter | None = None
@@ -101,12 +91,7 @@ class ScriptedSatellite(Settings):
     @property
     def streaming(self) -> bool:
         """Whether a server hears the room."""
-        return self.open_microphone_seconds > 0
-
-    @property
-    def open_microphone_seconds(self) -> float:
-        """For how long it has been streaming without an end; 0 when it is not."""
-        return self._listening.open_seconds if self.claimed else 0.0
+        return self.claimed and self._listening.streaming_since is not None
 
     async def __aenter__(self) -> Self:
         """Switch on, in a room where time passes."""
@@ -149,18 +134,16 @@ class ScriptedSatellite(Settings):
         await asyncio.sleep(seconds)
         await self.start()
 
-    async def say(self, pcm: bytes, *, speed: float | None = None) -> None:
+    async def say(self, pcm: bytes) -> None:
         """Say canonical `pcm` in the room; returns when it is said, whether or not anybody heard it."""
-        await self.microphone.say(pcm, speed)
+        await self.microphone.say(pcm)
 
     async def wake(self, phrase: str | None = None) -> bool:
         """Detect the wake word in the room; False when the satellite takes no notice."""
         assert self.mode == "wake", "the server detects the wake words of this satellite"
         if not self.claimed or self._hears_nothing:
             return False
-        if noticed := await self._listening.detect(phrase or self.wake_word):
-            self._chime()
-        return noticed
+        return await self._listening.detect(phrase or self.wake_word)
 
     async def until(self, *types: str, seconds: float = 120.0) -> Received:
         """Return the next event of one of `types`, each event once; raises `TimeoutError` with what came instead."""
@@ -203,7 +186,7 @@ class ScriptedSatellite(Settings):
 
     @property
     def _hears_nothing(self) -> bool:
-        return time.monotonic() < self._muted_until or not self._on or not self._thawed.is_set()
+        return not self._on or not self._thawed.is_set()
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.add(task := asyncio.create_task(work))
@@ -213,7 +196,7 @@ class ScriptedSatellite(Settings):
     async def _hear(self) -> None:
         due = time.monotonic()
         while True:
-            due += self.microphone.chunk_seconds / (100 if self.flood else 1)
+            due += self.microphone.chunk_seconds
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             chunk = self.microphone.record()
             if not self._hears_nothing:
@@ -225,18 +208,12 @@ class ScriptedSatellite(Settings):
             if not self.never_plays:
                 await self.send(Event("played"))
 
-    def _chime(self) -> None:
-        if self.has_speaker and self.awake_seconds > 0:
-            self.speaker.chime(self.awake_seconds)
-            self._muted_until = time.monotonic() + (self.awake_seconds + 0.5) / self.speed
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None or not self._on:  # it was accepted, but the plug has been pulled since
             writer.transport.abort()
             return
         self._connected[writer] = task
-        self.connections += 1
         # By `stop`; asyncio 3.11 logs it as an error when a connection's task ends cancelled.
         with suppress(OSError, EOFError, asyncio.CancelledError):
             await self._converse(reader, writer)
@@ -248,46 +225,35 @@ class ScriptedSatellite(Settings):
         writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while (event := await async_read_event(reader)) is not None:
-                await self._thawed.wait()
-                if not await self._take(writer, event):
-                    return
+        while (event := await async_read_event(reader)) is not None:
             await self._thawed.wait()
-            if not reader.at_eof():
-                self.problems.append("what cannot be read")
-        except (AttributeError, KeyError, TypeError, ValueError, ProtocolError) as error:
-            self.problems.append(repr(error))
+            if not await self._take(writer, event):
+                return
+        await self._thawed.wait()
 
     async def _take(self, writer: asyncio.StreamWriter, event: Event) -> bool:
         """Take an event; False when it comes from a server that does not have this satellite."""
         if event.type != "describe":
             if self.refuse or self._owner not in (None, writer):
-                self.refused += 1
                 return False
-            if self._owner is None:
-                self._owner = writer
-                self.claims += 1
+            self._owner = writer
         self._note(event)
         match event.type:
             case "describe":
                 await self._write(writer, Event("info", self._info()))
                 return True
             case "ping":
-                if not self.deaf:
-                    await self.send(Pong(Ping.from_event(event).text).event())
+                await self.send(Pong(Ping.from_event(event).text).event())
                 self._pinging = self._pinging or self._own(self._ping())
             case "pong":
                 self._pong.set()
             case "audio-start" | "audio-chunk" | "audio-stop" if self.has_speaker:
                 self.speaker.take(event)
-            case "detection":
-                self._chime()
         await self._listening.from_server(event)
         return True
 
     def _note(self, event: Event) -> None:
-        received = Received(time.monotonic(), event.type, event.data, len(event.payload or b""))
+        received = Received(time.monotonic(), event.type, event.data)
         self.events.append(received)
         self._unseen[event.type].append(received)
         if event.type.startswith("timer-"):
@@ -306,11 +272,11 @@ class ScriptedSatellite(Settings):
 
     async def _ping(self) -> None:
         while True:
-            await asyncio.sleep(self.ping_seconds)
+            await asyncio.sleep(_PING_SECONDS)
             self._pong.clear()
             await self.send(Ping().event())
             try:
-                async with asyncio.timeout(self.pong_seconds):
+                async with asyncio.timeout(_PONG_SECONDS):
                     await self._pong.wait()
             except TimeoutError:
                 self._forget(self._owner)
@@ -334,12 +300,7 @@ class ScriptedSatellite(Settings):
         for word in words:
             model = artifact(word, version="1.0.0", languages=[], phrase=word.replace("_", " "))
             info["wake"].append(artifact("openwakeword", version="1.10.0", models=[model]))
-        if self.wyoming == "1.5.4":
-            info["satellite"]["snd_format"] = None
-            return info
-        info["satellite"] |= {"has_vad": False, "active_wake_words": words, "supports_trigger": False}
-        info["mic"] = [artifact("microphone", version=None, mic_format=asdict(self.microphone_format))]
-        info["snd"] = [artifact("speaker", version=None, snd_format=asdict(self.speaker_format))] * self.has_speaker
+        info["satellite"]["snd_format"] = None
         return info
 
 

@@ -13,7 +13,7 @@ from wyoming.audio import AudioChunk, AudioStop
 from wyoming.event import Event
 from wyoming.wake import Detection
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, RATE, WIDTH, AudioFormat
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, RATE, AudioFormat
 
 _ROOM_TONE = np.random.default_rng(0).normal(0, 8, RATE).astype(np.int16).tobytes()
 _LOUD = 1000
@@ -22,23 +22,16 @@ _PIPER = AudioFormat(22050)
 
 @dataclass(eq=False, kw_only=True)
 class Settings:
-    """What a satellite is, and what is wrong with it; all but `mode` may change while it runs."""
+    """What a satellite is, and what is wrong with it; all but the formats may change while it runs."""
 
     mode: Literal["wake", "always", "vad"] = "wake"
     """Streams after a local wake word, all the time, or when somebody speaks."""
 
-    wyoming: Literal["1.5.4", "1.10.2"] = "1.5.4"
-    """Release of the Wyoming library inside, 1.5.4 in 1.4.1; with the newer one, `info` and `run-pipeline` say more."""
-
-    hangs_up: bool = True
-    """Closes the connection of a server that it turns away; on Python before 3.13 it stays open, without a word."""
-
     name: str = "kitchen"
     area: str | None = None
-
     wake_word: str = "okay_nabu"
     pipeline: str | None = None
-    """The `name` that `run-pipeline` has after this wake word."""
+    """The `name` that `run-pipeline` has after a wake word."""
 
     refractory_seconds: float = 5.0
     """After a local wake word, how long the same one is not heard again."""
@@ -52,9 +45,6 @@ class Settings:
     speaker_format: AudioFormat = _PIPER
     """What `run-pipeline` asks for."""
 
-    awake_seconds: float = 0.0
-    """Length of the sound played at a detection, during which, and 0.5 s longer, the microphone is muted."""
-
     send_run_pipeline: bool = True
     """False: announces nothing but the bare `detection`, and in the other modes nothing at all."""
 
@@ -63,9 +53,6 @@ class Settings:
 
     never_stops_streaming: bool = False
     """Takes no notice of `transcript` and `error`."""
-
-    speed: float = 1.0
-    """How much faster than real time this room lives: what it says and hears, and the three times above."""
 
 
 def encoded(pcm: bytes, target: AudioFormat) -> bytes:
@@ -80,134 +67,69 @@ def encoded(pcm: bytes, target: AudioFormat) -> bytes:
     return np.repeat(frames, target.channels, axis=0).tobytes()
 
 
-@dataclass(eq=False)
-class _Speech:
-    pcm: bytes
-    speed: float | None
-    said: asyncio.Event
-    sound: bytes = b""
-    at: int = 0
-
-    def encode(self, target: AudioFormat) -> None:
-        """Make `sound` what is not said yet, in another format."""
-        share = self.at / len(self.sound) if self.sound else 0.0
-        self.pcm = self.pcm[WIDTH * round(share * len(self.pcm) / WIDTH) :]
-        self.sound, self.at = encoded(self.pcm, target), 0
-
-
 class Microphone:
     """Records what is said, and room tone while nobody speaks, a chunk at a time."""
 
     def __init__(self, settings: Settings) -> None:
+        self._format = settings.microphone_format
         self._settings = settings
-        self._speeches: deque[_Speech] = deque()
+        self._speeches: deque[tuple[bytearray, asyncio.Event]] = deque()
+        self._tone = encoded(_ROOM_TONE, self._format)
         self._tone_at = 0
-        self._change_format()
 
     @property
     def chunk_seconds(self) -> float:
-        """How long the next chunk takes to record."""
-        speed = self._speeches[0].speed if self._speeches else None
-        return self._settings.samples_per_chunk / self._format.rate / (speed or self._settings.speed)
+        """How long a chunk takes to record."""
+        return self._settings.samples_per_chunk / self._format.rate
 
-    async def say(self, pcm: bytes, speed: float | None = None) -> None:
+    async def say(self, pcm: bytes) -> None:
         """Speak canonical `pcm`, after whoever is speaking; returns when it is recorded."""
-        speech = _Speech(pcm, speed, asyncio.Event())
-        speech.encode(self._format)
+        speech = bytearray(encoded(pcm, self._format)), asyncio.Event()
         self._speeches.append(speech)
         try:
-            await speech.said.wait()
+            await speech[1].wait()
         finally:
             if speech in self._speeches:
                 self._speeches.remove(speech)
 
     def record(self) -> AudioChunk:
         """Return the next chunk."""
-        if self._format != self._settings.microphone_format:
-            self._change_format()
         size = self._settings.samples_per_chunk * self._format.frame_bytes
         sound = bytearray()
         while self._speeches and len(sound) < size:
-            speech = self._speeches[0]
-            piece = speech.sound[speech.at : speech.at + size - len(sound)]
-            sound += piece
-            speech.at += len(piece)
-            if speech.at == len(speech.sound):
-                self._speeches.popleft().said.set()
+            pcm, said = self._speeches[0]
+            missing = size - len(sound)
+            sound += pcm[:missing]
+            del pcm[:missing]
+            if not pcm:
+                self._speeches.popleft()
+                said.set()
         while len(sound) < size:
             sound += self._tone[self._tone_at : self._tone_at + size - len(sound)]
             self._tone_at = 0 if len(sound) < size else self._tone_at + size
         # Nanoseconds, although the protocol says milliseconds: that is what the library's microphone sends.
         return AudioChunk(**asdict(self._format), audio=bytes(sound), timestamp=time.monotonic_ns())
 
-    def _change_format(self) -> None:
-        self._format = self._settings.microphone_format
-        self._tone = encoded(_ROOM_TONE, self._format)
-        self._tone_at = 0
-        for speech in self._speeches:
-            speech.encode(self._format)
-
 
 @dataclass(eq=False)
 class Utterance:
-    """Sound that the server started and stopped, and how it was played; times are `time.monotonic`'s."""
+    """Sound that the server started and stopped; times are `time.monotonic`'s."""
 
-    speed: float
     ends_at: float
     """When all that has come so far will have been heard."""
 
-    first_chunk_at: float | None = None
     stopped_at: float | None = None
-    played_at: float | None = None
-    """When the last of it was heard."""
-
     formats: list[AudioFormat] = field(default_factory=list)
     """Each once; more than one is a fault of the server."""
 
     pcm: bytearray = field(default_factory=bytearray)
-    """All that was sent."""
-
-    seconds: float = 0.0
-    max_ahead_seconds: float = 0.0
-    """Most sound that had come and was not yet heard."""
-
-    stalled_seconds: float = 0.0
-    """Silence inside it because sound came too late."""
-
-    cut_at: float | None = None
-    """When the power went."""
-
-    @property
-    def heard_seconds(self) -> float:
-        """How much of it has been heard by now."""
-        now = time.monotonic() if self.cut_at is None else self.cut_at
-        return max(0.0, self.seconds - max(0.0, self.ends_at - now) * self.speed)
-
-    @property
-    def heard(self) -> bytes:
-        """The sound that has been heard by now."""
-        layout = self.formats[0] if self.formats else CANONICAL
-        return bytes(self.pcm[: round(self.heard_seconds * layout.rate) * layout.frame_bytes])
-
-    def add(self, chunk: AudioChunk, free_at: float) -> None:
-        """Play more, after what plays until `free_at`."""
-        now = time.monotonic()
-        if self.first_chunk_at is None:
-            self.first_chunk_at = now
-        else:
-            self.stalled_seconds += max(0.0, now - free_at) * self.speed
-        self.pcm += chunk.audio
-        self.seconds += chunk.seconds
-        self.ends_at = max(now, free_at) + chunk.seconds / self.speed
-        self.max_ahead_seconds = max(self.max_ahead_seconds, min(self.seconds, (self.ends_at - now) * self.speed))
 
 
 class Speaker:
     """Plays one utterance after another, as `aplay` from a pipe: a stop ends what is sent, not what is played."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self) -> None:
         self.utterances: deque[Utterance] = deque(maxlen=200)
-        self._settings = settings
         self._current: Utterance | None = None
         self._stopped: asyncio.Queue[Utterance] = asyncio.Queue()
         self._free_at = 0.0
@@ -219,11 +141,12 @@ class Speaker:
 
     def take(self, event: Event) -> None:
         """Take `audio-start`, `audio-chunk` or `audio-stop`."""
+        now = time.monotonic()
         if self._current is None:
-            self._current = Utterance(self._settings.speed, max(time.monotonic(), self._free_at))
+            self._current = Utterance(max(now, self._free_at))
             self.utterances.append(self._current)
         if event.type == "audio-stop":
-            self._current.stopped_at = time.monotonic()
+            self._current.stopped_at = now
             self._stopped.put_nowait(self._current)
             self._current = None
             return
@@ -231,23 +154,17 @@ class Speaker:
         if layout not in self._current.formats:
             self._current.formats.append(layout)
         if event.type == "audio-chunk":
-            self._current.add(AudioChunk.from_event(event), self._free_at)
-            self._free_at = self._current.ends_at
-
-    def chime(self, seconds: float) -> None:
-        """Play a sound of the satellite's own."""
-        self._free_at = max(time.monotonic(), self._free_at) + seconds / self._settings.speed
+            chunk = AudioChunk.from_event(event)
+            self._current.pcm += chunk.audio
+            self._current.ends_at = self._free_at = max(now, self._free_at) + chunk.seconds
 
     async def next_played(self) -> None:
         """Wait until one more utterance is over."""
         utterance = await self._stopped.get()
         await asyncio.sleep(utterance.ends_at - time.monotonic())
-        utterance.played_at = time.monotonic()
 
     def cut(self) -> None:
         """Lose the power; nobody may be waiting in `next_played`."""
-        for utterance in self.utterances:
-            utterance.cut_at = utterance.cut_at or time.monotonic()
         self._current, self._free_at, self._stopped = None, 0.0, asyncio.Queue()
 
 
@@ -255,22 +172,14 @@ class Listening:
     """Decides, by the satellite's mode, when what is heard goes to the server."""
 
     def __init__(self, settings: Settings, send: Callable[[Event], Awaitable[None]]) -> None:
+        self.streaming_since: float | None = None
+        """Since when what is heard goes to the server, if there is one."""
+
         self._settings = settings
         self._send = send
         self._paused = False
-        self._open_since: float | None = None
         self._before = b""
         self._not_before: dict[str, float] = {}
-
-    @property
-    def streaming(self) -> bool:
-        """Whether what is heard goes to the server, if there is one."""
-        return self._open_since is not None
-
-    @property
-    def open_seconds(self) -> float:
-        """For how long it has been streaming without an end."""
-        return 0.0 if self._open_since is None else time.monotonic() - self._open_since
 
     async def from_server(self, event: Event) -> None:
         """Start, stop or pause."""
@@ -299,26 +208,26 @@ class Listening:
             return
         if self._settings.mode == "vad":
             await self._wait_for_speech(chunk)
-        if self.streaming:
+        if self.streaming_since is not None:
             await self._send_audio(chunk)
 
     async def detect(self, wake_word: str) -> bool:
         """Detect a wake word; False where it is not noticed: while paused or streaming, or too soon after the last."""
         now = time.monotonic()
-        if self._paused or self.streaming or now < self._not_before.get(wake_word, 0.0):
+        if self._paused or self.streaming_since is not None or now < self._not_before.get(wake_word, 0.0):
             return False
         self._stream(True)
-        self._not_before[wake_word] = now + self._settings.refractory_seconds / self._settings.speed
+        self._not_before[wake_word] = now + self._settings.refractory_seconds
         await self._send(Detection(wake_word, timestamp=time.monotonic_ns()).event())
         await self._run_pipeline("asr", wake_word=wake_word)
         return True
 
     async def _wait_for_speech(self, chunk: AudioChunk) -> None:
-        if self.open_seconds * self._settings.speed >= self._settings.vad_timeout_seconds:
+        if self.streaming_since is not None:
+            if time.monotonic() - self.streaming_since < self._settings.vad_timeout_seconds:
+                return
             self._stream(False)
             await self._send(AudioStop().event())
-        if self.streaming:
-            return
         # As there, any audio is taken for 16-bit samples at 16 kHz.
         if np.abs(np.frombuffer(chunk.audio, np.int16).astype(np.int32)).max() < _LOUD:
             self._before = (self._before + chunk.audio)[-2 * BYTES_PER_SECOND :]
@@ -329,7 +238,7 @@ class Listening:
         self._before = bytes(2 * BYTES_PER_SECOND)
 
     def _stream(self, on: bool) -> None:
-        self._open_since = (self._open_since or time.monotonic()) if on else None
+        self.streaming_since = (self.streaming_since or time.monotonic()) if on else None
 
     async def _send_audio(self, chunk: AudioChunk) -> None:
         if not self._settings.silent_microphone:
@@ -343,6 +252,4 @@ class Listening:
         data: dict[str, Any] = {"start_stage": start, "end_stage": end, "restart_on_end": restart}
         if settings.pipeline and wake_word == settings.wake_word:
             data["name"] = settings.pipeline
-        if wake_word and settings.wyoming != "1.5.4":
-            data["wake_word_name"] = wake_word
         await self._send(Event("run-pipeline", data | {"snd_format": asdict(settings.speaker_format)}))
