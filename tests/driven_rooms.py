@@ -1,7 +1,7 @@
 """What tests of rooms share: things said, satellites that are driven, what was heard."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
@@ -45,6 +45,40 @@ async def rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, **setting
         yield hub
     finally:
         await hub.stop()
+
+
+@contextmanager
+def added_rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...] = ()) -> Iterator[None]:
+    """Let the daemon itself drive `satellites`, and dial rooms called `off` in vain; for tests outside its loop."""
+    stack = AsyncExitStack()
+
+    async def begin() -> None:
+        for satellite in satellites:
+            await stack.enter_async_context(satellite)
+        hub = await stack.enter_async_context(rooms(daemon, *satellites))
+        absent = hub_of(daemon.daemon, *(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off))
+        absent.start()
+        stack.push_async_callback(absent.stop)
+        daemon.daemon.hub._others.extend([*hub.satellites, *absent.satellites])
+        stack.callback(daemon.daemon.hub._others.clear)
+
+    try:
+        daemon.call(begin())
+        yield
+    finally:
+        daemon.call(stack.aclose())
+
+
+async def ask(satellite: ScriptedSatellite, question: bytes) -> str:
+    """Call the room and ask; return what was understood, or the code of the error."""
+    if satellite.mode == "wake":
+        await satellite.wake()
+        await satellite.say(question)
+    else:
+        await satellite.say(NABU + PAUSE + question)
+        await satellite.until("detection")
+    told = (await satellite.until("transcript", "error")).data
+    return str(told["code"] if "code" in told else told["text"])
 
 
 async def understood(daemon: RunningDaemon, satellite: ScriptedSatellite) -> str:

@@ -4,7 +4,6 @@ import json
 import re
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, WebSocket, expect
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from tests.browser import CONTRASTS, ELSEWHERE, NAMELESS, SMALL, opened, running
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import rooms
+from tests.driven_rooms import added_rooms
 from tests.http_daemon import serving
 from tests.relay import Relay
 from tests.running_daemon import RunningDaemon
@@ -54,21 +53,6 @@ def browser(recording: Path) -> Iterator[Browser]:
 def url(daemon: RunningDaemon) -> str:
     """Where the daemon's page is."""
     return f"http://127.0.0.1:{daemon.port('http')}/"
-
-
-@contextmanager
-def house(daemon: RunningDaemon, satellite: ScriptedSatellite) -> Iterator[None]:
-    """Have the daemon drive a room more."""
-    driving = rooms(daemon, satellite)
-    daemon.call(satellite.__aenter__())
-    hub = daemon.call(driving.__aenter__())
-    daemon.daemon.hub._others.extend(hub.satellites)
-    try:
-        yield
-    finally:
-        daemon.daemon.hub._others.clear()
-        daemon.call(driving.__aexit__(None, None, None))
-        daemon.call(satellite.__aexit__(None, None, None))
 
 
 def ask(page: Page, text: str) -> str:
@@ -219,7 +203,7 @@ def test_words_stream_in(browser: Browser, url: str) -> None:
 def test_an_announcement_is_heard(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     """In the rooms that are chosen; where none is, that is said."""
     satellite = ScriptedSatellite(name="kitchen", mode="wake")
-    with house(daemon, satellite), opened(browser, url) as page:
+    with added_rooms(daemon, satellite), opened(browser, url) as page:
         room = page.locator("#rooms > li").filter(has_text="kitchen")
         expect(room).to_contain_text(re.compile("Waiting for its wake word|Idle"))
         text = page.get_by_label("What to say in the rooms")
@@ -314,7 +298,7 @@ def test_it_can_be_read(
     """By people with any eyes, on any screen, and by a screen reader."""
     satellite = ScriptedSatellite(name="kitchen", mode="wake")
     look: dict[str, Any] = {"color_scheme": colours, "viewport": size, "reduced_motion": "reduce"}
-    with house(daemon, satellite), opened(browser, url, **look) as page:
+    with added_rooms(daemon, satellite), opened(browser, url, **look) as page:
         ask(page, "What is the capital of France?")
         page.locator("#runs summary").first.click()
         page.screenshot(path=tmp_path / f"{colours}-{size['width']}.png", full_page=True)

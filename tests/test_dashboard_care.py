@@ -9,11 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from satellite.audio.pcm import CANONICAL
-from satellite.config.rooms import WyomingRoomSettings
 from satellite.http.encoding import wav
 from tests.browser import opened, running
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import hub_of, rooms
+from tests.driven_rooms import added_rooms
 from tests.http_daemon import client, serving
 from tests.relay import Relay
 from tests.running_daemon import DATA, RunningDaemon
@@ -40,31 +39,6 @@ def browser() -> Iterator[Browser]:
 def url(daemon: RunningDaemon) -> str:
     """Where the daemon's page is."""
     return f"http://127.0.0.1:{daemon.port('http')}/"
-
-
-@contextmanager
-def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...]) -> Iterator[None]:
-    """Have the daemon drive rooms, and try to reach others in vain."""
-    silent = tuple(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off)
-    absent = hub_of(daemon.daemon, *silent)
-    driving = rooms(daemon, *satellites)
-    for satellite in satellites:
-        daemon.call(satellite.__aenter__())
-    hub = daemon.call(driving.__aenter__())
-
-    async def begin() -> None:
-        absent.start()
-
-    daemon.call(begin())
-    daemon.daemon.hub._others.extend([*hub.satellites, *absent.satellites])
-    try:
-        yield
-    finally:
-        daemon.daemon.hub._others.clear()
-        daemon.call(absent.stop())
-        daemon.call(driving.__aexit__(None, None, None))
-        for satellite in satellites:
-            daemon.call(satellite.__aexit__(None, None, None))
 
 
 @contextmanager
@@ -174,7 +148,7 @@ def test_nothing_jumps(daemon: RunningDaemon, browser: Browser, size: dict[str, 
     with client(daemon) as http:
         assert http.post("/chat", json={"text": "What time is it?"}).status_code == 200
     with (
-        house(daemon, kitchen, off=off),
+        added_rooms(daemon, kitchen, off=off),
         relayed(daemon) as relay,
         opened(browser, f"{relay.url}/", viewport=size) as page,
     ):
@@ -190,7 +164,7 @@ def test_nothing_jumps(daemon: RunningDaemon, browser: Browser, size: dict[str, 
 def test_rooms_that_cannot_hear_are_not_chosen(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     """Whoever chooses one all the same is told why it did not hear, once, in sentences, and not in green."""
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
-    with house(daemon, kitchen, off=("garage",)), opened(browser, url) as page:
+    with added_rooms(daemon, kitchen, off=("garage",)), opened(browser, url) as page:
         garage = page.get_by_role("checkbox", name="garage")
         expect(page.get_by_role("checkbox", name="kitchen")).to_be_checked()
         expect(garage).not_to_be_checked()
@@ -215,7 +189,7 @@ def test_what_needs_attention_is_said_first(daemon: RunningDaemon, browser: Brow
     with opened(browser, url) as page:
         overall = page.locator("#overall")
         expect(overall).to_have_text("Ready")
-        with house(daemon, off=("garage", "office")):
+        with added_rooms(daemon, off=("garage", "office")):
             expect(overall).to_have_text("2 things need attention")
             expect(overall).to_have_attribute("data-tone", "bad")
             overall.click()
@@ -232,7 +206,7 @@ def test_a_house_of_many_rooms_has_place(
 ) -> None:
     """They are scrolled through, and what stands below them stays in its card."""
     off = tuple(f"room {number}" for number in range(30))
-    with house(daemon, off=off), opened(browser, url, viewport=size) as page:
+    with added_rooms(daemon, off=off), opened(browser, url, viewport=size) as page:
         expect(page.locator("#rooms > li")).to_have_count(30)
         card = page.locator(".card.rooms").bounding_box()
         last = page.locator("#announce-result").bounding_box()

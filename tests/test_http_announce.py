@@ -1,18 +1,16 @@
 """`POST /announce`: where it is heard, and what is said where it is not."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND
-from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import SatelliteError
 from satellite.wire import client as wire_client
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import hub_of, rooms
+from tests.driven_rooms import added_rooms
 from tests.http_daemon import client, problem
 from tests.running_daemon import RunningDaemon
 
@@ -26,29 +24,10 @@ def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
         yield one
 
 
-@contextmanager
-def house(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tuple[str, ...] = ()) -> Iterator[None]:
-    """Have the daemon drive rooms, of which some are off."""
-    silent = tuple(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off)
-    absent = hub_of(daemon.daemon, *silent)
-    driving = rooms(daemon, *satellites)
-    for satellite in satellites:
-        daemon.call(satellite.__aenter__())
-    hub = daemon.call(driving.__aenter__())
-    daemon.daemon.hub._others.extend([*hub.satellites, *absent.satellites])
-    try:
-        yield
-    finally:
-        daemon.daemon.hub._others.clear()
-        daemon.call(driving.__aexit__(None, None, None))
-        for satellite in satellites:
-            daemon.call(satellite.__aexit__(None, None, None))
-
-
 def test_without_rooms_it_is_heard_everywhere(daemon: RunningDaemon, http: httpx.Client) -> None:
     """Where the list of rooms is absent, and only there."""
     kitchen, study = (ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "study"))
-    with house(daemon, kitchen, study):
+    with added_rooms(daemon, kitchen, study):
         told = http.post("/announce", json={"text": "Dinner is ready."})
         assert told.status_code == 200
         assert told.json() == {"heard": ["kitchen", "study"], "failed": {}}
@@ -63,7 +42,7 @@ def test_without_rooms_it_is_heard_everywhere(daemon: RunningDaemon, http: httpx
 def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> None:
     """Some: the others have heard it. All: that is an error."""
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
-    with house(daemon, kitchen, off=("garage",)):
+    with added_rooms(daemon, kitchen, off=("garage",)):
         told = http.post("/announce", json={"text": "Dinner is ready."})
         assert told.status_code == 200
         assert told.json()["heard"] == ["kitchen"]

@@ -1,6 +1,12 @@
-"""Whole conversations with satellites of every kind, over real connections, and what they do when they misbehave."""
+"""Conversations with satellites of every kind, over real connections, and what their users have suffered from."""
 
 import asyncio
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,61 +16,45 @@ from satellite.config.rooms import WyomingRoomSettings
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from tests.doubles.satellite import INVALID_PIPELINE, UNKNOWN, ScriptedSatellite
-from tests.driven_rooms import NABU, PAUSE, hub_of, rooms, spoken, understood
+from tests.driven_rooms import NABU, PAUSE, ask, hub_of, rooms, spoken, understood
 from tests.running_daemon import RunningDaemon, on_loop_of
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
-ALL_FORMATS = [AudioFormat(44_100, 3, 2), AudioFormat(48_000, 4, 1), AudioFormat(8_000, 1, 1)]
+QUESTION = "What is the capital of France?"
+FORMATS = [AudioFormat(44_100, 3, 2), AudioFormat(48_000, 4, 1), AudioFormat(8_000, 1, 1)]
+VOICE = AudioFormat(22_050)
 
 
+def silence(seconds: float) -> SharedSound:
+    """Return a sound for an announcement."""
+    return SharedSound.complete(VOICE, bytes(2 * round(seconds * VOICE.rate)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"mode": "wake", "pipeline": "legacy"}, id="own wake word"),
+        pytest.param({"mode": "wake", "send_run_pipeline": False}, id="a bare detection"),
+        pytest.param({"mode": "always"}, id="streams all the time"),
+        pytest.param({"mode": "vad", "vad_timeout_seconds": 30}, id="streams when somebody speaks"),
+        pytest.param({"mode": "vad", "vad_timeout_seconds": 2.5}, id="stops in the middle of the command"),
+        *(pytest.param({"microphone_format": one, "speaker_format": one}, id=f"{one.rate} Hz") for one in FORMATS),
+    ],
+)
 @on_loop_of("daemon")
-async def test_a_satellite_with_its_own_wake_word(daemon: RunningDaemon, question: bytes) -> None:
-    """It detects, streams, is told to stop, and plays the answer."""
-    async with ScriptedSatellite(mode="wake", pipeline="legacy") as satellite, rooms(daemon, satellite) as hub:
-        await satellite.wake()
-        await satellite.say(question)
-        assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-        assert not satellite.streaming
-        await satellite.until("audio-stop")
-        assert "Paris" in await understood(daemon, satellite)
-        await until(lambda: hub.satellites[0].status().doing == "idle")
-
-
-@on_loop_of("daemon")
-async def test_a_satellite_that_streams_all_the_time(daemon: RunningDaemon, question: bytes) -> None:
-    """The wake word is heard here, again and again, and every run ends."""
-    async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite):
+async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, settings: dict[str, Any]) -> None:
+    """Twice, the wake word heard by whoever listens for it; then nobody streams who need not."""
+    async with ScriptedSatellite(refractory_seconds=0, **settings) as satellite, rooms(daemon, satellite) as hub:
         for _ in range(2):
-            await satellite.say(NABU + PAUSE + question)
-            await satellite.until("detection")
-            assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
+            assert await ask(satellite, question) == QUESTION
+            assert satellite.streaming is (satellite.mode == "always")
             await satellite.until("audio-stop")
             assert "Paris" in await understood(daemon, satellite)
-            await satellite.until("detect")
-
-
-@on_loop_of("daemon")
-async def test_a_satellite_that_streams_when_somebody_speaks(daemon: RunningDaemon, question: bytes) -> None:
-    """What it heard just before comes first, in one piece."""
-    async with ScriptedSatellite(mode="vad", vad_timeout_seconds=30) as satellite, rooms(daemon, satellite):
-        await satellite.say(NABU + PAUSE + question)
-        await satellite.until("detection")
-        assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-        assert not satellite.streaming
-        await satellite.until("audio-stop")
-
-
-@on_loop_of("daemon")
-async def test_a_command_longer_than_the_satellite_cares_to_stream(daemon: RunningDaemon, question: bytes) -> None:
-    """It stops amid the command and goes on at once: to the daemon that is one command."""
-    async with ScriptedSatellite(mode="vad", vad_timeout_seconds=2.5) as satellite, rooms(daemon, satellite):
-        await satellite.say(NABU + PAUSE + question)
-        await satellite.until("detection")
-        assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-        await satellite.until("audio-stop")
-        assert "Paris" in await understood(daemon, satellite)
+            if "speaker_format" in settings:
+                assert satellite.speaker.utterances[-1].formats == [satellite.speaker_format]
+            await until(lambda: hub.satellites[0].status().doing in ("idle", "waiting for the wake word"))
 
 
 @on_loop_of("daemon")
@@ -74,44 +64,17 @@ async def test_people_who_talk_among_themselves_are_no_error(daemon: RunningDaem
         await satellite.say(question)
         await until(lambda: hub.satellites[0].status().doing == "idle")
         satellite.vad_timeout_seconds = 30
-        await satellite.say(NABU + PAUSE + question)
-        await satellite.until("detection")
-        assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
+        assert await ask(satellite, question) == QUESTION
 
 
 @on_loop_of("daemon")
 async def test_a_satellite_without_a_speaker_gets_no_sound(daemon: RunningDaemon, question: bytes) -> None:
     """The answer ends before speech."""
-    async with ScriptedSatellite(mode="wake", has_speaker=False) as satellite, rooms(daemon, satellite) as hub:
-        await satellite.wake()
-        await satellite.say(question)
+    async with ScriptedSatellite(has_speaker=False) as satellite, rooms(daemon, satellite) as hub:
+        assert await ask(satellite, question) == QUESTION
         await satellite.until("handled")
         await until(lambda: hub.satellites[0].status().doing == "idle")
         assert not satellite.speaker.utterances
-
-
-@on_loop_of("daemon")
-async def test_a_satellite_that_only_says_that_it_was_called(daemon: RunningDaemon, question: bytes) -> None:
-    """A bare `detection` is a request for a run."""
-    async with ScriptedSatellite(mode="wake", send_run_pipeline=False) as satellite, rooms(daemon, satellite):
-        await satellite.wake()
-        await satellite.say(question)
-        assert (await satellite.until("transcript", "error")).data["text"] == "What is the capital of France?"
-        await satellite.until("audio-stop")
-
-
-@pytest.mark.parametrize("sound", ALL_FORMATS)
-@on_loop_of("daemon")
-async def test_any_microphone_and_any_speaker(daemon: RunningDaemon, question: bytes, sound: AudioFormat) -> None:
-    """Audio is understood in every format, and sent in the one that the speaker wants."""
-    satellite = ScriptedSatellite(mode="wake", microphone_format=sound, speaker_format=sound)
-    async with satellite, rooms(daemon, satellite):
-        await satellite.wake()
-        await satellite.say(question)
-        assert "capital of France" in (await satellite.until("transcript", "error")).data["text"]
-        await satellite.until("audio-stop")
-        assert satellite.speaker.utterances[-1].formats == [sound]
-        assert "Paris" in await understood(daemon, satellite)
 
 
 @on_loop_of("daemon")
@@ -119,8 +82,7 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
     """The sound stops in its middle, the new command is heard, and what was not heard is not remembered."""
     story = await spoken(daemon, "Tell me a long story about a horse and a dragon.")
     async with ScriptedSatellite(mode="always", name="parlour") as satellite, rooms(daemon, satellite) as hub:
-        await satellite.say(NABU + PAUSE + story)
-        await satellite.until("detection")
+        await ask(satellite, story)
         await satellite.until("audio-start")
         await satellite.say(NABU)
         stopped = await satellite.until("audio-stop")
@@ -129,8 +91,7 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
         remembered = daemon.daemon._stages.dialogue.beginning("room parlour")
         assert sum(len(message.content) for message in remembered if message.role == "assistant") < 100
         await satellite.say(PAUSE + question)
-        await satellite.until("transcript")
-        assert (await satellite.until("transcript", "error")).data.get("text") == "What is the capital of France?"
+        assert (await satellite.until("transcript", "error")).data.get("text") == QUESTION
         await satellite.until("audio-stop")
         assert "Paris" in await understood(daemon, satellite)
         assert hub.satellites[0].state is LinkState.CONNECTED
@@ -158,30 +119,23 @@ async def test_a_word_silences_the_answer(daemon: RunningDaemon) -> None:
 async def test_it_listens_again_without_the_wake_word(daemon: RunningDaemon, question: bytes) -> None:
     """After an answer the room may simply go on; if nobody does, that is no error."""
     async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite, follow_up="always"):
-        await satellite.say(NABU + PAUSE + question)
+        await ask(satellite, question)
         await satellite.until("audio-stop")
-        await satellite.until("transcribe")
-        await satellite.until("transcribe")
+        for _ in range(2):
+            await satellite.until("transcribe")
         await satellite.say(question)
-        await satellite.until("transcript")
-        assert (await satellite.until("transcript", "error")).data.get("text") == "What is the capital of France?"
+        assert (await satellite.until("transcript", "error")).data.get("text") == QUESTION
         await satellite.until("audio-stop")
         assert (await satellite.until("transcript", "error")).data == {"text": ""}
 
 
 @on_loop_of("daemon")
 async def test_nobody_speaks_and_the_microphone_is_closed(daemon: RunningDaemon) -> None:
-    """By a deadline, with an error, and it can be called again."""
-    async with ScriptedSatellite(mode="wake") as satellite, rooms(daemon, satellite):
-        await satellite.wake()
-        assert (await satellite.until("transcript", "error")).data["code"] == "stt-no-speech"
+    """By a deadline, with an error; the clock is a bound of its own where no audio comes at all."""
+    async with ScriptedSatellite(refractory_seconds=0) as satellite, rooms(daemon, satellite):
+        assert await ask(satellite, b"") == "stt-no-speech"
         assert not satellite.streaming
-
-
-@on_loop_of("daemon")
-async def test_a_microphone_that_sends_nothing_is_closed(daemon: RunningDaemon) -> None:
-    """The clock is a bound of its own."""
-    async with ScriptedSatellite(mode="wake", silent_microphone=True) as satellite, rooms(daemon, satellite):
+        satellite.silent_microphone = True
         await satellite.wake()
         assert (await satellite.until("transcript", "error")).type == "error"
 
@@ -190,8 +144,7 @@ async def test_a_microphone_that_sends_nothing_is_closed(daemon: RunningDaemon) 
 @on_loop_of("daemon")
 async def test_a_satellite_of_another_server_is_told_apart(daemon: RunningDaemon, hangs_up: bool) -> None:
     """From one that is off, with what to do about it; when it is free, it is taken."""
-    satellite = ScriptedSatellite(mode="wake", refuse=True, hangs_up=hangs_up)
-    async with satellite, rooms(daemon, satellite) as hub:
+    async with ScriptedSatellite(refuse=True, hangs_up=hangs_up) as satellite, rooms(daemon, satellite) as hub:
         await until(lambda: hub.satellites[0].state is LinkState.HELD)
         assert "belongs to another server" in hub.satellites[0].summary
         satellite.refuse = False
@@ -199,19 +152,26 @@ async def test_a_satellite_of_another_server_is_told_apart(daemon: RunningDaemon
 
 
 @on_loop_of("daemon")
-async def test_a_satellite_that_is_off_is_dialled_until_it_is_on(daemon: RunningDaemon) -> None:
-    """And what is no satellite is told."""
-    satellite = ScriptedSatellite(mode="wake")
-    async with satellite:
-        await satellite.stop()
-        async with rooms(daemon, satellite) as hub:
-            assert hub.satellites[0].state is LinkState.OFF
-            await satellite.start()
+async def test_what_is_no_satellite_is_told(daemon: RunningDaemon) -> None:
+    """Such as the port of a daemon."""
+    hub = hub_of(daemon.daemon, WyomingRoomSettings(name="x", uri=daemon.uri))
+    hub.start()
+    await until(lambda: hub.satellites[0].state is LinkState.NO_SATELLITE)
+    await hub.stop()
+
+
+@on_loop_of("daemon")
+async def test_a_room_that_is_off_holds_up_nobody(daemon: RunningDaemon, question: bytes) -> None:
+    """Not the start, not the other rooms (wyoming-satellite#114); it is dialled until it is on."""
+    off, on = ScriptedSatellite(name="off"), ScriptedSatellite(name="on")
+    async with off, on:
+        await off.stop()
+        async with rooms(daemon, off, on) as hub:
+            assert await ask(on, question) == QUESTION
+            await on.until("audio-stop")
+            assert [room.state for room in hub.satellites] == [LinkState.OFF, LinkState.CONNECTED]
+            await off.start()
             await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
-    other = hub_of(daemon.daemon, WyomingRoomSettings(name="x", uri=daemon.uri))
-    other.start()
-    await until(lambda: other.satellites[0].state is LinkState.NO_SATELLITE)
-    await other.stop()
 
 
 @pytest.mark.parametrize("trouble", ["vanish", "hang", "garbage", "header", "reboot"])
@@ -220,7 +180,8 @@ async def test_a_satellite_that_breaks_in_the_middle_comes_back(
     daemon: RunningDaemon, question: bytes, trouble: str
 ) -> None:
     """Whatever it does in the middle of a command, it is dialled again, and works."""
-    async with ScriptedSatellite(mode="wake", refractory_seconds=0) as satellite, rooms(daemon, satellite) as hub:
+    async with ScriptedSatellite(refractory_seconds=0) as satellite, rooms(daemon, satellite) as hub:
+        (room,) = hub.satellites
         await satellite.wake()
         await satellite.say(question[:BYTES_PER_SECOND])
         match trouble:
@@ -232,25 +193,23 @@ async def test_a_satellite_that_breaks_in_the_middle_comes_back(
                 await satellite.reboot(0.5)
             case broken:
                 await satellite.send_broken(broken)  # type: ignore[arg-type]
-        await until(lambda: hub.satellites[0].state is not LinkState.CONNECTED or bool(hub.satellites[0].reconnections))
+        await until(lambda: room.state is not LinkState.CONNECTED or bool(room.reconnections))
         satellite.thaw()
-        await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
-        await asyncio.sleep(0.1)
+        await until(lambda: room.state is LinkState.CONNECTED)
+        await until(lambda: satellite.claimed)
         await satellite.wake()
         await satellite.say(question)
-        assert (await satellite.until("transcript")).data["text"] == "What is the capital of France?"
+        assert (await satellite.until("transcript")).data["text"] == QUESTION
 
 
 @on_loop_of("daemon")
 async def test_nonsense_is_answered_and_costs_nothing(daemon: RunningDaemon, question: bytes) -> None:
     """A run that cannot be is an error, what is unknown is ignored, and the satellite stays connected."""
-    async with ScriptedSatellite(mode="wake") as satellite, rooms(daemon, satellite) as hub:
+    async with ScriptedSatellite() as satellite, rooms(daemon, satellite) as hub:
         await satellite.send(UNKNOWN)
         await satellite.send(INVALID_PIPELINE)
         assert (await satellite.until("error")).data["code"] == "protocol-error"
-        await satellite.wake()
-        await satellite.say(question)
-        await satellite.until("transcript")
+        assert await ask(satellite, question) == QUESTION
         assert hub.satellites[0].reconnections == 0
 
 
@@ -270,18 +229,16 @@ async def test_one_room_answers(daemon: RunningDaemon, question: bytes) -> None:
 @on_loop_of("daemon")
 async def test_an_announcement_waits_for_a_conversation(daemon: RunningDaemon, question: bytes) -> None:
     """It is heard in every room, in one that speaks only after that."""
-    busy, idle = ScriptedSatellite(mode="always", name="busy"), ScriptedSatellite(mode="wake", name="idle")
+    busy, idle = ScriptedSatellite(mode="always", name="busy"), ScriptedSatellite(name="idle")
     async with busy, idle, rooms(daemon, busy, idle) as hub:
         speaking = asyncio.create_task(busy.say(NABU + PAUSE + question))
         await busy.until("detection")
-        failed = await hub.announce([], SharedSound.complete(AudioFormat(22_050), bytes(22_050)))
+        assert await hub.announce([], silence(0.5)) == {}
         await speaking
-        assert failed == {}
-        assert len(busy.speaker.utterances) == 2
-        assert len(idle.speaker.utterances) == 1
+        assert [len(one.speaker.utterances) for one in (busy, idle)] == [2, 1]
         await busy.stop()
         await until(lambda: hub.satellites[0].state is not LinkState.CONNECTED)
-        assert list(await hub.announce([], SharedSound.complete(AudioFormat(22_050), bytes(2_204)))) == ["busy"]
+        assert list(await hub.announce([], silence(0.05))) == ["busy"]
 
 
 @on_loop_of("daemon")
@@ -292,3 +249,74 @@ async def test_letting_go_pauses_the_satellite(daemon: RunningDaemon) -> None:
             await satellite.until("detect")
         await satellite.until("pause-satellite")
         await until(lambda: not satellite.claimed)
+
+
+@on_loop_of("daemon")
+async def test_a_link_survives_sound_that_is_longer_than_its_patience(daemon: RunningDaemon) -> None:
+    """Pings go on while sound is played (wyoming-satellite#278, home-assistant/core#137135)."""
+    async with ScriptedSatellite() as satellite, rooms(daemon, satellite) as hub:
+        assert await hub.announce([], silence(7)) == {}
+        assert len(satellite.speaker.utterances[-1].pcm) == 2 * 22_050 * 7
+        assert (hub.satellites[0].state, hub.satellites[0].reconnections) == (LinkState.CONNECTED, 0)
+
+
+@on_loop_of("daemon")
+async def test_a_satellite_that_never_plays_holds_nobody_up(daemon: RunningDaemon, question: bytes) -> None:
+    """`played` is awaited with a bound (wyoming-satellite#154)."""
+    async with ScriptedSatellite(never_plays=True, refractory_seconds=0) as satellite, rooms(daemon, satellite) as hub:
+        for _ in range(2):
+            await ask(satellite, question)
+            await satellite.until("audio-stop")
+            await until(lambda: hub.satellites[0].status().doing == "idle")
+            satellite.never_plays = False
+
+
+@on_loop_of("daemon")
+async def test_a_microphone_that_does_not_close_is_told_again(daemon: RunningDaemon, question: bytes) -> None:
+    """Whatever breaks, the run ends (wyoming-satellite#195, #190); 1.0 heeds a `transcript`, but no `error`."""
+    satellite = ScriptedSatellite(never_stops_streaming=True)
+    async with satellite, rooms(daemon, satellite, voice="nobody"):
+        assert await ask(satellite, question) == QUESTION
+        assert (await satellite.until("error")).data["code"].startswith("tts-")
+        for _ in range(2):
+            assert (await satellite.until("transcript")).data["text"] == ""
+        satellite.never_stops_streaming = False
+        await satellite.until("transcript")
+        await until(lambda: not satellite.streaming)
+
+
+@on_loop_of("daemon")
+async def test_a_run_that_fails_at_once_is_tried_ever_more_rarely(
+    daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A satellite that wants runs without end must not get them without end (home-assistant/core#136494)."""
+    async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite, wake_words=("nonsense",)):
+        began = time.monotonic()
+        for _ in range(3):
+            await satellite.until("error")
+        assert time.monotonic() - began >= 1.4  # 0.5 s, then 1 s
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@on_loop_of("daemon")
+async def test_a_normal_end_is_no_noise_in_the_log(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    """A satellite that goes and comes is two lines, without a traceback."""
+    with caplog.at_level(logging.INFO):
+        async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite) as hub:
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
+            caplog.clear()
+            await satellite.reboot(0.2)
+            await until(lambda: hub.satellites[0].state is not LinkState.CONNECTED)
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
+    assert 1 < len([record for record in caplog.records if "kitchen" in record.getMessage()]) <= 4
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_link_that_swallows_everything_is_found_dead() -> None:
+    """Packets are dropped without a word, in a network of its own: both ends believe that the other one is there."""
+    command = [sys.executable, "-m", "tests.half_open"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, timeout=PATIENCE_SECONDS, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["connected", "off", "connected"]
