@@ -1,8 +1,11 @@
 """What tests of rooms share: things said, satellites that are driven, what was heard."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
+
+from wyoming.event import Event, Eventable
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
 from satellite.config.rooms import WyomingRoomSettings
@@ -18,6 +21,22 @@ from tests.waiting import until
 NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 PAUSE = bytes(BYTES_PER_SECOND // 2)
 QUIETLY = bytes(2 * BYTES_PER_SECOND)
+
+
+class NotedConnection:
+    """A connection to a satellite that notes what it is sent, and when."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, Event]] = []
+
+    async def send(self, *events: Event | Eventable) -> None:
+        """Take events."""
+        for event in events:
+            one = event if isinstance(event, Event) else event.event()
+            self.sent.append((asyncio.get_running_loop().time(), one))
+
+    def abort(self) -> None:
+        """Hang up."""
 
 
 async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) -> bytes:
