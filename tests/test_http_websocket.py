@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -17,16 +18,11 @@ from tests.http_daemon import client
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 
-pytestmark = [pytest.mark.models, pytest.mark.anyio]
+pytestmark = pytest.mark.models
 
 CHUNK = BYTES_PER_SECOND // 25
 LONG = "Tell me a long story about a ship, please. Do not stop before it has come to its end."
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Tests are coroutines on asyncio."""
-    return "asyncio"
+QUESTION = "What is the capital of France?"
 
 
 class Peer:
@@ -62,6 +58,11 @@ class Peer:
             events.append(await self.event())
         return events
 
+    async def run(self, type_: str, **data: Any) -> dict[str, dict[str, Any]]:
+        """Send an event, and return the events of the run that follows, the last one of each type."""
+        await self.say(type_, **data)
+        return {event["type"]: event for event in await self.until("run-end")}
+
 
 @asynccontextmanager
 async def peer(daemon: RunningDaemon, **more: Any) -> AsyncIterator[Peer]:
@@ -83,7 +84,7 @@ def types(events: list[dict[str, Any]]) -> list[str]:
 async def test_text_is_answered_in_words_and_sound(daemon: RunningDaemon) -> None:
     """The words come one by one, then sound at the rate that was told, then the end of it."""
     async with peer(daemon) as one:
-        await one.say("text", text="What is the capital of France?")
+        await one.say("text", text=QUESTION)
         events = await one.until("run-end")
     names = types(events)
     assert names[:3] == ["run-start", "chat-start", "chat-delta"]
@@ -98,14 +99,12 @@ async def test_text_is_answered_in_words_and_sound(daemon: RunningDaemon) -> Non
 
 
 async def test_a_client_that_wants_no_sound(daemon: RunningDaemon) -> None:
-    """`hello` says how the conversation shall be, and is answered."""
+    """`hello` sets how the conversation is held, and is answered."""
     async with peer(daemon) as one:
         await one.say("hello", conversation_id="quiet", language="en", speak=False)
         ready = await one.event()
         assert (ready["conversation_id"], ready["language"], ready["speak"]) == ("quiet", "en", False)
-        await one.say("text", text="What is the capital of France?")
-        events = await one.until("run-end")
-    assert "tts-start" not in types(events)
+        assert "tts-start" not in await one.run("text", text=QUESTION)
     assert not one.sound
 
 
@@ -131,17 +130,12 @@ def understood(daemon: RunningDaemon, pcm: bytes, rate: int) -> str:
 
 
 async def test_sound_at_another_rate_and_its_end(daemon: RunningDaemon, question: bytes) -> None:
-    """A microphone's own rate is taken; `end` ends the command without silence behind it."""
-    import numpy as np
-
+    """A microphone's own rate is taken; `end` ends the command without silence after it."""
     speech = np.frombuffer(question, np.int16)[: -2 * BYTES_PER_SECOND // 2]
     async with peer(daemon) as one:
         await one.say("listen", rate=48_000)
         await one.stream(np.repeat(speech, 3).tobytes())
-        await one.say("end")
-        events = await one.until("run-end")
-    by_type = {event["type"]: event for event in events}
-    assert "capital of france" in by_type["stt-end"]["text"].lower()
+        assert "capital of france" in (await one.run("end"))["stt-end"]["text"].lower()
 
 
 async def test_silence_is_an_error_and_the_connection_goes_on(daemon: RunningDaemon) -> None:
@@ -173,17 +167,16 @@ async def test_what_is_over_is_not_cancelled(daemon: RunningDaemon, question: by
     """Neither by the next question, typed or spoken, nor by `cancel`, though the sound may still be playing."""
     async with peer(daemon) as one:
         for _ in range(2):
-            await one.say("text", text="What time is it?")
-            events = await one.until("run-end")
-            assert events[0]["type"] == "run-start"
-            assert "cancelled" not in types(events)
-            assert len({event["run_id"] for event in events}) == 1
+            events = await one.run("text", text="What time is it?")
+            assert next(iter(events)) == "run-start"
+            assert "cancelled" not in events
+            assert len({event["run_id"] for event in events.values()}) == 1
         await one.say("cancel")
         await one.say("listen")
         await one.stream(question)
-        events = await one.until("run-end")
-        assert types(events)[:2] == ["run-start", "stt-start"]
-        assert "cancelled" not in types(events)
+        events = await one.run("end")
+        assert list(events)[:2] == ["run-start", "stt-start"]
+        assert "cancelled" not in events
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws/", "/"])
@@ -214,7 +207,7 @@ async def test_speaking_up_ends_the_answer(daemon: RunningDaemon, question: byte
 async def test_silence_does_not_end_the_answer(daemon: RunningDaemon) -> None:
     """A microphone that stays open is no interruption."""
     async with peer(daemon) as one:
-        await one.say("text", text="What is the capital of France?")
+        await one.say("text", text=QUESTION)
         await one.until("chat-start")
         await one.stream(bytes(2 * BYTES_PER_SECOND))
         assert "cancelled" not in types(await one.until("run-end"))
@@ -259,25 +252,22 @@ async def test_a_text_that_is_too_long(daemon: RunningDaemon) -> None:
         assert closed.value.rcvd.code == 1009
 
 
-async def test_a_client_that_leaves_amid_its_answer(daemon: RunningDaemon) -> None:
-    """Its run ends with it, and nothing stays behind."""
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_a_client_that_leaves(daemon: RunningDaemon, question: bytes, speaks: bool) -> None:
+    """In the middle of its answer, or of its command: the run ends with it, and nothing stays behind."""
     async with peer(daemon) as one:
-        await one.say("text", text=LONG)
-        await one.until("chat-delta")
+        if speaks:
+            await one.say("listen")
+            await one.stream(question[:BYTES_PER_SECOND])
+            await one.until("stt-start")
+        else:
+            await one.say("text", text=LONG)
+            await one.until("chat-delta")
         one._connection.transport.abort()
     await asyncio.to_thread(daemon.settle)
     with client(daemon) as http:
         run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
     assert run["outcome"] == "cancelled"
-
-
-async def test_a_client_that_leaves_while_it_speaks(daemon: RunningDaemon, question: bytes) -> None:
-    """Half a command is nobody's."""
-    async with peer(daemon) as one:
-        await one.say("listen")
-        await one.stream(question[:BYTES_PER_SECOND])
-        one._connection.transport.abort()
-    await asyncio.to_thread(daemon.settle)
 
 
 async def test_many_questions_on_one_connection(daemon: RunningDaemon) -> None:
