@@ -111,7 +111,7 @@ class BrowserDevice:
         """Do what a text frame asks for; what is wrong with it becomes an `error` frame."""
         try:
             frame = _parsed(text)
-            if not isinstance(frame, End | Cancel):
+            if not isinstance(frame, End | Cancel):  # ending something costs nothing, and must always be possible
                 self._context.rate.take(self._address)
             await self._do(frame)
         except SatelliteError as error:
@@ -160,7 +160,7 @@ class BrowserDevice:
                 self._context.check_length(frame.text)
                 await self._begin(Stage.CHAT, frame.text)
             case Listen():
-                self._converter = Converter(AudioFormat(frame.rate))
+                self._converter = Converter(AudioFormat(frame.rate))  # without the rest of what was heard before
                 self._context.stages.expect(f"conversation {self._hello.conversation_id}")
                 await self._begin(Stage.STT)
             case End():
@@ -177,7 +177,7 @@ class BrowserDevice:
 
     async def _stop(self) -> None:
         """Let the answer end, if there is one; of one that is over, only the sound that still waits is dropped."""
-        run_id = self._open_run
+        run_id = self._open_run  # the run may send its own `run-end` while it is stopped
         await self._conversation.stop()
         self._leave()
         self._cancelled(run_id)

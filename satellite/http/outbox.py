@@ -32,7 +32,7 @@ class Outbox:
         """Add a frame. Raises `ConnectionResetError` when too much waits already: the client does not read."""
         if self._bytes + len(frame) > self._max_bytes or len(self._frames) >= self._max_frames:
             self._full.set()
-        self._changed.set()
+        self._changed.set()  # also when it is full: that ends the iteration
         if self.overflowed:
             raise ConnectionResetError("the client does not read")
         self._frames.append(frame)

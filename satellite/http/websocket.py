@@ -30,6 +30,7 @@ def routes(context: Context) -> APIRouter:
             begin_task(device.outbox.overflow(), f"watch {address}"),
             begin_task(device.wait_failed(), f"conversation of {address}"),
         ]
+        # The first that ends, ends all: the client has gone or does not read, or its conversation has failed.
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

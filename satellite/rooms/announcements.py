@@ -34,6 +34,7 @@ class Announcer:
             raise ProtocolError("text is of a wrong type")
         if len(text) > longest:
             raise TextToSpeechError(f"a text of more than {longest} characters is too long", kind="too-long")
+        # An empty list is no request for all rooms: it is what is left of a choice in which nothing matched.
         if "rooms" in data and not (names and isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise SatelliteError(
                 "rooms: expected names of rooms, at least one; leave it out to speak in every room", code="unknown-room"
@@ -72,4 +73,4 @@ class Announcer:
             try:
                 return await self._hub.announce(names, announcement)
             finally:
-                await end_tasks(filling)
+                await end_tasks(filling)  # where every room has failed, nobody takes the rest

@@ -50,6 +50,7 @@ class Arbiter:
         """
         now = self._now()
         contest = self._contests.get(wake_word)
+        # A room is not its own rival: it may hear a wake word twice in the window.
         if contest is not None and contest.room != room and now - contest.began_at <= self._window_seconds:
             if quality_db <= contest.quality_db:
                 return False

@@ -53,6 +53,7 @@ class Hub:
     async def announce(self, names: list[str], sound: SharedSound) -> dict[str, str]:
         """Play a sound in the rooms called `names`, all if none; return why it was not heard, by room."""
         wanted = [room for room in self.rooms if not names or room.settings.name in names]
+        # Not a task group, which would silence the others when one room fails.
         results = await asyncio.gather(*(_announce(room, sound) for room in wanted), return_exceptions=True)
         failed: dict[str, str] = {}
         for room, result in zip(wanted, results, strict=True):

@@ -149,6 +149,7 @@ def chime(format_: AudioFormat) -> bytes:
     import numpy as np
 
     times = np.arange(int(_TONE_SECONDS * format_.rate)) / format_.rate
+    # A tone that begins or ends abruptly clicks: 10 ms to rise, and 20 ms at the end.
     shape = np.minimum(times / 0.01, 1) * np.exp(-5 * times) * np.minimum((_TONE_SECONDS - times) / 0.02, 1)
     tones = [np.sin(2 * np.pi * hertz * times) * shape for hertz in _TONES_HERTZ]
     rest = np.zeros(int(0.15 * format_.rate))

@@ -138,7 +138,7 @@ class BaseRoom:
         self.state, self.summary = state, summary
         if changed:
             self.since = time.monotonic()
-        if changed and log:
+        if changed and log:  # once for each change: a satellite that is switched off is dialled for days
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
             _LOGGER.log(level, "room %s", summary, extra={"room": self.settings.name})
 

@@ -121,11 +121,13 @@ class WyomingRoom(BaseRoom):
                     text = event.data.get("text")
                     await connection.send(Pong(text=text if isinstance(text, str) else None))
                 elif event.type != "info" or isinstance(self._heartbeat, Describe):
+                    # Only now it is ours: one that another server has describes itself, and then hangs up or is silent.
                     if not claimed:
                         claimed = True
                         self._welcome(device)
                     await self._take(device, event)
         except ProtocolError as error:
+            # Silence after `info` is how a satellite on Python before 3.13 turns a second server away.
             if claimed or not described or error.code != "protocol-timeout":
                 raise
         self._note_end(described=described, claimed=claimed)

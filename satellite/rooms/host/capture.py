@@ -153,6 +153,7 @@ async def _pipe(path: Path, settings: SoundDeviceSettings) -> AsyncGenerator[byt
 
 async def _program(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
     """Yield what a program writes."""
+    # A pipe of our own, not asyncio's: it is read by a thread, also while the event loop is blocked.
     ours, its = os.pipe()
     try:
         child = await start(*settings.command, stdin=DEVNULL, stdout=its, stderr=PIPE)
@@ -177,6 +178,7 @@ async def _live(descriptor: int, settings: SoundDeviceSettings) -> AsyncGenerato
     bytes_per_second = converter.source.rate * WIDTH
     source = LiveSource(descriptor, settings.words, bytes_per_second)
     dropped_bytes = 0
+    # In small blocks: what follows works on blocks of about this size, and a backlog may come as one large piece.
     async with aclosing(source.pieces()) as pieces:
         async for piece in pieces:
             if lost := source.backlog.dropped_bytes - dropped_bytes:

@@ -174,7 +174,7 @@ class HostRoom(BaseRoom):
             await first_of(f"control of {self.settings.name}", self._controller_changed.wait(), failed.wait())
         finally:
             await self.conversation.stop()
-        if failed.is_set():
+        if failed.is_set():  # one that fails at once must not begin again without a pause
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
 
 

@@ -38,7 +38,7 @@ class RemoteTimers:
         """Take what has happened to a timer."""
         if TimerStarted.is_type(event.type):
             started = TimerStarted.from_event(event)
-            while len(self._names) >= MOST:
+            while len(self._names) >= MOST:  # a server may start timers without end, and finish none
                 del self._names[next(iter(self._names))]
             self._names[started.id] = str(started.name or "")[:_LONGEST_NAME]
         elif TimerFinished.is_type(event.type):
@@ -79,7 +79,7 @@ class RemoteTimers:
         self._ended.clear()
 
     async def _ring_once(self, sound: SharedSound) -> float:
-        if self._listening():
+        if self._listening():  # the ring would be heard as a part of the command
             return _LISTENING_SECONDS
         await self._room.conversation.announce(sound)
         return PAUSE_SECONDS

@@ -105,6 +105,7 @@ class HostSpeaker:
 
     def feed(self, utterance: Utterance, pcm: bytes) -> None:
         """Add to an utterance, unless too much waits already."""
+        # Dropped rather than waited for: the reader of a connection also has to see the event that silences it.
         if sum(one.waiting_bytes for one in self._waiting()) + len(pcm) <= _MOST_BYTES:
             utterance.feed(pcm)
 
@@ -126,7 +127,7 @@ class HostSpeaker:
             utterance.drop()
         self._queue = deque(one for one in self._queue if not one.dropped)
         if self._playing is not None and self._current in dropped:
-            self._playing.cancel()
+            self._playing.cancel()  # which closes the sink, and with it kills what a process has not played yet
         return bool(dropped)
 
     async def run(self) -> None:
