@@ -7,7 +7,7 @@ from typing import Any
 
 from wyoming.event import Event, Eventable
 
-from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, Converter, read_wav
 from satellite.config.rooms import WyomingRoomSettings
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.arbitration import Arbiter
@@ -103,11 +103,11 @@ async def ask(satellite: ScriptedSatellite, question: bytes) -> str:
 async def understood(daemon: RunningDaemon, satellite: ScriptedSatellite) -> str:
     """Return the words of the last thing that was heard in a room."""
     utterance = satellite.speaker.utterances[-1]
-    return await transcribed(daemon, utterance.formats[0], bytes(utterance.pcm))
+    return await transcribed(daemon, bytes(utterance.pcm), utterance.formats[0])
 
 
-async def transcribed(daemon: RunningDaemon, sound: AudioFormat, pcm: bytes) -> str:
+async def transcribed(daemon: RunningDaemon, pcm: bytes, layout: AudioFormat = CANONICAL) -> str:
     """Return the words in `pcm`."""
-    converter = Converter(sound)
+    converter = Converter(layout)
     canonical = converter.convert(pcm) + converter.flush()
     return (await daemon.daemon._stages.transcribe_pcm(canonical)).text

@@ -11,16 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.room import RoomContext
-from tests.driven_rooms import transcribed
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import RunningDaemon
 
-NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
-PAUSE = bytes(BYTES_PER_SECOND // 2)
 QUIETLY = bytes(BYTES_PER_SECOND)
 _BLOCK_SECONDS = 0.032
 _TONE = np.random.default_rng(0).normal(0, 8, int(16_000 * _BLOCK_SECONDS)).astype(np.int16).tobytes()
@@ -109,8 +106,3 @@ def sound_seconds(path: Path) -> float:
         return 0.0
     with wave.open(str(path)) as wav:
         return float(wav.getnframes() / wav.getframerate())
-
-
-async def understood(daemon: RunningDaemon, pcm: bytes, source: AudioFormat = CANONICAL) -> str:
-    """Return the words in `pcm`, which is canonical if no format is given."""
-    return await transcribed(daemon, source, pcm)

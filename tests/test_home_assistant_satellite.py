@@ -26,29 +26,14 @@ from satellite.wire import client
 from satellite.wire.connection import Timeouts
 from satellite.wire.server import AllowedNetworks, Server
 from tests.assist_satellite import Assist
-from tests.driven_rooms import spoken
-from tests.host_room import (
-    NABU,
-    PAUSE,
-    QUIETLY,
-    Mouth,
-    configured,
-    living,
-    sound_seconds,
-    understood,
-)
+from tests.driven_rooms import NABU, PAUSE, transcribed
+from tests.host_room import QUIETLY, Mouth, configured, living, sound_seconds
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
 QUESTION = "What is the capital of France?"
-
-
-@pytest.fixture(scope="module")
-def question(daemon: RunningDaemon) -> bytes:
-    """“What is the capital of France?”, spoken, and silence."""
-    return asyncio.run(spoken(daemon, QUESTION, quiet_seconds=1))
 
 
 @dataclass
@@ -133,7 +118,7 @@ async def test_a_command_works(daemon: RunningDaemon, question: bytes, tmp_path:
                 assert heard.data["text"] == QUESTION
                 await assist.until(lambda: assist.played == 1)
                 played_seconds, bytes_ = sound_seconds(home.said), assist.heard_bytes
-                assert "Home Assistant says" in await understood(daemon, read_wav(home.said))
+                assert "Home Assistant says" in await transcribed(daemon, read_wav(home.said))
                 await asyncio.sleep(1)  # it says and streams no more, and is alive
                 assert sound_seconds(home.said) == played_seconds > 0.3
                 assert (assist.heard_bytes, assist.broke) == (bytes_, None)
@@ -159,7 +144,7 @@ async def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_pat
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await assist.say("Dinner is ready.")
         await assist.until(lambda: assist.played == 1)
-        assert "inner" in await understood(daemon, read_wav(home.said))
+        assert "inner" in await transcribed(daemon, read_wav(home.said))
         before = sound_seconds(home.said)
         await assist.stream(AudioFormat(44_100, 4, 2), bytes(8 * 22_050))
         await assist.until(lambda: assist.played == 2)
@@ -178,7 +163,7 @@ async def test_a_timer_of_home_assistants_rings_until_somebody_calls(daemon: Run
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
         await until(lambda: sound_seconds(home.said) > 8)  # three rings would be over by now
-        assert "pizza" in (await understood(daemon, read_wav(home.said))).lower()
+        assert "pizza" in (await transcribed(daemon, read_wav(home.said))).lower()
         await assist.send(TimerFinished(id="unknown"))
         await home.mouth.say(QUIETLY + NABU)
         await assist.until(lambda: assist.came("run-pipeline") == 1)
@@ -326,7 +311,7 @@ def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         told = await client.command(running.uri, "announce", text="Dinner is ready", rooms=["study"])
         assert told == {"heard": ["study"], "failed": {}}
-        assert "inner" in await understood(running, read_wav(said))
+        assert "inner" in await transcribed(running, read_wav(said))
 
     with RunningDaemon(config) as running:
         running.call(asyncio.wait_for(use(running), PATIENCE_SECONDS))

@@ -22,28 +22,13 @@ from satellite.rooms.host.speaker import HostSpeaker
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomContext
-from tests.driven_rooms import spoken
-from tests.host_room import (
-    NABU,
-    PAUSE,
-    QUIETLY,
-    Mouth,
-    configured,
-    living,
-    sound_seconds,
-    understood,
-)
+from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
+from tests.host_room import QUIETLY, Mouth, configured, living, sound_seconds
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 
 VOICE = AudioFormat(22_050)
 SECOND = bytes(2 * 22_050)
-
-
-@pytest.fixture(scope="module")
-def question(daemon: RunningDaemon) -> bytes:
-    """“What is the capital of France?”, spoken, and silence."""
-    return asyncio.run(spoken(daemon, "What is the capital of France?", quiet_seconds=1))
 
 
 @pytest.mark.models
@@ -56,7 +41,7 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
     async with living(daemon, config) as room:
         await until(lambda: room.status().doing == "speaking")
         await until(lambda: room.status().doing == "waiting for the wake word")
-        assert "Paris" in await understood(daemon, read_wav(said))
+        assert "Paris" in await transcribed(daemon, read_wav(said))
         status = room.status()
         assert (status.room, status.area, status.state) == ("study", "Study", "connected")
         assert status.summary == "study: the recording is over"
@@ -83,7 +68,7 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
             await mouth.say(question)
             await until(lambda: sound_seconds(said) > silent + 0.5)
             await until(lambda: room.status().doing == "waiting for the wake word")
-            assert "Paris" in await understood(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
+            assert "Paris" in await transcribed(daemon, read_wav(said)[int(silent * 16_000) * 2 :])
 
 
 @pytest.mark.models

@@ -55,7 +55,7 @@ def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: 
         while size != heard.stat().st_size:
             size = heard.stat().st_size
             await asyncio.sleep(2)
-        return await transcribed(daemon, SPEAKER, heard.read_bytes()[before:])
+        return await transcribed(daemon, heard.read_bytes()[before:], SPEAKER)
 
     def quiet(hub: Hub) -> Callable[[], bool]:
         return lambda: hub.satellites[0].status().doing in ("idle", "waiting for the wake word")
