@@ -141,6 +141,7 @@ def test_the_command_line_starts_without_the_engines() -> None:
 def test_the_conversation_knows_no_transport(name: str) -> None:
     """It holds in every room alike: what a protocol needs is the concern of its device."""
     transports = ("wyoming", "fastapi", "starlette", "satellite.wire", "satellite.services", "satellite.http")
+    transports += ("satellite.rooms.wyoming", "satellite.rooms.host")
     reached: set[str] = set()
     new = {f"satellite.rooms.{name}"}
     while new:
