@@ -1,4 +1,4 @@
-"""Devices by PortAudio's process, with files that vanish and return in the place of devices."""
+"""The host's microphone and speaker: devices by PortAudio's process, of which files play the part, and programs."""
 
 import asyncio
 import json
@@ -9,16 +9,19 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, seconds_of
 from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.host.capture import capture
 from satellite.rooms.host.speaker import HostSpeaker
-from tests.waiting import PATIENCE_SECONDS
+from tests.host_room import sound_seconds
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +29,7 @@ STAND_IN = Path(__file__).parent / "sound_devices"
 LAYOUT = AudioFormat(48_000, 2, 2)
 VOICE = AudioFormat(22_050)
 SECONDS = 0.4
+SECOND = bytes(2 * 22_050)
 TONE = (8000 * np.sin(np.arange(int(SECONDS * 22_050)) / 22_050 * 2 * np.pi * 440)).astype(np.int16).tobytes()
 
 
@@ -41,9 +45,9 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @asynccontextmanager
-async def playing(name: str) -> AsyncIterator[HostSpeaker]:
+async def playing(**settings: Any) -> AsyncIterator[HostSpeaker]:
     """Keep a speaker going."""
-    speaker = HostSpeaker(SoundDeviceSettings(device=name))
+    speaker = HostSpeaker(SoundDeviceSettings(**settings))
     task = asyncio.create_task(speaker.run())
     try:
         yield speaker
@@ -55,10 +59,7 @@ async def playing(name: str) -> AsyncIterator[HostSpeaker]:
 async def say(speaker: HostSpeaker) -> float:
     """Play the tone; return how long it took."""
     began = time.monotonic()
-    utterance = speaker.begin(VOICE)
-    speaker.feed(utterance, TONE)
-    utterance.end()
-    await utterance.over.wait()
+    await speaker.play(VOICE, TONE)
     return time.monotonic() - began
 
 
@@ -91,7 +92,7 @@ async def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
 async def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
     """All of it, in real time; one that was not there is heard once it is; an utterance of one that goes is lost."""
     path = devices / "speaker"
-    async with playing("default") as speaker:
+    async with playing(device="default") as speaker:
         await say(speaker)
         assert "there is none" in speaker.trouble
         path.touch()
@@ -100,13 +101,11 @@ async def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
             assert speaker.trouble == ""
             assert SECONDS - 0.02 < heard_seconds(path) < 2 * SECONDS
             path.write_bytes(b"")
-        utterance = speaker.begin(VOICE)
-        speaker.feed(utterance, TONE)
-        utterance.end()
+        saying = asyncio.create_task(say(speaker))
         while heard_seconds(path) < 0.2:
             await asyncio.sleep(0.01)
         path.unlink()
-        await utterance.over.wait()
+        await saying
         assert speaker.trouble.startswith("the speaker 'default' ")
         path.touch()
         await say(speaker)
@@ -117,7 +116,7 @@ async def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
     """What waits is not heard."""
     path = devices / "speaker"
     path.touch()
-    async with playing("speaker") as speaker:
+    async with playing(device="speaker") as speaker:
         utterance = speaker.begin(VOICE)
         speaker.feed(utterance, TONE * 12)
         while heard_seconds(path) < 0.5:
@@ -144,3 +143,83 @@ def test_the_devices_are_listed(devices: Path) -> None:
     ]
     assert [one["name"] for one in found["speakers"]] == ["speaker"]
     assert b"microphone" in subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=True).stdout
+
+
+async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
+    """What waits after what is heard is never heard, nor what comes of it later."""
+    said = tmp_path / "said.wav"
+    played: list[str] = []
+
+    async def note() -> None:
+        played.append("played")
+
+    async with playing(file=said) as speaker, asyncio.timeout(PATIENCE_SECONDS):
+        utterance, waiting = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
+        for one in (utterance, waiting):
+            speaker.feed(one, SECOND)
+        await until(lambda: sound_seconds(said) > 0.2)
+        assert speaker.drop()
+        heard = sound_seconds(said)
+        speaker.feed(utterance, SECOND)
+        await utterance.over.wait()
+        await waiting.over.wait()
+        last = speaker.begin(AudioFormat(16_000, 4, 2), note)
+        speaker.feed(last, bytes(8 * 1600))
+        last.end()
+        await until(lambda: played == ["played"])
+        assert sound_seconds(said) - heard == pytest.approx(0.1, abs=0.05)
+        assert not speaker.drop()
+
+
+async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their raw audio is heard in real time; one that fails is named."""
+    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 1.0)
+    raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
+    raw.write_bytes(bytes(range(256)) * 100)
+    began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
+    pcm = b""
+    with pytest.raises(SatelliteError, match="cat gives no sound"):
+        async for block in capture(SoundDeviceSettings(command=("cat", str(raw)))):
+            pcm += block
+    lost_seconds = AudioInbox.dropped_in_all_seconds - lost_seconds  # where the machine was too busy
+    assert seconds_of(pcm) + lost_seconds == pytest.approx(seconds_of(raw.read_bytes()))
+    assert lost_seconds or pcm == raw.read_bytes()
+    assert time.monotonic() - began > 0.6
+    for script, trouble in ((f"cat > {said}", ""), ("cat > /dev/null; exit 3", "sh ended with status 3")):
+        async with playing(command=("sh", "-c", script)) as speaker:
+            await speaker.play(VOICE, SECOND)
+            assert speaker.trouble == trouble
+    assert said.read_bytes() == SECOND
+
+
+@pytest.mark.parametrize("script", ["echo no such card >&2; exit 1", "while :; do echo no such card >&2; done"])
+async def test_what_a_program_says_of_its_trouble_is_told_in_short(
+    script: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the error; one that never stops fills no log with it."""
+    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 0.5)
+    with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
+        async for _ in capture(SoundDeviceSettings(command=("sh", "-c", script))):
+            pass
+    async with playing(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")) as speaker:
+        await speaker.play(VOICE, b"")
+        assert speaker.trouble.endswith("ended with status 3 (no such card)")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
+def test_without_portaudio_the_remedy_is_told(command: str) -> None:
+    """No traceback: what to install."""
+    code = "import sys; sys.modules['sounddevice'] = None; from satellite.cli.main import main; sys.exit(main())"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command.split()],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: [no-portaudio]")
+    assert "--microphone" in result.stderr
+    assert "pip install -e '.[mic]'" in result.stderr
+    assert "libportaudio2" in result.stderr

@@ -2,30 +2,23 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, seconds_of, write_wav
-from satellite.config.host import SoundDeviceSettings
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import SttEnd
-from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.host.capture import capture
-from satellite.rooms.host.sinks import sink
-from satellite.rooms.host.speaker import HostSpeaker
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomContext
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.host_room import QUIETLY, Mouth, configured, living, sound_seconds
 from tests.running_daemon import RunningDaemon, on_loop_of
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 VOICE = AudioFormat(22_050)
 SECOND = bytes(2 * 22_050)
@@ -129,104 +122,6 @@ async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_pa
         assert time.monotonic() - began >= 1
         assert os.read(reader, 100_000) == SECOND
         os.close(reader)
-
-
-async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
-    """What waits behind what is heard is never heard, nor what comes of it later."""
-    said = tmp_path / "said.wav"
-    played: list[str] = []
-
-    async def note() -> None:
-        played.append("played")
-
-    speaker = HostSpeaker(SoundDeviceSettings(file=said))
-    task = asyncio.create_task(speaker.run())
-    utterance, behind = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
-    speaker.feed(utterance, SECOND)
-    speaker.feed(behind, SECOND)
-    await until(lambda: sound_seconds(said) > 0.2)
-    assert speaker.drop()
-    heard = sound_seconds(said)
-    speaker.feed(utterance, SECOND)
-    await asyncio.wait_for(utterance.over.wait(), PATIENCE_SECONDS)
-    await asyncio.wait_for(behind.over.wait(), PATIENCE_SECONDS)
-    last = speaker.begin(AudioFormat(16_000, 4, 2), note)
-    speaker.feed(last, bytes(8 * 1600))
-    last.end()
-    await last.over.wait()
-    await until(lambda: played == ["played"])
-    assert sound_seconds(said) - heard == pytest.approx(0.1, abs=0.05)
-    assert not speaker.drop()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their raw audio is heard in real time; one that fails is named."""
-    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 1.0)
-    raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
-    raw.write_bytes(bytes(range(256)) * 100)
-    began, lost_seconds = time.monotonic(), AudioInbox.dropped_in_all_seconds
-    pcm = b""
-    with pytest.raises(SatelliteError, match="cat gives no sound"):
-        async for block in capture(SoundDeviceSettings(command=("cat", str(raw)))):
-            pcm += block
-    lost_seconds = AudioInbox.dropped_in_all_seconds - lost_seconds  # where the machine was too busy
-    assert seconds_of(pcm) + lost_seconds == pytest.approx(seconds_of(raw.read_bytes()))
-    assert lost_seconds or pcm == raw.read_bytes()
-    assert time.monotonic() - began > 0.6
-    speaker = HostSpeaker(SoundDeviceSettings(command=("sh", "-c", f"cat > {said}")))
-    broken = HostSpeaker(SoundDeviceSettings(command=("sh", "-c", "cat > /dev/null; exit 3")))
-    tasks = [asyncio.create_task(one.run()) for one in (speaker, broken)]
-    for one in (speaker, broken):
-        utterance = one.begin(VOICE)
-        one.feed(utterance, SECOND)
-        utterance.end()
-        await utterance.over.wait()
-    assert said.read_bytes() == SECOND
-    assert speaker.trouble == ""
-    assert "ended with status 3" in broken.trouble
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@pytest.mark.parametrize("script", ["echo no such card >&2; exit 1", "while :; do echo no such card >&2; done"])
-async def test_what_a_program_says_of_its_trouble_is_told_in_short(
-    script: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Behind the error; one that never stops fills no log with it."""
-    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 0.5)
-    with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
-        async for _ in capture(SoundDeviceSettings(command=("sh", "-c", script))):
-            pass
-    speaker = sink(SoundDeviceSettings(command=("sh", "-c", "echo sound; echo no such card >&2; exit 3")))
-    await speaker.open(VOICE)
-    try:
-        with pytest.raises(SatelliteError, match=r"ended with status 3 \(no such card\)$"):
-            await speaker.finish()
-    finally:
-        await speaker.close()
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
-def test_without_portaudio_the_remedy_is_told(command: str) -> None:
-    """No traceback: what to install."""
-    code = "import sys; sys.modules['sounddevice'] = None; from satellite.cli.main import main; sys.exit(main())"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *command.split()],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: [no-portaudio]")
-    assert "--microphone" in result.stderr
-    assert "pip install -e '.[mic]'" in result.stderr
-    assert "libportaudio2" in result.stderr
 
 
 def test_a_device_is_named_in_short() -> None:
