@@ -1,7 +1,8 @@
 """How a room rings: with words, without them where there are none, again and again, and never in vain."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,18 @@ class RingingRoom:
         self.lost = False
         self.trouble: SatelliteError | None = None
 
-    def ringing(self) -> Ringing:
-        """Return what a new connection of the satellite has."""
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Ringing]:
+        """Connect the satellite meanwhile."""
         stages: Any = self.voice
-        return Ringing(
-            self.scheduler,
-            stages,
-            RoomSettings(name="kitchen"),
-            self.show,
-            self.announce,
-        )
+        ringing = Ringing(self.scheduler, stages, RoomSettings(name="kitchen"), self.show, self.announce)
+        task = asyncio.create_task(ringing.run())
+        await asyncio.sleep(0)
+        try:
+            yield ringing
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def show(self, event: TimerEvent) -> None:
         """Take what a device would show of a timer."""
@@ -114,25 +117,9 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RingingRoom:
     return RingingRoom(tmp_path)
 
 
-class Connected:
-    """A satellite that is connected meanwhile."""
-
-    def __init__(self, house: RingingRoom) -> None:
-        self.ringing = house.ringing()
-
-    async def __aenter__(self) -> Ringing:
-        self.task = asyncio.create_task(self.ringing.run())
-        await asyncio.sleep(0)
-        return self.ringing
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-
 async def test_it_rings_again_until_nothing_rings(house: RingingRoom) -> None:
     """With what rings by then."""
-    async with Connected(house):
+    async with house.connected():
         house.rings_in(60, "pizza")
         await until(lambda: house.finished == 1)
         house.rings_in(1)
@@ -148,7 +135,7 @@ async def test_it_rings_again_until_nothing_rings(house: RingingRoom) -> None:
 
 async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: RingingRoom) -> None:
     """In the middle of its sound; the next timer rings, be it at once."""
-    async with Connected(house) as ringing:
+    async with house.connected() as ringing:
         house.free.clear()
         house.rings_in(60)
         await until(lambda: len(house.sounds) == 1)
@@ -164,7 +151,7 @@ async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: Rin
 async def test_a_voice_that_fails_leaves_the_chimes(house: RingingRoom) -> None:
     """A timer is never silent."""
     house.voice.broken = True
-    async with Connected(house):
+    async with house.connected():
         house.rings_in(60)
         await until(lambda: house.finished == 1)
         assert house.sounds == [chime(AudioFormat(22_050)) * 2]
@@ -173,15 +160,15 @@ async def test_a_voice_that_fails_leaves_the_chimes(house: RingingRoom) -> None:
 async def test_what_could_not_be_heard_to_its_end_rings_again(house: RingingRoom) -> None:
     """On the next connection, whether the last one broke in its middle or before."""
     house.free.clear()
-    async with Connected(house):
+    async with house.connected():
         house.rings_in(60)
         await until(lambda: len(house.sounds) == 1)
     house.lost = True
-    async with Connected(house) as _:
+    async with house.connected():
         await asyncio.sleep(0.01)
     house.lost = False
     house.free.set()
-    async with Connected(house):
+    async with house.connected():
         await until(lambda: house.finished == 1)
         assert house.sent == ["timer-started", "timer-finished", "timer-finished"]
 
@@ -189,7 +176,7 @@ async def test_what_could_not_be_heard_to_its_end_rings_again(house: RingingRoom
 async def test_a_speaker_that_is_unplugged_is_tried_again(house: RingingRoom) -> None:
     """What could not be heard goes on waiting."""
     house.trouble = SatelliteError("no speaker", code="room-unreachable")
-    async with Connected(house):
+    async with house.connected():
         house.rings_in(60)
         await until(lambda: house.trouble is None)
         await until(lambda: house.finished == 1)
@@ -200,7 +187,7 @@ async def test_a_missed_timer_is_told_once(house: RingingRoom) -> None:
     house.timers.start(Duration(seconds=60), place="kitchen", name="pizza", language="en")
     house.later(60 + LATE_SECONDS)
     for _ in range(2):
-        async with Connected(house):
+        async with house.connected():
             await until(lambda: not house.timers.all())
     assert house.said() == ["Your pizza timer ended a while ago."]
     assert house.sent == []
@@ -208,7 +195,7 @@ async def test_a_missed_timer_is_told_once(house: RingingRoom) -> None:
 
 async def test_too_many_events_at_once_lose_no_ring(house: RingingRoom) -> None:
     """It begins anew with what is the case by then."""
-    async with Connected(house):
+    async with house.connected():
         for _ in range(100):
             timer = house.timers.start(Duration(seconds=60), place="kitchen")
             house.timers.cancel(timer)
