@@ -140,8 +140,9 @@ def test_the_command_line_starts_without_the_engines() -> None:
 @pytest.mark.parametrize("name", ["room", "conversation", "barge_in", "arbitration", "playback", "ringing"])
 def test_the_conversation_knows_no_transport(name: str) -> None:
     """It holds in every room alike: what a protocol needs is the concern of its device."""
-    transports = ("wyoming", "fastapi", "starlette", "satellite.wire", "satellite.services", "satellite.http")
-    transports += ("satellite.rooms.wyoming", "satellite.rooms.host")
+    libraries = ("wyoming", "fastapi", "starlette")
+    packages = ("wire", "services", "http", "rooms.wyoming", "rooms.host")
+    transports = (*libraries, *(f"satellite.{name}" for name in packages))
     reached: set[str] = set()
     new = {f"satellite.rooms.{name}"}
     while new:
