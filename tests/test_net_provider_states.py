@@ -8,7 +8,6 @@ import pytest
 from satellite.cli.doctor.chat_providers import remedy_of
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
 from satellite.engines.chat.keepalive.loaded_models import ModelState
-from satellite.engines.chat.keepalive.state_log import _TEXTS
 from satellite.errors import ChatUnavailable
 from satellite.net.provider_states import COMING, TONES, Tone, state_after, tone_of
 
@@ -18,7 +17,6 @@ DOCS = Path(__file__).parent.parent / "docs"
 def test_every_state_of_a_model_is_in_the_table_and_has_words() -> None:
     """Whatever the timer sees can be told."""
     assert {state.value for state in ModelState} <= TONES.keys()
-    assert set(_TEXTS) == set(ModelState)
     assert TONES.keys() >= COMING
 
 

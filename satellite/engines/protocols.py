@@ -156,6 +156,10 @@ class Message:
         """Content, followed by the aside."""
         return f"{self.content}\n[{self.aside}]" if self.aside else self.content
 
+    def sent(self, *, with_aside: bool) -> dict[str, str]:
+        """Return the entry as chat APIs take it."""
+        return {"role": self.role, "content": self.whole if with_aside else self.content}
+
 
 @dataclass(frozen=True, slots=True)
 class ChatStats:

@@ -297,10 +297,7 @@ class LlamaCppChat:
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         fitted = fitting(messages, self._settings.context_tokens - self._chat.max_tokens)
         return {
-            "messages": [
-                {"role": message.role, "content": message.whole if self._settings.tell else message.content}
-                for message in fitted
-            ],
+            "messages": [message.sent(with_aside=self._settings.tell) for message in fitted],
             **sampling.options(self._chat.max_tokens, self._chat.temperature),
             "cache_prompt": True,
             # Makes it write while it reads the prompt: only by writing does it notice that the connection was closed.

@@ -86,10 +86,7 @@ class OllamaApi:
         options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self.model,
-            "messages": [
-                {"role": message.role, "content": message.whole if self._settings.tell else message.content}
-                for message in messages
-            ],
+            "messages": [message.sent(with_aside=self._settings.tell) for message in messages],
             "think": False,
             "options": {"num_ctx": self.context_tokens, "num_predict": options.pop("max_tokens"), **options},
         }

@@ -302,10 +302,7 @@ class OpenAIChat:
         options = sampling.options(self._chat.max_tokens, self._chat.temperature)
         return {
             "model": self._settings.model,
-            "messages": [
-                {"role": message.role, "content": message.whole if self._settings.tell else message.content}
-                for message in messages
-            ],
+            "messages": [message.sent(with_aside=self._settings.tell) for message in messages],
             self._limit: options.pop("max_tokens"),
             **options,
         }

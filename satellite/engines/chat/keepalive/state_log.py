@@ -18,36 +18,24 @@ _TEXTS = {
     ModelState.WARM: "{model} is loaded and ready ({detail})",
     ModelState.RELEASED: "{model} is unloaded until it is needed, as keepalive.when says",
     ModelState.NOT_LOADED: "{model} was not loaded; it took {detail}",
-    ModelState.UNLOADED: "{model} was unloaded by another client, or is being loaded by it; it is loaded again "
-    "in a moment",
+    ModelState.UNLOADED: "another client has unloaded {model} or is loading it; it is loaded again in a moment",
     ModelState.LOADING: "{model} is being loaded",
     ModelState.OTHER_NAME: "{model} answers, but Ollama lists it under another name, that of a model which shares its "
-    "file, or not at all; nothing is wrong",
-    ModelState.FOREIGN_KEEP_ALIVE: "another client had set {model} to be unloaded; it is set to stay again",
+    "file; nothing is wrong",
+    ModelState.FOREIGN_KEEP_ALIVE: "another client had set {model} to be unloaded; it stays loaded again",
     ModelState.OTHER_CONTEXT: "another client has loaded {model} with a shorter context; it is loaded again, with "
-    "{context}, when somebody is about to ask. To end this, give both the same: num_ctx here, the context window there",
+    "{context}, before the next question. To end this, give both the same: num_ctx here, the context window there",
     ModelState.PARTLY_ON_CPU: "{model} does not fit on the GPU and is slow ({detail}); free GPU memory, or choose a "
     "smaller model or num_ctx",
     ModelState.ON_CPU: "{model} runs on the CPU though there is a GPU: restart Ollama",
     ModelState.RUNNER_DIED: "{model} had died though {server} listed it; it took {detail}",
-    ModelState.UNREACHABLE: "{detail}",
     ModelState.SILENT: "{detail}; if this lasts, restart Ollama",
-    ModelState.MODEL_MISSING: "{detail}",
-    ModelState.FAILING: "{detail}",
-    ModelState.REFUSED: "{detail}",
-    ModelState.MISCONFIGURED: "{detail}",
-    ModelState.SLOW: "{detail}",
 }
+"""What each state means to an administrator; the others are failures that explain themselves."""
 
-_LEVELS = {
-    ModelState.UNKNOWN: logging.DEBUG,
-    ModelState.LOADING: logging.DEBUG,
-    ModelState.UNLOADED: logging.DEBUG,
-    ModelState.WARM: logging.INFO,
-    ModelState.RELEASED: logging.INFO,
-    ModelState.NOT_LOADED: logging.INFO,
-    ModelState.OTHER_NAME: logging.INFO,
-}
+_DEBUG = (ModelState.UNKNOWN, ModelState.LOADING, ModelState.UNLOADED)
+_INFO = (ModelState.WARM, ModelState.RELEASED, ModelState.NOT_LOADED, ModelState.OTHER_NAME)
+"""The states that are no reason to warn."""
 
 
 class StateLog:
@@ -96,7 +84,7 @@ class StateLog:
 
     def _log(self, state: ModelState, detail: str, *, always: bool = False) -> None:
         now = time.monotonic()
-        level = _LEVELS.get(state, logging.WARNING)
+        level = logging.DEBUG if state in _DEBUG else logging.INFO if state in _INFO else logging.WARNING
         if not always and now - self._logged_at.get(state, float("-inf")) < _REPEAT_SECONDS:
             level = logging.DEBUG
         else:
@@ -107,4 +95,6 @@ class StateLog:
 
     def _explain(self, state: ModelState, detail: str) -> str:
         api = self._api
-        return _TEXTS[state].format(model=api.model, server=api.server, context=api.context_tokens, detail=detail)
+        return _TEXTS.get(state, "{detail}").format(
+            model=api.model, server=api.server, context=api.context_tokens, detail=detail
+        )
