@@ -208,7 +208,7 @@ class EventBus(Generic[T]):
 
     def publish(self, event: T) -> None:
         """Hand `event` to every subscription."""
-        # Subscribers are not called but queued for: whoever publishes, often a run, must not wait for them or fail.
+        # Subscribers are not called but queued for: a publisher, often a run, must not wait for them or fail.
         for subscription in self._subscriptions:
             subscription.offer(event)
 

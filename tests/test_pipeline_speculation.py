@@ -202,7 +202,7 @@ async def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: 
     assert seconds <= waited <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
 
 
-async def test_a_sentence_that_goes_on_leaks_nothing_of_the_guess() -> None:
+async def test_a_sentence_that_goes_on_leaks_nothing_of_the_speculation() -> None:
     """Its words, its answer and its sound are nowhere: not in the room, not for watchers, not in the memory."""
     heard = engine({0: "Set a timer.", 30: "What is the weather in Paris?"})
     told = await converse(heard, speech(20), silence(12), speech(20))
@@ -250,14 +250,14 @@ async def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
     assert told.at(Speech) - told.at(SttVadEnd) <= ORCHESTRATION_SECONDS
 
 
-async def test_a_guess_that_fails_fails_the_run_once_it_is_known_to_be_right() -> None:
+async def test_a_speculation_that_fails_fails_the_run_once_it_is_committed() -> None:
     """Not before."""
     told = await converse(engine({0: LIGHTS}, breaks="stt"), speech(40))
     assert told.types[-3:] == ["stt-vad-end", "error", "run-end"]
     assert told.at(RunFailed) - told.speech_ended_at >= 0.5
 
 
-async def test_a_dropped_guess_that_fails_is_nobodys_business() -> None:
+async def test_a_dropped_speculation_may_fail() -> None:
     """The run goes on with what was said in all."""
 
     class Moody(ScriptedEngine):
@@ -281,7 +281,7 @@ async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: 
     assert isinstance([step for _, step in told.steps if isinstance(step, RunEvent)][-1], RunEnd)
 
 
-async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> None:
+async def test_an_uncommitted_buffer_holds_some_seconds_of_sound_and_then_the_work() -> None:
     """What was held comes first, and in order; nothing is lost."""
     came: list[int] = []
 
@@ -290,23 +290,23 @@ async def test_a_closed_gate_holds_some_seconds_of_sound_and_then_the_work() -> 
         assert isinstance(step, Speech)
         came.append(len(step.pcm))
 
-    gate = CommitBuffer(emit, lambda event: None)
+    buffer = CommitBuffer(emit, lambda event: None)
     done: list[int] = []
 
     async def work() -> None:
         for number in range(1, 11):
-            await gate.emit(Speech(FORMAT, bytes(2 * RATE + 2 * number)))
+            await buffer.emit(Speech(FORMAT, bytes(2 * RATE + 2 * number)))
             done.append(number)
 
     working = asyncio.create_task(work())
     await asyncio.sleep(1)
     assert (done, came) == ([1, 2, 3, 4], [])
-    await gate.deliver_until(working)
+    await buffer.deliver_until(working)
     assert came == [2 * RATE + 2 * number for number in range(1, 11)]
 
 
 async def test_whoever_is_cancelled_leaves_nothing_behind() -> None:
-    """Neither a guess nor a dropped one."""
+    """Neither a speculation nor a dropped one."""
     heard = engine({0: LIGHTS}, stt_seconds=10)
     running = asyncio.create_task(converse(heard, speech(20), silence(8), speech(20)))
     await asyncio.sleep(2)

@@ -1,1 +1,1 @@
-"""One run: a voice command recorded, transcribed, answered and spoken; and the speculation that starts this early."""
+"""One run: a voice command recorded, transcribed, answered and spoken; and speculation in pauses."""

@@ -88,7 +88,7 @@ class AudioInbox:
         while True:
             if self._chunks or self._nudged:
                 self._nudged = False
-                # All at once: a reader that is behind catches up with one call of the engine.
+                # All at once: a reader that is late catches up with one call of the engine.
                 pcm = b"".join(self._chunks)
                 self._chunks.clear()
                 self._bytes = 0

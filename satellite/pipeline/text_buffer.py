@@ -1,4 +1,4 @@
-"""Text on its way to a voice: a bounded buffer between whoever writes and whoever speaks."""
+"""Text on its way to a voice: a bounded buffer between its writer and the synthesis."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ class TextBuffer:
     """Pieces of text, in order; iterate it. It is bounded by the characters of the whole text, so `add` never waits."""
 
     def __init__(self, max_characters: int, *, wait_seconds: float | None = None) -> None:
-        """Take up to `max_characters`; whoever iterates waits for the next piece for `wait_seconds`, None for ever."""
+        """Take up to `max_characters`; a reader waits for the next piece for `wait_seconds`, None for ever."""
         self._left = max_characters
         self._wait_seconds = wait_seconds
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()

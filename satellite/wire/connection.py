@@ -106,7 +106,7 @@ class Connection:
                     yield event
                     if count % _YIELD_EVENTS == 0:
                         await asyncio.sleep(0)
-                # Returned before it is taken anew: what this event has received already must not count twice.
+                # Returned before it is taken again: what this event has received already must not count twice.
                 self._budget.give(reserved)
                 # Small events are not counted: they are bounded by the number of connections.
                 reserved = parser.owed_bytes if parser.owed_bytes > _SMALL_EVENT_BYTES else 0

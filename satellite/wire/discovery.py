@@ -194,7 +194,7 @@ class Presence:
 
     async def stop(self) -> None:
         """Withdraw the announcement; may be called twice."""
-        # Cleared first: if this fails, the next check announces anew.
+        # Cleared first: if this fails, the next check announces again.
         self._announced = None
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is not None:
