@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -22,8 +22,6 @@ WHY = "Why is the sky blue?"
 SILENT = "Home Assistant doesn't answer."
 STARTING = "Home Assistant is starting. Please try again in a moment."
 REFUSED = "Home Assistant doesn't let me in."
-
-Scenario = Callable[[HomeAssistantServer, HomeAssistantResponder], Awaitable[None]]
 
 
 def asking(
@@ -91,7 +89,7 @@ def state(responder: HomeAssistantResponder) -> str:
 
 def description(responder: HomeAssistantResponder) -> str:
     """Return what the status says of it."""
-    return str(responder.status.summary)
+    return responder.status.summary
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

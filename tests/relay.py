@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from typing import Self
 
@@ -11,9 +12,10 @@ _CHUNK_BYTES = 65_536
 class Relay:
     """Passes bytes on to a port; `async with` for as long as it is there."""
 
-    def __init__(self, target: int) -> None:
-        """Lead to the port `target`."""
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
+        """Lead to the port `target`; clients are served with `tls`."""
         self.target = target
+        self._tls = tls
         self.port = 0
         """Where it is reached."""
 
@@ -29,7 +31,7 @@ class Relay:
     @property
     def url(self) -> str:
         """Where it is reached."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
         """Begin to listen."""
@@ -42,7 +44,7 @@ class Relay:
 
     async def open(self) -> None:
         """Listen, on the same port as before."""
-        self._server = await asyncio.start_server(self._link, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._link, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:

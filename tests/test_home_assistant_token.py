@@ -18,6 +18,7 @@ from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import REFUSED, SILENT, TOKEN, WHY, asking, at_home, description, said, state, told, watched
+from tests.relay import Relay
 from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -162,33 +163,13 @@ async def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
     issued.private_key_pem.write_to_path(str(key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issued.configure_cert(context)
-    async with at_home() as (house, _):
-
-        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            inner_reader, inner_writer = await asyncio.open_connection(house.host, house.port)
-            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
-
-        server = await asyncio.start_server(relay, "127.0.0.1", ssl=context)
-        async with server:
-            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            for trust in (certificate, "any", "system"):
-                home = asking(house, url=url, trust=trust)
-                assert (await said(home) == SILENT) == (trust == "system")
-                if trust == "system":
-                    assert "home_assistant.trust" in description(home)
-                await home.close()
-    with pytest.raises(ConfigError, match="cannot be used"):
-        asking(HomeAssistantServer(), url="https://house", trust=key)
-    with pytest.raises(ConfigError, match="cannot be used"):
-        asking(HomeAssistantServer(), url="https://house", trust=tmp_path / "absent")
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while piece := await reader.read(65536):
-            writer.write(piece)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    async with at_home() as (house, _), Relay(house.port, context) as relay:
+        for trust in (certificate, "any", "system"):
+            home = asking(house, url=relay.url, trust=trust)
+            assert (await said(home) == SILENT) == (trust == "system")
+            if trust == "system":
+                assert "home_assistant.trust" in description(home)
+            await home.close()
+    for file in (key, tmp_path / "absent"):
+        with pytest.raises(ConfigError, match="cannot be used"):
+            asking(HomeAssistantServer(), url="https://house", trust=file)

@@ -41,7 +41,7 @@ def load(path: Path | None = None, *, check: Callable[[Config], Problems] = cont
             return Config()
         reason = error.strerror or str(error)
         if isinstance(error, PermissionError) and os.geteuid() != 0:
-            remedy = "sudo satellite doctor tells what to do" if "NOTIFY_SOCKET" in os.environ else "try it with sudo"
+            remedy = "see `sudo satellite doctor`" if "NOTIFY_SOCKET" in os.environ else "try it with sudo"
             reason += f" for this user ({_user()}); {remedy}"
         raise ConfigUnreadable(f"{path or SYSTEM_CONFIG}: cannot be read: {reason}") from error
     except ValueError as error:
@@ -57,7 +57,7 @@ def _user() -> str:
 
 
 def parse(text: str, *, name: str = "config", check: Callable[[Config], Problems] = contradictions) -> Config:
-    """Return the configuration written in the YAML `text`; `name` stands for the file in messages."""
+    """Return the configuration written in the YAML `text`; `name` is the file in messages."""
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()

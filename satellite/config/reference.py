@@ -98,7 +98,7 @@ Editors with yaml-language-server complete and check the settings after
 
 
 def example() -> str:
-    """Return the text of `config.yaml.example`, which as it stands changes no default."""
+    """Return the text of `config.yaml.example`, which changes no default until a line is uncommented."""
     parts = [
         "".join(f"## {line}".rstrip() + "\n" for line in _HEAD.splitlines()),
         _title("What most houses set"),

@@ -29,7 +29,7 @@ def check(config: Config) -> Problems:
 
 
 def without_files(config: Config) -> Problems:
-    """Yield what of this can be told from the settings and the catalogue of models alone."""
+    """Yield the problems that the settings and the catalogue of models alone show."""
     yield from contradictions(config)
     yield from _unknown_models(config)
     yield from _unknown_languages(config)

@@ -73,10 +73,10 @@ def _queried(nvml: Any, handle: Any) -> Gpu:
         "memory_total_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total,
         "watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
     }
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, ask in questions.items():
         try:
-            told[name] = ask()
+            values[name] = ask()
         except nvml.NVMLError as error:  # each card keeps something to itself
-            _LOGGER.debug("a GPU does not tell its %s: %s", name, error)
-    return Gpu(**told)
+            _LOGGER.debug("a GPU does not report its %s: %s", name, error)
+    return Gpu(**values)

@@ -228,7 +228,7 @@ class HomeAssistantResponder:
             self._under_way.remove(conversation)
 
     def _target(self, question: Question) -> RoomTarget:
-        """Return the device that the question was said to, or what stands for its room in Home Assistant."""
+        """Return the device that the question was said to, or that of its room in Home Assistant."""
         if question.device or question.satellite:
             return RoomTarget(question.device, question.satellite)
         return self.targets.of(question.place)

@@ -1,4 +1,4 @@
-"""Home Assistant's REST API: a sentence is sent once, and a probe tells whether the server is ready for one."""
+"""Home Assistant's REST API: a sentence is sent once, and a probe finds out whether the server is ready."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ class RoomQuery:
 
 @dataclass(frozen=True, slots=True)
 class RoomTarget:
-    """What stands for a room in Home Assistant; both are None where nothing does."""
+    """A device in a room, or an entity in its area; both are None where there is neither."""
 
     device: str | None = None
     entity: str | None = None
@@ -144,7 +144,7 @@ class Api:
         raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
 
     async def find(self, rooms: Sequence[RoomQuery]) -> list[RoomTarget]:
-        """Return what stands for each of `rooms`; uses `/api/template`, which is open to administrators only."""
+        """Return the device or entity of each of `rooms`; `/api/template` is open to administrators only."""
         variables = {"places": [asdict(room) for room in rooms]}
         with suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_SECONDS):

@@ -1,4 +1,4 @@
-"""What stands for our rooms in Home Assistant, so that "turn on the lights" means those of the room."""
+"""Finds a device of Home Assistant's in each of our rooms, so that "turn on the lights" means those of the room."""
 
 import logging
 import time
@@ -39,7 +39,7 @@ class RoomTargets:
         return bool(self._rooms) and stale and not self._is_forbidden
 
     def of(self, place: str) -> RoomTarget:
-        """Return what stands for a place."""
+        """Return the device or entity of a place."""
         return self._found.get(place, RoomTarget())
 
     async def look_up(self) -> None:
