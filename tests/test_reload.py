@@ -51,7 +51,7 @@ def test_half_of_a_change_is_refused() -> None:
     """A room that takes the name of the host's own is no room until that has another name."""
     running = parse("microphone: USB\nhost_room: {name: study}")
     wanted = parse("microphone: USB\nhost_room: {name: office}\nrooms: [{name: study, uri: 'tcp://192.0.2.1:10700'}]\n")
-    with pytest.raises(ConfigError, match=r"rooms\.0\.name.*another room.*host_room\.name"):
+    with pytest.raises(ConfigError, match=r"rooms\.0\.name.*also the name of host_room.*host_room\.name"):
         merge(running, wanted)
 
 
