@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -13,9 +15,14 @@ from satellite.models import catalogue
 from satellite.models.store import Store
 from satellite.system import logs
 from tests.driven_rooms import spoken
+from tests.http_daemon import client
 from tests.hub_server import WHISPER, HubServer
 from tests.running_daemon import RunningDaemon
 from tests.virtual_clock import VirtualClockLoop
+from tests.waiting import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    import openai
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -87,6 +94,29 @@ def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
     )
     with RunningDaemon(config) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def url(daemon: RunningDaemon) -> str:
+    """The address of the dashboard."""
+    return f"http://127.0.0.1:{daemon.port('http')}/"
+
+
+@pytest.fixture(scope="session")
+def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
+    """A client of the daemon's HTTP server."""
+    with client(daemon) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def ai(daemon: RunningDaemon) -> Iterator["openai.OpenAI"]:
+    """OpenAI's own client of the daemon's HTTP server."""
+    import openai  # takes seconds
+
+    address = f"http://127.0.0.1:{daemon.port('http')}/v1"
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=PATIENCE_SECONDS) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

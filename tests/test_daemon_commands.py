@@ -15,14 +15,14 @@ import pytest
 from wyoming.asr import Transcript
 from wyoming.event import Event
 
-from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
-from satellite.skills.timers.timers import Duration, Timer
+from satellite.skills.timers.timers import Duration, Timer, Timers
 from satellite.wire import client as our_client
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import spoken
+from tests.driven_rooms import NABU, PAUSE, spoken, understood
 from tests.home import SILENT
 from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
@@ -32,9 +32,7 @@ pytestmark = pytest.mark.models
 
 T = TypeVar("T")
 
-NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 WHAT_TIME = read_wav(DATA / "commands" / "what_time_is_it.wav")
-PAUSE = bytes(BYTES_PER_SECOND // 2)
 QUIETLY = bytes(3 * BYTES_PER_SECOND // 2)
 DEADLINE_SECONDS = 0.5
 
@@ -93,47 +91,35 @@ class World:
 
     async def heard(self, room: ScriptedSatellite) -> str:
         """Return the words of the last sound in a room."""
-        return await asyncio.to_thread(self._understood, room)
+        return await asyncio.to_thread(self.daemon.call, understood(self.daemon, room))
 
-    def _understood(self, room: ScriptedSatellite) -> str:
-        utterance = room.speaker.utterances[-1]
-        converter = Converter(utterance.formats[0])
-        pcm = converter.convert(bytes(utterance.pcm)) + converter.flush()
-        return self.daemon.call(self._transcribed(pcm))
+    def on_timers(self, work: Callable[[Timers], T]) -> T:
+        """Return what `work` does with the timers of the house, on the daemon's event loop."""
 
-    async def _transcribed(self, pcm: bytes) -> str:
-        return (await self.daemon.daemon._stages.transcribe_pcm(pcm)).text
+        async def done() -> T:
+            assert self.daemon.daemon.timer_scheduler is not None
+            return work(self.daemon.daemon.timer_scheduler.timers)
+
+        return self.daemon.call(done())
 
     def timers(self) -> list[Timer]:
         """Return the timers of the house."""
-
-        async def read() -> list[Timer]:
-            assert self.daemon.daemon.timer_scheduler is not None
-            return self.daemon.daemon.timer_scheduler.timers.all()
-
-        return self.daemon.call(read())
+        return self.on_timers(lambda timers: timers.all())
 
     def start_timer(self, seconds: int, place: str, **details: str) -> None:
         """Set a timer."""
-
-        async def start() -> None:
-            assert self.daemon.daemon.timer_scheduler is not None
-            self.daemon.daemon.timer_scheduler.timers.start(Duration(seconds=seconds), place=place, **details)
-
-        self.daemon.call(start())
+        self.on_timers(lambda timers: timers.start(Duration(seconds=seconds), place=place, **details))
 
     def silence(self) -> None:
         """Let nothing ring, and no timer run."""
 
-        async def end() -> None:
-            assert self.daemon.daemon.timer_scheduler is not None
-            timers = self.daemon.daemon.timer_scheduler.timers
+        def end(timers: Timers) -> None:
             timers.silence()
             for timer in timers.pending():
                 timers.cancel(timer)
             timers.heard(timers.missed(None))
 
-        self.daemon.call(end())
+        self.on_timers(end)
 
     async def status(self) -> dict[str, Any]:
         """Return the daemon's state."""

@@ -49,12 +49,6 @@ def browser(recording: Path) -> Iterator[Browser]:
         yield one
 
 
-@pytest.fixture
-def url(daemon: RunningDaemon) -> str:
-    """Where the daemon's page is."""
-    return f"http://127.0.0.1:{daemon.port('http')}/"
-
-
 def ask(page: Page, text: str) -> str:
     """Ask by text and return the answer."""
     answers = page.locator("#log .said.house")

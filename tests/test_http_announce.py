@@ -1,6 +1,5 @@
 """`POST /announce`: where it is heard, and what is said where it is not."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,17 +10,10 @@ from satellite.errors import SatelliteError
 from satellite.wire import client as wire_client
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import added_rooms
-from tests.http_daemon import client, problem
+from tests.http_daemon import problem
 from tests.running_daemon import RunningDaemon
 
 pytestmark = pytest.mark.models
-
-
-@pytest.fixture(scope="module")
-def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
-    """A client of the daemon."""
-    with client(daemon) as one:
-        yield one
 
 
 def test_without_rooms_it_is_heard_everywhere(daemon: RunningDaemon, http: httpx.Client) -> None:

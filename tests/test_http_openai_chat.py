@@ -1,6 +1,5 @@
 """OpenAI's own client: what it asks of an answer is done, or refused by name; never passed over."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -12,17 +11,60 @@ from tests.running_daemon import RunningDaemon
 
 pytestmark = pytest.mark.models
 
+QUESTION = "What is the capital of France?"
 STORY = "Tell me a long story about a ship, please."
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
 
 
-@pytest.fixture(scope="module")
-def ai(daemon: RunningDaemon) -> Iterator[openai.OpenAI]:
-    """The official client."""
-    with openai.OpenAI(
-        base_url=f"http://127.0.0.1:{daemon.port('http')}/v1", api_key="none", max_retries=0, timeout=60
-    ) as one:
-        yield one
+def test_chat(ai: openai.OpenAI) -> None:
+    """A conversation goes on, and the figures are the model's."""
+    answer = ai.chat.completions.create(
+        model="gpt-4o",
+        messages=[{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": QUESTION}],
+        temperature=0.5,
+    )
+    assert answer.object == "chat.completion"
+    assert answer.choices[0].message.content
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
+
+
+def test_chat_streams(ai: openai.OpenAI) -> None:
+    """Chunk by chunk, the figures at last if they are asked for."""
+    chunks = list(
+        ai.chat.completions.create(
+            model="satellite",
+            messages=[{"role": "user", "content": [{"type": "text", "text": QUESTION}]}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert len(texts) > 2
+    assert "".join(texts).strip()
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] in ("stop", "length")
+    assert chunks[-1].usage is not None
+
+
+def test_it_is_a_run_like_others(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
+    """What was asked, what was answered, and where the time went."""
+    answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": QUESTION}])
+    with client(daemon) as http:
+        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
+    assert (run["heard"], run["said"]) == (QUESTION, answer.choices[0].message.content)
+    assert (run["outcome"], run["provider"]) == ("done", "local")
+    assert [stage["name"] for stage in run["stages"]] == ["chat"]
+
+
+def test_the_house_answers_first(ai: openai.OpenAI) -> None:
+    """What is understood without a model needs none."""
+    answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": "What time is it?"}])
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 0
+    assert answer.choices[0].message.content
 
 
 def ask(ai: openai.OpenAI, /, text: Any = STORY, **wishes: Any) -> Any:
@@ -149,3 +191,14 @@ def test_an_image_is_refused(ai: openai.OpenAI) -> None:
         ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": [image]}])
     assert caught.value.code == "unsupported_parameter"
     assert caught.value.param == "messages.content.image_url"
+
+
+def test_models(ai: openai.OpenAI) -> None:
+    """What can be named."""
+    names = [model.id for model in ai.models.list()]
+    assert names[0] == "satellite"
+    assert {"tiny.en", "en_US-joe-medium"} <= set(names)
+    assert [ai.models.retrieve(name).id for name in names] == names
+    with pytest.raises(openai.NotFoundError) as caught:
+        ai.models.retrieve("gpt-4o")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")

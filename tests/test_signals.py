@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import configuration, free_port, running, wait_for
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -133,20 +133,16 @@ def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path
     config = configuration(tmp_path, tmp_path / "none", port, f"microphone: {{command: {command!r}}}\n")
     with running(config) as process:
         wait_for(port, process)
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not (started := children(process.pid)):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        eventually(lambda: children(process.pid))
         time.sleep(0.5)  # for the pipe to fill, and for what the program starts
+        started = children(process.pid)
         started += [grandchild for child in started for grandchild in children(child)]
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, log
         assert "exiting anyway" not in log
         assert "abandoned" not in log
-        while any(map(lives, started)):  # the kernel takes a moment to end what was killed
-            assert time.monotonic() < end + PATIENCE_SECONDS
-            time.sleep(0.05)
+        eventually(lambda: not any(map(lives, started)))  # the kernel takes a moment to end what was killed
 
 
 SLOW_IMPORT = """

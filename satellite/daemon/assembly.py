@@ -107,6 +107,7 @@ class Assembly:
         while True:
             await asyncio.sleep(_TRIM_SECONDS)
             before, seen = seen, sum(worker.completed for worker in heavy)
+            # Nothing was done for a whole interval, but something since memory was last returned.
             if seen == before != returned and not any(worker.pending for worker in heavy):
                 returned = seen
                 await asyncio.to_thread(return_freed_memory)

@@ -62,6 +62,7 @@ class Startup:
             _LOGGER.error("serving without: %s", ", ".join(dict.fromkeys(slot.stage for slot in failed)))
         else:
             _LOGGER.info("ready")
+        # Last: speaking the apologies takes seconds, and they are needed only when something fails.
         await self.keep_phrases()
 
     async def _warm_up_later(self, slot: Slot[object]) -> None:

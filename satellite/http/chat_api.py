@@ -52,15 +52,15 @@ def routes(context: Context) -> APIRouter:
 def answer(outcome: Outcome, conversation: str) -> dict[str, object]:
     """Return a `ChatAnswer`."""
     return {
-        "text": outcome.said,
+        "text": outcome.run.said,
         "conversation_id": conversation,
-        "provider": outcome.provider,
+        "provider": outcome.run.provider,
         "timings_ms": outcome.timings_ms,
     }
 
 
 async def _events(context: Context, run: RunRequest, conversation: str) -> AsyncGenerator[bytes, None]:
-    outcome = Outcome()
+    outcome = Outcome(run)
     try:
         async with aclosing(perform(context, run)) as steps:
             async for step in steps:
@@ -68,6 +68,7 @@ async def _events(context: Context, run: RunRequest, conversation: str) -> Async
                 if isinstance(step, ChatChunk):
                     yield sse("delta", {"text": step.text})
     except SatelliteError as error:
+        # The status has been sent: an error can only be another event.
         yield sse("error", of_error(error).model_dump())
     else:
         yield sse("done", answer(outcome, conversation))

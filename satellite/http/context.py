@@ -5,28 +5,17 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.http import HttpSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ChatRejected, SatelliteError, Stage, StageError
-from satellite.events import (
-    ChatChunk,
-    ChatEnd,
-    ChatStart,
-    RunBus,
-    RunEnd,
-    RunEvent,
-    RunFailed,
-    SttEnd,
-    SttVadEnd,
-    TtsStart,
-)
+from satellite.events import RunBus, RunEnd, RunEvent, RunFailed
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
-from satellite.monitoring.runs import RunHistory
+from satellite.monitoring.runs import RunHistory, RunRecord
 from satellite.monitoring.status import Status
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
@@ -73,48 +62,41 @@ class Context:
             raise refusal(f"a text of {len(text)} characters is too long; at most {longest}", kind="too-long")
 
 
-@dataclass(slots=True)
 class Outcome:
-    """What a run has led to so far."""
+    """What a run of a client has led to so far."""
 
-    heard: str = ""
-    language: str = ""
-    said: str = ""
-    provider: str | None = None
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-    _asked: float = 0.0
-    _command_end: float = 0.0
+    def __init__(self, request: RunRequest) -> None:
+        self.run = RunRecord(request.run_id, request.room, time.monotonic())
 
     def note(self, step: Step) -> None:
         """Take over what a step reports. Raises the run's error as `SatelliteError`."""
-        match step:
-            case SttVadEnd():
-                self._command_end = step.at
-            case SttEnd():
-                self.heard, self.language = step.text, step.language
-                self._mark("stt", step.seconds)
-            case ChatStart():
-                self._asked = step.at
-            case ChatChunk() if "first_token" not in self.timings_ms:
-                self._mark("first_token", step.at - self._asked)
-            case ChatEnd():
-                self.said, self.provider = step.text, step.provider
-                self._mark("chat", step.at - self._asked)
-            case TtsStart():
-                # Speculative sound exists before the command has ended; it is sent, and timed, only from then on.
-                self._mark("first_audio", max(0.0, step.at - (self._command_end or self._asked or self.began)))
-            case RunEnd():
-                self._mark("total", step.at - self.began)
-            case RunFailed():
-                raise SatelliteError(step.text, code=step.code)
+        if isinstance(step, RunFailed):
+            raise SatelliteError(step.text, code=step.code)
+        if not isinstance(step, Speech):
+            self.run.update(step)
 
-    def _mark(self, name: str, seconds: float) -> None:
-        self.timings_ms[name] = round(1000 * seconds, 1)
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """How long stages took, and how long the client waited for the first token and the first sound."""
+        run = self.run
+        asked = next((span.start for span in run.spans if span.name == "chat"), 0.0)
+        timings = {
+            "stt": run.seconds("stt"),
+            "first_token": _since(asked, run.marks.get("first_token")),
+            "chat": run.seconds("chat"),
+            "first_audio": _since(run.marks.get("command_end") or asked, run.marks.get("first_audio")),
+            "total": run.total,
+        }
+        return {name: round(1000 * seconds, 1) for name, seconds in timings.items() if seconds is not None}
+
+
+def _since(begin: float, end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - begin)
 
 
 async def perform(context: Context, request: RunRequest, recording: bytes = b"") -> AsyncGenerator[Step, None]:
     """Yield the steps of a run over a `recording`, if it needs one; closing the generator cancels the run."""
+    # Bounded, so that a slow client holds up its own run: speech is made only as fast as it is sent.
     steps: asyncio.Queue[Step] = asyncio.Queue(_STEPS)
     run = Run(context.stages, context.bus, request, steps.put)
     inbox = AudioInbox()
@@ -129,12 +111,13 @@ async def perform(context: Context, request: RunRequest, recording: bytes = b"")
             if isinstance(step, RunEnd):
                 return
     finally:
+        # Also reached when the client has left: closing the generator cancels the run, and frees its engines.
         await end_tasks(*tasks)
 
 
 async def finish(context: Context, request: RunRequest, recording: bytes = b"") -> tuple[Outcome, list[Speech]]:
     """Return the outcome of a whole run, and its sound. Raises its error."""
-    outcome = Outcome()
+    outcome = Outcome(request)
     sound: list[Speech] = []
     async with aclosing(perform(context, request, recording)) as steps:
         async for step in steps:

@@ -1,18 +1,16 @@
 """The sound of an answer in the format that a client wants, piece by piece as it is spoken."""
 
 import asyncio
-import struct
+import io
+import wave
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from satellite.audio.pcm import AudioFormat, Converter
+from satellite.audio.pcm import AudioFormat
 from satellite.http.error_codes import HttpError
-
-_UNKNOWN_BYTES = 0xFFFF_FFFF
-"""In a WAV header: the length is unknown, read to the end. FFmpeg writes the same into a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +18,10 @@ class SoundType:
     """An audio format."""
 
     media_type: str
-    container: str = ""
-    """FFmpeg's name; empty for uncompressed sound, as is `codec`."""
+    container: str
+    """FFmpeg's name, as that of `codec`."""
 
-    codec: str = ""
+    codec: str
     rate: int | None = None
     """The only sample rate that the codec supports; None for any."""
 
@@ -31,8 +29,9 @@ class SoundType:
     """Options that make FFmpeg write early, and no header that could only be completed at the end."""
 
 
-WAV = SoundType("audio/wav")
-PCM = SoundType("audio/pcm")
+# `bitexact` leaves FFmpeg's name out of the header.
+WAV = SoundType("audio/wav", "wav", "pcm_s16le", None, (("fflags", "+bitexact"),))
+PCM = SoundType("audio/pcm", "s16le", "pcm_s16le")
 OGG = SoundType("audio/ogg", "ogg", "libopus", 48_000, (("page_duration", "20000"),))
 MP3 = SoundType("audio/mpeg", "mp3", "libmp3lame", None, (("write_xing", "0"),))
 FLAC = SoundType("audio/flac", "flac", "flac")
@@ -41,28 +40,20 @@ AAC = SoundType("audio/aac", "adts", "aac")
 BY_MEDIA_TYPE = {one.media_type: one for one in (WAV, PCM, OGG, MP3)}
 
 
-class _Encoder(Protocol):
-    def encode(self, pcm: bytes) -> bytes:
-        """Return the encoded bytes that `pcm` completes."""
-
-    def finish(self) -> bytes:
-        """Return the remaining bytes."""
-
-
 def require(sound: SoundType) -> None:
     """Raise `HttpError` where FFmpeg lacks the encoder."""
     import av
 
-    if sound.codec and sound.codec not in av.codecs_available:
+    if sound.codec not in av.codecs_available:
         raise HttpError(f"there is no encoder for {sound.media_type} here", code="http-not-acceptable")
 
 
 async def encoded(
     pieces: AsyncIterator[bytes], source: AudioFormat, sound: SoundType, *, rate: int | None = None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield 16-bit mono `pieces` as `sound`; raw PCM has `rate` samples a second, if given."""
+    """Yield 16-bit mono `pieces` as `sound`, with `rate` samples a second if given."""
     # Encoding takes milliseconds of CPU time, and opening an encoder more: not on the event loop.
-    encoder = await asyncio.to_thread(_encoder, source, sound, rate)
+    encoder = await asyncio.to_thread(_Encoder, source, sound, rate or sound.rate or source.rate)
     async for pcm in pieces:
         if data := await asyncio.to_thread(encoder.encode, pcm):
             yield data
@@ -71,57 +62,12 @@ async def encoded(
 
 
 def wav(pcm: bytes, source: AudioFormat) -> bytes:
-    """Return a whole WAV file."""
-    return _wav_header(source, len(pcm)) + pcm
-
-
-def _encoder(source: AudioFormat, sound: SoundType, rate: int | None) -> _Encoder:
-    if sound == WAV:
-        return _Wav(source)
-    return _Compressed(source, sound) if sound.codec else _Pcm(source, rate or source.rate)
-
-
-class _Wav:
-    def __init__(self, source: AudioFormat) -> None:
-        self._header = _wav_header(source, None)
-
-    def encode(self, pcm: bytes) -> bytes:
-        header, self._header = self._header, b""
-        return header + pcm
-
-    def finish(self) -> bytes:
-        return self.encode(b"")
-
-
-def _wav_header(source: AudioFormat, size: int | None) -> bytes:
-    whole, data = (_UNKNOWN_BYTES, _UNKNOWN_BYTES) if size is None else (size + 36, size)
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        b"RIFF",
-        whole,
-        b"WAVE",
-        b"fmt ",
-        16,
-        1,
-        source.channels,
-        source.rate,
-        source.rate * source.frame_bytes,
-        source.frame_bytes,
-        8 * source.width,
-        b"data",
-        data,
-    )
-
-
-class _Pcm:
-    def __init__(self, source: AudioFormat, rate: int) -> None:
-        self._converter = Converter(source, replace(source, rate=rate))
-
-    def encode(self, pcm: bytes) -> bytes:
-        return self._converter.convert(pcm)
-
-    def finish(self) -> bytes:
-        return self._converter.flush()
+    """Return a WAV file, which says its length, unlike one that is streamed."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((source.channels, source.width, source.rate, 0, "NONE", ""))
+        out.writeframes(pcm)
+    return file.getvalue()
 
 
 class _Written:
@@ -140,13 +86,12 @@ class _Written:
         return data
 
 
-class _Compressed:
-    def __init__(self, source: AudioFormat, sound: SoundType) -> None:
+class _Encoder:
+    def __init__(self, source: AudioFormat, sound: SoundType, rate: int) -> None:
         import av
 
         self._source = source
         self._file = _Written()
-        rate = sound.rate or source.rate
         options = {"flush_packets": "1", **dict(sound.options)}
         self._container: Any = av.open(self._file, "w", format=sound.container, options=options)
         self._stream: Any = self._container.add_stream(sound.codec, rate=rate, layout="mono")

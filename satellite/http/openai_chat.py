@@ -103,6 +103,7 @@ async def _deltas(
         events.fail(error)
         raise
     finally:
+        # Closed early by a client that leaves, the generator gets neither an error nor a last delta.
         events.close()
 
 

@@ -86,7 +86,7 @@ def routes(context: Context) -> APIRouter:
         run = run_request(client_of(request), conversation, start=Stage.STT, end=Stage.TTS, language=language)
         if form == "application/json":
             outcome, sound = await finish(context, run, pcm)
-            return json_response({**answer(outcome, conversation), "heard": outcome.heard, "audio": _whole(sound)})
+            return json_response({**answer(outcome, conversation), "heard": outcome.run.heard, "audio": _whole(sound)})
         return await streamed(context, run, BY_MEDIA_TYPE[form], request, recording=pcm, conversation=conversation)
 
     return router
@@ -105,13 +105,13 @@ async def streamed(
     """Return a response with the sound of a run, streamed; errors before its first sound are raised."""
     require(form)
     steps = perform(context, run, recording)
-    outcome = Outcome()
+    outcome = Outcome(run)
     try:
         first = await _first_sound(steps, outcome)
         headers = {"Satellite-Sample-Rate": str(rate or first.format.rate)}
         if conversation is not None:
-            headers |= {"Satellite-Conversation-Id": quote(conversation), "Satellite-Heard": quote(outcome.heard)}
-        if form == WAV and 0 < len(run.text or outcome.said) <= _SHORT_CHARACTERS:
+            headers |= {"Satellite-Conversation-Id": quote(conversation), "Satellite-Heard": quote(outcome.run.heard)}
+        if form == WAV and 0 < len(run.text or outcome.run.said) <= _SHORT_CHARACTERS:
             async with aclosing(_sound(first, steps, outcome)) as pieces:
                 pcm = b"".join([piece async for piece in pieces])
             return Response(wav(pcm, first.format), headers=headers, media_type=form.media_type)

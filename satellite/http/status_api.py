@@ -126,6 +126,7 @@ def routes(context: Context) -> APIRouter:
         The state comes at once and whenever it has changed, a run when it begins, changes its stage or ends.
         """
         response = Streamed(_events(context), media_type=EVENT_STREAM)
+        # Not in the generator: where a response fails before its first event, the generator's `finally` never runs.
         response.on_end = watching.enter()
         return response
 
@@ -153,6 +154,7 @@ async def _events(context: Context) -> AsyncGenerator[bytes, None]:
             if (steady := _steady(state)) != sent or loop.time() - sent_at >= _UNCHANGED_SECONDS:
                 sent, sent_at = steady, loop.time()
                 yield sse("status", state)
+            # Runs are sent at once; the state is compared every second, since nothing reports its changes.
             until = loop.time() + _STATUS_SECONDS
             while not overflowed and (run := await _next(changed, until)) is not None:
                 yield sse("run", run.as_json())

@@ -26,6 +26,7 @@ _Samples = Sequence[tuple[Mapping[str, str], float | None]]
 
 def exposition(status: DaemonStatus, queues: Mapping[str, int], dropped_audio_seconds: float) -> str:
     """Return a state in Prometheus' text format, with the calls that wait for each engine."""
+    # A registry for this one answer: the default one would add metrics of the Python process.
     registry = CollectorRegistry()
     registry.register(_StatusCollector(status, queues, dropped_audio_seconds))
     return generate_latest(registry).decode()

@@ -57,6 +57,7 @@ class RunMetrics:
         for stage in _STAGES:
             if (seconds := run.seconds(stage)) is not None:
                 self._stages.labels(stage).observe(seconds)
+        # Runs that begin with a text have no end of speech, and those that end at chat no sound.
         marks = run.marks
         chat = next((span for span in run.spans if span.name == "chat"), None)
         if chat is not None and "first_token" in marks:

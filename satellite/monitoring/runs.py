@@ -82,7 +82,7 @@ class RunRecord:
     began_at: float
     """`time.monotonic()`."""
 
-    began: datetime
+    began: datetime = field(init=False)
     outcome: str = "running"
     """`running`, `done`, `error` or `cancelled`."""
 
@@ -99,6 +99,50 @@ class RunRecord:
 
     marks: dict[str, float] = field(default_factory=dict)
     """Moments, in seconds since the run began: `speech_end`, `command_end`, `first_token`, `first_audio`."""
+
+    def __post_init__(self) -> None:
+        # Now, not when it is shown: the monotonic clock stands still while the machine is suspended.
+        self.began = datetime.now(UTC).astimezone() - timedelta(seconds=time.monotonic() - self.began_at)
+
+    def update(self, event: RunEvent) -> bool:
+        """Take over what an event reports; return whether watchers should know, unlike of every word of an answer."""
+        at = event.at - self.began_at
+        if stage := _BEGINS.get(type(event)):
+            self.spans.append(StageSpan(stage, max(0.0, at - _took_seconds(event))))
+        for span in self.spans:
+            if span.name == _ENDS.get(type(event)) and span.end is None:
+                span.end = at
+        match event:
+            case SttVadEnd():
+                self.marks["speech_end"] = max(0.0, at - event.silence_seconds)
+                self.marks["command_end"] = at
+                self.speculations = event.speculations
+            case SttEnd() | ChatStart():
+                self.heard = event.text[:_LONGEST_TEXT]
+            case ChatChunk():
+                self.said = (self.said + event.text)[:_LONGEST_TEXT]
+                return self._mark_first("first_token", at)
+            case ChatEnd():
+                self.said = event.text[:_LONGEST_TEXT]
+                self.provider = event.provider
+                self.switch_reason = str(event.figures.get("switch_reason", ""))
+            case TtsStart():
+                # Speculative sound is made before the command has ended, but sent only then.
+                self._mark_first("first_audio", max(at, self.marks.get("command_end", at)))
+            case RunFailed():
+                self.error = RunProblem(event.stage.value, event.code, event.text)
+            case RunEnd():
+                self.total = at
+                self.outcome = "cancelled" if event.cancelled else "error" if self.error else "done"
+                for span in self.spans:
+                    span.end = at if span.end is None else span.end
+        return True
+
+    def _mark_first(self, mark: str, at: float) -> bool:
+        """Set a mark unless it is set; return whether it was not."""
+        is_first = mark not in self.marks
+        self.marks.setdefault(mark, at)
+        return is_first
 
     def as_json(self, *, transcripts: bool = True) -> dict[str, object]:
         """Return a `RunDescription` of the HTTP API, times in milliseconds; without `heard` and `said` if so wanted."""
@@ -177,60 +221,28 @@ class RunHistory:
             if isinstance(event, WakeWordEnd | RunStart) and not _waits_for_wake_word(event):
                 self._begin(event)
             return
-        if run.outcome == "running" and self._update(run, event):
-            self._notify(run)
+        if run.outcome == "running":
+            is_news = run.update(event)
+            if not self._transcripts:
+                run.heard = run.said = ""
+            if is_news:
+                self._notify(run)
 
     def _begin(self, event: WakeWordEnd | RunStart) -> None:
-        run = RunRecord(event.run.run_id, event.run.room, event.at, _wall_clock(event.at))
+        run = RunRecord(event.run.run_id, event.run.room, event.at)
         if isinstance(event, WakeWordEnd):
             run.wake_word = event.name
             run.spans.append(StageSpan("wake", 0.0, 0.0))
         elif self._transcripts:
             run.said = event.text[:_LONGEST_TEXT]
+        # The oldest goes, even if it has not ended: whatever happens to a run, memory stays bounded.
         self._runs[run.id] = run
         while len(self._runs) > self._kept:
             self._runs.popitem(last=False)
         self._notify(run)
 
-    def _update(self, run: RunRecord, event: RunEvent) -> bool:
-        """Update a run by an event; return whether watchers should know, unlike of every word of an answer."""
-        at = event.at - run.began_at
-        if stage := _BEGINS.get(type(event)):
-            run.spans.append(StageSpan(stage, max(0.0, at - _took_seconds(event))))
-        for span in run.spans:
-            if span.name == _ENDS.get(type(event)) and span.end is None:
-                span.end = at
-        match event:
-            case SttVadEnd():
-                run.marks["speech_end"] = max(0.0, at - event.silence_seconds)
-                run.marks["command_end"] = at
-                run.speculations = event.speculations
-            case SttEnd() if self._transcripts:
-                run.heard = event.text[:_LONGEST_TEXT]
-            case ChatStart() if self._transcripts:
-                run.heard = event.text[:_LONGEST_TEXT]
-            case ChatChunk():
-                if self._transcripts:
-                    run.said = (run.said + event.text)[:_LONGEST_TEXT]
-                return _mark_first(run, "first_token", at)
-            case ChatEnd():
-                run.said = event.text[:_LONGEST_TEXT] if self._transcripts else ""
-                run.provider = event.provider
-                run.switch_reason = str(event.figures.get("switch_reason", ""))
-            case TtsStart():
-                # Speculative sound is made before the command has ended, but sent only then.
-                _mark_first(run, "first_audio", max(at, run.marks.get("command_end", at)))
-            case RunFailed():
-                run.error = RunProblem(event.stage.value, event.code, event.text)
-            case RunEnd():
-                run.total = at
-                run.outcome = "cancelled" if event.cancelled else "error" if run.error else "done"
-                for span in run.spans:
-                    span.end = at if span.end is None else span.end
-        return True
-
     def _notify(self, run: RunRecord) -> None:
-        for watcher in list(self._watchers):
+        for watcher in list(self._watchers):  # a watcher may unsubscribe while it is called
             watcher(run)
 
 
@@ -273,18 +285,6 @@ def _took_seconds(event: RunEvent) -> float:
             return event.synthesis_seconds
         case _:
             return 0.0
-
-
-def _mark_first(run: RunRecord, mark: str, at: float) -> bool:
-    """Set a mark unless it is set; return whether it was not."""
-    if mark in run.marks:
-        return False
-    run.marks[mark] = at
-    return True
-
-
-def _wall_clock(at: float) -> datetime:
-    return datetime.now(UTC).astimezone() - timedelta(seconds=time.monotonic() - at)
 
 
 def _ms(seconds: float | None) -> float | None:

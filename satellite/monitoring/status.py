@@ -134,6 +134,7 @@ class Status:
         slots = self._engines.slots
         failed = list(dict.fromkeys(slot.stage.value for slot in slots if slot.failure is not None))
         loading = list(dict.fromkeys(slot.stage.value for slot in slots if not slot.settled and not slot.on_demand))
+        # Names of stages, not of slots: wake words have two slots.
         state = self.state
         if state == LOADING:
             state = f"loading {', '.join(loading)}" if loading else "warming up"

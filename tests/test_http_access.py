@@ -1,9 +1,8 @@
-"""Who may use the HTTP server, how often, and how much: tokens, names, pages elsewhere, limits."""
+"""Which requests are answered: tokens, host names, origins, rates, sizes and times."""
 
 import json
 import logging
 import socket
-import time
 from contextlib import ExitStack, suppress
 
 import httpx
@@ -16,15 +15,15 @@ from satellite.config.http import HttpSettings
 from satellite.config.loader import parse
 from satellite.daemon.config_check import check
 from satellite.errors import CannotListen, ConfigError
+from satellite.http.http_service import HttpService
 from tests.http_daemon import client, problem, serving
 from tests.running_daemon import RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 TOKEN = "a-token-of-the-house"
 PAGE = {"Origin": "https://evil.example"}
 
 
-@pytest.mark.models
 def test_a_token_is_needed_once_there_is_one(daemon: RunningDaemon) -> None:
     """Everything but the page itself and the sign of life needs it, in the header only."""
     with serving(daemon, token=TOKEN) as http:
@@ -40,7 +39,6 @@ def test_a_token_is_needed_once_there_is_one(daemon: RunningDaemon) -> None:
             assert http.get(path).status_code == 200
 
 
-@pytest.mark.models
 def test_a_browser_may_send_the_token_in_the_address(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """For events and the WebSocket, where it can send no header; no log repeats it."""
     caplog.set_level(logging.DEBUG)
@@ -61,7 +59,6 @@ def test_a_browser_may_send_the_token_in_the_address(daemon: RunningDaemon, capl
     assert not [line for line in ours if TOKEN in line]
 
 
-@pytest.mark.models
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "127.0.0.1.evil.example", "[::1"])
 def test_names_that_are_not_ours_are_refused(daemon: RunningDaemon, host: str) -> None:
     """A page elsewhere cannot let its own name point here."""
@@ -69,7 +66,6 @@ def test_names_that_are_not_ours_are_refused(daemon: RunningDaemon, host: str) -
         assert problem(http.get("/status", headers={"Host": host}))["code"] == "http-host-refused"
 
 
-@pytest.mark.models
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost:10800", "LOCALHOST.", "[::1]:10800", "192.168.1.2", "home.lan"]
 )
@@ -79,7 +75,6 @@ def test_names_that_are_ours(daemon: RunningDaemon, host: str) -> None:
         assert http.get("/status", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.models
 def test_pages_elsewhere_may_not_use_it(daemon: RunningDaemon) -> None:
     """Neither by a form nor by script nor by WebSocket, unless they are allowed to."""
     with client(daemon) as http:
@@ -87,17 +82,14 @@ def test_pages_elsewhere_may_not_use_it(daemon: RunningDaemon) -> None:
             refused = http.post("/announce", json={"text": "x"}, headers={"Origin": origin})
             assert problem(refused)["code"] == "http-origin-refused"
         assert http.get("/status", headers={"Origin": str(http.base_url).rstrip("/")}).status_code == 200
-        with (
-            pytest.raises(InvalidStatus) as no,
-            connect(f"ws://127.0.0.1:{daemon.port('http')}/ws", origin=Origin("http://a.b")),
-        ):
+        address = f"ws://127.0.0.1:{daemon.port('http')}/ws"
+        with pytest.raises(InvalidStatus) as refusal, connect(address, origin=Origin("http://a.b")):
             pass
-        assert no.value.response.status_code == 403
+        assert refusal.value.response.status_code == 403
         ask = {**PAGE, "Access-Control-Request-Method": "POST"}
         assert "access-control-allow-origin" not in http.options("/chat", headers=ask).headers
 
 
-@pytest.mark.models
 def test_pages_that_are_allowed(daemon: RunningDaemon) -> None:
     """CORS for exactly the origins of the settings, and with the token all the same."""
     with serving(daemon, cors_origins=["https://home.example"], token=TOKEN) as http:
@@ -111,7 +103,6 @@ def test_pages_that_are_allowed(daemon: RunningDaemon) -> None:
         assert problem(http.get("/status", headers=PAGE))["code"] == "http-origin-refused"
 
 
-@pytest.mark.models
 def test_the_remaining_count_is_true(daemon: RunningDaemon) -> None:
     """Each request takes one; the one past the last is refused until the minute is over."""
     with serving(daemon, requests_per_minute=5) as http:
@@ -127,7 +118,6 @@ def test_the_remaining_count_is_true(daemon: RunningDaemon) -> None:
         assert http.get("/healthz").status_code == 200
 
 
-@pytest.mark.models
 def test_wrong_tokens_are_counted(daemon: RunningDaemon) -> None:
     """A tenth of what is allowed may have a wrong token; frames of a WebSocket are requests as well."""
     with serving(daemon, requests_per_minute=20, token=TOKEN) as http:
@@ -142,7 +132,6 @@ def test_wrong_tokens_are_counted(daemon: RunningDaemon) -> None:
         assert told[-1]["code"] == "http-rate-limited"
 
 
-@pytest.mark.models
 def test_too_much_at_once_is_refused(daemon: RunningDaemon) -> None:
     """While one is worked on, another is told to come again; then it may."""
     with serving(daemon, max_concurrent=1) as http:
@@ -156,10 +145,8 @@ def test_too_much_at_once_is_refused(daemon: RunningDaemon) -> None:
                 assert refused.status_code == 503
                 assert int(refused.headers["retry-after"]) >= 1
                 assert other.get("/rooms").status_code == 200
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while http.post("/chat", json={"text": "What time is it?"}).status_code != 200:
-            assert time.monotonic() < deadline  # the client that left has given its place free
-            time.sleep(0.05)
+        # The client that left has freed its place.
+        eventually(lambda: http.post("/chat", json={"text": "What time is it?"}).status_code == 200)
 
 
 def raw(http: httpx.Client, data: bytes) -> socket.socket:
@@ -169,7 +156,6 @@ def raw(http: httpx.Client, data: bytes) -> socket.socket:
     return connection
 
 
-@pytest.mark.models
 def test_a_request_that_does_not_arrive(daemon: RunningDaemon) -> None:
     """Its sender is told so, and others are served meanwhile."""
     head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
@@ -182,7 +168,6 @@ def test_a_request_that_does_not_arrive(daemon: RunningDaemon) -> None:
         assert b'"code": "http-timeout"' in answer
 
 
-@pytest.mark.models
 def test_a_body_without_a_length_is_bounded_too(daemon: RunningDaemon) -> None:
     """Chunks are counted as they come."""
     with serving(daemon, max_body_bytes=10_000) as http:
@@ -191,9 +176,8 @@ def test_a_body_without_a_length_is_bounded_too(daemon: RunningDaemon) -> None:
         assert problem(http.post("/stt", content=bytes(10_001)))["code"] == "http-body-too-large"
 
 
-@pytest.mark.models
 def test_a_client_that_does_not_read_its_sound(daemon: RunningDaemon) -> None:
-    """It is cut off, and its place is free again."""
+    """It is disconnected, and its place is free again."""
     body = json.dumps({"text": "Here is a sentence that is spoken. " * 150}).encode()
     head = (
         b"POST /tts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: audio/pcm\r\n"
@@ -204,17 +188,12 @@ def test_a_client_that_does_not_read_its_sound(daemon: RunningDaemon) -> None:
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lazy.connect(("127.0.0.1", http.base_url.port))
         lazy.sendall(head + body)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while http.post("/chat", json={"text": "What time is it?"}).status_code == 200:
-            assert time.monotonic() < deadline  # until its work has begun
-        while http.post("/chat", json={"text": "What time is it?"}).status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually(lambda: http.post("/chat", json={"text": "What time is it?"}).status_code != 200)
+        eventually(lambda: http.post("/chat", json={"text": "What time is it?"}).status_code == 200)
         lazy.close()
     daemon.settle()
 
 
-@pytest.mark.models
 def test_stopping_ends_every_connection(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """Those who follow the events, a WebSocket and work under way: nothing of it goes on."""
     with ExitStack() as stack:
@@ -236,21 +215,18 @@ def test_stopping_ends_every_connection(daemon: RunningDaemon, caplog: pytest.Lo
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-@pytest.mark.models
 def test_answers_are_not_held_back(daemon: RunningDaemon) -> None:
     """Nagle's algorithm is off on every connection: with it, an answer comes 40 ms late."""
     with client(daemon) as http:
         assert http.get("/healthz").status_code == 200
         server = daemon.daemon._http._server
         assert server is not None
-        assert server._server is not None
-        for connection in server._server.server_state.connections:
+        for connection in server.server_state.connections:
             connected = connection.transport.get_extra_info("socket")
             assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert server._server.server_state.connections
+        assert server.server_state.connections
 
 
-@pytest.mark.models
 def test_transcripts_are_not_kept_if_so_wished(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in the runs nor, at the default level, in the log."""
     caplog.set_level(logging.INFO)
@@ -262,13 +238,10 @@ def test_transcripts_are_not_kept_if_so_wished(daemon: RunningDaemon, caplog: py
     assert not [record for record in caplog.records if "France" in record.getMessage() and "httpx" not in record.name]
 
 
-@pytest.mark.models
 async def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
     """The message names the address."""
-    from satellite.http.uvicorn_server import HttpServer
-
     with pytest.raises(CannotListen, match=f"127.0.0.1:{daemon.port('http')}"):
-        await HttpServer(HttpSettings()).listen(daemon.port("http"))
+        await HttpService(daemon.daemon._http._context).start(daemon.port("http"))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""OpenAI's own client against our server."""
+"""OpenAI's own client: transcriptions and speech."""
 
 import io
 import wave
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -10,72 +9,10 @@ import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
-from tests.http_daemon import client
-from tests.running_daemon import RunningDaemon
 
 pytestmark = pytest.mark.models
 
 QUESTION = "What is the capital of France?"
-
-
-@pytest.fixture(scope="module")
-def ai(daemon: RunningDaemon) -> Iterator[openai.OpenAI]:
-    """The official client."""
-    with openai.OpenAI(
-        base_url=f"http://127.0.0.1:{daemon.port('http')}/v1", api_key="none", max_retries=0, timeout=60
-    ) as one:
-        yield one
-
-
-def test_chat(ai: openai.OpenAI) -> None:
-    """A conversation goes on, and the figures are the model's."""
-    answer = ai.chat.completions.create(
-        model="gpt-4o",
-        messages=[{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": QUESTION}],
-        temperature=0.5,
-    )
-    assert answer.object == "chat.completion"
-    assert answer.choices[0].message.content
-    assert answer.choices[0].message.role == "assistant"
-    assert answer.choices[0].finish_reason in ("stop", "length")
-    assert answer.usage is not None
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
-
-
-def test_chat_streams(ai: openai.OpenAI) -> None:
-    """Chunk by chunk, the figures at last if they are asked for."""
-    chunks = list(
-        ai.chat.completions.create(
-            model="satellite",
-            messages=[{"role": "user", "content": [{"type": "text", "text": QUESTION}]}],
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-    )
-    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-    assert len(texts) > 2
-    assert "".join(texts).strip()
-    assert chunks[0].choices[0].delta.role == "assistant"
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] in ("stop", "length")
-    assert chunks[-1].usage is not None
-
-
-def test_it_is_a_run_like_others(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
-    """What was asked, what was answered, and where the time went."""
-    answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": QUESTION}])
-    with client(daemon) as http:
-        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
-    assert (run["heard"], run["said"]) == (QUESTION, answer.choices[0].message.content)
-    assert (run["outcome"], run["provider"]) == ("done", "local")
-    assert [stage["name"] for stage in run["stages"]] == ["chat"]
-
-
-def test_the_house_answers_first(ai: openai.OpenAI) -> None:
-    """What is understood without a model needs none."""
-    answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": "What time is it?"}])
-    assert answer.usage is not None
-    assert answer.usage.total_tokens == 0
-    assert answer.choices[0].message.content
 
 
 def test_transcription(ai: openai.OpenAI, question: bytes) -> None:
@@ -135,17 +72,6 @@ def test_raw_speech_has_the_rate_they_expect(ai: openai.OpenAI) -> None:
     with wave.open(io.BytesIO(file)) as sound:
         seconds = len(sound.readframes(sound.getnframes())) / 2 / sound.getframerate()
     assert len(raw) / 2 / 24_000 == pytest.approx(seconds, rel=0.1)
-
-
-def test_models(ai: openai.OpenAI) -> None:
-    """What can be named."""
-    names = [model.id for model in ai.models.list()]
-    assert names[0] == "satellite"
-    assert {"tiny.en", "en_US-joe-medium"} <= set(names)
-    assert [ai.models.retrieve(name).id for name in names] == names
-    with pytest.raises(openai.NotFoundError) as caught:
-        ai.models.retrieve("gpt-4o")
-    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 def test_errors_are_understood(ai: openai.OpenAI) -> None:

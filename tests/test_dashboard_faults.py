@@ -35,12 +35,6 @@ def browser() -> Iterator[Browser]:
         yield one
 
 
-@pytest.fixture
-def url(daemon: RunningDaemon) -> str:
-    """Where the daemon's page is."""
-    return f"http://127.0.0.1:{daemon.port('http')}/"
-
-
 @contextmanager
 def relayed(daemon: RunningDaemon) -> Iterator[Relay]:
     """Lead to the daemon by a network that can break."""
