@@ -10,6 +10,8 @@ import pytest
 
 from tests.command_line import satellite
 
+pytestmark = pytest.mark.slow
+
 LARGE = (
     "ai_edge_litert",
     "ctranslate2",
@@ -39,9 +41,6 @@ import asyncio, json, sys
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
 from satellite.wire import client
-from tests.command_line import satellite
-
-pytestmark = pytest.mark.slow
 
 class Watched(Daemon):
     async def _listen(self):
