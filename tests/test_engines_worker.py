@@ -1,8 +1,9 @@
-"""One thread an engine: order, bounds, cancellation, and foreign errors that become ours."""
+"""One thread for each engine: order, bounds, cancellation, and foreign errors that become ours."""
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -12,8 +13,27 @@ from satellite.errors import ModelError, SpeechToTextError, Stage, TextToSpeechE
 from tests.waiting import PATIENCE_SECONDS, until
 
 
+@asynccontextmanager
+async def busy(worker: Worker) -> AsyncIterator[threading.Event]:
+    """Keep the thread of `worker` busy until the event is set, or the block ends; close the worker then."""
+    release = threading.Event()
+    running = asyncio.create_task(worker.run(release.wait, 60))
+    await until(lambda: worker.busy_since is not None)
+    try:
+        yield release
+    finally:
+        release.set()
+        assert await running
+        worker.close()
+
+
+def double(items: Sequence[int]) -> list[int]:
+    """Return twice each item."""
+    return [2 * item for item in items]
+
+
 async def test_calls_run_one_at_a_time_in_order() -> None:
-    """All calls see the same thread, first come first served, and return their own results."""
+    """All calls run in the same thread, first come first served, and return their own results."""
     worker = Worker(Stage.STT)
     threads: list[int] = []
 
@@ -24,23 +44,22 @@ async def test_calls_run_one_at_a_time_in_order() -> None:
     assert await asyncio.gather(*(worker.run(call, n) for n in range(10))) == list(range(10))
     assert len(set(threads)) == 1
     assert threads[0] != threading.get_ident()
+    assert worker.busy_since is None
     worker.close()
 
 
 async def test_a_full_queue_says_so() -> None:
     """Past the bound a call fails at once with the stage's `busy`; later ones are served again."""
     worker = Worker(Stage.TTS, queue_size=2)
-    release = threading.Event()
-    blocked = [asyncio.create_task(worker.run(release.wait, 10)) for _ in range(3)]
-    await asyncio.sleep(0)
-    with pytest.raises(TextToSpeechError) as caught:
-        await worker.run(lambda: None)
-    assert caught.value.code == "tts-busy"
-    release.set()
-    assert await asyncio.gather(*blocked) == [True] * 3
-    await asyncio.sleep(0)
-    assert await worker.run(lambda: 7) == 7
-    worker.close()
+    async with busy(worker) as release:
+        waiting = [asyncio.create_task(worker.run(lambda: 5)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(TextToSpeechError) as caught:
+            await worker.run(lambda: None)
+        assert caught.value.code == "tts-busy"
+        release.set()
+        assert await asyncio.gather(*waiting) == [5, 5]
+        assert await worker.run(lambda: 7) == 7
 
 
 async def test_a_cancelled_call_that_waits_never_runs() -> None:
@@ -57,8 +76,7 @@ async def test_a_cancelled_call_that_waits_never_runs() -> None:
     release.set()
     assert await worker.run(lambda: "next") == "next"
     assert not ran.is_set()
-    while worker.pending:
-        await asyncio.sleep(0)
+    await until(lambda: not worker.pending)
     worker.close()
 
 
@@ -83,131 +101,97 @@ async def test_foreign_errors_become_the_stages_own() -> None:
 
 
 async def test_what_waits_for_the_same_is_done_together() -> None:
-    """In the order in which it came, what waits for something else in between; who has left is left out."""
+    """In the order in which it came, whatever waits for something else in between; a cancelled call is left out."""
     worker = Worker(Stage.WAKE, queue_size=32)
-    release, seen = threading.Event(), []
+    seen: list[list[int]] = []
 
-    def double(items: Sequence[int]) -> list[int]:
+    def call(items: Sequence[int]) -> list[int]:
         seen.append(list(items))
-        return [2 * item for item in items]
+        return double(items)
 
-    blocked = asyncio.create_task(worker.run(release.wait, 10))
-    await asyncio.sleep(0)
-    tasks = [asyncio.create_task(worker.run_together(double, number)) for number in range(20)]
-    other = asyncio.create_task(worker.run(lambda: 7))
-    await asyncio.sleep(0)
-    assert worker.pending == 22
-    tasks[3].cancel()
-    await asyncio.sleep(0)
-    release.set()
-    results = await asyncio.gather(*tasks[:3], *tasks[4:], other, blocked)
-    assert results == [2 * number for number in range(20) if number != 3] + [7, True]
+    async with busy(worker) as release:
+        tasks = [asyncio.create_task(worker.run_together(call, number)) for number in range(20)]
+        other = asyncio.create_task(worker.run(lambda: 7))
+        await asyncio.sleep(0)
+        assert worker.pending == 22
+        tasks[3].cancel()
+        await asyncio.sleep(0)
+        release.set()
+        results = await asyncio.gather(*tasks[:3], *tasks[4:], other)
+    assert results == [*(2 * number for number in range(20) if number != 3), 7]
     assert seen == [[*range(3), *range(4, 17)], [17, 18, 19]]
     assert worker.completed == 21
-    worker.close()
 
 
-async def test_a_result_does_not_wait_for_the_call_behind_it() -> None:
-    """However quick the first was, and however long the second takes; also behind what is run together."""
+async def test_a_result_does_not_wait_for_the_next_call() -> None:
+    """However quick the first was, and however long the second takes; also after what is run together."""
     worker = Worker(Stage.TTS)
-    hold, release = threading.Event(), threading.Event()
-
-    def double(items: Sequence[int]) -> list[int]:
-        return [2 * item for item in items]
-
-    held = asyncio.create_task(worker.run(hold.wait, 60))
-    quick = [
-        asyncio.create_task(worker.run(lambda: 7)),
-        asyncio.create_task(worker.run_together(double, 4)),
-        asyncio.create_task(worker.run(lambda: 9)),
-    ]
-    slow = asyncio.create_task(worker.run(release.wait, 60))
-    await asyncio.sleep(0)
-    hold.set()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        assert await asyncio.gather(*quick) == [7, 8, 9]
-    assert not slow.done()
-    release.set()
-    assert await slow
-    assert await held
-    worker.close()
+    finish = threading.Event()
+    async with busy(worker) as release:
+        quick = [
+            asyncio.create_task(worker.run(lambda: 7)),
+            asyncio.create_task(worker.run_together(double, 4)),
+            asyncio.create_task(worker.run(lambda: 9)),
+        ]
+        slow = asyncio.create_task(worker.run(finish.wait, 60))
+        await asyncio.sleep(0)
+        release.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await asyncio.gather(*quick) == [7, 8, 9]
+        assert not slow.done()
+        finish.set()
+        assert await slow
 
 
-async def test_one_whose_call_fails_does_not_cost_the_others_theirs() -> None:
+async def test_a_call_that_fails_does_not_affect_the_others() -> None:
     """What fails together is run again, each alone."""
     worker = Worker(Stage.WAKE)
-    release = threading.Event()
 
     def inverse(items: Sequence[int]) -> list[float]:
         return [1 / item for item in items]
 
-    blocked = asyncio.create_task(worker.run(release.wait, 10))
-    await asyncio.sleep(0)
-    tasks = [asyncio.create_task(worker.run_together(inverse, number)) for number in (1, 0, 4)]
-    await asyncio.sleep(0)
-    release.set()
-    one, failure, quarter = await asyncio.gather(*tasks, return_exceptions=True)
+    async with busy(worker) as release:
+        tasks = [asyncio.create_task(worker.run_together(inverse, number)) for number in (1, 0, 4)]
+        await asyncio.sleep(0)
+        release.set()
+        one, failure, quarter = await asyncio.gather(*tasks, return_exceptions=True)
     assert (one, quarter) == (1, 0.25)
     assert isinstance(failure, WakeWordError)
-    await blocked
-    worker.close()
 
 
-async def test_one_loop_after_another_may_use_it() -> None:
-    """What was asked in a loop that has ended is no matter for the next."""
+def test_one_event_loop_after_another_may_use_it() -> None:
+    """A call of a loop that has ended does not disturb the next."""
     worker = Worker(Stage.STT)
     release = threading.Event()
-    task = asyncio.create_task(worker.run(release.wait, 10))
-    await asyncio.sleep(0)
-    task.cancel()
-    asking = asyncio.create_task(worker.run(lambda: 7))
-    await asyncio.sleep(0.01)
-    release.set()
-    assert await asking == 7
-    worker.close()
 
+    async def leave_running() -> None:
+        task = asyncio.create_task(worker.run(release.wait, 60))
+        await until(lambda: worker.busy_since is not None)
+        task.cancel()
 
-async def test_those_who_wait_when_it_closes_are_told() -> None:
-    """Nobody waits for ever."""
-    worker = Worker(Stage.STT)
-    began, release = threading.Event(), threading.Event()
-
-    def call() -> bool:
-        began.set()
-        return release.wait(10)
-
-    running = asyncio.create_task(worker.run(call))
-    while not began.is_set():
+    async def ask() -> int:
+        asking = asyncio.create_task(worker.run(lambda: 7))
         await asyncio.sleep(0)
-    waiting = asyncio.create_task(worker.run(lambda: None))
-    await asyncio.sleep(0)
+        release.set()
+        return await asking
+
+    asyncio.run(leave_running())
+    assert asyncio.run(ask()) == 7
     worker.close()
-    release.set()
-    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
-    assert await running
 
 
-async def test_a_running_call_is_visible_from_outside() -> None:
-    """`busy_since` tells when the running call began, and nothing when there is none."""
+async def test_calls_that_wait_when_it_closes_are_cancelled() -> None:
+    """No caller waits for ever; the running call ends by itself."""
     worker = Worker(Stage.STT)
-    began, release = threading.Event(), threading.Event()
-
-    def call() -> None:
-        began.set()
-        release.wait(10)
-
-    running = asyncio.create_task(worker.run(call))
-    while not began.is_set():
+    async with busy(worker):
+        waiting = asyncio.create_task(worker.run(lambda: None))
         await asyncio.sleep(0)
-    assert worker.busy_since is not None
-    release.set()
-    await running
-    assert worker.busy_since is None
-    worker.close()
+        worker.close()
+        assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
 
 
 async def test_a_slot_is_waited_for() -> None:
-    """Who needs an engine that is loading gets it when it is there, or an error by the deadline."""
+    """A caller gets an engine that is loading once it is ready, or an error at the deadline."""
     slot = Slot(Stage.TTS, "engine")
     assert not slot.ready
     with pytest.raises(TextToSpeechError, match="loading") as caught:
@@ -221,7 +205,7 @@ async def test_a_slot_is_waited_for() -> None:
 
 
 async def test_a_failed_slot_says_why() -> None:
-    """The reason for which an engine could not load reaches everyone who asks for it."""
+    """Each caller gets the reason why an engine could not be loaded."""
     slot = Slot(Stage.STT, "engine")
     slot.settle(ModelError("get it with: satellite models pull stt/tiny.en"))
     assert not slot.ready
