@@ -3,13 +3,14 @@
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from satellite.errors import ProtocolError
 
 if TYPE_CHECKING:
     import numpy as np  # at run time only where it is used: the command line need not wait for it
     import soxr
+    from numpy.typing import NDArray
 
 RATE = 16_000
 """Samples a second of all audio between the edge and the engines."""
@@ -19,7 +20,7 @@ WIDTH = 2
 
 BYTES_PER_SECOND = RATE * WIDTH
 
-Samples: TypeAlias = "np.ndarray[Any, np.dtype[np.int16]]"
+Samples: TypeAlias = "NDArray[np.int16]"
 """One-dimensional 16-bit PCM."""
 
 
@@ -63,7 +64,7 @@ def audio_after(pcm: bytes, ends_at_seconds: float, seconds: float) -> bytes:
     return pcm[max(0, len(pcm) - after_bytes) :]
 
 
-def to_float(pcm: bytes | bytearray) -> "np.ndarray[Any, np.dtype[np.float32]]":
+def to_float(pcm: bytes | bytearray) -> "NDArray[np.float32]":
     """Return canonical `pcm` as float32 in [-1, 1)."""
     import numpy as np
 

@@ -55,12 +55,12 @@ class SoundDeviceSettings(Settings):
 
     @property
     def given(self) -> bool:
-        """Whether there is one."""
+        """Whether a device, a file or a program is set."""
         return bool(self.device or self.file or self.command)
 
     @property
-    def words(self) -> str:
-        """What it is called in messages."""
+    def label(self) -> str:
+        """Its name in messages."""
         if self.command:
             return self.command[0]
         return str(self.file or self.device or "none")

@@ -1,20 +1,51 @@
 """ONNX Runtime sessions that leave processor and memory to the other engines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
-CPU: tuple[Any, ...] = ("CPUExecutionProvider",)
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Provider: TypeAlias = str | tuple[str, Mapping[str, str]]
+"""An execution provider of ONNX Runtime, with options if need be."""
+
+CPU: tuple[Provider, ...] = ("CPUExecutionProvider",)
+
+
+class OnnxValue(Protocol):
+    """An input or output of a session."""
+
+    name: str
+    type: str
+    shape: Sequence[object]
+
+
+class OnnxSession(Protocol):
+    """The methods of `onnxruntime.InferenceSession`, which has no types, that are used here."""
+
+    def run(self, outputs: None, inputs: "Mapping[str, NDArray[np.generic]]") -> "list[NDArray[np.float32]]":
+        """Return all outputs for `inputs` by name; blocking."""
+
+    def get_inputs(self) -> Sequence[OnnxValue]:
+        """Return the inputs."""
+
+    def get_outputs(self) -> Sequence[OnnxValue]:
+        """Return the outputs."""
+
+    def get_providers(self) -> Sequence[str]:
+        """Return the providers in use, the first choice first."""
 
 
 def load_session(
     model: Path | bytes,
     *,
-    providers: Sequence[Any] = CPU,
+    providers: Sequence[Provider] = CPU,
     threads: int = 1,
     memory_arena: bool = False,
     log_errors: bool = True,
-) -> Any:
+) -> OnnxSession:
     """Load a model; blocking. Raises one of `model_errors()` if it cannot be used.
 
     `memory_arena` speeds up tiny networks. Without `log_errors`, ONNX Runtime logs none of the errors that it raises.
@@ -31,7 +62,7 @@ def load_session(
     if not log_errors:
         options.log_severity_level = 4
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, list(providers))
+    return cast(OnnxSession, onnxruntime.InferenceSession(source, options, list(providers)))
 
 
 def model_errors() -> tuple[type[Exception], ...]:

@@ -1,17 +1,18 @@
 """Voice activity by Silero VAD v6 (the ONNX file that faster-whisper carries), streamed with its own state."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from satellite.audio.pcm import to_float
-from satellite.engines.onnx_session import load_session
+from satellite.engines.onnx_session import OnnxSession, load_session
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Floats: TypeAlias = "NDArray[np.float32]"
 
 WINDOW_SAMPLES = 512
 """Samples the network takes at once (32 ms at 16 kHz)."""
@@ -30,7 +31,7 @@ class SileroVad:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._session: Any = None
+        self._session: OnnxSession | None = None
 
     def load(self) -> None:
         """Load the network; blocking."""
@@ -42,7 +43,7 @@ class SileroVad:
         """Start a stream of its own."""
         return SileroStream(self, self._worker)
 
-    def run(self, windows: Array, h: Array, c: Array) -> tuple[Any, Array, Array]:
+    def run(self, windows: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the probabilities of consecutive `windows`, shape [n, 576], and the recurrent state; blocking."""
         if self._session is None:
             raise SpeechToTextError("voice activity detection is not loaded", kind="not-ready")

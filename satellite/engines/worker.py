@@ -24,6 +24,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_Batch = Callable[[Sequence[Any]], Sequence[object]]
+"""Returns the results for several items."""
+
 
 class Worker:
     """Runs blocking calls of one engine in one thread, first come first served; for one event loop at a time.
@@ -66,7 +69,7 @@ class Worker:
         """
         return cast(R, await self._run(lambda: call([item])[0], call, item))
 
-    async def _run(self, work: Callable[[], Any], together: Callable[..., Any] | None = None, item: Any = None) -> Any:
+    async def _run(self, work: Callable[[], object], together: "_Batch | None" = None, item: object = None) -> object:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
@@ -178,16 +181,16 @@ class _Call:
 
     def __init__(
         self,
-        work: Callable[[], Any],
-        answer: "asyncio.Future[tuple[Any, BaseException | None]]",
-        together: Callable[..., Any] | None,
-        item: Any,
+        work: Callable[[], object],
+        answer: "asyncio.Future[tuple[object, BaseException | None]]",
+        together: "_Batch | None",
+        item: object,
     ) -> None:
         self.work = work
         self.answer = answer
         self.together = together
         self.item = item
-        self.outcome: Any = None
+        self.outcome: object = None
         self.failure: BaseException | None = None
 
 
@@ -196,7 +199,7 @@ def _run(calls: "Sequence[_Call]") -> None:
     together = calls[0].together
     if together is not None and len(calls) > 1:
         outcomes, failure = _attempt(partial(together, [call.item for call in calls]))
-        if failure is None:
+        if outcomes is not None:
             for call, outcome in zip(calls, outcomes, strict=True):
                 call.outcome = outcome
             return
@@ -205,7 +208,7 @@ def _run(calls: "Sequence[_Call]") -> None:
         call.outcome, call.failure = _attempt(call.work)
 
 
-def _attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def _attempt(work: Callable[[], R]) -> tuple[R | None, BaseException | None]:
     try:
         return work(), None
     except BaseException as failure:  # noqa: BLE001  # a library may raise anything; it is raised where it is awaited

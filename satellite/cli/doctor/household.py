@@ -187,7 +187,7 @@ async def _heard(settings: SoundDeviceSettings) -> Finding:
     """Read until the first sound arrives."""
     from satellite.rooms.host.capture import capture
 
-    what = f"microphone {settings.words}"
+    what = f"microphone {settings.label}"
     try:
         async with aclosing(capture(settings)) as chunks:
             async for pcm in chunks:
@@ -199,7 +199,7 @@ async def _heard(settings: SoundDeviceSettings) -> Finding:
 
 
 async def _speaks(settings: SoundDeviceSettings) -> Finding:
-    what = f"speaker {settings.words}"
+    what = f"speaker {settings.label}"
     remedy = "satellite rooms devices; speaker: in the configuration"
     if settings.command:
         found = shutil.which(settings.command[0])

@@ -7,7 +7,10 @@ on a virtual machine with two cores, tiny.en took 140 ms for a command with one 
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
+
+WhisperModel: TypeAlias = Any
+"""`ctranslate2.models.Whisper`, which has no types."""
 
 _TOKENS = 12
 """Length of a short command."""
@@ -26,7 +29,7 @@ _WORTH_IT = 0.95
 """More threads must reduce the time to this share, since the other engines lose these cores."""
 
 
-def fastest_threads(load: Callable[[int], Any], most: int, frames: int) -> int:
+def fastest_threads(load: Callable[[int], WhisperModel], most: int, frames: int) -> int:
     """Return the fastest number of threads, `most` at most; blocking.
 
     `load` returns CTranslate2's Whisper for a number of threads; `frames` is the encoder's usual window.
@@ -49,12 +52,12 @@ def _halved(most: int) -> Iterator[int]:
         most //= 2
 
 
-def _rested_seconds(whisper: Any, frames: int) -> float:
+def _rested_seconds(whisper: WhisperModel, frames: int) -> float:
     time.sleep(_REST_SECONDS)
     return _seconds(whisper, frames)
 
 
-def _seconds(whisper: Any, frames: int) -> float:
+def _seconds(whisper: WhisperModel, frames: int) -> float:
     """Return how long a command takes; its content does not matter, so that it is noise."""
     import ctranslate2
     import numpy as np

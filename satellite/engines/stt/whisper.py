@@ -22,7 +22,7 @@ from satellite.config.settings import SttSettings, cpu_threads
 from satellite.engines.cuda import load_cublas
 from satellite.engines.measurements import Measurements
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
-from satellite.engines.stt.thread_count import fastest_threads
+from satellite.engines.stt.thread_count import WhisperModel, fastest_threads
 from satellite.engines.stt.whisper_text import Decoded, text_of
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.engines.worker import Worker
@@ -33,6 +33,7 @@ from satellite.tasks import begin_task
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class WhisperTranscriber:
         self._settings = settings
         self._worker = worker
         self._measurements = None if measured is None else Measurements(measured)
-        self._whisper: Any = None
+        self._whisper: WhisperModel = None
         self._tokenizer: Any = None
         self._folder = Path()
         self._recent_seconds: deque[float] = deque(maxlen=_RECENT)
@@ -104,7 +105,7 @@ class WhisperTranscriber:
         if compute_type == "default":  # CTranslate2's own default keeps the precision of the file
             compute_type = "float16" if device == "cuda" else "int8"
 
-        def load(threads: int) -> Any:
+        def load(threads: int) -> WhisperModel:
             return ctranslate2.models.Whisper(
                 str(folder), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=1
             )
@@ -119,7 +120,7 @@ class WhisperTranscriber:
         self.device = f"{device} {compute_type}"
         self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
 
-    def _threads(self, load: Callable[[int], Any], device: str, compute_type: str) -> int:
+    def _threads(self, load: Callable[[int], WhisperModel], device: str, compute_type: str) -> int:
         """Return the number of threads: the configured one, or else the fastest on this host."""
         most = cpu_threads(self._settings.threads)
         if self._settings.threads or device != "cpu" or most == 1:
@@ -235,7 +236,7 @@ class WhisperTranscriber:
 
     def _decode(
         self,
-        samples: "np.ndarray[Any, Any]",
+        samples: "NDArray[np.float32]",
         language: str | None,
         vocabulary: Sequence[str],
         abandoned: threading.Event,
@@ -252,7 +253,7 @@ class WhisperTranscriber:
 
     def _decode_window(
         self,
-        samples: "np.ndarray[Any, Any]",
+        samples: "NDArray[np.float32]",
         window_seconds: float,
         language: str | None,
         vocabulary: Sequence[str],

@@ -12,11 +12,10 @@ begins with the convolution before its first transposed one. Names of nodes mean
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from satellite.engines.tts.onnx_messages import Model, Value, float_value
+from satellite.engines.tts.onnx_messages import Message, Model, Value, float_value
 
 
 class CannotSplit(Exception):
@@ -48,7 +47,7 @@ def split(model: bytes) -> GraphParts:
 
 
 class _Graph:
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Message) -> None:
         self._model = model
         self._nodes = list(model.graph.node)
         """Sorted so that each node comes after those that it needs, as ONNX requires."""
@@ -143,7 +142,7 @@ class _Graph:
         part.graph.initializer.extend(constant for constant in graph.initializer if constant.name in wanted)
         return bytes(part.SerializeToString())
 
-    def _between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
+    def _between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[list[Message], set[str]]:
         """Return the nodes that compute `outputs` from `inputs` and constants, and all names that they use."""
         wanted, nodes = set(outputs), []
         for node in reversed(self._nodes):
@@ -163,7 +162,7 @@ class _Receptive:
     """Values per frame."""
 
 
-def _receptive_field(nodes: Sequence[Any], kernels: Mapping[str, int], start: str) -> tuple[int, int]:
+def _receptive_field(nodes: Sequence[Message], kernels: Mapping[str, int], start: str) -> tuple[int, int]:
     """Return on how many frames of `start` before and after a frame the outputs of `nodes` depend.
 
     `nodes` are sorted; `kernels` has the lengths of the weights by name. Only convolutions are taken to look beyond a
@@ -185,7 +184,7 @@ def _receptive_field(nodes: Sequence[Any], kernels: Mapping[str, int], start: st
     return math.ceil(max(one.left for one in seen.values())), math.ceil(max(one.right for one in seen.values()))
 
 
-def _inputs_of(node: Any) -> list[str]:
+def _inputs_of(node: Message) -> list[str]:
     """Return the names that `node` uses, including those that its branches take from outside."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
@@ -196,13 +195,13 @@ def _inputs_of(node: Any) -> list[str]:
     return names
 
 
-def _convolved(node: Any, seen: _Receptive, kernels: Mapping[str, int]) -> _Receptive:
+def _convolved(node: Message, seen: _Receptive, kernels: Mapping[str, int]) -> _Receptive:
     kernel, _, dilation, padding = _kernel_shape(node, kernels)
     span = (kernel - 1) * dilation
     return _Receptive(seen.left + padding / seen.rate, seen.right + (span - padding) / seen.rate, seen.rate)
 
 
-def _transposed(node: Any, seen: _Receptive, kernels: Mapping[str, int]) -> _Receptive:
+def _transposed(node: Message, seen: _Receptive, kernels: Mapping[str, int]) -> _Receptive:
     """Value i of the input is added to the values i * stride - padding + 0 ... kernel - 1 of the output."""
     kernel, stride, dilation, padding = _kernel_shape(node, kernels)
     span = (kernel - 1) * dilation
@@ -210,7 +209,7 @@ def _transposed(node: Any, seen: _Receptive, kernels: Mapping[str, int]) -> _Rec
     return _Receptive(seen.left + max(0, span - padding) / rate, seen.right + (padding + stride - 1) / rate, rate)
 
 
-def _kernel_shape(node: Any, kernels: Mapping[str, int]) -> tuple[int, int, int, int]:
+def _kernel_shape(node: Message, kernels: Mapping[str, int]) -> tuple[int, int, int, int]:
     """Return kernel, stride, dilation and padding at the beginning."""
     given = {attribute.name: attribute.ints[0] for attribute in node.attribute if attribute.ints}
     kernel = given.get("kernel_shape") or kernels[node.input[1]]

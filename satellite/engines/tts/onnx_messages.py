@@ -4,9 +4,12 @@ The package onnx would add 32 MB to every installation for this. Protocol Buffer
 not declared, so that what is read and written again is complete.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+Message: TypeAlias = Any
+"""A message of a file; Protocol Buffers make the classes at run time."""
 
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "Model": {"ir_version": (1, "int64"), "graph": (7, "Graph"), "opset_import": (8, "*Opset")},
@@ -41,7 +44,7 @@ _FLOAT = 1
 """TensorProto.DataType.FLOAT."""
 
 
-def _classes() -> dict[str, Any]:
+def _classes() -> dict[str, type[Message]]:
     """Return the classes of the messages by name."""
     file = descriptor_pb2.FileDescriptorProto(name="satellite/onnx.proto", package="satellite.onnx")
     for name, fields in _FIELDS.items():
@@ -65,7 +68,7 @@ Model = _CLASSES["Model"]
 Value = _CLASSES["Value"]
 
 
-def float_value(name: str) -> Any:
+def float_value(name: str) -> Message:
     """Return the declaration of a value of 32-bit floats of any shape."""
     value = Value(name=name)
     value.type.tensor_type.elem_type = _FLOAT

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from satellite.engines.onnx_session import model_errors
+from satellite.engines.onnx_session import OnnxSession, model_errors
 from satellite.engines.tts.graph_split import CannotSplit, split
 from satellite.engines.tts.vits import Inputs, Shape, VitsNetwork, measure
 
@@ -31,7 +30,7 @@ _ABANDONED_SECONDS = 3600.0
 
 _NAMES = ("front", "flow", "decoder")
 
-Session = Callable[[Path], Any]
+Session = Callable[[Path], OnnxSession]
 """Loads an .onnx file."""
 
 Calibration = Callable[[], tuple[Inputs, Inputs]]

@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
 from satellite.config.settings import TtsSettings
 from satellite.engines.measurements import Measurements
-from satellite.engines.onnx_session import load_session, model_errors
+from satellite.engines.onnx_session import OnnxSession, Provider, load_session, model_errors
 from satellite.engines.tts.graph_split import CannotSplit
 from satellite.engines.tts.parts_cache import digest_of, load_network
 from satellite.engines.tts.vits import Array, Inputs, Samples, VitsNetwork
@@ -21,6 +21,8 @@ from satellite.errors import TextToSpeechError
 from satellite.system.process import processor
 
 _LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CALIBRATION = "The quick brown fox jumps over the lazy dog. One, two, three, four, five."
 
@@ -54,7 +56,7 @@ class _WindowCosts(TypedDict):
 class PiperVoice:
     """One voice with all its speakers. All methods block, and run in the engine's thread."""
 
-    def __init__(self, file: Path, parts: Path, providers: Sequence[Any], threads: int) -> None:
+    def __init__(self, file: Path, parts: Path, providers: Sequence[Provider], threads: int) -> None:
         """Load the .onnx `file` with its .json; its parts are kept in the folder `parts`.
 
         Raises `TextToSpeechError`.
@@ -69,7 +71,7 @@ class PiperVoice:
         self._providers = providers
         self._threads = threads
         self._network: VitsNetwork | None = None
-        self._whole: Any = None
+        self._whole: OnnxSession | None = None
         try:
             self.config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
             self._piper = Piper(config=self.config, session=None, download_dir=file.parent)
@@ -120,6 +122,7 @@ class PiperVoice:
 
     def _windows(self, inputs: Inputs, timeline: Timeline) -> Iterator[Samples]:
         if self._network is None:
+            assert self._whole is not None
             yield self._whole.run(None, inputs)[0].reshape(-1)
             return
         assert self.planner is not None
@@ -140,7 +143,7 @@ class PiperVoice:
                 yield ready[0] if len(ready) == 1 else np.concatenate(ready)
                 ready.clear()
 
-    def _session(self, file: Path) -> Any:
+    def _session(self, file: Path) -> OnnxSession:
         session = load_session(file, providers=self._providers, threads=self._threads)
         self.device = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
         return session
@@ -200,7 +203,7 @@ class PiperVoice:
         return inputs | {"sid": np.array([speaker], np.int64)} if self.config.num_speakers > 1 else inputs
 
 
-def _given(value: Any, default: Any) -> Any:
+def _given(value: T | None, default: T) -> T:
     return default if value is None else value
 
 

@@ -9,11 +9,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.settings import TtsSettings, cpu_threads, nearest
-from satellite.engines.onnx_session import CPU
+from satellite.engines.onnx_session import CPU, Provider
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.tts.windows import Timeline
@@ -97,7 +97,7 @@ class PiperSynthesizer:
         self._gains: dict[tuple[str, int | None], float] = {}
         """By digest of the voice and speaker, whose loudness differs."""
 
-        self._providers: Sequence[Any] = CPU
+        self._providers: Sequence[Provider] = CPU
 
     def load(self) -> None:
         """Load the default voice; blocking. Raises `TextToSpeechError`."""
@@ -193,7 +193,7 @@ class PiperSynthesizer:
         return piper
 
 
-def _providers(device: str) -> Sequence[Any]:
+def _providers(device: str) -> Sequence[Provider]:
     """Return ONNX Runtime's providers for `device`; raises if CUDA is required and absent."""
     import onnxruntime
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from satellite.engines.onnx_session import OnnxSession
 from satellite.engines.tts.graph_split import CannotSplit, GraphParts
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Samples = np.ndarray[Any, np.dtype[np.float32]]
+Array = NDArray[np.generic]
+Samples = NDArray[np.float32]
 """Mono, without gain."""
 
 Inputs = Mapping[str, Array]
@@ -42,7 +43,7 @@ class Shape:
 class VitsNetwork:
     """The three parts of a voice, as ONNX Runtime sessions."""
 
-    def __init__(self, front: Any, flow: Any, decoder: Any, shape: Shape) -> None:
+    def __init__(self, front: OnnxSession, flow: OnnxSession, decoder: OnnxSession, shape: Shape) -> None:
         """Join the sessions of `graph_split.GraphParts`."""
         self.shape = shape
         self._front = front
@@ -114,7 +115,9 @@ class Sentence:
         return self._z[..., : last - first]
 
 
-def measure(front: Any, flow: Any, decoder: Any, parts: GraphParts, long: Inputs, short: Inputs) -> VitsNetwork:
+def measure(
+    front: OnnxSession, flow: OnnxSession, decoder: OnnxSession, parts: GraphParts, long: Inputs, short: Inputs
+) -> VitsNetwork:
     """Return the network of the sessions of `parts`, tried on two texts, of which `long` takes some seconds.
 
     Raises `CannotSplit` if windows sound different from the whole.

@@ -21,11 +21,12 @@ from satellite.errors import WakeWordError, shown
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 _LOGGER = logging.getLogger(__name__)
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
-Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
+Array: TypeAlias = "NDArray[np.generic]"
+Floats: TypeAlias = "NDArray[np.float32]"
 Files = tuple[Path, ...]
 Model = TypeVar("Model")
 

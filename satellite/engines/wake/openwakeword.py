@@ -15,6 +15,7 @@ from satellite.config.settings import WakeSettings
 from satellite.engines.onnx_session import load_session
 from satellite.engines.protocols import WakeStream, WakeWord
 from satellite.engines.wake.common import (
+    Array,
     Files,
     Floats,
     LiteRtModel,
@@ -343,7 +344,7 @@ class _OnnxClassifier:
         return _probability(self._session.run(None, {self._input: embeddings[None]})[0])
 
 
-def _probability(output: Floats) -> float:
+def _probability(output: Array) -> float:
     if output.size != 1:
         raise ValueError(f"it returns {output.size} numbers, not one probability")
     return float(output.item())

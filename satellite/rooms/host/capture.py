@@ -176,7 +176,7 @@ async def _live(descriptor: int, settings: SoundDeviceSettings) -> AsyncGenerato
     """Yield raw audio as it comes; what was not taken in time is left out, counted, and logged once as a warning."""
     converter = Converter(_layout(settings))
     bytes_per_second = converter.source.rate * WIDTH
-    source = LiveSource(descriptor, settings.words, bytes_per_second)
+    source = LiveSource(descriptor, settings.label, bytes_per_second)
     dropped_bytes = 0
     # In small blocks: what follows works on blocks of about this size, and a backlog may come as one large piece.
     async with aclosing(source.pieces()) as pieces:
@@ -184,7 +184,7 @@ async def _live(descriptor: int, settings: SoundDeviceSettings) -> AsyncGenerato
             if lost := source.backlog.dropped_bytes - dropped_bytes:
                 level = logging.DEBUG if dropped_bytes else logging.WARNING
                 seconds = lost / bytes_per_second
-                _LOGGER.log(level, "the microphone %s: %.1f s could not be heard in time", settings.words, seconds)
+                _LOGGER.log(level, "the microphone %s: %.1f s could not be heard in time", settings.label, seconds)
                 AudioInbox.dropped_in_all_seconds += seconds
                 dropped_bytes += lost
             for at in range(0, len(piece), _BLOCK_BYTES):

@@ -189,7 +189,7 @@ class _ProgramSink(_ProcessSink):
     """A program of the user's."""
 
     def __init__(self, settings: SoundDeviceSettings) -> None:
-        super().__init__(settings.words, settings.rate or _RAW_RATE)
+        super().__init__(settings.label, settings.rate or _RAW_RATE)
         self._command = settings.command
 
     async def open(self, wanted: AudioFormat) -> AudioFormat:

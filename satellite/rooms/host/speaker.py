@@ -82,7 +82,7 @@ class HostSpeaker:
 
     def __init__(self, settings: SoundDeviceSettings) -> None:
         self._sink = sink(settings)
-        self._name = settings.words
+        self._name = settings.label
         self.trouble = ""
         """Why nothing is heard; empty while all is well, or nothing was tried."""
 
