@@ -127,7 +127,7 @@ function fillRoom(entry, room) {
   fillEntry(entry, {
     title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
     pill: isHere ? doing : stateWords(room.state),
-    pillTone: !isHere ? room.tone : BUSY.includes(room.doing) ? "busy" : "good",
+    pillTone: !isHere ? room.tone : BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
     words: isHere ? (unusual ? capital(room.words ?? "") : "") : `${capital(unnamed(room.words ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
   });
 }
