@@ -287,7 +287,7 @@ async def test_an_outbox_that_nobody_empties_is_full() -> None:
     outbox = Outbox(max_bytes=10, max_frames=3)
     outbox.put("text")
     outbox.put(b"sound!")
-    outbox.drop_sound()
+    outbox.drop()
     outbox.put(b"sound!")
     with pytest.raises(ConnectionResetError):
         outbox.put(b"!")

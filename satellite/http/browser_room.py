@@ -76,8 +76,7 @@ class BrowserDevice:
     capabilities = Capabilities(speech_interrupts=True)
 
     def __init__(self, context: Context, address: str) -> None:
-        self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)
-        self.output = OutboxOutput(self.outbox)
+        self.output = self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)
         self._failed = asyncio.Event()
         self._context = context
         self._address = address
@@ -203,35 +202,6 @@ class BrowserDevice:
 
     def _send(self, type_: str, **data: Any) -> None:
         self.outbox.put(json.dumps({"type": type_, **data}))
-
-
-class OutboxOutput:
-    """The client's speaker, which plays sound as it comes and does not report it."""
-
-    format: AudioFormat | None = None
-    """None takes the voice's own: `tts-start` carries its rate."""
-
-    paced = False
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    async def start(self, layout: AudioFormat) -> None:
-        """Do nothing: the client knows by `tts-start`."""
-
-    async def write(self, pcm: bytes) -> None:
-        """Put sound into the outbox. Raises `ConnectionResetError` when too much waits there."""
-        self._outbox.put(pcm)
-
-    async def stop(self) -> None:
-        """Do nothing: the client knows by `tts-end`, or `cancelled`."""
-
-    async def played(self, left_seconds: float) -> None:
-        """Return at once: the client does not report it."""
-
-    def drop(self) -> None:
-        """Take back the sound that has not been sent."""
-        self._outbox.drop_sound()
 
 
 def _parsed(text: str) -> ClientFrame:

@@ -4,12 +4,23 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
+from satellite.audio.pcm import AudioFormat
+
 Frame = str | bytes
 """Text is an event, bytes are sound."""
 
 
 class Outbox:
-    """A bounded queue of frames; iterate it. Past the bound nothing more is taken, and `overflowed` is true."""
+    """A bounded queue of frames; iterate it. Past the bound nothing more is taken, and `overflowed` is true.
+
+    It is also the speaker of a conversation (`SoundOutput`): the client plays sound as it comes, and does not report
+    it; the events of the run say where it begins and ends.
+    """
+
+    format: AudioFormat | None = None
+    """None takes the voice's own: `tts-start` carries its rate."""
+
+    paced = False
 
     def __init__(self, max_bytes: int, max_frames: int) -> None:
         self._max_bytes = max_bytes
@@ -38,11 +49,6 @@ class Outbox:
         self._frames.append(frame)
         self._bytes += len(frame)
 
-    def drop_sound(self) -> None:
-        """Take back the sound that has not been sent."""
-        self._frames = deque(frame for frame in self._frames if isinstance(frame, str))
-        self._bytes = sum(map(len, self._frames))
-
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """Yield frames in order until too many wait."""
         while not self.overflowed:
@@ -53,3 +59,21 @@ class Outbox:
             else:
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def start(self, layout: AudioFormat) -> None:
+        """Do nothing."""
+
+    async def write(self, pcm: bytes) -> None:
+        """Add sound."""
+        self.put(pcm)
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+    async def played(self, left_seconds: float) -> None:
+        """Return at once."""
+
+    def drop(self) -> None:
+        """Take back the sound that has not been sent."""
+        self._frames = deque(frame for frame in self._frames if isinstance(frame, str))
+        self._bytes = sum(map(len, self._frames))

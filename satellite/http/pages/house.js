@@ -20,6 +20,7 @@ const DOING = {
   listening: "Listening",
   thinking: "Thinking",
   speaking: "Speaking",
+  error: "Last command failed",
 };
 const BUSY = ["listening", "thinking", "speaking"];
 
