@@ -71,11 +71,11 @@ def test_the_house_at_a_glance(daemon: RunningDaemon, browser: Browser, url: str
         expect(page.locator("#overall")).to_have_text("Ready")
         engines = page.get_by_role("region", name="Engines")
         expect(engines.get_by_role("listitem").filter(has_text="Speech to text")).to_contain_text("on the CPU, int8")
-        expect(engines).to_contain_text("No graphics card was found")
-        providers = page.get_by_role("region", name="Who answers")
+        expect(engines).to_contain_text("No graphics card found")
+        providers = page.get_by_role("region", name="Chat model")
         model = daemon.daemon.engines.chat.engine.model
         expect(providers.locator("li").first).to_contain_text(f"local · {model}")
-        expect(providers).to_contain_text("Answers now")
+        expect(providers).to_contain_text("In use")
         expect(providers).to_contain_text("never switched")
         expect(page.get_by_role("region", name="Rooms")).to_contain_text("No rooms yet")
         expect(page.locator("#announce")).to_be_hidden()
@@ -99,10 +99,10 @@ def test_a_house_in_trouble(browser: Browser, url: str) -> None:
         expect(trouble.locator("code")).to_have_text("satellite models pull configured")
         switch = page.locator("#last-switch")
         expect(switch).to_contain_text("groq took over from ollama. No word [after].")
-        providers = page.get_by_role("region", name="Who answers")
+        providers = page.get_by_role("region", name="Chat model")
         expect(providers.locator("li").nth(0)).to_contain_text("Kept warm: always")
-        expect(providers.locator("li").nth(1)).to_contain_text("Answers now")
-        expect(providers.locator("li").nth(1)).to_contain_text("Outside this house: 4 questions sent there")
+        expect(providers.locator("li").nth(1)).to_contain_text("In use")
+        expect(providers.locator("li").nth(1)).to_contain_text("Outside this house; 4 questions sent")
         expect(providers).to_contain_text("Home Assistant [::1] cannot be reached")
         gpu = page.locator("#gpus > li")
         expect(gpu).to_contain_text("RTX 4090 · 21 W")
@@ -240,7 +240,7 @@ def test_signing_in(daemon: RunningDaemon, browser: Browser) -> None:
         expect(field).to_be_focused()
         field.fill("wrong")
         field.press("Enter")
-        expect(dialog.get_by_role("alert")).to_have_text("This token is not the right one.")
+        expect(dialog.get_by_role("alert")).to_have_text("This token is not valid.")
         field.fill(TOKEN)
         field.press("Enter")
         expect(dialog).to_be_hidden()
@@ -258,7 +258,7 @@ def test_signing_in(daemon: RunningDaemon, browser: Browser) -> None:
     ("refusal", "words"),
     [
         ("NotAllowedError", "allow the microphone"),
-        ("NotFoundError", "Plug one in"),
+        ("NotFoundError", "Connect one"),
         ("NotReadableError", "Another program"),
     ],
 )
@@ -277,7 +277,7 @@ def test_a_page_over_plain_http_says_why_it_cannot_listen(daemon: RunningDaemon,
         port = http.base_url.port
         with opened(browser, f"http://{ELSEWHERE}:{port}/") as page:
             notice = page.locator("#mic-notice")
-            expect(notice).to_contain_text("plain HTTP")
+            expect(notice).to_contain_text("without HTTPS")
             expect(notice).to_contain_text(f"ssh -L {port}:localhost:{port} {ELSEWHERE}")
             page.get_by_role("button", name="Talk").click()
             state(page, "Ready")

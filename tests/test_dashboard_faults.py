@@ -55,19 +55,19 @@ def begin(page: Page, text: str) -> None:
 
 def test_the_headline_counts_what_was_asked_and_heard(daemon: RunningDaemon, browser: Browser) -> None:
     """A text that was spoken is a run, with its words, and no answer; nor is an answer that nobody heard."""
-    tile = "Answers begin after"
+    tile = "Time to first sound"
     with serving(daemon) as http, opened(browser, str(http.base_url)) as page:
-        expect(page.locator("#glance .tile").filter(has_text=tile)).to_contain_text("none was heard yet")
+        expect(page.locator("#glance .tile").filter(has_text=tile)).to_contain_text("no answer yet")
         for _ in range(2):
             assert http.post("/tts", json={"text": "Dinner is ready."}).status_code == 200
         assert http.post("/chat", json={"text": "What time is it?"}).status_code == 200
         expect(page.locator("#runs > li")).to_have_count(3)
         expect(page.locator("#runs > li").nth(1).locator(".run-heard")).to_have_text("Spoken: Dinner is ready.")
-        expect(page.locator("#glance .tile").filter(has_text=tile)).to_contain_text("none was heard yet")
+        expect(page.locator("#glance .tile").filter(has_text=tile)).to_contain_text("no answer yet")
         question = (DATA / "commands" / "what_time_is_it.wav").read_bytes()
         assert http.post("/converse", content=question, headers={"Accept": "application/json"}).status_code == 200
         told = page.locator("#glance .tile").filter(has_text=tile)
-        expect(told).to_contain_text("the last that was heard")
+        expect(told).to_contain_text("of the last answer")
         expect(told.locator(".tile-value")).to_have_text(re.compile(r"^\d+(\.\d+)? m?s$"))
         assert http.post("/stt", content=wav(bytes(64_000), CANONICAL)).status_code == 200
 
@@ -104,15 +104,13 @@ def test_a_connection_that_breaks_takes_no_words(daemon: RunningDaemon, browser:
         begin(page, STORY)
         daemon.call(relay.close())
         answer = page.locator("#log .said.house").first
-        expect(answer.locator(".said-note")).to_have_text("The connection to the daemon broke off.")
+        expect(answer.locator(".said-note")).to_have_text("The connection to the daemon was lost.")
         expect(answer.locator(".said-text")).to_have_text(re.compile(r"\w"))
         expect(page.locator("#lost")).to_be_visible()
         field = page.get_by_label("Type a message")
         field.fill("What time is it?")
         field.press("Enter")
-        expect(page.locator("#log .said.failed")).to_contain_text(
-            "cannot be reached. Your message is still in the box."
-        )
+        expect(page.locator("#log .said.failed")).to_contain_text("cannot be reached. Your message was kept.")
         expect(field).to_have_value("What time is it?")
         expect(page.locator("#log .said.you")).to_have_count(1)
         daemon.call(relay.open())

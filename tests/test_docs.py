@@ -24,11 +24,14 @@ each_current_page = pytest.mark.parametrize(
     "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
 )
 
-MENTIONED = (["say"], ["announce"], ["ask"], ["models"], ["completion"], ["models", "pull"])
+MENTIONED = (["say"], ["tune"], ["announce"], ["ask"], ["models"], ["completion"], ["models", "pull"])
 """Names of commands, without the arguments that they need."""
 
 NOT_SETTINGS = {"chat.completions", "http.token", "home_assistant.token", "microphone.conf"}
 """What has a section's name before a dot and is something else, such as a credential."""
+
+ODD_WORDS = r"\b(shall|amid|anew|mends?|mended|hush|hushed|mourn|whoever|lest|be it only)\b"
+"""Words that plain technical English does without."""
 
 LARGEST_PICTURE_BYTES = 150_000
 
@@ -192,3 +195,23 @@ def test_names_of_the_architecture_exist() -> None:
             continue
         homes = [text for file, text in sources.items() if file.stem == owner or f"class {owner}" in text]
         assert any(re.search(rf"def {name}\b", text) for text in homes), f"{owner}.{name}"
+
+
+@each_page
+def test_words_are_plain(page: Path) -> None:
+    """No page uses words that a reader has to decode, except where it quotes them."""
+    unquoted = re.sub(r'["“`][^"”`]*["”`]', "", page.read_text())
+    assert re.findall(ODD_WORDS, unquoted, re.IGNORECASE) == []
+
+
+def test_words_of_the_program_are_plain() -> None:
+    """Nor does its source, the dashboard and the help of its commands included; word lists of languages aside."""
+    files = [file for kind in ("*.py", "*.js", "*.html") for file in (ROOT / "satellite").rglob(kind)]
+    files += [
+        ROOT / "install.sh",
+        ROOT / "config.yaml.example",
+        *(ROOT / "scripts").glob("*.sh"),
+        *(ROOT / "systemd").iterdir(),
+    ]
+    odd = {str(file.relative_to(ROOT)) for file in files if re.search(ODD_WORDS, file.read_text(), re.IGNORECASE)}
+    assert odd == {"satellite/pipeline/completeness.py"}

@@ -70,7 +70,7 @@ def test_what_works_is_good(daemon: RunningDaemon, tmp_path: Path, capsys: pytes
     assert "understood in" in found["speech"]["seen"]
     assert found["chat local"]["state"] == "good"
     assert found["chat"]["seen"].startswith("local has answered in")
-    assert found["wake word"]["seen"] == "is heard in a recording"
+    assert found["wake word"]["seen"] == "is detected in a recording"
 
 
 @pytest.mark.models

@@ -60,7 +60,7 @@ async def test_every_state_of_ollama_is_told() -> None:
         assert (state, "another 5 min" in seen) == (State.NOTE, True)
         await load(4096, -1)
         assert "can read 4096" in (await told("context of phi3:mini", num_ctx=8192))[1]
-        assert (await told("phi3:mini in memory"))[1] == "is loaded, to stay"
+        assert (await told("phi3:mini in memory"))[1] == "is loaded indefinitely"
         assert (await told("phi3:mini on the GPU"))[1] == "all of it"
         assert (await told("context of phi3:mini"))[0] is State.GOOD
         server.vram_share = 0.5

@@ -180,7 +180,7 @@ async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monk
         await house.ticks()
         state = ModelState.ON_CPU if has_gpu else ModelState.WARM
         assert (house.chat.health.state, house.chat.health.up) == (state, True)
-        words = "though there is a GPU: restart Ollama" if has_gpu else "loaded and ready (on the CPU, context 4096)"
+        words = "although there is a GPU: restart Ollama" if has_gpu else "loaded and ready (on the CPU, context 4096)"
         assert words in house.chat.health.message
         assert house.server.counts.loads == 1
         assert house.chat.keepalive.status.gpu_share == 0

@@ -76,7 +76,7 @@ class _Commands:
 
 
 def _daemon(commands: _Commands) -> None:
-    commands.add("run", "the daemon", "satellite --config my.yaml run", json=False)
+    commands.add("run", "run the daemon", "satellite --config my.yaml run", json=False)
     commands.add("check", "check configuration and models", "satellite --config my.yaml check && satellite run")
     examples = ("satellite config --example > config.yaml", "satellite --config my.yaml config --effective")
     form = commands.add("config", "print the settings", *examples, json=False).add_mutually_exclusive_group(
@@ -84,10 +84,10 @@ def _daemon(commands: _Commands) -> None:
     )
     form.add_argument("--example", action="store_true", help="a file with every setting, its default commented out")
     form.add_argument(
-        "--schema", action="store_true", help="a JSON schema, by which editors complete and check the file"
+        "--schema", action="store_true", help="a JSON schema, which editors use to complete and check the file"
     )
     form.add_argument("--effective", action="store_true", help="every value in use, without secrets")
-    summary = "ask a question aloud and hear the answer, on small models that are fetched"
+    summary = "ask a question aloud and hear the answer, with small models that it downloads"
     command = commands.add("demo", summary, "satellite demo --wav question.wav", json=False)
     command.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the Piper voice")
     command.add_argument("--microphone", action="store_true", help="ask with this machine's microphone")
@@ -112,18 +112,20 @@ def _conversation(commands: _Commands) -> None:
     command.add_argument("--speaker", help="speaker of a multi-speaker voice")
 
     examples = ("satellite rooms", "satellite rooms discover")
-    command = commands.add("rooms", "the satellites of a running daemon, and those in the network", *examples, uri=True)
+    command = commands.add(
+        "rooms", "list the satellites of a running daemon, or those on the network", *examples, uri=True
+    )
     command.add_argument(
         "action_of_rooms",
         nargs="?",
         metavar="ACTION",
         choices=("list", "discover", "devices"),
         default="list",
-        help="list: those of the daemon (default); discover: those in the network; devices: this machine's sound",
+        help="list: those of the daemon (default); discover: those on the network; devices: this machine's sound",
     )
 
     command = commands.add(
-        "announce", "say something in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
+        "announce", "speak a text in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
     )
     command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
     command.add_argument("text", type=_text)
@@ -147,7 +149,7 @@ def _administration(commands: _Commands) -> None:
     examples = ("satellite status --watch", "satellite status --json | jq .stages")
     command = commands.add(
         "status",
-        "the state of a running daemon: exits 0 ready, 3 degraded, 4 loading, 5 no answer",
+        "show the state of a running daemon: exits 0 ready, 3 degraded, 4 loading, 5 no answer",
         *examples,
         json=False,
         uri=True,
@@ -162,7 +164,7 @@ def _administration(commands: _Commands) -> None:
     examples = ("satellite models list", "satellite models pull stt/small.en")
     _models(commands.add("models", "list, fetch and find models", *examples, json=False))
     command = commands.add(
-        "tune", "find the shortest window that the Whisper model bears", "satellite tune recordings/"
+        "tune", "find the shortest audio window that the Whisper model tolerates", "satellite tune recordings/"
     )
     command.add_argument(
         "recordings", type=Path, metavar="DIR", help="recordings of commands, NAME.wav with its words in NAME.txt"
@@ -171,7 +173,7 @@ def _administration(commands: _Commands) -> None:
         "--windows", type=_window, nargs="+", metavar="SECONDS", help="windows to try (default: 6 to 20 s)"
     )
     command = commands.add(
-        "bench", "measure, beside the official servers", "satellite bench stt --no-rivals", json=False
+        "bench", "compare the speed with the official servers", "satellite bench stt --no-rivals", json=False
     )
     command.prefix_chars = "\0"  # no argument begins with it, so that --help and all other options reach the benchmark
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the benchmark; --help lists them")
@@ -199,7 +201,7 @@ def _models(parser: argparse.ArgumentParser) -> None:
 
     command = add("list", "show models, their licences and whether they are installed", "list --all")
     command.add_argument("--all", action="store_true", help="the whole catalogue, not only the demo and installed ones")
-    command = add("pull", "fetch models", "pull stt/small.en tts/fr_FR-siwis-medium")
+    command = add("pull", "download models", "pull stt/small.en tts/fr_FR-siwis-medium")
     command.add_argument(
         "names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, `demo`, or `configured`"
     )

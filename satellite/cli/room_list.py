@@ -32,7 +32,8 @@ async def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"rooms": found}, ensure_ascii=False))
     else:
-        Console().print(rooms_table(found))
+        none = "no rooms are configured" if args.action_of_rooms == "list" else "no satellites found on the network"
+        Console().print(rooms_table(found) if found else none)
     return 0
 
 

@@ -94,10 +94,8 @@ async def _show_once(ask: Callable[[], Awaitable[JsonObject]], console: Console)
         console.print(Text(f"[{error.code}] {error}", "red"))
 
 
-def rooms_table(rooms: Sequence[JsonObject]) -> Table | str:
-    """Return a table of rooms, those of the daemon or those found in the network."""
-    if not rooms:
-        return "no rooms"
+def rooms_table(rooms: Sequence[JsonObject]) -> Table:
+    """Return a table of rooms, those of the daemon or those found on the network."""
     table = plain_table("room", "address", "state", "")
     for room in rooms:
         state = room.get("state", "found")

@@ -74,7 +74,7 @@ class Assembly:
         self.chat = FailoverChat(
             [provider.engine for provider in self._providers], config.chat, config.deadlines, background
         )
-        """Whoever answers of the chat providers."""
+        """The chat providers, with failover."""
 
         self.engines = Engines(
             chat=self._chat_slot(),

@@ -134,7 +134,7 @@ async def _feed(inbox: AudioInbox, recording: bytes) -> None:
 
 
 def new_conversation() -> str:
-    """Return a name that cannot be guessed: whoever knows it can continue the conversation."""
+    """Return a name that cannot be guessed: a client that knows it can continue the conversation."""
     return uuid.uuid4().hex
 
 

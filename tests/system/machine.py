@@ -28,6 +28,9 @@ _PARTS = (
 )
 """What of the repository an installation needs."""
 
+WITH_DOUBLES = "--setenv=PYTHONPATH=/media/doubles"
+"""For `systemd-run`: lets Python import `tests.doubles`, which no installation has."""
+
 _LEFT_OUT = (
     *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/backups", "/var/lib/systemd", "/media"),
     "/etc/*-",
@@ -104,8 +107,10 @@ class Machine:
                 shutil.copytree(REPOSITORY / part, sources / part, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(REPOSITORY / part, sources / part)
+        doubles = self._folder / "doubles"
+        shutil.copytree(REPOSITORY / "tests" / "doubles", doubles / "tests" / "doubles")
         command = [str(self.root), self._name, f"--directory={self.root}", f"--machine={self._name}"]
-        command.append(f"--bind-ro={sources}:/media/satellite")
+        command += [f"--bind-ro={sources}:/media/satellite", f"--bind-ro={doubles}:/media/doubles"]
         if self._offline:
             command.append(f"--bind-ro={self._offline}:/media/offline")
         if self._index:

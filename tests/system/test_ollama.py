@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.machine import Machine
+from tests.system.machine import WITH_DOUBLES, Machine
 
 OLLAMA = (
-    "systemd-run -q --unit ollama /opt/satellite/current/bin/python -m tests.doubles ollama"
+    f"systemd-run -q --unit ollama {WITH_DOUBLES} /opt/satellite/current/bin/python -m tests.doubles ollama"
     " --port 11434 --say 'Here speaks Ollama.' --model smollm2 --library phi3:mini"
 )
 PROVIDERS = "chat: {providers: [{type: ollama, model: 'phi3:mini'}, {type: local}]}"

@@ -10,7 +10,7 @@ import pytest
 
 from satellite.models import catalogue
 from satellite.models.spec import Kind, WheelSource
-from tests.system.machine import Machine
+from tests.system.machine import WITH_DOUBLES, Machine
 
 CONFIG = "/etc/satellite/config.yaml"
 MODELS = "/var/lib/satellite/models"
@@ -171,7 +171,8 @@ def test_a_wrong_configuration_names_the_manual(service: Machine, config: str) -
 def test_a_key_is_looked_for_where_the_service_gets_it(service: Machine, config: str) -> None:
     """A wrong one, and none: what the provider says is told, never the key; the command that is told waits for one."""
     service.run(
-        f"systemd-run -q --unit provider {PYTHON} -m tests.doubles openai --port 8091 --key sk-right --model llama"
+        f"systemd-run -q --unit provider {WITH_DOUBLES} {PYTHON} -m tests.doubles openai"
+        " --port 8091 --key sk-right --model llama"
     )
     provider = "{type: openai, name: gpu2, model: llama, url: 'http://127.0.0.1:8091/openai/v1'}"
     service.run(f'echo "chat: {{providers: [{provider}, {{type: local}}]}}" >>{config}')

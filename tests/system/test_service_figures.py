@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.system.machine import Machine
+from tests.system.machine import WITH_DOUBLES, Machine
 
 HOUSE = """
 chat: {providers: [{type: ollama, model: smollm2}, {type: local}]}
@@ -69,8 +69,8 @@ def test_figures(service: Machine, config: str, capsys: pytest.CaptureFixture[st
     The room listens for its wake word itself, and then streams all the time, silence.
     """
     stand_in = f"{PYTHON} -m tests.doubles ollama --port 11434 --model smollm2"
-    room = f"systemd-run -q --unit room {PYTHON} -c '{ROOM}'"
-    service.run(f"systemd-run -q --unit stand-in {stand_in} && {room} wake")
+    room = f"systemd-run -q --unit room {WITH_DOUBLES} {PYTHON} -c '{ROOM}'"
+    service.run(f"systemd-run -q --unit stand-in {WITH_DOUBLES} {stand_in} && {room} wake")
     service.run(f"echo '{HOUSE}' >>{config}")
     starts = sorted(started(service) for _ in range(3))
     service.until("systemctl show -P StatusText satellite | grep -q 'ready · 1 room · ollama smollm2 warm'")

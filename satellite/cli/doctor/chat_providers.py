@@ -74,8 +74,8 @@ async def _reached(provider: OpenAISettings, known_state: str) -> Finding:
     outside = not is_at_home(provider.url)
     if outside and not key.value:
         if key.elsewhere:
-            return note(what, "its key is for the service alone", "sudo satellite doctor")
-        seen = f"is not used, for want of a key: {key.source}; {unit.TYPE_IT}"
+            return note(what, "only the service can read its key", "sudo satellite doctor")
+        seen = f"is not used, because it has no key: {key.source}; {unit.TYPE_IT}"
         return note(what, seen, _put_key(provider))
     try:
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, **client_settings(provider.url)) as http:

@@ -24,7 +24,7 @@ async def _gpu(target: Target) -> Sequence[Finding]:
     demanded = [name for name in ("stt", "tts") if getattr(config, name).device == "cuda"]
     if not found:
         if not demanded:
-            return [good("gpu", "none, and none is wanted")]
+            return [good("gpu", "none found, and none is configured")]
         seen = (
             f"device: cuda is set for {', '.join(demanded)}, and no driver knows a GPU: install it, or set device: auto"
         )
@@ -77,7 +77,7 @@ def _memory(config: Config, gpu: Gpu, *, loaded: bool) -> Finding:
 
 
 def _devices(target: Target, demanded: Sequence[str]) -> list[Finding]:
-    seen = "runs on the CPU though there is a GPU"
+    seen = "runs on the CPU although there is a GPU"
     return [
         (bad if stage["stage"] in demanded else note)(f"gpu: {stage['stage']}", seen, _installed())
         for stage in target.stages

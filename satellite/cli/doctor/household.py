@@ -67,12 +67,12 @@ async def _work(target: Target) -> Sequence[Finding]:
     if heard.transcript.strip():
         findings = [good("speech", timing)]
     else:
-        findings = [bad("speech", f"{timing}, but as nothing", "another tts.voice or stt.model")]
+        findings = [bad("speech", f"{timing}, but the transcript is empty", "another tts.voice or stt.model")]
     if called or "okay_nabu" not in target.config.wake.words:
-        seen = "is heard in a recording" if called else "listens; none of its words is in our recording"
+        seen = "is detected in a recording" if called else "listens; the test recording has none of its words"
         return [*findings, good("wake word", seen)]
     remedy = "a lower wake.threshold, or wake.engine: microwakeword"
-    return [*findings, bad("wake word", "“okay nabu” is not heard in a recording of it", remedy)]
+    return [*findings, bad("wake word", "“okay nabu” is not detected in a recording of it", remedy)]
 
 
 async def _elsewhere(target: Target) -> Sequence[Finding]:
@@ -121,7 +121,7 @@ async def _described(name: str, uri: str) -> Finding:
         return bad(what, str(error), "satellite rooms discover")
     if info.satellite is None:
         return bad(what, f"there is no satellite at {uri}", "satellite rooms discover")
-    return good(what, f"answers as {info.satellite.name}; only a running daemon can tell whether it is free")
+    return good(what, f"answers as {info.satellite.name}; start the daemon to see whether it is free")
 
 
 async def _responders(target: Target) -> Sequence[Finding]:
@@ -143,7 +143,7 @@ async def _home_assistant(config: Config) -> Finding:
     try:
         token = unit.secret(home_assistant_token(config.home_assistant).find)
         if not token.value and token.elsewhere:
-            return note(what, "its token is for the service alone", "sudo satellite doctor")
+            return note(what, "only the service can read its token", "sudo satellite doctor")
         if not token.value:
             return bad(what, f"there is no token: {token.source}; {unit.TYPE_IT}", put)
         # `probe` asks for the version and the configuration alone: a sentence could switch something.

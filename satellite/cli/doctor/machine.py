@@ -55,7 +55,7 @@ def _verified(config: Config, running: bool) -> list[Finding]:
     for spec in wanted_models(config):
         try:
             store.verify(spec)
-            findings.append(good(f"model {spec.reference}", "is here, and sound"))
+            findings.append(good(f"model {spec.reference}", "is present and intact"))
         except ModelError as error:
             pull = unit.command("models pull configured")
             corrupt = running and error.code == "model-corrupt"  # the daemon still has the damaged one in memory

@@ -126,9 +126,9 @@ def _residency(provider: OllamaSettings, target: Target, entry: LoadedModel | No
         return bad(what, seen, f"give the other client num_ctx {provider.num_ctx}, or set num_ctx here to its")
     now = datetime.now(UTC)
     if entry.stays(now) or entry.expires_at is None:
-        return good(what, "is loaded, to stay")
+        return good(what, "is loaded indefinitely")
     minutes = max(0.0, (entry.expires_at - now).total_seconds()) / 60
-    seen = f"is loaded, for another {minutes:.0f} min: by the keep-alive of another client"
+    seen = f"is loaded for another {minutes:.0f} min, because another client set its keep-alive"
     remedy = "keep_alive: -1 in the other client, or Environment=OLLAMA_KEEP_ALIVE=-1 (systemctl edit ollama)"
     return note(what, seen, remedy)
 
@@ -141,7 +141,7 @@ async def _share(provider: OllamaSettings, entry: LoadedModel) -> Finding:
         seen = f"{entry.gpu_share:.0%} of it; the rest is slow, on the CPU: free GPU memory, or lower num_ctx"
         return bad(what, seen, "nvidia-smi")
     if await asyncio.to_thread(gpus):
-        return bad(what, "runs on the CPU though there is a GPU", "sudo systemctl restart ollama")
+        return bad(what, "runs on the CPU although there is a GPU", "sudo systemctl restart ollama")
     return note(what, "runs on the CPU; this machine has no GPU")
 
 

@@ -183,7 +183,7 @@ class PiperSynthesizer:
         if self._settings.device == "cuda" and self.device != "cuda":
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
         if len(self._providers) > 1 and self.device != "cuda":
-            _LOGGER.warning("text to speech runs on the CPU though there is a GPU: ONNX Runtime could not use it")
+            _LOGGER.warning("text to speech runs on the CPU although there is a GPU: ONNX Runtime could not use it")
         with self._lock:
             self._loaded[voice.name] = (voice, piper)
             self._loaded.move_to_end(voice.name)

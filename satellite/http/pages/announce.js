@@ -1,4 +1,4 @@
-// Saying something in rooms.
+// Announcements in rooms.
 
 import { json } from "./api.js";
 import { byId, element, keep, say, tone } from "./dom.js";
@@ -12,7 +12,7 @@ export class Announce {
     });
   }
 
-  /** Offer `rooms`, as `/status` tells them; those that can hear it are chosen until somebody chooses otherwise. */
+  /** Offer `rooms` from `/status`; connected ones are selected until the user changes that. */
   offer(rooms) {
     byId("announce").hidden = rooms.length === 0;
     keep(byId("announce-rooms"), [{ legend: true }, ...rooms], (room) => room.room ?? "", makeChip, fillChip);

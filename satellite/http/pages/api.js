@@ -1,4 +1,4 @@
-// Talking to the daemon: the token, requests, server-sent events in an answer.
+// Requests to the daemon: the token, errors, server-sent events in an answer.
 
 import { element } from "./dom.js";
 
@@ -10,7 +10,7 @@ export const token = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-/** What the daemon refused, in its words. `status` is 0 when it could not be reached. */
+/** A refusal, in the daemon's words. `status` is 0 when it could not be reached. */
 export class Problem extends Error {
   constructor(words, status = 0, told = {}) {
     super(words);
@@ -19,7 +19,7 @@ export class Problem extends Error {
   }
 }
 
-/** Return the address of `path`, with the token where no header can be sent. */
+/** Return the address of `path`, with the token, for requests that cannot send a header. */
 export function address(path, scheme = "") {
   const url = new URL(path, document.baseURI);
   if (scheme) url.protocol = url.protocol === "https:" ? `${scheme}s:` : `${scheme}:`;
@@ -50,10 +50,10 @@ export async function request(path, { body, accept = "application/json", signal 
   throw await problemOf(response);
 }
 
-/** Return what `path` answers, as an object. */
+/** Return the JSON object at `path`. */
 export const json = async (path, options) => (await request(path, options)).json();
 
-/** Open what `path` answers, which a link cannot: it sends no token. */
+/** Open what is at `path`, which a link cannot do: it sends no token. */
 export async function openText(path) {
   const tab = open("", "_blank"); // now, or the browser takes it for an advertisement
   try {
@@ -89,7 +89,7 @@ export async function* eventsOf(response) {
 
 function broken(error) {
   if (error.name === "AbortError") throw error;
-  throw new Problem("The connection to the daemon broke off.");
+  throw new Problem("The connection to the daemon was lost.");
 }
 
 function parsed(block) {

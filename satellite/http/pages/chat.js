@@ -1,4 +1,4 @@
-// Asking by text; the words stream in.
+// Questions by text; the answer is streamed.
 
 import { eventsOf, Problem, request } from "./api.js";
 import { byId, say } from "./dom.js";
@@ -21,17 +21,17 @@ export class Chat {
     field.addEventListener("input", () => this.#label());
   }
 
-  /** Stop the answer that is being given. */
+  /** Stop the answer in progress. */
   stop() {
     this.#asking?.abort();
   }
 
-  /** What the button does: a message goes first, also amid an answer. */
+  /** Label the button: it sends a message, also during an answer, and stops the answer if there is none. */
   #label() {
     say(byId("ask-send"), this.#asking && !byId("ask-text").value.trim() ? "Stop" : "Send");
   }
 
-  /** Ask; an answer that is being given ends there. */
+  /** Ask; an answer in progress is stopped. */
   async #ask(text) {
     this.stop();
     const asking = new AbortController();
@@ -50,7 +50,7 @@ export class Chat {
         else if (event === "done") this.#done(answer, data);
         else if (event === "error") fail(answer, data.detail ?? data.title);
       }
-      if (!over) throw new Problem("The answer broke off.");
+      if (!over) throw new Problem("The answer was interrupted.");
     } catch (error) {
       if (error.name === "AbortError") complete(answer, whole.trim() || "Stopped.", whole ? "stopped" : "");
       else fail(answer, error.message);
@@ -60,7 +60,7 @@ export class Chat {
     }
   }
 
-  /** Return the answer's stream; a question that was not taken goes back to where it was typed. */
+  /** Return the answer's stream; a question that was refused is put back into the text field. */
   async #asked(text, signal, question) {
     try {
       const body = { text, conversation_id: this.conversation.id };
@@ -70,7 +70,7 @@ export class Chat {
       if (error.name !== "AbortError" && !field.value) {
         remove(question);
         field.value = text;
-        error.message += " Your message is still in the box.";
+        error.message += " Your message was kept.";
       }
       throw error;
     }
@@ -82,7 +82,7 @@ export class Chat {
   }
 }
 
-/** Return a name for a conversation that nobody can guess; `randomUUID` needs https. */
+/** Return an unguessable id for a conversation; `randomUUID` needs https. */
 function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -15,7 +15,7 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Set the text of `node`, leaving it alone if it says so already: screen readers repeat what changes. */
+/** Set the text of `node`, unless it has that text already: screen readers repeat what changes. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -31,8 +31,8 @@ export function tone(node, value) {
 }
 
 /**
- * Make the children of `parent` those of `items`, in order. A child lives as long as its key, so that focus and what
- * is unfolded stay; `make(item)` returns a new one, `update(node, item)` fills it.
+ * Make the children of `parent` those of `items`, in order. A child lives as long as its key, so that it keeps focus
+ * and expansion; `make(item)` returns a new one, `update(node, item)` fills it.
  */
 export function keep(parent, items, key, make, update) {
   const known = new Map([...parent.children].map((node) => [node.dataset.key, node]));
@@ -65,7 +65,7 @@ export function makeEntry() {
   return entry;
 }
 
-/** Fill what `makeEntry` made; parts that are empty are hidden. */
+/** Fill an entry of `makeEntry`; empty parts are hidden. */
 export function fillEntry(entry, { title, pill, pillTone, lead = "", words = "" }) {
   const [head, leadNode, wordsNode] = entry.children;
   say(head.children[0], title);
@@ -81,6 +81,6 @@ export function fillEntry(entry, { title, pill, pillTone, lead = "", words = "" 
 export function announce(text) {
   const node = byId("spoken");
   node.textContent = "";
-  // Two identical texts after each other are said twice only if the node was empty in between.
+  // A repeated text is announced again only if the node was empty in between.
   requestAnimationFrame(() => (node.textContent = text));
 }

@@ -1,4 +1,4 @@
-// The house at a glance: rooms, who answers, engines, graphics cards.
+// The overview: rooms, chat model, engines, graphics cards.
 
 import { byId, element, fillEntry, keep, makeEntry, say, show, tone } from "./dom.js";
 import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateWords, unnamed, unstopped } from "./words.js";
@@ -24,7 +24,7 @@ const DOING = {
 };
 const BUSY = ["listening", "thinking", "speaking"];
 
-/** Show what `/status` says. */
+/** Show the object of `/status`. */
 export function showStatus(status) {
   showOverall(status);
   showAttention(status.attention);
@@ -42,14 +42,14 @@ export function showGlance(status, waits) {
   const gpu = status.gpus[0];
   const tiles = [
     {
-      name: "Answers begin after",
+      name: "Time to first sound",
       value: waits.length ? span(median(waits)) : "–",
-      words: waits.length > 1 ? `median of the last ${waits.length} heard` : waits.length ? "the last that was heard" : "none was heard yet",
+      words: waits.length > 1 ? `median of the last ${waits.length} answers` : waits.length ? "of the last answer" : "no answer yet",
     },
     {
-      name: "Who answers",
-      value: answering?.provider ?? "nobody",
-      words: answering ? `${answering.model} · ${answering.leaves_house ? "outside this house" : stateWords(answering.state)}` : "no provider is configured",
+      name: "Chat model",
+      value: answering?.provider ?? "none",
+      words: answering ? `${answering.model} · ${answering.leaves_house ? "outside this house" : stateWords(answering.state)}` : "no provider configured",
     },
     {
       name: "Rooms",
@@ -70,10 +70,10 @@ function roomWords(rooms, connected) {
   const missing = rooms.find((room) => room.state !== "connected");
   if (busy) return `${busy.room} is ${busy.doing}`;
   if (missing) return `${missing.room} is ${stateWords(missing.state)}`;
-  return rooms.length ? "all quiet" : "none is configured";
+  return rooms.length ? "all idle" : "none configured";
 }
 
-/** Show the daemon's own word for how it is; where something needs attention, that leads to what it is. */
+/** Show the daemon's state; if something needs attention, link to it. */
 function showOverall(status) {
   const loading = status.stages.filter((stage) => stage.state === "loading").map((stage) => stageName(stage).toLowerCase());
   const [count, pill] = [status.attention.length, byId("overall")];
@@ -98,7 +98,7 @@ function showAttention(troubles) {
 
 function makeTrouble() {
   return element("li", { class: "row" }, element("p", { class: "row-title" }), element("p", { class: "row-words", dir: "auto" }),
-    element("p", { class: "quiet" }, "On the daemon’s machine: ", element("code")));
+    element("p", { class: "quiet" }, "Run on the daemon’s machine: ", element("code")));
 }
 
 function showRooms(rooms) {
@@ -116,8 +116,8 @@ function makeNoRooms() {
     "li",
     { class: "empty" },
     element("p", { class: "empty-title" }, "No rooms yet"),
-    element("p", {}, "Find the satellites in your network with ", element("code", {}, "satellite rooms discover"),
-      ", and name them in the configuration under ", element("code", {}, "rooms:"), "."),
+    element("p", {}, "Find satellites on your network with ", element("code", {}, "satellite rooms discover"),
+      ", and add them to the configuration under ", element("code", {}, "rooms:"), "."),
   );
 }
 
@@ -155,12 +155,12 @@ function fillProvider(entry, one, chat) {
     title: `${one.provider} · ${one.model}`,
     pill: stateWords(one.state),
     pillTone: one.tone,
-    lead: answers ? "Answers now" : "",
+    lead: answers ? "In use" : "",
     words: `${capital(unstopped(one.words))}, for ${roughly(one.since_seconds)}.`,
   });
   const [, , , outside, keepalive] = entry.children;
   const sent = one.sent_outside ?? 0;
-  say(outside, one.leaves_house ? `Outside this house: ${counted(sent, "question")} sent there.` : "");
+  say(outside, one.leaves_house ? `Outside this house; ${counted(sent, "question")} sent.` : "");
   show(outside, one.leaves_house);
   say(keepalive, one.keepalive ? keepaliveWords(one.keepalive) : "");
   show(keepalive, Boolean(one.keepalive));
@@ -209,7 +209,7 @@ function showGpus(gpus) {
 }
 
 function makeGpu(gpu) {
-  if (gpu.index === "none") return element("li", { class: "empty small" }, "No graphics card was found; everything runs on the CPU.");
+  if (gpu.index === "none") return element("li", { class: "empty small" }, "No graphics card found; everything runs on the CPU.");
   const bar = (name) => element("div", { class: "gauge" }, element("span"), element("meter", { min: 0, max: 1, title: name, ariaLabel: name }), element("span"));
   return element("li", { class: "row" }, element("p", { class: "row-title" }), bar("Busy"), bar("Memory"));
 }
@@ -232,7 +232,7 @@ function fillGauge(gauge, name, share, words) {
 }
 
 function memoryWords(gpu) {
-  if (gpu.memory_used_bytes === undefined) return "it does not tell its memory";
+  if (gpu.memory_used_bytes === undefined) return "memory usage not reported";
   return `${gib(gpu.memory_used_bytes)} of ${gib(gpu.memory_total_bytes)} GiB`;
 }
 

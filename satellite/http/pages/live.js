@@ -1,9 +1,9 @@
-// The live feed: what the daemon is doing, for as long as the page is open.
+// The live feed of the daemon's state, while the page is open.
 
 import { address, request } from "./api.js";
 import { byId, say, show } from "./dom.js";
 
-/** A feed that says nothing for so long is dead; the daemon says something every 15 s. */
+/** A feed that is silent for so long is dead; the daemon sends something every 15 s. */
 const SILENT_MS = 25000;
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000];
 
@@ -22,12 +22,12 @@ export class Live {
     addEventListener("pageshow", (event) => event.persisted && this.open());
   }
 
-  /** Begin, or begin again at once. */
+  /** Connect, or reconnect at once. */
   async open() {
     this.close();
     const attempt = ++this.#alive;
     try {
-      // EventSource does not tell why it is refused; a request does.
+      // EventSource does not report why it was refused; a request does.
       await request("status");
     } catch (error) {
       if (attempt === this.#alive && error.status !== 401) this.#lose(error.status ? error.message : undefined);
@@ -67,12 +67,12 @@ export class Live {
     this.#timer = setTimeout(() => this.#lose(), SILENT_MS);
   }
 
-  #lose(why = "What you see may be old.") {
+  #lose(why = "Showing the last known state.") {
     this.close();
     const wait = BACKOFF_MS[Math.min(this.#attempt++, BACKOFF_MS.length - 1)];
     this.#timer = setTimeout(() => this.open(), wait);
     document.body.classList.add("stale");
-    say(byId("lost-words"), `${why} It is tried again by itself.`);
+    say(byId("lost-words"), `${why} Reconnecting …`);
     show(byId("lost"), true);
     this.handlers.lost();
   }

@@ -1,4 +1,4 @@
-// What was said, by people and by the daemon.
+// The conversation: what people and the daemon said.
 
 import { announce, byId, element, say, show } from "./dom.js";
 
@@ -33,13 +33,13 @@ export function fillEntry(entry, text, note = "") {
 /** Return the text of an entry. */
 export const textOf = (entry) => entry.children[1].textContent;
 
-/** An answer is complete: it is read aloud by screen readers once, not word by word; not at all where it is spoken. */
+/** Complete an answer: screen readers read it once, not word by word, and not at all if it is spoken. */
 export function complete(entry, text, note = "", { spoken = false } = {}) {
   fillEntry(entry, text, note);
   if (!spoken) announce(`Satellite: ${text}`);
 }
 
-/** Tell in the log what went wrong; what has been said before stays. */
+/** Show an error in the log; the text before it stays. */
 export function fail(entry, words) {
   const said = textOf(entry).trim();
   if (!said) entry.classList.add("failed");

@@ -1,4 +1,4 @@
-// The page: joins the live feed to what shows it.
+// The page: connects the live feed with what shows it.
 
 import { json, openText, token } from "./api.js";
 import { Announce } from "./announce.js";
@@ -20,7 +20,7 @@ const talk = new Talk(conversation);
 let status = null;
 let isToldOfRuns = false;
 
-/** Show the page's parts once all are known: what came piece by piece would push the rest about. */
+/** Show the page's parts once all are known: showing them one by one would move the others. */
 function reveal() {
   if (status && isToldOfRuns) byId("page").removeAttribute("aria-busy");
 }

@@ -1,8 +1,8 @@
-// The browser's microphone, and in plain words why it cannot be had.
+// The browser's microphone, and plain explanations of why it cannot be used.
 
 const PORT = () => location.port || (location.protocol === "https:" ? "443" : "80");
 
-/** Return why the microphone cannot be used and what to do, before anybody has asked for it; null when it may be. */
+/** Return why the microphone cannot be used and what to do, before it is requested; null if it can be. */
 export async function obstacle() {
   if (!isSecureContext) return insecure();
   if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) {
@@ -28,12 +28,12 @@ export function explained(error) {
     case "OverconstrainedError":
       return {
         title: "No microphone was found.",
-        steps: ["Plug one in, or switch it on in the system's sound settings, and press Talk again."],
+        steps: ["Connect one, or enable it in the system's sound settings, and press Talk again."],
       };
     case "NotReadableError":
     case "AbortError":
       return {
-        title: "The microphone is there, but cannot be opened.",
+        title: "The microphone cannot be opened.",
         steps: ["Another program may be using it: close that program and press Talk again."],
       };
     default:
@@ -41,9 +41,9 @@ export function explained(error) {
   }
 }
 
-/** A microphone that is open. */
+/** An open microphone. */
 export class Microphone {
-  /** Open it; `heard(pcm, level)` gets blocks of 16 kHz 16-bit mono. Throws what `explained` explains. */
+  /** Open it; `heard(pcm, level)` gets blocks of 16 kHz 16-bit mono. Throws errors that `explained` explains. */
   static async open(heard) {
     const stream = await navigator.mediaDevices.getUserMedia({
       audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
@@ -68,7 +68,7 @@ export class Microphone {
     context.createMediaStreamSource(stream).connect(node);
   }
 
-  /** Let it go; the browser's recording sign goes out. */
+  /** Close it; the browser's recording indicator goes out. */
   close() {
     this.stream.getTracks().forEach((track) => track.stop());
     this.context.close();
@@ -77,22 +77,22 @@ export class Microphone {
 
 function insecure() {
   return {
-    title: "The browser forbids the microphone on this page, because it came over plain HTTP.",
+    title: "The browser does not allow the microphone on pages without HTTPS.",
     steps: [
       `On the machine that runs the daemon, open http://localhost:${PORT()} instead.`,
       `From another machine: ssh -L ${PORT()}:localhost:${PORT()} ${location.hostname}, then open http://localhost:${PORT()}.`,
-      "For the whole house: put a reverse proxy with HTTPS in front of the daemon.",
+      "For the whole house, set up HTTPS with a reverse proxy (docs/https.md).",
     ],
-    after: "Typing works here as it is.",
+    after: "You can type instead.",
   };
 }
 
 function denied() {
   return {
     title: "The microphone is blocked for this page.",
-    steps: ["Click the sign left of the address, allow the microphone, and press Talk again.",
-      "If it is allowed there, the system's privacy settings may forbid it to the browser."],
-    after: "Typing works meanwhile.",
+    steps: ["Click the icon to the left of the address, allow the microphone, and press Talk again.",
+      "If it is allowed there, check the system's privacy settings."],
+    after: "You can type meanwhile.",
   };
 }
 

@@ -1,8 +1,8 @@
-// Runs in the audio thread: what the microphone gives, as 16 kHz 16-bit mono in blocks of 32 ms.
+// Runs in the audio thread: converts the microphone's sound to 16 kHz 16-bit mono, in blocks of 32 ms.
 
 const RATE = 16000;
 const BLOCK = 512;
-/** Zero crossings of the filter on either side; enough to keep what lies above 8 kHz out. */
+/** Zero crossings of the filter on either side; enough to suppress what lies above 8 kHz. */
 const CROSSINGS = 12;
 
 class Downsampler {

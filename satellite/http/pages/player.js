@@ -1,4 +1,4 @@
-// Plays an answer's sound as it comes, without gaps.
+// Plays an answer's sound as it arrives, without gaps.
 
 export class Player {
   #node = null;
@@ -6,28 +6,28 @@ export class Player {
   #queue = Promise.resolve();
   #generation = 0;
 
-  /** `played()` is called once everything that was to be played has been, `failed(error)` when nothing can be. */
+  /** `played()` is called after the last sound, `failed(error)` if nothing can be played. */
   constructor(played, failed) {
     this.played = played;
     this.failed = failed;
   }
 
-  /** Get ready for sound of `rate` hertz; call it on a click as well, since browsers play nothing unasked. */
+  /** Get ready for sound of `rate` hertz; call it on a click too, because browsers play nothing without a user's action. */
   prepare(rate) {
     this.#queue = this.#queue.then(() => this.#open(rate)).catch(this.failed);
   }
 
-  /** Play `pcm`, 16-bit mono, behind what is playing. */
+  /** Play `pcm`, 16-bit mono, after what is playing. */
   play(pcm) {
     this.#post(pcm, [pcm]);
   }
 
-  /** No more is to come. */
+  /** End the sound: no more follows. */
   end() {
     this.#post("end");
   }
 
-  /** Be silent now. */
+  /** Stop playing. */
   clear() {
     this.#generation++;
     this.#node?.port.postMessage("clear");

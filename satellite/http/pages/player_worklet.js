@@ -1,4 +1,4 @@
-// Runs in the audio thread: plays what it is given, one piece right behind the other.
+// Runs in the audio thread: plays the pieces that it receives without gaps.
 
 class Player extends AudioWorkletProcessor {
   #pieces = [];

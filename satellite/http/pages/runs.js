@@ -1,4 +1,4 @@
-// The last runs, newest first, each with where its time went.
+// The last runs, newest first, each with the time of its stages.
 
 import { byId, element, keep, say, show } from "./dom.js";
 import { Axis, elapsed, fillAxis, fillWaterfall, makeWaterfall, sentence, STAGES, waited } from "./waterfall.js";
@@ -14,7 +14,7 @@ export class Runs {
   #mode = "wait";
   #timer = 0;
 
-  /** `changed()` is called whenever a run has begun or ended. */
+  /** `changed()` is called when a run begins or ends. */
   constructor(changed) {
     this.changed = changed;
     byId("runs-more").addEventListener("click", () => {
@@ -28,17 +28,17 @@ export class Runs {
       });
     }
     keep(byId("legend"), Object.entries(STAGES), ([name]) => name, makeLegend, () => {});
-    byId("legend").append(element("li", {}, element("span", { class: "first-sound key" }), "First sound, or word"));
+    byId("legend").append(element("li", {}, element("span", { class: "first-sound key" }), "First sound or word"));
   }
 
-  /** Forget what is known and show `runs`. */
+  /** Replace all runs by `runs`. */
   replace(runs) {
     this.#runs = runs.map((run) => ({ ...run, zero: zeroOf(run) }));
     this.draw();
     this.changed();
   }
 
-  /** Take in what is new of one run. */
+  /** Update one run. */
   take(run) {
     const index = this.#runs.findIndex((known) => known.id === run.id);
     const zero = zeroOf(run, this.#runs[index]?.zero);
@@ -50,14 +50,14 @@ export class Runs {
     if (index < 0 || run.total_ms !== null) this.changed();
   }
 
-  /** Return how long people waited in the last runs in which somebody asked and the answer was heard, milliseconds. */
+  /** Return the waiting times of the last runs with a question and an answer that was heard, in milliseconds. */
   get waits() {
     const asked = (run) => run.stages.some((stage) => stage.name === "chat");
     const heard = this.#runs.filter((run) => run.outcome === "done" && asked(run) && run.marks.first_audio_ms !== undefined);
     return heard.slice(0, 20).map(waited);
   }
 
-  /** Draw everything; while a run goes on, again and again. */
+  /** Draw everything; repeatedly while a run is in progress. */
   draw() {
     clearTimeout(this.#timer);
     const runs = this.#runs.slice(0, this.#shown);
@@ -73,7 +73,7 @@ export class Runs {
   }
 }
 
-/** Return when, on this page's clock, a run began: the earliest that what was told of it allows. */
+/** Return when, on this page's clock, a run began: the earliest time that its updates allow. */
 function zeroOf(run, known = Infinity) {
   const times = [0, ...run.stages.flatMap((stage) => [stage.start_ms, stage.end_ms ?? 0]), ...Object.values(run.marks ?? {})];
   return Math.min(known, performance.now() - Math.max(...times));
@@ -114,14 +114,14 @@ function fillRun(node, run, axis) {
   fillMore(more, run);
 }
 
-/** Return what to say of a run of which nothing was heard. */
+/** Return a description of a run without a transcript. */
 function unheard(run) {
   if (run.outcome === "running") return "…";
-  if (run.outcome === "cancelled" && !run.said) return "Broken off";
-  return run.error?.stage === "stt" ? "Nothing was understood" : (run.said ? `${asksNobody(run) ? "Spoken" : "Answer"}: ${run.said}` : "Words are not kept");
+  if (run.outcome === "cancelled" && !run.said) return "Cancelled";
+  return run.error?.stage === "stt" ? "Nothing understood" : (run.said ? `${asksNobody(run) ? "Spoken" : "Answer"}: ${run.said}` : "Transcript not kept");
 }
 
-/** Whether a run does no more than speak a text. */
+/** Whether a run only speaks a text. */
 const asksNobody = (run) => run.stages.every((stage) => stage.name === "tts");
 
 function figureOf(run, mode) {
@@ -131,7 +131,7 @@ function figureOf(run, mode) {
     return [span(wait), run.marks.first_audio_ms === undefined ? "to the first word" : "to the first sound"];
   }
   if (run.outcome === "running") return [span(elapsed(run)), "so far"];
-  return [span(run.total_ms), run.outcome === "cancelled" ? "cancelled" : "in all"];
+  return [span(run.total_ms), run.outcome === "cancelled" ? "cancelled" : "total"];
 }
 
 function fillMore(more, run) {
@@ -139,14 +139,14 @@ function fillMore(more, run) {
     ["Heard", run.heard],
     ["Said", run.said],
     ["Answered by", run.provider ?? ""],
-    ["Why not the first provider", run.switch_reason ?? ""],
+    ["Reason for the switch", run.switch_reason ?? ""],
     ["Began", moment(run.began)],
-    ["What went wrong", run.error ? `${run.error.text} (${run.error.code})` : ""],
+    ["Error", run.error ? `${run.error.text} (${run.error.code})` : ""],
   ].filter(([, words]) => words);
   const stages = run.stages.map((stage) => [
     STAGES[stage.name] ?? stage.name,
     span(stage.start_ms),
-    stage.end_ms === null ? "goes on" : span(stage.end_ms - stage.start_ms),
+    stage.end_ms === null ? "running" : span(stage.end_ms - stage.start_ms),
   ]);
   if (more.children.length === 0) {
     more.append(element("dl", { class: "facts" }), makeTable(), element("p", { class: "quiet run-id" }));
@@ -157,10 +157,10 @@ function fillMore(more, run) {
   const makeRow = () => element("tr", {}, element("th", { scope: "row" }), element("td"), element("td"));
   keep(table.tBodies[0], stages, (cells) => stages.indexOf(cells), makeRow, (node, cells) =>
     cells.forEach((words, index) => say(node.children[index], words)));
-  say(id, `Run ${run.id}${run.total_ms === null ? "" : `, ${span(run.total_ms)} in all`}`);
+  say(id, `Run ${run.id}${run.total_ms === null ? "" : `, ${span(run.total_ms)} total`}`);
 }
 
 function makeTable() {
-  const head = element("tr", {}, ...["Stage", "Began at", "Took"].map((name) => element("th", { scope: "col" }, name)));
+  const head = element("tr", {}, ...["Stage", "Start", "Duration"].map((name) => element("th", { scope: "col" }, name)));
   return element("table", {}, element("caption", { class: "sr-only" }, "Stages of this run"), element("thead", {}, head), element("tbody"));
 }

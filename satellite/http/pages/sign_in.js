@@ -1,9 +1,9 @@
-// Asking for the token, where the daemon wants one.
+// Sign-in, for a daemon that requires a token.
 
 import { request, token } from "./api.js";
 import { byId, say } from "./dom.js";
 
-/** Ask for a token whenever a request is refused for want of one; `done()` is called once one is accepted. */
+/** Ask for a token when a request is refused without one; `done()` is called once one is accepted. */
 export function offerSignIn(done) {
   const dialog = byId("sign-in");
   document.addEventListener("sign-in-needed", () => {
@@ -18,7 +18,7 @@ export function offerSignIn(done) {
       await request("status");
     } catch (problem) {
       token.set("");
-      say(byId("sign-in-error"), problem.status === 401 ? "This token is not the right one." : problem.message);
+      say(byId("sign-in-error"), problem.status === 401 ? "This token is not valid." : problem.message);
       byId("token").select();
       return;
     }

@@ -1,4 +1,4 @@
-// Asking by voice: the microphone's sound over a WebSocket, the answer's sound back.
+// Questions by voice: the microphone's sound over a WebSocket, the answer's sound back.
 
 import { address } from "./api.js";
 import { announce, byId, element, say, show } from "./dom.js";
@@ -9,10 +9,10 @@ import { capital } from "./words.js";
 
 const USUAL_RATE = 22050;
 const CONNECT_MS = 8000;
-/** What a WebSocket that does not get rid of its data may hold before sound is dropped: 4 s. */
+/** Most bytes that a slow WebSocket buffers before sound is dropped: 4 s. */
 const BACKLOG_BYTES = 128000;
 
-/** What the button does, and what is told, in each state. */
+/** Label of the button and status text in each state. */
 const STATES = {
   idle: { label: "Talk", words: "Ready" },
   opening: { label: "Cancel", words: "Opening the microphone…" },
@@ -46,7 +46,7 @@ export class Talk {
     this.#tellObstacle();
   }
 
-  /** Hang up; the next question begins a connection of its own. */
+  /** Disconnect; the next question opens a new connection. */
   reset() {
     this.#attempt++;
     this.#player.clear();
@@ -87,7 +87,7 @@ export class Talk {
     }
   }
 
-  /** Open the microphone, and let it go at once if that is no longer wanted. */
+  /** Open the microphone, and close it at once if it is no longer wanted. */
   async #opened(attempt) {
     const microphone = await Microphone.open((pcm, level) => this.#heard(pcm, level));
     if (attempt === this.#attempt) this.#microphone = microphone;
@@ -100,14 +100,14 @@ export class Talk {
     this.#become("listening");
   }
 
-  /** Another run is about to begin: what still comes of the one before is not meant. */
+  /** Another run is about to begin: ignore what still arrives from the previous one. */
   #expect() {
     this.#awaited = true;
     this.#runOver = this.#soundOver = false;
     this.#question = this.#answer = null;
   }
 
-  /** Give up the question or its answer. */
+  /** Cancel the question or its answer. */
   #stop() {
     this.#send({ type: "cancel" });
     this.#attempt++;
@@ -227,7 +227,7 @@ export class Talk {
     }
   }
 
-  /** Nothing more comes of this run; what it has said may still be playing. */
+  /** The run has ended; its sound may still be playing. */
   #over() {
     this.#runOver = true;
     if (this.#soundOver || this.#state !== "speaking") this.#finish();

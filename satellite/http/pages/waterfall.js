@@ -3,7 +3,7 @@
 import { element, keep, say } from "./dom.js";
 import { span } from "./words.js";
 
-/** The stages of a run, in order, and what people call them. */
+/** The stages of a run, in order, with their titles. */
 export const STAGES = {
   wake: "Wake word",
   listen: "Listening",
@@ -12,9 +12,9 @@ export const STAGES = {
   tts: "Text to speech",
 };
 
-/** Part of the axis that lies before zero, where the listening ends. */
+/** Part of the axis before zero, which is the end of listening. */
 const BEFORE = 0.1;
-/** A run that took so many times longer than is usual, and longer than this, is cut off: it would squeeze the others. */
+/** A run this many times longer than usual, and longer than this, is cut off: it would squeeze the others. */
 const OUTLIER = 4;
 const OUTLIER_MS = 5000;
 
@@ -23,18 +23,18 @@ export function elapsed(run) {
   return run.total_ms ?? performance.now() - run.zero;
 }
 
-/** Return when, in a run, somebody began to wait for the answer. */
+/** Return when in a run the wait for the answer began. */
 export function waitBegan(run) {
   return run.marks?.speech_end_ms ?? (run.stages.find((stage) => stage.name !== "wake" && stage.name !== "listen")?.start_ms ?? 0);
 }
 
-/** Return how long somebody waited for the first sound, else for the first word; null when neither came. */
+/** Return the wait for the first sound, or for the first word; null if there was neither. */
 export function waited(run) {
   const came = answered(run);
   return came === null ? null : Math.max(0, came - waitBegan(run));
 }
 
-/** Return when the first sound of the answer came, else its first word; null when neither did. */
+/** Return the time of the answer's first sound, or of its first word; null if there was neither. */
 function answered(run) {
   return run.marks?.first_audio_ms ?? run.marks?.first_token_ms ?? null;
 }
@@ -51,7 +51,7 @@ export class Axis {
     this.before = mode === "wait" ? this.after * BEFORE : 0;
   }
 
-  /** Return where zero lies in `run`. */
+  /** Return the time in `run` that is zero on the axis. */
   zero(run) {
     return this.mode === "wait" ? waitBegan(run) : (run.stages.find((stage) => stage.name !== "wake")?.start_ms ?? 0);
   }
@@ -98,11 +98,11 @@ export function fillAxis(node, list, axis) {
   const make = () => element("span", { class: "tick" });
   keep(node, axis.ticks, (ms) => ms, make, (tick, ms) => {
     tick.style.left = `${axis.at(ms) * 100}%`;
-    say(tick, ms === 0 ? (axis.mode === "wait" ? "asked" : "began") : ms < 1000 || axis.step < 1000 ? `${ms} ms` : `${ms / 1000} s`);
+    say(tick, ms === 0 ? (axis.mode === "wait" ? "end of speech" : "start") : ms < 1000 || axis.step < 1000 ? `${ms} ms` : `${ms / 1000} s`);
   });
 }
 
-/** Return `run` in a sentence, for those who do not see bars. */
+/** Return `run` as a sentence, for screen readers. */
 export function sentence(run) {
   const now = elapsed(run);
   const stages = run.stages.map((stage) => `${STAGES[stage.name] ?? stage.name} ${span((stage.end_ms ?? now) - stage.start_ms)}`);

@@ -1,4 +1,4 @@
-// Figures and names as people read them.
+// Figures and names in readable form.
 
 /** Return milliseconds as "85 ms" or "1.24 s". */
 export function span(ms) {
@@ -8,7 +8,7 @@ export function span(ms) {
   return `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`;
 }
 
-/** Return seconds in the one unit that matters. */
+/** Return seconds in their largest unit. */
 export function roughly(seconds) {
   for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
     if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
@@ -42,7 +42,7 @@ export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s
 /** Return `text` with a capital in front, unless it begins with a name such as of a model. */
 export const capital = (text) => (/^[a-z]+([ ,;.]|$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text);
 
-/** Return `text` for the end of a sentence that goes on: without its full stop. */
+/** Return `text` without its full stop, to continue the sentence. */
 export const unstopped = (text) => text.replace(/[.\s]+$/, "");
 
 const PLAIN = { open: "down", "half-open": "trying again", closed: "ready", "on-cpu": "on the CPU", "partly-on-cpu": "partly on the CPU" };
@@ -50,12 +50,12 @@ const PLAIN = { open: "down", "half-open": "trying again", closed: "ready", "on-
 /** Return a state's name as words. */
 export const stateWords = (state) => PLAIN[state] ?? String(state).replaceAll("-", " ");
 
-/** Return names as people list them: "kitchen, study and bath". */
+/** Return names as a list in words: "kitchen, study and bath". */
 export function listed(names) {
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
-/** Return what is told of something without its name in front, which stands beside it. */
+/** Return `text` without the name in front, which is shown beside it. */
 export const unnamed = (text, name) => (text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text);
 
 /** Return `text` as a sentence of its own. */

@@ -131,7 +131,7 @@ class HostSpeaker:
         return bool(dropped)
 
     async def run(self) -> None:
-        """Play until cancelled; a sink that fails costs its utterance, and is opened anew for the next one."""
+        """Play until cancelled; a sink that fails loses its utterance, and is reopened for the next one."""
         try:
             while True:
                 while not self._queue:

@@ -236,7 +236,7 @@ class Api:
 
     def _not_home_assistant(self) -> ChatError:
         return ChatUnavailable(
-            f"{self.server} answers as no Home Assistant does; is there a login page in front of it?"
+            f"{self.server} does not answer like Home Assistant; is there a login page in front of it?"
         )
 
 

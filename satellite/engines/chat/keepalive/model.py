@@ -221,7 +221,7 @@ class ManagedModel:
         return entry
 
     async def _reloaded(self) -> LoadedModel | None:
-        """Load the model anew, with the context that requests name; return its entry then."""
+        """Load the model again, with the context length of requests; return its new entry."""
         self.load_seconds = await self._load()
         self.loads += 1
         return await self._listed() or await self._loaded()

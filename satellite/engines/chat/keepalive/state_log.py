@@ -27,7 +27,7 @@ _TEXTS = {
     "{context}, before the next question. To end this, give both the same: num_ctx here, the context window there",
     ModelState.PARTLY_ON_CPU: "{model} does not fit on the GPU and is slow ({detail}); free GPU memory, or choose a "
     "smaller model or num_ctx",
-    ModelState.ON_CPU: "{model} runs on the CPU though there is a GPU: restart Ollama",
+    ModelState.ON_CPU: "{model} runs on the CPU although there is a GPU: restart Ollama",
     ModelState.RUNNER_DIED: "{model} had died though {server} listed it; it took {detail}",
     ModelState.SILENT: "{detail}; if this lasts, restart Ollama",
 }
