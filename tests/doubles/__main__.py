@@ -68,7 +68,8 @@ async def _words(args: argparse.Namespace) -> AsyncIterator[Words]:
     from satellite.engines.chat.llama_cpp import LlamaCppChat
 
     model = LlamaCppChat(
-        LocalSettings(type="local", context_tokens=4096, threads=args.threads), ChatSettings(max_tokens=1024)
+        LocalSettings(type="local", context_tokens=4096, threads=args.threads, parallel=args.num_parallel),
+        ChatSettings(max_tokens=1024),
     )
     try:
         await model.load(args.gguf)
