@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import httpx
-from httpx_sse import EventSource
+from typing import TYPE_CHECKING, Any
 
 from satellite.engines.protocols import ChatStats
+
+if TYPE_CHECKING:
+    import httpx
 
 _TAIL_SECONDS = 1.0
 """Time for the rest of an HTTP answer once the model's own is complete."""
@@ -26,8 +26,11 @@ class ServerError(Exception):
         self.headers = headers
 
 
-FAILURES = (ServerError, httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError)
-"""What requests and answers raise: refusals, broken connections, deadlines of callers, and JSON that is none."""
+def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what requests and answers raise (refusals, lost connections, deadlines, invalid JSON), and `more`."""
+    import httpx  # not at the top: engines are built before the daemon listens, and this takes tenths of a second
+
+    return (ServerError, httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError, *more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,16 @@ class Chunk:
 class Completion:
     """One answer as it arrives. `begin` it, take `next` until there is no more, and close it in any case."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: "httpx.Response") -> None:
+        from httpx_sse import EventSource
+
         self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._events = EventSource(response).aiter_sse()
 
     @classmethod
-    async def begin(cls, client: httpx.AsyncClient, request: dict[str, object]) -> "Completion":
-        """Ask; return once the server has accepted. Raises one of `FAILURES`."""
+    async def begin(cls, client: "httpx.AsyncClient", request: dict[str, object]) -> "Completion":
+        """Ask; return once the server has accepted. Raises one of `failures`."""
         try:
             built = client.build_request("POST", "chat/completions", json={**request, "stream": True})
         except UnicodeEncodeError as error:  # half a surrogate pair: the question's fault, not the server's
@@ -64,7 +69,7 @@ class Completion:
         raise refusal(response)
 
     async def next(self) -> Chunk | None:
-        """Return the next event, None after the last. Raises one of `FAILURES`."""
+        """Return the next event, None after the last. Raises one of `failures`."""
         event = await anext(self._events, None)
         while event is not None and event.data == "[DONE]":  # the connection can be used again only once it has ended
             event = await anext(self._events, None)
@@ -73,7 +78,7 @@ class Completion:
     async def rest(self) -> ChatStats | None:
         """Read to the end, so that the connection serves the next request; return the figures that come last."""
         stats = None
-        with suppress(*FAILURES):  # what goes wrong after the model's last word does not matter
+        with suppress(*failures()):  # what goes wrong after the model's last word does not matter
             async with asyncio.timeout(_TAIL_SECONDS):
                 while (chunk := await self.next()) is not None:
                     stats = chunk.stats or stats
@@ -95,7 +100,7 @@ class Completion:
             raise ValueError(f"not an event of a chat completion: {data[:80]}") from error
 
 
-def refusal(response: httpx.Response) -> ServerError:
+def refusal(response: "httpx.Response") -> ServerError:
     """Return the error in an HTTP answer that is none of success."""
     try:
         body = response.json()

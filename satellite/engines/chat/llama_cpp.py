@@ -14,7 +14,7 @@ from typing import Any
 from satellite.backoff import Backoff
 from satellite.config.chat import ChatSettings, LocalSettings
 from satellite.config.settings import cpu_threads
-from satellite.engines.chat.completions import FAILURES, Completion, ServerError
+from satellite.engines.chat.completions import Completion, ServerError, failures
 from satellite.engines.chat.http_errors import failure
 from satellite.engines.chat.llama_process import LlamaProcess
 from satellite.engines.chat.provider_status import ProviderStatus, provider_status
@@ -213,7 +213,7 @@ class LlamaCppChat:
         except ServerError as error:
             is_over = True
             raise failure("the chat model", error.status, error.reason) from error
-        except FAILURES as error:
+        except failures() as error:
             if self._closed:
                 raise ChatUnavailable("the chat model is shutting down", kind="not-ready") from error
             raise ChatUnavailable(await server.failure_reason(error)) from error

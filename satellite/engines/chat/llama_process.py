@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from satellite.errors import in_words
 from satellite.system.child_process import Child, start
 
@@ -34,6 +32,8 @@ class LlamaProcess:
     """One llama.cpp process, and the connection to it by a socket in a folder that no other user may enter."""
 
     def __init__(self, process: Child, folder: Path) -> None:
+        import httpx
+
         self.process = process
         self.socket = folder / "llama.sock"
         self.client = httpx.AsyncClient(

@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-
-import httpx
+from typing import TYPE_CHECKING
 
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OpenAISettings
 from satellite.config.secrets import chat_key
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.completions import FAILURES, Chunk, Completion, ServerError, refusal
+from satellite.engines.chat.completions import Chunk, Completion, ServerError, failures, refusal
 from satellite.engines.chat.http_errors import RateLimited, exhausted_seconds, failure, retry_after_seconds
 from satellite.engines.chat.keepalive.schedule import Schedule
 from satellite.engines.chat.provider_status import ProviderStatus, provider_status
@@ -25,6 +24,9 @@ from satellite.errors import ChatError, ChatRejected, ChatUnavailable, in_words
 from satellite.net.circuit_breaker import BreakerState, CircuitBreaker
 from satellite.net.http_client import client_settings, is_at_home, shown_url, warn_of_outside
 from satellite.net.provider_states import ProviderHealth
+
+if TYPE_CHECKING:
+    import httpx
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -99,7 +101,9 @@ class OpenAIChat:
             if self._client is None and self._usable and not self._closed:
                 self._client = await asyncio.to_thread(self._connected)  # in a thread: it reads all certificates
 
-    def _connected(self) -> httpx.AsyncClient:
+    def _connected(self) -> "httpx.AsyncClient":
+        import httpx
+
         try:
             return httpx.AsyncClient(
                 base_url=self._settings.url,
@@ -113,7 +117,7 @@ class OpenAIChat:
             reason = self._key.scrub(str(error))
         raise ChatUnavailable(f"{self._server} cannot be asked: {reason}", kind="misconfigured")
 
-    async def _opened(self) -> httpx.AsyncClient:
+    async def _opened(self) -> "httpx.AsyncClient":
         await self.load()
         if self._client is None or self._closed:
             raise ChatUnavailable(f"{self._server} is no longer used: it was closed", kind="not-ready")
@@ -173,7 +177,7 @@ class OpenAIChat:
             if not reply.has_begun:
                 self._given_up(began)
             raise
-        except (ChatError, *FAILURES) as failed:
+        except failures(ChatError) as failed:
             problem = self._translated(failed)
             self._failed(problem)
             if rest := reply.rest():
@@ -267,7 +271,7 @@ class OpenAIChat:
                 response = await client.get("models")
             if not response.is_success:
                 raise refusal(response)
-        except (ChatError, *FAILURES) as failed:
+        except failures(ChatError) as failed:
             problem = self._translated(failed)
             # A server without such a list is there all the same.
             return None if problem.code == "chat-unknown-model" else problem
@@ -284,7 +288,7 @@ class OpenAIChat:
             self.sent_outside += 1
             _LOGGER.info("chat: question %d leaves the house, to %s", self.sent_outside, self._server)
 
-    async def _begin(self, client: httpx.AsyncClient, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def _begin(self, client: "httpx.AsyncClient", messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Ask, with the other name for the longest answer if the server refuses the first."""
         request = self._request(messages, sampling)
         self._count_leaving()
@@ -308,6 +312,8 @@ class OpenAIChat:
         }
 
     def _translated(self, failed: Exception) -> ChatError:
+        import httpx
+
         match failed:
             case ChatError():
                 return failed
