@@ -11,7 +11,7 @@ from satellite.cli.status_page import plain_table, rooms_table
 from satellite.config.settings import Config
 from satellite.daemon import config_check
 from satellite.errors import ConfigError
-from satellite.rooms.host.devices import list_devices
+from satellite.rooms.host.devices import DeviceInfo, list_devices
 from satellite.wire import client
 from satellite.wire.discovery import discover
 
@@ -37,12 +37,12 @@ async def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_devices(devices: dict[str, list[client.JsonObject]]) -> None:
+def _print_devices(devices: dict[str, list[DeviceInfo]]) -> None:
     console = Console()
     for kind, found in devices.items():
         table = plain_table("number", kind, "by", "rate", "channels", "")
         for one in found:
-            cells = (str(one[key]) for key in ("host_api", "rate", "channels"))
+            cells = (one["host_api"], str(one["rate"]), str(one["channels"]))
             table.add_row(str(one["number"]), Text(one["name"]), *cells, "default" if one["default"] else "")
         console.print(table if found else f"no {kind}")
 

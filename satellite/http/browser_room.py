@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -200,7 +200,7 @@ class BrowserDevice:
             self._address, hello.conversation_id, start=start, end=end, text=text, language=hello.language
         )
 
-    def _send(self, type_: str, **data: Any) -> None:
+    def _send(self, type_: str, **data: object) -> None:
         self.outbox.put(json.dumps({"type": type_, **data}))
 
 

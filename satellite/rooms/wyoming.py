@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from wyoming.event import Event
 from wyoming.info import Describe
@@ -171,6 +171,6 @@ class WyomingRoom(BaseRoom):
             self.become(LinkState.OFF, f"{self.settings.name} hung up at once")
 
 
-def _heartbeat(satellite: dict[str, Any]) -> Ping | Describe:
+def _heartbeat(satellite: Mapping[str, object]) -> Ping | Describe:
     """Return what keeps a satellite answering: wyoming-satellite 1.0, which tells no version, knows no `ping`."""
     return Ping() if satellite.get("version") is not None else Describe()

@@ -18,7 +18,7 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from satellite.audio.pcm import AudioFormat
 from satellite.errors import SatelliteError
@@ -48,11 +48,22 @@ def library() -> Any:
     return sounddevice
 
 
-def list_devices() -> dict[str, list[dict[str, Any]]]:
+class DeviceInfo(TypedDict):
+    """One sound device, by what the configuration may call it, and in its own format."""
+
+    number: int
+    name: str
+    host_api: str
+    rate: int
+    channels: int
+    default: bool
+
+
+def list_devices() -> dict[str, list[DeviceInfo]]:
     """Return `microphones` and `speakers`, fit for JSON. Raises `SatelliteError` (no-portaudio)."""
     sounddevice = library()
     default = list(sounddevice.default.device)
-    found: dict[str, list[dict[str, Any]]] = {"microphones": [], "speakers": []}
+    found: dict[str, list[DeviceInfo]] = {"microphones": [], "speakers": []}
     for device in sounddevice.query_devices():
         for side, (kind, direction) in enumerate((("microphones", "input"), ("speakers", "output"))):
             if channels := device[f"max_{direction}_channels"]:
