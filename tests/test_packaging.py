@@ -25,7 +25,6 @@ UNTRACKED = (
     ".cache",
     "build",
     "dist",
-    "demo",
     "__pycache__",
     ".*_cache",
     ".hypothesis",
