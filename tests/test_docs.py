@@ -3,6 +3,7 @@
 import re
 import shlex
 import struct
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -215,3 +216,14 @@ def test_words_of_the_program_are_plain() -> None:
     ]
     odd = {str(file.relative_to(ROOT)) for file in files if re.search(ODD_WORDS, file.read_text(), re.IGNORECASE)}
     assert odd == {"satellite/pipeline/completeness.py"}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """ARCHITECTURE.md names each package that a user may install, and no other."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = list(project["dependencies"])
+    for extra in ("local-chat", "mic", "systemd"):
+        needed += project["optional-dependencies"][extra]
+    table = (ROOT / "ARCHITECTURE.md").read_text().partition("| package | why |\n| --- | --- |")[2].partition("\n\n")[0]
+    named = ", ".join(re.findall(r"^\| ([^|(]+)", table, re.MULTILINE)).lower()
+    assert {name.strip() for name in named.split(",")} == {re.split(r"[^\w-]", one)[0].lower() for one in needed}
