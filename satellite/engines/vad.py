@@ -1,5 +1,6 @@
 """Voice activity by Silero VAD v6 (the ONNX file that faster-whisper carries), streamed with its own state."""
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +24,10 @@ _CONTEXT_SAMPLES = 64
 _STATE_SHAPE = (1, 1, 128)
 _WINDOW_BYTES = WINDOW_SAMPLES * 2
 
+IMPORTING_FASTER_WHISPER = threading.Lock()
+"""Held to import `faster_whisper`: its modules import each other, and two threads that begin with different ones can
+deadlock."""
+
 
 class SileroVad:
     """A `VoiceActivityDetector`; all streams share one session in one thread."""
@@ -35,7 +40,8 @@ class SileroVad:
 
     def load(self) -> None:
         """Load the network; blocking."""
-        from faster_whisper.utils import get_assets_path
+        with IMPORTING_FASTER_WHISPER:
+            from faster_whisper.utils import get_assets_path
 
         self._session = load_session(Path(get_assets_path(), "silero_vad_v6.onnx"))
 

@@ -24,7 +24,7 @@ from satellite.engines.measurements import Measurements
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
 from satellite.engines.stt.thread_count import WhisperModel, fastest_threads
 from satellite.engines.stt.whisper_text import Decoded, text_of
-from satellite.engines.vad import WINDOW_SAMPLES
+from satellite.engines.vad import IMPORTING_FASTER_WHISPER, WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
 from satellite.languages import family
@@ -98,7 +98,9 @@ class WhisperTranscriber:
     def load(self, folder: Path) -> None:
         """Load the model in `folder`; blocking. Raises `SpeechToTextError`, also if `cuda` cannot be used."""
         import ctranslate2
-        from faster_whisper.feature_extractor import FeatureExtractor
+
+        with IMPORTING_FASTER_WHISPER:
+            from faster_whisper.feature_extractor import FeatureExtractor
 
         device = _device(self._settings.device, ctranslate2.get_cuda_device_count(), load_cublas)
         compute_type = self._settings.compute_type
