@@ -8,9 +8,10 @@ from wyoming.wake import Detect, Detection, NotDetected
 from satellite.audio.pcm import seconds_of
 from satellite.engines.protocols import Detection as HeardWord
 from satellite.engines.protocols import WakeStream
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, WakeWordError, in_words
 from satellite.pipeline.stages import Stages
 from satellite.services.peer import Peer
+from satellite.tasks import attempt
 
 
 class DetectListener:
@@ -49,21 +50,27 @@ class DetectListener:
         """Report the wake words in `pcm`; after an error, audio is ignored for a while."""
         if self._first_ms < 0:
             self._first_ms = timestamp_ms or 0
-        try:
-            if self._retry_at is not None and time.monotonic() >= self._retry_at:
-                await self._open()
-                # The new stream counts from its own beginning.
-                self._first_ms += round(1000 * self._fed_seconds)
-                self._fed_seconds = 0.0
-            self._fed_seconds += seconds_of(pcm)
-            detections = await self._stream.feed(pcm) if self._stream is not None else []
-        except SatelliteError as error:
-            # A stream whose engine failed is lost; `stop` then sends no `not-detected`, since the error was the answer.
-            self._drop()
-            self._owed = False
-            self._retry_at = time.monotonic() + self._stages.background.note("wake word of clients", error)
-            raise
-        await self._report(detections)
+        result = await attempt(self._detect(pcm), "wake word", self._stages.config.deadlines.load_seconds)
+        if not isinstance(result, Exception):
+            await self._report(result)
+            return
+        # Whatever the failure is, the stream is lost, and the next one may work. `stop` then sends no `not-detected`,
+        # since the error was the answer.
+        self._drop()
+        self._owed = False
+        self._retry_at = time.monotonic() + self._stages.background.note("wake word of clients", result)
+        if isinstance(result, SatelliteError):
+            raise result
+        raise WakeWordError(in_words(result)) from result
+
+    async def _detect(self, pcm: bytes) -> Sequence[HeardWord]:
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            await self._open()
+            # The new stream counts from its own beginning.
+            self._first_ms += round(1000 * self._fed_seconds)
+            self._fed_seconds = 0.0
+        self._fed_seconds += seconds_of(pcm)
+        return [] if self._stream is None else await self._stream.feed(pcm)
 
     async def stop(self) -> None:
         """The audio is over, or there was none."""
