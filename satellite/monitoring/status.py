@@ -55,11 +55,11 @@ class DaemonStatus:
 
 def as_json(status: DaemonStatus | Attention | StageStatus | RoomStatus | ChatStatus) -> dict[str, Any]:
     """Return `status` by its names on the wire; stages, rooms and responders of a whole one with their `tone`."""
-    told: dict[str, Any] = asdict(status, dict_factory=_wire)
+    body: dict[str, Any] = asdict(status, dict_factory=_wire)
     if isinstance(status, DaemonStatus):
         for part in ("stages", "rooms", "responders"):
-            told[part] = [{**one, "tone": tone(one["state"])} for one in told[part]]
-    return told
+            body[part] = [{**one, "tone": tone(one["state"])} for one in body[part]]
+    return body
 
 
 class StartupState(Protocol):
@@ -178,8 +178,8 @@ class Status:
             return "failed", str(slot.failure)
         if not slot.settled:
             return ("idle", "is loaded when it is asked for") if slot.on_demand else ("loading", "is being loaded")
-        if slot is self._engines.chat and (nobody := _nobody_answers(self.chat())):
-            return nobody
+        if slot is self._engines.chat and (unavailable := _unavailable(self.chat())):
+            return unavailable
         if trouble:
             return "unreachable", trouble
         summary = self._startup.cold.get(slot.name, "")
@@ -194,7 +194,7 @@ def _wire(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {_WIRE_NAMES.get(name, name): value for name, value in present}
 
 
-def _nobody_answers(chat: ChatStatus) -> tuple[str, str] | None:
+def _unavailable(chat: ChatStatus) -> tuple[str, str] | None:
     """Return the state of a chat stage of which no provider can answer, and why; None where one can."""
     if any(one.up for one in chat.providers):
         return None

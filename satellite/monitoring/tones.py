@@ -1,4 +1,4 @@
-"""How good news a state is: the one list of it for what is no chat provider, for the dashboard and the terminal."""
+"""Whether a state is good, passing or bad, of anything but a chat provider, for the dashboard and the terminal."""
 
 from satellite.net.provider_states import Tone
 
