@@ -24,7 +24,7 @@ _DOUBLES = Path("tests", "doubles", "__main__.py")
 
 _SHOWN = (
     *("faster-whisper", "ctranslate2", "piper-tts", "onnxruntime", "numpy", "wyoming", "xllamacpp"),
-    *("ollama", "openai", "httpx"),
+    *("ollama", "httpx"),
 )
 
 
