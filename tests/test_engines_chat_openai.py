@@ -1,6 +1,7 @@
 """OpenAI-compatible servers: what they refuse, what leaves the house, and a key that nobody ever sees."""
 
 import asyncio
+import json
 import logging
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -8,13 +9,15 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from satellite.config.chat import ChatSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
+from satellite.engines.chat.completions import Chunk, Completion
 from satellite.engines.chat.http_errors import RateLimited, failure
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.protocols import Message
+from satellite.engines.protocols import ChatStats, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from tests.doubles.http import dictated, script
 from tests.doubles.openai import Fault, OpenAIServer
@@ -237,6 +240,38 @@ async def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off
                     said.append(delta.text)  # noqa: PERF401  # what came before the error counts
         assert said == ["Once upon a time"]
         await model.close()
+
+
+async def answer_of(*events: str) -> list[Chunk]:
+    """Return what is understood of an answer of these events."""
+    content = "".join(f"id: 1\ndata: {event}\n\n" for event in events)
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=content)
+    async with aclosing(Completion(response)) as completion:
+        chunks = []
+        while (chunk := await completion.next()) is not None:
+            chunks.append(chunk)
+        return chunks
+
+
+async def test_the_figures_of_an_older_llama_cpp_do_not_break_its_answer_off() -> None:
+    """Its timings do not say how much of the prompt was in the cache; the usual figures count then."""
+    timings = {"prompt_n": 9, "prompt_ms": 20.0, "predicted_n": 3, "predicted_ms": 30.0}
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "timings": timings, "usage": {"prompt_tokens": 12}}
+    chunks = await answer_of('{"choices": [{"delta": {"content": "Paris."}}]}', json.dumps(last))
+    assert [chunk.text for chunk in chunks] == ["Paris.", ""]
+    assert chunks[-1].stats == ChatStats(prompt_tokens=12)
+
+
+async def test_a_heartbeat_among_the_events_is_none_of_the_answer() -> None:
+    """A comment and an empty line, after an event with a number, are an event without data."""
+    chunks = await answer_of('{"choices": [{"delta": {"content": "Paris."}}]}\n\n: ping', "[DONE]")
+    assert [chunk.text for chunk in chunks] == ["Paris."]
+
+
+async def test_text_that_is_no_text_is_a_broken_answer() -> None:
+    """Some models' thoughts come as a list of objects."""
+    with pytest.raises(ValueError, match="not an event of a chat completion"):
+        await answer_of('{"choices": [{"delta": {"content": [{"type": "thinking"}]}}]}')
 
 
 def test_a_long_explanation_is_cut() -> None:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 _TAIL_SECONDS = 1.0
 """Time for the rest of an HTTP answer once the model's own is complete."""
 
+_NO_CHUNKS = ("", "[DONE]")
+"""Data of events without content: a heartbeat, and the last event."""
+
+_TIMINGS = frozenset({"cache_n", "prompt_n", "predicted_n", "prompt_ms", "predicted_ms"})
+"""The figures of llama.cpp that are used; older versions of its server, and its relatives, lack some."""
+
 
 class ServerError(Exception):
     """The server refused a request, or reported an error in the middle of an answer."""
@@ -71,7 +77,7 @@ class Completion:
     async def next(self) -> Chunk | None:
         """Return the next event, None after the last. Raises one of `failures`."""
         event = await anext(self._events, None)
-        while event is not None and event.data == "[DONE]":  # the connection can be used again only once it has ended
+        while event is not None and event.data in _NO_CHUNKS:  # the connection can be used again only once it has ended
             event = await anext(self._events, None)
         return None if event is None else self._chunk(event.data)
 
@@ -95,7 +101,10 @@ class Completion:
             if error := event.get("error"):
                 raise ServerError(_status(error), _reason(error), self.headers)
             choice = (event.get("choices") or [{}])[0]
-            return Chunk((choice.get("delta") or {}).get("content") or "", choice.get("finish_reason"), _stats(event))
+            text = (choice.get("delta") or {}).get("content") or ""
+            if not isinstance(text, str):  # some send thoughts as a list of objects
+                raise TypeError(text)
+            return Chunk(text, choice.get("finish_reason"), _stats(event))
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not an event of a chat completion: {data[:80]}") from error
 
@@ -122,7 +131,8 @@ def _status(error: object) -> int:
 
 def _stats(event: dict[str, Any]) -> ChatStats | None:
     """Return the figures in an event: where llama.cpp puts them, where all others do, or where Groq does."""
-    if timings := event.get("timings"):
+    timings = event.get("timings") or {}
+    if timings.keys() >= _TIMINGS:
         return ChatStats(
             prompt_tokens=timings["cache_n"] + timings["prompt_n"],
             cached_tokens=timings["cache_n"],
