@@ -70,6 +70,7 @@ def test_the_models_own_cutoff_holds_unless_the_word_has_a_threshold(load: Load,
         ({"sliding_window_size": 0}, "out of range"),
         ({"probability_cutoff": 85}, "out of range"),
         ({"probability_cutoff": "high"}, "could not convert"),
+        ({"sliding_window_size": float("inf")}, "cannot convert float infinity"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(

@@ -73,4 +73,5 @@ def model_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 
     own = (kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception))
-    return (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, *own)
+    usual = (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError)
+    return (*usual, ArithmeticError, MemoryError, *own)  # numbers in its files may be of any size
