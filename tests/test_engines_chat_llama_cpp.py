@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 import satellite.engines.chat
 from satellite.config.chat import ChatSettings, LocalSettings
 from satellite.engines.chat.llama_cpp import LlamaCppChat
-from satellite.engines.chat.llama_process import link_to_bundled
+from satellite.engines.chat.llama_process import LlamaProcess, link_to_bundled
 from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 
@@ -83,6 +84,33 @@ def messages(question: str) -> list[Message]:
 def text(deltas: list[ChatDelta]) -> str:
     """Return what was said."""
     return "".join(delta.text for delta in deltas)
+
+
+class Dying:
+    """A llama.cpp that loads its model, and dies of the first request."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.is_running = True
+        self.exit_reason = "llama.cpp ended with status -9"
+        self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._die), base_url="http://llama.cpp/v1/")
+
+    def _die(self, _: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        self.is_running = False
+        raise httpx.ReadError("reset")
+
+    async def ready(self) -> str:
+        """Be loaded."""
+        return ""
+
+    async def failure_reason(self, _: Exception) -> str:
+        """Return why a request failed."""
+        return self.exit_reason
+
+    async def end(self, _: str) -> None:
+        """Close the connection."""
+        await self.client.aclose()
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +362,34 @@ async def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes |
     assert caught.value.code == "chat-not-ready"
     await chat.close()
     assert psutil.Process().children() == before
+
+
+async def test_certificates_that_cannot_be_read_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is asked by a socket: a wrong path of certificates keeps it from nothing, and leaves no process."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    before = psutil.Process().children()
+    chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
+    with pytest.raises(ChatUnavailable) as caught:
+        await chat.load(tmp_path / "model.gguf")
+    assert "cannot be started" not in str(caught.value)
+    await chat.close()
+    assert psutil.Process().children() == before
+
+
+async def test_a_model_that_dies_of_its_first_answer_owes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not be loaded, which is no hang: the watchdog must not end the daemon for it."""
+    process = Dying()
+
+    async def begin(_: object) -> Dying:
+        return process
+
+    monkeypatch.setattr(LlamaProcess, "begin", begin)
+    chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
+    with pytest.raises(ChatUnavailable, match="ended with status -9"):
+        await chat.load(tmp_path / "model.gguf")
+    assert process.requests == 1
+    assert chat.busy_since is None
+    await chat.close()
 
 
 @pytest.mark.models

@@ -289,6 +289,7 @@ class LlamaCppChat:
             reason = f"llama.cpp cannot be started: {error}"
         finally:
             if server is not None and (reason or sys.exc_info()[0]):
+                self.busy_since = None  # its first answer is no longer owed, or the watchdog would end the daemon
                 await server.end(reason)
         if reason or server is None:
             raise ChatUnavailable(f"chat model {file} cannot be loaded: {reason}", kind="not-ready")

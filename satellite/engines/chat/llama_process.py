@@ -14,6 +14,7 @@ from typing import Any
 
 from satellite.errors import in_words
 from satellite.system.child_process import Child, start
+from satellite.system.process import imported
 
 _SPINS = "2000"
 """How often libgomp polls for the other threads before it sleeps. Its default spins for milliseconds at each of the
@@ -39,7 +40,11 @@ class LlamaProcess:
         self.client = httpx.AsyncClient(
             # A new connection for each request, which costs nothing here: the server closes one that was idle for some
             # seconds or had a hundred requests, and a request that it meets there is lost.
-            transport=httpx.AsyncHTTPTransport(uds=str(self.socket), limits=httpx.Limits(max_keepalive_connections=0)),
+            transport=httpx.AsyncHTTPTransport(
+                uds=str(self.socket),
+                limits=httpx.Limits(max_keepalive_connections=0),
+                verify=False,  # a socket needs no certificates, and reading them all takes a while
+            ),
             base_url=f"{_HOST}/v1/",
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by the watchdog and by the caller
         )
@@ -48,6 +53,7 @@ class LlamaProcess:
     @classmethod
     async def begin(cls, settings: dict[str, Any]) -> "LlamaProcess":
         """Start the program. Raises `OSError`."""
+        await imported("httpx")
         folder = Path(tempfile.mkdtemp(prefix="satellite-"))
         environment = {"GOMP_SPINCOUNT": _SPINS, **os.environ}
         try:
