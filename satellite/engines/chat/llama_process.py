@@ -35,16 +35,14 @@ class LlamaProcess:
     def __init__(self, process: Child, folder: Path) -> None:
         import httpx
 
+        from satellite.engines.chat.unix_transport import unix_transport
+
         self.process = process
         self.socket = folder / "llama.sock"
         self.client = httpx.AsyncClient(
             # A new connection for each request, which costs nothing here: the server closes one that was idle for some
             # seconds or had a hundred requests, and a request that it meets there is lost.
-            transport=httpx.AsyncHTTPTransport(
-                uds=str(self.socket),
-                limits=httpx.Limits(max_keepalive_connections=0),
-                verify=False,  # a socket needs no certificates, and reading them all takes a while
-            ),
+            transport=unix_transport(self.socket),
             base_url=f"{_HOST}/v1/",
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),  # reading is limited by the watchdog and by the caller
         )

@@ -1,0 +1,66 @@
+"""HTTP over a Unix socket by asyncio's own streams.
+
+httpcore's way to it, anyio (4.16, `UNIXSocketStream._wait_until_readable`), lets the event loop call a future's
+`set_result` once the socket is readable. An answer that is cancelled as its next bytes arrive then leaves a traceback
+in the log, since that future is cancelled already.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpcore
+import httpx
+
+from satellite.errors import in_words
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._reader.read(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout from error
+        except OSError as error:
+            raise httpcore.ReadError(in_words(error)) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                self._writer.write(buffer)
+                await self._writer.drain()
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout from error
+        except OSError as error:
+            raise httpcore.WriteError(in_words(error)) from error
+
+    async def aclose(self) -> None:
+        self._writer.close()
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            async with asyncio.timeout(timeout):
+                return _Stream(*await asyncio.open_unix_connection(path))
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout from error
+        except OSError as error:
+            raise httpcore.ConnectError(in_words(error)) from error
+
+
+def unix_transport(socket: Path) -> httpx.AsyncHTTPTransport:
+    """Return a transport for `httpx.AsyncClient` that makes a new connection to `socket` for each request."""
+    transport = httpx.AsyncHTTPTransport(verify=False)  # no TLS here, and reading all certificates takes long
+    # httpx has no parameter for httpcore's backend.
+    transport._pool = httpcore.AsyncConnectionPool(
+        uds=str(socket), max_keepalive_connections=0, network_backend=_Backend()
+    )
+    return transport
