@@ -24,9 +24,10 @@ FAULTS = {
     Fault.NOT_LOADED: ("starting", "answered 404: it is starting or stopping"),
     Fault.HANG: ("silent", "gave no answer within 2 s"),
     Fault.GARBAGE: ("failing", "is there a login page in front of it?"),
-    Fault.STRANGE: ("failing", "answers as no Home Assistant does"),
+    Fault.STRANGE: ("failing", "does not answer like Home Assistant"),
     Fault.LOGIN_PAGE: ("failing", "is there a login page in front of it?"),
     Fault.REDIRECT: ("failing", "is there a login page in front of it?"),
+    Fault.ENDLESS_REDIRECT: ("failing", "broke off: URL too long"),
     Fault.FLOOD: ("failing", "the answer is too long"),
 }
 """What the status says of each, by a word and for an administrator; `SLOW` and `CUT` do what they are asked."""
@@ -236,7 +237,7 @@ async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.Monk
         house.fault = fault
         async with watched(home):
             await until(lambda: state(home) == FAULTS[fault][0])
-            expected = "is silent" if fault is Fault.HANG else "as no Home Assistant does"
+            expected = "is silent" if fault is Fault.HANG else "does not answer like Home Assistant"
             assert expected in description(home)
 
 

@@ -37,6 +37,7 @@ class Fault(Enum):
     FLOOD = auto()  # 200 without an end.
     LOGIN_PAGE = auto()  # 200 with a page, of a proxy that wants a login.
     REDIRECT = auto()  # 302 to such a page.
+    ENDLESS_REDIRECT = auto()  # 302 to an address that is longer than httpx takes.
 
 
 _REFUSALS = {
@@ -300,6 +301,8 @@ class HomeAssistantServer(HttpServer):
                 await exchange.end()
             case Fault.REDIRECT:
                 await exchange.reply(302, b"302: Found", {"Location": f"{self.url}/login"})
+            case Fault.ENDLESS_REDIRECT:
+                await exchange.reply(302, b"302: Found", {"Location": f"/{'a' * 65_530}"})
             case _:
                 await asyncio.Event().wait()
 

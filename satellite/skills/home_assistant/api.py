@@ -187,7 +187,8 @@ class Api:
         try:
             async with self._client.stream(method, path, json=body, extensions=extensions) as response:
                 status, content = response.status_code, await _read(response)
-        except (httpx.HTTPError, OSError, ValueError, RuntimeError) as foreign:  # the last, once it is closed
+        # InvalidURL: a redirection that is not followed is parsed all the same. RuntimeError: the client is closed.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RuntimeError) as foreign:
             problem = self._translated(foreign)
         else:
             document = _document(content)
