@@ -30,7 +30,7 @@ from satellite.events import (
 )
 from satellite.http.schemas import RunDescription
 from satellite.monitoring.run_metrics import RunMetrics
-from satellite.monitoring.runs import RunHistory
+from satellite.monitoring.runs import RunHistory, RunRecord
 from satellite.tasks import Background
 
 Events = list[tuple[type[RunEvent], float, dict[str, Any]]]
@@ -158,6 +158,21 @@ async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None
     assert [run.id for run in runs] == ["three", "two"]
     assert not any(run.heard or run.said for run in runs)
     assert not {"heard", "said"} & runs[0].as_json(transcripts=False).keys()
+
+
+async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
+    """The record of one run, of which a client is answered, has all of them."""
+    bus = RunBus()
+    long = "word " * 10_000
+    answer: Events = [(ChatStart, 1.0, {"text": long}), (ChatEnd, 2.0, {"text": long, "provider": "a", "figures": {}})]
+    record = RunRecord("run", "kitchen", 0.0)
+    for type_, at, data in answer:
+        record.update(type_(RunIdentity("run", "kitchen"), at=at, **data))
+    assert record.heard == record.said == long
+    async with recorded(bus) as history:
+        await happen(bus, [(RunStart, 0.0, {"start": Stage.CHAT, "end": Stage.CHAT}), *answer])
+        [run] = history.latest(1)
+    assert run.heard == run.said == long[:20_000]
 
 
 async def test_a_burst_of_events_does_not_end_the_recording() -> None:

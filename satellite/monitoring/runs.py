@@ -34,7 +34,7 @@ _UNREAD = 4096
 """Events between two turns of the event loop; a thousand rooms do not make as many."""
 
 _LONGEST_TEXT = 20_000
-"""Characters of what was heard or said that are remembered."""
+"""Characters of what was heard or said that a history keeps."""
 
 _LOGGED_RUNS = 256
 """Runs under way at once that are followed for the log."""
@@ -118,12 +118,12 @@ class RunRecord:
                 self.marks["command_end"] = at
                 self.speculations = event.speculations
             case SttEnd() | ChatStart():
-                self.heard = event.text[:_LONGEST_TEXT]
+                self.heard = event.text
             case ChatChunk():
-                self.said = (self.said + event.text)[:_LONGEST_TEXT]
+                self.said += event.text
                 return self._mark_first("first_token", at)
             case ChatEnd():
-                self.said = event.text[:_LONGEST_TEXT]
+                self.said = event.text
                 self.provider = event.provider
                 self.switch_reason = str(event.figures.get("switch_reason", ""))
             case TtsStart():
@@ -223,8 +223,8 @@ class RunHistory:
             return
         if run.outcome == "running":
             is_news = run.update(event)
-            if not self._transcripts:
-                run.heard = run.said = ""
+            kept = _LONGEST_TEXT if self._transcripts else 0
+            run.heard, run.said = run.heard[:kept], run.said[:kept]
             if is_news:
                 self._notify(run)
 
