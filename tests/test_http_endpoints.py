@@ -6,8 +6,9 @@ import json
 import re
 import socket
 import wave
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from types import SimpleNamespace
+from types import AsyncGeneratorType, SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,6 +16,8 @@ import httpx
 import pytest
 
 from satellite.audio.pcm import CANONICAL
+from satellite.http import encoding, speech_api
+from satellite.http.context import perform
 from satellite.http.encoding import wav
 from satellite.http.error_codes import status_of
 from satellite.monitoring.status import Status
@@ -221,6 +224,29 @@ def test_a_client_that_leaves_ends_the_work(http: httpx.Client, daemon: RunningD
         eventually(lambda: outcome() == "running")
     daemon.settle()
     assert outcome() == "cancelled"
+
+
+def test_an_encoder_that_fails_ends_the_run(
+    http: httpx.Client, daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps are closed by the response, not at some time by the garbage collector."""
+    made: list[AsyncGeneratorType[Any, Any]] = []
+
+    def kept(*parts: Any) -> AsyncGenerator[Any, None]:
+        steps = perform(*parts)
+        assert isinstance(steps, AsyncGeneratorType)
+        made.append(steps)
+        return steps
+
+    def broken(*_: Any) -> None:
+        raise ValueError("no such codec")
+
+    monkeypatch.setattr(speech_api, "perform", kept)
+    monkeypatch.setattr(encoding, "_Encoder", broken)
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post("/tts", json={"text": "This is a long sentence. " * 10}, headers={"Accept": "audio/mpeg"})
+    daemon.settle()
+    assert made[0].ag_frame is None
 
 
 def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:

@@ -121,6 +121,7 @@ async def streamed(
 
     async def body() -> AsyncGenerator[bytes, None]:
         async with (
+            aclosing(steps),  # `_sound` closes them only once it has begun, which an encoder that fails prevents
             aclosing(_sound(first, steps, outcome)) as pieces,
             aclosing(encoded(pieces, first.format, form, rate=rate)) as parts,
         ):
