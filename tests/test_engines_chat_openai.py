@@ -14,7 +14,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.completions import Chunk, Completion
+from satellite.engines.chat.completions import Chunk, Completion, failures
 from satellite.engines.chat.http_errors import RateLimited, failure
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatStats, Message
@@ -277,3 +277,12 @@ async def test_text_that_is_no_text_is_a_broken_answer() -> None:
 def test_a_long_explanation_is_cut() -> None:
     """Some servers repeat the whole conversation when they refuse it."""
     assert len(str(failure("the server", 400, "x" * 10_000))) < 300
+
+
+async def test_a_redirection_to_an_address_that_httpx_refuses_is_a_failure() -> None:
+    """It is not followed, but parsed all the same."""
+    redirection = httpx.Response(302, headers={"Location": f"/{'a' * 65_530}"})
+    transport = httpx.MockTransport(lambda _: redirection)
+    async with httpx.AsyncClient(base_url="http://groq.test/v1", transport=transport) as http:
+        with pytest.raises(failures()):
+            await Completion.begin(http, {})
