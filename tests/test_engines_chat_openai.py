@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -12,14 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.config.chat import ChatSettings, OpenAISettings
+from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.completions import Chunk, Completion, failures
 from satellite.engines.chat.http_errors import RateLimited, failure
+from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatStats, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
-from tests.doubles.http import dictated, script
+from tests.doubles.http import Exchange, dictated, script
 from tests.doubles.openai import Fault, OpenAIServer
 from tests.waiting import PATIENCE_SECONDS
 
@@ -84,6 +86,45 @@ async def test_a_request_is_what_the_api_asks_for() -> None:
             "temperature": 0.0,
             "stream": True,
         }
+
+
+class Moved(OpenAIServer):
+    """A server behind a proxy that sends clients to another address."""
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Name the other address, or answer there."""
+        path = exchange.path.removeprefix("/before")
+        if path == exchange.path:
+            return await super().answer(exchange)
+        return await exchange.reply(308, b"", {"Location": f"{self.url}{path}"})
+
+
+async def test_a_proxy_may_send_the_question_elsewhere() -> None:
+    """To HTTPS, for example; both the question and the look at the models go there."""
+    async with Moved(script("Paris."), key=KEY) as server:
+        settings = OpenAISettings(type="openai", url=f"{server.url}/before/openai/v1", model=server.model)
+        model = OpenAIChat(settings, ChatSettings(), DeadlineSettings())
+        await model.warm_up()
+        assert await answered(model) == "Paris."
+        await model.close()
+
+
+@pytest.mark.parametrize("kind", [OpenAIChat, OllamaChat])
+async def test_certificates_that_cannot_be_read_are_an_error_of_the_settings(
+    kind: type[OpenAIChat] | type[OllamaChat], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the client cannot be made for is named before anything is asked."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    monkeypatch.delitem(sys.modules, "ollama", raising=False)  # which makes a client when it is imported
+    settings: Any = (
+        OpenAISettings(type="openai", model="x") if kind is OpenAIChat else OllamaSettings(type="ollama", model="x")
+    )
+    model: Any = kind(settings, ChatSettings(), DeadlineSettings())
+    with pytest.raises(ChatUnavailable, match=r"cannot be asked: .*No such file") as caught:
+        await anext(model.stream(QUESTION))
+    assert caught.value.code == "chat-misconfigured"
+    assert model.health.state in ("misconfigured", "unknown")
+    await model.close()
 
 
 async def test_two_answers_are_generated_at_the_same_time() -> None:

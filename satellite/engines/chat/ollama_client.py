@@ -64,11 +64,12 @@ class OllamaApi:
                 self._client = await asyncio.to_thread(self._connected)
 
     def _connected(self) -> Any:
-        _load_library()
         import httpx
-        import ollama
 
         try:
+            _load_library()  # makes a client as well, and so reads the certificates
+            import ollama
+
             return ollama.AsyncClient(
                 host=self._settings.url,
                 # Reading is limited by the caller: a load takes minutes where a list takes a moment.

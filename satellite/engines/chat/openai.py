@@ -108,6 +108,7 @@ class OpenAIChat:
             return httpx.AsyncClient(
                 base_url=self._settings.url,
                 headers={"Authorization": f"Bearer {self._key.value or 'none'}"},
+                follow_redirects=True,  # of a reverse proxy to HTTPS; the key is not sent to another host
                 # Reading is limited by `_next`: the first chunk and those after it may take differently long.
                 timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
                 limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=_CONNECTION_SECONDS),
