@@ -15,7 +15,7 @@ import pytest
 
 from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.completions import Chunk, Completion, failures
+from satellite.engines.chat.completions import Chunk, Completion, failures, refusal
 from satellite.engines.chat.http_errors import RateLimited, failure
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
@@ -313,6 +313,13 @@ async def test_text_that_is_no_text_is_a_broken_answer() -> None:
     """Some models' thoughts come as a list of objects."""
     with pytest.raises(ValueError, match="not an event of a chat completion"):
         await answer_of('{"choices": [{"delta": {"content": [{"type": "thinking"}]}}]}')
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[" * 200_000, b'{"error": ' * 200_000, b""])
+def test_an_explanation_that_is_none_is_a_refusal_all_the_same(content: bytes) -> None:
+    """Another provider is asked then; an error of any other kind would end the answer."""
+    error = refusal(httpx.Response(502, content=content))
+    assert (error.status, error.reason) == (502, content.decode() or "Bad Gateway")
 
 
 def test_a_long_explanation_is_cut() -> None:

@@ -114,10 +114,10 @@ def refusal(response: "httpx.Response") -> ServerError:
     """Return the error in an HTTP answer that is none of success."""
     try:
         body = response.json()
-    except ValueError:
-        return ServerError(response.status_code, response.text or response.reason_phrase, response.headers)
-    error = body.get("error", body) if isinstance(body, dict) else body
-    return ServerError(response.status_code, _reason(error), response.headers)
+        reason = _reason(body.get("error", body) if isinstance(body, dict) else body)
+    except (ValueError, RecursionError):  # no JSON, or nested so deeply that it is no explanation either
+        reason = response.text or response.reason_phrase
+    return ServerError(response.status_code, reason, response.headers)
 
 
 def _reason(error: object) -> str:
