@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -20,6 +21,7 @@ from satellite.engines.chat.llama_cpp import LlamaCppChat
 from satellite.engines.chat.llama_process import LlamaProcess, link_to_bundled
 from satellite.engines.protocols import ChatDelta, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
+from tests.waiting import PATIENCE_SECONDS
 
 SYSTEM_PROMPT = "You are the voice of the house. Answer in one short sentence."
 FRANCE = "What is the capital of France?"
@@ -389,6 +391,37 @@ async def test_a_model_that_dies_of_its_first_answer_owes_none(tmp_path: Path, m
         await chat.load(tmp_path / "model.gguf")
     assert process.requests == 1
     assert chat.busy_since is None
+    await chat.close()
+
+
+class Full(Dying):
+    """A llama.cpp that hangs, and to which so many wait to be connected that nobody else can."""
+
+    ended = ""
+
+    async def slots(self) -> None:
+        """Fail to connect."""
+        raise httpx.ConnectError("try again")
+
+    async def end(self, reason: str) -> None:
+        """Be killed."""
+        self.ended = self.ended or reason
+        self.is_running = False
+        await super().end(reason)
+
+
+async def test_a_model_that_hangs_and_accepts_no_connection_is_killed(tmp_path: Path) -> None:
+    """A check that cannot even be asked is no sign of life."""
+    chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(), silence_seconds=2.0)
+    server: Any = Full()
+    chat._server, chat._file, chat.busy_since = server, tmp_path / "model.gguf", time.monotonic()
+    watch = asyncio.create_task(chat.watch())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not server.ended:
+            await asyncio.sleep(0.05)
+    assert server.ended == "llama.cpp sent nothing for 2 s"
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
     await chat.close()
 
 

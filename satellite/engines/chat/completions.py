@@ -36,7 +36,7 @@ def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """Return what requests and answers raise (refusals, lost connections, deadlines, invalid JSON), and `more`."""
     import httpx  # not at the top: engines are built before the daemon listens, and this takes tenths of a second
 
-    # InvalidURL: a redirection that is not followed is parsed all the same.
+    # InvalidURL: a redirection may lead to anything.
     return (ServerError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, ValueError, *more)
 
 

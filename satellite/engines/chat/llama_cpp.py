@@ -23,7 +23,7 @@ from satellite.engines.chat.tokens import fitting
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.provider_states import ProviderHealth
-from satellite.tasks import begin_task, end_tasks
+from satellite.tasks import begin_task, end_tasks, failure_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -159,9 +159,14 @@ class LlamaCppChat:
             # Counted in checks, not by the clock: the event loop itself may have been blocked for longer than that.
             for _ in range(math.ceil(self._silence_seconds / _CHECK_SECONDS)):
                 await asyncio.wait((check,), timeout=_CHECK_SECONDS)
-                if check.done():
+                if not check.done():
+                    continue
+                if failure_of(check) is None or not server.is_running:  # one that has exited is handled elsewhere
                     self._note_life()
-                    return True  # or the connection broke: then the server has exited, which is handled elsewhere
+                    return True
+                # A server that hangs accepts no connection once some others wait for that.
+                await asyncio.sleep(_CHECK_SECONDS)
+                check = begin_task(server.slots(), "check llama.cpp")
             return False
         finally:
             await end_tasks(check)
