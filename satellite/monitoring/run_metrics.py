@@ -10,7 +10,7 @@ _STAGES = ("listen", "stt", "chat", "tts")
 
 
 class RunMetrics:
-    """Counts runs as they end: `Recorder.on_change` calls it."""
+    """Counts runs as they end: `RunHistory.on_change` calls it."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()

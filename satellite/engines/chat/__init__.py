@@ -1,1 +1,1 @@
-"""Chat models behind an API, and the choice between several; the model in the process is `engines.llamacpp`."""
+"""Chat models: a small one on this host, those behind an API, and the choice between several."""
