@@ -120,3 +120,19 @@ async def test_one_that_nobody_disturbs_is_heard_whole() -> None:
     async with room() as kitchen:
         await asyncio.gather(kitchen.announce(1), kitchen.announce(2))
         assert [length for _, _, length in kitchen.sounds()] == [1, 2]
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("pause", [0, 3])
+async def test_a_command_that_is_broken_off_is_not_answered(pause: int) -> None:
+    """Nor is its end shown: what was said so far is no command, however far the guesses at its answer have come."""
+    async with room() as kitchen:
+        await kitchen.device.take(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS).event())
+        said = speech(60) + silence(pause)
+        for at in range(0, len(said), 2 * WINDOW_SAMPLES):
+            await asyncio.sleep(WINDOW_SAMPLES / RATE)
+            await kitchen.device.take(AudioChunk(RATE, 2, 1, said[at : at + 2 * WINDOW_SAMPLES]).event())
+        await asyncio.sleep(0.1)
+        sent = len(kitchen.connection.sent)
+        await kitchen.device.close()
+        assert [event.type for _, event in kitchen.connection.sent[sent:]] == []

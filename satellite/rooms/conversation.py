@@ -174,9 +174,13 @@ class Conversation:
     async def close(self) -> None:
         """End whatever is under way; may be called twice."""
         task, self._task = self._task, None
-        self._inbox.end()  # `hear` may be waiting there for room, which no run will make any more
-        if task is not None:
-            await end_tasks(task)
+        try:
+            if task is not None:
+                await end_tasks(task)
+        finally:
+            # `hear` may be waiting there for room, which no run will make any more. Only after the run has ended, which
+            # would take the end for that of a command, and answer it.
+            self._inbox.end()
 
     async def stop(self) -> None:
         """End whatever is under way, and silence it."""
