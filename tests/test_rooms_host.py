@@ -10,14 +10,18 @@ import pytest
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
-from satellite.events import SttEnd
+from satellite.events import RunBus, SttEnd
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomContext
+from satellite.skills.timers.scheduler import TimerScheduler
+from satellite.skills.timers.timers import RING_SECONDS, Duration
 from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
 from tests.host_room import QUIETLY, Mouth, configured, living, sound_seconds
 from tests.running_daemon import RunningDaemon, on_loop_of
+from tests.scripted_engine import ScriptedEngine, scripted_stages
 from tests.waiting import until
 
 VOICE = AudioFormat(22_050)
@@ -122,6 +126,35 @@ async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_pa
         assert time.monotonic() - began >= 1
         assert os.read(reader, 100_000) == SECOND
         os.close(reader)
+
+
+@pytest.mark.virtual_clock
+async def test_a_timer_that_the_speaker_cannot_play_was_not_heard(tmp_path: Path) -> None:
+    """It is missed, and not taken for heard, if the speaker does not come back."""
+    now = 1000.0
+    pipe = tmp_path / "speaker"
+    os.mkfifo(pipe)  # which nothing reads
+    config = configured({"command": ["false"]}, {"file": pipe}, host_room={"name": "study"})
+    scheduler = TimerScheduler(tmp_path, clock=lambda: now)
+    context = RoomContext(scripted_stages(ScriptedEngine()), RunBus(), Arbiter(0.0), scheduler)
+    room = HostRoom(config.host_room, config.microphone, config.speaker, context)
+    ringing = room.conversation.ringing
+    assert ringing is not None
+    tasks = [asyncio.create_task(work) for work in (room.speaker.run(), ringing.run())]
+    try:
+        await asyncio.sleep(0.1)
+        scheduler.timers.start(Duration(seconds=1), place="study", language="en")
+        now += 1
+        scheduler.timers.tick()
+        await asyncio.sleep(30)
+        assert room.speaker.trouble
+        now += RING_SECONDS
+        scheduler.timers.tick()
+        assert len(scheduler.timers.missed("study")) == 1
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_a_device_is_named_in_short() -> None:

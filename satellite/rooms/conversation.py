@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
@@ -82,7 +82,15 @@ class _Outcome(Enum):
 class Conversation:
     """The runs of one room while its device is connected."""
 
-    def __init__(self, device: Device, room: RoomSettings, context: RoomContext) -> None:
+    def __init__(
+        self,
+        device: Device,
+        room: RoomSettings,
+        context: RoomContext,
+        *,
+        ring: Callable[[SharedSound], Awaitable[None]] | None = None,
+    ) -> None:
+        """Hold conversations with `device`; its timers ring by `ring`, which is `announce` if that is None."""
         self.room = room
         self.activity = Activity.IDLE
         self.ended_at = math.inf
@@ -92,7 +100,7 @@ class Conversation:
         """The timers, to be run while the device is connected; None where none can ring."""
 
         if context.scheduler is not None and device.capabilities.speaker:
-            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, self.announce)
+            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring or self.announce)
         self._device = device
         self._context = context
         self._playback = Playback(device.output, context.stages.config.hub.lead_seconds)

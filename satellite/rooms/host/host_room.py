@@ -61,7 +61,8 @@ class HostRoom(BaseRoom):
         self.speaker = HostSpeaker(speaker)
         self.capabilities = Capabilities(speaker=speaker.given)
         self._device = HostDevice(self.speaker, self.capabilities)
-        self.conversation = Conversation(self._device, settings, context)
+        # By the room, which knows that nothing was heard where the speaker has failed: then it is to ring again.
+        self.conversation = Conversation(self._device, settings, context, ring=self.announce)
         self.controller: Controller | None = None
         """The program that controls the room in place of the conversation."""
 
