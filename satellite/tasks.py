@@ -192,13 +192,18 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
     for task in left:
         _LOGGER.error("%s does not end, and is abandoned: %s", task.get_name(), task.get_stack(limit=1))
     for task in ending:
-        if task in left or (error := failure_of(task)) is None:
-            continue
-        # These are what work that is cut off usually ends with.
-        if isinstance(error, SatelliteError | ConnectionError):
-            _LOGGER.debug("%s ended with: %s", task.get_name(), error)
-        else:
-            _LOGGER.error("%s failed", task.get_name(), exc_info=error)
+        if task not in left:
+            _log_failure(task)
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    """Log the failure of a task that has ended, if there is one, since its owner no longer needs its result."""
+    error = failure_of(task)
+    # These are what work that is cut off usually ends with.
+    if isinstance(error, SatelliteError | ConnectionError):
+        _LOGGER.debug("%s ended with: %s", task.get_name(), error)
+    elif error is not None:
+        _LOGGER.error("%s failed", task.get_name(), exc_info=error)
 
 
 def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
@@ -213,9 +218,16 @@ async def attempt(work: Coroutine[Any, Any, T], name: str, seconds: float) -> T 
     """Return what `work` returns, or the exception that it fails with: `TimeoutError` when it takes longer."""
     task = begin_task(work, name)
     try:
-        await asyncio.wait([task], timeout=seconds)
+        in_time, _ = await asyncio.wait([task], timeout=seconds)
+    except asyncio.CancelledError:
+        # It may have failed at the same moment, and nobody takes that failure any more.
+        if task.done():
+            _log_failure(task)
+        raise
     finally:
         await end_tasks(task)
+    if task in in_time and task.cancelled():
+        return RuntimeError(f"{name} was cancelled from inside")
     if not task.done() or task.cancelled():
         return TimeoutError(f"{name} took longer than {seconds:g} s")
     failure = failure_of(task)

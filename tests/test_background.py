@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from satellite.tasks import Background, begin_task, end_tasks
+from satellite.errors import ChatError
+from satellite.tasks import Background, attempt, begin_task, end_tasks
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -189,3 +190,35 @@ async def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: py
     (error,) = errors(caplog)
     assert "never retrieved" in error.message
     assert "forgotten" in error.message
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(("failure", "logged"), [(ChatError("no model"), []), (KeyError("espeak"), ["ask failed"])])
+async def test_an_attempt_that_fails_as_its_caller_is_cancelled_is_logged_like_any_that_is_cut_off(
+    failure: Exception, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A usual failure is no error in the log, and an unexpected one is not lost."""
+
+    async def work() -> None:
+        callers[0].cancel()
+        raise failure
+
+    callers = [begin_task(attempt(work(), "ask", 10), "caller")]
+    await asyncio.wait(callers)
+    assert callers.pop().cancelled()
+    gc.collect()
+    assert [record.message for record in errors(caplog)] == logged
+
+
+@pytest.mark.virtual_clock
+async def test_an_attempt_that_is_cancelled_from_inside_is_not_called_slow() -> None:
+    """An engine may cancel a wait of its own, long before the deadline."""
+
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    assert not isinstance(await attempt(work(), "ask", 10), TimeoutError)
+    assert isinstance(await attempt(slow(), "ask", 10), TimeoutError)
