@@ -4,8 +4,10 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from wyoming.satellite import RunSatellite
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
 from satellite.config.loader import parse
@@ -13,12 +15,13 @@ from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunBus, SttEnd
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.host_room import HostRoom
+from satellite.rooms.host.remote_control import HomeAssistantController
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomContext
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import RING_SECONDS, Duration
-from tests.driven_rooms import NABU, PAUSE, spoken, transcribed
+from tests.driven_rooms import NABU, PAUSE, NotedConnection, spoken, transcribed
 from tests.host_room import QUIETLY, Mouth, configured, living, sound_seconds
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.scripted_engine import ScriptedEngine, scripted_stages
@@ -155,6 +158,34 @@ async def test_a_timer_that_the_speaker_cannot_play_was_not_heard(tmp_path: Path
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.virtual_clock
+async def test_an_announcement_that_home_assistant_silences_holds_up_nothing(tmp_path: Path) -> None:
+    """It is over when somebody calls, and the next one is heard at once."""
+    said = tmp_path / "said.raw"
+    config = configured({"command": ["false"]}, {"file": said}, host_room={"name": "study"})
+    stages = scripted_stages(ScriptedEngine())
+    room = HostRoom(config.host_room, config.microphone, config.speaker, RoomContext(stages, RunBus(), Arbiter(0.0)))
+    connection: Any = NotedConnection()
+    controller = HomeAssistantController(connection, room, stages, config.home_assistant_satellite)
+    speaking = asyncio.create_task(room.speaker.run())
+    try:
+        await controller.take(RunSatellite().event())
+        announcing = asyncio.create_task(room.announce(SharedSound.complete(VOICE, 60 * SECOND)))
+        await asyncio.sleep(2)
+        await controller._called("ok_nabu")
+        began = asyncio.get_running_loop().time()
+        await announcing
+        silent = said.stat().st_size
+        await room.announce(SharedSound.complete(VOICE, SECOND))
+        assert asyncio.get_running_loop().time() - began < 2
+        assert silent < 3 * len(SECOND)
+        assert said.stat().st_size - silent == len(SECOND)
+    finally:
+        await controller.close()
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
 
 
 def test_a_device_is_named_in_short() -> None:

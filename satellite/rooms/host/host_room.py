@@ -67,6 +67,9 @@ class HostRoom(BaseRoom):
         """The program that controls the room in place of the conversation."""
 
         self._controller_changed = asyncio.Event()
+        self._silenced = asyncio.Event()
+        """Set at the next `silence`, and replaced."""
+
         self._background = context.stages.background
         self._microphone = microphone
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
@@ -88,8 +91,10 @@ class HostRoom(BaseRoom):
             await end_tasks(*(part.task for part in self._parts))
 
     async def announce(self, sound: SharedSound) -> None:
-        """Play a sound. Raises `SatelliteError` where the speaker cannot be used."""
-        await self.conversation.announce(sound)
+        """Play a sound; returns when it was heard, or silenced. Raises `SatelliteError` where it cannot be played."""
+        await first_of(
+            f"announcement in {self.settings.name}", self.conversation.announce(sound), self._wait_silenced()
+        )
         if self.speaker.trouble:
             raise SatelliteError(self.speaker.trouble, code="room-unreachable")
 
@@ -107,6 +112,15 @@ class HostRoom(BaseRoom):
             self._controller_changed.set()
             name = self.settings.name
             _LOGGER.info("room %s: remote control ended, its own conversation goes on", name, extra={"room": name})
+
+    def silence(self) -> None:
+        """Silence, now, all that is played or waits to be, announcements too."""
+        self.speaker.drop()
+        silenced, self._silenced = self._silenced, asyncio.Event()
+        silenced.set()
+
+    async def _wait_silenced(self) -> None:
+        await self._silenced.wait()
 
     def _details(self) -> str:
         details = self.summary

@@ -148,7 +148,7 @@ class HomeAssistantController:
         self._room.conversation.silence_ringing()
         self._timers.silence()
         interrupted = self._room.speaker.drop(self)
-        self._room.speaker.drop()
+        self._room.silence()
         if interrupted:
             await self._connection.send(Played())
         end = PipelineStage.TTS if self._room.capabilities.speaker else PipelineStage.HANDLE
