@@ -99,8 +99,8 @@ async def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixt
         house.is_administrators = False
         home.targets.configure({"study": RoomQuery("Study")})
         async with watched(home):
-            await until(lambda: house.refused == 1)
-            await until(lambda: not home.targets.due)
+            await until(lambda: "cannot be looked up" in caplog.text)
+            assert house.refused == 1
             home.targets.expire()
             assert not home.targets.due
         assert await heard(home, "turn on the kitchen light", place="study") == "Turned on the light"
