@@ -11,6 +11,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import CANONICAL, RATE
 from satellite.config.rooms import RoomSettings
+from satellite.errors import SpeechToTextError
 from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import SharedSound
@@ -136,3 +137,21 @@ async def test_a_command_that_is_broken_off_is_not_answered(pause: int) -> None:
         sent = len(kitchen.connection.sent)
         await kitchen.device.close()
         assert [event.type for _, event in kitchen.connection.sent[sent:]] == []
+
+
+@pytest.mark.virtual_clock
+async def test_a_run_that_fails_before_it_has_heard_all_leaves_the_reader_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More audio comes than waits at most, while an engine does not load: then the satellite can go on."""
+
+    async def fail(_: float) -> None:
+        await asyncio.sleep(30)
+        raise SpeechToTextError("it does not load")
+
+    async with room() as kitchen:
+        monkeypatch.setattr(kitchen.device.conversation._context.stages.engines.vad, "get", fail)
+        async with asyncio.timeout(60):
+            await kitchen.device.take(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS).event())
+            for _ in range(25):
+                await asyncio.sleep(1)
+                await kitchen.device.take(AudioChunk(RATE, 2, 1, bytes(2 * RATE)).event())
+        assert not kitchen.device.conversation.active

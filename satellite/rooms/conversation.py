@@ -291,6 +291,7 @@ class Conversation:
             self._free.set()
             if self._task is asyncio.current_task():  # else another chain of runs has taken its place
                 self._task = None
+                self._inbox.lossy = True  # `hear` may be waiting there for room, and with it the whole connection
 
     async def _run_once(self, request: RunRequest) -> tuple[_Outcome, Run]:
         request = replace(
