@@ -193,10 +193,10 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
         _LOGGER.error("%s does not end, and is abandoned: %s", task.get_name(), task.get_stack(limit=1))
     for task in ending:
         if task not in left:
-            _log_failure(task)
+            log_failure(task)
 
 
-def _log_failure(task: asyncio.Task[Any]) -> None:
+def log_failure(task: asyncio.Task[Any]) -> None:
     """Log the failure of a task that has ended, if there is one, since its owner no longer needs its result."""
     error = failure_of(task)
     # These are what work that is cut off usually ends with.
@@ -222,7 +222,7 @@ async def attempt(work: Coroutine[Any, Any, T], name: str, seconds: float) -> T 
     except asyncio.CancelledError:
         # It may have failed at the same moment, and nobody takes that failure any more.
         if task.done():
-            _log_failure(task)
+            log_failure(task)
         raise
     finally:
         await end_tasks(task)

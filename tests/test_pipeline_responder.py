@@ -1,8 +1,9 @@
 """What answers a question: the responders before the chat model, in their order, and none of them at any price."""
 
 import asyncio
+import gc
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -152,6 +153,24 @@ async def test_whoever_hangs_up_is_not_waited_for() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert model.asked == []
+
+
+async def test_a_client_that_leaves_before_a_failure_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A chat model that broke off is a usual failure, which nobody waits for any more."""
+
+    async def breaks_off() -> AsyncGenerator[ChatDelta, None]:
+        yield ChatDelta("Paris ", "model")
+        yield ChatDelta("is ", "model")
+        raise ChatError("it broke off")
+
+    made, _ = stages()
+    deltas = made.read_ahead(breaks_off())
+    assert (await anext(deltas)).text == "Paris "
+    await asyncio.sleep(0.01)  # the rest has been read, and has failed
+    await deltas.aclose()
+    del deltas
+    gc.collect()
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_an_answer_without_an_end_is_cut() -> None:

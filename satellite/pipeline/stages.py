@@ -46,7 +46,7 @@ from satellite.pipeline.sound_cache import SoundCache
 from satellite.pipeline.speculation import CommitBuffer
 from satellite.pipeline.text_buffer import TextBuffer
 from satellite.pipeline.transcripts import SpeculationCount
-from satellite.tasks import Background, begin_task, end_tasks
+from satellite.tasks import Background, begin_task, end_tasks, log_failure
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -241,6 +241,11 @@ class Stages:
             while (delta := await deltas.get()) is not None:
                 yield delta
             await reader  # raises what `answer` raised
+        except (GeneratorExit, asyncio.CancelledError):
+            # A client that leaves does not get as far as a failure that is already there.
+            if reader.done():
+                log_failure(reader)
+            raise
         finally:
             await end_tasks(reader)
 
