@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from wyoming.error import Error
+from wyoming.event import Event, Eventable
 from wyoming.wake import Detect
+from wyoming.wake import Detection as WyomingDetection
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
@@ -113,19 +115,18 @@ async def test_streams_are_spread(daemon: RunningDaemon) -> None:
             stream.close()
 
 
-async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: RunningDaemon) -> None:
-    """It describes itself well, and answers every `detect` with an error."""
-    asked = 0
+@asynccontextmanager
+async def heard_elsewhere(daemon: RunningDaemon, answer: Eventable) -> AsyncIterator[tuple[WakeStream, list[Event]]]:
+    """Listen by a server that answers each `detect` with `answer`, and list these."""
+    asked: list[Event] = []
 
     async def serve(connection: Connection) -> None:
-        nonlocal asked
         async for event in connection:
             if event.type == "describe":
-                engines = daemon.daemon.engines
-                await connection.send(describe(engines, frozenset({Stage.WAKE})))
+                await connection.send(describe(daemon.daemon.engines, frozenset({Stage.WAKE})))
             elif Detect.is_type(event.type):
-                asked += 1
-                await connection.send(Error("the model is broken", code="wake-failed"))
+                asked.append(event)
+                await connection.send(answer)
 
     server = Server(AllowedNetworks(()), Timeouts(), max_connections=9)
     port = await server.listen("127.0.0.1", 0, serve)
@@ -133,13 +134,28 @@ async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: Ru
         hosts = Hosts(Stage.WAKE, [f"tcp://127.0.0.1:{port}"], 20)
         await hosts.load()
         stream = await RemoteWakeWords(hosts, WakeSettings()).stream(None)
-        with pytest.raises(WakeWordError, match="the model is broken"):
-            for _ in range(100):
-                await stream.feed(SILENCE)
-        assert asked <= 2
+        yield stream, asked
         stream.close()
     finally:
         await server.close()
+
+
+async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: RunningDaemon) -> None:
+    """It describes itself well, and answers every `detect` with an error."""
+    async with heard_elsewhere(daemon, Error("the model is broken", code="wake-failed")) as (stream, asked):
+        with pytest.raises(WakeWordError, match="the model is broken"):
+            for _ in range(100):
+                await stream.feed(SILENCE)
+        assert len(asked) <= 2
+
+
+@pytest.mark.parametrize("timestamp", [None, -1, 10**400, 60_000])
+async def test_a_time_that_cannot_be_is_that_of_hearing(daemon: RunningDaemon, timestamp: int | None) -> None:
+    """A server may count from a start of its own, or send a number that no float holds."""
+    async with heard_elsewhere(daemon, WyomingDetection("okay_nabu", timestamp)) as (stream, _):
+        (heard,) = await hear(stream, SILENCE)
+        assert heard.name == "okay_nabu"
+        assert 0 < heard.seconds < 60
 
 
 async def test_a_daemon_that_hears_by_another_one(

@@ -236,9 +236,10 @@ class RemoteWakeStream:
         detections = []
         for event in found:
             name = event.name or self._names[0]
-            seconds = self._fed_seconds if event.timestamp is None else event.timestamp / 1000
-            if not 0 <= seconds <= self._fed_seconds:  # some servers count from a start of their own
-                seconds = self._fed_seconds
+            seconds = self._fed_seconds
+            # Some servers count from a start of their own. Compared before the division, which overflows for huge numbers.
+            if event.timestamp is not None and 0 <= event.timestamp <= 1000 * self._fed_seconds:
+                seconds = event.timestamp / 1000
             trigger = self._triggers.get(name)
             if trigger is not None and trigger.feed(1.0, seconds):
                 detections.append(Detection(name, seconds))
