@@ -237,7 +237,7 @@ class RemoteWakeStream:
         for event in found:
             name = event.name or self._names[0]
             seconds = self._fed_seconds
-            # Some servers count from a start of their own. Compared before the division, which overflows for huge numbers.
+            # Some servers count from a start of their own. Compared undivided: no float holds a huge number.
             if event.timestamp is not None and 0 <= event.timestamp <= 1000 * self._fed_seconds:
                 seconds = event.timestamp / 1000
             trigger = self._triggers.get(name)
