@@ -63,7 +63,7 @@ class LlamaProcess:
                 stdout=asyncio.subprocess.PIPE,
                 environment=environment,
             )
-        except BaseException:
+        except BaseException:  # also a cancellation: nobody else knows the folder
             shutil.rmtree(folder, ignore_errors=True)
             raise
         assert process.stdin is not None
