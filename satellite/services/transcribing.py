@@ -229,7 +229,7 @@ class TranscribeListener:
         self._owed = False
 
     def _answer_if_over(self, recording: _ClientRecording) -> None:
-        """Answer if the command is over; while the audio may not be live, check again once it would count as live."""
+        """Answer if the command is over; check again later while more events wait or the audio may not be live."""
         if recording.turn is None:
             return
         if self._arrivals.waiting:  # what waits may go on with the command: the pause is only that of a busy machine
