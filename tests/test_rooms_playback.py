@@ -22,7 +22,7 @@ def playback() -> tuple[NotedConnection, WyomingOutput, Playback]:
     """Return a satellite's connection, its loudspeaker and what plays there."""
     connection = NotedConnection()
     output = WyomingOutput(connection)
-    return connection, output, Playback(output, 0.5)
+    return connection, output, Playback(output, lambda: 0.5)
 
 
 def lead_seconds(connection: NotedConnection) -> float:
@@ -50,6 +50,20 @@ async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> No
     before = loop.time()
     await playing.play(VOICE, bytes(88_200))
     assert loop.time() - before == pytest.approx(1.5, abs=0.06)
+
+
+@pytest.mark.virtual_clock
+async def test_a_lead_that_is_changed_holds_from_the_next_sound_on() -> None:
+    """A room keeps its playback for as long as it is connected, the host's for good."""
+    lead = 0.5
+    connection = NotedConnection()
+    playing = Playback(WyomingOutput(connection), lambda: lead)
+    await playing.play(VOICE, bytes(44_100))
+    assert lead_seconds(connection) == pytest.approx(0.5, abs=0.001)
+    lead = 2.0
+    for _ in range(3):
+        await playing.play(VOICE, bytes(44_100))
+    assert lead_seconds(connection) == pytest.approx(2.0, abs=0.001)
 
 
 @pytest.mark.virtual_clock

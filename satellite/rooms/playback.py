@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, Self
 
 from satellite.audio.pcm import AudioFormat, Converter
@@ -138,10 +138,10 @@ class SharedSound:
 class Playback:
     """The sound of one room; one answer or announcement at a time."""
 
-    def __init__(self, output: SoundOutput, lead_seconds: float) -> None:
-        """Hand `output` sound no more than `lead_seconds` before it is heard."""
+    def __init__(self, output: SoundOutput, lead_seconds: Callable[[], float]) -> None:
+        """Hand `output` sound no more than `lead_seconds()` before it is heard: a reload may change it at any time."""
         self._output = output
-        self._lead_seconds = lead_seconds if output.paced else math.inf
+        self._lead_seconds = lead_seconds if output.paced else lambda: math.inf
         self._began_at = 0.0
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
@@ -198,7 +198,7 @@ class Playback:
             ahead = self._sent_seconds - (asyncio.get_running_loop().time() - self._began_at)
             if ahead < 0:  # the sound came too late: what is heard now began later
                 self._began_at -= ahead
-            elif ahead + seconds > self._lead_seconds:
-                await asyncio.sleep(ahead + seconds - self._lead_seconds)
+            elif ahead + seconds > (lead := self._lead_seconds()):
+                await asyncio.sleep(ahead + seconds - lead)
             await self._output.write(audio)
             self._sent_seconds += seconds
