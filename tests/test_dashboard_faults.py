@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
@@ -218,6 +218,24 @@ def test_words_run_the_way_they_are_read(daemon: RunningDaemon, browser: Browser
         expect(page.locator("#runs .run-heard").first).to_have_text(question)
         for place in ("#log .said.you .said-text", "#runs .run-heard"):
             assert page.locator(place).first.evaluate("node => getComputedStyle(node).direction") == "rtl"
+
+
+def test_a_list_of_runs_that_arrives_late_removes_none(daemon: RunningDaemon, browser: Browser) -> None:
+    """It was made before a run began, and arrives after the feed has reported that run."""
+    late: list[tuple[Route, APIResponse]] = []
+    with serving(daemon) as http, opened(browser, str(http.base_url)) as page:
+        page.route("**/runs?*", lambda route: late.append((route, route.fetch())))
+        page.reload()
+        expect(page.locator("#overall")).to_have_text("Ready")
+        while not late:
+            page.wait_for_timeout(50)
+        assert http.post("/chat", json={"text": "What time is it?"}).status_code == 200
+        expect(page.locator("#runs .stage").first).to_be_attached()
+        route, response = late[0]
+        assert response.json() == {"runs": []}
+        route.fulfill(response=response)
+        expect(page.locator("#page")).not_to_have_attribute("aria-busy", "true")
+        expect(page.locator("#runs .stage").first).to_be_visible()
 
 
 def test_bars_are_seen_in_high_contrast(daemon: RunningDaemon, browser: Browser) -> None:

@@ -37,8 +37,9 @@ const live = new Live({
   },
   run: (run) => runs.take(run),
   async connected() {
+    const since = performance.now(); // the feed may report a run before the list, made earlier, arrives
     const told = await json("runs?limit=" + RUNS_AT_FIRST).catch(() => null); // the feed tells when it breaks
-    if (told) runs.replace(told.runs);
+    if (told) runs.replace(told.runs, since);
     isToldOfRuns = true;
     reveal();
   },

@@ -31,9 +31,13 @@ export class Runs {
     byId("legend").append(element("li", {}, element("span", { class: "first-sound key" }), "First sound or word"));
   }
 
-  /** Replace all runs by `runs`. */
-  replace(runs) {
-    this.#runs = runs.map((run) => ({ ...run, zero: zeroOf(run) }));
+  /** Replace all runs by `runs`, except those that were updated after `since`: that list may be older than they are. */
+  replace(runs, since) {
+    const newer = this.#runs.filter((run) => run.updated >= since);
+    const ids = new Set(newer.map((run) => run.id));
+    const listed = runs.filter((run) => !ids.has(run.id));
+    this.#runs = [...newer, ...listed.map((run) => ({ ...run, zero: zeroOf(run), updated: since }))];
+    this.#order();
     this.draw();
     this.changed();
   }
@@ -42,12 +46,17 @@ export class Runs {
   take(run) {
     const index = this.#runs.findIndex((known) => known.id === run.id);
     const zero = zeroOf(run, this.#runs[index]?.zero);
-    if (index >= 0) this.#runs[index] = { ...run, zero };
-    else this.#runs.unshift({ ...run, zero });
-    this.#runs.sort((one, other) => Date.parse(other.began) - Date.parse(one.began));
-    this.#runs.length = Math.min(this.#runs.length, KEPT);
+    const updated = { ...run, zero, updated: performance.now() };
+    if (index >= 0) this.#runs[index] = updated;
+    else this.#runs.unshift(updated);
+    this.#order();
     this.draw();
     if (index < 0 || run.total_ms !== null) this.changed();
+  }
+
+  #order() {
+    this.#runs.sort((one, other) => Date.parse(other.began) - Date.parse(one.began));
+    this.#runs.length = Math.min(this.#runs.length, KEPT);
   }
 
   /** Return the waiting times of the last runs with a question and an answer that was heard, in milliseconds. */
