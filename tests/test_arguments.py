@@ -28,7 +28,6 @@ def commands(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 @pytest.mark.parametrize("command", list(commands(parser())), ids=lambda command: str(command.prog))
 def test_every_command_shows_an_example(command: argparse.ArgumentParser) -> None:
-    """And the parser takes each, as it stands there."""
     _, *examples = (command.epilog or "").splitlines()
     assert examples
     for example in examples:
@@ -39,20 +38,17 @@ def test_every_command_shows_an_example(command: argparse.ArgumentParser) -> Non
 
 
 def test_the_defaults_told_are_the_defaults() -> None:
-    """The help writes them down, so as not to import what knows them."""
     assert f"{loader.SYSTEM_CONFIG}, if it exists" in " ".join(parser().format_help().split())
     status = next(command for command in commands(parser()) if command.prog == "satellite status")
     assert DEFAULT_URI in " ".join(status.format_help().split())
 
 
 def test_every_command_does_something() -> None:
-    """What can be said is what can be done."""
     assert {command.prog.split()[1] for command in commands(parser())} == _COMMANDS.keys()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_each_shell_has_its_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It names the commands and their options."""
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert all(word in script for word in ("announce", "doctor", "metrics", "discover"))
@@ -69,7 +65,6 @@ def test_each_shell_has_its_completion(shell: str, capsys: pytest.CaptureFixture
     ],
 )
 def test_a_real_bash_completes(words: list[str], wanted: set[str], tmp_path: Path) -> None:
-    """As when the tabulator is pressed behind `words`."""
     script = satellite("completion", "bash").stdout
     (tmp_path / "spoken.wav").touch()
     line = ["satellite", *words]

@@ -17,7 +17,6 @@ chat:
 
 
 async def test_providers_of_one_name_are_numbered(tmp_path: Path) -> None:
-    """Two of a name are told apart in the status."""
     background = Background()
     assembly = Assembly(parse(PROVIDERS), Store(tmp_path), background)
     chat = assembly.chat

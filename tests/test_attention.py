@@ -41,7 +41,6 @@ def troubles(**changed: dict[str, Any]) -> list[Attention]:
 
 
 def test_a_house_in_which_everything_works_is_ready() -> None:
-    """And one that is loading is that, whatever else."""
     assert troubles() == []
     assert overall(troubles(), loaded=True) == "ready"
     assert overall(troubles(), loaded=False) == "loading"
@@ -69,7 +68,6 @@ def test_a_house_in_which_everything_works_is_ready() -> None:
     ],
 )
 def test_what_does_not_work_is_named_with_its_cure(changed: dict[str, Any], what: str, cure: str) -> None:
-    """One line each, with the words of whoever knows, and the daemon is degraded."""
     (one,) = troubles(**changed)
     (values,) = changed.values()
     assert (one.what, one.text, one.cure) == (what, values["summary"], cure)
@@ -87,7 +85,6 @@ def test_what_does_not_work_is_named_with_its_cure(changed: dict[str, Any], what
     ],
 )
 def test_what_comes_by_itself_needs_nobody(changed: dict[str, Any]) -> None:
-    """A model on its way, or one that was let go for the night, is no fault."""
     assert troubles(**changed) == []
 
 
@@ -103,7 +100,6 @@ rooms: [{{name: kitchen, uri: "tcp://127.0.0.1:9"}}]
 
 
 async def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> None:
-    """No model, no chat server, no Home Assistant and a room that is off: every one is told, and none is green."""
     async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
         await daemon.ready()
         wanted = {"stage stt", "stage tts", "stage chat", "provider ollama", "home_assistant", "room kitchen"}
@@ -122,7 +118,6 @@ async def test_a_daemon_without_anything_says_so_everywhere(tmp_path: Path) -> N
 
 
 async def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Path) -> None:
-    """By the status, as something that needs attention, and by a counter and a gauge."""
     async with Daemon(parse(CONFIG.format(directory=tmp_path)), free_ports=True) as daemon:
         assert (await daemon._status.now()).background == ()
 
@@ -145,7 +140,6 @@ async def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Pat
 
 
 async def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None:
-    """An Ollama without the model is there: nobody shall look for it in the network."""
     async with OllamaServer(script("Yes."), models={"another": "another"}) as ollama:
         text = CONFIG.format(directory=tmp_path).replace(
             '"phi3:mini", url: "http://127.0.0.1:9"', f'"phi3:mini", url: "{ollama.url}"'

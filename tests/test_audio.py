@@ -28,7 +28,6 @@ def raw(samples: np.ndarray, width: int) -> bytes:
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_any_format_becomes_the_canonical_one(rate: int, width: int, channels: int) -> None:
-    """A tone keeps its length, pitch and loudness whatever the format it comes in."""
     source = AudioFormat(rate, width, channels)
     data = raw(np.repeat(tone(rate), channels), width)
     converter = Converter(source)
@@ -41,7 +40,6 @@ def test_any_format_becomes_the_canonical_one(rate: int, width: int, channels: i
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 40)))
 def test_canonical_audio_passes_unchanged_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
-    """A sample may straddle two chunks."""
     converter = Converter(CANONICAL)
     out, at = b"", 0
     for cut in [*cuts, len(data)]:
@@ -56,7 +54,6 @@ def test_canonical_audio_passes_unchanged_however_it_is_cut(data: bytes, cuts: l
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_voice_becomes_any_format_and_is_the_same_when_it_comes_back(rate: int, width: int, channels: int) -> None:
-    """Length, pitch and loudness stay, also where chunks end within a sample."""
     voice, target = AudioFormat(22050), AudioFormat(rate, width, channels)
     data = raw(tone(22050), 2)
     there = Converter(voice, target)
@@ -70,13 +67,11 @@ def test_a_voice_becomes_any_format_and_is_the_same_when_it_comes_back(rate: int
 
 @pytest.mark.parametrize("bad", [(0, 2, 1), (16000, 0, 1), (16000, 5, 1), (16000, 2, 0), (16000, 2, 9), (10**9, 2, 1)])
 def test_impossible_formats_are_refused(bad: tuple[int, int, int]) -> None:
-    """A format that no hardware has is a protocol error, not an exception of numpy."""
     with pytest.raises(ProtocolError):
         AudioFormat(*bad)
 
 
 def test_wav_files_round_trip(tmp_path: Path) -> None:
-    """What is written is read back, converted from stereo at another rate."""
     stereo = np.repeat((tone(44100) * 32767).astype(np.int16), 2).tobytes()
     write_wav(tmp_path / "b.wav", stereo, AudioFormat(44100, 2, 2))
     assert seconds_of(read_wav(tmp_path / "b.wav")) == pytest.approx(1.0, abs=0.002)

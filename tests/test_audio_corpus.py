@@ -22,7 +22,6 @@ from satellite.errors import SatelliteError
     ],
 )
 def test_words_are_compared_without_case_and_punctuation(text: str, words: list[str]) -> None:
-    """Case and punctuation are no errors; numerals and words for them stay different."""
     assert normalise(text) == words
 
 
@@ -38,24 +37,20 @@ def test_words_are_compared_without_case_and_punctuation(text: str, words: list[
     ],
 )
 def test_word_errors_are_edits(said: str, understood: str, errors: int) -> None:
-    """A substitution, a word too many and a word too few count one each."""
     assert word_errors(said, understood).errors == errors
     assert edit_distance(normalise(understood), normalise(said)) == errors
 
 
 def test_the_error_rate_counts_words_not_recordings() -> None:
-    """The rate of a corpus is all errors over all words, so a short recording weighs little."""
     assert total([WordErrors(1, 1), WordErrors(0, 9)]).percent == pytest.approx(10.0)
 
 
 def test_silence_understood_as_words_is_an_error() -> None:
-    """Without a word said, only silence is right."""
     assert word_errors("", "").percent == 0.0
     assert word_errors("", "thank you").percent == 100.0
 
 
 def test_a_corpus_is_every_recording_below_the_folder(tmp_path: Path) -> None:
-    """Recordings in any rate, in folders too, come by name with their words, as canonical PCM."""
     (tmp_path / "kitchen").mkdir()
     write_wav(tmp_path / "kitchen" / "b.wav", bytes(2 * 2 * 44_100), AudioFormat(44_100, 2, 2))
     (tmp_path / "kitchen" / "b.txt").write_text("lights on\n", encoding="utf-8")
@@ -69,7 +64,6 @@ def test_a_corpus_is_every_recording_below_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_corpus_with_faults_names_all_of_them(tmp_path: Path) -> None:
-    """A missing transcript, a file that is no WAV, a cut one and an empty one are each named; none is left out."""
     write_wav(tmp_path / "silent.wav", bytes(320), CANONICAL)
     for name, content in {"noise": b"not a wav", "cut": b"RIFF\x24\x00\x00\x00WAVE"}.items():
         (tmp_path / f"{name}.wav").write_bytes(content)
@@ -86,7 +80,6 @@ def test_a_corpus_with_faults_names_all_of_them(tmp_path: Path) -> None:
 
 
 def test_a_recording_in_a_compressed_format_is_a_clear_error(tmp_path: Path) -> None:
-    """A WAV file that holds no PCM is named, with what is wrong with it."""
     with wave.open(str(tmp_path / "odd.wav"), "wb") as wav:
         wav.setnchannels(1)
         wav.setsampwidth(2)
@@ -101,7 +94,6 @@ def test_a_recording_in_a_compressed_format_is_a_clear_error(tmp_path: Path) -> 
 
 
 def test_a_folder_without_recordings_is_an_error(tmp_path: Path) -> None:
-    """An empty folder, or one that does not exist, is no corpus."""
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(SatelliteError, match="no recordings"):
             read_corpus(folder)

@@ -18,7 +18,6 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 @pytest.mark.virtual_clock
 async def test_a_task_that_fails_is_begun_again_and_told_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
-    """Its failure is logged once with where it came from, however often it comes; its delay grows to ten seconds."""
     caplog.set_level(logging.INFO, "satellite.tasks")
     background, began = Background(), []
 
@@ -49,7 +48,6 @@ async def test_a_task_that_fails_is_begun_again_and_told_until_it_works(caplog: 
 
 @pytest.mark.virtual_clock
 async def test_another_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
-    """Only the same again is no news."""
     background, left = Background(), [ValueError("one"), ValueError("one"), KeyError("two")]
 
     async def work() -> None:
@@ -65,7 +63,6 @@ async def test_another_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.virtual_clock
 async def test_a_task_that_is_cancelled_from_within_is_begun_again() -> None:
-    """A library that cancels the wrong task must not end what nobody has asked to end."""
     background, times = Background(), 0
 
     async def work() -> None:
@@ -81,7 +78,6 @@ async def test_a_task_that_is_cancelled_from_within_is_begun_again() -> None:
 
 @pytest.mark.virtual_clock
 async def test_a_task_without_which_the_daemon_is_nothing_ends_it(caplog: pytest.LogCaptureFixture) -> None:
-    """It is not begun again."""
     background = Background()
 
     async def work() -> None:
@@ -96,7 +92,6 @@ async def test_a_task_without_which_the_daemon_is_nothing_ends_it(caplog: pytest
 
 @pytest.mark.virtual_clock
 async def test_what_has_stopped_is_forgotten_and_can_be_stopped_again() -> None:
-    """Closing leaves nothing behind, and a stopped task is not begun again."""
     background, begun = Background(), 0
 
     async def work() -> None:
@@ -116,7 +111,6 @@ async def test_what_has_stopped_is_forgotten_and_can_be_stopped_again() -> None:
 
 @pytest.mark.virtual_clock
 async def test_a_task_that_swallows_one_cancellation_ends_with_the_next() -> None:
-    """And one that swallows all is left behind, with a line."""
     swallowed = 0
 
     async def deaf(times: int) -> None:
@@ -137,7 +131,6 @@ async def test_a_task_that_swallows_one_cancellation_ends_with_the_next() -> Non
 
 @pytest.mark.virtual_clock
 async def test_one_that_never_ends_holds_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever ends it goes on, and the log says what was left behind."""
     release = asyncio.Event()
 
     async def stubborn() -> None:
@@ -159,8 +152,6 @@ async def test_one_that_never_ends_holds_nobody(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.virtual_clock
 async def test_what_a_task_fails_of_while_it_ends_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody waits for that any more: it would be lost."""
-
     async def work() -> None:
         try:
             await asyncio.Event().wait()
@@ -176,8 +167,6 @@ async def test_what_a_task_fails_of_while_it_ends_is_logged(caplog: pytest.LogCa
 
 @pytest.mark.virtual_clock
 async def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: pytest.LogCaptureFixture) -> None:
-    """Who has taken it tells it as it likes; what nobody has taken is not lost."""
-
     async def work() -> None:
         raise KeyError("espeak")
 
@@ -197,8 +186,6 @@ async def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: py
 async def test_an_attempt_that_fails_as_its_caller_is_cancelled_is_logged_like_any_that_is_cut_off(
     failure: Exception, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A usual failure is no error in the log, and an unexpected one is not lost."""
-
     async def work() -> None:
         callers[0].cancel()
         raise failure
@@ -212,8 +199,6 @@ async def test_an_attempt_that_fails_as_its_caller_is_cancelled_is_logged_like_a
 
 @pytest.mark.virtual_clock
 async def test_an_attempt_that_is_cancelled_from_inside_is_not_called_slow() -> None:
-    """An engine may cancel a wait of its own, long before the deadline."""
-
     async def work() -> None:
         raise asyncio.CancelledError
 

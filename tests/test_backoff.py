@@ -4,7 +4,6 @@ from satellite.backoff import Backoff
 
 
 def test_tries_grow_rarer_and_never_in_step() -> None:
-    """Half of each wait is chance, and success starts over."""
     whole = [0.5, 1, 2, 4, 8, 16, 30, 30]
     exact, jittered = Backoff(0.5, 30, jitter=False), Backoff(0.5, 30)
     assert [exact.next() for _ in whole] == whole

@@ -41,7 +41,6 @@ async def taken() -> tuple[list[socket.socket], int]:
     ],
 )
 async def test_every_host_is_listened_at_with_one_port(hosts: Sequence[str], families: set[int]) -> None:
-    """Whatever else is listed, nothing is bound twice."""
     sockets = await bound(hosts, 0)
     try:
         assert {one.family for one in sockets} == families
@@ -56,7 +55,6 @@ async def test_every_host_is_listened_at_with_one_port(hosts: Sequence[str], fam
 
 
 async def test_a_name_is_what_it_stands_for() -> None:
-    """`localhost` is the first thing that many write."""
     sockets = await bound(["localhost"], 0)
     assert {one.getsockname()[0] for one in sockets} <= {"127.0.0.1", "::1"}
     assert sockets
@@ -69,7 +67,6 @@ async def test_a_name_is_what_it_stands_for() -> None:
     [("192.0.2.77", r"192\.0\.2\.77:1234: this machine does not have"), ("nowhere.invalid", "unknown host name")],
 )
 async def test_what_cannot_be_had_says_why(host: str, reason: str) -> None:
-    """And nothing stays bound of the hosts before it."""
     for _ in range(2):
         with pytest.raises(CannotListen, match=reason) as caught:
             await bound(["127.0.0.1", host], 1234)
@@ -77,7 +74,6 @@ async def test_what_cannot_be_had_says_why(host: str, reason: str) -> None:
 
 
 async def test_a_door_opens_once_it_can(caplog: pytest.LogCaptureFixture) -> None:
-    """A port that another program has is told at once, and taken when it is free."""
     caplog.set_level(logging.INFO)
     holders, port = await taken()
     opened: list[socket.socket] = []
@@ -110,7 +106,6 @@ http: {port: %d}
 
 
 async def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() -> None:
-    """What it can serve it serves, the status says what it cannot, and it needs no restart."""
     first, port = await taken()
     second, http_port = await taken()
     free, other_port = await taken()
@@ -129,7 +124,6 @@ async def test_a_daemon_goes_on_without_a_port_and_takes_it_when_it_is_free() ->
 
 
 async def test_a_second_daemon_says_so_and_ends() -> None:
-    """It would only wait for the ports of the first for ever."""
     free, port = await taken()
     more, http_port = await taken()
     with closing(free[0]), closing(more[0]):
@@ -142,7 +136,6 @@ async def test_a_second_daemon_says_so_and_ends() -> None:
 
 
 async def test_http_waits_for_its_token_and_nothing_else_does(tmp_path: Path) -> None:
-    """The file has gone: the house is served, HTTP is closed rather than open to all, and opens when it is back."""
     file = tmp_path / "token"
     text = f"models: {{directory: {tmp_path}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
     async with Daemon(parse(f"{text}http: {{host: 0.0.0.0, token_file: {file}}}"), free_ports=True) as daemon:

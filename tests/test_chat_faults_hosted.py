@@ -127,8 +127,6 @@ LASTING = [
 
 @pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name)
 async def test_a_fault_that_lasts(fault: Lasting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second answers and the status says why; nobody waits for what is known; later the first answers again."""
-
     async def scenario(moment: Moment, house: HostedRoute) -> None:
         house.look_after()
         if moment is not Moment.START:
@@ -165,7 +163,6 @@ async def test_a_fault_that_lasts(fault: Lasting, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.ERROR_EVENT, Fault.CUT, Fault.RESET, Fault.GARBAGE])
 async def test_an_answer_that_breaks_off(fault: Fault, built: Build) -> None:
-    """It ends with an error, nobody else begins again, and the next question finds the provider well."""
     async with built() as house:
         house.look_after()
         house.groq.faults = [fault]
@@ -181,7 +178,6 @@ async def test_an_answer_that_breaks_off(fault: Fault, built: Build) -> None:
 
 @pytest.mark.parametrize("fault", [WRONG_KEY, DOWN, RESET], ids=lambda fault: fault.name)
 async def test_what_warming_up_finds_out_no_question_meets(fault: Lasting, built: Build) -> None:
-    """It is known to be down before the first question, which is not even sent."""
     async with built() as house:
         await fault.come(house)
         await house.chat.warm_up()  # the second is well
@@ -191,8 +187,6 @@ async def test_what_warming_up_finds_out_no_question_meets(fault: Lasting, built
 
 
 async def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither its chain nor any variable on its way, though the server quotes the key when it complains."""
-
     async def scenario(fault: Lasting, house: HostedRoute) -> None:
         await house.second.stop()
         await fault.come(house)
@@ -215,7 +209,6 @@ async def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_without_a_key_nothing_goes_out(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even a connection is made, and the status says what is missing."""
     monkeypatch.delenv("GROQ_API_KEY")
     async with built(touch_seconds=0) as house:
         await house.chat.warm_up()
@@ -230,7 +223,6 @@ async def test_without_a_key_nothing_goes_out(built: Build, monkeypatch: pytest.
 
 
 async def test_every_use_is_counted_and_logged(built: Build, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether it came to an answer or not; a look at the provider is no use, and being skipped is none either."""
     async with built() as house:
         await house.chat.warm_up()
         assert await answered(house) == "groq"
@@ -247,7 +239,6 @@ async def test_every_use_is_counted_and_logged(built: Build, caplog: pytest.LogC
 
 
 async def test_nobody_asks_before_retry_after_has_passed(built: Build) -> None:
-    """Neither a question nor a look, however often people speak."""
     async with built() as house:
         house.look_after()
         house.groq.faults, house.groq.retry_after = [Fault.RATE_LIMIT], "1"
@@ -259,7 +250,6 @@ async def test_nobody_asks_before_retry_after_has_passed(built: Build) -> None:
 
 
 async def test_a_limit_is_kept_before_it_is_hit(built: Build) -> None:
-    """The headers of an answer say that there is none left, so that no question is ever refused."""
     async with built() as house:
         house.look_after()
         house.groq.limits = Limits(requests=1, requests_seconds=1)
@@ -272,7 +262,6 @@ async def test_a_limit_is_kept_before_it_is_hit(built: Build) -> None:
 
 
 async def test_a_look_that_is_refused_keeps_the_limit_too(built: Build) -> None:
-    """Where the limits hold for looking as well, the next look is not before retry-after."""
     async with built(touch_seconds=0) as house:
         house.groq.limits_lists, house.groq.limits = True, Limits(requests=1, requests_seconds=1)
         house.groq.limits.take(0, "another client's")
@@ -285,7 +274,6 @@ async def test_a_look_that_is_refused_keeps_the_limit_too(built: Build) -> None:
 
 @pytest.mark.parametrize("ending", [None, Fault.RESET])
 async def test_the_end_of_another_answer_does_not_lift_a_limit(ending: Fault | None, built: Build) -> None:
-    """Two rooms speak at once; the one that is refused speaks for the time to come, however the other ends."""
     async with built() as house:
         words: asyncio.Queue[str | None] = asyncio.Queue()
         house.groq.words = dictated(words)
@@ -307,7 +295,6 @@ async def test_the_end_of_another_answer_does_not_lift_a_limit(ending: Fault | N
 
 
 async def test_a_model_that_wants_max_completion_tokens_gets_it(built: Build) -> None:
-    """Two who ask at once find out together; afterwards everybody knows."""
     async with built() as house:
         house.groq.wants_max_completion_tokens = True
         house.groq.freeze()
@@ -324,7 +311,6 @@ async def test_a_model_that_wants_max_completion_tokens_gets_it(built: Build) ->
 
 
 async def test_a_connection_that_rests_is_kept_warm(built: Build) -> None:
-    """It is used for nothing now and then, without a word of anybody's."""
     async with built(touch_seconds=0.1) as house:
         await house.chat.warm_up()
         house.look_after()
@@ -333,7 +319,6 @@ async def test_a_connection_that_rests_is_kept_warm(built: Build) -> None:
 
 
 async def test_a_connection_that_was_closed_is_open_before_it_is_needed(built: Build) -> None:
-    """The wake word is enough of a reason, or else the answer would pay for it."""
     async with built(touch_seconds=0, interval_seconds=60) as house:
         house.look_after()
         assert await answered(house) == "groq"
@@ -345,7 +330,6 @@ async def test_a_connection_that_was_closed_is_open_before_it_is_needed(built: B
 
 
 async def test_after_an_interruption_there_is_a_connection_again(built: Build) -> None:
-    """Who interrupts an answer has a question, and the interrupted answer's connection is lost."""
     async with built(interval_seconds=60) as house:
         house.look_after()
         house.groq.faults = [Fault.STALL]
@@ -359,7 +343,6 @@ async def test_after_an_interruption_there_is_a_connection_again(built: Build) -
 
 
 async def test_a_question_does_not_go_into_a_closed_connection(built: Build) -> None:
-    """A server that hangs up on who is silent for long is no fault."""
     async with built() as house:
         for _ in range(2):
             assert await answered(house) == "groq"

@@ -315,8 +315,6 @@ LASTING = [
 
 @pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name)
 async def test_a_fault_that_lasts(fault: Lasting) -> None:
-    """The second answers, at once from the second question on, and says why, until Ollama is well and primed again."""
-
     async def scenario(house: OllamaAndSecond, moment: Moment) -> None:
         await meet(house, fault, moment)
         if moment is not Moment.ANSWERING or fault.spares_answers:
@@ -435,8 +433,6 @@ PASSING = [
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
 async def test_a_fault_that_passes(fault: Passing) -> None:
-    """Somebody answers meanwhile, and the model is loaded and primed again without anybody's help."""
-
     async def scenario(house: OllamaAndSecond, moment: Moment) -> None:
         await meet(house, fault, moment)
         await answered(house)
@@ -448,7 +444,6 @@ async def test_a_fault_that_passes(fault: Passing) -> None:
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
 async def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
-    """What is wrong has a name, and is set right, while nobody speaks, or at least at the wake word."""
     async with built(load_seconds=LOAD_SECONDS, max_loaded_models=1) as house:
         house.look_after()
         await house.until(lambda: house.primed and house.ollama.counts.pings > 1)
@@ -466,7 +461,6 @@ async def test_the_timer_finds_it_before_anybody_asks(fault: Passing) -> None:
 
 
 async def test_a_slow_answer_is_no_fault() -> None:
-    """Who has begun to speak is heard out, however slowly the words come."""
     async with built() as house:
         house.look_after()
         await house.until(lambda: house.primed)
@@ -479,7 +473,6 @@ async def test_a_slow_answer_is_no_fault() -> None:
 
 @pytest.mark.parametrize("watched", [True, False])
 async def test_a_load_goes_on_though_the_question_has_moved_on(watched: bool) -> None:
-    """The first question meets a cold model and goes elsewhere; the model is there for the next one."""
     async with built(load_seconds=1.0) as house:
         if watched:
             house.look_after()
@@ -495,7 +488,6 @@ async def test_a_load_goes_on_though_the_question_has_moved_on(watched: bool) ->
 
 @pytest.mark.parametrize("fault", LASTING[:4], ids=lambda fault: fault.name)
 async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) -> None:
-    """One error tells what is the matter with everybody, and the next question does not wait long for nothing."""
     async with built(deadline_seconds=2) as house:
         house.look_after()
         await house.until(lambda: house.primed)
@@ -513,7 +505,6 @@ async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) ->
 
 
 async def test_however_often_it_was_looked_for_it_is_back_at_once() -> None:
-    """Looks that fail, as behind a firewall that breaks connections, try nothing, and delay nothing."""
     async with built() as house:
         house.look_after()
         await house.until(lambda: house.primed)
@@ -525,7 +516,6 @@ async def test_however_often_it_was_looked_for_it_is_back_at_once() -> None:
 
 
 async def test_each_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """However often the timer looks, an administrator reads of it once, and once that it is over."""
     caplog.set_level(logging.INFO, logger="satellite")
     async with built() as house:
         house.look_after()

@@ -49,7 +49,6 @@ def found(text: str, store: Store) -> dict[str, str]:
 @pytest.mark.models
 @pytest.mark.parametrize("content", ["{", "{}", "[]", "null", '{"language": 3}', "\0", '{"espeak": {}}'])
 async def test_a_voice_whose_description_is_broken(voices: Path, content: str) -> None:
-    """Its own stage says so, to `check` and in the daemon, which starts."""
     store = Store(voices)
     assert "tts.voice" not in found(QUIET, store)
     spec = catalogue.find(Kind.TTS, VOICE)
@@ -64,7 +63,6 @@ async def test_a_voice_whose_description_is_broken(voices: Path, content: str) -
 
 
 async def test_what_lacks_is_named_with_its_key(tmp_path: Path) -> None:
-    """Models, keys, voices of rooms, and sounds; the daemon starts without them."""
     write_wav(tmp_path / "good.wav", bytes(3200), CANONICAL)
     (tmp_path / "bad.wav").write_bytes(b"none")
     text = f"""
@@ -171,7 +169,6 @@ def agree(text: str, file: Path, starter: subprocess.Popen[str]) -> bool:
 
 
 def test_home_assistant_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is never asked then, which nobody would notice."""
     for variable in ("HOME_ASSISTANT_TOKEN", "CREDENTIALS_DIRECTORY"):
         monkeypatch.delenv(variable, raising=False)
     store = Store(tmp_path)
@@ -182,7 +179,6 @@ def test_home_assistant_without_a_token(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_what_is_refused_does_not_start(tmp_path: Path, starter: subprocess.Popen[str]) -> None:
-    """Every known mistake: the same lines from both."""
     for text, _ in MISTAKES:
         assert not agree(text, tmp_path / "c.yaml", starter)
 
@@ -242,7 +238,6 @@ def mutations() -> Iterator[tuple[int, str]]:
 
 @pytest.mark.slow
 def test_whatever_is_written_it_is_refused_by_name_or_starts(tmp_path: Path, starter: subprocess.Popen[str]) -> None:
-    """Every key with many values that it should not have; each refusal names a file and a line."""
     good = bad = 0
     for number, text in mutations():
         if refused := refusal(text):

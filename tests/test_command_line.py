@@ -19,7 +19,6 @@ NOBODY = "tcp://127.0.0.1:9"
     ids=lambda words: words[0],
 )
 def test_an_error_is_an_object_too(words: tuple[str, ...], tmp_path: Path) -> None:
-    """For programs on standard output, for people on standard error, with how to start what does not answer."""
     file = tmp_path / "config.yaml"
     file.write_text("wyoming: {host: 127.0.0.1, port: 9}")
     result = satellite("--config", str(file), *words, "--json")
@@ -45,7 +44,6 @@ def test_an_error_is_an_object_too(words: tuple[str, ...], tmp_path: Path) -> No
     ],
 )
 def test_what_makes_no_sense_is_wrong_usage(words: tuple[str, ...]) -> None:
-    """It is not sent to the daemon."""
     result = satellite(*words, "--uri", NOBODY)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
@@ -65,7 +63,6 @@ def test_what_makes_no_sense_is_wrong_usage(words: tuple[str, ...]) -> None:
     ids=lambda words: words[0],
 )
 def test_a_configuration_that_is_not_there_is_an_error(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Whatever the command does with it."""
     result = satellite("--config", str(tmp_path / "none.yaml"), *words)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -73,7 +70,6 @@ def test_a_configuration_that_is_not_there_is_an_error(words: tuple[str, ...], t
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """Without a traceback from whoever closes it."""
     script = (
         "import pathlib, sys; from satellite.audio.pcm import CANONICAL, write_wav\n"
         "try: write_wav(pathlib.Path(sys.argv[1]), b'', CANONICAL)\n"
@@ -87,7 +83,6 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["models list --all --json", "models list", "completion bash"])
 def test_a_reader_that_goes_is_no_trouble(words: str) -> None:
-    """As `head` does it."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -101,7 +96,6 @@ def test_a_reader_that_goes_is_no_trouble(words: str) -> None:
 
 
 def test_watching_without_a_terminal_pads_nothing(tmp_path: Path) -> None:
-    """One block after the other, for a file or a program."""
     command = [sys.executable, "-m", "satellite", "status", "--watch", "--uri", NOBODY]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watching:

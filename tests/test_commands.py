@@ -51,7 +51,6 @@ async def house(tmp_path: Path) -> AsyncIterator[Commands]:
 
 
 async def test_a_command_is_read_once(house: Commands) -> None:
-    """Whether it is over, whether it concerns the commands, and what it says are one question; other rooms are not."""
     text = "Set a timer for ten minutes in the kitchen."
     read = house.responder._recent
     assert await house.responder.concerns(Question(text, language="en"))
@@ -69,7 +68,6 @@ async def test_a_command_is_read_once(house: Commands) -> None:
 
 
 async def test_the_life_of_a_timer(house: Commands) -> None:
-    """Set, looked at, paused, resumed, extended, shortened, cancelled."""
     assert await house.said("Set a pizza timer for ten minutes.") == "Timer set for 10 minutes named pizza"
     house.later(61)
     assert await house.said("How long left on the pizza timer?") == "9 minutes left."
@@ -85,7 +83,6 @@ async def test_the_life_of_a_timer(house: Commands) -> None:
 
 
 async def test_several_timers_at_once_are_told_apart(house: Commands) -> None:
-    """By name, by length, by number, by room, and here before elsewhere; in doubt none is touched."""
     for text in ("Set a pizza timer for 10 minutes", "Set a 5 minute timer", "Set a timer for 3 minutes"):
         await house.said(text)
     await house.said("Set a timer for 7 minutes", "bedroom")
@@ -104,7 +101,6 @@ async def test_several_timers_at_once_are_told_apart(house: Commands) -> None:
 
 
 async def test_a_timer_for_another_room(house: Commands) -> None:
-    """It rings there; the room may have two names."""
     await house.said("Set a timer for 5 minutes in the bedroom.")
     await house.said("Set a timer for 6 minutes in parents.")
     await house.said("Set a timer for 7 minutes.")
@@ -114,7 +110,6 @@ async def test_a_timer_for_another_room(house: Commands) -> None:
 
 
 async def test_where_nothing_could_ring_there_is_no_timer(house: Commands) -> None:
-    """A client that is no room of ours is refused, as by Home Assistant, rather than told what is not true."""
     refused = "Sorry, timers are not supported on this device"
     assert await house.said("Set a timer for 5 minutes.", "") == refused
     assert await house.said("Set a timer for 5 minutes.", "127.0.0.1:4321") == refused
@@ -125,7 +120,6 @@ async def test_where_nothing_could_ring_there_is_no_timer(house: Commands) -> No
 
 
 async def test_what_rings_is_silenced(house: Commands) -> None:
-    """By "stop", by "stop the timer", by thanks; in another room by what can mean nothing else there."""
     for text, place in (
         ("Stop.", "kitchen"),
         ("Stop the timer.", "kitchen"),
@@ -149,14 +143,12 @@ async def test_what_rings_is_silenced(house: Commands) -> None:
 
 
 async def test_what_is_said_to_somebody_who_speaks(house: Commands) -> None:
-    """Stop and never mind are answered by silence; thanks, when nothing rings, by somebody else."""
     assert await house.said("Stop.") == ""
     assert await house.said("Never mind.") == ""
     assert await house.said("Thank you.") is None
 
 
 async def test_time_and_date(house: Commands) -> None:
-    """In the language of the question."""
     assert await house.said("What time is it?") == "5:05 PM"
     assert await house.said("What is the date?") == "Monday, November 23rd, 2026"
     assert await house.said("Wie spät ist es?", language="de") == "Es ist 17:05"
@@ -165,14 +157,12 @@ async def test_time_and_date(house: Commands) -> None:
 
 
 async def test_the_last_answer_is_repeated(house: Commands) -> None:
-    """Whoever gave it; without one, somebody else may know what is meant."""
     assert await house.said("Say that again.") is None
     house.last_answer = "Paris."
     assert await house.said("Say that again.") == "Paris."
 
 
 async def test_other_languages(house: Commands) -> None:
-    """German and French, and a language without a grammar."""
     told = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
     assert "10 Minuten" in str(told)
     assert "Pizza" in str(told)
@@ -184,7 +174,6 @@ async def test_other_languages(house: Commands) -> None:
 
 
 async def test_what_is_no_command_is_left_to_others(house: Commands) -> None:
-    """Also what would be one if there were a timer."""
     for text in ("What time does the sun rise?", "Stop the war.", "How much time is left?", "5 more minutes.", ""):
         assert await house.said(text) is None, text
     assert await house.said("Wie lange dauert der Film?", language="de") is None
@@ -192,7 +181,6 @@ async def test_what_is_no_command_is_left_to_others(house: Commands) -> None:
 
 
 async def test_what_cannot_be_a_timer(house: Commands) -> None:
-    """Too long, and too many."""
     assert await house.said("Set a timer for 30 hours.") == "A timer can run for a day at most."
     await house.said("Set a timer for 20 hours.")
     assert await house.said("Add ten hours to the timer.") == "A timer can run for a day at most."
@@ -202,7 +190,6 @@ async def test_what_cannot_be_a_timer(house: Commands) -> None:
 
 
 async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None:
-    """How many timers in which state, and which languages are loaded."""
     assert house.responder.status.summary == "no timers"
     await house.said("Set a timer for 5 minutes.")
     await house.said("Set a timer for 1 minute.")
@@ -221,7 +208,6 @@ async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None
 async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the first command in one is in time; one of a voice that comes later, too, and any other gets longer."""
     monkeypatch.setattr("satellite.skills.commands._LANGUAGES_SECONDS", 0.01)
     spoken = ["fr"]
     responder = CommandResponder(TimerScheduler(tmp_path), language="en", languages=lambda: spoken)
@@ -238,15 +224,12 @@ async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
 
 
 async def test_the_end_of_a_command_does_not_wait_for_a_language(house: Commands) -> None:
-    """What is not known yet is no command, and known the next time."""
     assert not await house.responder.is_command("Arrête.", "fr")
     assert await house.responder.concerns(Question("Arrête.", language="fr"))
     assert await house.responder.is_command("Arrête.", "fr")
 
 
 async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(house: Commands) -> None:
-    """It has timers of its own there; ours are still ours, and without Home Assistant all is as anywhere."""
-
     def asking(text: str) -> Question:
         return Question(text, language="en", device="d-kitchen")
 

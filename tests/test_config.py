@@ -29,12 +29,10 @@ def blocks(text: str, title: str) -> list[str]:
 
 
 def test_the_example_is_current() -> None:
-    """The file in the repository is what `satellite config --example` prints."""
     assert EXAMPLE.read_text() == reference.example()
 
 
 def test_the_example_is_the_defaults() -> None:
-    """Loading it changes nothing, and neither does a setting that is no longer commented out."""
     assert load(EXAMPLE) == Config()
     shown: dict[str, Any] = {}
     for title in ("What most houses set", "Everything else, by section"):
@@ -48,7 +46,6 @@ def test_the_example_is_the_defaults() -> None:
 
 
 def test_the_basic_settings_are_few() -> None:
-    """Fifteen come first."""
     basic = "\n".join(blocks(EXAMPLE.read_text(), "What most houses set"))
     assert len(re.findall(r"(?m)^ +\w+:|^rooms:", re.sub(r"(?m)^##.*$", "", basic))) == 15
 
@@ -57,7 +54,6 @@ def test_the_basic_settings_are_few() -> None:
     "section", [OllamaSettings, OpenAISettings, LocalSettings, WakeWordSettings, WyomingRoomSettings]
 )
 def test_the_example_shows_optional_sections(section: type[BaseModel]) -> None:
-    """What lists and mappings hold is shown whole."""
     about = str(section.__doc__).partition("\n")[0]
     (block,) = [
         one
@@ -69,21 +65,18 @@ def test_the_example_shows_optional_sections(section: type[BaseModel]) -> None:
 
 @pytest.mark.parametrize("text", reference.RECIPES.values(), ids=reference.RECIPES.keys())
 def test_recipes_are_configurations(text: str) -> None:
-    """Each can be used as it stands in the example, and changes something."""
     assert text in "\n".join(blocks(EXAMPLE.read_text(), "Recipes")) + "\n"
     assert parse(text) != Config()
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_says_what_it_is(section: type[Settings]) -> None:
-    """Each field has a docstring, or is a section with one."""
     for name, field in section.model_fields.items():
         inner = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
         assert inner or name in reference.descriptions(section), name
 
 
 def test_the_schema_describes_every_setting() -> None:
-    """An editor explains each, and takes what the daemon takes: one address for a list, a name for a device."""
     schema = reference.schema()
     stt = schema["$defs"]["SttSettings"]["properties"]
     assert stt["device"]["enum"] == ["auto", "cuda", "cpu"]
@@ -97,7 +90,6 @@ def test_the_schema_describes_every_setting() -> None:
 
 
 def test_the_values_in_use_can_be_read_again() -> None:
-    """They are a configuration, without the secrets."""
     config = parse("stt: {threads: 2}\nhttp: {token: abcdefgh}\nmicrophone: USB\n")
     text = reference.effective(config)
     assert "abcdefgh" not in text
@@ -105,6 +97,5 @@ def test_the_values_in_use_can_be_read_again() -> None:
 
 
 def test_nothing_written_is_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty file and no file at all mean the embedded defaults."""
     monkeypatch.setattr(loader, "SYSTEM_CONFIG", tmp_path / "absent.yaml")
     assert load() == parse("") == parse("# nothing\n") == Config()

@@ -164,7 +164,6 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES)
 def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) -> None:
-    """Each with its place, and nothing secret in it."""
     with pytest.raises(ConfigError) as caught:
         parse(text, name="c.yaml", check=check)
     assert (f"c.yaml:{message}" if message[0].isdigit() else message) in str(caught.value)
@@ -178,7 +177,6 @@ def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) 
     [("en-US", "en"), ("en_GB", "en"), ("auto", None), ("nb", "no"), ('"no"', "no"), ("nn", "nn"), ("pt-BR", "pt")],
 )
 def test_a_language_is_what_whisper_calls_it(written: str, language: str | None) -> None:
-    """As people write it, with its country or in Home Assistant's code."""
     config = parse(f"stt: {{model: base, language: {written}}}\nmicrophone: x\nhost_room: {{language: {written}}}")
     assert config.stt.language == config.host_room.language == language
 
@@ -205,12 +203,10 @@ def test_a_language_is_what_whisper_calls_it(written: str, language: str | None)
     ],
 )
 def test_what_is_right_is_taken(text: str) -> None:
-    """However unusual."""
     parse(text, check=check)
 
 
 def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
-    """One line names the folder's key; no word of its is called unknown."""
     folder = tmp_path / "loop"
     folder.symlink_to(folder)
     with pytest.raises(ConfigError) as caught:
@@ -220,14 +216,12 @@ def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
 
 
 def test_all_mistakes_come_at_once() -> None:
-    """One run of `check` is enough to mend a file."""
     with pytest.raises(ConfigError) as caught:
         parse("stt:\n  modle: a\n  beam_size: x\nwyoming:\n  host: 3\n")
     assert len(str(caught.value).splitlines()) == 3
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """A missing file and one that is not text are configuration errors."""
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "absent.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
@@ -236,7 +230,6 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_wake_words_of_ones_own_are_known(tmp_path: Path) -> None:
-    """A word in the custom folder may be configured."""
     (tmp_path / "hey_house.tflite").touch()
     text = f"wake:\n  custom_directory: {tmp_path}\n  words: [hey_house]"
     assert parse(text, check=check).wake.words == ("hey_house",)

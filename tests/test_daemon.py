@@ -23,7 +23,6 @@ LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 
 @pytest.mark.models
 async def test_it_answers_from_the_first_moment_and_stops_when_told(models_directory: Path, tmp_path: Path) -> None:
-    """`describe` is answered while models load, a request waits for its engine, SIGTERM ends it with status 0."""
     port = free_port()
     with running(configuration(tmp_path, models_directory, port)) as process:
         wait_for(port, process)
@@ -42,7 +41,6 @@ async def test_it_answers_from_the_first_moment_and_stops_when_told(models_direc
 
 @pytest.mark.models
 async def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: Path) -> None:
-    """With clients being served, SIGTERM still ends it, politely and in bounded time."""
     port = free_port()
     with running(configuration(tmp_path, models_directory, port)) as process:
         wait_for(port, process)
@@ -58,7 +56,6 @@ async def test_it_stops_in_the_middle_of_work(models_directory: Path, tmp_path: 
 
 
 async def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Path) -> None:
-    """Nothing is installed: every stage answers with `not-ready` and the command that helps; nothing is fetched."""
     port = free_port()
     with running(configuration(tmp_path, tmp_path / "models", port)) as process:
         wait_for(port, process)
@@ -83,7 +80,6 @@ async def test_without_models_it_serves_errors_that_say_what_to_do(tmp_path: Pat
 
 
 def test_a_wrong_configuration_is_exit_2_with_line_and_key(tmp_path: Path) -> None:
-    """Neither `run` nor `check` starts with a mistake in the file."""
     file = tmp_path / "c.yaml"
     file.write_text("stt:\n  modle: tiny.en\n")
     for name in ("run", "check"):
@@ -94,7 +90,6 @@ def test_a_wrong_configuration_is_exit_2_with_line_and_key(tmp_path: Path) -> No
 
 
 def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
-    """By mistake, in a terminal, beside the service: one line says that it runs, and where."""
     port = free_port()
     config = configuration(tmp_path, tmp_path, port)
     with running(config) as process:
@@ -108,7 +103,6 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
 
 
 def test_check_names_missing_models(tmp_path: Path) -> None:
-    """A good configuration without its models is status 1, with the commands that fetch them."""
     result = satellite("check", "--json", SATELLITE_MODELS=str(tmp_path))
     assert result.returncode == 1
     report = json.loads(result.stdout)
@@ -118,14 +112,12 @@ def test_check_names_missing_models(tmp_path: Path) -> None:
 
 @pytest.mark.models
 def test_check_is_content_with_what_is_there(models_directory: Path) -> None:
-    """The defaults and the demo models are all that is needed."""
     result = satellite("check", SATELLITE_MODELS=str(models_directory))
     assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.models
 def test_ask_and_say(models_directory: Path, tmp_path: Path) -> None:
-    """The commands talk to a running daemon: text and recordings in, words and sound out."""
     port = free_port()
     uri = f"tcp://127.0.0.1:{port}"
     with running(configuration(tmp_path, models_directory, port)) as process:
@@ -148,7 +140,6 @@ def test_ask_and_say(models_directory: Path, tmp_path: Path) -> None:
 
 
 def test_commands_without_a_daemon_say_so() -> None:
-    """Nobody listening is one line, and a status of its own."""
     result = satellite("ask", "hello", "--uri", "tcp://127.0.0.1:9")
     assert result.returncode == 5
     assert result.stderr.startswith("error: [daemon-unreachable] nothing answers at tcp://127.0.0.1:9")

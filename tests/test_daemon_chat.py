@@ -156,7 +156,6 @@ def is_the_same(one: bytes, other: bytes) -> bool:
 
 
 async def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: DaemonWithOllama) -> None:
-    """`handled-start`, chunks, `handled` and `handled-stop`; the context returns with what the answer cost."""
     async with connect(house.daemon.port()) as client:
         context = {"conversation_id": "pieces", "anything": [1, {"of": "theirs"}]}
         await client.send(Transcript(text="What is the capital of France?", context=context))
@@ -174,7 +173,6 @@ async def test_an_answer_comes_in_pieces_and_whole_with_its_figures(house: Daemo
 
 
 async def test_a_conversation_is_continued_by_its_name(house: DaemonWithOllama) -> None:
-    """A second question goes out behind the first and its answer, the same byte for byte; another name begins anew."""
     async with connect(house.daemon.port()) as client:
         await handled(client, "What is the capital of France?", {"conversation_id": "a"})
         first = house.ollama.questions[-1]
@@ -191,7 +189,6 @@ async def test_a_conversation_is_continued_by_its_name(house: DaemonWithOllama) 
 
 
 async def test_the_prompt_that_was_read_before_is_not_read_again(house: DaemonWithOllama) -> None:
-    """What Ollama still knew of the third question is all of the second."""
     async with connect(house.daemon.port()) as client:
         for question in ("What is the capital of France?", "And how big is it?"):
             await handled(client, question, {"conversation_id": "cache"})
@@ -202,8 +199,6 @@ async def test_the_prompt_that_was_read_before_is_not_read_again(house: DaemonWi
 
 
 async def test_a_room_goes_on_with_its_conversation(house: DaemonWithOllama) -> None:
-    """The second command of a room is asked behind the first; another room begins anew."""
-
     async def commanded(client: Client, text: str) -> list[str]:
         await client.send(RunPipeline(start_stage=HANDLE, end_stage=HANDLE, announce_text=text))
         await client.until("handled")
@@ -218,8 +213,6 @@ async def test_a_room_goes_on_with_its_conversation(house: DaemonWithOllama) -> 
 
 @pytest.mark.parametrize("key", ["satellite_id", "device_id"])
 async def test_a_room_without_a_conversation_has_its_own(house: DaemonWithOllama, key: str) -> None:
-    """Home Assistant's satellites are told apart by their ids; who names nothing is not remembered."""
-
     async def turns(client: Client, context: dict[str, Any] | None) -> int:
         await handled(client, "Where are we?", context)
         await handled(client, "Where else?", context)
@@ -233,7 +226,6 @@ async def test_a_room_without_a_conversation_has_its_own(house: DaemonWithOllama
 
 
 async def test_the_language_of_the_event_is_told_behind_the_question(house: DaemonWithOllama) -> None:
-    """The model learns in which language it was asked; nothing in front of the question changes with it."""
     async with connect(house.daemon.port()) as client:
         for language in ("fr", "en"):
             assert (await asked(client, "Quelle est la capitale ?", None, language))[-1].type == "handled-stop"
@@ -244,7 +236,6 @@ async def test_the_language_of_the_event_is_told_behind_the_question(house: Daem
 
 
 async def test_no_words_are_not_handled(house: DaemonWithOllama) -> None:
-    """Nobody is asked about nothing, and the context still returns."""
     before = len(house.ollama.questions)
     async with connect(house.daemon.port()) as client:
         for text in ("", " \n"):
@@ -258,7 +249,6 @@ async def test_no_words_are_not_handled(house: DaemonWithOllama) -> None:
 
 
 async def test_ollama_goes_and_comes_back(house: DaemonWithOllama) -> None:
-    """The model in the process answers meanwhile, says why, and is not asked once Ollama is back."""
     async with connect(house.daemon.port()) as client:
         assert (await handled(client, "Who answers?")).data["context"]["provider"] == "ollama"
         house.ollama.stop()
@@ -273,7 +263,6 @@ async def test_ollama_goes_and_comes_back(house: DaemonWithOllama) -> None:
 
 
 async def test_the_status_tells_it_all(house: DaemonWithOllama) -> None:
-    """States, the last switch and its reason, and what keeping warm costs, as one object that JSON can hold."""
     async with connect(house.daemon.port()) as client:
         await handled(client, "Who answers?")
         house.ollama.stop()
@@ -300,7 +289,6 @@ async def test_the_status_tells_it_all(house: DaemonWithOllama) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
 def test_the_status_command_shows_it(house: DaemonWithOllama, arguments: list[str]) -> None:
-    """A page for people, one object for programs."""
     result = satellite("status", "--uri", house.daemon.uri, *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     if arguments:
@@ -317,7 +305,6 @@ def test_the_status_command_shows_it(house: DaemonWithOllama, arguments: list[st
 
 
 async def test_when_nobody_answers_an_apology_is_heard(lonely: DaemonWithOllama) -> None:
-    """A command gets a spoken sentence, then an `error`; the connection goes on, and so does the next command."""
     lonely.ollama.stop()
 
     async def commanded(client: Client) -> list[Event]:
@@ -375,7 +362,6 @@ async def test_when_nobody_answers_a_client_gets_a_sentence_to_speak(
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_LINE, Fault.RESET, Fault.CUT])
 async def test_an_answer_that_breaks_off_is_apologised_for(house: DaemonWithOllama, fault: Fault) -> None:
-    """What came is heard, then that the rest is lost, then an `error`; nobody else begins again."""
     asked_before = len(house.ollama.questions)
     async with connect(house.daemon.port()) as client:
         house.ollama.say(script("Paris is a lovely city, ", "and so on."), fault)
@@ -392,7 +378,6 @@ async def test_an_answer_that_breaks_off_is_apologised_for(house: DaemonWithOlla
 
 
 async def test_an_answer_that_breaks_off_behind_a_sentence_is_not_apologised_for(house: DaemonWithOllama) -> None:
-    """Whoever listens misses nothing; the `error` tells the rest."""
     async with connect(house.daemon.port()) as client:
         house.ollama.say(script("Paris is a lovely city. ", "And so on."), Fault.ERROR_LINE)
         await client.send(RunPipeline(start_stage=HANDLE, end_stage=TTS, announce_text="Tell me of Paris."))
@@ -429,7 +414,6 @@ async def test_the_text_of_an_answer_that_breaks_off_says_so(house: DaemonWithOl
 
 
 async def test_only_what_was_heard_is_remembered(house: DaemonWithOllama) -> None:
-    """Cut short in the middle of its sound, an answer is known by the sentences that had reached the room."""
     daemon = house.daemon.daemon
     heard: list[Speech] = []
     full = threading.Event()
@@ -469,7 +453,6 @@ async def test_only_what_was_heard_is_remembered(house: DaemonWithOllama) -> Non
 
 
 async def test_hanging_up_in_the_middle_stops_everything(house: DaemonWithOllama) -> None:
-    """A room that leaves stops Ollama, and leaves no task behind."""
     house.ollama.server.abandoned.clear()
     await house.daemon.settled()
     house.ollama.say(script(*STORY, *["It goes on and on. "] * 2000))
@@ -486,7 +469,6 @@ async def test_hanging_up_in_the_middle_stops_everything(house: DaemonWithOllama
 
 
 async def test_every_stage_has_worked_before_the_daemon_is_ready(house: DaemonWithOllama) -> None:
-    """Speech was understood, the sentences for bad days are spoken, and Ollama has read how every prompt begins."""
     assert house.stt_calls_at_start >= 1
     assert [[message["role"] for message in prime] for prime in house.primes_at_start][:1] == [["system", "user"]]
     assert len(house.daemon.daemon._stages._phrases) >= 2
@@ -503,7 +485,6 @@ async def test_every_stage_has_worked_before_the_daemon_is_ready(house: DaemonWi
 async def test_an_ollama_that_is_not_there_delays_nothing(
     models_directory: Path, break_: Callable[[Ollama], None], words: str
 ) -> None:
-    """The daemon is ready without it, says what is wrong, answers by itself, and finds Ollama when it comes."""
     began = time.monotonic()
     with running(models_directory, "    - {type: local}\n", break_=break_) as house:
         assert time.monotonic() - began < 120  # what the other stages take: Ollama would never come

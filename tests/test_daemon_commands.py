@@ -176,7 +176,6 @@ async def asking(world: World) -> AsyncIterator[Callable[..., Coroutine[Any, Any
 
 @on_loop_of("world")
 async def test_a_spoken_timer_rings_until_somebody_calls(world: World) -> None:
-    """It is confirmed, sent to the satellite as a timer, rings again and again, and the wake word ends it."""
     command = await world.spoken("Set a timer for three seconds.")
     before = len(world.kitchen.speaker.utterances)
     answered = await world.said(command)
@@ -201,7 +200,6 @@ async def test_a_spoken_timer_rings_until_somebody_calls(world: World) -> None:
 
 @on_loop_of("world")
 async def test_the_wake_word_ends_the_ringing_in_a_room_that_streams(world: World) -> None:
-    """The daemon hears it itself, amid its own chime."""
     never_mind = await world.spoken("Never mind.")
     await asyncio.to_thread(world.start_timer, 1, "bedroom", name="tea")
     await world.bedroom.until("audio-start")
@@ -215,7 +213,6 @@ async def test_the_wake_word_ends_the_ringing_in_a_room_that_streams(world: Worl
 
 @on_loop_of("world")
 async def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
-    """It rings behind the answer, not in its middle."""
     question = await world.spoken("What is the capital of France?")
     before = len(world.kitchen.speaker.utterances)
     await world.kitchen.wake()
@@ -231,7 +228,6 @@ async def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
 
 @on_loop_of("world")
 async def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World) -> None:
-    """And not elsewhere."""
     await world.kitchen.stop()
     await until(lambda: not world.kitchen.claimed)
     before = len(world.bedroom.speaker.utterances)
@@ -247,7 +243,6 @@ async def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World
 
 @on_loop_of("world")
 async def test_stop_in_one_room_silences_another(world: World) -> None:
-    """In the middle of its sound."""
     await asyncio.to_thread(world.start_timer, 1, "bedroom")
     await world.bedroom.until("audio-start")
     async with asking(world) as asked:
@@ -261,7 +256,6 @@ async def test_stop_in_one_room_silences_another(world: World) -> None:
 
 @on_loop_of("world")
 async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world: World) -> None:
-    """Its lights and its timers are those of where it stands; what runs here is still ours."""
     kitchen = {"device_id": "d-kitchen", "satellite_id": "assist_satellite.kitchen"}
     async with asking(world) as asked:
         answered = await asked("Turn on the lights.", kitchen)
@@ -281,7 +275,6 @@ async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world:
 
 @on_loop_of("world")
 async def test_the_lights_are_those_of_the_room(world: World) -> None:
-    """In a room of ours, too, by the name of its area."""
     command = await world.spoken("Turn on the lights.")
     world.home.entities[0].area = "kitchen"  # as the room is called
     world.home.devices[0].area = "kitchen"
@@ -294,7 +287,6 @@ async def test_the_lights_are_those_of_the_room(world: World) -> None:
 
 @on_loop_of("world")
 async def test_never_mind_ends_the_run_politely(world: World) -> None:
-    """The satellite gets its transcript, and silence, and no error."""
     never_mind = await world.spoken("Never mind.")
     before = len(world.kitchen.speaker.utterances)
     answered = await world.said(never_mind)
@@ -308,7 +300,6 @@ async def test_never_mind_ends_the_run_politely(world: World) -> None:
 
 @on_loop_of("world")
 async def test_an_answer_is_repeated_in_its_room(world: World) -> None:
-    """Whoever gave it."""
     again = await world.spoken("Say that again.")
     first = await world.said(WHAT_TIME + QUIETLY)
     assert first["context"]["provider"] == "commands"
@@ -319,7 +310,6 @@ async def test_an_answer_is_repeated_in_its_room(world: World) -> None:
 
 @on_loop_of("world")
 async def test_what_the_house_can_do_is_asked_of_home_assistant(world: World) -> None:
-    """Once, and its answer is spoken."""
     command = await world.spoken("Turn on the kitchen light.")
     before = world.home.executed["light.kitchen on"]
     answered = await world.said(command)
@@ -331,7 +321,6 @@ async def test_what_the_house_can_do_is_asked_of_home_assistant(world: World) ->
 
 @on_loop_of("world")
 async def test_what_nobody_else_understands_goes_to_the_chat_model(world: World) -> None:
-    """In the room, spoken."""
     question = await world.spoken("What is the capital of France?")
     sentences = world.home.sentences
     answered = await world.said(question)
@@ -342,7 +331,6 @@ async def test_what_nobody_else_understands_goes_to_the_chat_model(world: World)
 
 @on_loop_of("world")
 async def test_the_conversation_service_answers_alike(world: World) -> None:
-    """Commands, Home Assistant, the chat model; a client that is no room gets no timer, nor a lie about one."""
     async with asking(world) as asked:
         context = {"conversation_id": "typed", "theirs": 1}
         answered = await asked("What time is it?", context)
@@ -361,7 +349,6 @@ async def test_the_conversation_service_answers_alike(world: World) -> None:
 
 @on_loop_of("world")
 async def test_home_assistant_that_is_silent_or_dead_costs_its_deadline_at_most(world: World) -> None:
-    """An order is told so, questions go to the chat model; the status tells why; it is asked again when it is back."""
     async with asking(world) as asked:
         await asked("Turn on the bedroom light.")  # its language is compiled
         world.home.faults = [Fault.HANG]
@@ -390,7 +377,6 @@ async def _becomes(world: World, *, up: bool) -> None:
 
 @on_loop_of("world")
 async def test_the_status_and_the_metrics_tell_of_both(world: World) -> None:
-    """Timers by their states, and Home Assistant's version."""
     await asyncio.to_thread(world.start_timer, 300, "kitchen")
     told = await world.responder("commands")
     assert told["words"] == "timers: 1 running"

@@ -40,7 +40,6 @@ async def connects(port: int) -> bool:
 async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is logged; ports, tasks, threads and timers are released all the same."""
     monkeypatch.setattr("satellite.daemon.daemon._STEP_SECONDS", 1.0)
     daemon = daemon_of(tmp_path)
     async with daemon:
@@ -65,7 +64,6 @@ async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
 
 @pytest.mark.slow
 async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What swallows its end is left behind, with a line; the rooms that are wanted are there."""
     release = asyncio.Event()
 
     async def deaf() -> None:
@@ -89,7 +87,6 @@ async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplo
 
 
 async def test_a_daemon_that_cannot_load_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is not for ever about to be ready: whoever waits for that is told, and the process is to end."""
     daemon = daemon_of(tmp_path)
 
     async def fails() -> None:

@@ -66,7 +66,6 @@ def state(page: Page, words: str) -> None:
 
 
 def test_the_house_at_a_glance(daemon: RunningDaemon, browser: Browser, url: str) -> None:
-    """What the daemon says of itself is in the page, with the devices that engines really run on."""
     with opened(browser, url) as page:
         expect(page.locator("#overall")).to_have_text("Ready")
         engines = page.get_by_role("region", name="Engines")
@@ -82,7 +81,6 @@ def test_the_house_at_a_glance(daemon: RunningDaemon, browser: Browser, url: str
 
 
 def test_a_house_in_trouble(browser: Browser, url: str) -> None:
-    """What needs attention and its cure, why another provider answers, and what the GPU does."""
     room = {"room": "bath", "area": None, "state": "off", "words": "bath is gone", "doing": "", "since_seconds": 340.0}
     told = {**STATE, "rooms": [room]}
 
@@ -114,7 +112,6 @@ def test_a_house_in_trouble(browser: Browser, url: str) -> None:
 
 
 def test_talking(browser: Browser, url: str) -> None:
-    """Somebody asks by voice: the run is seen with its stages, and the answer is heard."""
     sent, received = [0], [0]
     with opened(browser, url, viewport=DESK) as page:
 
@@ -157,7 +154,6 @@ def test_talking(browser: Browser, url: str) -> None:
 
 
 def test_speaking_interrupts_the_answer(browser: Browser, url: str) -> None:
-    """The next question is heard while the answer is; a press of the button interrupts as well, Escape ends all."""
     with opened(browser, url) as page:
         page.get_by_role("button", name="Talk").click()
         expect(page.locator("#log .said.you")).to_have_count(2)
@@ -170,7 +166,6 @@ def test_speaking_interrupts_the_answer(browser: Browser, url: str) -> None:
 
 
 def test_words_stream_in(browser: Browser, url: str) -> None:
-    """An answer grows word by word; what is said is text, whatever it looks like; the conversation goes on."""
     with opened(browser, url) as page:
         answer = ask(page, "What is the capital of France?")
         grown = page.evaluate("texts")
@@ -195,7 +190,6 @@ def test_words_stream_in(browser: Browser, url: str) -> None:
 
 
 def test_an_announcement_is_heard(daemon: RunningDaemon, browser: Browser, url: str) -> None:
-    """In the rooms that are chosen; where none is, that is said."""
     satellite = ScriptedSatellite(name="kitchen", mode="wake")
     with added_rooms(daemon, satellite), opened(browser, url) as page:
         room = page.locator("#rooms > li").filter(has_text="kitchen")
@@ -213,7 +207,6 @@ def test_an_announcement_is_heard(daemon: RunningDaemon, browser: Browser, url: 
 
 
 def test_a_connection_is_lost_and_comes_back(daemon: RunningDaemon, browser: Browser) -> None:
-    """The page says so and needs no hand to be live again, with what has happened meanwhile."""
     relay = Relay(daemon.port("http"))
     daemon.call(relay.open())
     try:
@@ -233,7 +226,6 @@ def test_a_connection_is_lost_and_comes_back(daemon: RunningDaemon, browser: Bro
 
 
 def test_signing_in(daemon: RunningDaemon, browser: Browser) -> None:
-    """A daemon with a token is asked once a tab: by text, by voice and for what happens."""
     with serving(daemon, token=TOKEN, requests_per_minute=10_000) as http, opened(browser, str(http.base_url)) as page:
         dialog = page.get_by_role("dialog", name="Sign in")
         field = dialog.get_by_label("Access token")
@@ -263,7 +255,6 @@ def test_signing_in(daemon: RunningDaemon, browser: Browser) -> None:
     ],
 )
 def test_a_refused_microphone_is_explained(browser: Browser, url: str, refusal: str, words: str) -> None:
-    """With what to do about it; the rest of the page goes on."""
     with opened(browser, url, forbidden=refusal) as page:
         page.get_by_role("button", name="Talk").click()
         expect(page.locator("#mic-notice")).to_contain_text(words)
@@ -272,7 +263,6 @@ def test_a_refused_microphone_is_explained(browser: Browser, url: str, refusal: 
 
 
 def test_a_page_over_plain_http_says_why_it_cannot_listen(daemon: RunningDaemon, browser: Browser) -> None:
-    """Before anybody presses a button; typing works."""
     with serving(daemon, allowed_hosts=[ELSEWHERE]) as http:
         port = http.base_url.port
         with opened(browser, f"http://{ELSEWHERE}:{port}/") as page:
@@ -289,7 +279,6 @@ def test_a_page_over_plain_http_says_why_it_cannot_listen(daemon: RunningDaemon,
 def test_it_can_be_read(
     daemon: RunningDaemon, browser: Browser, url: str, tmp_path: Path, colours: str, size: dict[str, int]
 ) -> None:
-    """By people with any eyes, on any screen, and by a screen reader."""
     satellite = ScriptedSatellite(name="kitchen", mode="wake")
     look: dict[str, Any] = {"color_scheme": colours, "viewport": size, "reduced_motion": "reduce"}
     with added_rooms(daemon, satellite), opened(browser, url, **look) as page:
@@ -311,7 +300,6 @@ def test_it_can_be_read(
 
 
 def test_the_keyboard_suffices(browser: Browser, url: str) -> None:
-    """Where the keys are is seen; the first stop leads past the header, and everything is reached in order."""
     with opened(browser, url) as page:
         expect(page.locator("#overall")).to_have_text("Ready")
         page.keyboard.press("Tab")

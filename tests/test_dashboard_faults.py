@@ -54,7 +54,6 @@ def begin(page: Page, text: str) -> None:
 
 
 def test_the_headline_counts_what_was_asked_and_heard(daemon: RunningDaemon, browser: Browser) -> None:
-    """A text that was spoken is a run, with its words, and no answer; nor is an answer that nobody heard."""
     tile = "Time to first sound"
     with serving(daemon) as http, opened(browser, str(http.base_url)) as page:
         expect(page.locator("#glance .tile").filter(has_text=tile)).to_contain_text("no answer yet")
@@ -73,7 +72,6 @@ def test_the_headline_counts_what_was_asked_and_heard(daemon: RunningDaemon, bro
 
 
 def test_a_question_amid_an_answer(browser: Browser, url: str) -> None:
-    """It stops the answer and is asked; what was said so far stays, and the conversation is one."""
     with opened(browser, url) as page:
         asked: list[Any] = []
         page.on("request", lambda one: asked.append(one.post_data_json) if one.url.endswith("/chat") else None)
@@ -90,7 +88,6 @@ def test_a_question_amid_an_answer(browser: Browser, url: str) -> None:
 
 
 def test_the_button_stops_an_answer(browser: Browser, url: str) -> None:
-    """While nothing else is typed."""
     with opened(browser, url) as page:
         begin(page, STORY)
         page.get_by_role("button", name="Stop").click()
@@ -99,7 +96,6 @@ def test_the_button_stops_an_answer(browser: Browser, url: str) -> None:
 
 
 def test_a_connection_that_breaks_takes_no_words(daemon: RunningDaemon, browser: Browser) -> None:
-    """Neither those of the answer, which says that it broke, nor those that are typed while nobody can be reached."""
     with relayed(daemon) as relay, opened(browser, f"{relay.url}/") as page:
         begin(page, STORY)
         daemon.call(relay.close())
@@ -120,7 +116,6 @@ def test_a_connection_that_breaks_takes_no_words(daemon: RunningDaemon, browser:
 
 
 def test_links_of_a_daemon_with_a_token(daemon: RunningDaemon, browser: Browser) -> None:
-    """They lead to what they say, though a link sends no token."""
     with serving(daemon, token=TOKEN, requests_per_minute=10_000) as http, opened(browser, str(http.base_url)) as page:
         page.get_by_label("Access token").fill(TOKEN)
         page.keyboard.press("Enter")
@@ -134,7 +129,6 @@ def test_links_of_a_daemon_with_a_token(daemon: RunningDaemon, browser: Browser)
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_nothing_jumps(daemon: RunningDaemon, browser: Browser, size: dict[str, int]) -> None:
-    """While the page comes to life, with rooms, runs and troubles, and when its connection is lost."""
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
     off = ("garage", "Obergeschoss Arbeitszimmer")
     with client(daemon) as http:
@@ -154,7 +148,6 @@ def test_nothing_jumps(daemon: RunningDaemon, browser: Browser, size: dict[str, 
 
 
 def test_rooms_that_cannot_hear_are_not_chosen(daemon: RunningDaemon, browser: Browser, url: str) -> None:
-    """Whoever chooses one all the same is told why it did not hear, once, in sentences, and not in green."""
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
     with added_rooms(daemon, kitchen, off=("garage",)), opened(browser, url) as page:
         garage = page.get_by_role("checkbox", name="garage")
@@ -177,7 +170,6 @@ def test_rooms_that_cannot_hear_are_not_chosen(daemon: RunningDaemon, browser: B
 
 
 def test_what_needs_attention_is_said_first(daemon: RunningDaemon, browser: Browser, url: str) -> None:
-    """At the head of the page, which leads to what it is and what mends it; until it is well again."""
     with opened(browser, url) as page:
         overall = page.locator("#overall")
         expect(overall).to_have_text("Ready")
@@ -196,7 +188,6 @@ def test_what_needs_attention_is_said_first(daemon: RunningDaemon, browser: Brow
 def test_a_house_of_many_rooms_has_place(
     daemon: RunningDaemon, browser: Browser, url: str, size: dict[str, int]
 ) -> None:
-    """They are scrolled through, and what stands below them stays in its card."""
     off = tuple(f"room {number}" for number in range(30))
     with added_rooms(daemon, off=off), opened(browser, url, viewport=size) as page:
         expect(page.locator("#rooms > li")).to_have_count(30)
@@ -209,7 +200,6 @@ def test_a_house_of_many_rooms_has_place(
 
 
 def test_words_run_the_way_they_are_read(daemon: RunningDaemon, browser: Browser) -> None:
-    """From right to left, where they do."""
     question = "מה בירת צרפת? (2024)"
     with serving(daemon) as http, opened(browser, str(http.base_url)) as page:
         page.get_by_label("Type a message").fill(question)
@@ -221,7 +211,6 @@ def test_words_run_the_way_they_are_read(daemon: RunningDaemon, browser: Browser
 
 
 def test_a_list_of_runs_that_arrives_late_removes_none(daemon: RunningDaemon, browser: Browser) -> None:
-    """It was made before a run began, and arrives after the feed has reported that run."""
     late: list[tuple[Route, APIResponse]] = []
     with serving(daemon) as http, opened(browser, str(http.base_url)) as page:
         page.route("**/runs?*", lambda route: late.append((route, route.fetch())))
@@ -239,7 +228,6 @@ def test_a_list_of_runs_that_arrives_late_removes_none(daemon: RunningDaemon, br
 
 
 def test_bars_are_seen_in_high_contrast(daemon: RunningDaemon, browser: Browser) -> None:
-    """Where the system chooses all colours: those of the stages are told apart, and by their edges."""
     with serving(daemon) as http, opened(browser, str(http.base_url), forced_colors="active") as page:
         assert http.post("/chat", json={"text": "What time is it?"}).status_code == 200
         bar = page.locator("#runs .stage").first
@@ -251,6 +239,5 @@ def test_bars_are_seen_in_high_contrast(daemon: RunningDaemon, browser: Browser)
 
 
 def test_it_says_how_to_find_rooms(browser: Browser, url: str) -> None:
-    """By the command that does."""
     with opened(browser, url) as page:
         expect(page.locator("#rooms code").first).to_have_text("satellite rooms discover")

@@ -36,7 +36,6 @@ def hasty(models_directory: Path) -> Iterator[RunningDaemon]:
 
 
 async def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
-    """Transcribing past the deadline is `stt-timeout`."""
     async with connect(hasty.port()) as client:
         await client.send(Transcribe())
         await client.send_audio(LIGHTS)
@@ -47,7 +46,6 @@ async def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
 
 
 async def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
-    """A first word past the deadline is `chat-timeout`."""
     async with connect(hasty.port()) as client:
         await client.send(Transcript(text="What is the capital of France?"))
         assert (await client.until("not-handled"))[-1].data["code"] == "chat-timeout"
@@ -55,7 +53,6 @@ async def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
 
 
 async def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
-    """Speaking past the deadline is `tts-timeout`, and a begun stream is ended."""
     async with connect(hasty.port()) as client:
         await client.send(Synthesize(text="Hello there."))
         assert types(await client.until("audio-stop")) == ["audio-start", "error", "audio-stop"]
@@ -67,7 +64,6 @@ async def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
 
 
 async def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
-    """A wake word that never comes and a slow stage both end the run, so that no microphone stays open."""
     async with connect(hasty.port()) as client:
         await client.send(RunPipeline(start_stage=PipelineStage.WAKE, end_stage=PipelineStage.TTS))
         assert (await client.until("error"))[-1].data["code"] == "wake-timeout"

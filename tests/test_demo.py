@@ -34,7 +34,6 @@ def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subproc
 
 
 def test_steps_are_printed_in_the_order_of_their_times(models_directory: Path, tmp_path: Path) -> None:
-    """It shows each step with its time, then what was heard, answered, by whom, and where the sound lies."""
     result = demo(models_directory, tmp_path)
     assert result.returncode == 0, result.stderr
     for part in (
@@ -53,7 +52,6 @@ def test_steps_are_printed_in_the_order_of_their_times(models_directory: Path, t
 
 
 def test_the_demo_as_one_object(models_directory: Path, tmp_path: Path) -> None:
-    """With `--json`, standard output is one object; a recording without a wake word gets one in front."""
     wav = DATA / "commands" / "turn_on_the_lights.wav"
     result = demo(models_directory, tmp_path, "--json", "--wav", str(wav), "--output", "answer.wav")
     assert result.returncode == 0, result.stderr
@@ -76,7 +74,6 @@ def test_the_demo_as_one_object(models_directory: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Path) -> None:
-    """Bad input is an error with a code and status 1, and the daemon is gone."""
     (tmp_path / "x.wav").write_bytes(b"no wav")
     result = demo(models_directory, tmp_path, "--wav", "x.wav")
     assert result.returncode == 1
@@ -85,7 +82,6 @@ def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Pat
 
 
 def test_the_demo_takes_free_ports_beside_a_daemon(models_directory: Path, tmp_path: Path) -> None:
-    """Whatever listens at the daemon's ports goes on doing so."""
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()

@@ -103,7 +103,6 @@ def models(kind: object) -> Iterator[type[BaseModel]]:
 
 @each_page
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every one to a file of the repository, and its anchor to a heading there."""
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text()):
         there = page.parent / target if target else page
         assert there.exists(), target
@@ -112,7 +111,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @each_page
 def test_commands_exist(page: Path) -> None:
-    """The command line, the Makefile and the installer take each as it is written."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     usage = (ROOT / "install.sh").read_text().partition("USAGE")[2].partition("\nUSAGE")[0]
     for program, *words in commands(page.read_text()):
@@ -127,7 +125,6 @@ def test_commands_exist(page: Path) -> None:
 
 @each_current_page
 def test_files_of_the_source_exist(page: Path) -> None:
-    """Every Python file and script that a page names, by name or by path."""
     files = [file for folder in ("satellite", "tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
     places = {str(file.relative_to(ROOT)) for file in files} | {"conftest.py", "hatch_build.py"}
     places |= {place.removeprefix("satellite/") for place in places} | {file.name for file in files}
@@ -138,7 +135,6 @@ def test_files_of_the_source_exist(page: Path) -> None:
 
 @each_page
 def test_blocks_of_configuration_are_valid(page: Path) -> None:
-    """Every block is, together with those before it on the page; so is every section between backticks."""
     text = page.read_text()
     whole: dict[str, object] = {}
     for indent, block in re.findall(r"^( *)```yaml\n(.*?)```", text, re.DOTALL | re.MULTILINE):
@@ -152,20 +148,17 @@ def test_blocks_of_configuration_are_valid(page: Path) -> None:
 
 @each_current_page
 def test_settings_exist(page: Path) -> None:
-    """Every key between backticks that begins with the name of a section, such as `chat.max_tokens`, is one."""
     for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?::[^`]*)?`", page.read_text()):
         if name.partition(".")[0] in Config.model_fields and name not in NOT_SETTINGS:
             assert setting_exists(name), name
 
 
 def test_every_page_is_linked_from_the_first() -> None:
-    """Nothing is written that nobody finds."""
     first = (ROOT / "README.md").read_text()
     assert all(f"](docs/{page.name})" in first for page in (ROOT / "docs").glob("*.md"))
 
 
 def test_figures_are_in_one_place() -> None:
-    """No row of a table with two measured values or more is on two pages, nor twice on one."""
     rows: Counter[str] = Counter()
     for page in PAGES:
         for line in re.findall(r"^\|.*\|$", page.read_text(), re.MULTILINE):
@@ -177,7 +170,6 @@ def test_figures_are_in_one_place() -> None:
 
 
 def test_pictures_are_small() -> None:
-    """A picture loads quickly and is as wide as a page shows it, at least."""
     pictures = sorted((ROOT / "docs").glob("*.png"))
     assert pictures
     for picture in pictures:
@@ -189,7 +181,6 @@ def test_pictures_are_small() -> None:
 
 
 def test_names_of_the_architecture_exist() -> None:
-    """Every `Class.method` and `module.function` that ARCHITECTURE.md names is in the source."""
     sources = {file: file.read_text() for file in (ROOT / "satellite").rglob("*.py")}
     for owner, name in re.findall(r"`([A-Za-z_]+)\.([a-z_]+)`", (ROOT / "ARCHITECTURE.md").read_text()):
         if name in ("py", "tflite") or owner in ("WhisperModel", *Config.model_fields):
@@ -200,13 +191,11 @@ def test_names_of_the_architecture_exist() -> None:
 
 @each_page
 def test_words_are_plain(page: Path) -> None:
-    """No page uses words that a reader has to decode, except where it quotes them."""
     unquoted = re.sub(r'["“`][^"”`]*["”`]', "", page.read_text())
     assert re.findall(ODD_WORDS, unquoted, re.IGNORECASE) == []
 
 
 def test_words_of_the_program_are_plain() -> None:
-    """Nor does its source, the dashboard and the help of its commands included; word lists of languages aside."""
     files = [file for kind in ("*.py", "*.js", "*.html") for file in (ROOT / "satellite").rglob(kind)]
     files += [
         ROOT / "install.sh",
@@ -219,7 +208,6 @@ def test_words_of_the_program_are_plain() -> None:
 
 
 def test_every_dependency_has_its_reason() -> None:
-    """ARCHITECTURE.md names each package that a user may install, and no other."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = list(project["dependencies"])
     for extra in ("local-chat", "mic", "systemd"):

@@ -23,7 +23,6 @@ def findings(capsys: pytest.CaptureFixture[str], file: Path, uri: str) -> dict[s
 
 
 def test_each_trouble_has_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No daemon, no models, a port that somebody else has, no Ollama, no GPU where one is demanded."""
     file = tmp_path / "config.yaml"
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -44,7 +43,6 @@ def test_each_trouble_has_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_wrong_configuration_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The mistake is named, and the rest is checked."""
     file = tmp_path / "config.yaml"
     file.write_text("stt: {modle: tiny.en}\n")
     found = findings(capsys, file, "tcp://127.0.0.1:9")
@@ -55,7 +53,6 @@ def test_a_wrong_configuration_ends_nothing(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.models
 def test_what_works_is_good(daemon: RunningDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The stages are run to see that."""
     file = tmp_path / "config.yaml"
     ports = "".join(f", {name}: {port}" for name, port in daemon.daemon.ports.items() if name.endswith("_port"))
     file.write_text(
@@ -75,7 +72,6 @@ def test_what_works_is_good(daemon: RunningDaemon, tmp_path: Path, capsys: pytes
 
 @pytest.mark.models
 def test_the_daemon_of_the_configuration_is_asked(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """Every command finds it by itself, wherever it listens."""
     file = tmp_path / "config.yaml"
     file.write_text(f"wyoming: {{host: '::', port: {daemon.port()}}}\n")
     assert main(["--config", str(file), "status", "--json"]) == 0
@@ -86,7 +82,6 @@ async def _refuse() -> dict[str, object]:
 
 
 async def test_watching_goes_on_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
-    """It shows that nobody answers, until it is ended."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await status_page.watch(_refuse)

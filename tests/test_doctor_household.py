@@ -33,7 +33,6 @@ async def found(check: str, text: str, uri: str = "") -> dict[str, Finding]:
 
 
 async def test_every_state_of_ollama_is_told() -> None:
-    """Not there, without the model, not loaded, and loaded as another client wants it."""
     async with OllamaServer(WORDS, models={"phi3:mini": "phi"}, trained_context=4096) as server:
         url = server.url
 
@@ -73,7 +72,6 @@ async def test_every_state_of_ollama_is_told() -> None:
 
 
 async def test_every_state_of_a_compatible_provider_is_told(tmp_path: Path) -> None:
-    """With the key, a wrong one, none, another model, and gone; the key is shown to nobody."""
     key = tmp_path / "key"
     async with OpenAIServer(WORDS, key="sk-right", model="llama") as server:
         what = f"gpu2 at {server.url}/openai/v1"
@@ -99,7 +97,6 @@ async def test_every_state_of_a_compatible_provider_is_told(tmp_path: Path) -> N
 
 
 async def test_a_hosted_provider_without_a_key_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not in use; where a key is wanted is said."""
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
     findings = await found("hosted", "chat: {providers: [{type: openai, model: llama}, {type: local}]}")
     told = findings["groq at https://api.groq.com/openai/v1"]
@@ -108,7 +105,6 @@ async def test_a_hosted_provider_without_a_key_is_not_asked(monkeypatch: pytest.
 
 
 async def test_home_assistant_is_asked_whether_it_is_ready() -> None:
-    """With the right token, a wrong one, none, and when it is gone."""
     async with HomeAssistantServer(token="right") as server:
         what = f"home_assistant at {server.url}"
 
@@ -124,7 +120,6 @@ async def test_home_assistant_is_asked_whether_it_is_ready() -> None:
 
 
 async def test_rooms_are_looked_at_without_claiming_them() -> None:
-    """A satellite that is free stays free; what is none is told."""
     async with ScriptedSatellite(name="kitchen") as kitchen, OpenAIServer(WORDS) as other:
         text = (
             f"rooms:\n- {{name: kitchen, uri: '{kitchen.uri}'}}\n- {{name: attic, uri: '{NOBODY}'}}\n"
@@ -138,7 +133,6 @@ async def test_rooms_are_looked_at_without_claiming_them() -> None:
 
 
 async def test_servers_elsewhere_are_looked_at_one_by_one(daemon: RunningDaemon) -> None:
-    """One that answers, one that does not, and one that offers something else."""
     speaks = f"tcp://127.0.0.1:{daemon.port('tts_port')}"
     findings = await found(
         "elsewhere", f"stt: {{uri: ['{daemon.uri}', '{speaks}']}}\nwake: {{uri: '{NOBODY}'}}\ntts: {{uri: '{speaks}'}}"
@@ -152,7 +146,6 @@ async def test_servers_elsewhere_are_looked_at_one_by_one(daemon: RunningDaemon)
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_who_holds_a_room_is_told(daemon: RunningDaemon) -> None:
-    """The daemon that drives it, or another server."""
     async with (
         ScriptedSatellite(name="ours") as ours,
         ScriptedSatellite(name="theirs") as theirs,
@@ -171,7 +164,6 @@ async def test_who_holds_a_room_is_told(daemon: RunningDaemon) -> None:
 
 
 async def test_what_stands_for_sound_devices_is_tried(tmp_path: Path) -> None:
-    """A recording that is there, and programs that are not."""
     sound = tmp_path / "room.raw"
     sound.write_bytes(bytes(64_000))
     speaker = tmp_path / "spoken.wav"

@@ -19,12 +19,10 @@ from tests.waiting import until
     [(None, None), (42.5, 42.5), (-1, math.inf), ("-1m", math.inf), ("0", 0.0), ("1h30m", 5400.0), ("500ms", 0.5)],
 )
 def test_a_keep_alive_is_a_number_or_a_duration_of_go(value: Any, seconds: float | None) -> None:
-    """Numbers are seconds, and what is negative is for ever."""
     assert keep_alive_seconds(value) == seconds
 
 
 async def test_a_request_without_keep_alive_keeps_the_present_one_and_starts_it_anew() -> None:
-    """The default is for a load only, and the timer starts at the end of each request."""
     async with serving() as (server, client):
         assert (await client.ask())["done"]
         assert await client.left() == about(300)
@@ -39,7 +37,6 @@ async def test_a_request_without_keep_alive_keeps_the_present_one_and_starts_it_
 
 
 async def test_any_request_changes_the_keep_alive_up_and_down() -> None:
-    """A ping counts as much as a question, and infinite is no exception."""
     async with serving() as (_, client):
         await client.chat(keep_alive=-1)
         (model,) = await client.ps()
@@ -50,7 +47,6 @@ async def test_any_request_changes_the_keep_alive_up_and_down() -> None:
 
 
 async def test_nought_unloads_at_once() -> None:
-    """Also where nothing is loaded."""
     async with serving() as (_, client):
         assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
         await client.chat()
@@ -75,7 +71,6 @@ async def test_nought_unloads_at_once() -> None:
     ],
 )
 async def test_some_options_reload(body: dict[str, Any], reloads: bool) -> None:
-    """A reload costs the load and all that was read."""
     async with serving() as (server, client):
         await client.ask()
         await client.ask(**body)
@@ -84,7 +79,6 @@ async def test_some_options_reload(body: dict[str, Any], reloads: bool) -> None:
 
 
 async def test_a_change_of_options_waits_for_the_stream() -> None:
-    """The stream is unharmed, and who wants what is loaded is not held up."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with serving(dictated(words)) as (server, client):
         words.put_nowait("Paris")
@@ -101,7 +95,6 @@ async def test_a_change_of_options_waits_for_the_stream() -> None:
 
 
 async def test_a_model_too_many_makes_another_leave() -> None:
-    """The one with the longest keep-alive stays."""
     async with serving(max_loaded_models=2) as (_, client):
         await client.chat(keep_alive=-1)
         await client.chat(model="b")
@@ -110,7 +103,6 @@ async def test_a_model_too_many_makes_another_leave() -> None:
 
 
 async def test_hanging_up_during_the_load_aborts_it() -> None:
-    """Nothing is loaded afterwards; who waited for the same load starts it again."""
     async with serving(load_seconds=60) as (server, client):
         first = asyncio.create_task(client.ask())
         await until(lambda: len(server.exchanges) == 1)
@@ -128,7 +120,6 @@ async def test_hanging_up_during_the_load_aborts_it() -> None:
 
 @pytest.mark.parametrize("wanted", [{"model": "b"}, {"options": {"num_ctx": 2048}}])
 async def test_a_keep_alive_amid_an_answer_locks_everybody_out(wanted: dict[str, Any]) -> None:
-    """Who waits for room waits for ever, though the client hangs up and asks again, until the model is let go."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with serving(dictated(words), max_loaded_models=1) as (server, client):
         words.put_nowait("Paris")
@@ -150,7 +141,6 @@ async def test_a_keep_alive_amid_an_answer_locks_everybody_out(wanted: dict[str,
 
 @pytest.mark.parametrize("num_parallel", [1, 2])
 async def test_answers_are_generated_one_after_another(num_parallel: int) -> None:
-    """Unless OLLAMA_NUM_PARALLEL allows more; a ping waits for nobody, and a full queue is full."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with serving(dictated(words), num_parallel=num_parallel, max_queue=1) as (server, client):
         await client.chat()
@@ -166,7 +156,6 @@ async def test_answers_are_generated_one_after_another(num_parallel: int) -> Non
 
 
 async def test_what_was_read_is_not_read_again() -> None:
-    """Neither another conversation nor a ping in between makes the runner forget; an unload does."""
     async with serving() as (server, client):
         first, other, again = ({"role": "user", "content": text} for text in ("Hello there", "Anything", "Once more"))
         await client.chat(SYSTEM, first)

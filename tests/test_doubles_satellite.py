@@ -59,7 +59,6 @@ async def silent(server: Client) -> bool:
 
 @pytest.mark.parametrize("hangs_up", [True, False])
 async def test_it_has_one_server(hangs_up: bool) -> None:
-    """Another one is told what it is, and turned away, perhaps without a word; it is free again when the first goes."""
     async with dialled(hangs_up=hangs_up) as (room, first):
         async with connect(room.port) as second:
             await second.send(Describe())
@@ -74,7 +73,6 @@ async def test_it_has_one_server(hangs_up: bool) -> None:
 
 @pytest.mark.parametrize("end", END)
 async def test_a_wake_word_starts_bare_audio_until_the_end_of_the_run(end: str) -> None:
-    """Without an `audio-start` or `audio-stop`."""
     async with dialled(pipeline="Ground floor") as (room, server):
         assert await room.wake()
         detection, pipeline, *_ = events = await chunks(server, 3)
@@ -95,7 +93,6 @@ async def test_a_wake_word_starts_bare_audio_until_the_end_of_the_run(end: str) 
 
 
 async def test_always_streaming() -> None:
-    """From `run-satellite` to `pause-satellite`, whatever happens: the next server gets audio unasked."""
     async with ScriptedSatellite(mode="always") as room, connect(room.port) as server:
         pipeline = (await claim(server))[0]
         assert (pipeline.data["start_stage"], pipeline.data["restart_on_end"]) == ("wake", True)
@@ -113,7 +110,6 @@ async def test_always_streaming() -> None:
 
 
 async def test_streaming_after_speech() -> None:
-    """Two seconds from before it come as one chunk, and after some seconds it ends, detection or not."""
     async with dialled(mode="vad", vad_timeout_seconds=0.5) as (room, server):
         await asyncio.sleep(2.2)
         assert not room.streaming
@@ -131,7 +127,6 @@ async def test_streaming_after_speech() -> None:
 
 
 async def test_the_speaker_takes_its_time() -> None:
-    """Sound that comes at once is played for as long as it is; `played` follows, one for each `audio-stop`."""
     async with dialled() as (room, server):
         began = asyncio.get_running_loop().time()
         for _ in range(2):
@@ -145,7 +140,6 @@ async def test_the_speaker_takes_its_time() -> None:
 
 
 async def test_a_hung_satellite() -> None:
-    """It accepts connections and does nothing, until it goes on."""
     async with dialled(mode="always") as (room, server):
         await chunks(server, 1)
         room.hang()

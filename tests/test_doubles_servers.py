@@ -44,7 +44,6 @@ async def said(url: str, path: str, **more: Any) -> str:
 
 
 async def test_a_stand_in_is_a_process_of_its_own() -> None:
-    """It tells where it listens, says what it is given, and ends in good order."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         ollama = ("ollama", "--port", "0", "--say", "Hello there.", "--model", "m", "n=m", "--keep-alive", "-1")
         async with process(*ollama) as (child, url):
@@ -59,7 +58,6 @@ async def test_a_stand_in_is_a_process_of_its_own() -> None:
 
 
 async def test_the_limits_count_down_and_refuse() -> None:
-    """Each reply tells what is left and when all of it is back; the one too many tells when to come again."""
     words = script("Paris", " it", " is.")
     async with (
         OpenAIServer(words) as server,

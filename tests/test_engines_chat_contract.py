@@ -103,7 +103,6 @@ async def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnav
 
 
 async def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
-    """The deltas make up the answer, name the provider, and the last one tells what it cost."""
     async with api.running(script("Paris", " it", " is.")) as (_, model):
         deltas = [delta async for delta in ask(model)]
         assert "".join(delta.text for delta in deltas) == "Paris it is."
@@ -117,7 +116,6 @@ async def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
 
 
 async def test_wishes_reach_the_server(api: Api) -> None:
-    """How one answer is to be made is asked for by the API's own names; the configured longest answer stays longest."""
     async with api.running(script("Paris", " it", " is.")) as (server, model):
         wishes = Sampling(max_tokens=2, temperature=0.7, top_p=0.5, seed=42, stop=("END",))
         deltas = [delta async for delta in model.stream([Message("user", "Hi")], wishes)]
@@ -139,7 +137,6 @@ async def test_wishes_reach_the_server(api: Api) -> None:
 
 
 async def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None:
-    """It ended before its first word, as it was to; elsewhere that is a failure."""
     async with api.running(script("")) as (_, model):
         deltas = [delta async for delta in model.stream([Message("user", "Hi")], Sampling(stop=("Paris",)))]
         assert [delta.text for delta in deltas] == [""]
@@ -149,8 +146,6 @@ async def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None
 
 
 async def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:
-    """Nothing is collected on the way: a word arrives while the server waits to be told the next."""
-
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with api.running(dictated(words)) as (_, model), aclosing(ask(model)) as deltas:
         for word in ("Paris", " it", " is."):
@@ -161,14 +156,11 @@ async def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:
 
 
 async def test_thoughts_are_dropped(api: Api) -> None:
-    """A model that thinks aloud is heard only once it speaks."""
     async with api.running(script("<thi", "nk>The user", " asks</th", "ink>\n\n", "Paris", ".")) as (_, model):
         assert await answered(model) == "Paris."
 
 
 async def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> None:
-    """The server sees its client hang up, and answers the next request at once."""
-
     async def endless(_: Any) -> AsyncGenerator[str, None]:
         while True:
             yield "word "
@@ -184,7 +176,6 @@ async def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> Non
 
 
 async def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(api: Api) -> None:
-    """Whoever waits for the first word can leave at any moment."""
     async with api.running(script("Next.")) as (server, model):
         server.faults = [api.faults.HANG]
         waiting = asyncio.create_task(anext(ask(model)))
@@ -197,7 +188,6 @@ async def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(ap
 
 
 async def test_two_answers_at_once_do_not_mix(api: Api) -> None:
-    """Each asker gets its own words."""
     async with api.running(last_words) as (_, model):
         questions = ["one two three four", "five six seven eight"]
         assert await asyncio.gather(*(answered(model, question) for question in questions)) == [
@@ -206,7 +196,6 @@ async def test_two_answers_at_once_do_not_mix(api: Api) -> None:
 
 
 async def test_a_connection_serves_many_answers(api: Api) -> None:
-    """A complete answer leaves its connection open for the next: no new handshake on the way to the first word."""
     async with api.running(script("Paris", ".")) as (server, model):
         for _ in range(3):
             assert await answered(model) == "Paris."
@@ -214,33 +203,28 @@ async def test_a_connection_serves_many_answers(api: Api) -> None:
 
 
 async def test_a_silent_server_is_given_up_at_the_first_deadline(api: Api) -> None:
-    """A server that takes the request and says nothing is a timeout."""
     said, error = await failure(api, "HANG", first=0.2)
     assert (said, error.code) == ("", "chat-timeout")
 
 
 async def test_a_server_that_falls_silent_is_given_up(api: Api) -> None:
-    """Between two words another limit holds than before the first."""
     said, error = await failure(api, "STALL", gap=0.2)
     assert (said, error.code) == ("Paris", "chat-timeout")
 
 
 @pytest.mark.parametrize("fault", ["CUT", "RESET", "GARBAGE"])
 async def test_an_answer_that_breaks_off_is_an_error(api: Api, fault: str) -> None:
-    """Half an answer never passes for a whole one, in whatever way it ends."""
     said, error = await failure(api, fault)
     assert (said, error.code) == ("Paris", "chat-failed")
     assert "127.0.0.1" in str(error)
 
 
 async def test_a_crash_before_the_first_word_is_an_error(api: Api) -> None:
-    """A 500 is the provider's fault: another one may answer."""
     said, error = await failure(api, "CRASH")
     assert (said, error.code) == ("", "chat-failed")
 
 
 async def test_an_answer_without_a_word_is_an_error(api: Api) -> None:
-    """A model that says nothing has not answered."""
     async with api.running(script()) as (_, model):
         with pytest.raises(ChatUnavailable) as caught:
             await answered(model)
@@ -248,7 +232,6 @@ async def test_an_answer_without_a_word_is_an_error(api: Api) -> None:
 
 
 async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
-    """A refused connection says where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     model = api.connect(f"http://127.0.0.1:{port}", DeadlineSettings())
@@ -259,7 +242,6 @@ async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
 
 
 async def test_a_closed_model_says_so(api: Api) -> None:
-    """After `close` a question is an error like any other."""
     async with api.running(script("Paris.")) as (_, model):
         await model.close()
         with pytest.raises(ChatUnavailable):
@@ -269,7 +251,6 @@ async def test_a_closed_model_says_so(api: Api) -> None:
 async def test_a_proxy_of_the_environment_is_not_used_inside_the_house(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HTTP_PROXY is for the way out; a server at home is spoken to directly."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with api.running(script("Paris.")) as (_, model):
@@ -277,7 +258,6 @@ async def test_a_proxy_of_the_environment_is_not_used_inside_the_house(
 
 
 async def test_a_question_that_is_no_text_is_an_error(api: Api) -> None:
-    """Half a surrogate pair, which JSON can carry and UTF-8 cannot, harms nobody else's question."""
     async with api.running(script("Paris.")) as (_, model):
         with pytest.raises(ChatError):
             await answered(model, "\ud800")

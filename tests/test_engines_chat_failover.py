@@ -87,7 +87,6 @@ async def watched(house: TwoProviders, until: Callable[[], bool]) -> None:
 
 
 async def test_the_first_answers_and_nobody_else_is_asked() -> None:
-    """A question goes to one provider as long as that one is well."""
     async with built(first_token_seconds=5) as house:
         assert await answered(house.chat) == "ollama: Paris, says Ollama."
         assert house.groq.exchanges == []
@@ -96,7 +95,6 @@ async def test_the_first_answers_and_nobody_else_is_asked() -> None:
 
 @pytest.mark.parametrize("fault", [OllamaFault.CRASH, OllamaFault.BUSY])
 async def test_the_second_answers_when_the_first_fails_before_a_word(fault: OllamaFault) -> None:
-    """A crash and a refusal alike send the question on, and the answer says why."""
     async with built(first_token_seconds=5) as house:
         house.ollama.faults = [fault]
         deltas = await deltas_of(house.chat)
@@ -108,7 +106,6 @@ async def test_the_second_answers_when_the_first_fails_before_a_word(fault: Olla
 
 
 async def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
-    """Being late is not being out; whoever loses is stopped, and not blamed for it."""
     async with built(first_token_seconds=30, hedge_seconds=0.1, first=60) as house:
         words: asyncio.Queue[str | None] = asyncio.Queue()
         house.ollama.words = dictated(words)
@@ -123,7 +120,6 @@ async def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
 
 
 async def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
-    """The first that speaks is heard; the other is hung up on, and is asked first the next time."""
     async with built(first_token_seconds=5, hedge_seconds=0.1) as house:
         await answered(house.chat)
         house.ollama.first_token_seconds = 1.0
@@ -135,7 +131,6 @@ async def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
 
 
 async def test_after_the_first_word_an_error_is_an_error() -> None:
-    """Nothing is ever said twice: the second is not asked to begin again."""
     async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.RESET]
         said: list[ChatDelta] = []
@@ -148,7 +143,6 @@ async def test_after_the_first_word_an_error_is_an_error() -> None:
 
 
 async def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
-    """One error tells the administrator what is wrong with all of them."""
     async with built(key="another", first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.BUSY]
         with pytest.raises(ChatUnavailable) as caught:
@@ -162,7 +156,6 @@ async def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
 
 
 async def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
-    """Better a try than silence; a rate limit, though, is kept."""
     async with built(first_token_seconds=5) as house:
         house.groq.retry_after = "60"
         house.ollama.faults = [OllamaFault.CRASH] * 2
@@ -175,7 +168,6 @@ async def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
 
 
 async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """It is as if it were not configured, unless there is nobody else: then what is missing is told."""
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
     async with built() as house:
         settings, deadlines = ChatSettings(), DeadlineSettings()
@@ -192,7 +184,6 @@ async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, cap
 
 
 async def test_closing_the_answer_closes_the_provider() -> None:
-    """Whoever leaves stops the server that was answering, and starts no other."""
     async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.STALL]
         deltas = house.chat.stream(QUESTION)
@@ -203,7 +194,6 @@ async def test_closing_the_answer_closes_the_provider() -> None:
 
 
 async def test_cancelling_during_the_search_stops_it() -> None:
-    """A cancelled question is not passed on to the next provider."""
     async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.HANG]
         waiting = asyncio.create_task(answered(house.chat))
@@ -216,7 +206,6 @@ async def test_cancelling_during_the_search_stops_it() -> None:
 
 
 async def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
-    """An administrator reads who answers now, and why; each question is not news."""
     caplog.set_level(logging.DEBUG, logger="satellite.engines.chat.failover")
     async with built(first_token_seconds=5) as house:
         house.ollama.faults = [OllamaFault.CRASH]
@@ -237,7 +226,6 @@ async def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCapt
 
 @pytest.mark.models
 async def test_the_model_in_the_process_is_the_last_resort(models_directory: Path) -> None:
-    """With Ollama and the network gone, the house still answers."""
     local = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     await local.load(file)

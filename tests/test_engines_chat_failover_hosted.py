@@ -85,7 +85,6 @@ async def built(
 
 
 async def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its words stay in the house, however long the first answer takes, and the model is not taken for down."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with built(monkeypatch, words=dictated(words)) as house:
         words.put_nowait(None)  # of the prime
@@ -107,7 +106,6 @@ async def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pyte
 async def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever leaves the second room does not take the model from the first."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with built(monkeypatch, words=dictated(words), watched=False) as house:
         async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
@@ -122,7 +120,6 @@ async def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody
 
 
 async def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cold model is slow, not down; that it loads as expected opens no breaker, and is no death of its process."""
     async with built(monkeypatch, load_seconds=1.5) as house:
         await until(lambda: house.model.health.state == ModelState.LOADING)
         assert await house.answered() == "ollama: Paris, says the house."
@@ -133,7 +130,6 @@ async def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.Mo
 
 
 async def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To wait for it would end with an apology."""
     async with built(monkeypatch, load_seconds=60, deadline=1) as house:
         await until(lambda: house.model.health.state == ModelState.LOADING)
         await until(lambda: not house.model.health.is_late and not house.model.health.up)
@@ -141,7 +137,6 @@ async def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pyte
 
 
 async def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes connections and says nothing: then the words leave, at once from the next question on."""
     async with built(monkeypatch) as house:
         await house.model.warm_up()
         house.ollama.freeze()
@@ -154,7 +149,6 @@ async def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch
 
 
 async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its server is there, and its process hangs: one question ends with an error, the next is answered elsewhere."""
     async with built(monkeypatch, watched=False, deadline=2) as house:
         house.ollama.first_token_seconds = 60
         with pytest.raises(ChatUnavailable, match="no word within"):
@@ -165,7 +159,6 @@ async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypa
 
 
 async def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question has met it: the state is what was seen, with the words that help."""
     async with built(monkeypatch) as house:
         await house.model.warm_up()
         await house.ollama.stop()
@@ -182,7 +175,6 @@ async def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest
 
 
 async def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is asked the next question as well."""
     async with built(monkeypatch) as house:
         await house.model.warm_up()
         house.ollama.words = script("")

@@ -38,14 +38,12 @@ def told(kind: str, remaining: str, reset: str) -> dict[str, str]:
 
 @given(st.integers(0, 10**15))
 def test_any_duration_of_go_is_understood(nanoseconds: int) -> None:
-    """To the nanosecond."""
     seconds = exhausted_seconds(told("tokens", "0", go_duration(nanoseconds)), 1)
     assert seconds == pytest.approx(nanoseconds / 1e9, abs=1e-9)
 
 
 @given(st.floats(0, 1e6))
 def test_any_duration_of_the_stand_in_is_understood(seconds: float) -> None:
-    """It writes them as Groq does."""
     assert exhausted_seconds(told("requests", "0", duration(seconds)), 1) == pytest.approx(seconds, abs=0.01)
 
 
@@ -63,7 +61,6 @@ def test_any_duration_of_the_stand_in_is_understood(seconds: float) -> None:
     ],
 )
 def test_durations_as_they_were_seen(text: str, seconds: float) -> None:
-    """A bare number is seconds too."""
     assert exhausted_seconds(told("tokens", "3", text), 4) == pytest.approx(seconds)
 
 
@@ -85,13 +82,11 @@ def test_durations_as_they_were_seen(text: str, seconds: float) -> None:
 def test_what_is_left_is_compared_with_what_is_needed(
     headers: dict[str, str], tokens: int, seconds: float | None
 ) -> None:
-    """One request, and so many tokens; the longer wait counts."""
     assert exhausted_seconds(headers, tokens) == seconds
 
 
 @pytest.mark.parametrize("nonsense", ["", "soon", "1s1", "s", "5 s", "nan", "inf", "1e999", "1d", "²s"])
 def test_nonsense_about_what_is_left_is_nothing(nonsense: str) -> None:
-    """It does not hold a provider up for ever."""
     assert exhausted_seconds(told("tokens", "0", nonsense), 1) is None
     assert exhausted_seconds(told("tokens", nonsense, "5s"), 1) is None
     assert exhausted_seconds(told("tokens", "0", "-5"), 1) is None
@@ -115,19 +110,16 @@ def test_nonsense_about_what_is_left_is_nothing(nonsense: str) -> None:
     ],
 )
 def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
-    """What is past is now, and what is neither is not there."""
     assert retry_after_seconds({} if value is None else {"retry-after": value}) == seconds
 
 
 def test_retry_after_may_be_a_date_to_come() -> None:
-    """It is reckoned from now."""
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     assert retry_after_seconds({"retry-after": date}) == pytest.approx(100, abs=20)
 
 
 @given(st.text(), st.text())
 def test_no_header_breaks_anything(one: str, other: str) -> None:
-    """Whatever a provider sends is a duration or nothing."""
     for seconds in (
         retry_after_seconds({"retry-after": one}),
         exhausted_seconds(told("tokens", one, other) | told("requests", other, one), 100),

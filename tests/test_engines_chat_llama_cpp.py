@@ -129,7 +129,6 @@ def brain(gguf: Path) -> Brain:
 
 @pytest.mark.models
 async def test_it_answers(brain: Brain) -> None:
-    """A question gets its answer in pieces, and the last tells what it cost; the system prompt is read only once."""
     async with brain.loaded():
         deltas = await brain.ask(FRANCE)
         assert "Paris" in text(deltas)
@@ -148,7 +147,6 @@ async def test_it_answers(brain: Brain) -> None:
 
 @pytest.mark.models
 async def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
-    """A story that nobody wants any more costs less time than what was heard of it."""
     async with brain.loaded():
         deltas = brain.chat.stream(messages(STORY))
         begun = time.monotonic()
@@ -165,7 +163,6 @@ async def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
 
 @pytest.mark.models
 async def test_cancelling_stops_the_model_while_it_still_reads(gguf: Path) -> None:
-    """A long conversation is not read to its end for nobody: asked again, most of it is still unread."""
     brain = Brain(gguf, parallel=1)
     async with brain.loaded():
         reading = brain.ask(LONG)
@@ -184,7 +181,6 @@ async def test_cancelling_stops_the_model_while_it_still_reads(gguf: Path) -> No
 @pytest.mark.models
 @pytest.mark.parametrize("parallel", [1, 2])
 async def test_two_questions_do_not_mix(gguf: Path, parallel: int) -> None:
-    """Answers asked for at once do not mix, whether they take turns or are made together."""
     brain = Brain(gguf, parallel=parallel)
     async with brain.loaded():
         france, spain = await asyncio.gather(brain.ask(FRANCE), brain.ask("What is the capital of Spain?"))
@@ -194,7 +190,6 @@ async def test_two_questions_do_not_mix(gguf: Path, parallel: int) -> None:
 
 @pytest.mark.models
 async def test_eight_rooms_are_answered_together(gguf: Path) -> None:
-    """Eight answers are made at the same time, each to its own question."""
     capitals = {
         "France": "Paris",
         "Spain": "Madrid",
@@ -220,7 +215,6 @@ async def test_eight_rooms_are_answered_together(gguf: Path) -> None:
 
 @pytest.mark.models
 async def test_what_was_read_ahead_is_not_read_again(gguf: Path) -> None:
-    """A question that comes while its conversation is still being read waits for that, and reads only the rest."""
     brain = Brain(gguf, parallel=4)
     async with brain.loaded():
         history = [*messages(LONG), Message("assistant", "I see.")]
@@ -234,7 +228,6 @@ async def test_what_was_read_ahead_is_not_read_again(gguf: Path) -> None:
 
 @pytest.mark.models
 async def test_a_full_queue_is_busy(gguf: Path) -> None:
-    """Beside the running answer only so many may wait; the next fails at once, and nothing is lost by it."""
     brain = Brain(gguf, parallel=1)
     async with brain.loaded():
         story = brain.ask(STORY)
@@ -251,7 +244,6 @@ async def test_a_full_queue_is_busy(gguf: Path) -> None:
 
 @pytest.mark.models
 async def test_a_conversation_that_does_not_fit_is_rejected(brain: Brain) -> None:
-    """Too many words are an error that says so, and the next question is answered."""
     async with brain.loaded():
         with pytest.raises(ChatRejected) as caught:
             await brain.ask("word " * 3000)
@@ -261,7 +253,6 @@ async def test_a_conversation_that_does_not_fit_is_rejected(brain: Brain) -> Non
 
 @pytest.mark.models
 async def test_text_that_is_no_text_is_rejected(brain: Brain) -> None:
-    """Half a character, which JSON can carry, is refused, and the next question is answered."""
     async with brain.loaded():
         with pytest.raises(ChatRejected):
             await brain.ask("\ud800")
@@ -270,7 +261,6 @@ async def test_text_that_is_no_text_is_rejected(brain: Brain) -> None:
 
 @pytest.mark.models
 async def test_nobody_else_can_connect(brain: Brain) -> None:
-    """The server listens at no port, only at a socket in a folder of its user's own, which goes with it."""
     async with brain.loaded():
         child = brain.child()
         assert not [c for c in child.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
@@ -283,7 +273,6 @@ async def test_nobody_else_can_connect(brain: Brain) -> None:
 
 @pytest.mark.models
 async def test_closing_the_model_ends_every_answer(gguf: Path) -> None:
-    """Whoever listens learns why it ends, whoever asks afterwards that it is over, and closing again is nothing."""
     brain = Brain(gguf, parallel=1)
     async with brain.loaded():
         child = brain.child()
@@ -302,7 +291,6 @@ async def test_closing_the_model_ends_every_answer(gguf: Path) -> None:
 
 @pytest.mark.models
 async def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog: pytest.LogCaptureFixture) -> None:
-    """Killed in the middle of an answer, it costs that answer; the next question starts it again."""
     async with brain.loaded():
         deltas = brain.chat.stream(messages(STORY))
         await anext(deltas)
@@ -317,7 +305,6 @@ async def test_a_model_that_dies_is_an_error_and_comes_back(brain: Brain, caplog
 
 @pytest.mark.models
 def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
-    """A daemon that is killed leaves no process and no socket behind."""
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
@@ -344,7 +331,6 @@ def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
 
 
 async def test_a_model_that_is_not_loaded_says_so() -> None:
-    """Before `load` a question is an error that another provider may make good."""
     chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     with pytest.raises(ChatUnavailable) as caught:
         await anext(chat.stream(messages(FRANCE)))
@@ -353,7 +339,6 @@ async def test_a_model_that_is_not_loaded_says_so() -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"<html>", b"GGUF\x03\x00\x00\x00 and then nothing"])
 async def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | None) -> None:
-    """An absent, empty, foreign or damaged file is an error with its name, and no process stays."""
     before = psutil.Process().children()
     file = tmp_path / "model.gguf"
     if content is not None:
@@ -367,7 +352,6 @@ async def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes |
 
 
 async def test_certificates_that_cannot_be_read_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is asked by a socket: a wrong path of certificates keeps it from nothing, and leaves no process."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     before = psutil.Process().children()
     chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
@@ -379,7 +363,6 @@ async def test_certificates_that_cannot_be_read_do_not_matter(tmp_path: Path, mo
 
 
 async def test_a_model_that_dies_of_its_first_answer_owes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could not be loaded, which is no hang: the watchdog must not end the daemon for it."""
     process = Dying()
 
     async def begin(_: object) -> Dying:
@@ -411,7 +394,6 @@ class Full(Dying):
 
 
 async def test_a_model_that_hangs_and_accepts_no_connection_is_killed(tmp_path: Path) -> None:
-    """A check that cannot even be asked is no sign of life."""
     chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(), silence_seconds=2.0)
     server: Any = Full()
     chat._server, chat._file, chat.busy_since = server, tmp_path / "model.gguf", time.monotonic()
@@ -427,7 +409,6 @@ async def test_a_model_that_hangs_and_accepts_no_connection_is_killed(tmp_path: 
 
 @pytest.mark.models
 def test_a_system_without_libgomp_is_given_one(tmp_path: Path) -> None:
-    """Where the system has no libgomp, the path leads to the one that another package brings."""
     path = link_to_bundled(tmp_path)
     assert path is not None
     environment = {**os.environ, "LD_LIBRARY_PATH": path}
@@ -438,7 +419,6 @@ def test_a_system_without_libgomp_is_given_one(tmp_path: Path) -> None:
 
 @pytest.mark.models
 async def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It says nothing, however many are asked of it; none of them waits for ever, and the next one is answered."""
     brain = Brain(gguf)
     brain.chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(max_tokens=60), silence_seconds=3.0)
     async with brain.loaded():
@@ -469,7 +449,6 @@ async def test_a_model_that_hangs_is_killed_and_comes_back(gguf: Path, caplog: p
 
 @pytest.mark.models
 async def test_a_model_that_hangs_is_killed_though_nobody_waits_any_more(gguf: Path) -> None:
-    """An answer that was given up before the deadline is owed all the same."""
     brain = Brain(gguf)
     brain.chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(max_tokens=60), silence_seconds=2.0)
     async with brain.loaded():
@@ -487,7 +466,6 @@ async def test_a_model_that_hangs_is_killed_though_nobody_waits_any_more(gguf: P
 
 @pytest.mark.models
 async def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> None:
-    """A silence in which nothing was asked is no hang, nor is one that the event loop has slept through."""
     brain = Brain(gguf)
     brain.chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(max_tokens=60), silence_seconds=2.0)
     async with brain.loaded():
@@ -503,7 +481,6 @@ async def test_a_model_at_rest_says_nothing_and_is_left_alone(gguf: Path) -> Non
 
 
 async def test_without_its_package_it_names_the_extra(tmp_path: Path) -> None:
-    """Whoever installed only what every house needs learns what to install."""
     (tmp_path / "xllamacpp.py").write_text("raise ModuleNotFoundError(__name__)\n")
     program = Path(satellite.engines.chat.__file__).with_name("llama_server.py")
     process = await asyncio.create_subprocess_exec(

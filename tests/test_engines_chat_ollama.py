@@ -49,7 +49,6 @@ async def error_of(fault: Fault | None = None, **settings: Any) -> ChatError:
 
 
 async def test_every_request_carries_the_same_options() -> None:
-    """The context length is in each, so that nothing is loaded twice; a keep-alive is in none, and no one thinks."""
     async with asking(num_ctx=8192) as (server, model):
         for _ in range(3):
             await answered(model)
@@ -61,7 +60,6 @@ async def test_every_request_carries_the_same_options() -> None:
 
 
 async def test_the_conversation_is_sent_as_it_is() -> None:
-    """Roles and words arrive unchanged, and the second time around the server still knows all of them."""
     async with asking() as (server, model):
         await answered(model)
         await answered(model)
@@ -73,7 +71,6 @@ async def test_the_conversation_is_sent_as_it_is() -> None:
 
 
 async def test_an_unknown_model_says_how_to_get_it() -> None:
-    """The message is the command that helps."""
     error = await error_of(model="phi3:mini")
     assert isinstance(error, ChatUnavailable)
     assert error.code == "chat-unknown-model"
@@ -81,14 +78,12 @@ async def test_an_unknown_model_says_how_to_get_it() -> None:
 
 
 async def test_a_full_queue_is_busy() -> None:
-    """A 503 means that another provider should be asked."""
     error = await error_of(Fault.BUSY)
     assert isinstance(error, ChatUnavailable)
     assert (error.code, "server busy" in str(error)) == ("chat-busy", True)
 
 
 async def test_an_error_among_the_lines_ends_the_answer() -> None:
-    """A runner that dies in the middle is reported inside an answer that began with 200."""
     error = await error_of(Fault.ERROR_LINE)
     assert isinstance(error, ChatUnavailable)
     assert error.code == "chat-failed"
@@ -96,7 +91,6 @@ async def test_an_error_among_the_lines_ends_the_answer() -> None:
 
 
 async def test_a_server_that_is_no_ollama_is_told_apart() -> None:
-    """A 404 for the path is not a 404 for the model."""
     async with asking() as (server, _):
         elsewhere = OllamaSettings(type="ollama", url=f"{server.url}/elsewhere", model="smollm2")
         model = OllamaChat(elsewhere, ChatSettings(), DeadlineSettings())
@@ -107,7 +101,6 @@ async def test_a_server_that_is_no_ollama_is_told_apart() -> None:
 
 
 async def test_a_refused_request_is_rejected() -> None:
-    """What Ollama answers with 400 is no use repeating, and nothing against the server."""
     async with asking() as (server, model):
         server.faults = [Fault.BAD_REQUEST]
         with pytest.raises(ChatRejected):
@@ -116,7 +109,6 @@ async def test_a_refused_request_is_rejected() -> None:
 
 
 def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever sends the household's words out of the house says so once, at start-up, without a password."""
     OllamaChat(
         OllamaSettings(type="ollama", url="http://127.0.0.1:11434", model="smollm2"), ChatSettings(), DeadlineSettings()
     )
@@ -138,7 +130,6 @@ def test_a_cloud_model_is_announced(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.models
 async def test_a_real_model_answers_through_ollama(models_directory: Path) -> None:
-    """Words that a model makes up as it goes come through the API as they are."""
     brain = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
     file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     await brain.load(file)

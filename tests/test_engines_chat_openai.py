@@ -75,7 +75,6 @@ def failing(fault: Fault, *, key: str | None = None) -> OpenAIServer:
 
 
 async def test_a_request_is_what_the_api_asks_for() -> None:
-    """Key, model, words and limits are where every compatible server looks for them."""
     server = OpenAIServer(script("Paris."), key=KEY)
     async with asking(server) as model:
         assert await answered(model) == "Paris."
@@ -100,7 +99,6 @@ class Moved(OpenAIServer):
 
 
 async def test_a_proxy_may_send_the_question_elsewhere() -> None:
-    """To HTTPS, for example; both the question and the look at the models go there."""
     async with Moved(script("Paris."), key=KEY) as server:
         settings = OpenAISettings(type="openai", url=f"{server.url}/before/openai/v1", model=server.model)
         model = OpenAIChat(settings, ChatSettings(), DeadlineSettings())
@@ -113,7 +111,6 @@ async def test_a_proxy_may_send_the_question_elsewhere() -> None:
 async def test_certificates_that_cannot_be_read_are_an_error_of_the_settings(
     kind: type[OpenAIChat] | type[OllamaChat], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the client cannot be made for is named before anything is asked."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     monkeypatch.delitem(sys.modules, "ollama", raising=False)  # which makes a client when it is imported
     settings: Any = (
@@ -128,7 +125,6 @@ async def test_certificates_that_cannot_be_read_are_an_error_of_the_settings(
 
 
 async def test_two_answers_are_generated_at_the_same_time() -> None:
-    """Words that alternate on the way arrive with whoever asked for them."""
     meeting = asyncio.Barrier(2)
 
     async def in_step(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
@@ -142,7 +138,6 @@ async def test_two_answers_are_generated_at_the_same_time() -> None:
 
 
 async def test_a_wrong_key_is_rejected_with_its_origin() -> None:
-    """The message says which file or variable to correct."""
     error = await error_of(OpenAIServer(script("Paris."), key="another"))
     assert isinstance(error, ChatRejected)
     assert error.code == "chat-refused"
@@ -150,7 +145,6 @@ async def test_a_wrong_key_is_rejected_with_its_origin() -> None:
 
 
 async def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server in the house is used without a key; one that wants it nevertheless says where none was found."""
     monkeypatch.delenv("GROQ_API_KEY")
     async with asking(OpenAIServer(script("Paris."))) as model:
         assert await answered(model) == "Paris."
@@ -160,7 +154,6 @@ async def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_rate_limit_tells_when_to_come_back() -> None:
-    """Retry-After is kept."""
     error = await error_of(failing(Fault.RATE_LIMIT))
     assert isinstance(error, RateLimited)
     assert (error.code, error.retry_after_seconds) == ("chat-rate-limited", 8)
@@ -176,19 +169,16 @@ async def test_a_rate_limit_tells_when_to_come_back() -> None:
     ],
 )
 async def test_a_refusal_becomes_the_error_that_says_what_to_do(fault: Fault, kind: type[ChatError], code: str) -> None:
-    """What another provider may answer is unavailable, what nobody will answer is rejected."""
     error = await error_of(failing(fault))
     assert (type(error), error.code) == (kind, code)
 
 
 async def test_an_unknown_model_is_unavailable() -> None:
-    """Another provider has its own model."""
     error = await error_of(OpenAIServer(script("Paris.")), model="nope")
     assert (type(error), error.code) == (ChatUnavailable, "chat-unknown-model")
 
 
 async def test_a_refused_request_is_not_repeated() -> None:
-    """Retrying is the route's business: the library does not keep anybody waiting."""
     server = failing(Fault.CRASH)
     await error_of(server)
     assert len(server.exchanges) == 1
@@ -196,7 +186,6 @@ async def test_a_refused_request_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault not in (Fault.HANG, Fault.STALL))])
 async def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither log nor message nor traceback nor repr has it, not even when the server quotes it."""
     caplog.set_level(logging.DEBUG)
     server = failing(fault) if fault else OpenAIServer(script("Paris."), key=f"{KEY}2")
     server.repeats_key = True
@@ -211,7 +200,6 @@ async def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCap
 async def test_words_that_leave_the_house_are_announced_and_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hosted provider is named once at start-up, and every request to it is counted."""
     server = OpenAIServer(script("Paris."), key=KEY)
     async with server:
         # The server stands in for the house's proxy, through which a public name is reached without a network.
@@ -230,7 +218,6 @@ async def test_words_that_leave_the_house_are_announced_and_counted(
 
 
 async def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """A server at home is nobody else's."""
     async with asking(OpenAIServer(script("Paris."))) as model:
         await answered(model)
         assert (model.leaves_house, model.sent_outside) == (False, 0)
@@ -238,7 +225,6 @@ async def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCa
 
 
 async def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
-    """The file of the configuration comes before the environment."""
     file = tmp_path / "key"
     file.write_text("from-the-file\n")
     async with asking(OpenAIServer(script("Paris."), key="from-the-file"), api_key_file=file) as model:
@@ -246,7 +232,6 @@ async def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
 
 
 async def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> None:
-    """It may give one answer at a time; who gave up waiting for the second does not take it from the first."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(dictated(words)) as server:
         settings = OpenAISettings(type="openai", name="vllm", url=server.base_url, model=server.model)
@@ -268,7 +253,6 @@ async def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> N
 
 
 async def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off() -> None:
-    """They may have been a thought, and were none."""
     async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(script("Okay. </think>", " Four.")) as server:
         model = connected(server)
         await answered(model)
@@ -295,7 +279,6 @@ async def answer_of(*events: str) -> list[Chunk]:
 
 
 async def test_the_figures_of_an_older_llama_cpp_do_not_break_its_answer_off() -> None:
-    """Its timings do not say how much of the prompt was in the cache; the usual figures count then."""
     timings = {"prompt_n": 9, "prompt_ms": 20.0, "predicted_n": 3, "predicted_ms": 30.0}
     last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "timings": timings, "usage": {"prompt_tokens": 12}}
     chunks = await answer_of('{"choices": [{"delta": {"content": "Paris."}}]}', json.dumps(last))
@@ -304,31 +287,26 @@ async def test_the_figures_of_an_older_llama_cpp_do_not_break_its_answer_off() -
 
 
 async def test_a_heartbeat_among_the_events_is_none_of_the_answer() -> None:
-    """A comment and an empty line, after an event with a number, are an event without data."""
     chunks = await answer_of('{"choices": [{"delta": {"content": "Paris."}}]}\n\n: ping', "[DONE]")
     assert [chunk.text for chunk in chunks] == ["Paris."]
 
 
 async def test_text_that_is_no_text_is_a_broken_answer() -> None:
-    """Some models' thoughts come as a list of objects."""
     with pytest.raises(ValueError, match="not an event of a chat completion"):
         await answer_of('{"choices": [{"delta": {"content": [{"type": "thinking"}]}}]}')
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[" * 200_000, b'{"error": ' * 200_000, b""])
 def test_an_explanation_that_is_none_is_a_refusal_all_the_same(content: bytes) -> None:
-    """Another provider is asked then; an error of any other kind would end the answer."""
     error = refusal(httpx.Response(502, content=content))
     assert (error.status, error.reason) == (502, content.decode() or "Bad Gateway")
 
 
 def test_a_long_explanation_is_cut() -> None:
-    """Some servers repeat the whole conversation when they refuse it."""
     assert len(str(failure("the server", 400, "x" * 10_000))) < 300
 
 
 async def test_a_redirection_to_an_address_that_httpx_refuses_is_a_failure() -> None:
-    """It is not followed, but parsed all the same."""
     redirection = httpx.Response(302, headers={"Location": f"/{'a' * 65_530}"})
     transport = httpx.MockTransport(lambda _: redirection)
     async with httpx.AsyncClient(base_url="http://groq.test/v1", transport=transport) as http:

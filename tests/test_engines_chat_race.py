@@ -95,14 +95,12 @@ async def ask(*models: Clockwork, **settings: Any) -> tuple[str, Any, str]:
 
 
 async def test_one_that_is_well_costs_its_own_time() -> None:
-    """And nobody else is asked."""
     second = Clockwork("second", 0.1)
     assert await ask(Clockwork("first", 1.2), second) == ("first", 1.2, "")
     assert second.asked_at is None
 
 
 async def test_one_that_is_known_to_be_down_costs_nothing() -> None:
-    """It is not asked, but told that it is missed."""
     first = Clockwork("first", 0.1, up=False)
     assert await ask(first, Clockwork("second", 0.2)) == ("second", 0.2, "first: first is down")
     assert first.asked_at is None
@@ -110,7 +108,6 @@ async def test_one_that_is_known_to_be_down_costs_nothing() -> None:
 
 
 async def test_one_that_fails_costs_the_time_until_it_does() -> None:
-    """The next one is asked in the same moment."""
     assert (await ask(Clockwork("first", 0.4, fails=True), Clockwork("second", 0.2)))[:2] == (
         "second",
         pytest.approx(0.6),
@@ -118,14 +115,12 @@ async def test_one_that_fails_costs_the_time_until_it_does() -> None:
 
 
 async def test_one_that_is_silent_costs_the_patience() -> None:
-    """And is stopped once another has spoken."""
     first = Clockwork("first", 5)
     assert (await ask(first, Clockwork("second", 0.2)))[:2] == ("second", pytest.approx(1.7))
     assert first.stopped_at == pytest.approx(1.7)
 
 
 async def test_hedging_costs_less() -> None:
-    """The second is asked at its moment, and the first still wins if it speaks first."""
     assert (await ask(Clockwork("first", 5), Clockwork("second", 0.2), hedge_seconds=0.3))[:2] == (
         "second",
         pytest.approx(0.5),
@@ -134,7 +129,6 @@ async def test_hedging_costs_less() -> None:
 
 
 async def test_three_in_a_row() -> None:
-    """Each has the patience; a failure in between shortens it."""
     slow, broken, last = Clockwork("slow", 9), Clockwork("broken", 0.1, fails=True), Clockwork("last", 0.3)
     answered = await ask(slow, broken, last)
     assert answered[:2] == ("last", pytest.approx(1.9))
@@ -142,7 +136,6 @@ async def test_three_in_a_row() -> None:
 
 
 async def test_all_too_slow_ends_by_the_deadline() -> None:
-    """Whoever waits is told before the stage's own deadline."""
     route = FailoverChat([Clockwork("first", 60), Clockwork("second", 60)], ChatSettings(), DeadlineSettings())
     with pytest.raises(ChatUnavailable, match=r"first: no word within 9\.5 s; second: no word within 9\.5 s") as caught:
         await anext(route.stream(QUESTION))
@@ -151,7 +144,6 @@ async def test_all_too_slow_ends_by_the_deadline() -> None:
 
 
 def test_a_question_is_expected_of_whoever_would_be_asked() -> None:
-    """And of those before it, which it may bring back; not of those behind."""
     down, well, spare = Clockwork("down", 1, up=False), Clockwork("well", 1), Clockwork("spare", 1)
     FailoverChat([down, well, spare], ChatSettings(), DeadlineSettings()).prepare(QUESTION)
     assert (down.prepared, well.prepared, spare.prepared) == ([QUESTION], [QUESTION], [])
@@ -164,14 +156,12 @@ def asked(*models: Clockwork) -> list[str]:
 
 @pytest.mark.parametrize("seconds", [0.1, 2.0, 9.0])
 async def test_words_stay_in_the_house_however_slow_it_is(seconds: float) -> None:
-    """A model that is well, and late, is waited for as long as the deadline allows."""
     ollama, groq = Clockwork("ollama", seconds), Clockwork("groq", 0.1, hosted=True)
     assert (await ask(ollama, groq))[:2] == ("ollama", pytest.approx(seconds))
     assert groq.asked_at is None
 
 
 async def test_a_house_that_says_nothing_at_all_ends_with_an_error_and_not_outside() -> None:
-    """The deadline is that of the first word."""
     ollama, groq = Clockwork("ollama", 60), Clockwork("groq", 0.1, hosted=True)
     with pytest.raises(ChatUnavailable, match="ollama: no word within"):
         await ask(ollama, groq)
@@ -179,14 +169,12 @@ async def test_a_house_that_says_nothing_at_all_ends_with_an_error_and_not_outsi
 
 
 async def test_what_is_slow_is_overtaken_by_the_next_in_the_house() -> None:
-    """The hosted one between them is passed over."""
     ollama, groq, local = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2)
     assert (await ask(ollama, groq, local))[:2] == ("local", pytest.approx(1.7))
     assert asked(ollama, groq, local) == ["ollama", "local"]
 
 
 async def test_words_leave_the_house_when_nobody_before_is_up_or_the_one_that_is_fails() -> None:
-    """In the order of the list, and with the reason."""
     ollama, groq, local = Clockwork("ollama", 5, up=False), Clockwork("groq", 0.1, hosted=True), Clockwork("local", 0.2)
     assert await ask(ollama, groq, local) == ("groq", pytest.approx(0.1), "ollama: ollama is down")
     ollama, groq = Clockwork("ollama", 0.3, fails=True), Clockwork("groq", 0.1, hosted=True)
@@ -194,7 +182,6 @@ async def test_words_leave_the_house_when_nobody_before_is_up_or_the_one_that_is
 
 
 async def test_a_model_that_is_loading_is_waited_for_and_not_gone_past() -> None:
-    """It is not down; who else is in the house answers first."""
     ollama, groq = Clockwork("ollama", 6, late=True), Clockwork("groq", 0.1, hosted=True)
     assert (await ask(ollama, groq))[:2] == ("ollama", pytest.approx(6))
     assert groq.asked_at is None
@@ -212,8 +199,6 @@ async def test_a_model_that_is_loading_is_waited_for_and_not_gone_past() -> None
 
 
 async def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> None:
-    """How long a first load takes nobody knows before: while a question waits for it, it may come to be down."""
-
     class Loading(Clockwork):
         """Found to be down after four seconds of waiting."""
 
@@ -233,7 +218,6 @@ async def test_a_model_that_turns_out_to_load_for_too_long_is_gone_past() -> Non
 
 
 async def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
-    """Whoever wants speed at the price of the words sets it."""
     ollama, groq = Clockwork("ollama", 5), Clockwork("groq", 0.1, hosted=True)
     assert (await ask(ollama, groq, hosted="when_slow"))[:2] == ("groq", pytest.approx(1.6))
     ollama, groq = Clockwork("ollama", 6, late=True), Clockwork("groq", 0.1, hosted=True)
@@ -241,7 +225,6 @@ async def test_when_slow_lets_a_hosted_one_be_asked_for_being_late() -> None:
 
 
 async def test_two_of_one_name_are_two() -> None:
-    """A switch between two hosts is one, though both are called the same."""
     first, second = Clockwork("ollama", 0.1), Clockwork("ollama", 0.1)
     route = FailoverChat([first, second], ChatSettings(), DeadlineSettings())
     for health, switches in (
@@ -269,7 +252,6 @@ class Stumbling(Clockwork):
 
 
 async def test_a_watcher_that_fails_is_begun_again_and_ends_nobody_elses() -> None:
-    """Whatever is wrong with one provider, the others are looked after; the status tells."""
     background = Background()
     broken, well = Stumbling("broken", 1), Clockwork("well", 1)
     route = FailoverChat([broken, well], ChatSettings(), DeadlineSettings(), background)

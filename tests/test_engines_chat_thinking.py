@@ -25,7 +25,6 @@ def filtered(*pieces: str) -> str:
 
 @given(TEXTS, st.data())
 def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
-    """Where the pieces are cut makes no difference, and the result is what one regular expression says."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert filtered(*pieces) == re.sub(r"<think>.*?(</think>\s*|\Z)|</think>\s*", "", text, flags=re.DOTALL)
@@ -33,7 +32,6 @@ def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
 
 @given(st.lists(st.text()))
 def test_text_without_a_bracket_passes_at_once(pieces: list[str]) -> None:
-    """What cannot become a tag is not held back."""
     think = ThoughtFilter()
     for piece in pieces:
         plain = re.sub(r"[<\[◁]", "", piece)
@@ -41,7 +39,6 @@ def test_text_without_a_bracket_passes_at_once(pieces: list[str]) -> None:
 
 
 def test_a_thought_that_is_never_closed_drops_the_rest() -> None:
-    """Nothing of a thought that the length limit cut off is spoken."""
     assert filtered("<think>The user wants", " the capital of France.") == ""
 
 
@@ -49,7 +46,6 @@ def test_a_thought_that_is_never_closed_drops_the_rest() -> None:
     ("opening", "closing"), [("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"), ("<Think>", "</Think>")]
 )
 def test_thoughts_are_known_however_they_are_marked(opening: str, closing: str) -> None:
-    """Each family of models has tags of its own, and a thought may speak of another's."""
     assert filtered(f"{opening}hm, </other> [", "nearly]", closing, "\n\nYes.") == "Yes."
 
 
@@ -61,7 +57,6 @@ def said(answers: ChatReplies, *pieces: str, truncated: bool = False) -> list[st
 
 
 def test_a_model_that_begins_within_a_thought_is_found_out_once() -> None:
-    """What its first answer lets slip, no later one does."""
     answers = ChatReplies("local")
     said(answers, "I should be brief.</think>Yes.")
     assert answers.thinks_first
@@ -70,7 +65,6 @@ def test_a_model_that_begins_within_a_thought_is_found_out_once() -> None:
 
 
 def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytest.LogCaptureFixture) -> None:
-    """A stray closing tag holds one answer back, not all that follow; both turns are told."""
     caplog.set_level("INFO")
     answers = ChatReplies("local")
     assert said(answers, "Okay… </think> The answer is four.") == ["Okay… The answer is four.", ""]
@@ -81,14 +75,12 @@ def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytes
 
 
 def test_an_answer_that_was_cut_is_not_empty_for_one_stray_tag() -> None:
-    """What was held back for nothing is spoken, also where it reached the longest answer."""
     answers = ChatReplies("local")
     said(answers, "Okay. </think> Four.")
     assert said(answers, "Once upon", " a time", truncated=True) == ["Once upon a time"]
 
 
 def test_a_presumed_thought_that_was_cut_is_not_spoken() -> None:
-    """The length limit may hit in the middle of it, where the model is known to think first."""
     answers = ChatReplies("local")
     for _ in range(2):
         said(answers, "Let me see.</think>Yes.")
@@ -98,7 +90,6 @@ def test_a_presumed_thought_that_was_cut_is_not_spoken() -> None:
 
 
 def test_a_model_whose_prompt_opens_the_thought_never_speaks_it() -> None:
-    """Not even with its first answer."""
     assert opens_thought("{{ .Prompt }}<｜Assistant｜><think>\n")
     assert not opens_thought("{{ .Prompt }}<think></think>\n\n")
     answers = ChatReplies("local")
@@ -107,7 +98,6 @@ def test_a_model_whose_prompt_opens_the_thought_never_speaks_it() -> None:
 
 
 def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off() -> None:
-    """They were held back for nothing; what is known to be a thought stays one."""
     answers = ChatReplies("local")
     said(answers, "Okay. </think> Four.")
     answer = answers.begin()
@@ -139,20 +129,17 @@ def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off() -> No
     ],
 )
 def test_special_tokens_are_not_text(text: str, left: str) -> None:
-    """Wherever a stream cuts them; what would follow the end of the turn is nobody's answer."""
     assert filtered(text) == left
     assert filtered(*text) == left
 
 
 def test_a_bracket_that_is_no_tag_comes_out_with_the_next_piece() -> None:
-    """Only as much is held back as may be the beginning of a tag."""
     think = ThoughtFilter()
     assert think.feed("3 <") == "3 "
     assert think.feed(" 4") == "< 4"
 
 
 def test_an_answer_begins_with_its_first_word() -> None:
-    """Thoughts and the white space behind them make no delta, so that the first one is something to say."""
     answer = ChatReplies("local").begin()
     assert answer.delta("<think>\n") is None
     assert answer.delta("hm</think>\n\n") is None
@@ -163,7 +150,6 @@ def test_an_answer_begins_with_its_first_word() -> None:
 
 
 def test_the_last_delta_carries_the_figures_and_what_was_held_back() -> None:
-    """An answer that ends with half a tag is spoken whole."""
     answer = ChatReplies("local").begin()
     answer.delta("a <thi")
     stats = ChatStats(answer_tokens=30, answer_seconds=0.5)
@@ -177,7 +163,6 @@ def test_the_last_delta_carries_the_figures_and_what_was_held_back() -> None:
 
 @pytest.mark.parametrize("raw", ["", " \n", "<think>endless"])
 def test_an_answer_without_a_word_is_an_error(raw: str) -> None:
-    """Silence is never taken for an answer."""
     answer = ChatReplies("local").begin()
     answer.delta(raw)
     with pytest.raises(ChatUnavailable) as caught:

@@ -30,7 +30,6 @@ def turns(messages: Sequence[Message]) -> int:
 
 @given(conversations(), st.integers(-10, 300))
 def test_whole_turns_go_and_the_oldest_first(messages: list[Message], budget: int) -> None:
-    """What the system says and the last question stay, and what is left is an unbroken end."""
     system = [message for message in messages if message.role == "system"]
     kept = fitting(messages, budget)
     assert kept[: len(system)] == system
@@ -42,7 +41,6 @@ def test_whole_turns_go_and_the_oldest_first(messages: list[Message], budget: in
 
 @given(conversations(), st.integers(-10, 300))
 def test_no_more_goes_than_must(messages: list[Message], budget: int) -> None:
-    """It fits, or only the last question is left; with one turn more it would not."""
     kept = fitting(messages, budget)
     assert conversation_tokens(kept) <= budget or turns(kept) == 1
     if len(kept) < len(messages):
@@ -55,7 +53,6 @@ def test_no_more_goes_than_must(messages: list[Message], budget: int) -> None:
 
 @given(conversations())
 def test_what_fits_is_left_alone(messages: list[Message]) -> None:
-    """And the caller's list always is."""
     before = list(messages)
     assert fitting(messages, conversation_tokens(messages)) == before
     fitting(messages, 0)
@@ -63,7 +60,6 @@ def test_what_fits_is_left_alone(messages: list[Message]) -> None:
 
 
 def test_conversations_that_are_none() -> None:
-    """Nothing, only the system, only a question, an answer without its question."""
     system, question, answer = Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")
     assert fitting([], 0) == []
     assert fitting([system], 0) == [system]
@@ -73,14 +69,12 @@ def test_conversations_that_are_none() -> None:
 
 @given(st.text(), st.text())
 def test_longer_is_never_less(one: str, other: str) -> None:
-    """And what is not empty is at least a token."""
     assert estimated_tokens(one + other) >= max(estimated_tokens(one), estimated_tokens(other))
     assert estimated_tokens("") == 0
     assert all(estimated_tokens(text) >= 1 for text in (one, other) if text)
 
 
 def test_the_estimate_is_on_the_safe_side() -> None:
-    """English and Chinese words are more than a token each, and an aside counts."""
     assert estimated_tokens("What is the capital of France?") >= 7
     assert estimated_tokens("法国的首都是哪里？") >= 9
     plain, aside = Message("user", "Hi"), Message("user", "Hi", "It is noon.")

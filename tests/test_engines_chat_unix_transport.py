@@ -33,7 +33,6 @@ async def answers(socket: Path, sent: bytes) -> AsyncIterator[tuple[httpx.AsyncC
 async def test_an_answer_that_is_cancelled_as_bytes_arrive_leaves_nothing_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the one turn of the event loop in which the socket becomes readable."""
     async with answers(tmp_path / "s", HEAD + b"1\r\na\r\n") as (client, writers):
         async with client.stream("GET", "/") as response:
             parts = response.aiter_raw()
@@ -52,7 +51,6 @@ async def test_an_answer_that_is_cancelled_as_bytes_arrive_leaves_nothing_in_the
 
 
 async def test_a_connection_that_ends_in_the_middle_is_an_error(tmp_path: Path) -> None:
-    """Of httpx, like those of any other transport."""
     async with answers(tmp_path / "s", HEAD + b"5\r\na") as (client, writers), client.stream("GET", "/") as response:
         parts = response.aiter_raw()
         assert await anext(parts) == b"a"
@@ -62,7 +60,6 @@ async def test_a_connection_that_ends_in_the_middle_is_an_error(tmp_path: Path) 
 
 
 async def test_a_socket_that_is_not_there_is_an_error_of_connecting(tmp_path: Path) -> None:
-    """And one that is silent is a timeout."""
     async with httpx.AsyncClient(transport=unix_transport(tmp_path / "none"), base_url="http://here") as client:
         with pytest.raises(httpx.ConnectError):
             await client.get("/")

@@ -10,7 +10,6 @@ from satellite.errors import SpeechToTextError
 
 
 def test_a_demand_that_cannot_be_met_is_an_error() -> None:
-    """Without a device, and without the libraries."""
     with pytest.raises(SpeechToTextError, match="sees no CUDA device"):
         _device("cuda", 0, lambda: None)
     with pytest.raises(SpeechToTextError, match=r"libcublas\.so\.12 cannot be loaded") as refused:
@@ -19,7 +18,6 @@ def test_a_demand_that_cannot_be_met_is_an_error() -> None:
 
 
 def test_auto_falls_back_loudly(caplog: pytest.LogCaptureFixture) -> None:
-    """A warning where there is a GPU that cannot be used."""
     assert _device("auto", 1, lambda: None) == "cuda"
     with caplog.at_level(logging.WARNING):
         assert _device("auto", 0, lambda: None) == "cpu"
@@ -29,11 +27,9 @@ def test_auto_falls_back_loudly(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_cpu_needs_nothing_of_it() -> None:
-    """No library is looked for."""
     assert _device("cpu", 1, lambda: pytest.fail("looked for CUDA's libraries")) == "cpu"
 
 
 def test_what_is_missing_is_named_with_its_remedy() -> None:
-    """On a machine without CUDA's libraries; with them, nothing is missing."""
     missing = load_cublas()
     assert missing is None or ("libcublas" in missing and "pip install" in missing)

@@ -23,7 +23,6 @@ class Scale:
 
 
 def test_it_is_measured_again_only_under_other_circumstances(tmp_path: Path) -> None:
-    """Another start finds it, each measurement has its own name, and one does not disturb another."""
     scale = Scale()
     assert Measurements(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
     assert Measurements(tmp_path).get("weight", {"cores": 2}, scale) == {"weight": 1}
@@ -36,7 +35,6 @@ def test_it_is_measured_again_only_under_other_circumstances(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"weight": 3}', '{"weight": {"found": 3}}', '{"weight": '])
 def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It says so, and the file is good again."""
     (tmp_path / "measured.json").write_text(content)
     with caplog.at_level(logging.WARNING, "satellite"):
         assert Measurements(tmp_path).get("weight", {}, Scale()) == {"weight": 1}
@@ -47,7 +45,6 @@ def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, content: str, capl
 def test_where_nothing_can_be_written_it_is_measured_each_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says so; a folder that is only missing is made."""
     scale = Scale()
     (tmp_path / "file").write_text("no folder")
     with caplog.at_level(logging.WARNING, "satellite"):

@@ -59,7 +59,6 @@ def transcriber(hosts: Hosts) -> RemoteTranscriber:
 
 
 async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
-    """By the first server, and by the next one when that is gone; nothing is asked about silence."""
     async with two(daemon, Stage.STT) as (hosts, first, second):
         stt = transcriber(hosts)
         assert stt.languages == ["en"]
@@ -77,7 +76,6 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
 
 
 async def test_the_language_and_the_names_travel() -> None:
-    """A server that finds out the language tells it, and hears what words to expect."""
     asked: list[Transcribe] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +104,6 @@ async def test_the_language_and_the_names_travel() -> None:
 
 
 async def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDaemon) -> None:
-    """And is not asked again before it answers."""
     async with two(daemon, Stage.STT, seconds=10) as (hosts, first, second):
         stt = transcriber(hosts)
         first.cut()
@@ -118,7 +115,6 @@ async def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDa
 
 
 async def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> None:
-    """With its reason; and they may come later."""
     async with two(daemon, Stage.STT) as (hosts, first, second):
         await first.close()
         await second.close()
@@ -132,7 +128,6 @@ async def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> No
 
 
 async def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
-    """What all servers refuse is refused with their code, and they stay in use."""
     async with two(daemon, Stage.STT) as (hosts, _first, _second):
         with pytest.raises(SpeechToTextError) as failure:
             await transcriber(hosts).transcribe(NABU, speech=SPEECH, language="xx")
@@ -141,7 +136,6 @@ async def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
 
 
 async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
-    """In the voices that are there, sentence by sentence, by whichever server lives."""
     async with two(daemon, Stage.TTS) as (hosts, first, _second):
         tts = RemoteSynthesizer(hosts, voice=None)
         assert [voice.name for voice in tts.voices] == ["en_US-joe-medium"]
@@ -158,7 +152,6 @@ async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
 
 
 async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) -> None:
-    """It answers, but offers something else."""
     hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{daemon.port('tts_port')}"], 1)
     await hosts.load()
     assert hosts.summary.endswith("offers no stt")
@@ -167,7 +160,6 @@ async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) ->
 async def test_a_daemon_without_models_of_its_own(
     daemon: RunningDaemon, models_directory: Path, question: bytes
 ) -> None:
-    """It hears and speaks by another one, and its status tells how that is."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nwyoming: {{host: 127.0.0.1}}\nzeroconf: {{enabled: false}}\n"
         "http: {enabled: false}\ncommands: {enabled: false}\n"

@@ -55,7 +55,6 @@ async def hear(stream: WakeStream, pcm: bytes) -> list[Detection]:
 
 
 async def test_a_wake_word_is_heard_elsewhere(daemon: RunningDaemon) -> None:
-    """At the place where it is in the stream, as the engine there says, and once."""
     async with wake_words(daemon) as (wake, _, _, _):
         assert "hey_jarvis" in {word.name for word in wake.words}
         stream = await wake.stream(None)
@@ -70,7 +69,6 @@ async def test_a_wake_word_is_heard_elsewhere(daemon: RunningDaemon) -> None:
 
 
 async def test_the_next_server_goes_on(daemon: RunningDaemon) -> None:
-    """Whether the first one goes or falls silent amid the word, the second hears the whole of it."""
     for fault in (Relay.close, Relay.cut):
         async with wake_words(daemon) as (wake, hosts, first, second):
             stream = await wake.stream(None)
@@ -88,7 +86,6 @@ async def test_the_next_server_goes_on(daemon: RunningDaemon) -> None:
 
 
 async def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> None:
-    """Each is named with its reason, in the error and in the state; one that comes back is used."""
     async with wake_words(daemon) as (wake, hosts, first, second):
         stream = await wake.stream(None)
         await first.close()
@@ -106,7 +103,6 @@ async def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> 
 
 
 async def test_streams_are_spread(daemon: RunningDaemon) -> None:
-    """Two listeners have a server each."""
     async with wake_words(daemon) as (wake, _, first, second):
         before = (len(first._links), len(second._links))
         streams = [await wake.stream(None) for _ in range(2)]
@@ -141,7 +137,6 @@ async def heard_elsewhere(daemon: RunningDaemon, answer: Eventable) -> AsyncIter
 
 
 async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: RunningDaemon) -> None:
-    """It describes itself well, and answers every `detect` with an error."""
     async with heard_elsewhere(daemon, Error("the model is broken", code="wake-failed")) as (stream, asked):
         with pytest.raises(WakeWordError, match="the model is broken"):
             for _ in range(100):
@@ -151,7 +146,6 @@ async def test_a_server_that_fails_again_and_again_is_no_endless_loop(daemon: Ru
 
 @pytest.mark.parametrize("timestamp", [None, -1, 10**400, 60_000])
 async def test_a_time_that_cannot_be_is_that_of_hearing(daemon: RunningDaemon, timestamp: int | None) -> None:
-    """A server may count from a start of its own, or send a number that no float holds."""
     async with heard_elsewhere(daemon, WyomingDetection("okay_nabu", timestamp)) as (stream, _):
         (heard,) = await hear(stream, SILENCE)
         assert heard.name == "okay_nabu"
@@ -161,7 +155,6 @@ async def test_a_time_that_cannot_be_is_that_of_hearing(daemon: RunningDaemon, t
 async def test_a_daemon_that_hears_by_another_one(
     daemon: RunningDaemon, models_directory: Path, question: bytes
 ) -> None:
-    """It serves wake words without an engine, runs whole conversations, and its state tells who listens."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nwyoming: {{host: 127.0.0.1}}\nzeroconf: {{enabled: false}}\n"
         f"http: {{enabled: false}}\nwake: {{uri: '{daemon.uri}'}}\nstt: {{uri: '{daemon.uri}'}}\n"
@@ -180,6 +173,5 @@ async def test_a_daemon_that_hears_by_another_one(
 
 
 def test_configured_words_are_the_servers_affair() -> None:
-    """A name that no engine here knows is no mistake with `wake.uri`."""
     config = parse("wake: {uri: 'tcp://ears:10400', words: [computer]}")
     assert config.wake.uri == ("tcp://ears:10400",)

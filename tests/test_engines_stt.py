@@ -88,7 +88,6 @@ def noise(seconds: float, level: float, colour: float = 0.0) -> bytes:
 
 
 async def test_commands_are_understood(ears: Ears) -> None:
-    """Few words of the recorded commands are missed, and no threshold rejects a real command."""
     wrong = total = 0
     for wav in COMMANDS:
         expected = words(wav.with_suffix(".txt").read_text())
@@ -108,31 +107,26 @@ async def test_commands_are_understood(ears: Ears) -> None:
     ids=["silence", "room", "music", "digital silence", "hiss", "white", "rumble"],
 )
 async def test_what_is_no_speech_gives_no_words(ears: Ears, sound: bytes) -> None:
-    """Silence, noise and music give an empty text, not invented words."""
     assert (await ears.hear(sound)).text == ""
 
 
 async def test_the_models_own_doubt_rejects_noise_too(ears: Ears) -> None:
-    """Noise that the VAD takes for speech is dropped if the model itself sees no speech in it."""
     pcm = noise(6, 2000)
     assert (await ears.whisper.transcribe(pcm, speech=[1.0] * (len(pcm) // 1024))).text == ""
 
 
 async def test_a_command_in_any_format_is_understood(ears: Ears) -> None:
-    """44.1 kHz in stereo is as good as 16 kHz."""
     text = (await ears.hear(recording("other/turn_on_the_living_room_lamp_44k_stereo"))).text
     assert words(text) == words("turn on the living room lamp")
 
 
 async def test_a_soft_command_between_silences_is_found(ears: Ears) -> None:
-    """Long silence around a soft command changes nothing."""
     soft = (np.frombuffer(LIGHTS, np.int16) * 0.1).astype(np.int16).tobytes()
     pcm = bytes(4 * BYTES_PER_SECOND) + soft + bytes(5 * BYTES_PER_SECOND)
     assert words((await ears.hear(pcm)).text) == words("turn on the lights")
 
 
 async def test_long_audio_is_transcribed_whole(ears: Ears) -> None:
-    """A minute of commands comes out with the words of all of them, though a window has 30 s."""
     pcm = b"".join(read_wav(wav) + bytes(BYTES_PER_SECOND) for wav in COMMANDS * 2)
     assert len(pcm) > 45 * BYTES_PER_SECOND
     heard = words((await ears.hear(pcm)).text)
@@ -141,26 +135,22 @@ async def test_long_audio_is_transcribed_whole(ears: Ears) -> None:
 
 
 async def test_vocabulary_never_costs_the_command(ears: Ears) -> None:
-    """Names that are expected, but not said, change nothing."""
     text = (await ears.hear(LIGHTS, vocabulary=("Ecobee", "Zigbee lamp"))).text
     assert words(text) == words("turn on the lights")
 
 
 @pytest.mark.parametrize("language", ["en", "en-GB", "en_US", "EN"])
 async def test_regions_of_a_language_are_the_language(ears: Ears, language: str) -> None:
-    """Home Assistant's codes with a region are understood."""
     assert (await ears.hear(LIGHTS, language=language)).language == "en"
 
 
 async def test_a_language_the_model_lacks_is_an_error(ears: Ears) -> None:
-    """French is refused by an English model."""
     with pytest.raises(SpeechToTextError) as caught:
         await ears.hear(LIGHTS, language="fr")
     assert caught.value.code == "stt-unsupported-language"
 
 
 async def test_the_model_reports_its_work(load: Load) -> None:
-    """The duration of a command is known from the first on; on a CPU there is nothing to warm up."""
     whisper = (ears := load(window_floor_seconds=10)).whisper
     assert whisper.window_floor_seconds == 10
     assert (whisper.usual_seconds, whisper.idle) == (None, True)
@@ -195,7 +185,6 @@ class SlowModel:
 
 
 async def test_a_cancelled_transcription_ends_after_the_current_step(load: Load) -> None:
-    """A speaker who continues waits for the encoder at most, not for words that are no longer needed."""
     ears = load()
     slow = ears.whisper._whisper = SlowModel(ears.whisper._whisper)
     first = asyncio.create_task(ears.hear(LIGHTS))
@@ -209,7 +198,6 @@ async def test_a_cancelled_transcription_ends_after_the_current_step(load: Load)
 
 
 async def test_requests_take_turns_between_the_parts_of_a_long_recording(ears: Ears) -> None:
-    """A command does not wait for the whole of a long recording."""
     long = LIGHTS * 20
     assert len(list(_segments([True] * (len(long) // 1024), len(long) // 2))) > 1
     done: list[str] = []
@@ -224,7 +212,6 @@ async def test_requests_take_turns_between_the_parts_of_a_long_recording(ears: E
 
 
 async def test_what_repeats_itself_is_decoded_once_more(load: Load) -> None:
-    """In a window that is far too short tiny.en repeats itself; over the full one it does not."""
     ears = load(window_floor_seconds=1)
     for wav in COMMANDS:
         assert loop_at((await ears.hear(read_wav(wav))).text.split()) is None
@@ -233,20 +220,17 @@ async def test_what_repeats_itself_is_decoded_once_more(load: Load) -> None:
 
 
 async def test_two_sentences_are_transcribed_once(ears: Ears) -> None:
-    """In a short window tiny.en may repeat the last one, or both; whether it does depends on the processor."""
     pcm = recording("commands/set_a_timer_for_1_hour") + recording("commands/set_lights_to_red")
     assert words((await ears.hear(pcm)).text) == words("set a timer for one hour set lights to red")
 
 
 async def test_beam_search_works(load: Load) -> None:
-    """A wider beam gives the same words for a clear command."""
     ears = load(beam_size=5, compute_type="float32")
     assert words((await ears.hear(LIGHTS)).text) == words("turn on the lights")
     assert ears.whisper.device == "cpu float32"
 
 
 def test_cuda_demanded_where_there_is_none_is_an_error(load: Load) -> None:
-    """`device: cuda` never falls back: it fails with the reason on a machine without CUDA."""
     import ctranslate2
 
     if ctranslate2.get_cuda_device_count():
@@ -258,7 +242,6 @@ def test_cuda_demanded_where_there_is_none_is_an_error(load: Load) -> None:
 
 
 def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
-    """The error names the model and the reason."""
     (tmp_path / "model.bin").write_bytes(b"no model")
     whisper = WhisperTranscriber(SttSettings(), Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
     with pytest.raises(SpeechToTextError, match=r"tiny\.en cannot be loaded"):
@@ -277,7 +260,6 @@ def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
-    """Four times the same phrase in a row is a loop; a list or a refrain is not."""
     assert loop_at(text.split()) == loop
 
 
@@ -293,13 +275,11 @@ def test_loops_are_recognised(text: str, loop: tuple[int, int] | None) -> None:
     ],
 )
 def test_echoes_are_recognised(text: str, is_echo: bool) -> None:
-    """Three words or more twice in a row; a stutter is none, nor is what comes again later."""
     assert echoes(text.split()) is is_echo
 
 
 @pytest.mark.parametrize("text", ["Turn on the lights.", "Ça va très bien !", "今日は 🎉", "a\tb\x00c", "ß–“”…"])
 def test_tokens_are_read_as_the_tokenizer_reads_them(models_directory: Path, text: str) -> None:
-    """In any script."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(Store(models_directory).path(TINY_EN) / "tokenizer.json"))
@@ -307,7 +287,6 @@ def test_tokens_are_read_as_the_tokenizer_reads_them(models_directory: Path, tex
 
 
 def test_long_speech_is_cut_in_its_pauses() -> None:
-    """Every segment fits the window, all speech is covered, and the cut lies in silence."""
     spoken = [True] * 600 + [False] * 40 + [True] * 500
     segments = list(_segments(spoken, len(spoken) * 512))
     assert len(segments) == 2

@@ -47,7 +47,6 @@ class Timed:
 def test_the_fastest_is_found(
     seconds: dict[int, float], most: int, fastest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that takes very long is large, and gets all at once."""
     clock = ManualClock()
     monkeypatch.setattr(
         "satellite.engines.stt.thread_count.time", SimpleNamespace(monotonic=clock, sleep=lambda _: None)
@@ -57,7 +56,6 @@ def test_the_fastest_is_found(
 
 @pytest.mark.models
 def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Unless it is configured, or something changes."""
     spec = catalogue.find(Kind.STT, "tiny.en")
 
     def load(settings: SttSettings) -> list[str]:

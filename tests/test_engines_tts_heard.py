@@ -60,7 +60,6 @@ def loud(samples: Samples) -> bytes:
 async def test_windows_are_understood_as_the_whole_is(
     models_directory: Path, whisper: WhisperTranscriber, text: str
 ) -> None:
-    """The same noise, once by the unsplit graph and once in windows: the same words but one, as they were said."""
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 2)
     assert piper._network is not None
@@ -75,7 +74,6 @@ async def test_windows_are_understood_as_the_whole_is(
 
 
 async def test_what_is_spoken_is_understood(models_directory: Path, whisper: WhisperTranscriber) -> None:
-    """From text to sound as it is sent: beginning trimmed, gain applied, several sentences in one stream."""
     file = Store(models_directory).file(JOE, ".onnx")
     worker = Worker(Stage.TTS)
     files = [(Voice("joe", ("en_US",), (), ""), file)]

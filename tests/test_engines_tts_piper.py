@@ -77,7 +77,6 @@ def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int
 
 @pytest.mark.parametrize("name", VOICES)
 def test_windows_sound_as_the_whole_does(name: str) -> None:
-    """For the same noise, within a thousandth of full scale, in windows of any length."""
     model = VOICES[name]
     ids = [int(one) for one in np.random.default_rng(7).integers(0, 256, 60)]
     network = in_parts(model, feed(ids, 1), feed(ids[:30], 1))
@@ -86,7 +85,6 @@ def test_windows_sound_as_the_whole_does(name: str) -> None:
 
 
 def test_the_hop_is_found_out() -> None:
-    """From the graph, not from its configuration."""
     ids = list(range(60))
     hops = {
         name: in_parts(model, feed(ids), feed(ids[:30])).shape.hop
@@ -97,7 +95,6 @@ def test_the_hop_is_found_out() -> None:
 
 
 def test_what_a_window_needs_beside_it_is_told_by_the_kernels() -> None:
-    """Two kernels of five see four frames; with fewer frames, the windows sound otherwise."""
     model = VOICES["one speaker"]
     parts = split(model)
     assert parts.flow_reach == (4, 4)
@@ -111,14 +108,12 @@ def test_what_a_window_needs_beside_it_is_told_by_the_kernels() -> None:
 
 @pytest.mark.models
 def test_a_real_flow_and_decoder_see_as_far_as_their_paper_says(models_directory: Path) -> None:
-    """Four couplings of four kernels of five, and HiFi-GAN's."""
     parts = split(Store(models_directory).file(JOE, ".onnx").read_bytes())
     assert parts.flow_reach == (32, 32)
     assert parts.decoder_reach == (12, 12)
 
 
 def test_each_speaker_has_a_voice_of_his_own() -> None:
-    """What tells the speakers apart reaches flow and decoder."""
     model = VOICES["several speakers"]
     ids = list(range(60))
     network = in_parts(model, feed(ids), feed(ids[:30]))
@@ -134,7 +129,6 @@ def test_each_speaker_has_a_voice_of_his_own() -> None:
 @pytest.mark.models
 @pytest.mark.parametrize("text", [CALIBRATION, "Yes.", "She said that the washing machine is done by noon, at last."])
 def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path, tmp_path: Path, text: str) -> None:
-    """The demo voice, cut anew."""
     file = Store(models_directory).file(JOE, ".onnx")
     piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 1)
     assert piper._network is not None
@@ -146,7 +140,6 @@ def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path,
     ("model", "why"), [(voice(noise=False), "it adds no noise"), (b"not a model", "it cannot be read")]
 )
 def test_a_graph_of_another_form_is_not_cut(model: bytes, why: str) -> None:
-    """It says why."""
     with pytest.raises(CannotSplit, match=why):
         split(model)
 
@@ -180,7 +173,6 @@ def sound(piper: PiperVoice, text: str = TEXT) -> list[int]:
 
 
 def test_a_voice_that_cannot_be_cut_speaks_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Sentence by sentence, and it says so once."""
     file = tmp_path / "odd.onnx"
     write(file, voice(noise=False), CONFIG)
     with caplog.at_level(logging.WARNING, "satellite"):
@@ -192,7 +184,6 @@ def test_a_voice_that_cannot_be_cut_speaks_all_the_same(tmp_path: Path, caplog: 
 
 
 def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A voice is cut once; parts that are damaged are made anew, those of a voice that has gone are removed."""
     file, parts = tmp_path / "one.onnx", tmp_path / "parts"
     write(file, VOICES["one speaker"], CONFIG)
     assert len(sound(loaded(file, parts))) > 1
@@ -214,7 +205,6 @@ def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_a_voice_is_measured_once(tmp_path: Path) -> None:
-    """At the next start its windows are as long as if they had been measured: no shorter, no longer."""
     file, parts = tmp_path / "one.onnx", tmp_path / "parts"
     write(file, VOICES["one speaker"], CONFIG)
     assert loaded(file, parts).planner is not None
@@ -230,7 +220,6 @@ def test_a_voice_is_measured_once(tmp_path: Path) -> None:
 
 
 def test_parts_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A folder that cannot be written costs time at the start, and no voice."""
     file, parts = tmp_path / "one.onnx", tmp_path / "parts"
     write(file, VOICES["one speaker"], CONFIG)
     parts.write_text("no folder")
@@ -241,7 +230,6 @@ def test_parts_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_a_voice_without_sense_is_an_error(tmp_path: Path) -> None:
-    """Of ours, with its name."""
     file = tmp_path / "broken.onnx"
     write(file, b"no graph at all", CONFIG)
     with pytest.raises(TextToSpeechError, match="voice broken cannot be loaded"):

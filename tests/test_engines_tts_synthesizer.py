@@ -77,7 +77,6 @@ def peak(pcm: bytes) -> float:
 
 
 async def test_text_becomes_sound(mouth: Mouth) -> None:
-    """A sentence lasts about as long as a person needs for it, at a sensible level."""
     pcm = await mouth.say("The capital of France is Paris.")
     assert 1.0 < len(pcm) / 2 / 22050 < 4.0
     assert 0.2 < peak(pcm) < 1.0
@@ -85,7 +84,6 @@ async def test_text_becomes_sound(mouth: Mouth) -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "🎉🎉", "...", "***", "\n\n", "```code```", "<break/>"])
 async def test_text_without_words_is_silent(mouth: Mouth, text: str) -> None:
-    """Nothing to say is no sound and no failure."""
     assert await mouth.say(text) == b""
 
 
@@ -102,19 +100,16 @@ async def test_text_without_words_is_silent(mouth: Mouth, text: str) -> None:
     ],
 )
 async def test_odd_text_is_spoken(mouth: Mouth, text: str) -> None:
-    """Digits, addresses, other scripts and nonsense give some sound, never a crash."""
     assert len(await mouth.say(text)) > 10_000
 
 
 async def test_a_long_text_is_spoken_in_pieces(mouth: Mouth) -> None:
-    """Two thousand characters come out whole."""
     sentence = "The quick brown fox jumps over the lazy dog near the old river bank. "
     pcm = await mouth.say(sentence * 10)
     assert len(pcm) / 2 / 22050 > 25
 
 
 async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(make: Callable[..., Mouth]) -> None:
-    """Speakers differ in loudness, and are measured when they are first used."""
     piper = make({"en_US-two-medium": {"speaker_id_map": {"ann": 0, "bob": 1}}}).piper
     ann, bob, again = [await piper.speaker(VoiceChoice(speaker=name)) for name in ("ann", "bob", "ann")]
     assert ann.identity == again.identity != bob.identity
@@ -123,12 +118,10 @@ async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(make: Callable[...,
 
 
 async def test_a_voice_is_never_blown_up_to_full_loudness(mouth: Mouth) -> None:
-    """Short and long texts have the same gain."""
     assert peak(await mouth.say("Attention! Attention! Attention!")) < 1.0
 
 
 async def test_volume_scales_the_sound_and_length_scale_its_duration(make: Callable[..., Mouth]) -> None:
-    """Half the volume is half the amplitude, and a scale of two about twice as long; all without random variation."""
     settings: list[dict[str, float]] = [{}, {"volume": 0.5}, {"length_scale": 2.0}]
     mouths = [make({"en_US-joe-medium": {}}, noise_scale=0, noise_w_scale=0, **one) for one in settings]
     usual, half, slow = [await mouth.say("Hello there, how are you?") for mouth in mouths]
@@ -148,19 +141,16 @@ async def test_volume_scales_the_sound_and_length_scale_its_duration(make: Calla
     ],
 )
 async def test_voices_are_chosen_by_name_or_language(mouth: Mouth, choice: VoiceChoice, expected: str) -> None:
-    """The name wins, then the language with its region, then the language, then the default."""
     assert (await mouth.piper.speaker(choice)).voice.name == expected
 
 
 async def test_unknown_voices_are_errors_with_a_hint(mouth: Mouth) -> None:
-    """A name with a slip names the nearest voice."""
     with pytest.raises(TextToSpeechError, match="did you mean 'en_US-joe-medium'") as caught:
         await mouth.say("Hello", VoiceChoice(name="en_US-jo-medium"))
     assert caught.value.code == "tts-unknown-voice"
 
 
 async def test_few_voices_stay_in_memory(mouth: Mouth) -> None:
-    """Past the bound, the voice unused longest is unloaded, and comes back when asked for."""
     for name in ("en_US-joe-medium", "en_GB-jim-medium", "fr_FR-jean-medium", "en_US-joe-medium"):
         assert await mouth.say("Yes.", VoiceChoice(name=name))
         assert len(mouth.piper._loaded) <= 2
@@ -168,7 +158,6 @@ async def test_few_voices_stay_in_memory(mouth: Mouth) -> None:
 
 
 async def test_leaving_stops_the_work(mouth: Mouth) -> None:
-    """A caller that leaves, between two windows or amid one, does not keep the engine busy with the rest."""
     story = "This is a sentence of some length. " * 60
     speaker = await mouth.piper.speaker(VoiceChoice())
     async with aclosing(speaker.speak(story)) as sound:
@@ -187,7 +176,6 @@ async def test_leaving_stops_the_work(mouth: Mouth) -> None:
 
 
 async def test_those_who_speak_at_once_take_turns(mouth: Mouth) -> None:
-    """A short text does not wait for a long one to be over."""
     speaker = await mouth.piper.speaker(VoiceChoice())
     ended: list[str] = []
 
@@ -202,7 +190,6 @@ async def test_those_who_speak_at_once_take_turns(mouth: Mouth) -> None:
 
 
 def test_installed_voices_are_found(models_directory: Path, tmp_path: Path) -> None:
-    """The demo voice, and an .onnx file with its .json given by its path, with the language that the file has."""
     voice, file = VoiceFolder(Store(models_directory), JOE).files()[0]
     assert (voice.name, voice.languages, voice.speakers) == ("en_US-joe-medium", ("en_US",), ())
     own = tmp_path / "mine.onnx"
@@ -213,7 +200,6 @@ def test_installed_voices_are_found(models_directory: Path, tmp_path: Path) -> N
 
 
 def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
-    """The error ends with the command."""
     folder = VoiceFolder(Store(tmp_path), catalogue.find(Kind.TTS, "fr_FR-siwis-medium"))
     assert folder.files() == []
     with pytest.raises(ModelError, match="satellite models pull tts/fr_FR-siwis-medium"):
@@ -221,7 +207,6 @@ def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 async def test_a_voice_that_is_replaced_is_read_again(models_directory: Path, tmp_path: Path) -> None:
-    """One that cannot be used leaves the old one speaking; nobody has to restart anything."""
     Mouth(models_directory, tmp_path, {"en-mine": {}}).worker.close()
     file = tmp_path / "en-mine.onnx"
     about = Path(f"{file}.json")

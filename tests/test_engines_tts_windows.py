@@ -38,7 +38,6 @@ def played(pace: WindowPlanner, frames: int, lead_frames: int, slower: float = 1
     ("fixed_seconds", "frame_seconds"), [(0.001, 0.0001), (0.014, 0.0006), (0.1, 0.004), (0.3, 0.009), (0.2, 0.03)]
 )
 def test_the_sound_never_runs_out(frames: int, fixed_seconds: float, frame_seconds: float) -> None:
-    """On a fast host, on one that is hardly fast enough, and on one that makes sound slower than it is heard."""
     pace = WindowPlanner(fixed_seconds, frame_seconds, FRAME_SECONDS, 4)
     first_seconds, stalled_seconds, sizes = played(pace, frames, 4)
     assert stalled_seconds == 0
@@ -47,7 +46,6 @@ def test_the_sound_never_runs_out(frames: int, fixed_seconds: float, frame_secon
 
 
 def test_the_first_sound_does_not_wait_for_the_rest() -> None:
-    """On a usual host it takes the same time whatever the length, and windows grow."""
     pace = WindowPlanner(0.014, 0.0006, FRAME_SECONDS, 4)
     short, long = played(pace, 60, 4), played(pace, 2000, 4)
     assert short[0] == long[0] == pytest.approx(pace.cost_seconds(12))
@@ -55,13 +53,11 @@ def test_the_first_sound_does_not_wait_for_the_rest() -> None:
 
 
 def test_a_host_half_as_fast_as_measured_keeps_up() -> None:
-    """Other work may cost half of the time."""
     pace = WindowPlanner(0.014, 0.0006, FRAME_SECONDS, 4)
     assert played(pace, 1000, 4, slower=1.9)[1] == 0
 
 
 def test_a_slow_host_is_believed_at_once_and_a_fast_one_slowly() -> None:
-    """One window tells; several have to tell the contrary, also that what was measured at the start was too much."""
     pace = WindowPlanner(0.01, 0.001, FRAME_SECONDS, 0)
     usual = pace.cost_seconds(32)
     pace.note(32, 4 * usual)
@@ -75,14 +71,12 @@ def test_a_slow_host_is_believed_at_once_and_a_fast_one_slowly() -> None:
 
 
 def test_costs_are_told_by_two_windows() -> None:
-    """What both have, and what a frame adds."""
     pace = WindowPlanner.measured({64: 0.074, 16: 0.026}, FRAME_SECONDS, 0)
     assert pace.cost_seconds(0) == pytest.approx(0.010)
     assert pace.cost_seconds(100) == pytest.approx(0.110)
 
 
 def test_a_timeline_counts_what_is_left() -> None:
-    """And after it has run out, sound begins anew."""
     clock = ManualClock(50.0)
     timeline = Timeline(clock)
     assert not timeline.begun
@@ -100,7 +94,6 @@ def test_a_timeline_counts_what_is_left() -> None:
 
 @pytest.mark.parametrize("piece", [50, 256, 5000])
 def test_leading_silence_is_left_out(piece: int) -> None:
-    """But for a few milliseconds, without a click, and nothing behind the first sound is touched."""
     noise = np.random.default_rng(1).uniform(-1, 1, 22_050).astype(np.float32)
     spoken = np.concatenate(
         (noise[:3000] * 1e-3, noise[3000:9000] * 0.5, np.zeros(3000, np.float32), noise[:2000] * 0.5)
@@ -114,13 +107,11 @@ def test_leading_silence_is_left_out(piece: int) -> None:
 
 
 def test_sound_that_begins_at_once_is_not_touched() -> None:
-    """There is nothing to cut."""
     tone = np.sin(np.arange(1, 2000)).astype(np.float32)
     assert LeadingSilence(16_000).trim(tone).tolist() == tone.tolist()
 
 
 def test_softness_that_is_wanted_is_no_silence() -> None:
-    """At a hundredth of the volume, a hundredth is loud; and a long silence is meant."""
     soft = 0.003 * np.sin(np.arange(2000)).astype(np.float32)
     assert len(LeadingSilence(16_000).trim(soft)) == 0
     assert len(LeadingSilence(16_000, volume=0.01).trim(soft)) == 2000

@@ -69,12 +69,10 @@ def put_alexa(program: str, models: Path, folder: Path, name: str) -> Path:
 def test_each_word_is_detected_once_and_only_where_it_is_said(
     usual: Load, words: list[str], name: str, chunk: int
 ) -> None:
-    """With all words listening, one is detected, once, or none, whatever the chunks."""
     assert heard(usual(), recording(name), words, chunk) == [name] * (name in SPOKEN)
 
 
 def test_a_detection_says_where_its_frame_ends(usual: Load, program: str) -> None:
-    """The place is the end of a frame of the recording, the same for all chunk sizes."""
     pcm = recording("hey_jarvis")
     ((found,), (again,)) = (asyncio.run(detect(usual(), pcm, ["hey_jarvis"], size)) for size in (640, 10**6))
     assert found == again
@@ -83,8 +81,6 @@ def test_a_detection_says_where_its_frame_ends(usual: Load, program: str) -> Non
 
 
 def test_concurrent_streams_do_not_mix(usual: Load, words: list[str]) -> None:
-    """Streams that are fed side by side detect what they detect alone."""
-
     async def all_at_once() -> list[list[Detection]]:
         return await asyncio.gather(*(detect(usual(), recording(name), words, 1000) for name in RECORDINGS))
 
@@ -94,7 +90,6 @@ def test_concurrent_streams_do_not_mix(usual: Load, words: list[str]) -> None:
 
 
 def test_a_stream_survives_a_gap(usual: Load, program: str) -> None:
-    """If the audio of a call was lost, even of the first, the next is scored all the same."""
     scorer, frame = usual().scorer(["alexa"]), 2 * HOP_SAMPLES[program]
     pcm = recording("alexa")
     starts = range(0, len(pcm) - frame + 1, frame)
@@ -108,19 +103,15 @@ def test_a_stream_survives_a_gap(usual: Load, program: str) -> None:
 def test_a_word_is_ignored_for_its_refractory_time(
     load: Load, words: list[str], program: str, refractory_seconds: float, times: int
 ) -> None:
-    """A word said twice within two seconds counts twice only if it may."""
     word = {"openwakeword": "okay_nabu", "microwakeword": "alexa"}[program]
     assert heard(load(refractory_seconds=refractory_seconds), recording(word) * 2, words) == [word] * times
 
 
 def test_each_word_has_its_own_refractory_time(load: Load, words: list[str]) -> None:
-    """A detection of one word does not silence another."""
     assert heard(load(refractory_seconds=30), b"".join(map(recording, SPOKEN)), words) == list(SPOKEN)
 
 
 def test_the_trigger_level_requires_frames_in_a_row(load: Load, program: str) -> None:
-    """Each further frame delays the detection by one, and too many prevent it."""
-
     def first(level: int) -> float | None:
         engine = load(per_word={"alexa": {"trigger_level": level}})
         found = asyncio.run(detect(engine, recording("alexa"), ["alexa"]))
@@ -133,7 +124,6 @@ def test_the_trigger_level_requires_frames_in_a_row(load: Load, program: str) ->
 
 
 def test_words_have_their_phrases(usual: Load, program: str, models: Path) -> None:
-    """The words that come with the engine are known before and after loading."""
     unloaded = engine(program, models, Worker(Stage.WAKE)).words
     assert {word.name: word.phrase for word in unloaded} == WAKE_WORDS[program]
     assert all("en" in word.languages for word in unloaded)
@@ -141,13 +131,11 @@ def test_words_have_their_phrases(usual: Load, program: str, models: Path) -> No
 
 
 def test_without_names_the_configured_words_are_detected(load: Load) -> None:
-    """None means the configured words."""
     engine = load(words=("alexa", "hey_jarvis"))
     assert heard(engine, b"".join(map(recording, SPOKEN)), None) == ["hey_jarvis", "alexa"]
 
 
 def test_unknown_words_and_an_unloaded_engine_are_errors(usual: Load, program: str, models: Path) -> None:
-    """Both have stable codes, and an unknown name leads to the nearest."""
     with pytest.raises(WakeWordError, match="okay_nabu") as unknown:
         asyncio.run(usual().stream(["ok_nabu"]))
     unloaded = engine(program, models, Worker(Stage.WAKE))
@@ -160,7 +148,6 @@ def test_unknown_words_and_an_unloaded_engine_are_errors(usual: Load, program: s
 def test_a_custom_word_comes_and_goes_and_its_streams_stay(
     load: Load, words: list[str], program: str, models: Path, tmp_path: Path
 ) -> None:
-    """A file is a word from the next refresh on; what happens to it does not affect running streams."""
     engine = load(custom_directory=tmp_path, words=("my_word",))
     with pytest.raises(WakeWordError):
         asyncio.run(engine.stream(None))
@@ -184,7 +171,6 @@ def test_a_custom_word_comes_and_goes_and_its_streams_stay(
 def test_a_half_written_model_is_logged_once_and_used_when_it_is_whole(
     load: Load, program: str, models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, part: float
 ) -> None:
-    """Neither the process nor a running stream is affected."""
     network = put_alexa(program, models, tmp_path, "mine")
     content = network.read_bytes()
     network.write_bytes(content[: int(part * len(content))])

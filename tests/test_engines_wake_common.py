@@ -55,7 +55,6 @@ def expected(high: tuple[bool, ...], level: int, refractory_frames: int) -> list
 @pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("refractory_frames", [0, 1, 3, 5])
 def test_trigger_follows_its_definition_for_every_short_sequence(level: int, refractory_frames: int) -> None:
-    """Every sequence of ten high and low scores fires exactly where the definition says; a detection ends a row."""
     for high in itertools.product([False, True], repeat=10):
         trigger = Trigger(0.5, level, refractory_frames * FRAME_SECONDS)
         assert fired(trigger, [float(value) for value in high]) == expected(high, level, refractory_frames)
@@ -70,25 +69,21 @@ def test_trigger_follows_its_definition_for_every_short_sequence(level: int, ref
 def test_trigger_follows_its_definition_for_any_scores(
     scores: list[float], threshold: float, level: int, refractory_frames: int
 ) -> None:
-    """Scores of any size fire where the definition says; one that equals the threshold counts."""
     trigger = Trigger(threshold, level, refractory_frames * FRAME_SECONDS)
     high = tuple(score >= threshold for score in scores)
     assert fired(trigger, scores) == expected(high, level, refractory_frames)
 
 
 def test_trigger_measures_its_silence_in_the_stream() -> None:
-    """However fast the frames are fed, the word is silent for as many seconds of audio."""
     trigger = Trigger(0.5, 1, 2.0)
     assert [trigger.feed(1.0, seconds) for seconds in (1.0, 1.08, 2.99, 3.0, 3.08)] == [True, False, False, True, False]
 
 
 def test_trigger_ignores_a_score_that_is_no_number() -> None:
-    """NaN never counts, whatever the threshold."""
     assert fired(Trigger(0.0, 1, 0), [math.nan, 0.0]) == [1]
 
 
 def test_a_words_own_settings_win_one_by_one() -> None:
-    """What a word does not set comes from the setting of all words, the threshold from its engine."""
     own = {"a": WakeWordSettings(threshold=0.1), "b": WakeWordSettings(trigger_level=4, refractory_seconds=0)}
     settings = WakeSettings(trigger_level=2, refractory_seconds=3, per_word=own)
     assert trigger_of("a", settings, 0.9) == Trigger(0.1, 2, 3)
@@ -97,19 +92,16 @@ def test_a_words_own_settings_win_one_by_one() -> None:
 
 
 def test_choose_takes_each_named_word_once_in_order() -> None:
-    """A repeated name does not listen twice."""
     assert choose(["b", "a", "b"], {"a", "b", "c"}, ["c"]) == ["b", "a"]
 
 
 @pytest.mark.parametrize("names", [None, []])
 def test_choose_without_names_takes_the_configured_words_that_exist(names: list[str] | None) -> None:
-    """A configured word that this engine lacks does not silence the others."""
     assert choose(names, {"a", "b"}, ["a", "gone"]) == ["a"]
 
 
 @pytest.mark.parametrize(("names", "configured"), [(["alexo"], ["alexa"]), (["alexa", "alexo"], []), (None, ["alexo"])])
 def test_choose_refuses_an_unknown_word_and_names_the_nearest(names: list[str] | None, configured: list[str]) -> None:
-    """The error has a stable code and helps."""
     with pytest.raises(WakeWordError, match="'alexo'; did you mean 'alexa'") as caught:
         choose(names, {"alexa", "hey_jarvis"}, configured)
     assert caught.value.code == "wake-unknown-word"
@@ -138,8 +130,6 @@ class Sums:
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 60), max_size=30))
 async def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) -> None:
-    """However the audio is cut, also within a sample, the same frames are scored, in order and whole."""
-
     async def feed(chunks: list[bytes]) -> tuple[list[float], list[Detection]]:
         worker, scorer = Worker(Stage.WAKE), Sums()
         listener = ScoredWakeStream(scorer, {"word": Trigger(1000, 1, 0)}, worker)
@@ -158,7 +148,6 @@ async def test_listener_frames_any_chunks_alike(pcm: bytes, sizes: list[int]) ->
 
 
 async def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker: Worker) -> None:
-    """Nothing is asked of the worker, even a closed one, until a frame is whole."""
     listener = ScoredWakeStream(Sums(), {"word": Trigger(1, 1, 0)}, worker)
     worker.close()
     assert await listener.feed(bytes(Sums.first_samples * 2 - 1)) == []
@@ -168,7 +157,6 @@ async def test_listener_stays_on_the_callers_thread_for_less_than_a_frame(worker
 
 
 async def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
-    """A closed stream answers nothing and may be closed again."""
     listener = ScoredWakeStream(Sums(), {"word": Trigger(-1, 1, 0)}, worker)
     listener.close()
     listener.close()
@@ -176,7 +164,6 @@ async def test_listener_ignores_what_comes_after_close(worker: Worker) -> None:
 
 
 async def test_listener_may_be_closed_while_it_listens(worker: Worker) -> None:
-    """What the engine still finds is nobody's business any more."""
     asked, goes_on = threading.Event(), threading.Event()
 
     class Slow(Sums):
@@ -220,7 +207,6 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_folder_follows_files_that_come_change_and_go(tmp_path: Path) -> None:
-    """A model is loaded once for each state of its file, and kept while the file stays as it is."""
     folder = ModelFolder(tmp_path, text_files, load_text)
     folder.scan()
     assert folder.models == {}
@@ -240,7 +226,6 @@ def test_folder_follows_files_that_come_change_and_go(tmp_path: Path) -> None:
 def test_folder_logs_a_broken_file_once_and_tries_again_when_it_changes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reason is logged once a state of the file; the other models do not notice."""
     folder = ModelFolder(tmp_path, text_files, load_text)
     touched(tmp_path / "good", "1", 1)
     touched(tmp_path / "bad", "broken", 1)
@@ -260,7 +245,6 @@ def test_folder_logs_a_broken_file_once_and_tries_again_when_it_changes(
 
 
 def test_folder_keeps_the_last_good_model_of_a_file_that_broke(tmp_path: Path) -> None:
-    """While a file is being written anew, its word can still be listened for."""
     folder = ModelFolder(tmp_path, text_files, load_text)
     touched(tmp_path / "a", "1", 1)
     folder.scan()
@@ -275,7 +259,6 @@ def test_folder_keeps_the_last_good_model_of_a_file_that_broke(tmp_path: Path) -
 
 
 async def test_folder_may_be_missing_and_appear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A folder that is not there is logged once and looked at again."""
     folder = ModelFolder(tmp_path / "later", text_files, load_text)
     folder.scan()
     folder.scan()
@@ -287,7 +270,6 @@ async def test_folder_may_be_missing_and_appear(tmp_path: Path, caplog: pytest.L
 
 
 async def test_no_folder_has_no_models() -> None:
-    """Without a configured folder there is nothing to look at."""
     folder: ModelFolder[list[str]] = ModelFolder(None, text_files, load_text)
     await folder.refresh()
     folder.scan()
@@ -295,7 +277,6 @@ async def test_no_folder_has_no_models() -> None:
 
 
 def test_a_model_with_a_manifest_beside_it_belongs_to_microwakeword(tmp_path: Path) -> None:
-    """All other classifiers, also those with some other .json, are openWakeWord's."""
     for name in ("micro.tflite", "open.tflite", "odd.tflite", "torn.tflite", "net.onnx", "both.onnx", "both.tflite"):
         (tmp_path / name).touch()
     (tmp_path / "anything.json").write_text('{"micro": {}, "model": "micro.tflite"}')
@@ -319,7 +300,6 @@ def test_a_model_with_a_manifest_beside_it_belongs_to_microwakeword(tmp_path: Pa
 
 
 def test_a_manifest_reaches_no_file_outside_its_folder(tmp_path: Path) -> None:
-    """A path in a manifest means a file beside it, or nothing."""
     (tmp_path / "outside.tflite").touch()
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -347,7 +327,6 @@ write(b"later notice\\n")
 
 
 def test_a_notice_is_left_out() -> None:
-    """What else is said comes, also when the work in between fails; afterwards all is as it was."""
     for arguments in ([], ["fail"]):
         result = subprocess.run(
             [sys.executable, "-c", STDERR_SCRIPT, *arguments], capture_output=True, text=True, check=True, timeout=60

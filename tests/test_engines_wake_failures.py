@@ -97,7 +97,6 @@ async def calling(pause_seconds: float = 0.2) -> AsyncIterator[bytes]:
 
 
 async def test_a_client_of_detect_hears_again(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told of the failure, not for every chunk, and of the next wake word without asking anew."""
     before = failures(daemon, "wake word of clients")
     with failing(daemon) as engine:
         async with connect(daemon.port("port")) as client:
@@ -123,7 +122,6 @@ async def test_a_client_of_detect_hears_again(daemon: RunningDaemon, caplog: pyt
 async def test_a_room_that_home_assistant_drives_hears_again(
     daemon: RunningDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told to nobody but the log and the status, and it is over when the engine works."""
     with failing(daemon, broken=False) as engine:
         async with house(daemon, tmp_path) as home, home.assist() as assist:
             await assist.until(lambda: home.doing == "driven by Home Assistant")
@@ -137,7 +135,6 @@ async def test_a_room_that_home_assistant_drives_hears_again(
 
 @on_loop_of("daemon")
 async def test_an_answer_can_be_interrupted_again(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """Who watches for somebody that calls amid an answer has failed, and is there again within the same answer."""
     story = await spoken(daemon, "Tell me a long story about a horse and a dragon.")
     with failing(daemon, broken=False) as engine:
         async with ScriptedSatellite(mode="always", name="parlour") as satellite, rooms(daemon, satellite):

@@ -45,7 +45,6 @@ def put_pair(directory: Path, name: str, source: str = "alexa", **changes: Any) 
 
 @pytest.mark.parametrize("name", [*RECORDINGS, "white"])
 def test_every_score_equals_the_references(load: Load, name: str) -> None:
-    """All words, all frames, although another library runs the networks."""
     pcm = recording(name)
     ours = scores(load(), pcm, WORDS)
     assert len(ours) > 60
@@ -54,7 +53,6 @@ def test_every_score_equals_the_references(load: Load, name: str) -> None:
 
 
 def test_the_models_own_cutoff_holds_unless_the_word_has_a_threshold(load: Load, tmp_path: Path) -> None:
-    """`wake.threshold` is for openWakeWord; a word's own setting wins over both."""
     put_pair(tmp_path, "strict", probability_cutoff=1.0)
     pcm = recording("alexa")
     assert heard(load(custom_directory=tmp_path, threshold=0.01), pcm, ["strict"]) == []
@@ -76,7 +74,6 @@ def test_the_models_own_cutoff_holds_unless_the_word_has_a_threshold(load: Load,
 def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(
     load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], reason: str
 ) -> None:
-    """Better no word than one that never fires, or always."""
     put_pair(tmp_path, "odd", **changes)
     assert {word.name for word in load(custom_directory=tmp_path).words} == set(WORDS)
     assert reason in caplog.text
@@ -85,7 +82,6 @@ def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(
 def test_a_damaged_manifest_and_a_network_of_another_kind_are_refused(
     load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A manifest that is no JSON yet, and a model that is no streaming network."""
     put_pair(tmp_path, "torn")
     (tmp_path / "torn.json").write_text('{"micro"', "utf-8")
     put_pair(tmp_path, "odd")

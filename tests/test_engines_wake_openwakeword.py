@@ -85,7 +85,6 @@ def reference_scores(pcm: bytes, word: str) -> list[float]:
 
 @pytest.mark.parametrize("name", [*RECORDINGS, "white", "speech_like"])
 def test_every_score_equals_the_references(engine: OpenWakeWordEngine, name: str) -> None:
-    """All words, all frames: the networks may be run differently, but not to a different result."""
     pcm = clip(name)
     ours = scores(engine, pcm, WORDS)
     assert len(ours) > 20
@@ -95,7 +94,6 @@ def test_every_score_equals_the_references(engine: OpenWakeWordEngine, name: str
 
 
 def test_scores_do_not_depend_on_the_other_words(engine: OpenWakeWordEngine) -> None:
-    """A word alone scores as it does among others."""
     pcm = recording("alexa")
     together = scores(engine, pcm, WORDS)
     for column, word in enumerate(WORDS):
@@ -103,7 +101,6 @@ def test_scores_do_not_depend_on_the_other_words(engine: OpenWakeWordEngine) -> 
 
 
 def test_scores_do_not_depend_on_the_frames_of_a_call(engine: OpenWakeWordEngine) -> None:
-    """Any number of frames at once gives the very same scores as the audio in one piece."""
     pcm = recording("alexa")[: FIRST_BYTES + 30 * FRAME_BYTES]
     scorer = engine.scorer(["alexa"])
     ends = [0, *(FIRST_BYTES + frames * FRAME_BYTES for frames in (0, 1, 2, 4, 7, 8, 20, 30))]
@@ -112,7 +109,6 @@ def test_scores_do_not_depend_on_the_frames_of_a_call(engine: OpenWakeWordEngine
 
 
 def test_a_words_own_threshold_wins(load: Load) -> None:
-    """The reference's best score for this recording is 0.966: it passes under that and not over it."""
     pcm = recording("okay_nabu")
     assert heard(load(threshold=0.99, per_word={"okay_nabu": {"threshold": 0.9}}), pcm, WORDS) == ["okay_nabu"]
     assert heard(load(per_word={"okay_nabu": {"threshold": 0.99}}), pcm, WORDS) == []
@@ -120,7 +116,6 @@ def test_a_words_own_threshold_wins(load: Load) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 7])
 def test_streams_that_are_scored_together_score_as_alone(engine: OpenWakeWordEngine, count: int) -> None:
-    """However many, wherever each is, and however much each brings."""
     clips = [recording(name)[FRAME_BYTES * number :] for number, name in zip(range(count), itertools.cycle(RECORDINGS))]
     alone, together = ([engine.scorer(["alexa", "okay_nabu"]) for _ in clips] for _ in range(2))
     for step in range(12):
@@ -133,7 +128,6 @@ def test_streams_that_are_scored_together_score_as_alone(engine: OpenWakeWordEng
 
 
 def test_a_long_stream_takes_no_more_memory(engine: OpenWakeWordEngine) -> None:
-    """What a stream keeps does not grow with its audio."""
     scorer = engine.scorer(WORDS)
 
     def kept_bytes() -> int:
@@ -148,7 +142,6 @@ def test_a_long_stream_takes_no_more_memory(engine: OpenWakeWordEngine) -> None:
 
 @pytest.mark.parametrize("sound", [recording("okay_nabu"), recording("white"), speech_like_noise(), bytes(2 * RATE)])
 def test_the_mel_frames_are_those_of_the_network(models: Path, sound: bytes) -> None:
-    """What is computed by FFT equals what the network computes."""
     file = models / "melspectrogram.tflite"
     network, mels = LiteRtModel(file.read_bytes(), (1, 1760)), Mels(file)
     samples = np.frombuffer(sound, np.int16).astype(np.float32)
@@ -159,13 +152,11 @@ def test_the_mel_frames_are_those_of_the_network(models: Path, sound: bytes) -> 
 
 @pytest.mark.parametrize("name", ["embedding_model", "okay_nabu"])
 def test_mel_frames_of_another_network_are_refused(models: Path, name: str) -> None:
-    """With the reason."""
     with pytest.raises(ValueError, match="constants are not those of a mel spectrogram"):
         Mels(models / f"{name}.tflite")
 
 
 def test_missing_networks_are_named(tmp_path: Path) -> None:
-    """Without the two networks of sound there is nothing to load."""
     (tmp_path / "melspectrogram.tflite").touch()
     with pytest.raises(WakeWordError, match=r"lacks embedding_model\.tflite") as caught:
         OpenWakeWordEngine(WakeSettings(), tmp_path, WAKE_WORDS["openwakeword"], Worker(Stage.WAKE)).load()
@@ -189,7 +180,6 @@ def mean_network(file: Path, windows: int, outputs: int = 1, kind: int = TensorP
 
 @pytest.mark.parametrize("windows", [1, 16, 20])
 def test_a_custom_onnx_word_gets_the_same_features(load: Load, tmp_path: Path, windows: int) -> None:
-    """It may look back on another number of embeddings than the built-in words beside it."""
     mean_network(tmp_path / "my_mean.onnx", windows)
     engine, pcm = load(custom_directory=tmp_path), recording("alexa")
     embeddings = [embedding.reshape(96) for embedding in reference_embeddings(pcm)]
@@ -202,7 +192,6 @@ def test_a_custom_onnx_word_gets_the_same_features(load: Load, tmp_path: Path, w
 
 
 def test_a_changed_file_is_loaded_again(models: Path, load: Load, tmp_path: Path) -> None:
-    """New streams listen for the new word, although copying programs may keep the time of the original."""
     file = tmp_path / "my_word.tflite"
     for name in ("alexa", "okay_nabu"):
         shutil.copy(models / f"{name}.tflite", file)
@@ -216,7 +205,6 @@ def test_a_changed_file_is_loaded_again(models: Path, load: Load, tmp_path: Path
 
 
 def test_a_custom_word_replaces_the_built_in_one_of_its_name(models: Path, load: Load, tmp_path: Path) -> None:
-    """A user's model for a known phrase takes precedence."""
     shutil.copy(models / "alexa.tflite", tmp_path / "hey_jarvis.tflite")
     engine = load(custom_directory=tmp_path)
     assert len(engine.words) == len(WORDS)
@@ -235,7 +223,6 @@ def test_a_custom_word_replaces_the_built_in_one_of_its_name(models: Path, load:
 def test_a_network_that_is_no_wake_word_is_refused_with_the_reason(
     load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, int], reason: str
 ) -> None:
-    """A network of another shape than a classifier's would crash or answer nonsense."""
     mean_network(tmp_path / "odd.onnx", **options)
     engine = load(custom_directory=tmp_path)
     assert {word.name for word in engine.words} == set(WORDS)
@@ -245,7 +232,6 @@ def test_a_network_that_is_no_wake_word_is_refused_with_the_reason(
 def test_a_tflite_network_that_is_no_wake_word_is_refused(
     models: Path, load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as the embedding network itself."""
     shutil.copy(models / "embedding_model.tflite", tmp_path)
     assert {word.name for word in load(custom_directory=tmp_path).words} == set(WORDS)
     assert "its input is [1, 76, 32, 1]" in caplog.text

@@ -33,7 +33,6 @@ def double(items: Sequence[int]) -> list[int]:
 
 
 async def test_calls_run_one_at_a_time_in_order() -> None:
-    """All calls run in the same thread, first come first served, and return their own results."""
     worker = Worker(Stage.STT)
     threads: list[int] = []
 
@@ -49,7 +48,6 @@ async def test_calls_run_one_at_a_time_in_order() -> None:
 
 
 async def test_a_full_queue_says_so() -> None:
-    """Past the bound a call fails at once with the stage's `busy`; later ones are served again."""
     worker = Worker(Stage.TTS, queue_size=2)
     async with busy(worker) as release:
         waiting = [asyncio.create_task(worker.run(lambda: 5)) for _ in range(2)]
@@ -63,7 +61,6 @@ async def test_a_full_queue_says_so() -> None:
 
 
 async def test_a_cancelled_call_that_waits_never_runs() -> None:
-    """Cancelling gives the place in the queue back; the call that is running ends by itself."""
     worker = Worker(Stage.STT, queue_size=1)
     release, ran = threading.Event(), threading.Event()
     first = asyncio.create_task(worker.run(release.wait, 10))
@@ -81,7 +78,6 @@ async def test_a_cancelled_call_that_waits_never_runs() -> None:
 
 
 async def test_foreign_errors_become_the_stages_own() -> None:
-    """A library's exception is mapped and kept as the cause; our own pass unchanged."""
     worker = Worker(Stage.STT)
     with pytest.raises(SpeechToTextError, match="division") as caught:
         await worker.run(lambda: 1 / 0)
@@ -101,7 +97,6 @@ async def test_foreign_errors_become_the_stages_own() -> None:
 
 
 async def test_what_waits_for_the_same_is_done_together() -> None:
-    """In the order in which it came, whatever waits for something else in between; a cancelled call is left out."""
     worker = Worker(Stage.WAKE, queue_size=32)
     seen: list[list[int]] = []
 
@@ -124,7 +119,6 @@ async def test_what_waits_for_the_same_is_done_together() -> None:
 
 
 async def test_a_result_does_not_wait_for_the_next_call() -> None:
-    """However quick the first was, and however long the second takes; also after what is run together."""
     worker = Worker(Stage.TTS)
     finish = threading.Event()
     async with busy(worker) as release:
@@ -144,7 +138,6 @@ async def test_a_result_does_not_wait_for_the_next_call() -> None:
 
 
 async def test_a_call_that_fails_does_not_affect_the_others() -> None:
-    """What fails together is run again, each alone."""
     worker = Worker(Stage.WAKE)
 
     def inverse(items: Sequence[int]) -> list[float]:
@@ -160,7 +153,6 @@ async def test_a_call_that_fails_does_not_affect_the_others() -> None:
 
 
 def test_one_event_loop_after_another_may_use_it() -> None:
-    """A call of a loop that has ended does not disturb the next."""
     worker = Worker(Stage.STT)
     release = threading.Event()
 
@@ -181,7 +173,6 @@ def test_one_event_loop_after_another_may_use_it() -> None:
 
 
 async def test_calls_that_wait_when_it_closes_are_cancelled() -> None:
-    """No caller waits for ever; the running call ends by itself."""
     worker = Worker(Stage.STT)
     async with busy(worker):
         waiting = asyncio.create_task(worker.run(lambda: None))
@@ -191,7 +182,6 @@ async def test_calls_that_wait_when_it_closes_are_cancelled() -> None:
 
 
 async def test_a_slot_is_waited_for() -> None:
-    """A caller gets an engine that is loading once it is ready, or an error at the deadline."""
     slot = Slot(Stage.TTS, "engine")
     assert not slot.ready
     with pytest.raises(TextToSpeechError, match="loading") as caught:
@@ -205,7 +195,6 @@ async def test_a_slot_is_waited_for() -> None:
 
 
 async def test_a_failed_slot_says_why() -> None:
-    """Each caller gets the reason why an engine could not be loaded."""
     slot = Slot(Stage.STT, "engine")
     slot.settle(ModelError("get it with: satellite models pull stt/tiny.en"))
     assert not slot.ready

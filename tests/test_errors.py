@@ -23,18 +23,15 @@ from satellite.errors import shown
     ],
 )
 def test_what_a_peer_chose_is_shown_in_short(sent: object, told: str) -> None:
-    """Cut, on one line, with what cannot be seen escaped."""
     assert shown(sent) == told
 
 
 @given(st.text(max_size=300))
 def test_whatever_is_shown_can_be_printed_and_encoded(text: str) -> None:
-    """On any terminal that takes UTF-8, and in the journal."""
     assert shown(text).isprintable()
     assert len(shown(text).encode()) < 1_000
 
 
 def test_a_long_name_is_compared_in_short() -> None:
-    """Comparing takes more than linear time, so that it looks at the beginning only."""
     assert nearest("kichen", {"kitchen", "office"}) == "did you mean 'kitchen'?"
     assert nearest("kitchen" * 1_000_000, {"kitchen", "office"}) == "expected one of kitchen, office"

@@ -11,7 +11,6 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 def test_each_gpu_is_described_and_their_absence_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """A machine without one, or without its driver, is nothing to warn of."""
     caplog.set_level(logging.DEBUG)
     for gpu in [*gpus(), *gpus()]:
         assert isinstance(gpu.name or "", str)
@@ -22,7 +21,6 @@ def test_each_gpu_is_described_and_their_absence_is_quiet(caplog: pytest.LogCapt
 
 
 def test_asking_prints_nothing() -> None:
-    """Nor does a process that asks end any other way."""
     code = "from satellite.system.nvidia import gpus; assert isinstance(gpus(), list); gpus()"
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=PATIENCE_SECONDS, check=False

@@ -47,7 +47,6 @@ def understood(language: str, text: str) -> Command:
 
 @pytest.mark.parametrize(("language", "case"), sentences("timers"))
 def test_a_timer_is_set(language: str, case: dict[str, Any]) -> None:
-    """With its length, its name and its room, however they are written."""
     command = understood(language, case["text"])
     assert command.intent is Intent.START_TIMER
     expected = (case["seconds"], case.get("name"), case.get("place"))
@@ -56,7 +55,6 @@ def test_a_timer_is_set(language: str, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("language", "case"), sentences("changes"))
 def test_a_timer_is_changed(language: str, case: dict[str, Any]) -> None:
-    """Whichever is meant, by as much as was said."""
     command = understood(language, case["text"])
     expected = (case["intent"], case.get("seconds", 0), case.get("name"))
     assert (command.intent, command.duration.total_seconds, command.timer.name) == expected
@@ -64,7 +62,6 @@ def test_a_timer_is_changed(language: str, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("language", SENTENCES)
 def test_what_else_is_a_command_and_what_is_none(language: str) -> None:
-    """The time, the date, and what is said to a voice that speaks; what only sounds like one is left to others."""
     for intent, texts in SENTENCES[language]["words"].items():
         for text in texts:
             assert understood(language, text).intent == intent, text
@@ -76,12 +73,10 @@ def test_what_else_is_a_command_and_what_is_none(language: str) -> None:
     ("language", "text"), [("de", "Wie lange dauert der Film?"), ("fr", "Combien de temps pour cuire un œuf ?")]
 )
 def test_what_is_about_a_timer_only_if_there_is_one_of_that_name(language: str, text: str) -> None:
-    """It does not speak of a timer, which the responder has to know."""
     assert not understood(language, text).mentions_timer
 
 
 def test_whatever_is_said_is_judged_soon() -> None:
-    """What is too long is no command, and the longest that is judged takes no time to speak of."""
     assert grammar("en").understand("set a timer for five minutes and " * 6 + "stop") is None
     confused = ("my my pizza please hour minute hours called hour for me five one another " * 3)[:160]
     began = time.process_time()
@@ -94,7 +89,6 @@ def test_whatever_is_said_is_judged_soon() -> None:
     [("en", "en"), ("en-GB", "en"), ("fr_FR", "fr"), ("pt-br", "pt-BR"), ("zh", "zh-CN"), ("no", "nb"), ("tlh", None)],
 )
 def test_languages_are_known_by_many_codes(code: str, known: str | None) -> None:
-    """Whisper's, Home Assistant's and those of voices."""
     assert known_language(code) == known
 
 
@@ -106,7 +100,6 @@ def test_languages_are_known_by_many_codes(code: str, known: str | None) -> None
     ],
 )
 def test_every_language_compiles_and_answers(language: str) -> None:
-    """Also where Home Assistant has no sentence of its own: then the English one is said."""
     answers = Responses(Grammar(language))
     now = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
     timer = Timer("1", "kitchen", Duration(minutes=5), 300.0, 300, "pizza", "Kitchen", language)
@@ -127,7 +120,6 @@ def test_every_language_compiles_and_answers(language: str) -> None:
 
 
 async def test_grammars_are_compiled_off_the_loop_and_few_are_kept() -> None:
-    """In a thread, once for all who wait, also when one of them gives up; the one unused longest goes."""
     grammars = Grammars()
     waiting = asyncio.create_task(grammars.get("en"))
     await asyncio.sleep(0)

@@ -91,7 +91,6 @@ async def understood(uri: str, began: list[float], failed: list[float]) -> None:
 async def test_the_death_of_one_costs_its_own_requests_alone(
     daemon: RunningDaemon, models_directory: Path, tmp_path: Path
 ) -> None:
-    """Requests go on while one service is killed; whatever begins afterwards succeeds, also when it is back."""
     assert HAPROXY, "haproxy is missing: scripts/test installs it"
     second, front, control = free_port(), free_port(), tmp_path / "control"
     config = tmp_path / "second.yaml"

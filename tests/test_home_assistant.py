@@ -44,14 +44,12 @@ REAL_UNKNOWN_DEVICE = {
 
 
 def test_it_is_a_responder() -> None:
-    """What the daemon asks first is any `Responder`."""
     responder: Responder = asking(HomeAssistantServer(), url="http://house")
     assert responder.name == "home_assistant"
     assert isinstance(responder.status, HomeAssistantStatus)
 
 
 async def test_a_request_is_what_the_api_asks_for() -> None:
-    """Token, words, agent and language are where Home Assistant looks for them."""
     async with at_home() as (house, home):
         assert await said(home) == "Turned on the light"
         [asked] = house.exchanges
@@ -80,7 +78,6 @@ async def test_a_request_is_what_the_api_asks_for() -> None:
     ],
 )
 async def test_what_is_said(text: str, answer: str | None) -> None:
-    """Deeds, answers and failures are told, silence included; questions about the world go to the chat model."""
     async with at_home() as (_, home):
         assert await said(home, text) == answer
         counted = home.status
@@ -90,7 +87,6 @@ async def test_what_is_said(text: str, answer: str | None) -> None:
 
 
 async def test_an_action_is_done_once() -> None:
-    """One order is one action."""
     async with at_home() as (house, home):
         await asyncio.gather(said(home), said(home, "turn off the bedroom light"))
         assert house.executed == {"light.kitchen on": 1, "light.bedroom off": 1}
@@ -115,12 +111,10 @@ async def test_an_action_is_done_once() -> None:
     ],
 )
 def test_what_an_answer_means(document: Any, answer: ConversationResult | None) -> None:
-    """Every part that may be missing may be missing; what is no answer is none."""
     assert parsed(document) == answer
 
 
 def test_ssml_is_said_without_its_tags() -> None:
-    """A script of the house may answer in SSML alone."""
     speech = {"ssml": {"speech": "<speak>Tom &amp; Jerry<break time='1s'/> are home</speak>", "extra_data": None}}
     assert parsed({"response": {"response_type": "action_done", "speech": speech}}) == ConversationResult(
         "Tom & Jerry are home", None, None
@@ -128,13 +122,11 @@ def test_ssml_is_said_without_its_tags() -> None:
 
 
 def test_a_failure_without_words_is_no_answer() -> None:
-    """Silence would sound as if it had worked; a code of the future is not understood."""
     assert what_to_say(ConversationResult("", "failed_to_handle", None), KITCHEN, "en") is None
     assert what_to_say(ConversationResult("Something", "new_code", None), KITCHEN, "en") is None
 
 
 async def test_a_conversation_goes_on() -> None:
-    """What was done before is known to an agent that understands a follow-up, each conversation by itself."""
     async with at_home() as (house, home):
         house.follows_up = True
         assert await said(home, KITCHEN, "room kitchen")
@@ -145,7 +137,6 @@ async def test_a_conversation_goes_on() -> None:
 
 
 async def test_a_question_without_a_conversation_begins_one() -> None:
-    """Nobody is taken for somebody else."""
     async with at_home() as (house, home):
         house.follows_up = True
         await said(home)
@@ -153,7 +144,6 @@ async def test_a_question_without_a_conversation_begins_one() -> None:
 
 
 async def test_the_name_that_home_assistant_gives_is_used() -> None:
-    """It replaces names that it does not know any more, as after a restart; no name at all changes nothing."""
     async with at_home() as (house, home):
         given: list[str | None] = ["01ARZ3NDEKTSV4RRFFQ69G5FAV", None, "x"]
 
@@ -170,7 +160,6 @@ async def test_the_name_that_home_assistant_gives_is_used() -> None:
 
 
 async def test_old_conversations_are_forgotten() -> None:
-    """The names of the last 256 are remembered."""
     async with at_home() as (house, home):
         for number in [*range(257), 256, 0]:
             await said(home, "hello", f"conversation {number}")
@@ -180,7 +169,6 @@ async def test_old_conversations_are_forgotten() -> None:
 
 
 async def test_a_long_text_is_no_command() -> None:
-    """Home Assistant would think about it for seconds."""
     async with at_home() as (house, home):
         assert await said(home, "turn on the kitchen light " * 20) is None
         assert not house.exchanges
@@ -188,7 +176,6 @@ async def test_a_long_text_is_no_command() -> None:
 
 
 async def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:
-    """Where Home Assistant's agent is this daemon, the chat model answers, and the remedy is told, once."""
     async with at_home(agent_id="conversation.satellite") as (house, home):
 
         async def wyoming(text: str, conversation: str, language: str) -> dict[str, Any]:
@@ -206,7 +193,6 @@ async def test_a_circle_is_cut(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("ending", ["", "/", "/api", "/api/"])
 async def test_the_address_may_be_written_in_any_way(ending: str) -> None:
-    """A slash or the API's own path at the end changes nothing."""
     house = HomeAssistantServer(token=TOKEN)
     async with house:
         home = asking(house, url=f"{house.url}{ending}")
@@ -216,13 +202,11 @@ async def test_the_address_may_be_written_in_any_way(ending: str) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://house", "house:8123", "http://me:secret@house", "http://"])
 def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
-    """A mistake is told when the configuration is read."""
     with pytest.raises(ValidationError):
         HomeAssistantSettings(url=url)
 
 
 def test_it_is_off_by_default() -> None:
-    """Without its address nothing is asked."""
     assert Config().home_assistant.url is None
 
 
@@ -251,7 +235,6 @@ def test_it_is_off_by_default() -> None:
 async def test_the_stand_in_refuses_as_home_assistant_does(
     method: str, path: str, token: str, content: bytes, status: int, answer: str
 ) -> None:
-    """Status and words are those that a real one was seen to send."""
     async with HomeAssistantServer(token=TOKEN) as house, httpx.AsyncClient(base_url=house.url) as client:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         response = await client.request(method, path, headers=headers, content=content)

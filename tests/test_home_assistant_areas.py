@@ -28,7 +28,6 @@ async def heard(home: HomeAssistantResponder, text: str, **where: str) -> str | 
 
 
 async def test_a_device_of_home_assistants_is_told_to_it() -> None:
-    """So that the lights are those of its area, and timers ring there."""
     async with at_home() as (house, home):
         assert await heard(home, LIGHTS) is None
         assert await heard(home, LIGHTS, device="d-kitchen") == "Turned on the lights"
@@ -41,7 +40,6 @@ async def test_a_device_of_home_assistants_is_told_to_it() -> None:
 
 
 async def test_an_older_home_assistant_is_not_told() -> None:
-    """It refuses keys that it does not know, and has done nothing then: it is asked without them, from then on."""
     async with at_home() as (house, home):
         house.knows_places = False
         for _ in range(2):
@@ -52,7 +50,6 @@ async def test_an_older_home_assistant_is_not_told() -> None:
 
 
 async def test_a_room_of_ours_is_found_by_its_area() -> None:
-    """By a device there, else by an entity that was put there; what is not found is as it was."""
     async with at_home() as (house, home):
         house.devices.append(Device("d-study", "Study speaker", "Kitchen"))
         home.targets.configure(
@@ -79,7 +76,6 @@ async def test_a_room_of_ours_is_found_by_its_area() -> None:
 
 
 async def test_rooms_are_looked_for_again() -> None:
-    """When the configuration names others, and when Home Assistant is back."""
     async with at_home() as (house, home), watched(home):
         await until(lambda: state(home) == "ready")
         home.targets.configure({"study": RoomQuery("Study")})
@@ -93,7 +89,6 @@ async def test_rooms_are_looked_for_again() -> None:
 
 
 async def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Home Assistant counts it as a wrong login: it is asked once, and sentences go on."""
     caplog.set_level(logging.INFO)
     async with at_home() as (house, home):
         house.is_administrators = False
@@ -111,7 +106,6 @@ async def test_a_token_without_rights_is_told_once(caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize("fault", [Fault.STRANGE, Fault.GARBAGE, Fault.CRASH, Fault.FLOOD])
 async def test_whatever_comes_back_is_borne(fault: Fault) -> None:
-    """An answer that is none finds nothing; Home Assistant is not taken for dead for it."""
     async with at_home() as (house, home), watched(home):
         await until(lambda: state(home) == "ready")
         house.fault = fault
@@ -123,7 +117,6 @@ async def test_whatever_comes_back_is_borne(fault: Fault) -> None:
 
 
 def test_the_configuration_says_what_to_look_for() -> None:
-    """The area of a room, else its name; the host's room also by the satellite that Home Assistant drives."""
     config = parse(
         "rooms: [{name: kitchen, uri: 'tcp://k:10700'}, {name: desk, uri: 'tcp://d:10700', area: Study}]\n"
         "microphone: default\nhost_room: {name: host, area: Hall}\n"
@@ -137,7 +130,6 @@ def test_the_configuration_says_what_to_look_for() -> None:
 
 
 async def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None:
-    """The first sentence in each is one that does nothing, sent when Home Assistant is there, and when it is back."""
     async with at_home(languages=("fr", "de")) as (house, home):
         house.uncompiled = {"fr", "de"}
         house.slow_seconds = 0.05
@@ -158,7 +150,6 @@ async def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None
 
 
 async def test_the_first_sentence_in_a_language_may_take_longer() -> None:
-    """Nobody has warmed it up; the next one is as quick as any."""
     async with at_home(deadline_seconds=0.3, first=30) as (house, home):
         question = Question("turn on the kitchen light", language="en")
         house.uncompiled, house.slow_seconds = {"en"}, 0.6
@@ -171,7 +162,6 @@ async def test_the_first_sentence_in_a_language_may_take_longer() -> None:
 
 
 async def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
-    """It compiles nothing, costs money, and might take anything for an order."""
     async with at_home(languages=("fr",), agent_id="conversation.openai", deadline_seconds=0.3, first=30) as (
         house,
         home,
@@ -188,13 +178,11 @@ ORDERS = SENTENCES["orders"]
 
 
 def test_every_language_that_apologises_knows_orders() -> None:
-    """Nobody hears in one language what is pretended in another."""
     assert ORDERS.keys() == PHRASES.keys()
 
 
 @pytest.mark.parametrize("language", ORDERS)
 async def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> None:
-    """In its language, while Home Assistant is off; with a cause that differs, the words differ."""
     async with at_home() as (house, home):
         await house.stop()
         async with watched(home):
@@ -212,11 +200,9 @@ async def test_an_order_is_told_that_nobody_carries_it_out(language: str) -> Non
 
 @pytest.mark.parametrize(("text", "language", "order"), SENTENCES["forms"])
 def test_an_order_is_told_from_a_question(text: str, language: str | None, order: bool) -> None:
-    """Politely, without a verb, or with the verb at the end; a question goes to the chat model."""
     assert is_order(text, language) is order
 
 
 def test_no_text_makes_the_judgement_slow() -> None:
-    """The longest that is judged, made to go back and forth."""
     for beginning in ("licht in ", "kannst du ", "a ", "fel "):
         assert not is_order(beginning * 60 + "x", None)

@@ -43,7 +43,6 @@ def info(caplog: pytest.LogCaptureFixture) -> None:
 async def test_whatever_goes_wrong_is_said_to_orders_alone(
     fault: Fault, state: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One request, no second one until it is back, one warning; the chat model answers questions, and nothing else."""
     async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
         house.faults = [fault]
         expected = STARTING if state == "starting" else SILENT
@@ -58,7 +57,6 @@ async def test_whatever_goes_wrong_is_said_to_orders_alone(
 
 
 async def test_an_agent_that_is_not_there_is_named() -> None:
-    """The setting to correct is in the words."""
     async with at_home(agent_id="conversation.nobody") as (_, home):
         assert await said(home)
         words = description(home)
@@ -67,7 +65,6 @@ async def test_an_agent_that_is_not_there_is_named() -> None:
 
 
 async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
-    """The light may have been turned on already: the order is not sent a second time."""
     async with at_home() as (house, home):
         await said(home, "hello")
         house.faults = [Fault.CUT]
@@ -79,7 +76,6 @@ async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
 
 
 async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
-    """Nobody waits longer, but nobody hangs up either, for that would stop Home Assistant halfway."""
     async with at_home(deadline_seconds=0.5) as (house, home):
         async with watched(home):  # the request must have left within the deadline: a first one waits for imports
             await until(lambda: state(home) == "ready")
@@ -95,7 +91,6 @@ async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
 
 
 async def test_who_is_late_is_asked_again_at_once() -> None:
-    """A slow answer, however late, shows that somebody is there: no waiting for the breaker's next try."""
     clock = ManualClock()
     async with at_home(deadline_seconds=0.3, breaker=CircuitBreaker(now=clock)) as (house, home):
         async with watched(home):
@@ -109,7 +104,6 @@ async def test_who_is_late_is_asked_again_at_once() -> None:
 
 
 async def test_who_stops_listening_does_not_stop_the_action() -> None:
-    """A cancelled run leaves nothing half done."""
     async with at_home() as (house, home):
         house.faults, house.slow_seconds = [Fault.SLOW], 0.2
         asked = asyncio.create_task(said(home))
@@ -122,7 +116,6 @@ async def test_who_stops_listening_does_not_stop_the_action() -> None:
 
 
 async def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
-    """A connection that is made too late is not used: the light must not turn on when nobody expects it."""
     sent = bytearray()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -140,7 +133,6 @@ async def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
 
 
 async def test_a_request_that_is_barred_is_not_sent() -> None:
-    """Not even where the connection stands already."""
     async with at_home() as (house, _):
         settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
         api = Api(settings, home_assistant_token(settings).find())
@@ -155,7 +147,6 @@ async def test_a_request_that_is_barred_is_not_sent() -> None:
 
 
 async def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
-    """A server that hangs for ever does not gather connections."""
     # What has not left within the deadline never leaves; so the imports of the first request are over before it counts.
     async with at_home(deadline_seconds=2, late=0.4) as (house, home), watched(home):
         house.faults = [Fault.HANG]
@@ -164,7 +155,6 @@ async def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
 
 
 async def test_closing_gives_up_every_request() -> None:
-    """Whoever is still waiting gets no answer, and no request outlives the daemon."""
     async with at_home() as (house, home):
         house.faults = [Fault.HANG]
         asked = asyncio.create_task(said(home))
@@ -175,7 +165,6 @@ async def test_closing_gives_up_every_request() -> None:
 
 
 async def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Closed, open, half-open with the first look that succeeds, and closed with the next answer."""
     async with at_home() as (house, home):
         async with watched(home):
             await until(lambda: state(home) == "ready")
@@ -194,7 +183,6 @@ async def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
-    """Gone, then without its API, then without its devices, then there: asked only once it is ready."""
     async with at_home() as (house, home):
         async with watched(home):
             assert await said(home, conversation="room kitchen")
@@ -219,7 +207,6 @@ async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_without_the_conversation_integration_the_remedy_is_told() -> None:
-    """Home Assistant may run without it."""
     async with at_home() as (house, home):
         house.components = ["api"]
         async with watched(home):
@@ -231,7 +218,6 @@ async def test_without_the_conversation_integration_the_remedy_is_told() -> None
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
 async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is silent, or another one, is not taken for Home Assistant."""
     monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.1)
     async with at_home() as (house, home):
         house.fault = fault
@@ -243,7 +229,6 @@ async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("there", [True, False])
 async def test_the_start_tells_once_whether_it_is_there(there: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """One line, with its version or what is wrong, however often it is looked for."""
     async with at_home() as (house, home):
         if not there:
             await house.stop()
@@ -261,7 +246,6 @@ async def test_the_start_tells_once_whether_it_is_there(there: bool, caplog: pyt
 
 
 async def test_a_silent_death_is_found_before_the_next_question() -> None:
-    """It is looked at now and then while nobody asks anything, and seldom otherwise."""
     async with at_home(idle=0.05) as (house, home), watched(home):
         await until(lambda: len(house.exchanges) >= 3)
         await house.stop()
@@ -269,7 +253,6 @@ async def test_a_silent_death_is_found_before_the_next_question() -> None:
 
 
 async def test_who_passes_looks_and_fails_questions_is_asked_ever_more_rarely() -> None:
-    """Only an answer forgets the failures."""
     clock = ManualClock()
     async with at_home(breaker=CircuitBreaker(now=clock)) as (house, home):
         house.faults = [Fault.CRASH] * 3

@@ -94,7 +94,6 @@ async def house(
 
 @on_loop_of("daemon")
 async def test_a_command_works(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
-    """Described, called, understood, answered, heard to its end; then Home Assistant leaves, and the room goes on."""
     async with house(daemon, tmp_path) as home:
         with daemon.daemon.bus.subscribe() as events:
             async with home.assist() as assist:
@@ -140,7 +139,6 @@ def _check(info: Info | None) -> None:
 
 @on_loop_of("daemon")
 async def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """Sound without a command is played, in any format; a timer that has ended rings; nothing is reported twice."""
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await assist.say("Dinner is ready.")
         await assist.until(lambda: assist.played == 1)
@@ -159,7 +157,6 @@ async def test_announcements_and_timers_are_heard(daemon: RunningDaemon, tmp_pat
 
 @on_loop_of("daemon")
 async def test_a_timer_of_home_assistants_rings_until_somebody_calls(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """As ours do, with chimes and words, again and again; another that ends meanwhile is told, too."""
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await assist.send(TimerStarted(id="1", total_seconds=1, name="pizza"), TimerFinished(id="1"))
         await until(lambda: sound_seconds(home.said) > 8)  # three rings would be over by now
@@ -175,7 +172,6 @@ async def test_a_timer_of_home_assistants_rings_until_somebody_calls(daemon: Run
 
 @on_loop_of("daemon")
 async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
-    """All of the answer that waits is dropped, Home Assistant learns that it is over, and a new run begins."""
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await assist.say("This is a long announcement, which goes on and on, until somebody interrupts it. " * 3)
         await until(lambda: sound_seconds(home.said) > 0.5)
@@ -193,7 +189,6 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
 
 @on_loop_of("daemon")
 async def test_a_second_server_is_turned_away(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """It may ask who that is; whatever else it says closes its connection, and the first one stays."""
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await assist.until(lambda: assist.info is not None)
         second = AsyncTcpClient("127.0.0.1", home.port)
@@ -211,7 +206,6 @@ async def test_a_second_server_is_turned_away(daemon: RunningDaemon, tmp_path: P
 
 @on_loop_of("daemon")
 async def test_nonsense_costs_a_line_in_the_log(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """What is unknown or malformed is passed over."""
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         for event in (
             Event("gesture-seen", {"gesture": "wave"}),
@@ -230,7 +224,6 @@ async def test_nonsense_costs_a_line_in_the_log(daemon: RunningDaemon, tmp_path:
 async def test_a_home_assistant_that_dies_is_let_go(
     daemon: RunningDaemon, question: bytes, tmp_path: Path, way: str
 ) -> None:
-    """Amid a command, with or without a word: the room goes on alone, and another server may have it."""
     async with house(daemon, tmp_path) as home, home.assist(forgets=True) as assist:
         await asyncio.sleep(2.5)  # a first ping
         await home.mouth.say(NABU + PAUSE + question[:BYTES_PER_SECOND])
@@ -246,7 +239,6 @@ async def test_a_home_assistant_that_dies_is_let_go(
 async def test_a_run_that_is_never_ended_closes_the_microphone(
     daemon: RunningDaemon, question: bytes, tmp_path: Path
 ) -> None:
-    """After a while it stops streaming by itself, and can be called again."""
     async with house(daemon, tmp_path, 3.0) as home, home.assist(forgets=True) as assist:
         await home.mouth.say(QUIETLY + NABU + PAUSE + question)
         await assist.until(lambda: assist.came("audio-stop") == 1)
@@ -259,7 +251,6 @@ async def test_a_run_that_is_never_ended_closes_the_microphone(
 
 @on_loop_of("daemon")
 async def test_a_muted_room_hears_nothing(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
-    """Neither for Home Assistant nor by itself, however long Home Assistant says nothing."""
     async with house(daemon, tmp_path) as home, home.assist() as assist:
         await asyncio.sleep(2.5)  # a first ping
         await assist.mute()
@@ -275,7 +266,6 @@ async def test_a_muted_room_hears_nothing(daemon: RunningDaemon, question: bytes
 
 @on_loop_of("daemon")
 async def test_it_says_that_it_listens(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
-    """By a sound that the command does not contain, since the microphone is muted meanwhile; and that it has heard."""
     awake, done = tmp_path / "awake.wav", tmp_path / "done.wav"
     write_wav(awake, b"\0\x10" * 32_000, CANONICAL)
     write_wav(done, b"\0\x10" * 4000, CANONICAL)
@@ -294,7 +284,6 @@ async def test_it_says_that_it_listens(daemon: RunningDaemon, question: bytes, t
 
 
 def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:
-    """By the configuration: the port, the status, the announcements."""
     quiet, said = tmp_path / "quiet.wav", tmp_path / "said.wav"
     write_wav(quiet, QUIETLY, CANONICAL)
     config = parse(

@@ -31,7 +31,6 @@ def nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """The start tells it once, with the places to put one."""
     async with at_home(token=None) as (house, home):
         assert await said(home) == REFUSED
         assert await said(home, WHY) is None
@@ -43,7 +42,6 @@ async def test_without_a_token_nobody_is_asked(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The file was deleted: Home Assistant is not asked, and why is told."""
     file = tmp_path / "gone"
     home = HomeAssistantResponder(HomeAssistantSettings(url="http://127.0.0.1:9", token_file=file))
     await home.watch()
@@ -58,7 +56,6 @@ async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest
 async def test_nobody_sees_it(
     fault: Fault | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No log of whatever library, no message, repr or status has it, not even when the server quotes it."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.3)
     house = HomeAssistantServer(token=TOKEN if fault else f"{TOKEN}2")
@@ -76,7 +73,6 @@ async def test_nobody_sees_it(
 
 @pytest.mark.parametrize("fault", [Fault.CRASH, Fault.GARBAGE, Fault.FLOOD, Fault.CUT])
 async def test_an_error_carries_nothing(fault: Fault) -> None:
-    """No library's error, with its request and headers, hangs behind ours."""
     async with asyncio.timeout(PATIENCE_SECONDS), HomeAssistantServer(token=TOKEN) as house:
         house.repeats_token = True
         house.fault = fault
@@ -90,7 +86,6 @@ async def test_an_error_carries_nothing(fault: Fault) -> None:
 
 
 async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
-    """Home Assistant counts refusals and bans for ever: it hears of the token again after hours."""
     clock = ManualClock()
     house = HomeAssistantServer(token="another")
     house.login_attempts_threshold = 3
@@ -113,7 +108,6 @@ async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogC
 
 
 async def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -> None:
-    """A token that was withdrawn meanwhile is as bad as one that never was good."""
     async with at_home() as (house, home), watched(home):
         await until(lambda: state(home) == "ready")
         house.token = "another"
@@ -124,7 +118,6 @@ async def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -
 
 
 async def test_a_ban_is_told() -> None:
-    """The remedy is another one than for a wrong token."""
     house = HomeAssistantServer(token=TOKEN)
     house.login_attempts_threshold = 0
     async with at_home(server=house) as (house, home):
@@ -134,7 +127,6 @@ async def test_a_ban_is_told() -> None:
 
 
 async def test_a_proxy_has_no_way_into_the_house(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Home Assistant at home is asked directly."""
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with at_home() as (_, home):
@@ -144,7 +136,6 @@ async def test_a_proxy_has_no_way_into_the_house(monkeypatch: pytest.MonkeyPatch
 async def test_a_house_elsewhere_is_announced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What people say leaves this house then, by its proxy if it has one."""
     async with at_home() as (house, _):
         monkeypatch.setenv("HTTP_PROXY", house.url)  # it stands in for the proxy, too
         home = asking(house, url="http://my.house.example.com")
@@ -156,7 +147,6 @@ async def test_a_house_elsewhere_is_announced(
 
 
 async def test_a_certificate_is_trusted_as_told(tmp_path: Path) -> None:
-    """One of an authority that nobody knows is accepted if that is named, or if any is; the error tells the setting."""
     authority, certificate, key = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem"
     issued = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(certificate))

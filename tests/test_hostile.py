@@ -88,7 +88,6 @@ fields = st.sampled_from(
 async def test_any_known_event_with_any_fields_breaks_nothing(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, sent: list[tuple[str, dict[str, Any], bytes]]
 ) -> None:
-    """Whatever fields known events carry, a ping is answered afterwards, or the connection was closed; no traceback."""
     caplog.clear()
     async with connect(daemon.port()) as client:
         for type_, data, payload in sent:
@@ -105,7 +104,6 @@ async def test_any_known_event_with_any_fields_breaks_nothing(
 @given(st.binary(min_size=1, max_size=200))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_garbage_breaks_nothing(daemon: RunningDaemon, data: bytes) -> None:
-    """Random bytes end the connection at most."""
     async with connect(daemon.port()) as client:
         client.writer.write(data + b"\n")
         client.writer.write_eof()
@@ -116,7 +114,6 @@ async def test_garbage_breaks_nothing(daemon: RunningDaemon, data: bytes) -> Non
 async def test_errors_of_clients_are_one_line_without_a_traceback(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Garbage, an impossible format and a cut event leave no traceback in the log."""
     with caplog.at_level(logging.INFO):
         for data in (b"garbage\n", b'{"type": "x", "data_length": 9}\n{}', b'{"type": "audio-start", "data": {}}\n'):
             async with connect(daemon.port()) as client:
@@ -129,7 +126,6 @@ async def test_errors_of_clients_are_one_line_without_a_traceback(
 
 
 async def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """A language, like every other name, is cut and without control characters, in the log and in the answer."""
     name = "\x1b[31m\n" + "x" * 100_000
     with caplog.at_level(logging.INFO):
         async with connect(daemon.port()) as client:
@@ -150,7 +146,6 @@ async def test_what_a_client_writes_is_told_in_short(daemon: RunningDaemon, capl
 
 @on_loop_of("daemon")
 async def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: RunningDaemon) -> None:
-    """A text of one sentence again and again, which is kept: the loop turns between any two of them."""
     stages = daemon.daemon._stages
     speaker = await stages.speaker(VoiceChoice())
     turns, ended = 0, False
@@ -175,7 +170,6 @@ async def test_sound_that_costs_nothing_lets_others_have_their_turn(daemon: Runn
 
 
 def test_long_lists_are_judged_by_what_is_in_them_once() -> None:
-    """A field of very many names costs as many steps as it has kinds of values."""
     judged = 0
 
     def count(frame: Any, event: str, _: Any) -> None:
@@ -194,7 +188,6 @@ def test_long_lists_are_judged_by_what_is_in_them_once() -> None:
 
 
 async def test_audio_without_end_is_bounded(models_directory: Path) -> None:
-    """A recording that never stops is transcribed at the limit, and the rest is ignored in constant memory."""
     config = lonely(models_directory, wyoming="host: 127.0.0.1, max_audio_seconds: 5")
     with RunningDaemon(config) as running:
         async with connect(running.port()) as client:
@@ -209,7 +202,6 @@ async def test_audio_without_end_is_bounded(models_directory: Path) -> None:
 
 
 async def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon) -> None:
-    """With a thousand silent clients, a command is transcribed as ever."""
     allow_many_connections()
     async with AsyncExitStack() as stack:
         for _ in range(1000):
@@ -220,7 +212,6 @@ async def test_a_thousand_idle_connections_disturb_nobody(daemon: RunningDaemon)
 
 
 async def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDaemon) -> None:
-    """Past the bound a request is answered with `protocol-overload`; those before it are served."""
     async with connect(daemon.port()) as client:
         await client.send(*[Synthesize(text=f"This is sentence number {n}.") for n in range(20)])
         events = await client.until("error")
@@ -232,7 +223,6 @@ async def test_too_many_requests_on_one_connection_are_refused(daemon: RunningDa
 
 
 async def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) -> None:
-    """Text without end fails with a code at the limit and the connection goes on."""
     async with connect(daemon.port()) as client:
         await client.send(SynthesizeStart())
         await client.send(*[SynthesizeChunk(text="x" * 30_000)] * 3)
@@ -243,7 +233,6 @@ async def test_a_text_stream_that_never_stops_is_bounded(daemon: RunningDaemon) 
 
 
 async def test_deeply_nested_and_huge_events_cost_one_connection(daemon: RunningDaemon) -> None:
-    """JSON bombs and lengths beyond the limits end the connection that sent them."""
     bombs = [
         b"[" * 60_000 + b"]" * 5_000 + b"\n",
         b'{"type": "x", "data_length": 1000000}\n' + b"[" * 1_000_000,
@@ -258,7 +247,6 @@ async def test_deeply_nested_and_huge_events_cost_one_connection(daemon: Running
 
 
 async def test_half_a_character_is_harmless(daemon: RunningDaemon) -> None:
-    """Text that is no text, in any request, is answered or refused, and the next request is served."""
     half = "hello \ud800 there"
     async with connect(daemon.port()) as client:
         for data in (

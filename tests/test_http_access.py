@@ -25,7 +25,6 @@ PAGE = {"Origin": "https://evil.example"}
 
 
 def test_a_token_is_needed_once_there_is_one(daemon: RunningDaemon) -> None:
-    """Everything but the page itself and the sign of life needs it, in the header only."""
     with serving(daemon, token=TOKEN) as http:
         for path in ("/status", "/runs", "/openapi.json", "/metrics", "/readyz", "/nowhere"):
             response = http.get(path)
@@ -40,7 +39,6 @@ def test_a_token_is_needed_once_there_is_one(daemon: RunningDaemon) -> None:
 
 
 def test_a_browser_may_send_the_token_in_the_address(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """For events and the WebSocket, where it can send no header; no log repeats it."""
     caplog.set_level(logging.DEBUG)
     with serving(daemon, token=TOKEN) as http:
         with http.stream("GET", "/events", params={"token": TOKEN}) as stream:
@@ -61,7 +59,6 @@ def test_a_browser_may_send_the_token_in_the_address(daemon: RunningDaemon, capl
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "127.0.0.1.evil.example", "[::1"])
 def test_names_that_are_not_ours_are_refused(daemon: RunningDaemon, host: str) -> None:
-    """A page elsewhere cannot let its own name point here."""
     with client(daemon) as http:
         assert problem(http.get("/status", headers={"Host": host}))["code"] == "http-host-refused"
 
@@ -70,13 +67,11 @@ def test_names_that_are_not_ours_are_refused(daemon: RunningDaemon, host: str) -
     "host", ["127.0.0.1", "localhost:10800", "LOCALHOST.", "[::1]:10800", "192.168.1.2", "home.lan"]
 )
 def test_names_that_are_ours(daemon: RunningDaemon, host: str) -> None:
-    """Addresses, localhost, and what is configured."""
     with serving(daemon, allowed_hosts=["home.lan"]) as http:
         assert http.get("/status", headers={"Host": host}).status_code == 200
 
 
 def test_pages_elsewhere_may_not_use_it(daemon: RunningDaemon) -> None:
-    """Neither by a form nor by script nor by WebSocket, unless they are allowed to."""
     with client(daemon) as http:
         for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
             refused = http.post("/announce", json={"text": "x"}, headers={"Origin": origin})
@@ -91,7 +86,6 @@ def test_pages_elsewhere_may_not_use_it(daemon: RunningDaemon) -> None:
 
 
 def test_pages_that_are_allowed(daemon: RunningDaemon) -> None:
-    """CORS for exactly the origins of the settings, and with the token all the same."""
     with serving(daemon, cors_origins=["https://home.example"], token=TOKEN) as http:
         page = {"Origin": "https://home.example"}
         ask = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
@@ -104,7 +98,6 @@ def test_pages_that_are_allowed(daemon: RunningDaemon) -> None:
 
 
 def test_the_remaining_count_is_true(daemon: RunningDaemon) -> None:
-    """Each request takes one; the one past the last is refused until the minute is over."""
     with serving(daemon, requests_per_minute=5) as http:
         for left in (4, 3, 2, 1, 0):
             headers = http.get("/rooms").headers
@@ -119,7 +112,6 @@ def test_the_remaining_count_is_true(daemon: RunningDaemon) -> None:
 
 
 def test_wrong_tokens_are_counted(daemon: RunningDaemon) -> None:
-    """A tenth of what is allowed may have a wrong token; frames of a WebSocket are requests as well."""
     with serving(daemon, requests_per_minute=20, token=TOKEN) as http:
         codes = [http.get("/status").status_code for _ in range(4)]
         assert codes == [401, 401, 429, 429]
@@ -133,7 +125,6 @@ def test_wrong_tokens_are_counted(daemon: RunningDaemon) -> None:
 
 
 def test_too_much_at_once_is_refused(daemon: RunningDaemon) -> None:
-    """While one is worked on, another is told to come again; then it may."""
     with serving(daemon, max_concurrent=1) as http:
         long = {"text": "One sentence after the other is spoken here. " * 60}
         with http.stream("POST", "/tts", json=long, headers={"Accept": "audio/pcm"}) as stream:
@@ -157,7 +148,6 @@ def raw(http: httpx.Client, data: bytes) -> socket.socket:
 
 
 def test_a_request_that_does_not_arrive(daemon: RunningDaemon) -> None:
-    """Its sender is told so, and others are served meanwhile."""
     head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with serving(daemon, read_timeout_seconds=0.3) as http, raw(http, head) as slow:
         assert http.get("/rooms").status_code == 200
@@ -169,7 +159,6 @@ def test_a_request_that_does_not_arrive(daemon: RunningDaemon) -> None:
 
 
 def test_a_body_without_a_length_is_bounded_too(daemon: RunningDaemon) -> None:
-    """Chunks are counted as they come."""
     with serving(daemon, max_body_bytes=10_000) as http:
         response = http.post("/stt", content=(bytes(1000) for _ in range(20)))
         assert problem(response)["code"] == "http-body-too-large"
@@ -177,7 +166,6 @@ def test_a_body_without_a_length_is_bounded_too(daemon: RunningDaemon) -> None:
 
 
 def test_a_client_that_does_not_read_its_sound(daemon: RunningDaemon) -> None:
-    """It is disconnected, and its place is free again."""
     body = json.dumps({"text": "Here is a sentence that is spoken. " * 150}).encode()
     head = (
         b"POST /tts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: audio/pcm\r\n"
@@ -195,7 +183,6 @@ def test_a_client_that_does_not_read_its_sound(daemon: RunningDaemon) -> None:
 
 
 def test_stopping_ends_every_connection(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """Those who follow the events, a WebSocket and work under way: nothing of it goes on."""
     with ExitStack() as stack:
         with serving(daemon) as http:
             other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=PATIENCE_SECONDS))
@@ -216,7 +203,6 @@ def test_stopping_ends_every_connection(daemon: RunningDaemon, caplog: pytest.Lo
 
 
 def test_answers_are_not_held_back(daemon: RunningDaemon) -> None:
-    """Nagle's algorithm is off on every connection: with it, an answer comes 40 ms late."""
     with client(daemon) as http:
         assert http.get("/healthz").status_code == 200
         server = daemon.daemon._http._server
@@ -228,7 +214,6 @@ def test_answers_are_not_held_back(daemon: RunningDaemon) -> None:
 
 
 def test_transcripts_are_not_kept_if_so_wished(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither in the runs nor, at the default level, in the log."""
     caplog.set_level(logging.INFO)
     with serving(daemon, keep_transcripts=False) as http:
         http.post("/chat", json={"text": "What is the capital of France?"})
@@ -239,7 +224,6 @@ def test_transcripts_are_not_kept_if_so_wished(daemon: RunningDaemon, caplog: py
 
 
 async def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
-    """The message names the address."""
     with pytest.raises(CannotListen, match=f"127.0.0.1:{daemon.port('http')}"):
         await HttpService(daemon.daemon._http._context).start(daemon.port("http"))
 
@@ -254,7 +238,6 @@ async def test_a_port_in_use_is_told(daemon: RunningDaemon) -> None:
     ],
 )
 def test_it_is_refused_to_start_open(text: str, message: str) -> None:
-    """Line and key of what is missing or wrong; the token itself in no message."""
     with pytest.raises(ConfigError) as caught:
         parse(text, name="c.yaml", check=check)
     assert message in str(caught.value)
@@ -264,5 +247,4 @@ def test_it_is_refused_to_start_open(text: str, message: str) -> None:
     ("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("home", False)]
 )
 def test_what_only_this_machine_can_reach(host: str, local: bool) -> None:
-    """A name that is not known to be local counts as reachable."""
     assert HttpSettings(host=host).is_local is local

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.models
 
 
 def test_without_rooms_it_is_heard_everywhere(daemon: RunningDaemon, http: httpx.Client) -> None:
-    """Where the list of rooms is absent, and only there."""
     kitchen, study = (ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "study"))
     with added_rooms(daemon, kitchen, study):
         told = http.post("/announce", json={"text": "Dinner is ready."})
@@ -32,7 +31,6 @@ def test_without_rooms_it_is_heard_everywhere(daemon: RunningDaemon, http: httpx
 
 
 def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> None:
-    """Some: the others have heard it. All: that is an error."""
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
     with added_rooms(daemon, kitchen, off=("garage",)):
         told = http.post("/announce", json={"text": "Dinner is ready."})
@@ -48,7 +46,6 @@ def test_rooms_that_fail_are_told(daemon: RunningDaemon, http: httpx.Client) -> 
 
 @pytest.mark.parametrize("nowhere", [[], None, 5, "kitchen", [5]])
 async def test_over_wyoming_as_well(daemon: RunningDaemon, nowhere: Any) -> None:
-    """Rooms that are named must be rooms, and one at least."""
     with pytest.raises(SatelliteError) as caught:
         await wire_client.command(daemon.uri, "announce", text="Dinner is ready.", rooms=nowhere)
     assert caught.value.code in ("unknown-room", "protocol-error")
@@ -56,7 +53,6 @@ async def test_over_wyoming_as_well(daemon: RunningDaemon, nowhere: Any) -> None
 
 
 async def test_a_voice_that_there_is_not_over_wyoming(daemon: RunningDaemon) -> None:
-    """Nobody else speaks in its place."""
     for name, speaker, code in (
         ("nobody", None, "tts-unknown-voice"),
         ("en_US-joe-medium", "x", "tts-unknown-speaker"),
@@ -67,7 +63,6 @@ async def test_a_voice_that_there_is_not_over_wyoming(daemon: RunningDaemon) -> 
 
 
 def test_a_text_that_is_too_long_to_be_spoken(http: httpx.Client) -> None:
-    """It is the text to speech that refuses it, here as elsewhere."""
     for path in ("/announce", "/tts"):
         refused = problem(http.post(path, json={"text": "x" * 20_001}))
         assert (refused["status"], refused["code"]) == (413, "tts-too-long")

@@ -23,10 +23,8 @@ from satellite.net.http_client import is_at_home, shown_url
     ],
 )
 def test_an_address_is_at_home_or_not(url: str, at_home: bool) -> None:
-    """Private addresses and names that exist only at home are at home; everything else is not."""
     assert is_at_home(url) is at_home
 
 
 def test_a_url_is_shown_without_its_secrets() -> None:
-    """User, password and query stay out of messages."""
     assert shown_url("https://me:pw@host:8443/v1/?token=x") == "https://host:8443/v1"

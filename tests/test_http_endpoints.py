@@ -49,7 +49,6 @@ def events(text: str) -> list[tuple[str, Any]]:
 
 
 def test_chat_answers(http: httpx.Client) -> None:
-    """Text in, text out, with who answered and where the time went."""
     answer = http.post("/chat", json={"text": QUESTION, "conversation_id": "t1"}).json()
     assert answer["text"]
     assert answer["conversation_id"] == "t1"
@@ -58,7 +57,6 @@ def test_chat_answers(http: httpx.Client) -> None:
 
 
 def test_chat_streams(http: httpx.Client) -> None:
-    """As server-sent events: the pieces make up the object that ends the stream."""
     response = http.post("/chat", json={"text": QUESTION}, headers={"Accept": "text/event-stream"})
     assert response.headers["content-type"].startswith("text/event-stream")
     *deltas, (last, done) = events(response.text)
@@ -70,7 +68,6 @@ def test_chat_streams(http: httpx.Client) -> None:
 
 
 def test_a_conversation_goes_on(http: httpx.Client) -> None:
-    """What was said before is known by its name."""
     first = http.post("/chat", json={"text": "What time is it?"}).json()
     assert any(character.isdigit() for character in first["text"])
     again = http.post("/chat", json={"text": "Repeat that.", "conversation_id": first["conversation_id"]}).json()
@@ -82,7 +79,6 @@ def test_a_conversation_goes_on(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_speech_is_the_same_in_every_form(http: httpx.Client, form: str) -> None:
-    """Each is understood by /stt as the same words; raw PCM says its rate, and is taken with that."""
     spoken = http.post("/tts", json={"text": QUESTION}, headers={"Accept": form})
     assert (spoken.status_code, spoken.headers["content-type"]) == (200, form)
     rate = f"; rate={spoken.headers['satellite-sample-rate']}" if form == "audio/pcm" else ""
@@ -92,7 +88,6 @@ def test_speech_is_the_same_in_every_form(http: httpx.Client, form: str) -> None
 
 
 def test_a_short_text_is_a_whole_file(http: httpx.Client) -> None:
-    """Its header has the true length; of a long text, which streams, it says that the length is not known."""
     for _ in range(2):  # made, and as it is remembered
         spoken = http.post("/tts", json={"text": "Dinner is ready."}, headers={"Accept": "audio/wav"})
         with wave.open(io.BytesIO(spoken.content)) as file:
@@ -113,7 +108,6 @@ def test_a_short_text_is_a_whole_file(http: httpx.Client) -> None:
     ],
 )
 def test_a_voice_that_there_is_not(http: httpx.Client, wish: dict[str, str], code: str) -> None:
-    """Nobody else speaks in its place."""
     refused = problem(http.post("/tts", json={"text": "Dinner is ready.", **wish}))
     assert (refused["status"], refused["code"]) == (422, code)
     given = {"text": "Dinner is ready.", "speaker": "0", "language": "en"}
@@ -123,7 +117,6 @@ def test_a_voice_that_there_is_not(http: httpx.Client, wish: dict[str, str], cod
 @pytest.mark.parametrize("path", ["/chat", "/tts", "/announce", "/v1/chat/completions", "/v1/audio/speech"])
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_what_is_not_json_is_told_so(http: httpx.Client, path: str, kind: str | None) -> None:
-    """The type that is missing, or wrong, and the one that is expected."""
     headers = {"Content-Type": kind} if kind else {}
     refused = problem(http.post(path, content=b'{"text": "Hi"}', headers=headers))
     assert (refused["status"], refused["code"]) == (415, "http-unsupported-media-type")
@@ -134,7 +127,6 @@ def test_what_is_not_json_is_told_so(http: httpx.Client, path: str, kind: str | 
 
 
 def test_speech_in_json(http: httpx.Client) -> None:
-    """The whole sound as a WAV file in base64."""
     body = http.post("/tts", json={"text": QUESTION}, headers={"Accept": "application/json"}).json()
     with wave.open(io.BytesIO(base64.b64decode(body["audio"]["base64"]))) as file:
         assert file.getframerate() == body["audio"]["rate"]
@@ -143,7 +135,6 @@ def test_speech_in_json(http: httpx.Client) -> None:
 
 
 def test_speech_starts_with_the_first_clause(http: httpx.Client) -> None:
-    """The beginning comes while the rest is still being made."""
     text = "First of all, hello. " + "This sentence is here to be spoken at some length, again and again. " * 8
     with http.stream("POST", "/tts", json={"text": text}, headers={"Accept": "audio/pcm"}) as response:
         sizes = [len(part) for part in response.iter_raw()]
@@ -152,7 +143,6 @@ def test_speech_starts_with_the_first_clause(http: httpx.Client) -> None:
 
 
 def test_converse(http: httpx.Client, question: bytes) -> None:
-    """A spoken question gets a spoken answer; as sound, headers tell what was heard."""
     recording = wav(question, CANONICAL)
     answer = http.post("/converse", content=recording, headers={"Accept": "application/json"}).json()
     assert words(answer["heard"]) == words(QUESTION)
@@ -166,7 +156,6 @@ def test_converse(http: httpx.Client, question: bytes) -> None:
 
 
 def test_runs_are_waterfalls(http: httpx.Client, question: bytes) -> None:
-    """The newest run comes first, and its stages lie within it in their order."""
     http.post("/converse", content=wav(question, CANONICAL), headers={"Accept": "application/json"})
     run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
     assert run["outcome"] == "done"
@@ -181,7 +170,6 @@ def test_runs_are_waterfalls(http: httpx.Client, question: bytes) -> None:
 
 
 def test_the_house(http: httpx.Client) -> None:
-    """Status, rooms and models, as the command line tells them."""
     state = http.get("/status").json()
     assert state["ready"]
     assert {stage["stage"]: stage.get("device") for stage in state["stages"]}["stt"].startswith("c")
@@ -198,7 +186,6 @@ def test_the_house(http: httpx.Client) -> None:
 
 
 def test_health(http: httpx.Client) -> None:
-    """Alive, ready, and counted."""
     assert http.get("/healthz").json() == {"alive": True}
     assert http.get("/readyz").json()["ready"] is True
     http.post("/chat", json={"text": QUESTION})
@@ -211,8 +198,6 @@ def test_health(http: httpx.Client) -> None:
 
 
 def test_a_client_that_leaves_ends_the_work(http: httpx.Client, daemon: RunningDaemon) -> None:
-    """Nobody would hear the answer: the run is cancelled, and its place is free."""
-
     def outcome() -> str:
         runs: list[dict[str, str]] = http.get("/runs", params={"limit": 1}).json()["runs"]
         return runs[0]["outcome"] if runs else ""
@@ -229,7 +214,6 @@ def test_a_client_that_leaves_ends_the_work(http: httpx.Client, daemon: RunningD
 def test_an_encoder_that_fails_ends_the_run(
     http: httpx.Client, daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its steps are closed by the response, not at some time by the garbage collector."""
     made: list[AsyncGeneratorType[Any, Any]] = []
 
     def kept(*parts: Any) -> AsyncGenerator[Any, None]:
@@ -250,7 +234,6 @@ def test_an_encoder_that_fails_ends_the_run(
 
 
 def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:
-    """Which stage, and why; it is alive all the same."""
     startup = SimpleNamespace(finished=False, cold={})
     chat = daemon.daemon._assembly.chat
     status = Status(daemon.daemon._stages, startup, chat=lambda: chat.status, rooms=list, closed_ports=dict)
@@ -265,7 +248,6 @@ def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:
 
 
 def test_every_kind_of_error_has_its_status() -> None:
-    """What the client did wrong is 4xx, what is wrong here is 5xx."""
     codes = {
         413: ("chat-too-long",),
         422: ("tts-unknown-voice",),
@@ -311,19 +293,16 @@ def test_every_kind_of_error_has_its_status() -> None:
 def test_errors_have_one_shape(
     http: httpx.Client, method: str, path: str, more: dict[str, Any], status: int, code: str
 ) -> None:
-    """Whatever is wrong: problem details with a stable code, and nothing of what was sent in it."""
     body = problem(http.request(method, path, **more))
     assert (body["status"], body["code"]) == (status, code)
 
 
 def test_a_playlist_opens_no_files(http: httpx.Client) -> None:
-    """What FFmpeg would follow to other files is no sound."""
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
     assert problem(http.post("/stt", content=playlist))["code"] == "audio-unreadable"
 
 
 def test_answers_are_safe_in_a_browser(http: httpx.Client) -> None:
-    """The page may load nothing from elsewhere, and nobody may frame it."""
     for path in ("/", "/status", "/nowhere"):
         headers = http.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'self'; connect-src 'self'")
@@ -332,7 +311,6 @@ def test_answers_are_safe_in_a_browser(http: httpx.Client) -> None:
 
 
 def test_the_page_is_not_sent_twice(http: httpx.Client) -> None:
-    """Its parts may be kept, and are sent again only if they have changed; compressed, where that is understood."""
     first = http.get("/static/base.css")
     assert first.headers["cache-control"] == "no-cache"
     assert first.headers["content-encoding"] == "gzip"
@@ -343,7 +321,6 @@ def test_the_page_is_not_sent_twice(http: httpx.Client) -> None:
 
 
 def test_what_happens_is_told_as_it_happens(http: httpx.Client, daemon: RunningDaemon) -> None:
-    """The state at once, then a run when it begins and when it ends."""
     kinds: list[str] = []
     outcomes: list[str] = []
     with client(daemon) as other, other.stream("GET", "/events") as stream:
@@ -366,7 +343,6 @@ def test_what_happens_is_told_as_it_happens(http: httpx.Client, daemon: RunningD
 
 
 def test_the_dashboard_for_grafana_asks_for_what_there_is(http: httpx.Client) -> None:
-    """Every metric that it draws is exposed."""
     text = http.get("/metrics").text
     drawn = {name.removesuffix("_bucket") for name in re.findall(r"satellite_[a-z_]+", GRAFANA.read_text())}
     assert len(drawn) > 10

@@ -41,7 +41,6 @@ def described(daemon: RunningDaemon) -> Iterator[dict[str, Any]]:
 
 
 def test_the_description_is_complete(described: dict[str, Any]) -> None:
-    """Every endpoint says what it is, what it answers, and how it fails; there are examples."""
     assert {
         "/chat",
         "/stt",
@@ -69,7 +68,6 @@ def test_the_description_is_complete(described: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
 def test_nothing_breaks_it(described: dict[str, Any], daemon: RunningDaemon, mode: schemathesis.GenerationMode) -> None:
-    """No 500, whether a request is as described or not; and every answer is as described."""
     schema = schemathesis.openapi.from_dict(described)
     base = f"http://127.0.0.1:{daemon.port('http')}"
     seen: set[tuple[str, int]] = set()

@@ -16,7 +16,6 @@ QUESTION = "What is the capital of France?"
 
 
 def test_transcription(ai: openai.OpenAI, question: bytes) -> None:
-    """A file in, its words out, in the forms that there are."""
     file = ("question.wav", wav(question, CANONICAL))
     assert "capital of france" in ai.audio.transcriptions.create(model="whisper-1", file=file).text.lower()
     text = ai.audio.transcriptions.create(model="whisper-1", file=file, response_format="text", language="en")
@@ -39,7 +38,6 @@ def test_transcription(ai: openai.OpenAI, question: bytes) -> None:
     ],
 )
 def test_a_transcript_that_there_is_not(ai: openai.OpenAI, question: bytes, wish: dict[str, Any], param: str) -> None:
-    """What is asked for and not known is refused, not left out."""
     with pytest.raises(openai.BadRequestError) as caught:
         ai.audio.transcriptions.create(model="whisper-1", file=("question.wav", wav(question, CANONICAL)), **wish)
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", param)
@@ -47,7 +45,6 @@ def test_a_transcript_that_there_is_not(ai: openai.OpenAI, question: bytes, wish
 
 
 def test_transcription_streams(ai: openai.OpenAI, question: bytes) -> None:
-    """As events, of which the last has all of it."""
     file = ("question.wav", wav(question, CANONICAL))
     events = list(ai.audio.transcriptions.create(model="whisper-1", file=file, stream=True, temperature=0))
     assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
@@ -56,14 +53,12 @@ def test_transcription_streams(ai: openai.OpenAI, question: bytes) -> None:
 
 @pytest.mark.parametrize("form", ["mp3", "opus", "aac", "flac", "wav"])
 def test_speech(ai: openai.OpenAI, form: str) -> None:
-    """Every form is understood as the same words; their names of voices are ours by default."""
     spoken = ai.audio.speech.create(model="tts-1", voice="alloy", input=QUESTION, response_format=form)  # type: ignore[arg-type]  # a Literal there
     heard = ai.audio.transcriptions.create(model="whisper-1", file=(f"x.{form}", spoken.content))
     assert "capital of france" in heard.text.lower()
 
 
 def test_raw_speech_has_the_rate_they_expect(ai: openai.OpenAI) -> None:
-    """24000 samples a second, as many seconds as the WAV file."""
     with ai.audio.speech.with_streaming_response.create(
         model="tts-1", voice="en_US-joe-medium", input=QUESTION, response_format="pcm", speed=1.0
     ) as streamed:
@@ -75,7 +70,6 @@ def test_raw_speech_has_the_rate_they_expect(ai: openai.OpenAI) -> None:
 
 
 def test_errors_are_understood(ai: openai.OpenAI) -> None:
-    """The client finds code and words."""
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         ai.audio.speech.create(model="tts-1", voice="nobody", input="x")
     assert caught.value.code == "tts-unknown-voice"
@@ -100,8 +94,6 @@ def seconds(sound: bytes) -> float:
 
 @pytest.mark.parametrize("speed", [0.5, 1.5])
 def test_speed(ai: openai.OpenAI, speed: float) -> None:
-    """A text takes longer, or less long, and is still understood; the usual pace stays what it was."""
-
     def spoken(**wishes: Any) -> bytes:
         voice: Any = {"id": "en_US-joe-medium"}
         one = ai.audio.speech.create(model="tts-1", voice=voice, input=QUESTION, response_format="wav", **wishes)
@@ -118,7 +110,6 @@ def test_speed(ai: openai.OpenAI, speed: float) -> None:
 
 @pytest.mark.parametrize("wish", [{"instructions": "Whisper."}, {"stream_format": "sse"}])
 def test_speech_that_there_is_not(ai: openai.OpenAI, wish: dict[str, Any]) -> None:
-    """Nobody whispers here."""
     with pytest.raises(openai.BadRequestError) as caught:
         ai.audio.speech.create(model="tts-1", voice="alloy", input="x", **wish)
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", next(iter(wish)))

@@ -17,7 +17,6 @@ WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters":
 
 
 def test_chat(ai: openai.OpenAI) -> None:
-    """A conversation goes on, and the figures are the model's."""
     answer = ai.chat.completions.create(
         model="gpt-4o",
         messages=[{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": QUESTION}],
@@ -32,7 +31,6 @@ def test_chat(ai: openai.OpenAI) -> None:
 
 
 def test_chat_streams(ai: openai.OpenAI) -> None:
-    """Chunk by chunk, the figures at last if they are asked for."""
     chunks = list(
         ai.chat.completions.create(
             model="satellite",
@@ -50,7 +48,6 @@ def test_chat_streams(ai: openai.OpenAI) -> None:
 
 
 def test_it_is_a_run_like_others(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
-    """What was asked, what was answered, and where the time went."""
     answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": QUESTION}])
     with client(daemon) as http:
         run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
@@ -60,7 +57,6 @@ def test_it_is_a_run_like_others(ai: openai.OpenAI, daemon: RunningDaemon) -> No
 
 
 def test_the_house_answers_first(ai: openai.OpenAI) -> None:
-    """What is understood without a model needs none."""
     answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": "What time is it?"}])
     assert answer.usage is not None
     assert answer.usage.total_tokens == 0
@@ -74,7 +70,6 @@ def ask(ai: openai.OpenAI, /, text: Any = STORY, **wishes: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_the_longest_answer(ai: openai.OpenAI, name: str) -> None:
-    """It is no longer, and says so; one that ends by itself says that."""
     answer = ask(ai, **{name: 3})
     assert answer.usage.completion_tokens <= 3
     assert answer.choices[0].finish_reason == "length"
@@ -87,7 +82,6 @@ def test_the_longest_answer(ai: openai.OpenAI, name: str) -> None:
 
 
 def test_texts_before_which_it_ends(ai: openai.OpenAI) -> None:
-    """By the model, and by the house, which answers whole."""
     whole = ask(ai, seed=7, max_tokens=40).choices[0].message.content
     word = whole.split()[5]
     cut = ask(ai, seed=7, max_tokens=40, stop=[word, "never said"]).choices[0]
@@ -97,7 +91,6 @@ def test_texts_before_which_it_ends(ai: openai.OpenAI) -> None:
 
 
 def test_the_same_seed_is_the_same_answer(ai: openai.OpenAI) -> None:
-    """However warm; another seed is another answer."""
     hot = {"temperature": 1.9, "top_p": 0.99, "max_tokens": 40}
     one, same, other = (ask(ai, seed=seed, **hot).choices[0].message.content for seed in (1, 1, 2))
     assert one == same != other
@@ -127,7 +120,6 @@ def test_the_same_seed_is_the_same_answer(ai: openai.OpenAI) -> None:
     ids=lambda wish: "-".join(wish),
 )
 def test_what_is_not_understood_is_refused_by_name(ai: openai.OpenAI, wish: dict[str, Any]) -> None:
-    """In OpenAI's own words for it."""
     with pytest.raises(openai.BadRequestError) as caught:
         ask(ai, **wish)
     assert caught.value.code == "unsupported_parameter"
@@ -137,7 +129,6 @@ def test_what_is_not_understood_is_refused_by_name(ai: openai.OpenAI, wish: dict
 
 
 def test_what_changes_nothing_is_taken(ai: openai.OpenAI) -> None:
-    """What happens anyway may be asked for, and what only OpenAI's accounts know may be told."""
     asked: dict[str, Any] = {
         "n": 1,
         "logprobs": False,
@@ -162,7 +153,6 @@ def test_what_changes_nothing_is_taken(ai: openai.OpenAI) -> None:
 
 
 def test_the_second_turn_of_an_agent(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
-    """What was called and what came of it is part of the conversation; it is answered, and not done once more."""
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
     messages: list[ChatCompletionMessageParam] = [
         {"role": "developer", "content": "Answer briefly."},
@@ -185,7 +175,6 @@ def test_the_second_turn_of_an_agent(ai: openai.OpenAI, daemon: RunningDaemon) -
 
 
 def test_an_image_is_refused(ai: openai.OpenAI) -> None:
-    """The model does not see."""
     image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     with pytest.raises(openai.BadRequestError) as caught:
         ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": [image]}])
@@ -194,7 +183,6 @@ def test_an_image_is_refused(ai: openai.OpenAI) -> None:
 
 
 def test_models(ai: openai.OpenAI) -> None:
-    """What can be named."""
     names = [model.id for model in ai.models.list()]
     assert names[0] == "satellite"
     assert {"tiny.en", "en_US-joe-medium"} <= set(names)

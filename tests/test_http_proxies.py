@@ -21,7 +21,6 @@ RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def test_a_stranger_cannot_lock_others_out(daemon: RunningDaemon) -> None:
-    """Whoever guesses from an address is refused soon; who knows the token is served there as ever."""
     with serving(daemon, requests_per_minute=20, token=TOKEN) as http:
         codes = [http.get("/status", headers={"Authorization": f"Bearer {at}"}).status_code for at in range(40)]
         assert codes == [401] * 2 + [429] * 38
@@ -34,7 +33,6 @@ def test_a_stranger_cannot_lock_others_out(daemon: RunningDaemon) -> None:
 
 
 def test_behind_a_trusted_proxy_each_client_counts_by_itself(daemon: RunningDaemon) -> None:
-    """In REST and over the WebSocket; runs are told with the client's own address."""
     with serving(daemon, requests_per_minute=2, trusted_proxies=["127.0.0.0/8"]) as http:
         for name in ("192.0.2.1", "192.0.2.2"):
             named = {"X-Forwarded-For": name}
@@ -52,7 +50,6 @@ def test_behind_a_trusted_proxy_each_client_counts_by_itself(daemon: RunningDaem
 
 
 def test_nobody_else_is_believed(daemon: RunningDaemon) -> None:
-    """A header of a client that is no trusted proxy changes nothing."""
     with serving(daemon, requests_per_minute=2, trusted_proxies=["192.0.2.0/24"]) as http:
         codes = [http.get("/rooms", headers={"X-Forwarded-For": f"198.51.100.{at}"}).status_code for at in range(3)]
         assert codes == [200, 200, 429]
@@ -87,12 +84,10 @@ HOUSE = ("10.0.0.0/8", "fd00::/8")
     ],
 )
 def test_the_client_of_a_chain_of_proxies(headers: dict[str, str], who: str) -> None:
-    """The last that is no proxy of ours; whatever the client itself has written is not believed."""
     assert seen("10.0.0.1", HOUSE, **headers) == who
 
 
 def test_an_address_in_two_forms() -> None:
-    """IPv4 over an IPv6 socket is the same address; a whole /64 is one client."""
     assert seen("::ffff:10.0.0.1", HOUSE, x_forwarded_for="::ffff:192.0.2.1") == "192.0.2.1"
     assert rate_key("2001:db8::1") == rate_key("2001:db8::2:3") != rate_key("2001:db8:0:1::1")
     assert rate_key("192.0.2.1") == "192.0.2.1"
@@ -100,7 +95,6 @@ def test_an_address_in_two_forms() -> None:
 
 
 def test_a_proxy_that_is_no_network_is_a_mistake() -> None:
-    """Told with the line and the key."""
     with pytest.raises(ConfigError) as caught:
         parse("http:\n  trusted_proxies: [localhost]", name="c.yaml")
     assert "c.yaml:2: http.trusted_proxies" in str(caught.value)
@@ -108,7 +102,6 @@ def test_a_proxy_that_is_no_network_is_a_mistake() -> None:
 
 
 def test_head_is_answered_wherever_get_is(daemon: RunningDaemon) -> None:
-    """With the headers of GET and no body, on a connection that goes on; also where GET has no end."""
     with serving(daemon) as http:
         for path in ("/", "/healthz", "/readyz", "/status", "/metrics", "/v1/models", "/static/icon.svg", "/events"):
             head = http.head(path)
@@ -124,7 +117,6 @@ def test_head_is_answered_wherever_get_is(daemon: RunningDaemon) -> None:
 
 
 def test_so_many_may_watch_and_no_more(daemon: RunningDaemon) -> None:
-    """However they come, all at once or after each other; who leaves makes room."""
     request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with serving(daemon) as http, ExitStack() as stack:
         peers = [

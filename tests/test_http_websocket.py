@@ -82,7 +82,6 @@ def types(events: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_text_is_answered_in_words_and_sound(daemon: RunningDaemon) -> None:
-    """The words come one by one, then sound at the rate that was told, then the end of it."""
     async with peer(daemon) as one:
         await one.say("text", text=QUESTION)
         events = await one.until("run-end")
@@ -99,7 +98,6 @@ async def test_text_is_answered_in_words_and_sound(daemon: RunningDaemon) -> Non
 
 
 async def test_a_client_that_wants_no_sound(daemon: RunningDaemon) -> None:
-    """`hello` sets how the conversation is held, and is answered."""
     async with peer(daemon) as one:
         await one.say("hello", conversation_id="quiet", language="en", speak=False)
         ready = await one.event()
@@ -109,7 +107,6 @@ async def test_a_client_that_wants_no_sound(daemon: RunningDaemon) -> None:
 
 
 async def test_speech_is_endpointed_here(daemon: RunningDaemon, question: bytes) -> None:
-    """The server finds the end of the command, though the client never says it; its answer can be understood."""
     async with peer(daemon) as one:
         await one.say("listen")
         await one.stream(question)
@@ -130,7 +127,6 @@ def understood(daemon: RunningDaemon, pcm: bytes, rate: int) -> str:
 
 
 async def test_sound_at_another_rate_and_its_end(daemon: RunningDaemon, question: bytes) -> None:
-    """A microphone's own rate is taken; `end` ends the command without silence after it."""
     speech = np.frombuffer(question, np.int16)[: -2 * BYTES_PER_SECOND // 2]
     async with peer(daemon) as one:
         await one.say("listen", rate=48_000)
@@ -139,7 +135,6 @@ async def test_sound_at_another_rate_and_its_end(daemon: RunningDaemon, question
 
 
 async def test_silence_is_an_error_and_the_connection_goes_on(daemon: RunningDaemon) -> None:
-    """Nobody spoke; then somebody types."""
     async with peer(daemon) as one:
         await one.say("listen")
         await one.stream(bytes(6 * BYTES_PER_SECOND))
@@ -150,7 +145,6 @@ async def test_silence_is_an_error_and_the_connection_goes_on(daemon: RunningDae
 
 
 async def test_cancel(daemon: RunningDaemon) -> None:
-    """`cancel` ends the answer; what had not been sent of its sound is not sent."""
     async with peer(daemon) as one:
         await one.say("text", text=LONG)
         run_id = (await one.until("chat-delta"))[-1]["run_id"]
@@ -164,7 +158,6 @@ async def test_cancel(daemon: RunningDaemon) -> None:
 
 
 async def test_what_is_over_is_not_cancelled(daemon: RunningDaemon, question: bytes) -> None:
-    """Neither by the next question, typed or spoken, nor by `cancel`, though the sound may still be playing."""
     async with peer(daemon) as one:
         for _ in range(2):
             events = await one.run("text", text="What time is it?")
@@ -181,7 +174,6 @@ async def test_what_is_over_is_not_cancelled(daemon: RunningDaemon, question: by
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws/", "/"])
 async def test_there_is_no_other_websocket(daemon: RunningDaemon, path: str) -> None:
-    """That is not found, in words; forbidden would look like a wrong token."""
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://127.0.0.1:{daemon.port('http')}{path}")
     assert refused.value.response.status_code == 404
@@ -192,7 +184,6 @@ async def test_there_is_no_other_websocket(daemon: RunningDaemon, path: str) -> 
 
 
 async def test_speaking_up_ends_the_answer(daemon: RunningDaemon, question: bytes) -> None:
-    """Who speaks while the answer is heard silences it, and what they say is the next command."""
     async with peer(daemon) as one:
         await one.say("text", text=LONG)
         await one.until("tts-start")
@@ -205,7 +196,6 @@ async def test_speaking_up_ends_the_answer(daemon: RunningDaemon, question: byte
 
 
 async def test_silence_does_not_end_the_answer(daemon: RunningDaemon) -> None:
-    """A microphone that stays open is no interruption."""
     async with peer(daemon) as one:
         await one.say("text", text=QUESTION)
         await one.until("chat-start")
@@ -231,7 +221,6 @@ async def test_silence_does_not_end_the_answer(daemon: RunningDaemon) -> None:
     ],
 )
 async def test_a_wrong_frame_costs_an_error(daemon: RunningDaemon, frame: str) -> None:
-    """It is told, and the connection goes on."""
     async with peer(daemon) as one:
         await one._connection.send(frame)
         error = await one.event()
@@ -241,7 +230,6 @@ async def test_a_wrong_frame_costs_an_error(daemon: RunningDaemon, frame: str) -
 
 
 async def test_a_text_that_is_too_long(daemon: RunningDaemon) -> None:
-    """Longer than a question may be, and longer than a frame may be."""
     async with peer(daemon) as one:
         await one.say("text", text="x" * 20_001)
         assert (await one.event())["code"] == "chat-too-long"
@@ -254,7 +242,6 @@ async def test_a_text_that_is_too_long(daemon: RunningDaemon) -> None:
 
 @pytest.mark.parametrize("speaks", [False, True])
 async def test_a_client_that_leaves(daemon: RunningDaemon, question: bytes, speaks: bool) -> None:
-    """In the middle of its answer, or of its command: the run ends with it, and nothing stays behind."""
     async with peer(daemon) as one:
         if speaks:
             await one.say("listen")
@@ -271,7 +258,6 @@ async def test_a_client_that_leaves(daemon: RunningDaemon, question: bytes, spea
 
 
 async def test_many_questions_on_one_connection(daemon: RunningDaemon) -> None:
-    """Each new question ends the answer to the one before."""
     async with peer(daemon) as one:
         for number in range(5):
             await one.say("text", text=f"Say the number {number}.")
@@ -283,7 +269,6 @@ async def test_many_questions_on_one_connection(daemon: RunningDaemon) -> None:
 
 
 async def test_an_outbox_that_nobody_empties_is_full() -> None:
-    """Past its bound it takes nothing more, and says so; sound can be taken back."""
     outbox = Outbox(max_bytes=10, max_frames=3)
     outbox.put("text")
     outbox.put(b"sound!")
@@ -297,7 +282,6 @@ async def test_an_outbox_that_nobody_empties_is_full() -> None:
 
 
 async def test_a_client_that_does_not_read_is_cut_off(daemon: RunningDaemon) -> None:
-    """It asks again and again and never reads: the server lets it go, and answers others meanwhile."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", daemon.port("http")))

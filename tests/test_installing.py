@@ -27,7 +27,6 @@ def installing(*arguments: str, host: str = "127.0.0.1:9") -> subprocess.Complet
 
 
 def test_a_model_is_fetched_once(ollama: Ollama) -> None:
-    """With what is going on, a line each where nobody watches; the second time there is nothing to do."""
     first = installing("pull", "phi3:mini", host=ollama.server.url)
     assert first.stdout.splitlines()[0] == "    pulling manifest"
     assert first.stdout.splitlines()[-1] == "    success"
@@ -38,20 +37,17 @@ def test_a_model_is_fetched_once(ollama: Ollama) -> None:
 
 
 def test_a_model_that_has_no_tag_is_the_latest(ollama: Ollama) -> None:
-    """As Ollama lists it."""
     ollama.server.models["llama"] = "llama"
     assert installing("pull", "llama", host=ollama.server.url).stdout == ""
 
 
 def test_a_model_that_does_not_exist_is_an_error(ollama: Ollama) -> None:
-    """Which Ollama tells in the middle of the answer."""
     failed = installing("pull", "phi33", host=ollama.server.url)
     assert failed.returncode == 1
     assert "file does not exist" in failed.stderr
 
 
 def test_where_nobody_answers_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time that a server needs to start."""
     monkeypatch.setattr("satellite.cli.installing._STARTING_SECONDS", 0.5)
     failed = installing("pull", "phi3:mini")
     assert failed.returncode == 1
@@ -59,21 +55,18 @@ def test_where_nobody_answers_that_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_addresses_are_those_of_the_configuration(tmp_path: Path) -> None:
-    """What is typed into Home Assistant."""
     (tmp_path / "config.yaml").write_text("wyoming: {host: 192.0.2.7, port: 10601}")
     told = installing("addresses", str(tmp_path / "config.yaml")).stdout
     assert told == "    host 192.0.2.7   port 10601\n"
 
 
 def test_a_host_without_an_address_is_told_so(tmp_path: Path) -> None:
-    """It may come later."""
     (tmp_path / "config.yaml").write_text("wyoming: {host: 127.0.0.1}")
     told = installing("addresses", str(tmp_path / "config.yaml")).stdout
     assert told == "    port 10600; this host has no address in a network yet\n"
 
 
 def test_ports_that_others_have_are_named(tmp_path: Path) -> None:
-    """Those of every service that is switched on; an address that this host does not have may come."""
     config = tmp_path / "config.yaml"
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         mine, web = one.getsockname()[1], two.getsockname()[1]
@@ -94,7 +87,6 @@ def test_ports_that_others_have_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_told_with_its_size(tmp_path: Path) -> None:
-    """Each model that the configuration names, and the room that fetching takes; a local file is nobody's to fetch."""
     config = tmp_path / "config.yaml"
     hosted = "{type: openai, model: m, url: 'http://127.0.0.1:9/v1'}"
     config.write_text(
@@ -108,7 +100,6 @@ def test_what_is_missing_is_told_with_its_size(tmp_path: Path) -> None:
 
 
 def test_a_new_configuration_is_told_by_a_bare_python() -> None:
-    """Before a package is installed."""
     command = [sys.executable, "-I", "-S", "-B", "-c"]
     code = "import sys; sys.path.insert(0, sys.argv[1]); from satellite.cli.installing import main; main(sys.argv[2:])"
     told = subprocess.run(

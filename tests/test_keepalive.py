@@ -23,7 +23,6 @@ HISTORY = [SYSTEM, Message("user", "Hello! " * 30), Message("assistant", "Good m
 
 
 async def test_every_request_says_the_same() -> None:
-    """Pings, primes and questions carry one model and one context length; only what loads says that it is to stay."""
     async with keeping() as house:
         await house.warm()
         for _ in range(3):
@@ -44,7 +43,6 @@ async def test_every_request_says_the_same() -> None:
 
 
 async def test_the_first_question_meets_a_warm_model() -> None:
-    """Once `warm_up` is done, the model is loaded and the beginning of the prompt is read."""
     async with keeping(load_seconds=0.3) as house:
         assert house.chat.health.up  # nothing is known yet, and it may be tried
         await house.chat.warm_up()
@@ -55,7 +53,6 @@ async def test_the_first_question_meets_a_warm_model() -> None:
 
 
 async def test_at_rest_it_looks_and_hardly_pings() -> None:
-    """A server that takes 50 ms for a ping gets one in five seconds; all else is looking, which costs nothing."""
     async with keeping(overhead_seconds=0.05) as house:
         await house.chat.warm_up()
         await house.ticks(15)
@@ -65,7 +62,6 @@ async def test_at_rest_it_looks_and_hardly_pings() -> None:
 
 
 async def test_a_question_counts_as_a_ping() -> None:
-    """Where people ask all the time, the timer has nothing to send."""
     async with keeping(overhead_seconds=0.1) as house:
         await house.warm()
         pings = len(house.sent("ping"))
@@ -76,7 +72,6 @@ async def test_a_question_counts_as_a_ping() -> None:
 
 
 async def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
-    """Not even a look, until an interval after the last word."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with keeping(words=dictated(words), settings=KeepAliveSettings(interval_seconds=0.1)) as house:
         words.put_nowait(None)  # of the prime
@@ -96,7 +91,6 @@ async def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
 
 
 async def test_a_prime_gives_way_to_another_question() -> None:
-    """Its socket is closed, so that Ollama stops reading; it is made up for afterwards, if it was the prompt's."""
     async with keeping() as house:
         await house.warm()
         house.server.prefill_seconds_per_token = 0.05
@@ -108,7 +102,6 @@ async def test_a_prime_gives_way_to_another_question() -> None:
 
 
 async def test_a_prime_for_the_very_question_goes_on() -> None:
-    """To stop it would be to begin the same work again."""
     async with keeping() as house:
         await house.warm()
         house.server.prefill_seconds_per_token = 0.005
@@ -123,7 +116,6 @@ async def test_a_prime_for_the_very_question_goes_on() -> None:
 
 
 async def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
-    """The timer does not take a prompt for read that it has not seen read."""
     async with keeping(prefill_seconds_per_token=0.003) as house:
         await until(lambda: len(house.sent("prime")) == 1)
         async with aclosing(house.chat.stream([Message("user", "Hi")])) as deltas:
@@ -132,7 +124,6 @@ async def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
 
 
 async def test_a_ping_gives_way() -> None:
-    """A question waits for no ping."""
     async with keeping() as house:
         await house.chat.warm_up()
         house.server.overhead_seconds = 0.25
@@ -144,7 +135,6 @@ async def test_a_ping_gives_way() -> None:
 
 
 async def test_a_load_does_not_give_way() -> None:
-    """Ollama would abort it, and the question would begin it again."""
     async with keeping(load_seconds=0.7) as house:
         await house.becomes(ModelState.LOADING)
         await until(lambda: bool(house.sent("ping")))
@@ -155,7 +145,6 @@ async def test_a_load_does_not_give_way() -> None:
 
 
 async def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
-    """A runner has died; once a ping takes long, it is loading one."""
     async with keeping() as house:
         await house.warm()
         slow_seconds = house.chat.keepalive._model.timing.slow_seconds
@@ -170,7 +159,6 @@ async def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
 
 @pytest.mark.parametrize("way", ["cancelled", "closed"])
 async def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
-    """Whoever waited for a cold model goes elsewhere; the model is loaded all the same."""
     async with keeping(load_seconds=0.7) as house:
         await house.becomes(ModelState.LOADING)
         await until(lambda: bool(house.sent("ping")))
@@ -181,7 +169,6 @@ async def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
 
 
 async def test_giving_up_a_question_that_loads_lets_the_load_go_on() -> None:
-    """Without the timer's help: the socket is kept until the model speaks."""
     async with keeping(watched=False, load_seconds=1, first_token_seconds=0.2) as house:
         await give_up(house, "cancelled", after_seconds=0.3)
         await until(lambda: house.server.runner is not None)
@@ -190,7 +177,6 @@ async def test_giving_up_a_question_that_loads_lets_the_load_go_on() -> None:
 
 
 async def test_giving_up_a_question_to_a_warm_model_hangs_up() -> None:
-    """So that it is free for the next one."""
     async with keeping() as house:
         await house.warm()
         house.server.abandoned.clear()
@@ -215,7 +201,6 @@ async def give_up(house: KeptModel, way: str, *, after_seconds: float = 0.0) -> 
 
 
 async def test_what_is_expected_is_read_before_it_comes() -> None:
-    """The room's history is in the prime, so that the question behind it is answered at once."""
     async with keeping() as house:
         await house.warm()
         house.chat.prepare(HISTORY)
@@ -230,7 +215,6 @@ async def test_what_is_expected_is_read_before_it_comes() -> None:
 
 
 async def test_what_was_expected_and_came_is_not_read_again() -> None:
-    """A question that comes before its prime leaves nothing to prime."""
     async with keeping() as house:
         await house.warm()
         house.chat.prepare(HISTORY)
@@ -246,7 +230,6 @@ def _released_when_idle(seconds: float) -> KeepAliveSettings:
 
 
 async def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
-    """It is unloaded once, and loaded and primed again as soon as somebody is about to ask."""
     async with keeping(settings=_released_when_idle(2.0)) as house:
         await house.chat.warm_up()
         await house.becomes(ModelState.RELEASED)
@@ -264,7 +247,6 @@ async def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is
 
 
 async def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
-    """Whoever does not announce himself waits for the load, and after him it is kept warm again."""
     async with keeping(settings=_released_when_idle(2.0), load_seconds=0.4) as house:
         await house.becomes(ModelState.RELEASED)
         assert await house.asked() == "Paris it is."
@@ -275,7 +257,6 @@ async def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
 
 
 async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
-    """A question goes to the next provider at once when it would have to wait longer than it may."""
     async with keeping(settings=_released_when_idle(2.0), load_seconds=0.5, first_token_seconds=0.2) as house:
         await house.becomes(ModelState.RELEASED)
         assert not house.chat.health.up
@@ -285,7 +266,6 @@ async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() ->
 
 
 async def test_switched_off_it_loads_once_and_is_silent() -> None:
-    """The model is loaded, told to stay, and primed; then nothing is sent."""
     async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05)) as house:
         await house.chat.warm_up()
         assert await house.is_primed()
@@ -296,7 +276,6 @@ async def test_switched_off_it_loads_once_and_is_silent() -> None:
 
 
 async def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
-    """A model that failed is looked after until it would answer, or nobody would ever ask it again."""
     async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05)) as house:
         await house.chat.warm_up()
         house.server.faults = [Fault.CRASH]
@@ -316,7 +295,6 @@ async def test_switched_off_it_still_comes_back_after_a_failed_question() -> Non
 
 
 async def test_a_model_that_reads_no_prompt_without_a_question_is_kept_warm_all_the_same() -> None:
-    """Some templates refuse a system message alone: it is not sent again and again, and nothing is wrong."""
     async with keeping() as house:
         house.server.faults = [Fault.BAD_REQUEST]
         await house.warm()
@@ -326,7 +304,6 @@ async def test_a_model_that_reads_no_prompt_without_a_question_is_kept_warm_all_
 
 
 async def test_the_timer_tells_what_it_knows() -> None:
-    """The figures that the administrator's page shows."""
     async with keeping(load_seconds=0.2) as house:
         await house.warm()
         told = house.chat.keepalive.status

@@ -39,7 +39,6 @@ def told(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
 
 
 async def test_a_model_that_was_not_loaded_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
-    """It is told once that it was not, and that it is now."""
     async with keeping(load_seconds=0.2) as house:
         await house.warm()
         assert house.seen == {ModelState.LOADING: 1, ModelState.NOT_LOADED: 1, ModelState.WARM: 1}
@@ -49,7 +48,6 @@ async def test_a_model_that_was_not_loaded_is_loaded(caplog: pytest.LogCaptureFi
 
 
 async def test_a_load_is_seen_while_it_goes_on() -> None:
-    """Short loads are worth waiting for, long ones are not."""
     async with keeping(load_seconds=1, first_token_seconds=0.3) as house:
         await house.becomes(ModelState.LOADING)
         assert house.chat.health.up  # it may be done in a moment
@@ -60,7 +58,6 @@ async def test_a_load_is_seen_while_it_goes_on() -> None:
 
 
 async def test_what_another_client_unloads_is_loaded_again(caplog: pytest.LogCaptureFixture) -> None:
-    """By a keep-alive that runs out; and the prompt is read again."""
     async with keeping() as house:
         await house.warm()
         for times in (1, 2):
@@ -82,8 +79,6 @@ NAMES = {"smollm2": "x", "alba": "x", "cat": "y"}
 async def test_a_model_that_runs_under_another_name_is_left_alone(
     names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Names that share a file share a runner; also where it cannot be told which one, pings stay rare."""
-
     async def loaded_by_others(house: KeptModel) -> None:
         for name in names:
             await house.other.chat(model=name, keep_alive=-1, options={"num_ctx": 4096})
@@ -100,8 +95,6 @@ async def test_a_model_that_runs_under_another_name_is_left_alone(
 
 
 async def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> None:
-    """By its own name then."""
-
     async def loaded_by_others(house: KeptModel) -> None:
         await house.other.chat(model="alba", options={"num_ctx": 4096})
 
@@ -115,7 +108,6 @@ async def test_a_model_that_ran_under_another_name_and_is_gone_is_loaded() -> No
 
 
 async def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCaptureFixture) -> None:
-    """Within a tick or two the model is to stay for ever again; it is told once, and counted each time."""
     async with keeping() as house:
         await house.warm()
         for times in (1, 2, 3):
@@ -131,8 +123,6 @@ async def test_another_clients_keep_alive_is_set_right(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("loaded_before", [True, False])
 async def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_before: bool) -> None:
-    """Ollama loads as much as there is, and the timer does not try again and again for more."""
-
     async def loaded_by_others(house: KeptModel) -> None:
         await house.other.chat(**MODEL, keep_alive=-1, options={"num_ctx": 16_384})
 
@@ -148,7 +138,6 @@ async def test_a_context_longer_than_the_model_allows_is_nobodys_fault(loaded_be
 async def test_what_has_left_the_gpu_is_loaded_again_once(
     share: float, state: ModelState, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever took the memory may be gone; if not, a slow answer is better than none."""
     async with keeping() as house:
         await house.warm()
         house.server.vram_share = share
@@ -169,7 +158,6 @@ async def test_what_has_left_the_gpu_is_loaded_again_once(
 
 @pytest.mark.parametrize("has_gpu", [True, False])
 async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none nothing is wrong; where there is one, somebody should restart Ollama."""
     monkeypatch.setattr(model, "gpus", lambda: [{"name": "a GPU"}] if has_gpu else [])
 
     async def without_gpu(house: KeptModel) -> None:
@@ -187,7 +175,6 @@ async def test_what_never_was_on_the_gpu_is_not_loaded_again(has_gpu: bool, monk
 
 
 async def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCaptureFixture) -> None:
-    """Ollama goes on listing it; the ping that takes long has loaded it, and the prompt is read again."""
     async with keeping(overhead_seconds=0.005) as house:
         await house.warm()
         house.server.load_seconds = 1
@@ -202,7 +189,6 @@ async def test_a_runner_that_died_idle_is_found_by_a_ping(caplog: pytest.LogCapt
 
 
 async def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
-    """Whose answer tells how long the model took to load."""
     async with keeping(overhead_seconds=0.1) as house:
         await house.warm()
         house.server.load_seconds = 1
@@ -216,7 +202,6 @@ async def test_a_runner_that_died_idle_is_found_by_a_question() -> None:
 
 
 async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
-    """What a ping takes is learnt, and the slower it is, the rarer it is sent."""
     async with keeping(overhead_seconds=0.4) as house:
         await house.warm()
         await house.ticks(12)
@@ -226,7 +211,6 @@ async def test_a_slow_server_is_not_taken_for_one_whose_runner_dies() -> None:
 
 
 async def test_a_server_that_is_back_is_soon_found(caplog: pytest.LogCaptureFixture) -> None:
-    """However many questions failed meanwhile: as soon as it answers again, it is asked again."""
     async with keeping(settings=KeepAliveSettings()) as house:
         await house.warm()
         await house.server.stop()
@@ -247,7 +231,6 @@ async def test_a_server_that_is_back_is_soon_found(caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize("during", ["ping", "prime"])
 async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It still takes connections, and says nothing, whatever it is asked."""
     async with keeping() as house:
         await house.chat.warm_up()
         if during == "ping":
@@ -268,7 +251,6 @@ async def test_a_silent_server_is_named_and_found_again(during: str, caplog: pyt
 
 
 async def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
-    """The load ends with it, and begins anew when it is back."""
     async with keeping(load_seconds=60) as house:
         await house.becomes(ModelState.LOADING)
         await until(lambda: bool(house.sent("ping")))
@@ -280,7 +262,6 @@ async def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
 
 
 async def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
-    """The message is the command that helps; when that is done, nothing else is needed."""
     async with keeping(models={"another": "another"}) as house:
         with pytest.raises(ChatUnavailable, match="ollama pull smollm2"):
             await house.chat.warm_up()
@@ -295,7 +276,6 @@ async def test_a_missing_model_is_named_and_loaded_once_it_is_there(caplog: pyte
 
 
 async def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
-    """Each try starts a process there; when one succeeds, all is well."""
     async with keeping() as house:
         house.server.fail_loads = "exit status 2"
         with pytest.raises(ChatUnavailable, match="exit status 2"):
@@ -311,7 +291,6 @@ async def test_a_load_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.
 
 
 async def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
-    """The model is not warm before its prompt has been read."""
     async with keeping() as house:
         house.server.faults = [Fault.CRASH]
         await house.becomes(ModelState.FAILING)
@@ -323,7 +302,6 @@ async def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest
 
 
 async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
-    """Until a ping and a prime succeed, nobody waits for it; then the next question decides."""
     async with keeping() as house:
         await house.warm()
         house.server.faults = [Fault.CRASH, Fault.CRASH]
@@ -337,7 +315,6 @@ async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
 
 
 async def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever listens there instead, the timer lives on, and does not ask it all the time."""
     requests = 0
 
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -401,7 +378,6 @@ async def kept(api_type: type[OllamaApi], house: KeptModel) -> AsyncIterator[Kee
 
 
 async def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) -> None:
-    """It is told with its traceback, once, and the next look is a new one."""
     async with keeping(watched=False) as house:
         async with kept(_Stumbling, house) as keeper:
             with pytest.raises(ChatUnavailable, match="a bug"):
@@ -413,7 +389,6 @@ async def test_a_bug_does_not_end_the_timer(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_a_server_that_heeds_no_keep_alive_is_not_told_again_and_again() -> None:
-    """What a ping did not cure is told with the next regular one."""
     async with keeping(watched=False, overhead_seconds=0.1) as house, kept(_Forgetful, house) as keeper:
         await until(lambda: keeper.status.requests.get("look", 0) > 20)
         assert keeper.status.requests["ping"] <= 3
@@ -428,7 +403,6 @@ def of_the_product(task: asyncio.Task[Any]) -> bool:
 
 
 async def test_the_end_of_the_timer_leaves_nothing_behind() -> None:
-    """Whatever request is under way is given up with it."""
     async with keeping(watched=False, prefill_seconds_per_token=0.02) as house:
         before_any = asyncio.all_tasks()
         for kind in ("look", "ping", "prime"):

@@ -43,12 +43,10 @@ def loaded(name: str = "phi3:mini", **fields: Any) -> LoadedModel:
     ],
 )
 def test_a_model_has_one_name(written: str, listed: str) -> None:
-    """However an administrator writes it."""
     assert full_name(written) == full_name(listed) == listed
 
 
 def test_a_model_is_found_by_its_name() -> None:
-    """However the configuration writes it."""
     ours, other = loaded("phi3:latest"), loaded("cat")
     assert find([other, ours], "phi3") is ours
     assert find([other], "phi3") is None
@@ -78,13 +76,11 @@ def test_a_model_is_found_by_its_name() -> None:
     ],
 )
 def test_what_is_wrong_is_named_the_worst_first(fields: dict[str, Any], found: list[ModelState]) -> None:
-    """A model may have several faults at once."""
     assert findings(loaded(**fields), 4096) == found
 
 
 @pytest.mark.parametrize("context_tokens", [None, 4096, 8192, 262_144])
 def test_a_longer_context_is_as_good(context_tokens: int | None) -> None:
-    """Only a shorter one is worth a word."""
     assert findings(loaded(context_tokens=context_tokens), 4096) == []
 
 
@@ -93,7 +89,6 @@ def test_a_longer_context_is_as_good(context_tokens: int | None) -> None:
     [(100, 100, 1.0, "100%"), (100, 37, 0.37, "37%"), (0, 0, 0.0, "0%"), (100, 200, 1.0, "100%")],
 )
 def test_the_share_on_the_gpu_is_a_share(size: int, size_vram: int, share: float, words: str) -> None:
-    """Also where a server says odd things."""
     entry = loaded(size=size, size_vram=size_vram)
     assert entry.gpu_share == share
     assert entry.described == f"{words} on the GPU, context 4096"
@@ -111,13 +106,11 @@ def test_the_share_on_the_gpu_is_a_share(size: int, size_vram: int, share: float
     ],
 )
 def test_an_error_says_where_the_model_is(error: ChatUnavailable | ChatRejected, state: ModelState) -> None:
-    """None of them is a state in which a question would be answered."""
     assert ModelState.after(error) is state
     assert state not in LOADED
 
 
 def test_what_was_on_the_gpu_is_worth_one_try() -> None:
-    """One for each time that it is lost; small differences are none, and where there is no GPU nothing is lost."""
     memory = GpuShare()
     assert not memory.is_lost(loaded(size_vram=0))
     assert not memory.is_lost(loaded(size_vram=90))
@@ -133,7 +126,6 @@ def test_what_was_on_the_gpu_is_worth_one_try() -> None:
 
 
 def test_without_a_gpu_nothing_is_wrong_with_the_cpu() -> None:
-    """It is said where it runs, and that is all."""
     entry = loaded(size=100, size_vram=0)
     assert entry.described == "on the CPU, context 4096"
     assert findings(entry, 4096) == [ModelState.ON_CPU]

@@ -37,7 +37,6 @@ QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 
 @pytest.mark.parametrize("wanted", [{"model": "other"}, {**MODEL, "options": {"num_ctx": 16384}}])
 async def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, Any]) -> None:
-    """Whoever waits for room while we answer gets it when we are done, however many questions came meanwhile."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with keeping(
         words=dictated(words), models={"smollm2": "x", "other": "y"}, max_loaded_models=1, trained_context=16384
@@ -61,7 +60,6 @@ async def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, An
 
 
 async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -> None:
-    """To set it right then may lock out whoever waits for room; once the answer is over it is done."""
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with keeping(
         watched=False, words=dictated(words), models={"smollm2": "x", "other": "y"}, max_loaded_models=1
@@ -89,7 +87,6 @@ async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -
 
 
 async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    """Home Assistant asks for more than we do: neither has the model loaded again for the other, and it is told."""
     caplog.set_level(logging.INFO, "satellite")
     async with keeping() as house:
         await house.warm()
@@ -112,7 +109,6 @@ async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_model_that_another_client_is_loading_differently_is_not_loaded_behind_it() -> None:
-    """It is gone meanwhile, and comes back with a context that is enough."""
     async with keeping(load_seconds=1.0) as house:
         await house.warm()
         other = asyncio.create_task(house.other.ask(**MODEL, **LONGER, keep_alive=-1))
@@ -129,7 +125,6 @@ async def test_a_model_that_another_client_is_loading_differently_is_not_loaded_
 async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
     when: str, about_to: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The timer does not fight over it; a wake word or a question has it loaded as it should be, and it is primed."""
     caplog.set_level(logging.INFO, "satellite")
 
     async def loaded_by_others(house: KeptModel) -> None:
@@ -158,7 +153,6 @@ async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
 
 
 async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay() -> None:
-    """A question says nothing of how long the model is to stay, and Ollama's default is five minutes."""
     async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05), load_seconds=0.5) as house:
         await house.chat.warm_up()
         await house.other.chat(**MODEL, keep_alive=0)
@@ -167,7 +161,6 @@ async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_t
 
 
 async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once nobody has spoken for a while; a wake word has it looked at at once, and as often as before."""
     monkeypatch.setattr(keep_alive_timer, "_IDLE_SECONDS", 0.5)
     async with keeping(settings=KeepAliveSettings(interval_seconds=0.05, idle_interval_seconds=60)) as house:
         await house.chat.warm_up()
@@ -180,7 +173,6 @@ async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.Mon
 
 
 async def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A proxy before Ollama wants one; whatever it answers, the key is in no log, error or status."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OLLAMA_API_KEY", "sk-NobodyMayEverSeeThis")
     async with keeping(kind=Locked) as house:
@@ -213,7 +205,6 @@ class Locked(OllamaServer):
 
 @pytest.mark.parametrize("tell", [True, False])
 async def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
-    """Small ones answer worse for it."""
     async with OllamaServer(script("Paris.")) as server:
         settings = OllamaSettings(type="ollama", url=server.url, model="smollm2", tell=tell)
         chat = OllamaChat(settings, ChatSettings(), DeadlineSettings())
@@ -225,7 +216,6 @@ async def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
 
 
 async def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
-    """What is left of it begins otherwise, so that without that all of it would be read behind the question."""
     async with keeping(
         words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3))
     ) as house:
@@ -247,7 +237,6 @@ async def test_a_conversation_that_was_cut_is_read_before_the_next_question() ->
 
 
 async def test_a_request_that_fails_as_it_is_given_up_is_no_error_of_nobody() -> None:
-    """A question that comes in the very moment in which the timer's own request fails is all that matters."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     api = OllamaApi(OllamaSettings(type="ollama", model="m", url="http://127.0.0.1:9"), ChatSettings())

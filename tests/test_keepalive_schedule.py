@@ -17,14 +17,12 @@ def at(text: str) -> datetime:
 
 @pytest.mark.parametrize("idle_seconds", [0, LONG_AGO])
 def test_always_is_always(idle_seconds: float) -> None:
-    """Whenever, however long after."""
     schedule = Schedule(KeepAliveSettings())
     assert schedule.wants_warm(at("03:00"), idle_seconds)
     assert schedule.described() == "always"
 
 
 def test_after_activity_is_for_a_while_after_each_use() -> None:
-    """To the second."""
     schedule = Schedule(KeepAliveSettings(when="after_activity", after_activity_seconds=90))
     assert schedule.wants_warm(at("03:00"), 0)
     assert schedule.wants_warm(at("03:00"), 89.9)
@@ -46,14 +44,12 @@ def test_after_activity_is_for_a_while_after_each_use() -> None:
     ],
 )
 def test_hours_are_times_of_day(hours: list[str], inside: list[str], outside: list[str]) -> None:
-    """With the first minute and without the last, past midnight too."""
     schedule = Schedule(KeepAliveSettings(when="hours", hours=tuple(hours)))
     assert [text for text in inside if not schedule.wants_warm(at(text), LONG_AGO)] == []
     assert [text for text in outside if schedule.wants_warm(at(text), LONG_AGO)] == []
 
 
 def test_outside_its_hours_it_is_warm_after_a_use() -> None:
-    """Who has asked may ask again."""
     schedule = Schedule(KeepAliveSettings(when="hours", hours=("06:00-23:00", "23:30-24:00")))
     assert schedule.wants_warm(at("03:00"), 60)
     assert not schedule.wants_warm(at("03:00"), 900)
@@ -62,7 +58,6 @@ def test_outside_its_hours_it_is_warm_after_a_use() -> None:
 
 @pytest.mark.parametrize(("ping_seconds", "gap_seconds"), [(0.001, 5.0), (0.07, 7.0), (0.1, 10.0), (3.0, 10.0)])
 def test_pings_take_a_hundredth_of_the_servers_time(ping_seconds: float, gap_seconds: float) -> None:
-    """And there is one in ten seconds at least, and one in five at most: each is a line in Ollama's log."""
     pace = PingTiming()
     assert pace.gap_seconds == 0
     for _ in range(3):
@@ -71,7 +66,6 @@ def test_pings_take_a_hundredth_of_the_servers_time(ping_seconds: float, gap_sec
 
 
 def test_what_takes_much_longer_than_usual_is_slow() -> None:
-    """Fractions of a second never are, and the first ping is only the measure."""
     pace = PingTiming()
     assert not pace.took(0.07)
     assert pace.slow_seconds == pytest.approx(0.35)
@@ -83,7 +77,6 @@ def test_what_takes_much_longer_than_usual_is_slow() -> None:
 
 
 def test_a_server_that_has_become_slow_is_soon_known_as_such() -> None:
-    """Not every ping from then on means a load."""
     pace = PingTiming()
     pace.took(0.07)
     slow = [pace.took(0.5) for _ in range(20)]
@@ -93,7 +86,6 @@ def test_a_server_that_has_become_slow_is_soon_known_as_such() -> None:
 
 
 def test_a_load_in_between_hardly_changes_what_is_usual() -> None:
-    """The next one is recognised too."""
     pace = PingTiming()
     pace.took(0.07)
     assert pace.took(10)

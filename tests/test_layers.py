@@ -87,13 +87,11 @@ def layer_of(module: str) -> int:
 
 
 def test_imports_point_down() -> None:
-    """No module imports from a layer above its own."""
     edges = {(name, other) for name, found in all_imports().items() for other, _ in found if other in NAMES}
     assert {(name, other) for name, other in edges if layer_of(other) > layer_of(name)} == set()
 
 
 def test_there_is_no_circle() -> None:
-    """No two modules import each other, directly or over others; imports for types alone count."""
     edges = {name: {other for other, _ in found if other in NAMES} for name, found in all_imports().items()}
     reached = {name: set(others) for name, others in edges.items()}
     for through in NAMES:
@@ -105,7 +103,6 @@ def test_there_is_no_circle() -> None:
 
 
 def test_only_the_daemon_knows_concrete_engines() -> None:
-    """Everything above the engines sees their Protocols, never the engines."""
     engines, daemon = LAYERS.index("engines"), LAYERS.index("daemon")
     prefix = "satellite.engines."
     seen = {
@@ -117,13 +114,11 @@ def test_only_the_daemon_knows_concrete_engines() -> None:
 
 
 def test_heavy_libraries_are_not_imported_at_the_top() -> None:
-    """Libraries that take time and memory load inside `load()`."""
     at_top = {(name, other) for name, found in all_imports().items() for other, top in found if top}
     assert {(name, other) for name, other in at_top if other.split(".")[0] in HEAVY} == set()
 
 
 def test_the_command_line_starts_without_the_engines() -> None:
-    """`satellite --help` imports only small modules of Python's, the other commands no model library."""
     code = "import sys, satellite.cli.main as m; m.parser(); print([n for n in sys.argv[1:] if n in sys.modules])"
     large = (*HEAVY, "asyncio", "importlib.metadata", "numpy", "pydantic", "rich", "wyoming", "yaml")
     result = subprocess.run(
@@ -139,7 +134,6 @@ def test_the_command_line_starts_without_the_engines() -> None:
 
 @pytest.mark.parametrize("name", ["room", "conversation", "barge_in", "arbitration", "playback", "ringing"])
 def test_the_conversation_knows_no_transport(name: str) -> None:
-    """It holds in every room alike: what a protocol needs is the concern of its device."""
     libraries = ("wyoming", "fastapi", "starlette")
     packages = ("wire", "services", "http", "rooms.wyoming", "rooms.host")
     transports = (*libraries, *(f"satellite.{name}" for name in packages))

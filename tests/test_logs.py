@@ -23,7 +23,6 @@ PACKAGE = Path(__file__).parent.parent / "satellite"
 
 
 def test_a_record_has_its_fields_and_priority() -> None:
-    """What was given as `extra`, and nothing of the arguments beside the message."""
     sent: list[dict[str, Any]] = []
     handler = JournalHandler(lambda **fields: sent.append(fields))
     logger = logging.getLogger("satellite.test_logs")
@@ -50,7 +49,6 @@ def test_a_record_has_its_fields_and_priority() -> None:
 
 
 def test_no_message_is_longer_than_a_log_can_bear(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever wrote it; its fields and its traceback stay."""
     logger = logging.getLogger("satellite.test_logs")
     handler = logging.StreamHandler()
     handler.setFormatter(BoundedFormatter("%(levelname)s %(message)s"))
@@ -68,7 +66,6 @@ def test_no_message_is_longer_than_a_log_can_bear(capsys: pytest.CaptureFixture[
 
 
 def test_what_names_a_room_a_run_or_a_code_has_it_as_a_field() -> None:
-    """Or `journalctl SATELLITE_ROOM=kitchen` would not show it."""
     lacking = []
     for file in sorted(PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(file.read_text())):
@@ -85,8 +82,6 @@ def test_what_names_a_room_a_run_or_a_code_has_it_as_a_field() -> None:
 
 
 def test_a_failing_journal_breaks_nothing(capsys: Any) -> None:
-    """It is told on standard error."""
-
     def refuse(**_: object) -> None:
         raise OSError("no journal")
 
@@ -98,7 +93,6 @@ def test_a_failing_journal_breaks_nothing(capsys: Any) -> None:
 async def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(
     level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With its fields, and the time of each stage."""
     caplog.set_level(level, "satellite")
     bus = RunBus()
     recorder = logged_runs(bus)
@@ -130,7 +124,6 @@ async def test_a_run_is_one_line_and_at_debug_one_of_what_was_said(
 async def test_whatever_is_heard_and_answered_is_logged_at_debug_alone(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also for clients who have no run: what they said, and what they were answered; in one line, whatever it is."""
     caplog.set_level(logging.DEBUG, "satellite")
     async with connect(daemon.port()) as client:
         await client.send(Transcribe())

@@ -24,7 +24,6 @@ def unknown(kind: Kind, name: str) -> str:
 
 
 def test_every_name_is_found_under_itself() -> None:
-    """Every name that the catalogue lists leads to a spec of that name and kind."""
     for kind in Kind:
         for name in catalogue.names(kind):
             spec = catalogue.find(kind, name)
@@ -34,7 +33,6 @@ def test_every_name_is_found_under_itself() -> None:
 
 
 def test_demo_set_is_pinned_and_complete() -> None:
-    """The demo set has one model of every kind, comes from wheels, and pins the SHA-256 of every file."""
     assert sorted(spec.kind for spec in catalogue.DEMO) == sorted(Kind)
     for spec in catalogue.DEMO:
         assert isinstance(spec.source, WheelSource)
@@ -44,7 +42,6 @@ def test_demo_set_is_pinned_and_complete() -> None:
 
 
 def test_all_piper_voices_are_there() -> None:
-    """Every voice of rhasspy/piper-voices can be named; the French one knows its place, size and hash."""
     assert len(catalogue.names(Kind.TTS)) == 176
     siwis = catalogue.find(Kind.TTS, "fr_FR-siwis-medium")
     assert siwis.source == HubSource("rhasspy/piper-voices", folder="fr/fr_FR/siwis/medium")
@@ -56,7 +53,6 @@ def test_all_piper_voices_are_there() -> None:
 
 @pytest.mark.models
 def test_the_demo_voice_is_that_of_the_hub(models_directory: Path) -> None:
-    """Its wheel can be replaced by the hub: place, size and MD5 are those of the list of Piper voices."""
     row = json.loads(Path(catalogue.__file__).with_name("voices.json").read_text())["voices"][JOE.name]
     listed = catalogue.piper_voice(JOE.name, *row)
     assert isinstance(JOE.source, WheelSource)
@@ -66,7 +62,6 @@ def test_the_demo_voice_is_that_of_the_hub(models_directory: Path) -> None:
 
 
 def test_wheel_and_hub_model_of_the_same_whisper_are_two() -> None:
-    """`tiny.en` is the wheel's model; the hub's is reached by its repository and has no measured window."""
     ours = catalogue.find(Kind.STT, "tiny.en")
     theirs = catalogue.find(Kind.STT, "Systran/faster-whisper-tiny.en")
     assert isinstance(ours.source, WheelSource)
@@ -75,7 +70,6 @@ def test_wheel_and_hub_model_of_the_same_whisper_are_two() -> None:
 
 
 def test_names_and_languages_of_whisper() -> None:
-    """`turbo` and `large` are other names; distilled models are English only."""
     assert catalogue.find(Kind.STT, "turbo").name == "large-v3-turbo"
     assert catalogue.find(Kind.STT, "large").name == "large-v3"
     assert catalogue.find(Kind.STT, "distil-large-v3").languages == ("en",)
@@ -95,7 +89,6 @@ def test_names_and_languages_of_whisper() -> None:
     ],
 )
 def test_unknown_name_suggests_the_nearest(kind: Kind, name: str, nearest: str) -> None:
-    """A name that does not exist is an error that names one that does."""
     assert repr(name) in unknown(kind, name)
     assert nearest in unknown(kind, name)
 
@@ -104,7 +97,6 @@ def test_unknown_name_suggests_the_nearest(kind: Kind, name: str, nearest: str) 
     "name", ["", "org/name/more", "org/..:m.gguf", "org/repo:../../m.gguf", "org/repo:/m.gguf", "org/repo:m.bin"]
 )
 def test_chat_name_cannot_leave_its_repository(name: str) -> None:
-    """Only `org/repository:path.gguf` means the hub; nothing climbs out of the store's folder."""
     unknown(Kind.CHAT, name)
 
 
@@ -119,14 +111,12 @@ def test_chat_name_cannot_leave_its_repository(name: str) -> None:
     ],
 )
 def test_other_models(kind: Kind, name: str, source: HubSource | LocalSource, files: list[str]) -> None:
-    """A chat model may be any GGUF of the hub; a name that begins like a path is the user's own model."""
     spec = catalogue.find(kind, name)
     assert spec.source == source
     assert [file.name for file in spec.files] == files
 
 
 def test_lookup_takes_references_and_names_of_one_kind() -> None:
-    """Commands take `kind/name`, or the name alone where only one kind has it."""
     assert catalogue.lookup("stt/base").reference == "stt/base"
     assert catalogue.lookup("fr_FR-siwis-medium").reference == "tts/fr_FR-siwis-medium"
     assert catalogue.lookup("stt/org/repo").name == "org/repo"
@@ -138,7 +128,6 @@ def test_lookup_takes_references_and_names_of_one_kind() -> None:
 
 
 def test_importing_the_catalogue_loads_no_library() -> None:
-    """The configuration imports the catalogue, so that must bring in nothing but the standard library."""
     heavy = "{'httpx', 'filelock', 'rich', 'huggingface_hub', 'pydantic', 'numpy'}"
     program = f"import sys, satellite.models.catalogue; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -43,7 +43,6 @@ def models(tmp_path: Path) -> Run:
 
 
 def test_list_shows_the_demo_set_with_licences(models: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without anything fetched, the list is the demo set and microWakeWord, each with its licence."""
     assert models("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(catalogue.DEMO)
@@ -52,7 +51,6 @@ def test_list_shows_the_demo_set_with_licences(models: Run, capsys: pytest.Captu
 
 
 def test_list_as_json_marks_what_is_here(hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """A fetched model joins the list; sizes that are only approximate say so."""
     assert models("pull", "stt/base") == 0
     capsys.readouterr()
     assert models("list", "--json") == 0
@@ -65,14 +63,12 @@ def test_list_as_json_marks_what_is_here(hub: HubServer, models: Run, capsys: py
 
 
 def test_list_all_is_the_whole_catalogue(models: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--all` shows every model there is."""
     assert models("list", "--all", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert len(shown) == sum(len(catalogue.names(kind)) for kind in Kind)
 
 
 def test_pull_then_path(hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """`pull` says what it did, once fetched and once found; `path` prints the folder alone; nothing draws a bar."""
     assert models("pull", "base") == 0
     assert models("pull", "stt/base", "--json") == 0
     assert models("path", "stt/base") == 0
@@ -88,7 +84,6 @@ def test_pull_then_path(hub: HubServer, models: Run, capsys: pytest.CaptureFixtu
 def test_pull_mends_what_is_damaged(
     hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Changed bytes under the right size, a cut file and one that is gone: it is fetched again, and sound again."""
     assert models("pull", "base") == 0
     spec, store = catalogue.find(Kind.STT, "base"), Store(tmp_path)
     file = store.path(spec) / "model.bin"
@@ -107,7 +102,6 @@ def test_pull_mends_what_is_damaged(
 
 
 def test_bar_is_drawn_for_a_terminal_only() -> None:
-    """People see a bar with the model's name; anything that is no terminal sees nothing."""
     spec = catalogue.find(Kind.STT, "base")
     for terminal in (True, False):
         screen = io.StringIO()
@@ -119,7 +113,6 @@ def test_bar_is_drawn_for_a_terminal_only() -> None:
 
 
 def test_pull_takes_the_folder_of_the_option(hub: HubServer, models: Run, tmp_path: Path) -> None:
-    """`--directory` wins over the configured folder."""
     assert models("pull", "stt/base", "--directory", str(tmp_path / "other")) == 0
     assert Store(tmp_path / "other").installed()
     assert not Store(tmp_path).installed()
@@ -137,7 +130,6 @@ def test_pull_takes_the_folder_of_the_option(hub: HubServer, models: Run, tmp_pa
 def test_errors_are_one_line(
     hub: HubServer, models: Run, capsys: pytest.CaptureFixture[str], words: list[str], status: int, error: str
 ) -> None:
-    """An error is one line on standard error with its code; 2 means that the name does not exist."""
     assert models(*words) == status
     output, errors = capsys.readouterr()
     assert output == ""
@@ -146,13 +138,11 @@ def test_errors_are_one_line(
 
 
 def test_unknown_name_stops_a_pull_before_it_starts(hub: HubServer, models: Run) -> None:
-    """All names are looked up before the first is fetched."""
     assert models("pull", "stt/base", "stt/bsae") == 2
     assert hub.requests == []
 
 
 def test_root_pulls_as_the_owner_of_the_folder(tmp_path: Path) -> None:
-    """So it follows no link of that user's, and the daemon may read what came; also of a user without a name."""
     owned = tmp_path / "models"
     owned.mkdir()
     if os.geteuid() == 0:

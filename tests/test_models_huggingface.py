@@ -35,7 +35,6 @@ def leftovers(store: Store) -> list[str]:
 
 
 def test_pull_brings_a_complete_verified_model(hub: HubServer, store: Store) -> None:
-    """A repository's Whisper files arrive under the model's name with a manifest of their hashes and origin."""
     folder = store.pull(SPEC)
     assert folder == store.directory / "stt" / "org--whisper"
     wanted = {name: content for name, content in WHISPER.items() if name != "README.md"}
@@ -48,7 +47,6 @@ def test_pull_brings_a_complete_verified_model(hub: HubServer, store: Store) -> 
 
 
 def test_progress_grows_to_the_total(hub: HubServer, store: Store) -> None:
-    """Progress never goes back and ends at the total."""
     seen: list[tuple[int, int]] = []
     store.pull(SPEC, lambda spec, done, total: seen.append((done, total)))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -56,7 +54,6 @@ def test_progress_grows_to_the_total(hub: HubServer, store: Store) -> None:
 
 
 def test_once_present_nothing_asks_the_network(hub: HubServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that is here is pulled, found and verified without a request, and with the hub out of reach."""
     folder = store.pull(SPEC)
     before = len(hub.requests)
     assert store.pull(SPEC) == folder
@@ -68,7 +65,6 @@ def test_once_present_nothing_asks_the_network(hub: HubServer, store: Store, mon
 
 
 def test_connection_cut_once_is_taken_up_again(hub: HubServer, store: Store) -> None:
-    """One pull survives a cut: it asks for the rest, and no byte comes twice."""
     hub.faults["model.bin"] = Fault(cut_after_bytes=100_000, times=1)
     store.pull(SPEC)
     assert "bytes=100000-" in hub.ranges
@@ -76,7 +72,6 @@ def test_connection_cut_once_is_taken_up_again(hub: HubServer, store: Store) -> 
 
 
 def test_pull_after_a_failed_one_goes_on_where_it_stopped(hub: HubServer, store: Store) -> None:
-    """After a pull has given up on a bad line, the next asks only for what is missing."""
     hub.faults["model.bin"] = Fault(cut_after_bytes=100_000)
     assert failure(store).code == "model-download-failed"
     had = hub.content_bytes["model.bin"]
@@ -88,7 +83,6 @@ def test_pull_after_a_failed_one_goes_on_where_it_stopped(hub: HubServer, store:
 
 
 def test_server_without_ranges_still_works(hub: HubServer, store: Store) -> None:
-    """Where the server sends everything again, the part that was there is thrown away."""
     hub.faults["model.bin"] = Fault(cut_after_bytes=100_000)
     failure(store)
     hub.faults["model.bin"] = Fault(ignore_range=True)
@@ -97,7 +91,6 @@ def test_server_without_ranges_still_works(hub: HubServer, store: Store) -> None
 
 
 def test_part_of_other_content_is_not_continued(hub: HubServer, store: Store) -> None:
-    """When the repository has changed since the first attempt, the second starts from nothing."""
     hub.faults["model.bin"] = Fault(cut_after_bytes=100_000)
     failure(store)
     hub.faults.clear()
@@ -121,7 +114,6 @@ def test_part_of_other_content_is_not_continued(hub: HubServer, store: Store) ->
 def test_wrong_endless_or_refused_content_leaves_nothing(
     hub: HubServer, store: Store, name: str, fault: Fault, code: str
 ) -> None:
-    """Content that contradicts the announced hash or size, and any other answer, is an error; nothing is kept."""
     hub.faults[name] = fault
     if fault.status is not None:
         hub.faults["model.bin"] = fault
@@ -132,7 +124,6 @@ def test_wrong_endless_or_refused_content_leaves_nothing(
 
 
 def test_unreachable_hub_is_one_clear_error(hub: HubServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network a pull names the address that it could not reach, and leaves nothing."""
     monkeypatch.setenv("HF_ENDPOINT", NOBODY)
     error = failure(store)
     assert error.code == "model-download-failed"
@@ -142,7 +133,6 @@ def test_unreachable_hub_is_one_clear_error(hub: HubServer, store: Store, monkey
 
 @pytest.mark.parametrize("lacking", ["tokenizer.json", "vocabulary.json"])
 def test_repository_without_a_needed_file_is_refused(hub: HubServer, store: Store, lacking: str) -> None:
-    """A repository that is no Whisper model for CTranslate2 is refused before its weights are fetched."""
     hub.repositories = {"org/whisper": {name: content for name, content in WHISPER.items() if name != lacking}}
     assert failure(store).code == "model-download-failed"
     assert hub.content_bytes["model.bin"] == 0
@@ -150,7 +140,6 @@ def test_repository_without_a_needed_file_is_refused(hub: HubServer, store: Stor
 
 
 def test_token_stays_with_the_hub(hub: HubServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_TOKEN is shown to the hub and not to the host that stores large files."""
     monkeypatch.setenv("HF_TOKEN", "secret")
     store.pull(SPEC)
     for request in hub.requests:
@@ -159,14 +148,12 @@ def test_token_stays_with_the_hub(hub: HubServer, store: Store, monkeypatch: pyt
 
 
 def test_offline_setting_of_the_hub_is_obeyed(hub: HubServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_HUB_OFFLINE forbids every request."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE" in str(failure(store))
     assert hub.requests == []
 
 
 def test_official_client_takes_the_test_server_for_the_hub(hub: HubServer, tmp_path: Path) -> None:
-    """What the test's server speaks is the hub's language: huggingface_hub downloads from it."""
     program = f"""
 from huggingface_hub import hf_hub_download
 for name in ("model.bin", "config.json"):
@@ -198,18 +185,15 @@ class TestPiperVoice:
         hub.repositories = {"rhasspy/piper-voices": content}
 
     def test_voice_arrives(self, store: Store) -> None:
-        """A voice comes with its configuration and its card, names beyond ASCII included."""
         folder = store.pull(self.spec())
         assert (folder / "MODEL_CARD").read_bytes() == b"CC0"
         assert store.file(self.spec(), ".onnx").read_bytes() == self.NETWORK
         assert store.file(self.spec(), ".onnx.json").read_bytes() == b"{}"
 
     def test_network_must_have_the_listed_md5(self, store: Store) -> None:
-        """Weights other than the listed ones are refused, though the hub itself announces them."""
         assert failure(store, self.spec(md5="0" * 32)).code == "model-corrupt"
         assert leftovers(store) == []
 
     def test_other_size_is_refused_before_the_download(self, hub: HubServer, store: Store) -> None:
-        """Weights of another size are refused before a byte of content is fetched."""
         assert failure(store, self.spec(size_bytes=5)).code == "model-corrupt"
         assert not hub.content_bytes

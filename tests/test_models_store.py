@@ -38,7 +38,6 @@ except ModelError as error:
 
 
 def test_missing_model_says_how_to_get_it(store: Store) -> None:
-    """The message of a missing model ends with the command that fetches it, and asking writes nothing."""
     spec = catalogue.find(Kind.TTS, "fr_FR-siwis-medium")
     with pytest.raises(ModelError, match=r"satellite models pull tts/fr_FR-siwis-medium$") as caught:
         store.path(spec)
@@ -48,7 +47,6 @@ def test_missing_model_says_how_to_get_it(store: Store) -> None:
 
 
 def test_cut_file_is_not_present_and_is_repaired(hub: HubServer, store: Store) -> None:
-    """A file of the wrong size makes the model missing; a pull puts the whole model back."""
     folder = store.pull(SPEC)
     (folder / "model.bin").write_bytes(b"cut")
     assert not store.present(SPEC)
@@ -58,7 +56,6 @@ def test_cut_file_is_not_present_and_is_repaired(hub: HubServer, store: Store) -
 
 
 def test_verify_finds_what_sizes_do_not_show(hub: HubServer, store: Store) -> None:
-    """Changed bytes under the right size are found by `verify` alone."""
     folder = store.pull(SPEC)
     (folder / "model.bin").write_bytes(bytes(len(WHISPER["model.bin"])))
     assert store.present(SPEC)
@@ -68,7 +65,6 @@ def test_verify_finds_what_sizes_do_not_show(hub: HubServer, store: Store) -> No
 
 
 def test_damaged_manifest_is_no_model(hub: HubServer, store: Store) -> None:
-    """Whatever stands in a manifest, it makes the model missing, never an exception; a pull repairs it."""
     manifest = store.pull(SPEC) / "manifest.json"
     for content in ("", "[]", "{", '{"files": 5}', '{"files": []}', '{"files": [{"name": 1}]}', '{"files": [5]}'):
         manifest.write_text(content)
@@ -81,7 +77,6 @@ def test_damaged_manifest_is_no_model(hub: HubServer, store: Store) -> None:
 
 
 def test_installed_lists_what_is_complete(hub: HubServer, store: Store) -> None:
-    """`installed` finds models by their manifests, of one kind or all, and leaves out the damaged."""
     chat = catalogue.find(Kind.CHAT, "org/chat:q4/tiny.gguf")
     store.pull(SPEC)
     assert store.pull(chat).name == "org--chat--q4--tiny.gguf"
@@ -94,7 +89,6 @@ def test_installed_lists_what_is_complete(hub: HubServer, store: Store) -> None:
 
 
 def test_own_voice_needs_both_files(store: Store, tmp_path: Path) -> None:
-    """A voice given by its path is used where it lies, once its configuration lies beside it."""
     (tmp_path / "me.onnx").write_bytes(b"network")
     spec = catalogue.find(Kind.TTS, str(tmp_path / "me.onnx"))
     with pytest.raises(ModelError, match=r"lacks me\.onnx\.json$"):
@@ -105,14 +99,12 @@ def test_own_voice_needs_both_files(store: Store, tmp_path: Path) -> None:
 
 
 def test_microwakeword_comes_with_its_package(store: Store) -> None:
-    """microWakeWord's models are where its package is; nothing is fetched."""
     folder = store.pull(catalogue.find(Kind.WAKE, "microwakeword"))
     words = {path.stem for path in folder.glob("*.tflite")}
     assert words == set(catalogue.WAKE_WORDS["microwakeword"])
 
 
 def test_folder_that_cannot_be_written_is_an_error(hub: HubServer, tmp_path: Path) -> None:
-    """Where the store's folder cannot be made, a pull says so."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match="Not a directory") as caught:
         Store(tmp_path / "file" / "models").pull(SPEC)
@@ -120,20 +112,17 @@ def test_folder_that_cannot_be_written_is_an_error(hub: HubServer, tmp_path: Pat
 
 
 def test_space_is_checked_before_the_first_byte(tmp_path: Path) -> None:
-    """More than the disk has free is an error before anything is written."""
     with pytest.raises(ModelError, match="are needed") as caught:
         require_space(tmp_path, 10**18)
     assert caught.value.code == "model-disk-full"
 
 
 def test_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """SATELLITE_MODELS decides where models live."""
     monkeypatch.setenv("SATELLITE_MODELS", str(tmp_path / "here"))
     assert default_directory() == Store().directory == tmp_path / "here"
 
 
 def test_directory_is_the_systems_where_it_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The system's folder is used when it is there, the user's data folder otherwise."""
     monkeypatch.delenv("SATELLITE_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(store_module, "_SYSTEM_DIRECTORY", tmp_path / "system")
@@ -151,7 +140,6 @@ def start_pull(store: Store, *, limit_bytes: int = 0) -> subprocess.Popen[str]:
 
 
 def test_killed_pull_is_resumed(hub: HubServer, store: Store) -> None:
-    """A process killed in the middle leaves no model, no lock that holds, and a part that the next pull uses."""
     release = threading.Event()
     hub.faults["model.bin"] = Fault(hold=release, hold_at_byte=600_000, times=1)
     with start_pull(store) as process:
@@ -168,7 +156,6 @@ def test_killed_pull_is_resumed(hub: HubServer, store: Store) -> None:
 
 
 def test_full_disk_leaves_nothing(hub: HubServer, store: Store) -> None:
-    """A write that the disk refuses is an error of its own, and what was written goes."""
     with start_pull(store, limit_bytes=300_000) as process:
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, errors.strip()) == (1, "model-disk-full")
@@ -176,7 +163,6 @@ def test_full_disk_leaves_nothing(hub: HubServer, store: Store) -> None:
 
 
 def test_two_processes_fetch_once(hub: HubServer, store: Store) -> None:
-    """The second of two pulls waits for the first and finds the model there."""
     release = threading.Event()
     hub.faults["model.bin"] = Fault(hold=release)
     with start_pull(store) as first:

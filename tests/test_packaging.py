@@ -80,7 +80,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.mark.slow
 def test_the_version_is_that_of_the_tag(built: Built) -> None:
-    """The commit is told beside it."""
     assert built.sdist.name == "satellite_voice-9.8.7.tar.gz"
     assert built.wheel.name == "satellite_voice-9.8.7-py3-none-any.whl"
     told = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(built.wheel)!r})\n{COMMAND}", folder=ROOT)
@@ -94,7 +93,6 @@ COMMAND = "from satellite.cli.arguments import parse; parse(['--version'])"
 
 @pytest.mark.slow
 def test_a_commit_after_a_tag_is_no_release(built: Built, tmp_path: Path) -> None:
-    """It has the tag's version, how many commits follow, and its own hash."""
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(built.repository), str(clone))
     git(clone, "commit", "--quiet", "--allow-empty", "--message", "Go on")
@@ -103,7 +101,6 @@ def test_a_commit_after_a_tag_is_no_release(built: Built, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Path) -> None:
-    """An archive of a tag has the tag's; a bare copy has none that could be taken for a release."""
     archive, copy = tmp_path / "archive", tmp_path / "copy"
     git(built.repository, "archive", "--output", str(tmp_path / "archive.tar"), "v9.8.7")
     shutil.unpack_archive(tmp_path / "archive.tar", archive, **UNPACKING)
@@ -114,7 +111,6 @@ def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_wheel_has_everything_that_runs(built: Built) -> None:
-    """Every file of the package, the units, the example configuration, the manual page and the completions."""
     with zipfile.ZipFile(built.wheel) as wheel:
         files = {re.sub(r"^[^/]+\.data/data/", "", name) for name in wheel.namelist()}
     package = {str(path.relative_to(built.repository)) for path in files_in(built.repository / "satellite")}
@@ -131,7 +127,6 @@ def files_in(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_the_sdist_has_everything_that_the_repository_has(built: Built) -> None:
-    """And what is made for it: whoever has it can install, test and build again."""
     tracked = set(git(built.repository, "ls-files").splitlines())
     with tarfile.open(built.sdist) as tar:
         files = {member.name.partition("/")[2] for member in tar if member.isfile()}
@@ -143,7 +138,6 @@ def test_the_sdist_has_everything_that_the_repository_has(built: Built) -> None:
 
 @pytest.mark.slow
 def test_tests_run_from_the_sdist(built: Built, tmp_path: Path) -> None:
-    """Some of each kind: what they need beside the package is there."""
     shutil.unpack_archive(built.sdist, tmp_path, **UNPACKING)
     folder = tmp_path / "satellite_voice-9.8.7"
     tests = [f"tests/test_{name}.py" for name in ("config", "docs", "layers", "scripts", "audio")]
@@ -154,7 +148,6 @@ def test_tests_run_from_the_sdist(built: Built, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_manual_page_names_every_command(built: Built) -> None:
-    """With its options; `man` and `apropos` know the page by its first section."""
     page = manual(built.wheel)
     assert r"satellite \- " in page
     assert '"satellite 9.8.7"' in page
@@ -171,7 +164,6 @@ def manual(wheel: Path) -> str:
 
 
 def test_every_package_is_pinned_with_its_hashes() -> None:
-    """In the list of its use, at a version that pyproject.toml allows; no list names an address."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = {"base": project["project"]["dependencies"], "build": project["build-system"]["requires"]}
     wanted |= project["project"]["optional-dependencies"]
@@ -192,7 +184,6 @@ def test_every_package_is_pinned_with_its_hashes() -> None:
 
 
 def test_one_onnxruntime_is_installed_at_a_time() -> None:
-    """Its packages for CPU and GPU own the same files, so no list has both, nor has the one that all share."""
     found = {path.stem: {"onnxruntime", "onnxruntime-gpu"} & pinned(path.stem).keys() for path in LISTS.iterdir()}
     assert {use: names for use, names in found.items() if names} == {
         "cpu": {"onnxruntime"},

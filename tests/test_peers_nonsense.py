@@ -109,8 +109,6 @@ async def with_room(
 def test_whatever_a_satellite_tells_of_itself(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, told: dict[str, Any]
 ) -> None:
-    """It is a satellite, or the room says in words that it is none."""
-
     async def scenario(one: Peer, link: WyomingRoom) -> None:
         await until(lambda: "run-satellite" in one.heard or link.state is LinkState.NO_SATELLITE)
 
@@ -137,7 +135,6 @@ _EVENTS: dict[str, dict[str, Any]] = {
 @pytest.mark.models
 @pytest.mark.parametrize("type_", _EVENTS)
 def test_whatever_a_satellite_sends(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, type_: str) -> None:
-    """Each field of each event as each kind of JSON: the connection stays, and a ping is answered behind it."""
     good = _EVENTS[type_]
     payload = {"payload_length": 2} if type_ == "audio-chunk" else {}
     sent = [{"type": type_, "data": {**good, field: wrong}, **payload} for field in good for wrong in WRONG]
@@ -160,7 +157,6 @@ def test_whatever_a_satellite_sends(daemon: RunningDaemon, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("field", ["asr", "tts", "wake"])
 async def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixture, field: str) -> None:
-    """It is used, or not, in words; what it offers can be told to others in any case."""
     stage = {"asr": Stage.STT, "tts": Stage.TTS, "wake": Stage.WAKE}[field]
     inner = "voices" if field == "tts" else "models"
     told: list[Any] = [*WRONG, [{**ABOUT, inner: [MODEL]}]]
@@ -191,7 +187,6 @@ async def test_whatever_a_server_tells_of_itself(caplog: pytest.LogCaptureFixtur
     ids=str,
 )
 async def test_whatever_a_server_hears(answer: dict[str, Any]) -> None:
-    """What is no text is a failure of the stage, by name."""
     async with peer() as one:
         one.says["audio-stop"] = [answer]
         hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{one.port}"], 10)
@@ -203,7 +198,6 @@ async def test_whatever_a_server_hears(answer: dict[str, Any]) -> None:
 @pytest.mark.parametrize("field", ["rate", "width", "channels"])
 @pytest.mark.parametrize("wrong", [*WRONG, 0, 10**9])
 async def test_whatever_a_server_says(field: str, wrong: object) -> None:
-    """Sound of no format is a failure of the stage, by name; over the command line it is one of ours, too."""
     shape = {"rate": 22050, "width": 2, "channels": 1}
     if wrong == 5 and field == "channels":
         return  # as many may be

@@ -40,7 +40,6 @@ from satellite.pipeline.clauses import ClauseSplitter, finished, is_finished, pi
     ],
 )
 def test_only_what_can_be_said_is_left(written: str, spoken: str) -> None:
-    """Markup, emoji, addresses and control characters go; words, numbers and punctuation stay."""
     assert speakable(written).replace("[31m", "31m") == unicodedata.normalize("NFC", spoken)
 
 
@@ -62,7 +61,6 @@ def test_only_what_can_be_said_is_left(written: str, spoken: str) -> None:
     ],
 )
 def test_where_text_is_cut(text: str, expected: list[str]) -> None:
-    """An early first piece, then whole sentences; abbreviations and decimals do not end one."""
     assert list(pieces(text)) == expected
 
 
@@ -85,20 +83,17 @@ lengths = st.lists(st.integers(1, 9), max_size=40)
 
 @given(st.text(alphabet="abcé1 ,.!?\n*#", min_size=1, max_size=300), lengths)
 def test_letters_are_neither_lost_nor_repeated(text: str, cuts: list[int]) -> None:
-    """However the deltas are cut, every letter is spoken once, in order."""
     assert letters_spoken(text, cuts) == letters_of(text)
 
 
 @given(st.text(alphabet="abc1 ,.\n`[]()", min_size=1, max_size=300), lengths)
 def test_what_is_left_out_of_code_and_links_changes_nothing_else(text: str, cuts: list[int]) -> None:
-    """What is spoken is in the text, in that order."""
     rest = iter(letters_of(text))
     assert all(letter in rest for letter in letters_spoken(text, cuts))
 
 
 @given(st.text(max_size=300))
 def test_any_text_is_cut_without_a_failure(text: str) -> None:
-    """Whatever is written, pieces are short and hold something that can be said."""
     for piece in pieces(text):
         assert any(character.isalnum() for character in piece)
 
@@ -137,7 +132,6 @@ def test_any_text_is_cut_without_a_failure(text: str) -> None:
     ],
 )
 def test_a_long_first_piece_ends_where_people_breathe(language: str | None, text: str, first: str) -> None:
-    """Where it comes word by word and has no punctuation; the voice stays up there."""
     splitter = ClauseSplitter(language)
     words = [piece for word in text.split(" ") for piece in splitter.feed(f"{word} ")]
     spoken = [*words, *splitter.flush()]
@@ -146,14 +140,12 @@ def test_a_long_first_piece_ends_where_people_breathe(language: str | None, text
 
 
 def test_a_text_that_is_all_there_is_cut_at_punctuation_only() -> None:
-    """Nobody waits for the rest of it."""
     text = "The river is a long way from the town that you have asked for."
     splitter = ClauseSplitter("en")
     assert [*splitter.feed(text), *splitter.flush()] == [text]
 
 
 def test_a_sentence_without_end_is_cut() -> None:
-    """A thousand words without punctuation come in pieces that are quick to synthesise."""
     found = list(pieces("word " * 1000))
     assert max(map(len, found)) <= 240
     assert " ".join(found).split() == ["word"] * 1000
@@ -224,7 +216,6 @@ def _streamed(text: str) -> None:
 )
 @pytest.mark.parametrize("unit", _NASTY)
 def test_the_work_is_in_proportion_to_the_text(unit: str, work: Callable[[str], object]) -> None:
-    """Four times the text is four times the steps, whatever it is made of."""
     steps = _Steps()
     small, large = ((unit * length)[:length] for length in (400, 1_600))
     assert steps.of(lambda: work(large)) <= 5 * steps.of(lambda: work(small)) + 500
@@ -233,7 +224,6 @@ def test_the_work_is_in_proportion_to_the_text(unit: str, work: Callable[[str], 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from([*_NASTY, "Hello there", " ", "a"]), max_size=6), st.integers(1, 40), st.booleans())
 def test_what_markup_is_looked_for_in_is_short(units: list[str], times: int, streamed: bool) -> None:
-    """No pattern for it ever sees more than the longest piece, so that its worst case is bounded."""
     text = ("".join(units) * times)[:2_000]
     steps = _Steps()
     steps.of(lambda: _streamed(text) if streamed else list(pieces(text)))
@@ -243,13 +233,11 @@ def test_what_markup_is_looked_for_in_is_short(units: list[str], times: int, str
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from([*_NASTY, "Hello there", " ", "a"]), max_size=40))
 def test_the_work_of_any_mixture_is_bounded(units: list[str]) -> None:
-    """A hundred steps a character, and what one look takes."""
     text = "".join(units)
     assert _Steps().of(lambda: list(pieces(text))) <= 100 * len(text) + 2_000
 
 
 def test_a_long_sentence_is_cut_alike_whole_and_streamed() -> None:
-    """At a comma, before it takes long to synthesise."""
     text = f"{'This is a clause of a sentence that goes on and on, ' * 8}and is over. So is this."
     splitter = ClauseSplitter()
     words = [piece for word in text.split(" ") for piece in splitter.feed(f"{word} ")]
@@ -258,7 +246,6 @@ def test_a_long_sentence_is_cut_alike_whole_and_streamed() -> None:
 
 
 def test_code_that_is_streamed_is_not_kept() -> None:
-    """However long it is, and wherever the deltas end."""
     splitter = ClauseSplitter()
     text = f"Look: ```{'x = 1; ' * 2_000}``` That was code."
     deltas = (text[at : at + 2] for at in range(0, len(text), 2))
@@ -270,7 +257,6 @@ def test_code_that_is_streamed_is_not_kept() -> None:
 
 
 def test_a_first_piece_leaves_before_its_sentence_is_complete() -> None:
-    """The first clause is handed out with its comma, before anybody knows what follows."""
     splitter = ClauseSplitter()
     assert list(splitter.feed("The weather today")) == []
     assert list(splitter.feed(",")) == ["The weather today,"]
@@ -280,7 +266,6 @@ def test_a_first_piece_leaves_before_its_sentence_is_complete() -> None:
 
 @pytest.mark.parametrize("begun", ["It is exactly 3.", "That is what Mrs.", "They live in the U.", "It cost 1,", "Oh,"])
 def test_what_may_go_on_is_waited_for(begun: str) -> None:
-    """A number, an abbreviation, too short a clause: none ends before what follows is known."""
     splitter = ClauseSplitter()
     assert list(splitter.feed(begun)) == []
 
@@ -298,6 +283,5 @@ def test_what_may_go_on_is_waited_for(begun: str) -> None:
     ],
 )
 def test_where_the_last_complete_sentence_ends(text: str, expected: str, whole: bool) -> None:
-    """An abbreviation ends none, and without any there is nothing to cut."""
     assert finished(text) == expected
     assert is_finished(text) is whole

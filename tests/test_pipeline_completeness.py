@@ -55,7 +55,6 @@ INCOMPLETE = [
     ],
 )
 def test_english(text: str, expected: Completeness) -> None:
-    """What tells the last there is to tell is complete; what lacks a word, an object or a unit is not."""
     assert completeness(text, "en") is expected
     assert completeness(text, "en-GB") is expected
 
@@ -81,12 +80,10 @@ def test_english(text: str, expected: Completeness) -> None:
     ],
 )
 def test_other_languages(text: str, language: str | None, expected: Completeness) -> None:
-    """Where a language is not known, only what breaks off in so many marks is known to be incomplete."""
     assert completeness(text, language) is expected
 
 
 def test_a_known_command_is_complete_whatever_its_words() -> None:
-    """But one word, which may be the verb of more."""
     assert completeness("What time is it?", "en", is_command=True) is Completeness.COMPLETE
     assert completeness("Stop", "en", is_command=True) is Completeness.SENTENCE
     assert completeness("Turn off the", "en", is_command=True) is Completeness.COMPLETE
@@ -94,7 +91,6 @@ def test_a_known_command_is_complete_whatever_its_words() -> None:
 
 
 def test_a_long_text_is_judged_by_its_end() -> None:
-    """However long it is, and whatever it is made of: its beginning is not looked at."""
     assert completeness(", " * 100_000 + "turn on the", "en") is Completeness.INCOMPLETE
     assert completeness("a word " * 100_000 + "turn on the lights in the kitchen", "en") is Completeness.COMPLETE
     assert completeness("," * 1_000_000, "en") is Completeness.INCOMPLETE

@@ -28,14 +28,12 @@ def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one"
 
 
 def test_the_moment_stands_behind_the_question() -> None:
-    """Time, room and language are last, so that the beginning stays the same."""
     prompt = dialogue().prompt(Question("What time is it?", room="kitchen", language="en"))
     assert prompt[0] == Message("system", ChatSettings().system_prompt)
     assert prompt[1].whole == "What time is it?\n[It is Monday, 23 November 2026, 22:05; room: kitchen; language: en]"
 
 
 def test_nothing_is_told_that_is_not_wanted_or_not_known() -> None:
-    """`chat.tell` decides, and what is unknown is left out."""
     assert dialogue(tell=()).prompt(Question("Hello", room="kitchen"))[-1].whole == "Hello"
     assert (
         dialogue(tell=("room", "language")).prompt(Question("Hello", language="fr"))[-1].whole
@@ -45,7 +43,6 @@ def test_nothing_is_told_that_is_not_wanted_or_not_known() -> None:
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=6))
 def test_each_prompt_begins_with_the_one_before(turns: list[tuple[str, str]]) -> None:
-    """Byte for byte, question, moment and answer included: what a model has read it need not read again."""
     memory = dialogue(history_tokens=1_000_000)
     before: list[Message] = []
     for text, answer in turns:
@@ -56,7 +53,6 @@ def test_each_prompt_begins_with_the_one_before(turns: list[tuple[str, str]]) ->
 
 
 def test_conversations_do_not_mix() -> None:
-    """Each has its own memory, and a question of none has none."""
     memory = dialogue()
     converse(memory, "My name is Ada.", "Hello Ada.", "kitchen")
     assert len(memory.prompt(Question("Who am I?", "kitchen"))) == 4
@@ -65,7 +61,6 @@ def test_conversations_do_not_mix() -> None:
 
 
 def test_a_conversation_is_forgotten_after_a_while() -> None:
-    """Its last answer counts, not its first."""
     clock = ManualClock()
     memory = dialogue(clock, history_seconds=60)
     converse(memory, "a", "b", "old")
@@ -80,14 +75,12 @@ def test_a_conversation_is_forgotten_after_a_while() -> None:
 
 
 def test_what_nobody_heard_is_not_remembered() -> None:
-    """An answer of which no word was spoken leaves no turn."""
     memory = dialogue()
     converse(memory, "Hello", "")
     assert len(memory.beginning("one")) == 1
 
 
 def test_the_last_answer_is_known_to_be_repeated() -> None:
-    """Whole, also if it was cut off before a word of it was heard, and where nothing else is remembered."""
     for memory in (dialogue(), dialogue(history_tokens=0)):
         question = Question("Hello", "one")
         assert memory.last_answer(question) is None
@@ -102,7 +95,6 @@ def test_the_last_answer_is_known_to_be_repeated() -> None:
 
 
 def test_the_oldest_turns_go_whole_and_several_at_once() -> None:
-    """Within the budget whatever is said, always beginning with a question, and not at every turn."""
     memory = dialogue(history_tokens=400)
     changes = 0
     before = memory.beginning("one")
@@ -117,7 +109,6 @@ def test_the_oldest_turns_go_whole_and_several_at_once() -> None:
 
 
 def test_memory_leaves_room_in_a_small_context() -> None:
-    """System prompt, question and answer come before history."""
     memory = dialogue(context_tokens=1024, history_tokens=100_000, max_tokens=200)
     for number in range(100):
         converse(memory, f"Question number {number}", f"Answer number {number}")
@@ -128,7 +119,6 @@ def test_memory_leaves_room_in_a_small_context() -> None:
 
 
 def test_only_so_many_conversations_are_remembered() -> None:
-    """A client that invents a conversation for each question fills nothing."""
     memory = dialogue()
     for number in range(1000):
         converse(memory, "Hello", "Hello", f"conversation {number}")
@@ -137,5 +127,4 @@ def test_only_so_many_conversations_are_remembered() -> None:
 
 
 def test_an_empty_system_prompt_is_none() -> None:
-    """Then the question is all."""
     assert [message.role for message in dialogue(system_prompt="").prompt(Question("Hello"))] == ["user"]

@@ -20,7 +20,6 @@ def recorder() -> Recording:
 
 
 async def test_a_long_recording_is_cut_in_its_pauses() -> None:
-    """Every window of it is transcribed once, and never more than two parts are kept."""
     heard: list[RecordedPart] = []
 
     async def transcribe(part: RecordedPart) -> Transcription:
@@ -43,8 +42,6 @@ async def test_a_long_recording_is_cut_in_its_pauses() -> None:
 
 
 async def test_speech_without_a_pause_is_cut_all_the_same() -> None:
-    """At the end of the part."""
-
     async def transcribe(part: RecordedPart) -> Transcription:
         return Transcription(str(len(part.speech)), "")
 
@@ -54,8 +51,6 @@ async def test_speech_without_a_pause_is_cut_all_the_same() -> None:
 
 
 async def test_what_is_too_much_is_known() -> None:
-    """A recording may be as long as it may; what is more is not taken."""
-
     async def transcribe(part: RecordedPart) -> Transcription:
         return Transcription("part", "")
 
@@ -69,8 +64,6 @@ async def test_what_is_too_much_is_known() -> None:
 
 
 async def test_a_part_that_fails_fails_the_recording() -> None:
-    """It is said as soon as it may be, and once."""
-
     async def transcribe(part: RecordedPart) -> Transcription:
         raise SpeechToTextError("out of order")
 

@@ -35,7 +35,6 @@ def spoken(*parts: tuple[float, float]) -> bytes:
 
 
 def test_the_end_of_speech_is_known_within_fifty_milliseconds() -> None:
-    """Once, and it is news for a fifth of a second only."""
     pcm = spoken((1.0, VOICE_DB), (1.0, ROOM_DB))
     assert begins_at(pcm) == [pytest.approx(1.54, abs=0.011)]
     quiet = PauseDetector()
@@ -47,26 +46,22 @@ def test_the_end_of_speech_is_known_within_fifty_milliseconds() -> None:
 
 @pytest.mark.parametrize("softer_db", [0, 6, 12, 16])
 def test_softer_speech_is_not_quiet(softer_db: float) -> None:
-    """The end of a sentence is softer than its beginning."""
     assert begins_at(spoken((1.0, VOICE_DB), (0.5, VOICE_DB - softer_db))) == []
 
 
 @pytest.mark.parametrize("above_db", [6, 10, 15])
 def test_a_noisy_room_tells_nothing(above_db: float) -> None:
-    """Where the voice is hardly louder than the room, the VAD alone knows."""
     room_db = VOICE_DB - above_db
     pcm = b"".join(noise(1.0, level, seed) for seed, level in enumerate((room_db, VOICE_DB, room_db)))
     assert begins_at(pcm) == []
 
 
 def test_the_closure_of_a_consonant_is_too_short() -> None:
-    """Three hundredths of a second are no pause."""
     assert begins_at(spoken((0.6, VOICE_DB), (0.03, ROOM_DB), (0.6, VOICE_DB))) == []
 
 
 @given(st.lists(st.integers(0, 4000), max_size=40))
 def test_chunks_make_no_difference(sizes: list[int]) -> None:
-    """However the audio is cut, also within a sample, it is as quiet at the end."""
     pcm = spoken((0.6, VOICE_DB), (0.12, ROOM_DB))
     quiet, at = PauseDetector(), 0
     for size in [*sizes, len(pcm)]:

@@ -19,12 +19,10 @@ from satellite.pipeline.phrases import _BUILT_IN, Phrase, phrase
     ],
 )
 def test_a_language_has_its_sentence(language: str | None, expected: str) -> None:
-    """However its code is written; an unknown one gets English."""
     assert phrase(PhraseSettings(), Phrase.UNAVAILABLE, language) == expected
 
 
 def test_configured_words_come_first() -> None:
-    """Each on its own occasion, whatever the language."""
     words = PhraseSettings(unavailable="Not now.", interrupted="Oh.")
     assert phrase(words, Phrase.UNAVAILABLE, "fr") == "Not now."
     assert phrase(words, Phrase.INTERRUPTED, "fr") == "Oh."
@@ -32,7 +30,6 @@ def test_configured_words_come_first() -> None:
 
 
 def test_every_language_has_two_different_sentences() -> None:
-    """That nobody answers is not the same as an answer that breaks off."""
     for language in _BUILT_IN:
         assert phrase(PhraseSettings(), Phrase.UNAVAILABLE, language) != phrase(
             PhraseSettings(), Phrase.INTERRUPTED, language

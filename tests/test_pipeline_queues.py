@@ -20,7 +20,6 @@ async def drain(inbox: AudioInbox) -> int:
 
 
 async def test_a_full_inbox_holds_the_sender_back() -> None:
-    """During a command no audio is lost: the sender waits."""
     inbox = AudioInbox(max_seconds=2)
     await inbox.put(SECOND)
     await inbox.put(SECOND)
@@ -35,7 +34,6 @@ async def test_a_full_inbox_holds_the_sender_back() -> None:
 
 
 async def test_a_lossy_inbox_drops_the_oldest() -> None:
-    """While nobody needs the audio, the queue keeps the latest and counts what went."""
     dropped_before = AudioInbox.dropped_in_all_seconds
     inbox = AudioInbox(max_seconds=2)
     inbox.lossy = True
@@ -47,7 +45,6 @@ async def test_a_lossy_inbox_drops_the_oldest() -> None:
 
 
 async def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
-    """However long a command may be: an engine that cannot keep up hears what is new."""
     inbox = AudioInbox(max_seconds=20)
     for _ in range(8):
         await inbox.put(SECOND)
@@ -58,7 +55,6 @@ async def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
 
 
 async def test_a_waiting_sender_is_freed() -> None:
-    """The end of the audio, or of the need for it, lets a waiting sender go."""
     for how in ("end", "lossy"):
         inbox = AudioInbox(max_seconds=1)
         await inbox.put(SECOND)
@@ -73,7 +69,6 @@ async def test_a_waiting_sender_is_freed() -> None:
 
 
 async def test_a_text_comes_in_pieces_and_ends_with_its_error() -> None:
-    """What was added before the error comes first; asked again, it is raised again."""
     text = TextBuffer(3000)
     text.add("x" * 2500)
     text.end(ChatError("broken"))
@@ -85,7 +80,6 @@ async def test_a_text_comes_in_pieces_and_ends_with_its_error() -> None:
 
 
 async def test_a_text_past_its_limit_is_dropped() -> None:
-    """It fails once, after what was within the limit, and holds nothing of what comes then."""
     text = TextBuffer(1_000)
     for _ in range(100_000):
         text.add("word ")
@@ -97,14 +91,12 @@ async def test_a_text_past_its_limit_is_dropped() -> None:
 
 @pytest.mark.virtual_clock
 async def test_a_text_that_does_not_go_on_fails() -> None:
-    """Nobody waits for ever for the end of a sentence."""
     with pytest.raises(TextToSpeechError) as caught:
         await anext(TextBuffer(10, wait_seconds=60))
     assert caught.value.code == "tts-timeout"
 
 
 async def test_the_bus_reaches_every_watcher_and_drops_the_slow_one() -> None:
-    """A watcher that does not read loses its subscription; the others lose nothing."""
     bus, run = RunBus(), RunIdentity("run", "kitchen")
     with bus.subscribe(size=2) as slow, bus.subscribe(size=100) as quick:
         for number in range(10):

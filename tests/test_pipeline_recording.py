@@ -22,7 +22,6 @@ async def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[Command
 
 
 async def test_the_end_of_the_wake_word_is_no_command() -> None:
-    """It is dropped, and the command that follows after a pause is recorded alone."""
     recorder, state = await recorded(speech(5), silence(40), speech(40), silence(60))
     assert state is TurnState.ENDED
     assert np.frombuffer(recorder.pcm, np.int16)[0] == 0
@@ -30,7 +29,6 @@ async def test_the_end_of_the_wake_word_is_no_command() -> None:
 
 
 async def test_a_wake_word_alone_is_nobody_speaking() -> None:
-    """Its end begins no command."""
     recorder, state = await recorded(speech(5), silence(200))
     assert state is TurnState.NO_SPEECH
     assert sum(recorder.speech) == 0
@@ -38,7 +36,6 @@ async def test_a_wake_word_alone_is_nobody_speaking() -> None:
 
 @pytest.mark.parametrize("windows", [9, 11, 60])
 async def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> None:
-    """Even one as short as "stop": it is heard from its first window on, and ends by silence."""
     recorder, state = await recorded(speech(windows), silence(60))
     assert state is TurnState.ENDED
     assert sum(recorder.speech) == windows
@@ -46,14 +43,12 @@ async def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> No
 
 
 async def test_without_a_wake_word_nothing_is_dropped() -> None:
-    """What is short may be all of it."""
     recorder, state = await recorded(speech(5), silence(60), after_wake_word=False)
     assert state is TurnState.ENDED
     assert sum(recorder.speech) == 5
 
 
 async def test_a_recording_is_never_longer_than_its_limit() -> None:
-    """Nor is what is kept of it."""
     turn = TurnDetector(EndpointSettings())
     command = CommandRecording(LoudnessVad(), turn, threshold=0.5, max_seconds=1.024)
     for recording in (Recording(LoudnessVad(), max_seconds=1.024), command):
@@ -80,7 +75,6 @@ class SlowVad(LoudnessVad):
 
 @pytest.mark.parametrize("slow", [0, 2, 5, 12])
 async def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
-    """And nothing in it is taken for more speech, except where the VAD hears some for longer than VADs do."""
     recorder = CommandRecording(SlowVad(slow), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
     window = 2 * WINDOW_SAMPLES
 
@@ -123,7 +117,6 @@ class UnsureVad(LoudnessVad):
     ],
 )
 async def test_what_begins_surely_may_go_on_less_surely(levels: list[int], state: TurnState) -> None:
-    """A word that the VAD hardly hears is heard; what never was sure is not, nor is a series of clicks."""
     turn = TurnDetector(EndpointSettings())
     recorder = CommandRecording(UnsureVad(), turn, threshold=0.5, max_seconds=15)
     pcm = b"".join(sound(1, level) for level in levels)

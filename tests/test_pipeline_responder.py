@@ -96,7 +96,6 @@ MODELS = ("model", "".join(PARIS))
 
 
 async def test_the_first_who_understands_answers() -> None:
-    """Whole, with what it took; nobody behind it is asked."""
     first, second, third = (
         ScriptedResponder("a", says(None)),
         ScriptedResponder("b", says("Bonjour.")),
@@ -112,14 +111,12 @@ async def test_the_first_who_understands_answers() -> None:
 
 
 async def test_what_nobody_understands_goes_to_the_chat_model() -> None:
-    """As if there were nobody else."""
     for responders in ((), (ScriptedResponder("a", says(None)),)):
         made, _ = stages(*responders)
         assert whole(await answered(made)) == MODELS
 
 
 async def test_silence_is_an_answer() -> None:
-    """Not the mistake that an empty answer of the chat model is."""
     made, model = stages(ScriptedResponder("a", says("")))
     assert whole(await answered(made)) == ("a", "")
     assert model.asked == []
@@ -127,8 +124,6 @@ async def test_silence_is_an_answer() -> None:
 
 @pytest.mark.parametrize("fault", [breaks, hangs])
 async def test_whoever_is_broken_is_passed_over(fault: Does, caplog: pytest.LogCaptureFixture) -> None:
-    """The next answers, in time; the log tells it once, and again after it was well."""
-
     def warnings() -> int:
         return len([record for record in caplog.records if record.levelno >= logging.WARNING])
 
@@ -145,7 +140,6 @@ async def test_whoever_is_broken_is_passed_over(fault: Does, caplog: pytest.LogC
 
 
 async def test_whoever_hangs_up_is_not_waited_for() -> None:
-    """Cancelling ends the question; it is no fault of who was asked."""
     made, model = stages(ScriptedResponder("a", hangs))
     asking = asyncio.create_task(answered(made))
     await asyncio.sleep(0.01)
@@ -156,8 +150,6 @@ async def test_whoever_hangs_up_is_not_waited_for() -> None:
 
 
 async def test_a_client_that_leaves_before_a_failure_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """A chat model that broke off is a usual failure, which nobody waits for any more."""
-
     async def breaks_off() -> AsyncGenerator[ChatDelta, None]:
         yield ChatDelta("Paris ", "model")
         yield ChatDelta("is ", "model")
@@ -174,7 +166,6 @@ async def test_a_client_that_leaves_before_a_failure_is_no_error(caplog: pytest.
 
 
 async def test_an_answer_without_an_end_is_cut() -> None:
-    """As the chat model's is."""
     made, _ = stages(ScriptedResponder("a", says("word " * 1000)), max_characters=100)
     deltas = await answered(made)
     assert len(deltas[0].text) == 100
@@ -183,7 +174,6 @@ async def test_an_answer_without_an_end_is_cut() -> None:
 
 
 async def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> None:
-    """Timers work without one."""
     for responders in ((ScriptedResponder("a", says("Bonjour.")),), ()):
         made, _ = stages(*responders)
         made.engines.chat.settle(ChatError("there is none"))
@@ -195,7 +185,6 @@ async def test_a_chat_model_that_cannot_be_loaded_does_not_matter_to_them() -> N
 
 
 async def test_what_is_left_of_a_long_conversation_is_read_before_the_next_question() -> None:
-    """Only when something had to be forgotten, for else the model has read it all; with the room's own persona."""
     made, model = stages(history_tokens=150, tell=[])
     question = Question("What is the capital of France?", "kitchen", persona="Be brief.")
     begun: list[Sequence[Message]] = []

@@ -98,7 +98,6 @@ async def outcome(start: Stage, breaks: str, fault: Callable[[], Awaitable[None]
 def test_a_run_ends_once_whatever_its_room_does(
     start: Stage, breaks: str, fault: Callable[[], Awaitable[None]]
 ) -> None:
-    """At whichever step the room fails, or hangs until the run is cancelled."""
     whole, steps = run_virtually(outcome(start, breaks, fault, -1))
     assert (whole[0], whole[-1]) == (RunStart, RunEnd)
     assert steps >= len(whole)
@@ -111,7 +110,6 @@ def test_a_run_ends_once_whatever_its_room_does(
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [Stage.STT, Stage.CHAT, Stage.TTS])
 def test_a_run_that_is_cancelled_at_any_moment_ends_once(start: Stage) -> None:
-    """Wherever its work is."""
     for hundredths in range(0, 200, 3):
         told = run_virtually(cancelled(ScriptedEngine(answer=TWO_SENTENCES), start, paced, hundredths / 100))
         assert told.count(RunStart) == told.count(RunEnd) <= 1
@@ -122,7 +120,6 @@ def test_a_run_that_is_cancelled_at_any_moment_ends_once(start: Stage) -> None:
 
 
 def test_an_answer_whose_speech_lasts_minutes_is_heard_to_its_end() -> None:
-    """The model has finished long ago, and is held by nobody who listens."""
     engine = ScriptedEngine(answer=MANY_SENTENCES)
 
     async def scenario() -> tuple[bool, float, list[RunEvent]]:
@@ -153,7 +150,6 @@ def test_an_answer_whose_speech_lasts_minutes_is_heard_to_its_end() -> None:
 
 @pytest.mark.virtual_clock
 async def test_no_more_sound_is_made_than_the_room_will_soon_take() -> None:
-    """Memory and work are bounded, however long the answer."""
     engine = ScriptedEngine(answer=MANY_SENTENCES)
     made = scripted_stages(engine)
     heard_seconds = 0.0
@@ -171,8 +167,6 @@ async def test_no_more_sound_is_made_than_the_room_will_soon_take() -> None:
 
 @pytest.mark.parametrize("tells_what_was_heard", [False, True])
 def test_what_was_heard_of_a_long_answer_is_remembered(tells_what_was_heard: bool) -> None:
-    """However much of it was written, and made into sound, by the time somebody interrupted it."""
-
     async def scenario() -> list[Message]:
         answer = [f"This is number {number}. " for number in range(30)]
         made = scripted_stages(ScriptedEngine(answer=answer))
@@ -227,7 +221,6 @@ def code(start: Stage, *, audio: bytes = b"", answer: str = "", **more: Any) -> 
     ("windows", "seconds", "expected"), [(40, 2.5, "stt-timeout"), (400, 2.5, None), (400, 1e9, "stt-timeout")]
 )
 def test_speech_to_text_may_take_longer_for_more_audio(windows: int, seconds: float, expected: str | None) -> None:
-    """An engine that takes as long as it listens is in time; one that hangs ends the run all the same."""
     assert code(Stage.STT, audio=speech(windows) + silence(60), stt_seconds=seconds) == expected
 
 
@@ -249,13 +242,11 @@ STORY = "One two three four five six seven eight."
 def test_text_to_speech_may_take_longer_for_more_text_and_while_sound_is_left(
     answer: str, seconds: tuple[float, ...], expected: str | None
 ) -> None:
-    """An engine that hangs ends the run all the same."""
     assert code(Stage.CHAT, answer=answer, tts_seconds=seconds) == expected
 
 
 @pytest.mark.models
 async def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: Path) -> None:
-    """Amid the sound: the run is over for the dashboard and the metrics too, soon after the client is cut off."""
     config = lonely(models_directory, wyoming="host: 127.0.0.1, write_timeout_seconds: 0.5")
     story = "This sentence is one of very many. " * 200
     with RunningDaemon(config) as running:

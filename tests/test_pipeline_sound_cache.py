@@ -12,7 +12,6 @@ from tests.running_daemon import RunningDaemon, on_loop_of
 
 
 def test_what_is_said_twice_is_kept() -> None:
-    """The first time tells nothing; another voice is another sound."""
     sounds = SoundCache(8000)
     sounds.offer("joe", "Timer set.", b"ab" * 100)
     assert sounds.get("joe", "Timer set.") is None
@@ -22,7 +21,6 @@ def test_what_is_said_twice_is_kept() -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    """The one unused longest goes, long ones and silence are never kept, and nothing at all without memory."""
     sounds = SoundCache(8000)
     for text in "abcdefghij":
         for _ in range(2):
@@ -40,7 +38,6 @@ def test_the_memory_is_bounded() -> None:
 
 
 def test_thousands_of_texts_said_once_push_nothing_out() -> None:
-    """Answers of a chat model are such texts; how many of them are remembered is bounded too."""
     sounds = SoundCache(8000)
     for _ in range(2):
         sounds.offer("joe", "Timer set.", b"ab")
@@ -55,7 +52,6 @@ def test_thousands_of_texts_said_once_push_nothing_out() -> None:
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_a_reply_said_again_costs_the_engine_nothing(daemon: RunningDaemon) -> None:
-    """From the third time on, also after a reload."""
     text = "Timer set for ten minutes."
     stages = Stages(daemon.daemon.engines, RunConfig.of(parse("")))
     speaker = await stages.speaker(VoiceChoice())

@@ -125,7 +125,6 @@ LIGHTS = "Turn on the lights in the kitchen."
 
 
 async def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enough() -> None:
-    """All the work is done by then: the first sound leaves with the end of the command."""
     heard = engine({0: LIGHTS})
     told = await converse(heard, speech(40))
     waited = told.at(SttVadEnd) - told.speech_ended_at
@@ -150,7 +149,6 @@ async def test_what_is_complete_is_answered_as_soon_as_the_silence_is_long_enoug
 
 
 async def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> None:
-    """The first sound leaves when the work that began at the pause is done."""
     heard = engine({0: LIGHTS}, stt_seconds=0.5)
     told = await converse(heard, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS  # the shortest pause that may be the end
@@ -158,7 +156,6 @@ async def test_what_takes_longer_than_the_silence_adds_nothing_but_itself() -> N
 
 
 async def test_the_answer_ends_the_command_between_two_windows() -> None:
-    """It may come when it is silent for long enough already: nobody waits for more audio then."""
     heard = engine({0: LIGHTS}, stt_seconds=0.3)
     told = await converse(heard, speech(40))
     began_at = told.speech_ended_at + 2 * WINDOW_SECONDS
@@ -167,7 +164,6 @@ async def test_the_answer_ends_the_command_between_two_windows() -> None:
 
 
 async def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
-    """To wait for more costs nothing as long as there is nothing to say, however complete the words are."""
     whole = "Turn on the lights in the kitchen and in the hall."
     heard = engine({0: LIGHTS, 30: whole}, stt_seconds=0.4)
     told = await converse(heard, speech(20), silence(14), speech(20))
@@ -177,7 +173,6 @@ async def test_whoever_goes_on_before_there_is_an_answer_is_heard() -> None:
 
 
 async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> None:
-    """The longest silence is the end, whatever there is to say."""
     told = await converse(engine({0: LIGHTS}, stt_seconds=2.0), speech(40))
     waited = told.at(SttVadEnd) - told.speech_ended_at
     assert 0.9 <= waited <= 0.9 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
@@ -196,14 +191,12 @@ async def test_an_answer_that_takes_long_does_not_keep_the_microphone_open() -> 
     ],
 )
 async def test_how_long_the_silence_is_depends_on_the_words(text: str, seconds: float) -> None:
-    """Whoever has said all gets an answer at once, whoever lacks a word gets time; never longer than the limit."""
     told = await converse(engine({0: text}), speech(60))
     waited = told.at(SttVadEnd) - told.speech_ended_at
     assert seconds <= waited <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
 
 
 async def test_a_sentence_that_goes_on_leaks_nothing_of_the_speculation() -> None:
-    """Its words, its answer and its sound are nowhere: not in the room, not for watchers, not in the memory."""
     heard = engine({0: "Set a timer.", 30: "What is the weather in Paris?"})
     told = await converse(heard, speech(20), silence(12), speech(20))
     assert heard.transcribed == ["Set a timer.", "What is the weather in Paris?"]
@@ -217,7 +210,6 @@ async def test_a_sentence_that_goes_on_leaks_nothing_of_the_speculation() -> Non
 
 
 async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
-    """Where there is time for it: while the rest of the sentence is spoken, and long before the question is asked."""
     heard = engine({0: "What", 10: "What is the weather", 40: "What is the weather in", 60: LIGHTS}, stt_seconds=0.02)
     await converse(heard, speech(70))
     assert heard.expected == ["What is the"]
@@ -225,14 +217,12 @@ async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> Non
 
 
 async def test_words_that_lack_something_cost_no_question() -> None:
-    """The chat model is not asked at a short pause amid a sentence."""
     heard = engine({0: "Turn on the", 30: LIGHTS})
     await converse(heard, speech(20), silence(9), speech(20))
     assert heard.asked == [LIGHTS]
 
 
 async def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> None:
-    """A command waits for it; and so does whoever can only tell by being asked."""
     for home in (Home(LIGHTS), Home(LIGHTS, knows=False), Home(knows=False)):
         heard = engine({0: LIGHTS})
         told = await converse(heard, speech(40), responders=[home])
@@ -243,7 +233,6 @@ async def test_nothing_that_has_an_effect_is_done_before_the_end_is_known() -> N
 
 
 async def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
-    """The chat model answers before the end is known, as if there were no commands."""
     home = Home("What time is it?")
     told = await converse(engine({0: LIGHTS}), speech(40), responders=[home])
     assert home.asked_at == []
@@ -251,15 +240,12 @@ async def test_whom_a_question_does_not_concern_holds_nobody_up() -> None:
 
 
 async def test_a_speculation_that_fails_fails_the_run_once_it_is_committed() -> None:
-    """Not before."""
     told = await converse(engine({0: LIGHTS}, breaks="stt"), speech(40))
     assert told.types[-3:] == ["stt-vad-end", "error", "run-end"]
     assert told.at(RunFailed) - told.speech_ended_at >= 0.5
 
 
 async def test_a_dropped_speculation_may_fail() -> None:
-    """The run goes on with what was said in all."""
-
     class Moody(ScriptedEngine):
         async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **more: Any) -> Transcription:
             self.breaks = "stt" if sum(speech) < 30 else ""
@@ -273,7 +259,6 @@ async def test_a_dropped_speculation_may_fail() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 22)), min_size=1, max_size=6))
 async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:
-    """As long as no pause is an end: 0.8 s for a sentence."""
     spoken = sum(windows for windows, _ in parts)
     heard = engine({count: f"Sentence {count}." for count in range(spoken + 1)})
     told = await converse(heard, *(part for said, paused in parts for part in (speech(said), silence(paused))))
@@ -282,7 +267,6 @@ async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: 
 
 
 async def test_an_uncommitted_buffer_holds_some_seconds_of_sound_and_then_the_work() -> None:
-    """What was held comes first, and in order; nothing is lost."""
     came: list[int] = []
 
     async def emit(step: RunEvent | Speech) -> None:
@@ -306,7 +290,6 @@ async def test_an_uncommitted_buffer_holds_some_seconds_of_sound_and_then_the_wo
 
 
 async def test_whoever_is_cancelled_leaves_nothing_behind() -> None:
-    """Neither a speculation nor a dropped one."""
     heard = engine({0: LIGHTS}, stt_seconds=10)
     running = asyncio.create_task(converse(heard, speech(20), silence(8), speech(20)))
     await asyncio.sleep(2)

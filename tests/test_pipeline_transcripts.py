@@ -60,7 +60,6 @@ class Room:
 
 
 async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
-    """What follows is silence: there is one transcription, and it is done before anybody asks."""
     room = Room()
     await room.hear(speech(20), silence(_PAUSE))
     assert room.speculative.task is not None
@@ -73,7 +72,6 @@ async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
 
 
 async def test_the_closure_of_a_consonant_begins_none() -> None:
-    """Some 0.13 s of silence between speech are no pause."""
     room = Room()
     await room.hear(speech(10), silence(4), speech(10), silence(4))
     assert room.speculative.task is None
@@ -82,7 +80,6 @@ async def test_the_closure_of_a_consonant_begins_none() -> None:
 
 
 async def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
-    """Every pause gets one, however long it is, and only the last can be used."""
     room = Room()
     await room.hear(speech(10), silence(40), speech(10))
     assert room.speculative.task is None
@@ -93,7 +90,6 @@ async def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
 
 
 async def test_speech_at_the_very_end_is_not_forgotten() -> None:
-    """Speech that nobody had a look at since drops the transcript as well."""
     room = Room()
     await room.hear(speech(10), silence(_PAUSE))
     await room.recorder.feed(speech(2))
@@ -102,7 +98,6 @@ async def test_speech_at_the_very_end_is_not_forgotten() -> None:
 
 
 async def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
-    """A client that sends a file pays for no pause in it."""
     room = Room(hurried=True)
     await room.hear(speech(10), silence(20), speech(10), silence(20))
     assert (await room.speculative.result()).text == "20 windows"
@@ -111,7 +106,6 @@ async def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
 
 
 async def test_other_work_comes_first() -> None:
-    """None begins while the engine is busy; one does as soon as it is not."""
     room = Room()
     room.idle = False
     await room.hear(speech(10), silence(20))
@@ -122,7 +116,6 @@ async def test_other_work_comes_first() -> None:
 
 
 async def test_a_failure_is_made_good() -> None:
-    """A failure costs nothing but time; if it fails again, that is told."""
     room = Room()
     room.failures = 1
     await room.hear(speech(10), silence(20))
@@ -135,7 +128,6 @@ async def test_a_failure_is_made_good() -> None:
 
 
 async def test_the_end_of_the_wake_word_is_no_command() -> None:
-    """A recorder that drops what it has begins anew, and so does its transcript."""
     room = Room()
     await room.hear(speech(10), silence(_PAUSE))
     room.recorder.pcm.clear()
@@ -147,7 +139,6 @@ async def test_the_end_of_the_wake_word_is_no_command() -> None:
 
 
 async def test_a_closed_one_leaves_nothing_behind() -> None:
-    """Whoever hangs up ends the work."""
     room = Room()
     await room.hear(speech(10))
     await room.recorder.feed(silence(_PAUSE))
@@ -179,7 +170,6 @@ async def test_a_closed_one_leaves_nothing_behind() -> None:
     ],
 )
 def test_what_two_in_a_row_begin_with_counts_as_said(said: str, earlier: str, later: str, words: str) -> None:
-    """The last word may be cut and never counts; nothing that was said is taken back."""
     assert agreed(said.split(), earlier.split(), later.split()) == words.split()
 
 
@@ -196,7 +186,6 @@ def test_what_two_in_a_row_begin_with_counts_as_said(said: str, earlier: str, la
     ],
 )
 def test_the_rest_completes_the_transcript_or_there_is_none(said: str, transcript: str, following: str | None) -> None:
-    """Whole words only; a transcript that begins otherwise has no rest."""
     assert rest(said, transcript) == following
     if following is not None:
         assert said + following == transcript
@@ -235,7 +224,6 @@ PARTIAL = 16  # windows: half a second
 
 
 async def test_words_come_while_somebody_speaks() -> None:
-    """One partial in half a second of speech; the callback is told whenever more words are agreed."""
     texts = ["Turn", "Turn on the", "Turn on the light in", "Turn on the light in the"]
     seen, told, begun = await listened(texts, silence(SECOND), speech(4 * PARTIAL + 1))
     assert begun == 4
@@ -244,18 +232,15 @@ async def test_words_come_while_somebody_speaks() -> None:
 
 
 async def test_none_begins_in_a_pause() -> None:
-    """The pause belongs to the transcription that counts."""
     assert (await listened(["Turn", "Turn on"], speech(PARTIAL + 1), silence(10 * SECOND)))[2] == 1
     assert (await listened([], silence(5 * SECOND)))[2] == 0
 
 
 async def test_none_begins_where_it_may_not() -> None:
-    """Whoever is busy, or slow, says no."""
     assert (await listened([], speech(5 * SECOND), may=False))[2] == 0
 
 
 async def test_a_partial_that_fails_is_left_out() -> None:
-    """The next one goes on where the last good one was."""
     seen, told, begun = await listened(
         ["Turn on the", None, "Turn on the light", "Turn on the light."], speech(4 * PARTIAL + 1)
     )
@@ -265,7 +250,6 @@ async def test_a_partial_that_fails_is_left_out() -> None:
 
 
 async def test_long_speech_gets_no_more_of_them() -> None:
-    """Each takes as long as all of the audio: behind 20 s none begins."""
     assert 35 < (await listened(["So"] * 90, speech(60 * SECOND)))[2] <= 40
 
 
@@ -292,7 +276,6 @@ class Engine:
     ],
 )
 def test_partials_never_delay_what_counts(mode: str | bool, engine: Engine, may: bool) -> None:
-    """`auto` wants a GPU or a tenth of the time, and no mode a busy engine or one that is slower than a pause."""
     assert partials_allowed(SttSettings.model_validate({"partials": mode}), engine) is may  # type: ignore[arg-type]
 
 
@@ -307,7 +290,6 @@ def ears(models_directory: Path) -> Iterator[Ears]:
 @pytest.mark.models
 @pytest.mark.parametrize("wav", COMMANDS, ids=lambda wav: wav.stem)
 async def test_the_transcript_of_a_pause_is_what_the_whole_recording_says(ears: Ears, wav: Path) -> None:
-    """To the letter: silence behind the pause changes nothing, which is why it may be used."""
     pcm = read_wav(wav) + bytes(BYTES_PER_SECOND)
     recorder = Recording(ears.vad, max_seconds=60)
     speculative = SpeculativeTranscript(
@@ -327,7 +309,6 @@ async def test_the_transcript_of_a_pause_is_what_the_whole_recording_says(ears: 
 
 @pytest.mark.models
 async def test_agreed_words_of_recordings_stand(ears: Ears) -> None:
-    """Of all words that count as said while recordings are spoken, hardly one is another in the transcript."""
     words = wrong = 0
 
     async def scenario(pcm: bytes) -> tuple[str, str]:

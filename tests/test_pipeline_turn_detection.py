@@ -67,7 +67,6 @@ WAITING, SPEAKING, ENDED, NO_SPEECH = TurnState
 def test_the_state_follows_what_is_heard(
     settings: dict[str, float], steps: list[tuple[float, bool, TurnState]]
 ) -> None:
-    """From waiting to speaking to an end."""
     turn = TurnDetector(EndpointSettings(**settings))
     for seconds, is_speech, state in steps:
         assert feed(turn, seconds, is_speech) is state
@@ -76,7 +75,6 @@ def test_the_state_follows_what_is_heard(
 
 
 def test_who_has_hardly_begun_is_waited_for_longer() -> None:
-    """The silence that is needed shrinks with what was said, from one setting to the other, and no further."""
     settings = EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5)
     needed = []
     for spoken_seconds in (0.1, 0.6, 1.0, 1.5, 4.0):
@@ -92,7 +90,6 @@ def test_who_has_hardly_begun_is_waited_for_longer() -> None:
 
 @pytest.mark.parametrize(("pause_seconds", "needed_seconds"), [(0.1, 0.5), (0.45, 0.62), (0.7, 0.85), (0.85, 0.9)])
 def test_who_has_paused_may_pause_again_as_long(pause_seconds: float, needed_seconds: float) -> None:
-    """After a pause a little more silence is needed than that; never more than at first. A consonant is no pause."""
     endpoint = TurnDetector(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
     feed(endpoint, 0.1, True)
     assert feed(endpoint, pause_seconds, False) is TurnState.SPEAKING
@@ -101,7 +98,6 @@ def test_who_has_paused_may_pause_again_as_long(pause_seconds: float, needed_sec
 
 
 def test_silence_before_the_command_is_no_pause_in_it() -> None:
-    """Nor is speech that was too short to begin one part of what was said."""
     endpoint = TurnDetector(EndpointSettings(silence_seconds=0.9, least_silence_seconds=0.5))
     for _ in range(20):
         feed(endpoint, 2 * WINDOW, True)
@@ -112,14 +108,12 @@ def test_silence_before_the_command_is_no_pause_in_it() -> None:
 
 
 def test_a_short_least_silence_needs_no_longer_first_one() -> None:
-    """A first silence below the least one is what counts: the settings cannot contradict each other."""
     endpoint = TurnDetector(EndpointSettings(silence_seconds=0.3, least_silence_seconds=0.5))
     feed(endpoint, 2.0, True)
     assert feed_until_it_ends(endpoint) == pytest.approx(0.3, abs=WINDOW)
 
 
 def test_speech_that_fades_is_silence_that_ends_nothing() -> None:
-    """The silence counts from there, and what the words say holds; but the end waits until the VAD hears none."""
     endpoint = TurnDetector(EndpointSettings(complete_silence_seconds=0.3))
     feed(endpoint, 1.0, True)
     for _ in range(12):
@@ -131,7 +125,6 @@ def test_speech_that_fades_is_silence_that_ends_nothing() -> None:
 
 
 def test_who_has_not_begun_cannot_fade() -> None:
-    """A soft word begins a command like any other."""
     endpoint = TurnDetector(EndpointSettings())
     for _ in range(3):
         endpoint.feed(WINDOW, True, fades=True)
@@ -144,7 +137,6 @@ def test_who_has_not_begun_cannot_fade() -> None:
     [(None, 1), ("default", 1), ("relaxed", 1.25 / 0.7), ("aggressive", 0.25 / 0.7), ("odd", 1)],
 )
 def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, factor: float) -> None:
-    """Home Assistant's three sensitivities stand to each other as its own do; the deadlines stay."""
     usual = EndpointSettings()
     settings = scaled(usual, sensitivity)
     assert settings.silence_seconds == pytest.approx(usual.silence_seconds * factor)
@@ -155,7 +147,6 @@ def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, fac
 
 @given(st.lists(st.booleans(), max_size=1000))
 def test_every_command_ends_in_bounded_time(speech: list[bool]) -> None:
-    """Whatever the VAD says, an ended state comes by the caps and is final."""
     settings = EndpointSettings(no_speech_seconds=2, max_command_seconds=6)
     endpoint = TurnDetector(settings)
     ended = None
@@ -177,7 +168,6 @@ def decided(seconds: float, is_speech: bool, *more: tuple[float, bool]) -> TurnS
 
 
 def test_it_may_be_asked_instead() -> None:
-    """One that does not decide by itself goes on until it is asked, whatever comes: it may be speech again."""
     turn = TurnDetector(EndpointSettings(max_command_seconds=4.0), automatic=False)
     assert feed(turn, 7.0, False) is WAITING
     assert feed(turn, 1.0, True) is SPEAKING
@@ -191,7 +181,6 @@ def test_it_may_be_asked_instead() -> None:
 
 
 def test_what_had_no_words_was_no_beginning() -> None:
-    """The end of the wake word, or a cough: the command is waited for as before, and nobody for ever."""
     turn = TurnDetector(EndpointSettings())
     assert feed(turn, 0.2, True) is SPEAKING
     assert feed(turn, 0.5, False) is SPEAKING

@@ -30,7 +30,6 @@ def _own_zone() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_own_zone")
 async def test_a_change_of_the_time_zone_is_followed() -> None:
-    """Whatever tells the time tells it of the new zone; by itself it would not."""
     os.environ["TZ"] = "UTC0"
     time.tzset()
     os.environ["TZ"] = "JST-9"
@@ -47,7 +46,6 @@ async def test_a_change_of_the_time_zone_is_followed() -> None:
 
 @pytest.mark.slow
 def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
-    """Where the system allows few open files the idlest connections go, and whoever comes is answered."""
     port = free_port()
     config = configuration(tmp_path, tmp_path / "none", port)
     limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *SATELLITE, "--config", str(config), "run")

@@ -50,7 +50,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environments_proxy_is_found(
     environment: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As other programs find it."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert proxy_for(OUTSIDE) == proxy
@@ -58,7 +57,6 @@ def test_the_environments_proxy_is_found(
 
 @pytest.mark.parametrize("proxy", ["socks5h://me:s3cret@proxy:1", "ftp://proxy", "http://proxy:port", "http://[::1"])
 def test_one_that_cannot_be_used_is_named(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its variable, and without the password."""
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ProxyUnusable, match="of ALL_PROXY cannot be used: ") as caught:
         proxy_for(OUTSIDE)
@@ -69,7 +67,6 @@ def test_one_that_cannot_be_used_is_named(proxy: str, monkeypatch: pytest.Monkey
 
 
 async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Home Assistant answers, and Ollama's absence is the only thing that is wrong with it."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     async with HomeAssistantServer(token="t") as house:
         api = Api(HomeAssistantSettings(url=house.url), Secret("t", "here", "token"))
@@ -81,7 +78,6 @@ async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.Mo
 
 
 async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It alone fails, in a sentence, also to the doctor and in the state."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     monkeypatch.setenv("GROQ_API_KEY", "key")
     settings = OpenAISettings(type="openai", model="m", url=OUTSIDE)
@@ -97,7 +93,6 @@ async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPa
 
 
 def test_models_say_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Fetching one is an error of a model, not a traceback."""
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
     spec = catalogue.find(Kind.STT, "base")
     assert isinstance(spec.source, HubSource)
@@ -129,7 +124,6 @@ def proxy() -> Iterator[tuple[str, list[bytes]]]:
 
 
 async def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What leaves the house goes through it."""
     monkeypatch.setenv("GROQ_API_KEY", "key")
     settings = OpenAISettings(type="openai", model="m", url=OUTSIDE)
     with proxy() as (address, asked):

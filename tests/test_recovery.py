@@ -114,7 +114,6 @@ BROKEN: dict[str, Callable[[Path], Callable[[], None]]] = {
 async def test_a_voice_that_is_mended_speaks_without_a_restart(
     breaks: Callable[[Path], Callable[[], None]], models: Path
 ) -> None:
-    """The others serve meanwhile, and the status follows."""
     mend = breaks(models / "tts" / VOICE)
     async with running(models) as (daemon, failed):
         assert failed == ["tts"]
@@ -133,8 +132,6 @@ async def test_a_voice_that_is_mended_speaks_without_a_restart(
 
 @pytest.mark.models
 async def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Path) -> None:
-    """Also where another provider has been there from the start."""
-
     async def scenario(more: str) -> None:
         (home,) = (models / "chat").iterdir()
         shutil.move(home, models / "away")
@@ -153,7 +150,6 @@ async def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Pat
 
 @pytest.mark.models
 async def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Path) -> None:
-    """What is looked at every few seconds goes on being looked at."""
     original, copy = models / "tts" / VOICE, models / "tts" / "en_US-lessac-low"
     spec = catalogue.find(Kind.TTS, "en_US-lessac-low")
     async with running(models) as (daemon, _):
@@ -173,7 +169,6 @@ async def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Pat
 
 
 async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
-    """What takes long to fail is left alone until then."""
     version, tries = 1, 0
 
     async def load() -> None:
@@ -199,7 +194,6 @@ async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
 
 
 def test_the_files_of_a_model_are_seen_to_change(tmp_path: Path) -> None:
-    """Coming, changing, going, and being allowed."""
     spec = catalogue.find(Kind.TTS, str(tmp_path / "mine" / "voice.onnx"))
     store, seen = Store(tmp_path), []
     folder = tmp_path / "mine"

@@ -29,7 +29,6 @@ def _level() -> Iterator[None]:
 
 
 def test_what_the_engines_do_not_know_is_taken_at_once() -> None:
-    """And every other difference is named."""
     wanted = parse(
         "log_level: debug\nvad: {threshold: 0.7}\nphrases: {unavailable: Sorry.}\nstt: {beam_size: 5}\n"
         "deadlines: {tts_seconds: 3, chat_first_token_seconds: 4}\nchat: {temperature: 1}\n"
@@ -43,12 +42,10 @@ def test_what_the_engines_do_not_know_is_taken_at_once() -> None:
 
 
 def test_what_is_the_same_needs_nothing() -> None:
-    """Reading the same file again is no change."""
     assert merge(Config(), Config()) == (Config(), [])
 
 
 def test_half_of_a_change_is_refused() -> None:
-    """A room that takes the name of the host's own is no room until that has another name."""
     running = parse("microphone: USB\nhost_room: {name: study}")
     wanted = parse("microphone: USB\nhost_room: {name: office}\nrooms: [{name: study, uri: 'tcp://192.0.2.1:10700'}]\n")
     with pytest.raises(ConfigError, match=r"rooms\.0\.name.*also the name of host_room.*host_room\.name"):
@@ -58,7 +55,6 @@ def test_half_of_a_change_is_refused() -> None:
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
-    """One that goes is let go, one that comes is dialled, and the third does not notice."""
     async with (
         ScriptedSatellite(name="stays", mode="wake") as stays,
         ScriptedSatellite(name="goes", mode="wake") as goes,
@@ -78,7 +74,6 @@ async def test_rooms_that_stay_are_not_dropped(daemon: RunningDaemon) -> None:
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> None:
-    """A reload forgets none of it, and makes what is to be said from now on."""
     running, stages = daemon.daemon.config, daemon.daemon._stages
     wanted = running.model_copy(update={"phrases": parse("phrases: {unavailable: Nothing works today.}").phrases})
 
@@ -98,7 +93,6 @@ async def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> 
 
 @pytest.mark.usefixtures("_level")
 async def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The reason is in the log and in the status until a better file comes."""
     file = tmp_path / "config.yaml"
     daemon = Daemon(Config())
     reloader = Reloader(daemon, file)

@@ -45,7 +45,6 @@ def silence(seconds: float) -> SharedSound:
 )
 @on_loop_of("daemon")
 async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, settings: dict[str, Any]) -> None:
-    """Twice, the wake word heard by whoever listens for it; then nobody streams who need not."""
     async with ScriptedSatellite(refractory_seconds=0, **settings) as satellite, rooms(daemon, satellite) as hub:
         for _ in range(2):
             assert await ask(satellite, question) == QUESTION
@@ -59,7 +58,6 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, se
 
 @on_loop_of("daemon")
 async def test_people_who_talk_among_themselves_are_no_error(daemon: RunningDaemon, question: bytes) -> None:
-    """A satellite that streams when somebody speaks gives up, and the daemon says nothing; then the call is heard."""
     async with ScriptedSatellite(mode="vad", vad_timeout_seconds=1) as satellite, rooms(daemon, satellite) as hub:
         await satellite.say(question)
         await until(lambda: hub.satellites[0].status().doing == "idle")
@@ -69,7 +67,6 @@ async def test_people_who_talk_among_themselves_are_no_error(daemon: RunningDaem
 
 @on_loop_of("daemon")
 async def test_a_satellite_without_a_speaker_gets_no_sound(daemon: RunningDaemon, question: bytes) -> None:
-    """The answer ends before speech."""
     async with ScriptedSatellite(has_speaker=False) as satellite, rooms(daemon, satellite) as hub:
         assert await ask(satellite, question) == QUESTION
         await satellite.until("handled")
@@ -79,7 +76,6 @@ async def test_a_satellite_without_a_speaker_gets_no_sound(daemon: RunningDaemon
 
 @on_loop_of("daemon")
 async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes) -> None:
-    """The sound stops in its middle, the new command is heard, and what was not heard is not remembered."""
     story = await spoken(daemon, "Tell me a long story about a horse and a dragon.")
     async with ScriptedSatellite(mode="always", name="parlour") as satellite, rooms(daemon, satellite) as hub:
         await ask(satellite, story)
@@ -99,7 +95,6 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
 
 @on_loop_of("daemon")
 async def test_a_word_silences_the_answer(daemon: RunningDaemon) -> None:
-    """“Stop” needs no wake word while the daemon speaks; other words do not interrupt."""
     story = await spoken(daemon, "Tell me a long story about a horse and a dragon.")
     stop = await spoken(daemon, "Stop.")
     spoken_already = await spoken(daemon, "Lovely.", quiet_seconds=0)
@@ -117,7 +112,6 @@ async def test_a_word_silences_the_answer(daemon: RunningDaemon) -> None:
 
 @on_loop_of("daemon")
 async def test_it_listens_again_without_the_wake_word(daemon: RunningDaemon, question: bytes) -> None:
-    """After an answer the room may simply go on; if nobody does, that is no error."""
     async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite, follow_up="always"):
         await ask(satellite, question)
         await satellite.until("audio-stop")
@@ -131,7 +125,6 @@ async def test_it_listens_again_without_the_wake_word(daemon: RunningDaemon, que
 
 @on_loop_of("daemon")
 async def test_nobody_speaks_and_the_microphone_is_closed(daemon: RunningDaemon) -> None:
-    """By a deadline, with an error; the clock is a bound of its own where no audio comes at all."""
     async with ScriptedSatellite(refractory_seconds=0) as satellite, rooms(daemon, satellite):
         assert await ask(satellite, b"") == "stt-no-speech"
         assert not satellite.streaming
@@ -143,7 +136,6 @@ async def test_nobody_speaks_and_the_microphone_is_closed(daemon: RunningDaemon)
 @pytest.mark.parametrize("hangs_up", [True, False])
 @on_loop_of("daemon")
 async def test_a_satellite_of_another_server_is_told_apart(daemon: RunningDaemon, hangs_up: bool) -> None:
-    """From one that is off, with what to do about it; when it is free, it is taken."""
     async with ScriptedSatellite(refuse=True, hangs_up=hangs_up) as satellite, rooms(daemon, satellite) as hub:
         await until(lambda: hub.satellites[0].state is LinkState.HELD)
         assert "belongs to another server" in hub.satellites[0].summary
@@ -153,7 +145,6 @@ async def test_a_satellite_of_another_server_is_told_apart(daemon: RunningDaemon
 
 @on_loop_of("daemon")
 async def test_what_is_no_satellite_is_told(daemon: RunningDaemon) -> None:
-    """Such as the port of a daemon."""
     hub = hub_of(daemon.daemon, WyomingRoomSettings(name="x", uri=daemon.uri))
     hub.start()
     await until(lambda: hub.satellites[0].state is LinkState.NO_SATELLITE)
@@ -179,7 +170,6 @@ async def test_a_room_that_is_off_holds_up_nobody(daemon: RunningDaemon, questio
 async def test_a_satellite_that_breaks_in_the_middle_comes_back(
     daemon: RunningDaemon, question: bytes, trouble: str
 ) -> None:
-    """Whatever it does in the middle of a command, it is dialled again, and works."""
     async with ScriptedSatellite(refractory_seconds=0) as satellite, rooms(daemon, satellite) as hub:
         (room,) = hub.satellites
         await satellite.wake()
@@ -204,7 +194,6 @@ async def test_a_satellite_that_breaks_in_the_middle_comes_back(
 
 @on_loop_of("daemon")
 async def test_nonsense_is_answered_and_costs_nothing(daemon: RunningDaemon, question: bytes) -> None:
-    """A run that cannot be is an error, what is unknown is ignored, and the satellite stays connected."""
     async with ScriptedSatellite() as satellite, rooms(daemon, satellite) as hub:
         await satellite.send(UNKNOWN)
         await satellite.send(INVALID_PIPELINE)
@@ -215,7 +204,6 @@ async def test_nonsense_is_answered_and_costs_nothing(daemon: RunningDaemon, que
 
 @on_loop_of("daemon")
 async def test_one_room_answers(daemon: RunningDaemon, question: bytes) -> None:
-    """Both hear the wake word; the one that hears it better has the call, the other is released."""
     near, far = ScriptedSatellite(mode="always", name="near"), ScriptedSatellite(mode="always", name="far")
     async with near, far, rooms(daemon, near, far):
         faint = (np.frombuffer(NABU, np.int16) // 6).astype(np.int16).tobytes()
@@ -228,7 +216,6 @@ async def test_one_room_answers(daemon: RunningDaemon, question: bytes) -> None:
 
 @on_loop_of("daemon")
 async def test_an_announcement_waits_for_a_conversation(daemon: RunningDaemon, question: bytes) -> None:
-    """It is heard in every room, in one that speaks only after that."""
     busy, idle = ScriptedSatellite(mode="always", name="busy"), ScriptedSatellite(name="idle")
     async with busy, idle, rooms(daemon, busy, idle) as hub:
         speaking = asyncio.create_task(busy.say(NABU + PAUSE + question))
@@ -243,7 +230,6 @@ async def test_an_announcement_waits_for_a_conversation(daemon: RunningDaemon, q
 
 @on_loop_of("daemon")
 async def test_letting_go_pauses_the_satellite(daemon: RunningDaemon) -> None:
-    """So that the next server may have it."""
     async with ScriptedSatellite(mode="always") as satellite:
         async with rooms(daemon, satellite):
             await satellite.until("detect")
@@ -300,7 +286,6 @@ async def test_a_run_that_fails_at_once_is_tried_ever_more_rarely(
 
 @on_loop_of("daemon")
 async def test_a_normal_end_is_no_noise_in_the_log(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """A satellite that goes and comes is two lines, without a traceback."""
     with caplog.at_level(logging.INFO):
         async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite) as hub:
             await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
@@ -313,7 +298,6 @@ async def test_a_normal_end_is_no_noise_in_the_log(daemon: RunningDaemon, caplog
 
 
 def test_a_link_that_swallows_everything_is_found_dead() -> None:
-    """Packets are dropped without a word, in a network of its own: both ends believe that the other one is there."""
     command = [sys.executable, "-m", "tests.half_open"]
     done = subprocess.run(
         command, cwd=Path(__file__).parent.parent, capture_output=True, timeout=PATIENCE_SECONDS, text=True

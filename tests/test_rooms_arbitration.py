@@ -7,7 +7,6 @@ from satellite.rooms.arbitration import Arbiter, Loudness
 
 
 def test_the_room_that_hears_best_has_the_call() -> None:
-    """Who is better within the window takes it, who is worse or late does not; nor is a room its own rival."""
     lost: list[str] = []
     now = [0.0]
     arbiter = Arbiter(0.3, now=lambda: now[0])
@@ -31,7 +30,6 @@ def test_the_room_that_hears_best_has_the_call() -> None:
 
 
 def test_loudness_is_speech_against_the_rooms_own_noise() -> None:
-    """A quiet room with a quiet voice hears as well as a loud one with a loud voice."""
     random = np.random.default_rng(1)
 
     def room(noise: float, speech: float) -> float:

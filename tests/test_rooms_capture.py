@@ -30,7 +30,6 @@ while True:
 
 
 def test_what_is_too_old_is_dropped_oldest_first() -> None:
-    """And counted; what is young enough keeps its order."""
     now = 0.0
     backlog = Backlog(lambda: now)
     for number in range(10):
@@ -46,7 +45,6 @@ def test_what_is_too_old_is_dropped_oldest_first() -> None:
 async def test_a_room_that_was_held_up_hears_what_is_said_now(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop stands still for a while, and the delay is gone with it; what is lost is told once."""
     monkeypatch.setattr("satellite.rooms.host.capture.LATE_SECONDS", 0.5)
     told = tmp_path / "written"
     told.write_bytes(bytes(4))
@@ -81,7 +79,6 @@ async def test_a_room_that_was_held_up_hears_what_is_said_now(
 
 
 async def test_a_source_without_end_is_taken_in_real_time() -> None:
-    """It must not keep a processor busy, nor fill the memory."""
     source = LiveSource(os.open("/dev/zero", os.O_RDONLY), "zero", 32_000)
     began, taken = time.monotonic(), 0
     pieces = source.pieces()
@@ -95,7 +92,6 @@ async def test_a_source_without_end_is_taken_in_real_time() -> None:
 
 
 async def test_half_a_sample_waits_for_its_other_half() -> None:
-    """However the bytes come: what is dropped is whole samples, or all that follows would be noise."""
     reading, writing = os.pipe()
     source = LiveSource(reading, "odd", 32_000)
     pieces = source.pieces()

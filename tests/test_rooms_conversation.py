@@ -76,7 +76,6 @@ async def room() -> AsyncIterator[Room]:
 
 @pytest.mark.virtual_clock
 async def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None:
-    """Nor over the answer; it comes when all of that is over."""
     async with room() as kitchen:
         announcing = [kitchen.announce(4), kitchen.announce(3)]
         await asyncio.sleep(2)
@@ -92,7 +91,6 @@ async def test_one_that_waited_for_another_is_not_heard_over_a_command() -> None
 
 @pytest.mark.virtual_clock
 async def test_one_that_was_cut_off_at_once_is_made_again() -> None:
-    """Nobody has heard what it was about."""
     async with room() as kitchen:
         announcing = kitchen.announce(4)
         await asyncio.sleep(0.4)
@@ -103,7 +101,6 @@ async def test_one_that_was_cut_off_at_once_is_made_again() -> None:
 
 @pytest.mark.virtual_clock
 async def test_whoever_calls_twice_silences_it_once() -> None:
-    """The wake word and the command after it may come in the same moment, and again while it falls silent."""
     async with room() as kitchen:
         announcing = kitchen.announce(4)
         await asyncio.sleep(2)
@@ -117,7 +114,6 @@ async def test_whoever_calls_twice_silences_it_once() -> None:
 
 @pytest.mark.virtual_clock
 async def test_one_that_nobody_disturbs_is_heard_whole() -> None:
-    """One after the other."""
     async with room() as kitchen:
         await asyncio.gather(kitchen.announce(1), kitchen.announce(2))
         assert [length for _, _, length in kitchen.sounds()] == [1, 2]
@@ -126,7 +122,6 @@ async def test_one_that_nobody_disturbs_is_heard_whole() -> None:
 @pytest.mark.virtual_clock
 @pytest.mark.parametrize("pause", [0, 3])
 async def test_a_command_that_is_broken_off_is_not_answered(pause: int) -> None:
-    """Nor is its end shown: what was said so far is no command, however far the guesses at its answer have come."""
     async with room() as kitchen:
         await kitchen.device.take(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS).event())
         said = speech(60) + silence(pause)
@@ -141,8 +136,6 @@ async def test_a_command_that_is_broken_off_is_not_answered(pause: int) -> None:
 
 @pytest.mark.virtual_clock
 async def test_a_run_that_fails_before_it_has_heard_all_leaves_the_reader_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More audio comes than waits at most, while an engine does not load: then the satellite can go on."""
-
     async def fail(_: float) -> None:
         await asyncio.sleep(30)
         raise SpeechToTextError("it does not load")

@@ -71,7 +71,6 @@ def heard_seconds(speaker: Path) -> float:
 
 
 async def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
-    """In its own format if it refuses ours; unplugged, it says so; plugged in again, it is seen."""
     loud = np.repeat(np.int16(5000), 2 * LAYOUT.rate).tobytes()
     with pytest.raises(SatelliteError, match="'microphone' cannot be used") as caught:
         await anext(capture(SoundDeviceSettings(device="microphone")))
@@ -90,7 +89,6 @@ async def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
 
 
 async def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
-    """All of it, in real time; one that was not there is heard once it is; an utterance of one that goes is lost."""
     path = devices / "speaker"
     async with playing(device="default") as speaker:
         await say(speaker)
@@ -113,7 +111,6 @@ async def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
 
 
 async def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
-    """What waits is not heard."""
     path = devices / "speaker"
     path.touch()
     async with playing(device="speaker") as speaker:
@@ -131,7 +128,6 @@ async def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
 
 
 def test_the_devices_are_listed(devices: Path) -> None:
-    """With what they are named by in the configuration."""
     for name in ("microphone", "speaker"):
         (devices / name).touch()
     command = [sys.executable, "-m", "satellite", "rooms", "devices"]
@@ -146,7 +142,6 @@ def test_the_devices_are_listed(devices: Path) -> None:
 
 
 async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
-    """What waits after what is heard is never heard, nor what comes of it later."""
     said = tmp_path / "said.wav"
     played: list[str] = []
 
@@ -172,7 +167,6 @@ async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
 
 
 async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their raw audio is heard in real time; one that fails is named."""
     monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 1.0)
     raw, said = tmp_path / "heard.raw", tmp_path / "said.raw"
     raw.write_bytes(bytes(range(256)) * 100)
@@ -196,7 +190,6 @@ async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_what_a_program_says_of_its_trouble_is_told_in_short(
     script: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the error; one that never stops fills no log with it."""
     monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 0.5)
     with pytest.raises(SatelliteError, match=r"gives no sound \(no such card\)$"):
         async for _ in capture(SoundDeviceSettings(command=("sh", "-c", script))):
@@ -209,7 +202,6 @@ async def test_what_a_program_says_of_its_trouble_is_told_in_short(
 
 @pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
 def test_without_portaudio_the_remedy_is_told(command: str) -> None:
-    """No traceback: what to install."""
     code = "import sys; sys.modules['sounddevice'] = None; from satellite.cli.main import main; sys.exit(main())"
     result = subprocess.run(
         [sys.executable, "-c", code, *command.split()],

@@ -34,7 +34,6 @@ SECOND = bytes(2 * 22_050)
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
-    """From a recording at the microphone to a recording of the speaker; then the room goes on, and hears silence."""
     heard, said = tmp_path / "heard.wav", tmp_path / "said.wav"
     write_wav(heard, QUIETLY + NABU + PAUSE + question, CANONICAL)
     config = configured({"file": heard}, {"file": said}, host_room={"name": "study", "area": "Study"})
@@ -50,7 +49,6 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question: bytes, tmp_path: Path) -> None:
-    """What was sent and not yet heard is dropped, and the next command is understood."""
     said = tmp_path / "said.wav"
     story = await spoken(daemon, "Tell me a long story about a dragon.", quiet_seconds=1)
     async with Mouth(tmp_path / "mouth") as mouth:
@@ -76,7 +74,6 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
 async def test_a_microphone_comes_back(
     daemon: RunningDaemon, question: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Unplugged amid a command, that command ends; plugged in again, it is understood. Each is told once."""
     caplog.set_level("INFO")
     with daemon.daemon.bus.subscribe() as events:
         async with Mouth(tmp_path / "mouth") as mouth, living(daemon, configured({"file": mouth.path})) as room:
@@ -100,7 +97,6 @@ async def test_a_microphone_comes_back(
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_without_a_microphone_the_room_is_off(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """It says why, and goes on trying; there is nothing to announce with either."""
     heard = tmp_path / "heard.wav"
     async with living(daemon, configured({"file": heard})) as room:
         await until(lambda: room.state is LinkState.OFF)
@@ -114,7 +110,6 @@ async def test_without_a_microphone_the_room_is_off(daemon: RunningDaemon, tmp_p
 @pytest.mark.models
 @on_loop_of("daemon")
 async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_path: Path) -> None:
-    """It returns after the last sample; a speaker that cannot be had is told, and used again once it can."""
     pipe = tmp_path / "speaker"
     os.mkfifo(pipe)
     write_wav(tmp_path / "quiet.wav", QUIETLY, CANONICAL)
@@ -133,7 +128,6 @@ async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_pa
 
 @pytest.mark.virtual_clock
 async def test_a_timer_that_the_speaker_cannot_play_was_not_heard(tmp_path: Path) -> None:
-    """It is missed, and not taken for heard, if the speaker does not come back."""
     now = 1000.0
     pipe = tmp_path / "speaker"
     os.mkfifo(pipe)  # which nothing reads
@@ -162,7 +156,6 @@ async def test_a_timer_that_the_speaker_cannot_play_was_not_heard(tmp_path: Path
 
 @pytest.mark.virtual_clock
 async def test_an_announcement_that_home_assistant_silences_holds_up_nothing(tmp_path: Path) -> None:
-    """It is over when somebody calls, and the next one is heard at once."""
     said = tmp_path / "said.raw"
     config = configured({"command": ["false"]}, {"file": said}, host_room={"name": "study"})
     stages = scripted_stages(ScriptedEngine())
@@ -189,7 +182,6 @@ async def test_an_announcement_that_home_assistant_silences_holds_up_nothing(tmp
 
 
 def test_a_device_is_named_in_short() -> None:
-    """A name or a number alone is a device's; whatever else is wrong is told."""
     config = parse("microphone: USB\nspeaker: 3")
     assert (config.microphone.device, config.speaker.device) == ("USB", "3")
     assert parse("microphone:").microphone.given is False

@@ -145,6 +145,5 @@ async def scenario(daemon: RunningDaemon, question: Path) -> None:
 
 @on_loop_of("daemon")
 async def test_fifty_rooms_do_not_starve_each_other(daemon: RunningDaemon, question_file: Path) -> None:
-    """`describe` and a command are answered while fifty stream; three broken rooms and a wedged engine hurt nobody."""
     async with asyncio.timeout(200):
         await scenario(daemon, question_file)

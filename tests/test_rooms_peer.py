@@ -23,7 +23,6 @@ SPEAKER = AudioFormat(22_050)
 
 @pytest.mark.parametrize("mode", ["always", "wake", "vad"])
 def test_a_conversation_with_wyoming_satellite(daemon: RunningDaemon, tmp_path: Path, mode: str) -> None:
-    """It is asked twice, and both answers come out of its speaker."""
     port = free_port()
     options = {
         "always": (),

@@ -38,7 +38,6 @@ def lead_seconds(connection: NotedConnection) -> float:
 
 @pytest.mark.virtual_clock
 async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> None:
-    """Ten seconds take nine and a half; after a pause the lead is built up anew, not more than that."""
     connection, _, playing = playback()
     loop = asyncio.get_running_loop()
     for _ in range(10):
@@ -54,7 +53,6 @@ async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> No
 
 @pytest.mark.virtual_clock
 async def test_a_lead_that_is_changed_holds_from_the_next_sound_on() -> None:
-    """A room keeps its playback for as long as it is connected, the host's for good."""
     lead = 0.5
     connection = NotedConnection()
     playing = Playback(WyomingOutput(connection), lambda: lead)
@@ -68,7 +66,6 @@ async def test_a_lead_that_is_changed_holds_from_the_next_sound_on() -> None:
 
 @pytest.mark.virtual_clock
 async def test_the_end_waits_for_played_but_not_for_ever() -> None:
-    """What the satellite says counts; without a word from it, the length of the sound and two seconds."""
     connection, output, playing = playback()
     loop = asyncio.get_running_loop()
     await playing.play(VOICE, bytes(88_200))
@@ -85,7 +82,6 @@ async def test_the_end_waits_for_played_but_not_for_ever() -> None:
 
 @pytest.mark.virtual_clock
 async def test_silence_is_at_once() -> None:
-    """What was not sent is not sent any more, and what was not heard is known."""
     connection, _, playing = playback()
     task = asyncio.create_task(playing.play(VOICE, bytes(441_000)))
     await asyncio.sleep(3)
@@ -112,7 +108,6 @@ async def played(shared: SharedSound) -> list[bytes]:
 
 
 async def test_every_room_hears_it_from_the_beginning() -> None:
-    """One that is there at once hears each piece as it is made, one that comes later all of it."""
     shared = SharedSound(FORMAT)
     early = shared.__aiter__()
     shared.add(b"one")
@@ -126,7 +121,6 @@ async def test_every_room_hears_it_from_the_beginning() -> None:
 
 
 async def test_what_breaks_it_is_told_after_what_was_made() -> None:
-    """In every room."""
     shared = SharedSound(FORMAT)
     await shared.fill(sound(1, "the sound broke off"))
     for _ in range(2):
@@ -137,7 +131,6 @@ async def test_what_breaks_it_is_told_after_what_was_made() -> None:
 
 
 async def test_it_is_made_as_far_as_it_is_heard() -> None:
-    """A few seconds ahead of the room that has heard most, however long it is and however slow the rooms are."""
     shared = SharedSound(FORMAT)
     made = 0
 
@@ -166,7 +159,6 @@ async def test_it_is_made_as_far_as_it_is_heard() -> None:
 
 
 async def test_a_room_that_is_minutes_late_is_told() -> None:
-    """The newest two minutes are kept; who has not heard what was before them cannot, and the others go on."""
     shared = SharedSound(FORMAT)
     slow = shared.__aiter__()
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:

@@ -118,7 +118,6 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RingingRoom:
 
 
 async def test_it_rings_again_until_nothing_rings(house: RingingRoom) -> None:
-    """With what rings by then."""
     async with house.connected():
         house.rings_in(60, "pizza")
         await until(lambda: house.finished == 1)
@@ -134,7 +133,6 @@ async def test_it_rings_again_until_nothing_rings(house: RingingRoom) -> None:
 
 
 async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: RingingRoom) -> None:
-    """In the middle of its sound; the next timer rings, be it at once."""
     async with house.connected() as ringing:
         house.free.clear()
         house.rings_in(60)
@@ -149,7 +147,6 @@ async def test_whoever_calls_silences_it_and_nothing_that_comes_after(house: Rin
 
 
 async def test_a_voice_that_fails_leaves_the_chimes(house: RingingRoom) -> None:
-    """A timer is never silent."""
     house.voice.broken = True
     async with house.connected():
         house.rings_in(60)
@@ -158,7 +155,6 @@ async def test_a_voice_that_fails_leaves_the_chimes(house: RingingRoom) -> None:
 
 
 async def test_what_could_not_be_heard_to_its_end_rings_again(house: RingingRoom) -> None:
-    """On the next connection, whether the last one broke in its middle or before."""
     house.free.clear()
     async with house.connected():
         house.rings_in(60)
@@ -174,7 +170,6 @@ async def test_what_could_not_be_heard_to_its_end_rings_again(house: RingingRoom
 
 
 async def test_a_speaker_that_is_unplugged_is_tried_again(house: RingingRoom) -> None:
-    """What could not be heard goes on waiting."""
     house.trouble = SatelliteError("no speaker", code="room-unreachable")
     async with house.connected():
         house.rings_in(60)
@@ -183,7 +178,6 @@ async def test_a_speaker_that_is_unplugged_is_tried_again(house: RingingRoom) ->
 
 
 async def test_a_missed_timer_is_told_once(house: RingingRoom) -> None:
-    """As one that ended a while ago."""
     house.timers.start(Duration(seconds=60), place="kitchen", name="pizza", language="en")
     house.later(60 + LATE_SECONDS)
     for _ in range(2):
@@ -194,7 +188,6 @@ async def test_a_missed_timer_is_told_once(house: RingingRoom) -> None:
 
 
 async def test_too_many_events_at_once_lose_no_ring(house: RingingRoom) -> None:
-    """It begins anew with what is the case by then."""
     async with house.connected():
         for _ in range(100):
             timer = house.timers.start(Duration(seconds=60), place="kitchen")

@@ -93,7 +93,6 @@ def times(run: RunDescription) -> list[tuple[str, float, float | None]]:
 
 
 async def test_a_command_is_a_waterfall() -> None:
-    """It begins with the wake word; every stage has its place, and what was heard and said is with it."""
     run = await described(COMMAND)
     assert (run.total_ms, run.outcome, run.heard, run.said) == (3500, "done", "what is the time", "It is noon.")
     assert (run.provider, run.switch_reason) == ("ollama", "groq: no key")
@@ -104,7 +103,6 @@ async def test_a_command_is_a_waterfall() -> None:
 
 
 async def test_speculative_work_before_the_end_of_the_command() -> None:
-    """It is shown when it was done; its sound is sent when the command has ended."""
     earlier = {SttEnd: 102.3, ChatStart: 102.3, ChatChunk: 102.35, ChatEnd: 102.38, TtsStart: 102.45}
     run = await described([(type_, earlier.get(type_, at), data) for type_, at, data in COMMAND])
     waterfall = [("wake", 0, 0), ("listen", 0, 2500), ("stt", 2100, 2300), ("chat", 2300, 2380), ("tts", 2300, 3400)]
@@ -117,7 +115,6 @@ async def test_speculative_work_before_the_end_of_the_command() -> None:
     [([], "running"), ([(RunEnd, 104.0, {"cancelled": True})], "cancelled"), (FAILURE, "error")],
 )
 async def test_how_a_run_ends(ending: Events, outcome: str) -> None:
-    """Its last stage ends with it; an error is reported."""
     run = await described([*COMMAND[:9], *ending])
     assert (run.outcome, run.said) == (outcome, "It is ")
     assert times(run)[-1] == ("chat", 2700, 4000 if ending else None)
@@ -125,7 +122,6 @@ async def test_how_a_run_ends(ending: Events, outcome: str) -> None:
 
 
 async def test_waiting_for_a_wake_word_is_no_run() -> None:
-    """A room that listens all day is not listed."""
     bus = RunBus()
     async with recorded(bus) as history:
         await happen(bus, [*COMMAND[:2], (RunEnd, 5.0, {"cancelled": True})])
@@ -133,7 +129,6 @@ async def test_waiting_for_a_wake_word_is_no_run() -> None:
 
 
 async def test_watchers_are_notified_of_changes_alone() -> None:
-    """Not of every word; and of nothing once they have unsubscribed, as often as they like."""
     bus = RunBus()
     lengths: list[int] = []
     async with recorded(bus) as history:
@@ -148,7 +143,6 @@ async def test_watchers_are_notified_of_changes_alone() -> None:
 
 
 async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None:
-    """The newest first."""
     bus = RunBus()
     async with recorded(bus, kept=2, transcripts=False) as history:
         for name in ("one", "two", "three"):
@@ -161,7 +155,6 @@ async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None
 
 
 async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
-    """The record of one run, of which a client is answered, has all of them."""
     bus = RunBus()
     long = "word " * 10_000
     answer: Events = [(ChatStart, 1.0, {"text": long}), (ChatEnd, 2.0, {"text": long, "provider": "a", "figures": {}})]
@@ -176,7 +169,6 @@ async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
 
 
 async def test_a_burst_of_events_does_not_end_the_recording() -> None:
-    """Its runs are lost; those after it are recorded."""
     bus = RunBus()
     async with recorded(bus) as history:
         await happen(bus, [*COMMAND[:9], *[(ChatChunk, 103.0, {"text": "x"})] * 5000], "before")
@@ -185,7 +177,6 @@ async def test_a_burst_of_events_does_not_end_the_recording() -> None:
 
 
 async def test_the_metrics_of_runs() -> None:
-    """How they ended, how long their stages took, and how long a person waited."""
     bus = RunBus()
     metrics = RunMetrics()
     async with recorded(bus) as history:

@@ -32,7 +32,6 @@ def script(path: Path, *command: str, **environment: str) -> subprocess.Complete
 
 
 def test_everything_that_is_missing_is_named_at_once(bare_path: Path) -> None:
-    """Programs, libraries and modules of Python, in one line that can be typed; what is there is not named."""
     needed = 'python3-venv:ensurepip.py coreutils:cat one:"no-such no-such-either" two:libno-such.so.9 three:no_such.py'
     code = f'. scripts/common.sh; ensure_packages "the tests" {needed}'
     result = script(bare_path, "sh", "-euc", code, "scripts/test")
@@ -43,7 +42,6 @@ def test_everything_that_is_missing_is_named_at_once(bare_path: Path) -> None:
 
 
 def test_the_tests_ask_for_programs_before_they_install(bare_path: Path, tmp_path: Path) -> None:
-    """Whoever lacks a browser learns it at once, not after minutes of pip."""
     result = script(bare_path, "scripts/test", VENV=str(tmp_path / "venv"), HOME=str(tmp_path))
     assert result.returncode == 1
     assert "chromium" in result.stderr
@@ -52,6 +50,5 @@ def test_the_tests_ask_for_programs_before_they_install(bare_path: Path, tmp_pat
 
 
 def test_an_alternative_is_enough(bare_path: Path) -> None:
-    """One of the names of a package's programs has to be there."""
     code = '. scripts/common.sh; ensure_packages "the tests" "coreutils:no-such cat"'
     assert script(bare_path, "sh", "-euc", code, "scripts/test").returncode == 0

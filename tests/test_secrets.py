@@ -61,7 +61,6 @@ def test_a_secret_is_found(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A file comes before the configuration, that before the environment, and that before systemd's credentials."""
     assert source().find().value == ""
     # systemd may load a whole folder, whose name it puts before that of the file.
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
@@ -86,7 +85,6 @@ def test_a_secret_is_found(
 
 
 def test_a_provider_of_another_name_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Groq's key goes to nobody else."""
     monkeypatch.setenv("GROQ_API_KEY", "groqs")
     monkeypatch.setenv("MY_LAB_2_API_KEY", "mine")
     assert key("my-lab.2").find().value == "mine"
@@ -98,7 +96,6 @@ def test_a_provider_of_another_name_has_a_variable_of_its_own(monkeypatch: pytes
     "content", [b"", b"  \n", b"abc\ndef", b"abc def", b"abc\tdef", b"abc\xff\xfedef", "abcdéf".encode()]
 )
 def test_what_is_no_secret_is_refused(source: Source, content: bytes, tmp_path: Path) -> None:
-    """The message names the file, and neither it nor its context has the content."""
     file = tmp_path / "file"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=str(file)) as caught:
@@ -110,13 +107,11 @@ def test_what_is_no_secret_is_refused(source: Source, content: bytes, tmp_path: 
 
 @each_source
 def test_a_file_that_cannot_be_read_is_named(source: Source, tmp_path: Path) -> None:
-    """It is a mistake of the configuration."""
     with pytest.raises(ConfigError, match="absent cannot be read: No such file"):
         source(file=tmp_path / "absent").find()
 
 
 def test_a_secret_hides_itself() -> None:
-    """It is in no repr, and can be taken out of any text."""
     secret = Secret("gsk_x", "$GROQ_API_KEY", "key")
     assert "gsk_x" not in repr(secret)
     assert secret.scrub("Bearer gsk_x!") == "Bearer [key]!"
@@ -125,7 +120,6 @@ def test_a_secret_hides_itself() -> None:
 
 @pytest.mark.parametrize("section", ["home_assistant", "http"])
 def test_the_configuration_does_not_show_it(section: str) -> None:
-    """Neither printed nor exported, nor in a message about a mistake beside it, whatever type YAML makes of it."""
     config = parse(f"{section}: {{token: s3cret}}")
     assert getattr(config, section).token.get_secret_value() == "s3cret"
     assert "s3cret" not in f"{config!r} {config} {config.model_dump()} {config.model_dump_json()}"
@@ -140,6 +134,5 @@ def test_the_configuration_does_not_show_it(section: str) -> None:
 
 
 def test_with_a_token_http_may_be_reached_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it comes from."""
     monkeypatch.setenv("SATELLITE_HTTP_TOKEN", "of-the-environment")
     assert parse("http: {host: 0.0.0.0}", check=check).http.host == "0.0.0.0"

@@ -35,7 +35,6 @@ async def described(port: int) -> Info:
 
 
 async def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
-    """Speech to text, text to speech, wake words and conversation in one info; no satellite and no intent."""
     info = await described(daemon.port())
     assert [program.name for program in info.asr] == ["satellite"]
     assert [program.name for program in info.tts] == ["satellite"]
@@ -61,7 +60,6 @@ async def test_one_port_offers_everything(daemon: RunningDaemon) -> None:
     ("port", "domain"), [("stt_port", "asr"), ("tts_port", "tts"), ("wake_port", "wake"), ("handle_port", "handle")]
 )
 async def test_each_stage_has_a_port_of_its_own(daemon: RunningDaemon, port: str, domain: str) -> None:
-    """A stage's port offers that stage and nothing else."""
     info = await described(daemon.port(port))
     offered = [name for name in ("asr", "tts", "wake", "handle") if getattr(info, name)]
     assert offered == [domain]
@@ -69,7 +67,6 @@ async def test_each_stage_has_a_port_of_its_own(daemon: RunningDaemon, port: str
 
 @pytest.mark.parametrize("port", ["port", "stt_port"])
 async def test_speech_to_text(daemon: RunningDaemon, port: str) -> None:
-    """A command is answered with start, chunk, the full transcript and stop."""
     async with connect(daemon.port(port)) as client:
         await client.send(Transcribe(language="en", context={"id": 7}))
         await client.send_audio(LIGHTS)
@@ -84,14 +81,12 @@ async def test_speech_to_text(daemon: RunningDaemon, port: str) -> None:
 
 
 async def test_audio_without_start_and_without_request(daemon: RunningDaemon) -> None:
-    """Bare chunks, as some satellites send them, are taken for what the port is for."""
     async with connect(daemon.port("stt_port")) as client:
         await client.send(*chunks(LIGHTS, 3000), AudioStop())
         assert "lights" in await client.transcript()
 
 
 async def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
-    """44.1 kHz in stereo is understood."""
     import wave
 
     with wave.open(str(DATA / "other" / "turn_on_the_living_room_lamp_44k_stereo.wav")) as wav:
@@ -110,7 +105,6 @@ async def test_any_audio_format_is_converted(daemon: RunningDaemon) -> None:
     ],
 )
 async def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, request_: Transcribe, code: str) -> None:
-    """A request that cannot be served is answered with `error`, and the connection goes on."""
     async with connect(daemon.port()) as client:
         await client.send(request_)
         if code == "stt-unsupported-language":
@@ -121,7 +115,6 @@ async def test_what_cannot_be_transcribed_is_an_error(daemon: RunningDaemon, req
 
 @pytest.mark.parametrize("port", ["port", "tts_port"])
 async def test_text_to_speech(daemon: RunningDaemon, port: str) -> None:
-    """One audio-start, chunks in one format, one audio-stop."""
     async with connect(daemon.port(port)) as client:
         await client.send(Synthesize(text="The lights are on. It is eight o'clock."))
         events = await client.until("audio-stop")
@@ -133,7 +126,6 @@ async def test_text_to_speech(daemon: RunningDaemon, port: str) -> None:
 
 
 async def test_streamed_text_to_speech(daemon: RunningDaemon) -> None:
-    """Text in pieces is spoken as it comes; the compatibility `synthesize` is ignored; `synthesize-stopped` ends it."""
     async with connect(daemon.port()) as client:
         await client.send(SynthesizeStart(voice=SynthesizeVoice(name="en_US-joe-medium")))
         await client.send(SynthesizeChunk(text="The lights in the kitchen, "), SynthesizeChunk(text="are on"))
@@ -150,7 +142,6 @@ async def test_streamed_text_to_speech(daemon: RunningDaemon) -> None:
 
 @pytest.mark.parametrize("text", ["", "🎉", "\n", "...", "   "])
 async def test_empty_text_is_silence(daemon: RunningDaemon, text: str) -> None:
-    """Nothing to say is a moment of silence, whole or streamed: Home Assistant takes no sound for a broken file."""
     async with connect(daemon.port()) as client:
         await client.send(Synthesize(text=text))
         events = await client.until("audio-stop")
@@ -163,7 +154,6 @@ async def test_empty_text_is_silence(daemon: RunningDaemon, text: str) -> None:
 
 
 async def test_an_unknown_voice_is_an_error(daemon: RunningDaemon) -> None:
-    """Whole and streamed requests fail with a code; a stream still ends with `synthesize-stopped`."""
     voice = SynthesizeVoice(name="en_US-jo-medium")
     async with connect(daemon.port()) as client:
         await client.send(Synthesize(text="Hello", voice=voice))
@@ -173,7 +163,6 @@ async def test_an_unknown_voice_is_an_error(daemon: RunningDaemon) -> None:
 
 
 async def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> None:
-    """A megabyte of text is refused with a code instead of being spoken for hours."""
     async with connect(daemon.port()) as client:
         await client.send(Synthesize(text="x " * 250_000))
         assert await client.error() == "tts-too-long"
@@ -184,7 +173,6 @@ async def test_a_text_that_is_too_long_is_an_error(daemon: RunningDaemon) -> Non
 
 @pytest.mark.parametrize("port", ["port", "wake_port"])
 async def test_wake_word(daemon: RunningDaemon, port: str) -> None:
-    """The named word is detected with its time; other words are `not-detected`; a stream may follow another."""
     async with connect(daemon.port(port)) as client:
         await client.send(Detect(names=["okay_nabu"], context={"room": "kitchen"}))
         await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
@@ -201,7 +189,6 @@ async def test_wake_word(daemon: RunningDaemon, port: str) -> None:
 
 
 async def test_timestamps_follow_the_clients_clock(daemon: RunningDaemon) -> None:
-    """The detection's time counts from the stamp of the stream's first chunk."""
     async with connect(daemon.port("wake_port")) as client:
         await client.send(Detect(names=["okay_nabu"]), AudioStart(16000, 2, 1, timestamp=1_000_000))
         for at in range(0, len(NABU), 2560):
@@ -213,7 +200,6 @@ async def test_timestamps_follow_the_clients_clock(daemon: RunningDaemon) -> Non
 
 
 async def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
-    """No silent fall back to another word."""
     async with connect(daemon.port()) as client:
         await client.send(Detect(names=["okay_naboo"]), START)
         event = (await client.until("error"))[-1]
@@ -222,7 +208,6 @@ async def test_an_unknown_wake_word_is_an_error(daemon: RunningDaemon) -> None:
 
 
 async def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
-    """`select-program` picks the other wake word engine, or ours by any of its names; an unknown one is an error."""
     async with connect(daemon.port()) as client:
         await client.send(SelectProgram(name="microwakeword"), Detect(names=["okay_nabu"]))
         await client.send_audio(NABU + bytes(BYTES_PER_SECOND))
@@ -243,7 +228,6 @@ async def test_programs_can_be_selected(daemon: RunningDaemon) -> None:
 
 @pytest.mark.parametrize("port", ["port", "handle_port"])
 async def test_conversation(daemon: RunningDaemon, port: str) -> None:
-    """An answer streams in pieces and comes whole; the context returns with who answered."""
     async with connect(daemon.port(port)) as client:
         context = {"conversation_id": "abc"}
         await client.send(Transcript(text="What is the capital of France?", language="en", context=context))
@@ -261,7 +245,6 @@ async def test_conversation(daemon: RunningDaemon, port: str) -> None:
 
 
 async def test_an_intent_is_taken_by_its_text(daemon: RunningDaemon) -> None:
-    """`intent` with a text is answered, without one it is `not-handled`, as is empty text."""
     async with connect(daemon.port()) as client:
         await client.send(Intent(name="Ask", text="What is the capital of France?"))
         assert "Paris" in (await client.until("handled"))[-1].data["text"]
@@ -280,7 +263,6 @@ async def test_an_intent_is_taken_by_its_text(daemon: RunningDaemon) -> None:
     ids=["of a newer protocol or another port", "for satellites", "of servers"],
 )
 async def test_events_for_others_are_ignored(daemon: RunningDaemon, port: str, sent: list[str]) -> None:
-    """They change nothing and get no answer."""
     async with connect(daemon.port(port)) as client:
         await client.send(*(Event(type_, {"text": "x"}, b"x") for type_ in sent))
         assert types(await client.pong()) == ["pong"]
@@ -308,7 +290,6 @@ async def test_events_for_others_are_ignored(daemon: RunningDaemon, port: str, s
     ],
 )
 async def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event: Event) -> None:
-    """A mistyped or missing field is answered with `error`, and the connection goes on."""
     async with connect(daemon.port()) as client:
         await client.send(event)
         assert await client.error()
@@ -316,7 +297,6 @@ async def test_events_with_wrong_fields_are_errors(daemon: RunningDaemon, event:
 
 
 async def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon) -> None:
-    """Transcribing, speaking and waking at the same time, nobody gets another's answer."""
     commands = sorted((DATA / "commands").glob("*.wav"))
     answers: dict[str, str] = {}
 

@@ -59,7 +59,6 @@ async def live(client: Client, pcm: bytes) -> None:
 
 
 async def test_wake_word_to_spoken_answer(daemon: RunningDaemon, question: bytes) -> None:
-    """Every step is sent as it happens, in order, and the answer is heard."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
         sending = asyncio.create_task(live(client, NABU + SILENCE + question + 3 * SILENCE))
@@ -87,7 +86,6 @@ async def test_wake_word_to_spoken_answer(daemon: RunningDaemon, question: bytes
 
 
 async def test_the_answer_can_be_understood(daemon: RunningDaemon, question: bytes) -> None:
-    """Transcribed back, the answer's sound says what the chat model answered."""
     heard = await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
     assert heard.format is not None
     converter = Converter(heard.format)
@@ -97,7 +95,6 @@ async def test_the_answer_can_be_understood(daemon: RunningDaemon, question: byt
 
 
 async def test_a_run_may_stop_at_any_stage(daemon: RunningDaemon) -> None:
-    """`end_stage` asr ends with the transcript, handle with the answer's text (a satellite without a speaker)."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=ASR, end_stage=ASR))
         await speak(client, LIGHTS + SILENCE)
@@ -109,7 +106,6 @@ async def test_a_run_may_stop_at_any_stage(daemon: RunningDaemon) -> None:
 
 
 async def test_announcing_speaks_a_given_text(daemon: RunningDaemon) -> None:
-    """A run that starts at tts says its text."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="Dinner is ready."))
         events = await client.until("audio-stop")
@@ -118,7 +114,6 @@ async def test_announcing_speaks_a_given_text(daemon: RunningDaemon) -> None:
 
 
 async def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
-    """Text that cannot be spoken is sound without length; no text at all is an error."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=TTS, end_stage=TTS, announce_text="🎉"))
         assert types(await client.until("audio-stop")) == ["audio-start", "audio-stop"]
@@ -138,7 +133,6 @@ async def test_announcing_nothing_ends_too(daemon: RunningDaemon) -> None:
 async def test_a_run_that_cannot_go_on_ends_with_an_error(
     daemon: RunningDaemon, start: PipelineStage, pcm: bytes, code: str
 ) -> None:
-    """Whatever is missing, the satellite is told, so that its microphone closes."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=start, end_stage=TTS))
         await speak(client, pcm)
@@ -147,14 +141,12 @@ async def test_a_run_that_cannot_go_on_ends_with_an_error(
 
 
 async def test_an_unknown_wake_word_ends_the_run(daemon: RunningDaemon) -> None:
-    """A run for a word that does not exist is refused at once."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS, wake_word_names=["computer"]))
         assert await client.error() == "wake-unknown-word"
 
 
 async def test_a_run_restarts_when_asked_to(daemon: RunningDaemon) -> None:
-    """An always streaming satellite gets the next run without asking again; after an error it does not."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=ASR, restart_on_end=True))
         for _ in range(2):
@@ -168,7 +160,6 @@ async def test_a_run_restarts_when_asked_to(daemon: RunningDaemon) -> None:
 
 
 async def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemon) -> None:
-    """A client that asks for something else ends its run."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
         await client.until("detect")
@@ -177,7 +168,6 @@ async def test_a_new_request_takes_the_place_of_the_old_run(daemon: RunningDaemo
 
 @pytest.mark.parametrize("step", ["detect", "detection", "voice-started", "transcript", "audio-start", "audio-chunk"])
 async def test_leaving_at_any_step_frees_everything(daemon: RunningDaemon, question: bytes, step: str) -> None:
-    """A client that vanishes in the middle leaves no connection, no engine call and no task behind."""
     await daemon.settled()
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(start_stage=WAKE, end_stage=TTS))
@@ -191,7 +181,6 @@ async def test_leaving_at_any_step_frees_everything(daemon: RunningDaemon, quest
 
 @pytest.mark.parametrize("service", ["tts", "streaming tts", "chat", "stt"])
 async def test_leaving_a_service_in_the_middle_frees_everything(daemon: RunningDaemon, service: str) -> None:
-    """The same for clients of single stages."""
     await daemon.settled()
     long_text = "This is a rather long sentence that takes a while to be spoken. " * 30
     async with connect(daemon.port()) as client:
@@ -212,7 +201,6 @@ async def test_leaving_a_service_in_the_middle_frees_everything(daemon: RunningD
 
 
 async def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, question: bytes) -> None:
-    """The bus tells the whole run under one id, in monotonic time."""
     seen: list[RunEvent] = []
 
     async def watch() -> None:
@@ -242,8 +230,6 @@ async def test_every_step_is_an_event_with_its_time(daemon: RunningDaemon, quest
 
 
 async def test_a_microphone_that_fails_is_told_at_once(daemon: RunningDaemon) -> None:
-    """The client of a run ends with the microphone's own error, not by a timeout."""
-
     async def broken() -> AsyncIterator[bytes]:
         yield SILENCE
         raise SatelliteError("unplugged", code="no-microphone")

@@ -54,7 +54,6 @@ def loading(daemon: RunningDaemon) -> Iterator[None]:
 async def test_ping_and_describe_are_answered_while_audio_waits_for_an_engine(
     daemon: RunningDaemon, asked: Eventable, answer: str
 ) -> None:
-    """On the connection that waits, behind half a minute of audio; and what was said then is understood."""
     async with connect(daemon.port()) as client:
         with loading(daemon):
             await client.send(asked, START, *chunks(LIGHTS + bytes(25 * BYTES_PER_SECOND)))
@@ -70,7 +69,6 @@ async def test_ping_and_describe_are_answered_while_audio_waits_for_an_engine(
 
 
 async def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemon) -> None:
-    """Half a minute of audio waits for the engine; then nothing more is read until there is one."""
     async with connect(daemon.port()) as client:
         with loading(daemon):
             await client.send(Transcribe(), START)
@@ -100,7 +98,6 @@ async def test_who_sends_without_end_meanwhile_is_held_back(daemon: RunningDaemo
 async def test_a_request_without_audio_is_answered_at_its_stop(
     daemon: RunningDaemon, asked: Eventable, expected: str, between: list[Eventable], halves: bool
 ) -> None:
-    """There were no words and no wake word; once, and the connection is of use afterwards."""
     async with connect(daemon.port()) as client:
         await client.send(asked, *between, AudioStop())
         if halves:
@@ -133,7 +130,6 @@ async def test_a_request_without_audio_is_answered_at_its_stop(
 async def test_who_sends_no_more_still_gets_the_answer(
     daemon: RunningDaemon, asked: list[Event | Eventable], said: bytes, expected: str
 ) -> None:
-    """Whatever was asked for, once all of it was sent."""
     async with connect(daemon.port()) as client:
         await client.send(*asked)
         if said:
@@ -146,7 +142,6 @@ async def test_who_sends_no_more_still_gets_the_answer(
 
 
 async def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) -> None:
-    """Half a command might mean something else: nothing is done, and the connection ends."""
     for asked in (Transcribe(), COMMAND):
         async with connect(daemon.port()) as client:
             await client.send(asked, START, chunk(LIGHTS[: len(LIGHTS) // 2]))
@@ -159,7 +154,6 @@ async def test_who_leaves_amid_a_command_is_not_answered(daemon: RunningDaemon) 
 
 
 async def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon) -> None:
-    """Their events do not mix."""
     async with connect(daemon.port()) as client:
         await client.send(COMMAND, START, chunk(LIGHTS), COMMAND, START, chunk(LIGHTS), AudioStop())
         events = await client.until("audio-stop")
@@ -170,7 +164,6 @@ async def test_a_run_begins_when_the_one_before_has_ended(daemon: RunningDaemon)
 
 @pytest.mark.parametrize("timestamp", [12.5, 12, "soon", None, True, [1], {"a": 1}, 1e400])
 async def test_a_timestamp_costs_no_transcript(daemon: RunningDaemon, timestamp: object) -> None:
-    """Any number is one, and what is none is ignored; whole numbers may be written with a point."""
     async with connect(daemon.port()) as client:
         await client.send(Transcribe(), Event("audio-start", {"rate": 16000.0, "width": 2.0, "channels": 1.0}))
         for at in range(0, len(LIGHTS), 2048):
@@ -185,7 +178,6 @@ async def test_a_timestamp_costs_no_transcript(daemon: RunningDaemon, timestamp:
 
 
 async def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    """Not one a chunk; the next recording is transcribed."""
     with caplog.at_level(logging.INFO):
         async with connect(daemon.port()) as client:
             await client.send(Transcribe(), START)
@@ -213,7 +205,6 @@ async def test_audio_that_cannot_be_taken_is_one_error(daemon: RunningDaemon, ca
 async def test_a_long_name_is_told_of_in_short(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, event: Event
 ) -> None:
-    """In the error and in the log, on one line and without control characters."""
     with caplog.at_level(logging.DEBUG):
         async with connect(daemon.port()) as client:
             await client.send(event)
@@ -230,7 +221,6 @@ async def test_a_long_name_is_told_of_in_short(
 
 @pytest.mark.parametrize("stage", [PipelineStage.HANDLE, PipelineStage.TTS])
 async def test_the_text_of_a_run_is_bounded(daemon: RunningDaemon, stage: PipelineStage) -> None:
-    """As that of `synthesize` and of a question is."""
     async with connect(daemon.port()) as client:
         await client.send(RunPipeline(stage, PipelineStage.TTS, announce_text="word " * 5_000))
         assert (await client.error()).endswith("too-long")
@@ -238,7 +228,6 @@ async def test_the_text_of_a_run_is_bounded(daemon: RunningDaemon, stage: Pipeli
 
 
 async def test_the_text_of_an_announcement_is_bounded(daemon: RunningDaemon) -> None:
-    """And its fields have types."""
     async with connect(daemon.port()) as client:
         for data in ({"text": "word " * 5_000}, {"text": 5}, {"text": "Hello", "rooms": 5}, {"rooms": [5]}):
             await client.send(Event("announce", data))
@@ -313,7 +302,6 @@ _WRONG: list[Any] = [
 async def test_any_field_of_any_wrong_type_breaks_nothing(
     daemon: RunningDaemon, caplog: pytest.LogCaptureFixture, type_: str
 ) -> None:
-    """Each field of each event as each kind of JSON, also missing: no traceback, and a ping is answered afterwards."""
     good = _FIELDS[type_]
     events: list[dict[str, Any]] = [{**good, field: wrong} for field in good for wrong in _WRONG]
     events += [{name: value for name, value in good.items() if name != field} for field in good]

@@ -35,7 +35,6 @@ class Stream:
 
 @pytest.mark.parametrize("chunk_seconds", [0.01, 0.032, 0.064, 0.25, 1.0])
 def test_what_comes_as_it_is_spoken_is_live(chunk_seconds: float) -> None:
-    """From the first chunk on, however long it is."""
     stream = Stream()
     for _ in range(10):
         stream.live(chunk_seconds, chunk_seconds)
@@ -44,7 +43,6 @@ def test_what_comes_as_it_is_spoken_is_live(chunk_seconds: float) -> None:
 
 @pytest.mark.parametrize("every_seconds", [0.0, 0.001, 0.005, 0.01])
 def test_a_recording_is_never_live_while_it_comes(every_seconds: float) -> None:
-    """Neither at once nor at four times or twice the pace of speech."""
     stream = Stream()
     stream.at_once(0.3, 0.02, every_seconds)
     for _ in range(500):
@@ -54,7 +52,6 @@ def test_a_recording_is_never_live_while_it_comes(every_seconds: float) -> None:
 
 @pytest.mark.parametrize("stall_seconds", [0.1, 0.3, 0.6, 1.5, 10.0])
 def test_a_recording_that_stalls_is_not_live_when_it_goes_on(stall_seconds: float) -> None:
-    """Its sender, the network or this machine may have stood still: what follows comes at once again."""
     stream = Stream()
     stream.at_once(3.0)
     stream.clock.now += stall_seconds
@@ -65,7 +62,6 @@ def test_a_recording_that_stalls_is_not_live_when_it_goes_on(stall_seconds: floa
 
 @pytest.mark.parametrize("begun_seconds", [0.2, 0.5, 1.0])
 def test_a_stream_that_begins_with_what_had_to_wait_is_live_soon(begun_seconds: float) -> None:
-    """As Home Assistant's, with what it has heard since the wake word: before any command of that length is over."""
     stream = Stream()
     stream.at_once(begun_seconds)
     stream.live(begun_seconds + 0.1)
@@ -74,7 +70,6 @@ def test_a_stream_that_begins_with_what_had_to_wait_is_live_soon(begun_seconds: 
 
 @pytest.mark.parametrize("stall_seconds", [0.3, 0.8, 3.0])
 def test_a_stream_that_stalls_is_live_again(stall_seconds: float) -> None:
-    """What had to wait comes at once; then it goes on as before, however often that happens."""
     stream = Stream()
     stream.live(2.0)
     for _ in range(5):
@@ -86,7 +81,6 @@ def test_a_stream_that_stalls_is_live_again(stall_seconds: float) -> None:
 
 
 def test_a_recording_that_comes_behind_a_stall_is_not_live() -> None:
-    """Nobody could say by the time since the beginning that it is one: it comes at once, and goes on coming."""
     stream = Stream()
     stream.clock.now += 10
     stream.at_once(0.5)
@@ -96,7 +90,6 @@ def test_a_recording_that_comes_behind_a_stall_is_not_live() -> None:
 
 
 def test_when_nothing_more_comes_it_is_over() -> None:
-    """For two seconds, or for as long as it was early."""
     stream = Stream()
     stream.at_once(10.0)
     assert stream.pace.doubt_seconds == pytest.approx(2.0, abs=0.1)
@@ -109,7 +102,6 @@ def test_when_nothing_more_comes_it_is_over() -> None:
     st.sampled_from([0.01, 0.02, 0.064]),
 )
 def test_a_network_that_jitters_changes_nothing(delays: list[float], chunk_seconds: float) -> None:
-    """Each chunk comes a little late, none before it was spoken."""
     stream = Stream()
     began = stream.clock.now
     for index, delay in enumerate(delays, 1):

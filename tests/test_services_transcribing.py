@@ -64,8 +64,6 @@ def text(events: list[Event]) -> str:
 async def test_a_recording_that_is_handled_slower_than_it_was_spoken_is_transcribed_whole(
     daemon: RunningDaemon,
 ) -> None:
-    """It has arrived at once: that its pauses take a busy machine as long as a speaker ends nothing."""
-
     async def keep_busy() -> None:
         while True:
             await daemon.daemon._workers["vad"].run(time.sleep, 0.15)
@@ -81,8 +79,6 @@ async def test_a_recording_that_is_handled_slower_than_it_was_spoken_is_transcri
 
 
 async def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> None:
-    """However long somebody thinks, up to 2.5 s, the command is understood, and answered before the audio stops."""
-
     async def one(pause_seconds: float) -> None:
         async with connect(daemon.port()) as client:
             # Home Assistant sends what it has heard since the wake word at once, and the rest as it comes.
@@ -99,7 +95,6 @@ async def test_a_pause_behind_the_wake_word_is_no_end(daemon: RunningDaemon) -> 
 @pytest.mark.parametrize("port", ["port", "stt_port"])
 @pytest.mark.parametrize("milliseconds", [10, 64, 1000])
 async def test_a_command_ends_in_its_silence(daemon: RunningDaemon, port: str, milliseconds: int) -> None:
-    """No VAD of the client's is asked for, whatever the size of its chunks; a second command may follow."""
     async with connect(daemon.port(port)) as client:
         for _ in range(2):
             heard = await spoken(client, LIGHTS + silence(60), milliseconds=milliseconds)
@@ -114,7 +109,6 @@ async def test_a_command_ends_in_its_silence(daemon: RunningDaemon, port: str, m
 @pytest.mark.parametrize("size", [640, 2048, 48_000, 10_000_000])
 @pytest.mark.parametrize("lead_seconds", [0.0, 6.0])
 async def test_a_recording_is_transcribed_whole(daemon: RunningDaemon, size: int, lead_seconds: float) -> None:
-    """Long pauses in it end nothing, nor does silence in front, if it is sent at once, in chunks of whatever size."""
     pcm = silence(lead_seconds) + LIGHTS + silence(3) + NABU + silence(2) + LIGHTS + silence(1)
     async with connect(daemon.port()) as client:
         await client.send(Transcribe(language="en"), START)
@@ -128,7 +122,6 @@ async def test_a_recording_is_transcribed_whole(daemon: RunningDaemon, size: int
 
 
 async def test_a_recording_that_nobody_stops_is_answered(daemon: RunningDaemon) -> None:
-    """Once nothing more has come for two seconds, the silence at its end is one."""
     async with connect(daemon.port()) as client:
         await client.send(Transcribe(language="en"), START, chunk(LIGHTS + silence(2)))
         assert "turn on the lights" in text(await client.until("transcript"))
@@ -137,7 +130,6 @@ async def test_a_recording_that_nobody_stops_is_answered(daemon: RunningDaemon) 
 
 
 async def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None:
-    """After five seconds: a microphone that somebody has opened for nothing is closed."""
     async with connect(daemon.port()) as client:
         assert text(await spoken(client, silence(60))) == ""
         await nothing_more(client)
@@ -145,7 +137,6 @@ async def test_nobody_who_speaks_is_an_empty_text(daemon: RunningDaemon) -> None
 
 
 async def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_directory: Path) -> None:
-    """With `own_endpoint: false` the client finds the end, and is asked to."""
     with RunningDaemon(lonely(models_directory, "stt: {own_endpoint: false}")) as running:
         async with connect(running.port()) as client:
             await client.send(Describe())
@@ -163,7 +154,6 @@ async def test_without_an_endpoint_all_is_heard_until_the_audio_stops(models_dir
 
 
 async def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> None:
-    """Silence at a microphone's pace begins the transcription, and its text is the answer to `audio-stop`."""
     count = daemon.daemon._stages.speculative_transcripts
     async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
         expected = await client.transcribed(LIGHTS + bytes(BYTES_PER_SECOND))
@@ -179,7 +169,6 @@ async def test_a_pause_is_enough_for_the_transcript(daemon: RunningDaemon) -> No
 
 
 async def test_a_recording_that_comes_at_once_is_transcribed_once(daemon: RunningDaemon) -> None:
-    """Whoever sends a file, pauses and all, gets it transcribed as a whole and pays for nothing else."""
     count = daemon.daemon._stages.speculative_transcripts
     async with connect(daemon.port()) as client:
         begun = count.begun
@@ -188,7 +177,6 @@ async def test_a_recording_that_comes_at_once_is_transcribed_once(daemon: Runnin
 
 
 async def test_whoever_leaves_in_a_pause_leaves_no_work_behind(daemon: RunningDaemon) -> None:
-    """The connection's end is the end of the work ahead."""
     count = daemon.daemon._stages.speculative_transcripts
     async with connect(daemon.port()) as client, asyncio.timeout(PATIENCE_SECONDS):
         begun = count.begun
@@ -207,7 +195,6 @@ class Steady(deque[float]):
 
 
 async def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
-    """The chunks behind the last `transcript-start`, put together, are the transcript; some come before the end."""
     recordings = [read_wav(wav) for wav in sorted((DATA / "commands").glob("*.wav"))]
 
     async def spoken(client: Client, engine: Any, pcm: bytes) -> tuple[list[Event], list[Event]]:
@@ -251,7 +238,6 @@ async def test_words_come_while_somebody_speaks(models_directory: Any) -> None:
 
 @pytest.mark.parametrize("size", [4096, len(LIGHTS) * 7])
 async def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon, size: int) -> None:
-    """Whether they come in small pieces or in large ones; the next command is one as any other."""
     wavs = sorted((DATA / "commands").glob("*.wav"))
     pcm, said = b"", []
     while len(pcm) < 2.2 * PART_SECONDS * BYTES_PER_SECOND:
@@ -273,7 +259,6 @@ async def test_minutes_of_dictation_are_transcribed_whole(daemon: RunningDaemon,
 
 
 async def test_who_speaks_too_long_is_told(daemon: RunningDaemon) -> None:
-    """Behind the transcript of what there was room for; once."""
     stages = daemon.daemon._stages
     config = stages.config
     short = parse("wyoming: {max_audio_seconds: 5}").wyoming

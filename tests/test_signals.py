@@ -70,7 +70,6 @@ def program(body: str, seconds: float = 0.5) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize(("body", "told"), HELD.values(), ids=HELD)
 def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str) -> None:
-    """It ends with status 1, and the log says what has held it."""
     with program(body) as process:
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
@@ -80,7 +79,6 @@ def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str
 
 
 def test_a_program_that_ends_in_time_is_left_alone() -> None:
-    """A reload is none of its end."""
     with program("await stop.wait()", seconds=PATIENCE_SECONDS) as process:
         process.send_signal(signal.SIGHUP)
         assert process.stdout is not None
@@ -91,7 +89,6 @@ def test_a_program_that_ends_in_time_is_left_alone() -> None:
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
-    """Nobody has to wait for the limit."""
     with program("time.sleep(10_000)", seconds=10_000) as process:
         process.send_signal(signal.SIGTERM)
         while process.poll() is None:  # two at once may arrive as one
@@ -128,7 +125,6 @@ def lives(pid: int) -> bool:
 
 @pytest.mark.parametrize("command", MICROPHONES.values(), ids=MICROPHONES)
 def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path: Path) -> None:
-    """It ends politely, and nothing of the program is left."""
     port = free_port()
     config = configuration(tmp_path, tmp_path / "none", port, f"microphone: {{command: {command!r}}}\n")
     with running(config) as process:
@@ -158,7 +154,6 @@ sys.meta_path.insert(0, Slow())
 
 
 def test_a_start_that_takes_long_does_not_keep_it_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told to end while a library is being imported, it ends politely and waits for no thread."""
     (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     port = free_port()

@@ -10,7 +10,6 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 
 def test_the_daemon_holds(tmp_path: Path) -> None:
-    """No turn is lost among hostile clients, dying servers and full pipes; nothing is left behind, and it ends."""
     log = tmp_path / "log"
     how = ("--minutes", "0.5", "--frames", "20000", "--connections", "40", "--any-speed", "--log", str(log))
     result = subprocess.run(

@@ -64,7 +64,6 @@ def is_the_tone(pcm: bytes) -> bool:
     ],
 )
 def test_every_usual_form_is_read(tmp_path: Path, name: str, codec: str, rate: int) -> None:
-    """Whatever a phone, a recorder or an editor writes; the same file in memory is the same sound."""
     path = tmp_path / name
     encoded(path, codec, rate)
     pcm = read_sound(path)
@@ -76,7 +75,6 @@ def test_every_usual_form_is_read(tmp_path: Path, name: str, codec: str, rate: i
 
 
 def test_wav_of_ours_is_read_sample_by_sample(tmp_path: Path) -> None:
-    """Without FFmpeg, and without a resampler."""
     pcm = (tone() * 32767).astype(np.int16).tobytes()
     write_wav(tmp_path / "a.wav", pcm, CANONICAL)
     assert read_sound(tmp_path / "a.wav") == pcm
@@ -90,7 +88,6 @@ def test_wav_of_ours_is_read_sample_by_sample(tmp_path: Path) -> None:
     "content", [b"", b"no sound", b"RIFF", b"RIFF\x24\x00\x00\x00WAVEfmt ", bytes(100), b"ID3" + bytes(50), b"<html>"]
 )
 def test_what_is_no_sound_is_one_error(tmp_path: Path, content: bytes) -> None:
-    """It names the file and what was expected; a microphone says the same."""
     path = tmp_path / "x.wav"
     path.write_bytes(content)
     for read in (read_sound, lambda path: _read(path, SoundDeviceSettings(file=path))):
@@ -102,7 +99,6 @@ def test_what_is_no_sound_is_one_error(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
-    """And a folder is none."""
     for path in (tmp_path / "absent.wav", tmp_path):
         with pytest.raises(SatelliteError, match=str(path)) as caught:
             read_sound(path)
@@ -110,7 +106,6 @@ def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_recording_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    """Plain or packed: memory has a bound."""
     write_wav(tmp_path / "a.wav", bytes(3 * RATE), CANONICAL)
     encoded(tmp_path / "b.mp3", "libmp3lame")
     for name in ("a.wav", "b.mp3"):
@@ -120,7 +115,6 @@ def test_a_recording_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recording_cut_short_gives_what_is_there(tmp_path: Path) -> None:
-    """As of a recorder that lost its power."""
     file = io.BytesIO()
     with wave.open(file, "wb") as wav:
         wav.setframerate(RATE)

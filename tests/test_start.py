@@ -74,7 +74,6 @@ rooms: [{name: kitchen, uri: "tcp://127.0.0.1:9"}]
 
 
 def test_the_ports_open_before_anything_large_is_imported(tmp_path: Path) -> None:
-    """Whatever the configuration asks for; HTTP and the rest follow, and `describe` is answered without a model."""
     result = subprocess.run(
         [sys.executable, "-c", START, CONFIG % tmp_path, *LARGE],
         capture_output=True,
@@ -95,7 +94,6 @@ def test_the_ports_open_before_anything_large_is_imported(tmp_path: Path) -> Non
 def test_what_may_be_mended_by_waiting_is_worth_another_start(
     tmp_path: Path, content: str | bytes | None, status: int
 ) -> None:
-    """A file that cannot be read may be there in a moment, on a disk that comes late; a wrong one stays wrong."""
     file = tmp_path / "config.yaml"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())

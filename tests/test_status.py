@@ -216,12 +216,10 @@ def shown(state: dict[str, Any]) -> str:
 
 
 def test_the_wire_format_of_the_status_is_kept() -> None:
-    """Names, what is left out and what is null; it survives JSON."""
     assert json.loads(json.dumps(as_json(STATUS))) == STATE
 
 
 def test_the_page_says_who_answers_and_why() -> None:
-    """Everything that an administrator asks first, brackets in it left alone."""
     page = shown({**STATE, "runs": RUNS})
     assert "degraded · up 2.0 h" in page
     assert re.search(r"^stage tts: voice \[x\] is missing\n  → satellite models pull configured$", page, re.MULTILINE)
@@ -240,14 +238,12 @@ def test_the_page_says_who_answers_and_why() -> None:
 
 
 def test_a_daemon_that_is_not_ready_says_so() -> None:
-    """A GPU that tells nothing is still one."""
     page = shown({**STATE, "ready": False, "state": "loading", "attention": [], "gpus": [{}]})
     assert "loading · up 2.0 h" in page
     assert "GPU: a GPU" in page
 
 
 def test_the_metrics_are_what_prometheus_reads() -> None:
-    """Its own parser understands them, and the numbers are those of the state."""
     families = {
         family.name: family for family in text_string_to_metric_families(metrics.exposition(STATUS, {"stt": 2}, 1.5))
     }

@@ -38,7 +38,6 @@ def received(end: socket.socket) -> list[str]:
 
 
 async def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
-    """Ready, its status when that changes, and that all is well, in time."""
     words = ["loading"]
     told: list[str] = []
     supervisor = Supervisor(lambda: words[0], {}, lambda: 1)
@@ -64,7 +63,6 @@ async def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
 
 
 async def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
-    """Though the event loop turns; an engine that only works for long does not, and one that is done feeds it again."""
     worker = Worker(Stage.STT)
     longest_seconds = [2 * PATIENCE_SECONDS]
     supervisor = Supervisor(lambda: "", {"stt": worker}, lambda: longest_seconds[0])
@@ -91,7 +89,6 @@ async def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, capl
 
 
 def test_without_systemd_nothing_is_told(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daemon runs in a terminal as well."""
     monkeypatch.delenv("NOTIFY_SOCKET")
     supervisor = Supervisor(lambda: "ready", {}, lambda: 1)
     supervisor.ready()
@@ -102,7 +99,6 @@ def test_without_systemd_nothing_is_told(systemd: socket.socket, monkeypatch: py
 async def test_the_watchdog_of_another_process_is_not_ours(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a parent is to be asked for is none of our business."""
     monkeypatch.setenv("WATCHDOG_PID", "1")
     supervisor = Supervisor(lambda: "ready", {}, lambda: 1)
     task = asyncio.create_task(supervisor.run())

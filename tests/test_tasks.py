@@ -58,7 +58,6 @@ def ownerless(source: str) -> list[str]:
 
 
 def test_every_task_has_an_owner() -> None:
-    """What is begun is supervised, or kept by whoever ends it, and no failure is thrown away."""
     found = {name: ownerless(file.read_text()) for name, file in NAMES.items() if name != OWNER}
     assert {name: places for name, places in found.items() if places} == {}
 
@@ -75,12 +74,10 @@ def test_every_task_has_an_owner() -> None:
     ],
 )
 def test_an_ownerless_task_is_found(source: str) -> None:
-    """Also where it is hidden in a variable."""
     assert len(ownerless(source)) == 1
 
 
 def test_a_task_with_an_owner_is_left_alone() -> None:
-    """A group, a variable for the one who ends it, and results that somebody looks at."""
     source = """
 async def f():
     async with asyncio.TaskGroup() as group:

@@ -13,7 +13,6 @@ onnxruntime.InferenceSession(f"{get_assets_path()}/silero_vad_v6.onnx", provider
 
 
 def test_onnx_runtime_keeps_no_identifier_of_this_machine(tmp_path: Path) -> None:
-    """It writes one into the home folder, with what it will report, as soon as it may report."""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
     subprocess.run([sys.executable, "-c", LOAD], check=True, timeout=120, env=environment)

@@ -57,7 +57,6 @@ def states(timers: Timers) -> list[TimerState]:
 
 
 def test_a_timer_rings_until_it_is_silenced() -> None:
-    """Not before its time; in its own place only."""
     house = WatchedTimers()
     house.timers.start(FIVE, place="kitchen")
     assert house.later(299) == []
@@ -69,7 +68,6 @@ def test_a_timer_rings_until_it_is_silenced() -> None:
 
 
 def test_a_timer_that_nobody_stops_ends_by_itself() -> None:
-    """Once somebody could hear it."""
     house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     house.later(300)
@@ -79,7 +77,6 @@ def test_a_timer_that_nobody_stops_ends_by_itself() -> None:
 
 
 def test_a_timer_that_nobody_could_hear_is_missed_and_told_until_it_was_heard() -> None:
-    """Whoever begins to listen there hears of it; a day later nobody does."""
     house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     assert house.later(300 + RING_SECONDS) == [TimerEventKind.FINISHED, TimerEventKind.MISSED]
@@ -94,7 +91,6 @@ def test_a_timer_that_nobody_could_hear_is_missed_and_told_until_it_was_heard() 
 
 
 def test_pausing_extending_and_shortening() -> None:
-    """A paused timer has all the time in the world; shortened beyond its end, a timer rings."""
     house = WatchedTimers()
     timer = house.timers.start(FIVE, place="kitchen")
     house.later(100)
@@ -113,7 +109,6 @@ def test_pausing_extending_and_shortening() -> None:
 
 
 def test_several_at_once_ring_in_the_order_of_their_ends() -> None:
-    """Each in its place."""
     house = WatchedTimers()
     house.timers.start(Duration(minutes=2), place="kitchen", name="second")
     house.timers.start(Duration(minutes=1), place="bedroom", name="first")
@@ -124,7 +119,6 @@ def test_several_at_once_ring_in_the_order_of_their_ends() -> None:
 
 
 def test_limits() -> None:
-    """A day, and a number, and no timer of nothing."""
     house = WatchedTimers()
     for length in (Duration(), Duration(hours=24, seconds=1)):
         with pytest.raises(TimerRefused, match="too_long"):
@@ -141,7 +135,6 @@ def test_limits() -> None:
 
 
 def test_what_satellites_are_sent() -> None:
-    """Home Assistant's events, field by field."""
     house = WatchedTimers()
     timer = house.timers.start(Duration(hours=1, minutes=30), place="kitchen", name="roast")
     house.later(60)
@@ -175,7 +168,6 @@ def test_what_satellites_are_sent() -> None:
     ],
 )
 def test_what_is_said_of_a_timer_that_has_ended(language: str, name: str | None, late: bool, words: str) -> None:
-    """In the language that it was set in, if there are words for it."""
     assert ended(Timer("1", "kitchen", FIVE, 0.0, 300, name, None, language), late=late) == words
 
 
@@ -225,7 +217,6 @@ class Running:
 
 
 async def test_timers_survive_a_restart(machine: Machine, tmp_path: Path) -> None:
-    """With all that belongs to them; the time in between has passed for those that run, and not for those paused."""
     async with Running(machine.boot()) as timers:
         timers.start(FIVE, place="kitchen", name="Küchlein", room="Kitchen", language="de")
         timers.pause(timers.start(FIVE, place="bedroom"))
@@ -252,7 +243,6 @@ async def test_timers_survive_a_restart(machine: Machine, tmp_path: Path) -> Non
 async def test_a_restart_during_which_a_timer_ended(
     machine: Machine, off_seconds: float, state: TimerState | None
 ) -> None:
-    """It rings at once and says that it is late; one that is much too late is told of, and one of yesterday is not."""
     async with Running(machine.boot()) as timers:
         timers.start(FIVE, place="kitchen")
     machine.later(off_seconds)
@@ -265,7 +255,6 @@ async def test_a_restart_during_which_a_timer_ended(
 
 
 async def test_a_timer_that_rang_rings_again_after_a_restart(machine: Machine) -> None:
-    """Nobody stopped it."""
     for restart in (False, True):
         async with Running(machine.boot()) as timers:
             if not restart:
@@ -275,7 +264,6 @@ async def test_a_timer_that_rang_rings_again_after_a_restart(machine: Machine) -
 
 
 async def test_a_power_cut_loses_nothing_that_is_older_than_a_moment(machine: Machine, tmp_path: Path) -> None:
-    """What happens is written at once, not at the end."""
     async with Running(machine.boot()) as timers:
         timer = timers.start(FIVE, place="kitchen")
         await until(lambda: timer.id in _text(tmp_path))
@@ -289,7 +277,6 @@ def _text(folder: Path) -> str:
 
 
 async def test_a_wall_clock_that_is_set_changes_no_timer(machine: Machine) -> None:
-    """Neither forwards nor backwards, nor in the file."""
     async with Running(machine.boot()) as timers:
         timer = timers.start(FIVE, place="kitchen")
         machine.later(100)
@@ -303,7 +290,6 @@ async def test_a_wall_clock_that_is_set_changes_no_timer(machine: Machine) -> No
 
 
 async def test_a_machine_that_learns_the_time_only_after_the_start(machine: Machine) -> None:
-    """What was read from the file is set right once the clock is; what was set since then is right already."""
     async with Running(machine.boot()) as timers:
         timers.start(FIVE, place="kitchen")
     machine.later(100)
@@ -319,7 +305,6 @@ async def test_a_machine_that_learns_the_time_only_after_the_start(machine: Mach
 async def test_a_second_daemon_leaves_the_file_alone(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its timers work, and it says that they are not kept."""
     async with Running(machine.boot()) as first:
         kept = first.start(FIVE, place="kitchen")
         async with Running(machine.boot()) as second:
@@ -335,7 +320,6 @@ async def test_a_second_daemon_leaves_the_file_alone(
 async def test_a_file_that_cannot_be_read_is_put_aside(
     machine: Machine, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is lost, and the timers of today are kept."""
     (tmp_path / "timers.json").write_text(text)
     async with Running(machine.boot()) as timers:
         assert timers.all() == []
@@ -346,7 +330,6 @@ async def test_a_file_that_cannot_be_read_is_put_aside(
 
 
 async def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The timers go on; without a place at all as well."""
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     machine = Machine(blocked / "below")
@@ -363,7 +346,6 @@ async def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog
 
 
 async def test_a_room_hears_of_its_own_timers_first_of_those_that_ring(machine: Machine) -> None:
-    """A timer of another room is no concern of it."""
     scheduler = machine.boot()
     scheduler.timers.start(Duration(seconds=1), place="kitchen")
     machine.later(1)
@@ -376,7 +358,6 @@ async def test_a_room_hears_of_its_own_timers_first_of_those_that_ring(machine: 
 
 
 async def test_a_listener_that_falls_behind_is_dropped(machine: Machine) -> None:
-    """Nobody waits for it."""
     scheduler = machine.boot()
     with scheduler.subscribe("kitchen", size=2) as slow:
         for _ in range(3):

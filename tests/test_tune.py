@@ -28,7 +28,6 @@ from satellite.models.store import Store
 def test_the_floor_is_one_step_above_the_shortest_good_window(
     windows: list[tuple[float, float, int]], floor: float
 ) -> None:
-    """A window is good with all longer ones: hardly more errors than the full one, and no more repetitions."""
     assert recommended_floor([WindowFigures(seconds, wer, 1.0, n) for seconds, wer, n in windows]) == floor
 
 
@@ -36,7 +35,6 @@ def test_the_floor_is_one_step_above_the_shortest_good_window(
 def test_a_model_is_measured_in_several_windows(
     models_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Word errors, time and repetitions of each window, the full one always among them; the floor to configure."""
     voice = Store(models_directory).file(demo_set.JOE, ".onnx")
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
     config = tmp_path / "config.yaml"
@@ -52,13 +50,11 @@ def test_a_model_is_measured_in_several_windows(
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is an error before a model is loaded, and says what a recording looks like."""
     assert main(["tune", str(tmp_path)]) == 1
     assert "NAME.wav with NAME.txt" in capsys.readouterr().err
 
 
 def test_a_window_is_1_to_30_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whisper has no longer one."""
     with pytest.raises(SystemExit):
         main(["tune", str(tmp_path), "--windows", "31"])
     assert "1 to 30 seconds" in capsys.readouterr().err

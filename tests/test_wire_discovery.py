@@ -49,7 +49,6 @@ async def found(zeroconf: AsyncZeroconf, name: str) -> tuple[int | None, list[st
 
 @pytest.mark.slow
 async def test_services_are_announced_followed_and_taken_back() -> None:
-    """A browser finds name, port and address, sees them change, go with the last address, and come back with one."""
     name, later = "satellite-test-0123", "The office (upstairs)"
     services = {name: 10600}
     sight = AnnouncedAddresses(LOOPBACK, LOOPBACK)
@@ -75,7 +74,6 @@ async def test_services_are_announced_followed_and_taken_back() -> None:
 
 
 async def test_nothing_to_announce_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """Without an address the daemon goes on, and the log says why, once."""
     with caplog.at_level(logging.INFO):
         presence = Presence(lambda: {"a": 1}, lambda: AnnouncedAddresses((), ()))
         await presence.follow()
@@ -87,7 +85,6 @@ async def test_nothing_to_announce_is_no_failure(caplog: pytest.LogCaptureFixtur
 # zeroconf then leaves the socket that it had opened to the collector of garbage, which closes it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_an_interface_that_has_just_gone_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """Between the look and the announcement an address may go: that is told, and ends nothing."""
     with caplog.at_level(logging.INFO):
         sight = AnnouncedAddresses(("192.0.2.99",), ("192.0.2.99",))
         presence = Presence(lambda: {"satellite-test-gone": 1}, lambda: sight)
@@ -99,7 +96,6 @@ async def test_an_interface_that_has_just_gone_is_tried_again(caplog: pytest.Log
 
 
 def test_the_name_lasts_and_is_unique_to_machine_and_port() -> None:
-    """Home Assistant knows a service by its name: the same after a restart, another for another daemon."""
     assert default_name(10600, "a") == default_name(10600, "a")
     assert default_name(10600, "a") != default_name(10601, "a")
     assert default_name(10600, "a") != default_name(10600, "b")
@@ -108,7 +104,6 @@ def test_the_name_lasts_and_is_unique_to_machine_and_port() -> None:
 
 @pytest.mark.parametrize("content", [None, "", "\n", "uninitialized\n", "é", "0123"])
 def test_a_machine_without_an_id_gets_one_that_lasts(tmp_path: Path, content: str | None) -> None:
-    """Images of systems and containers have none, or an empty one: two of them must not share a name."""
     machine_id = tmp_path / "machine-id"
     if content is not None:
         machine_id.write_text(content)
@@ -119,7 +114,6 @@ def test_a_machine_without_an_id_gets_one_that_lasts(tmp_path: Path, content: st
 
 
 def test_a_machine_with_an_id_needs_no_file(tmp_path: Path) -> None:
-    """And where no file can be kept, the network card tells it apart."""
     machine_id = tmp_path / "machine-id"
     machine_id.write_text("0123456789abcdef0123456789abcdef\n")
     assert identity(tmp_path / "state", machine_id) == "0123456789abcdef0123456789abcdef"
@@ -157,12 +151,10 @@ MACHINE = [
     ],
 )
 def test_only_addresses_that_can_be_reached_are_announced(hosts: Sequence[str], addresses: tuple[str, ...]) -> None:
-    """Neither loopback nor containers nor tunnels, unless the daemon listens at that very address."""
     assert reachable(hosts, MACHINE) == addresses
 
 
 def test_this_machine_has_no_address_that_is_none() -> None:
-    """Of the real interfaces; a name is what it stands for."""
     assert "0.0.0.0" not in own_addresses(["0.0.0.0"])
     assert not [address for address in own_addresses(["::"]) if address.startswith(("127.", "::1", "fe80"))]
     assert own_addresses(["localhost"]) == ()

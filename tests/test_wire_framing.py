@@ -41,33 +41,28 @@ def by_wyoming(event: Event) -> bytes:
 
 @given(st.lists(events, max_size=4), st.integers(1, 50))
 def test_reads_what_wyoming_writes_however_it_is_cut(sent: list[Event], step: int) -> None:
-    """Events of the reference writer arrive unchanged, in any sizes of pieces."""
     assert parse(b"".join(map(by_wyoming, sent)), step=step) == sent
 
 
 @given(events)
 def test_wyoming_reads_what_we_write(event: Event) -> None:
-    """The reference reader gets back what we wrote."""
     assert read_event(io.BytesIO(encode(event))) == event
 
 
 @given(events)
 def test_writes_byte_for_byte_what_wyoming_writes(event: Event) -> None:
-    """Our bytes are the reference's but for the order of the header's keys."""
     ours, theirs = encode(event), by_wyoming(event)
     assert json.loads(ours.split(b"\n")[0]) == json.loads(theirs.split(b"\n")[0])
     assert ours.split(b"\n", 1)[1] == theirs.split(b"\n", 1)[1]
 
 
 def test_half_a_character_survives() -> None:
-    """Text that JSON can carry and UTF-8 cannot comes back as it was."""
     event = Event(type="x", data={"text": "a\ud800b"})
     assert parse(encode(event)) == [event]
 
 
 @given(st.binary(max_size=300))
 def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
-    """Whatever comes, nothing but `ProtocolError` is raised."""
     try:
         parse(data)
     except ProtocolError:
@@ -79,7 +74,6 @@ def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
     st.dictionaries(st.sampled_from(["type", "data", "data_length", "payload_length", "x"]), json_values), st.binary()
 )
 async def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[str, Any], rest: bytes) -> None:
-    """Where the reference reads an event we read the same one; where it fails or gives up, we refuse or wait."""
     data = json.dumps(header).encode() + b"\n" + rest
 
     async def reference() -> Event | None:
@@ -128,14 +122,12 @@ async def test_odd_headers_agree_with_the_reference_or_are_refused(header: dict[
     ],
 )
 def test_refuses(data: bytes) -> None:
-    """Everything that is not Wyoming, or too big, is refused by name."""
     with pytest.raises(ProtocolError) as caught:
         parse(data)
     assert caught.value.code == "protocol-error"
 
 
 def test_brackets_in_a_text_and_side_by_side_are_no_nesting() -> None:
-    """Only what lies within each other counts, up to 64 deep."""
     data: dict[str, Any] = {"text": "[{" * 1_000, "many": [[], {}] * 1_000, "deep": 1}
     for _ in range(61):
         data["deep"] = [data["deep"]]
@@ -144,7 +136,6 @@ def test_brackets_in_a_text_and_side_by_side_are_no_nesting() -> None:
 
 
 def test_holds_no_more_than_the_limits() -> None:
-    """A header without an end is given up at the limit, not collected for ever."""
     parser = EventParser(Limits(header_bytes=1000))
     with pytest.raises(ProtocolError):
         for _ in range(100):
@@ -152,7 +143,6 @@ def test_holds_no_more_than_the_limits() -> None:
 
 
 def test_knows_when_an_event_is_under_way() -> None:
-    """Half an event is owed, a whole one is not."""
     parser = EventParser()
     data = encode(Event(type="audio-chunk", data={"rate": 16000}, payload=bytes(100)))
     assert not parser.mid_event
@@ -165,6 +155,5 @@ def test_knows_when_an_event_is_under_way() -> None:
 
 
 def test_header_data_is_overridden_by_the_data_block() -> None:
-    """Data may stand in the header, in a block behind it, or in both; the block wins."""
     data = b'{"type": "x", "data": {"a": 1, "b": 1}, "data_length": 8}\n{"b": 2}'
     assert parse(data) == [Event(type="x", data={"a": 1, "b": 2})]

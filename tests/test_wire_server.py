@@ -64,7 +64,6 @@ async def closed(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_events_go_both_ways() -> None:
-    """What is sent comes back unchanged."""
     async with serving() as (_, port):
         connection = await dial(f"tcp://127.0.0.1:{port}")
         event = Event(type="x", data={"ä": 1}, payload=bytes(100_000))
@@ -78,7 +77,6 @@ async def test_events_go_both_ways() -> None:
 async def test_a_broken_client_loses_its_connection_and_leaves_one_line(
     data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Garbage and a stalled event end the connection with one line in the log and no traceback; others go on."""
     with caplog.at_level(logging.INFO):
         async with serving() as (_, port):
             good = await greeted(port)
@@ -94,8 +92,6 @@ async def test_a_broken_client_loses_its_connection_and_leaves_one_line(
 
 
 async def test_a_slow_drip_is_cut_off() -> None:
-    """An event whose bytes keep dribbling must still be complete in time."""
-
     async def drip(writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"x")
@@ -112,7 +108,6 @@ async def test_a_slow_drip_is_cut_off() -> None:
 
 
 async def test_a_client_that_never_reads_is_cut_off() -> None:
-    """When a client does not take what it asked for, its connection ends and the writer is not kept waiting."""
     async with serving() as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
@@ -124,7 +119,6 @@ async def test_a_client_that_never_reads_is_cut_off() -> None:
 
 
 async def test_past_the_limit_the_idlest_connection_goes() -> None:
-    """A full house admits the newcomer at the cost of whoever was silent longest."""
     async with serving(max_connections=3) as (server, port):
         connections = [await greeted(port) for _ in range(3)]
         await say(connections[0], "not-idle")
@@ -137,7 +131,6 @@ async def test_past_the_limit_the_idlest_connection_goes() -> None:
 
 
 async def test_one_that_only_listens_is_not_idle() -> None:
-    """Who is sent something counts as busy for as long as it takes it."""
     async with serving(max_connections=2) as (server, port):
         listener = await greeted(port)
         (there,) = server._connections
@@ -154,7 +147,6 @@ async def test_one_that_only_listens_is_not_idle() -> None:
 
 
 async def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
-    """Of thousands that come in one read, few are handed out at a time."""
     in_a_row = longest = 0
     done = asyncio.Event()
 
@@ -184,7 +176,6 @@ async def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
 
 
 async def test_closing_ends_every_connection_and_every_task() -> None:
-    """After `close` no handler is left, and clients see the end."""
     before = len(asyncio.all_tasks())
     async with serving() as (server, port):
         connection = await greeted(port)
@@ -197,14 +188,12 @@ async def test_closing_ends_every_connection_and_every_task() -> None:
 
 
 async def test_a_port_that_is_taken_is_a_clear_error() -> None:
-    """The message names address and reason."""
     async with serving() as (server, port):
         with pytest.raises(CannotListen, match=f"127.0.0.1:{port}.*another server"):
             await server.listen("127.0.0.1", port, echo)
 
 
 def test_the_memory_of_all_half_received_events_is_bounded() -> None:
-    """What one connection reserves is not there for another until it is given back."""
     budget = MemoryBudget(100)
     budget.take(80)
     with pytest.raises(ProtocolError) as caught:
@@ -222,7 +211,6 @@ def test_the_memory_of_all_half_received_events_is_bounded() -> None:
     ],
 )
 def test_the_house_and_what_is_named_may_connect(address: str) -> None:
-    """Loopback, private and link-local ranges, and what `allow` names."""
     assert AllowedNetworks(["203.0.113.0/24"]).permits(address)
 
 
@@ -231,13 +219,10 @@ def test_the_house_and_what_is_named_may_connect(address: str) -> None:
     ["::ffff:8.8.8.8", "8.8.8.8", "2001:4860:4860::8888", "100.64.0.1", "0.0.0.0", "198.51.100.7", "garbage"],
 )
 def test_nobody_else_may_connect(address: str) -> None:
-    """Whatever it is."""
     assert not AllowedNetworks(["203.0.113.0/24"]).permits(address)
 
 
 async def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """A refused peer's connection ends without a word, and the log says how to let it in, once."""
-
     class Nobody(AllowedNetworks):
         def permits(self, host: str) -> bool:
             return False
@@ -257,7 +242,6 @@ async def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> No
     "uri", ["tcp://127.0.0.1:1", "127.0.0.1:10600", "tcp://127.0.0.1", "unix:///nowhere", "tcp://[x"]
 )
 async def test_dialling_nobody_is_a_clear_error(uri: str) -> None:
-    """An address where nothing answers, or that is none, is named."""
     with pytest.raises(DaemonUnreachable) as caught:
         await dial(uri)
     assert uri in str(caught.value)

@@ -21,26 +21,22 @@ OURS, THEIRS = Server("ours", 1, 1), Server("theirs", 2, 2)
 
 
 def test_one_value_is_its_own_summary() -> None:
-    """A single measurement is median, 95th percentile, maximum and mean at once."""
     summary = summarise([7.0])
     assert (summary.n, summary.median, summary.p95, summary.max, summary.mean) == (1, 7.0, 7.0, 7.0, 7.0)
 
 
 def test_nothing_measured_has_no_summary() -> None:
-    """A figure is never made up where nothing was measured."""
     with pytest.raises(ValueError, match="nothing was measured"):
         summarise([])
 
 
 def test_a_comparison_tells_how_ours_relates_to_theirs() -> None:
-    """The ratio is ours over theirs, and absent when theirs was not measured or is nothing."""
     assert Compared(summarise([50.0]), summarise([200.0])).median_ratio == 0.25
     assert Compared(summarise([50.0])).median_ratio is None
     assert as_json(Compared(summarise([0.0]), summarise([0.0])))["ratio"] == {"median": None, "p95": None}
 
 
 def test_the_synthetic_corpus_has_some_sixty_different_phrases() -> None:
-    """Every phrase stands once, and none has a numeral that could be written in two ways."""
     assert 55 <= len(synthetic.PHRASES) == len(set(synthetic.PHRASES))
     assert not any(character.isdigit() for phrase in synthetic.PHRASES for character in phrase)
 
@@ -51,7 +47,6 @@ def _chunk(*samples: int, repeat: int = 1) -> AudioChunk:
 
 
 def test_silence_before_the_words_takes_its_time() -> None:
-    """The first audible sample is heard after the silence in front of it has been played."""
     playback = Playback()
     playback.take(_chunk(0, repeat=100), 50.0)
     playback.take(_chunk(0, 0, 327, -328), 60.0)
@@ -62,7 +57,6 @@ def test_silence_before_the_words_takes_its_time() -> None:
 
 
 def test_a_chunk_that_comes_late_is_a_gap() -> None:
-    """Sound that arrives after what was there has been played leaves a gap of that length."""
     playback = Playback()
     playback.take(_chunk(9000, repeat=100), 10.0)
     playback.take(_chunk(9000, repeat=100), 150.0)
@@ -71,21 +65,17 @@ def test_a_chunk_that_comes_late_is_a_gap() -> None:
 
 
 def test_silence_alone_is_never_audible() -> None:
-    """An answer of silence has a first chunk and no first sound."""
     playback = Playback()
     playback.take(_chunk(0, repeat=10), 5.0)
     assert playback.first_audible_ms is None
 
 
 def test_the_order_swaps_with_every_item_and_every_repeat() -> None:
-    """Each item is given to either server first equally often."""
     first = [(item, servers[0].name) for item, servers in turns(Pair(OURS, THEIRS), ["a", "b"], 2)]
     assert first == [("a", "ours"), ("b", "theirs"), ("a", "theirs"), ("b", "ours")]
 
 
 def test_a_failed_request_is_counted_and_the_contest_goes_on() -> None:
-    """A request that fails leaves a gap on its side alone and is told with the server's name."""
-
     async def request(server: Server, item: str) -> float:
         if server is THEIRS and item == "b":
             raise SatelliteError("out of order")
@@ -101,14 +91,12 @@ def test_a_failed_request_is_counted_and_the_contest_goes_on() -> None:
 
 
 def test_a_side_that_never_answered_has_no_figure() -> None:
-    """Where every request failed there is an error with the reasons instead of a figure."""
     outcome: Outcome[str, float] = Outcome(ours=[("a", None)], failures=["ours: down"])
     with pytest.raises(SatelliteError, match="ours: down"):
         outcome.compared(lambda result: result)
 
 
 def test_memory_is_that_of_all_processes() -> None:
-    """A child counts with its parent, and a peak is at least what is held."""
     with subprocess.Popen([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"]) as parent:
         while not (children := psutil.Process(parent.pid).children()):
             time.sleep(0.01)
@@ -121,21 +109,17 @@ def test_memory_is_that_of_all_processes() -> None:
 
 
 def test_a_server_that_has_ended_has_no_memory_to_be_proud_of() -> None:
-    """Where no process is left there is an error, and not a server of zero bytes."""
     with pytest.raises(SatelliteError, match="gone cannot be read"):
         memory.of(Server("gone", 1, process_id=2**22 + 1))
 
 
 def test_their_memory_is_the_sum_of_their_processes() -> None:
-    """The daemon is held against all official servers together."""
     theirs = {"stt": Memory(10.0, 20.0), "tts": Memory(1.0, 2.0)}
     assert MemoryState(Memory(1.0, 1.0), theirs).their_sum == Memory(11.0, 22.0)
     assert MemoryState(Memory(1.0, 1.0), {}).their_sum is None
 
 
 def test_a_server_that_ends_at_once_shows_its_log() -> None:
-    """A server that cannot start is an error with its status and its last words."""
-
     async def run() -> None:
         async with started(Command("broken", free_port(), ["sh", "-c", "echo no such model; exit 3"])):
             pytest.fail("it cannot have answered")

@@ -68,7 +68,6 @@ async def handling(reply: Reply = spoken) -> AsyncIterator[tuple[Server, list[st
 
 
 async def test_an_answer_is_timed_from_the_first_word_to_the_whole() -> None:
-    """The words of all pieces are put together, and the provider is known."""
     async with handling() as (server, _):
         answered = await chat.ask(server.port, "Is it cold?")
         assert (answered.words, answered.provider) == ("Is it cold?", "ollama")
@@ -83,14 +82,12 @@ async def test_an_answer_is_timed_from_the_first_word_to_the_whole() -> None:
     ],
 )
 async def test_no_answer_is_no_figure(answer: Event, words: str) -> None:
-    """A question that is not answered, or with an error, fails with the reason."""
     async with handling(lambda _: [answer]) as (server, _):
         with pytest.raises(SatelliteError, match=words):
             await chat.ask(server.port, "Is it cold?")
 
 
 async def test_every_message_is_asked_as_often() -> None:
-    """All ten are different, and one is asked before that does not count."""
     assert len(set(MESSAGES)) == 10
     async with handling() as (server, asked):
         told: list[tuple[int, int]] = []
@@ -104,7 +101,6 @@ async def test_every_message_is_asked_as_often() -> None:
 
 
 async def test_the_question_after_a_rest_follows_another_one() -> None:
-    """The model has the same to read after a rest as it has when it is warm, and every rest is taken."""
     async with handling() as (server, asked):
         rests: list[float] = []
 
@@ -120,12 +116,10 @@ async def test_the_question_after_a_rest_follows_another_one() -> None:
 
 @pytest.mark.parametrize(("seconds", "repeats"), [(0.0, 3), (1.0, 3), (5.0, 3), (10.0, 2), (20.0, 1), (3600.0, 1)])
 def test_a_long_idle_time_is_measured_less_often(seconds: float, repeats: int) -> None:
-    """A short one several times, a long one once."""
     assert idle_repeats(seconds) == repeats
 
 
 async def test_only_the_second_provider_counts_where_the_first_is_down() -> None:
-    """Both daemons are asked everything; an answer from elsewhere is told."""
     async with handling() as (server, asked):
         async with handling(lambda text: spoken(text, "second")) as (alone, also_asked):
             compared, wrong = await chat.switching(server, alone, second="second", repeats=1)
@@ -146,7 +140,6 @@ async def asking_bare(*words: str) -> AsyncIterator[tuple[Bare, OllamaServer]]:
 
 
 async def test_the_bare_request_is_the_daemons() -> None:
-    """Nothing that the server goes by differs: it has the same to do, and does not load the model again."""
     async with asking_bare("Yes", ".") as (bare, server):
         settings = ChatSettings.model_validate(chat_servers.asking_ollama(server.url))
         provider = settings.providers[0]
@@ -164,7 +157,6 @@ async def test_the_bare_request_is_the_daemons() -> None:
 
 
 async def test_a_blank_piece_is_no_first_word() -> None:
-    """The daemon does not send it either; the words are the whole answer."""
     async with asking_bare("\n", "Yes,", " it", " is.") as (bare, server):
         server.seconds_per_token = 0.02
         answered = await bare.ask(MESSAGES[0])
@@ -177,7 +169,6 @@ async def test_a_blank_piece_is_no_first_word() -> None:
     ("fault", "words"), [(Fault.CUT, "no whole answer"), (Fault.ERROR_LINE, "error"), (Fault.CRASH, "terminated")]
 )
 async def test_a_bare_call_that_fails_is_no_figure(fault: Fault, words: str) -> None:
-    """An answer that is cut off, or breaks in an error, fails."""
     async with asking_bare("Yes", ".") as (bare, server):
         server.faults = [fault]
         with pytest.raises(SatelliteError, match=words):
@@ -185,13 +176,11 @@ async def test_a_bare_call_that_fails_is_no_figure(fault: Fault, words: str) -> 
 
 
 def test_only_ollama_is_asked_without_the_daemon() -> None:
-    """Another provider is an error before anything is asked."""
     with pytest.raises(SatelliteError, match="only Ollama"):
         Bare(chat_servers.asking_second("http://127.0.0.1:1"))
 
 
 async def test_each_side_is_asked_every_message_in_pairs() -> None:
-    """Once before, uncounted, then with and without the daemon in turn, and the words are compared."""
     async with handling() as (daemon, asked):
         async with OllamaServer(script(MESSAGES[0])) as server, Bare(chat_servers.asking_ollama(server.url)) as bare:
             more = await chat_bare.overhead(daemon, bare, words="a script", repeats=1, on_progress=lambda *_: None)
@@ -209,7 +198,6 @@ def outcome(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Out
 
 
 def test_a_difference_is_taken_pair_by_pair() -> None:
-    """Only within a pair, and the noise only between bare calls of one message; a broken pair is left out."""
     more = chat_bare.paired("a script", [outcome([12, None, 25], [10, 11, 20]), outcome([101], [100])])
     assert more.first_word_more_ms == summarise([2.0, 5.0, 1.0])
     assert more.complete_more_ms == summarise([20.0, 50.0, 10.0])
@@ -219,7 +207,6 @@ def test_a_difference_is_taken_pair_by_pair() -> None:
 
 
 def test_pairs_that_all_failed_have_no_figure() -> None:
-    """The reasons are the error."""
     with pytest.raises(SatelliteError, match="out of order"):
         chat_bare.paired("a script", [outcome([None, 12], [10, None])])
 
@@ -228,8 +215,6 @@ def test_pairs_that_all_failed_have_no_figure() -> None:
 
 
 def test_rests_add_up() -> None:
-    """The time and the CPU time of several rests make one figure, for each daemon its own."""
-
     async def rests(busy: int, ended: int) -> KeepAliveCost:
         rest = Rest(Server("busy", 0, busy), Server("ended", 0, ended))
         await rest(0.01)
@@ -253,7 +238,6 @@ def test_rests_add_up() -> None:
 
 
 def test_a_daemon_that_has_ended_has_no_cpu_time() -> None:
-    """An error, and not a daemon that costs nothing; without a rest there is no cost either."""
     gone = Server("gone", 1, 2**22 + 1)
     with pytest.raises(SatelliteError, match="gone"):
         memory.cpu_seconds(gone)

@@ -38,7 +38,6 @@ def idle_figures(
 
 
 def test_an_idle_time_is_told_beside_the_warm_median() -> None:
-    """The ratio is of medians, and every single answer is told."""
     idle = idle_figures([90, 120, 110], [100, 100, 130])
     described = as_json(idle)
     assert described["compared"]["ratio"]["median"] == 1.1
@@ -77,7 +76,6 @@ def report(found: ChatResult) -> Report:
 
 
 def test_the_marks_of_chat_are_judged() -> None:
-    """Idle times, what the daemon adds, the switch and the keep-alive have a mark each."""
     verdicts = {verdict.mark: verdict for verdict in marks.chat_verdicts(result())}
     assert len(verdicts) == 8
     missed = [mark for mark, verdict in verdicts.items() if not verdict.reached]
@@ -88,7 +86,6 @@ def test_the_marks_of_chat_are_judged() -> None:
 
 
 def test_a_mark_below_the_noise_is_not_judged() -> None:
-    """Where bare calls differ by more than the mark allows, neither reached nor missed would be true."""
     found = result(overhead=[overhead(more_ms=9.0, noise_ms=6.0)])
     judged = [verdict.mark for verdict in marks.chat_verdicts(found)]
     assert "Chat, words of a script: first word beside a bare call, p50" not in judged
@@ -101,7 +98,6 @@ def test_a_mark_below_the_noise_is_not_judged() -> None:
 
 
 def test_everything_is_in_tables_and_in_the_json() -> None:
-    """A reader and a program find every measurement, and what went wrong."""
     made = report(result())
     text = markdown(made)
     for expected in (
@@ -124,13 +120,11 @@ def test_everything_is_in_tables_and_in_the_json() -> None:
 
 @pytest.mark.parametrize("options", [["--url", "http://127.0.0.1:1"], ["--model", "phi3:mini"]])
 def test_a_real_server_needs_a_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """One without the other is an error before anything is started."""
     assert main(["chat", *options]) == 1
     assert "go together" in capsys.readouterr().err
 
 
 def test_an_idle_time_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """Anything else is refused."""
     with pytest.raises(SystemExit):
         main(["chat", "--idle", "-1"])
     assert "--idle" in capsys.readouterr().err
@@ -138,7 +132,6 @@ def test_an_idle_time_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.models
 def test_the_chat_of_real_daemons_is_measured(models_directory: Path, tmp_path: Path) -> None:
-    """Against a server that is already there: everything but what needs a stand-in with a short keep-alive."""
     command = [sys.executable, "-m", "tests.doubles", "ollama", "--model", "m", "--say", "It is warm."]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as server:
         assert server.stdout is not None

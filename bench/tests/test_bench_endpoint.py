@@ -59,7 +59,6 @@ class Marked:
 
 
 def test_speech_is_what_stands_out_of_the_room() -> None:
-    """Its bounds are found within two frames, and a click is no speech."""
     begin, end = speech_bounds(np.frombuffer(TWO_WORDS.pcm, np.int16))
     assert begin == pytest.approx(0.3, abs=0.02)
     assert end == pytest.approx(1.55, abs=0.02)
@@ -69,7 +68,6 @@ def test_speech_is_what_stands_out_of_the_room() -> None:
 
 
 def test_a_pause_is_put_between_two_words() -> None:
-    """The speech ends later by as much, the rest of the recording is untouched, and the pause sounds like the room."""
     found = spliced(TWO_WORDS, Marked((0.3, 0.9), (0.95, 1.55)), np.random.default_rng(1))
     assert [one.pauses_ms for one in found] == [(), (300,), (500,), (800,)]
     plain = np.frombuffer(TWO_WORDS.pcm, np.int16)
@@ -84,7 +82,6 @@ def test_a_pause_is_put_between_two_words() -> None:
 
 
 def test_two_pauses_stand_between_different_words() -> None:
-    """And a clip of one word has no place for any."""
     found = spliced(FOUR_WORDS, Marked((0.3, 0.7), (0.75, 1.15), (1.2, 1.6), (1.65, 2.05)), np.random.default_rng(1))
     assert found[-1].pauses_ms == (500, 500)
     assert found[-1].speech_end_seconds == pytest.approx(found[0].speech_end_seconds + 1.0)
@@ -92,7 +89,6 @@ def test_two_pauses_stand_between_different_words() -> None:
 
 
 def test_no_pause_is_put_into_a_word() -> None:
-    """Even where a word is said to begin amid another, and it is quiet there."""
     words = Marked((0.3, 0.7), (0.75, 2.05), starts=(0.3, 0.75, 1.2))
     for one in spliced(FOUR_WORDS, words, np.random.default_rng(1))[1:]:
         before, paused = (np.frombuffer(one.pcm, np.int16)[int(at * RATE) :][: RATE // 5] for at in (0.5, 0.75))
@@ -101,13 +97,11 @@ def test_no_pause_is_put_into_a_word() -> None:
 
 
 def test_room_tone_is_as_loud_as_the_quietest_part() -> None:
-    """Whatever else is in the recording."""
     tone = room_tone(np.frombuffer(TWO_WORDS.pcm, np.int16), RATE, np.random.default_rng(2)).astype(np.float64)
     assert np.sqrt(np.mean(tone**2)) == pytest.approx(QUIET, rel=0.3)
 
 
 def test_no_room_is_quite_silent() -> None:
-    """Behind a recording made by a machine there is noise as well, which nobody hears."""
     tone = room_tone(np.zeros(RATE, np.int16), RATE, np.random.default_rng(2)).astype(np.float64)
     assert 1 < np.sqrt(np.mean(tone**2)) < 10
 
@@ -125,7 +119,6 @@ def test_no_room_is_quite_silent() -> None:
     ],
 )
 def test_home_assistants_rules(windows: list[tuple[float, float]], ended: float | None) -> None:
-    """When Home Assistant takes a command for complete."""
     speech = [probability for probability, seconds in windows for _ in range(round(seconds * 100))]
     found = microvad.ends_at(speech, 0.7)
     assert found == (None if ended is None else pytest.approx(ended, abs=0.021))
@@ -154,14 +147,12 @@ def test_home_assistants_ends_of_recorded_commands(name: str, ends: list[float])
 
 
 def test_home_assistant_waits_fifteen_seconds_at_most() -> None:
-    """For somebody to speak, and for a command to end."""
     assert microvad.ends_at([0.0] * 1600, 0.7) == pytest.approx(15, abs=0.02)
     assert microvad.ends_at([1.0] * 1600, 0.7) == pytest.approx(15, abs=0.02)
     assert microvad.ends_at([1.0] * 1400, 0.7) is None
 
 
 def test_our_own_end_is_the_state_machines() -> None:
-    """Windows are fed until it ends; nobody speaking is no end."""
     settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
     assert ends_at(TurnDetector(settings), Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {})) == pytest.approx(1.5)
     assert ends_at(TurnDetector(settings), Heard(0.1, [SILENCE] * 90, {})) is None
@@ -170,7 +161,6 @@ def test_our_own_end_is_the_state_machines() -> None:
 
 @pytest.mark.parametrize(("late", "ended"), [(0.0, 1.2), (0.15, 1.4), (0.35, 1.6)])
 def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> None:
-    """Those of a pause that has proven not to be the end do not count."""
     settings = EndpointSettings(silence_seconds=0.6, least_silence_seconds=0.6, complete_silence_seconds=0.2)
     words = {11: Completeness.COMPLETE}
     heard = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, words, late)
@@ -187,7 +177,6 @@ def figures(finder: str, ends: list[float | None], *, default: bool = True) -> E
 
 
 def test_a_command_is_cut_where_the_end_comes_too_early_or_never() -> None:
-    """Only those that are not cut lose time."""
     found = figures("satellite", [2.5, 2.7, 1.9, None])
     assert found.cut(()) == (0, 2)
     assert found.cut((500,)) == (2, 2)
@@ -199,7 +188,6 @@ def test_a_command_is_cut_where_the_end_comes_too_early_or_never() -> None:
 
 
 def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
-    """The tables and JSON hold cuts and times, the marks judge the defaults of both."""
     ours = figures("satellite", [2.5, 2.7, 2.6, 1.0])
     tried = figures("satellite", [2.1, 2.1, 1.0, 1.0], default=False)
     result = EndpointResult("a corpus", 2, [tried, ours, figures("Home Assistant", [3.2, 3.2, 3.2, 3.2])])
@@ -217,7 +205,6 @@ def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
 def test_the_end_of_commands_is_measured(
     models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the arguments to the output, without a rival."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     voice = Store(models_directory).file(demo_set.JOE, ".onnx")
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])

@@ -14,7 +14,6 @@ RESULT = http.HttpResult(FAST, FAST, FAST, FAST, FAST, commands=51)
 
 
 def test_every_figure_has_its_row() -> None:
-    """With how many clients there were."""
     (table,) = part_tables.http_tables(RESULT)
     assert [row[2] for row in table.rows] == ["1.5"] * 5
     assert "20 more talking (51 commands)" in table.rows[-1][0]
@@ -22,7 +21,6 @@ def test_every_figure_has_its_row() -> None:
 
 
 def test_each_mark_is_judged_by_its_own_figure() -> None:
-    """What is too slow is said of that alone."""
     assert all(verdict.reached for verdict in marks.http_verdicts(RESULT))
     slow = [replace(RESULT, chat_overhead_ms=SLOW), replace(RESULT, first_token_overhead_ms=SLOW)]
     slow.append(replace(RESULT, describe_talking_ms=SLOW))
@@ -33,7 +31,6 @@ def test_each_mark_is_judged_by_its_own_figure() -> None:
 
 @pytest.mark.models
 def test_it_measures(tmp_path: Path, models_directory: Path) -> None:
-    """Everything is there, and commands were answered while others waited for `describe`."""
     result = asyncio.run(http.measure(tmp_path, models_directory, 2, repeats=2, talking_seconds=4.0))
     assert result.chat_overhead_ms.n == result.first_token_overhead_ms.n == result.describe_idle_ms.n == 2
     assert result.describe_talking_ms.n > 2

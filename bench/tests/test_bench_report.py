@@ -64,20 +64,17 @@ def _texts(verdicts: list[Verdict]) -> dict[str, str]:
 
 
 def test_a_missed_mark_says_by_how_much() -> None:
-    """A verdict gives the gap to the limit in its unit and in percent, also where more is better."""
     assert Verdict("m", 150.0, 100.0, "ms").text == "missed by 50.0 ms (50 %)"
     assert Verdict("m", 80.0, 100.0, "ms", at_least=True).text == "missed by 20.0 ms (20 %)"
     assert Verdict("m", 1.0, 0.0, "ms").text == "missed by 1.0 ms"
 
 
 def test_a_limit_that_is_just_kept_is_reached() -> None:
-    """Not above means that the same is good enough."""
     assert Verdict("m", 100.0, 100.0, "ms").reached
     assert Verdict("m", 100.0, 100.0, "ms", at_least=True).reached
 
 
 def test_stt_is_held_to_the_wait_behind_the_audio_and_the_words() -> None:
-    """The three marks of speech to text are a third of their median, a sixth of their p95, and the WER."""
     verdicts = _texts(list(marks.stt_verdicts(_stt(ours=100.0, theirs=400.0, errors=6))))
     assert verdicts == {
         "STT, after audio-stop: median at most 1/3 of theirs": "reached",
@@ -87,14 +84,12 @@ def test_stt_is_held_to_the_wait_behind_the_audio_and_the_words() -> None:
 
 
 def test_audio_in_real_time_is_judged_too() -> None:
-    """It is judged under a name of its own."""
     found = list(marks.stt_verdicts(_stt(realtime=True)))
     assert found[0].mark.startswith("STT in real time, after audio-stop")
     assert (found[0].ours, found[0].limit) == pytest.approx((50.0, 200 / 3))
 
 
 def test_tts_is_judged_by_its_worst_length_too() -> None:
-    """A good median over all replies does not hide one length that is slower than theirs."""
     verdicts = _texts(list(marks.tts_verdicts(_tts(ours=50.0, theirs=100.0, ours_short=120.0))))
     assert verdicts["TTS, whole text: first audio, median not above theirs"] == "reached"
     worst = "TTS, whole text: first audio, median not above theirs in any length (worst: 1 s)"
@@ -102,7 +97,6 @@ def test_tts_is_judged_by_its_worst_length_too() -> None:
 
 
 def test_the_first_audible_sound_must_come_in_a_third_of_the_time() -> None:
-    """In the median and in the 95th percentile."""
     marked = "TTS, whole text: first audible sound, {} at most 1/3 of theirs"
     for ours, text in ((33.0, "reached"), (50.0, "missed by 16.7 ms (50 %)")):
         verdicts = _texts(list(marks.tts_verdicts(_tts(ours=ours, theirs=100.0))))
@@ -110,7 +104,6 @@ def test_the_first_audible_sound_must_come_in_a_third_of_the_time() -> None:
 
 
 def test_saying_less_is_a_missed_mark() -> None:
-    """Nobody wins by leaving out a part of the text."""
     result = _tts()
     short = replace(result.overall, audio_ms=_compared(4000.0, 5000.0))
     verdicts = _texts(list(marks.tts_verdicts(replace(result, overall=short))))
@@ -118,7 +111,6 @@ def test_saying_less_is_a_missed_mark() -> None:
 
 
 def test_memory_is_held_against_their_sum() -> None:
-    """Both ways of counting memory have to stay within all official servers together, at first and later."""
     theirs = {"stt": Memory(50.0, 60.0), "tts": Memory(50.0, 60.0)}
     first, worked = MemoryState(Memory(90.0, 110.0), theirs), MemoryState(Memory(90.0, 150.0), theirs)
     verdicts = marks.memory_verdicts(MemoryResult(first, worked, Memory(1.0, 1.0)))
@@ -126,7 +118,6 @@ def test_memory_is_held_against_their_sum() -> None:
 
 
 def test_without_the_official_servers_nothing_is_judged() -> None:
-    """A run of ours alone has figures and no verdicts."""
     state = MemoryState(Memory(1.0, 1.0), {})
     alone = MemoryResult(state, state, Memory(0.5, 0.5))
     report = _report(stt=[_stt(theirs=None)], tts=[_tts(theirs=None)], memory=alone, their_versions={})
@@ -138,7 +129,6 @@ def test_without_the_official_servers_nothing_is_judged() -> None:
 
 
 def test_the_json_is_complete() -> None:
-    """The object for programs has the machine, every figure with its ratio, and every verdict."""
     described = json.loads(json.dumps(_report(stt=[_stt()], tts=[_tts()]).described()))
     assert described["machine"]["cores"] == 2
     assert described["load_average"]["start"] == [0.5, 1.0, 1.5]
@@ -151,7 +141,6 @@ def test_the_json_is_complete() -> None:
 
 
 def test_the_markdown_names_machine_load_versions_and_corpus() -> None:
-    """A reader of the tables sees what was measured, where, and how busy the machine was."""
     text = markdown(_report(stt=[_stt()], tts=[_tts()], load_at_end=(2.0, 2.0, 2.0)))
     for expected in ("A processor, 2 cores", "[0.5, 1.0, 1.5] at the start", "satellite 0.1.0", "Corpus: two clips"):
         assert expected in text
@@ -161,12 +150,10 @@ def test_the_markdown_names_machine_load_versions_and_corpus() -> None:
 
 
 def test_mismatches_are_listed_on_demand() -> None:
-    """What was understood wrongly stands beside what was said, with nothing in it that breaks the table."""
     assert "| dim the light | dim \\| light | them the light" in markdown(_report(stt=[_stt()]), mismatches=True)
 
 
 def test_what_could_not_be_measured_is_told() -> None:
-    """Failures of parts and of single requests are in the report, and not only in its exit status."""
     failed = replace(_stt(), failures=("satellite: no answer within 120 s",))
     report = _report(stt=[failed], problems=["memory cannot be read"])
     assert report.failures == ["memory cannot be read", "satellite: no answer within 120 s"]
@@ -174,14 +161,12 @@ def test_what_could_not_be_measured_is_told() -> None:
 
 
 def test_a_table_lines_up() -> None:
-    """Every row of a table is as wide as its widest cell."""
     lines = list(Table("", ("a", "b"), [("long cell", "1"), ("x", "22")]).markdown())
     assert lines[0] == "| a         | b  |"
     assert {len(line) for line in lines} == {len(lines[0])}
 
 
 def test_this_machine_describes_itself() -> None:
-    """The machine has a name, cores and memory."""
     machine = this_machine()
     assert machine.processor
     assert machine.cores >= 1

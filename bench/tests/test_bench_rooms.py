@@ -30,7 +30,6 @@ def result() -> RoomsResult:
 
 
 def test_a_room_costs_what_a_daemon_takes_more_with_it() -> None:
-    """CPU and memory, over those of the same daemon without a room."""
     found = result()
     assert found.cost_of_a_room(found.rest[1]) == (1.0, 1.0)
     assert found.cost_of_a_room(found.rest[0]) is None
@@ -38,7 +37,6 @@ def test_a_room_costs_what_a_daemon_takes_more_with_it() -> None:
 
 
 def test_everything_that_was_measured_is_told() -> None:
-    """In tables and as JSON; what is missing is left out."""
     rest, times = part_tables.rooms_tables(result())
     assert rest.rows[1] == ("50", "51.0", "1.00", "490", "1.00", "440")
     told = {row[0]: row[2] for row in times.rows}
@@ -54,7 +52,6 @@ def test_everything_that_was_measured_is_told() -> None:
 
 @pytest.mark.parametrize(("mib", "reached"), [(490.0, True), (600.0, False)])
 def test_the_most_rooms_are_judged(mib: float, reached: bool) -> None:
-    """Cost of a room, barge-in and `describe` have limits."""
     found = result()
     found.rest[1] = RestFigures(50, 20.0, 51.0, Memory(440.0, mib, 600.0))
     cpu, memory, silence, describe = marks.rooms_verdicts(found)

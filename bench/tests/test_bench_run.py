@@ -15,14 +15,12 @@ from satellite.models.store import Store
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """A part that does not exist is an error before anything is started."""
     assert main(["vision"]) == 1
     assert "expected voice, stt, tts, wake, memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--no-rivals", "vision"]])
 def test_options_before_the_parts_are_the_benchmarks(arguments: list[str]) -> None:
-    """`satellite bench` reads none of them, so that `--help` shows the benchmark's own."""
     assert cli_arguments.parse(["bench", *arguments]).arguments == arguments
 
 
@@ -30,7 +28,6 @@ def test_options_before_the_parts_are_the_benchmarks(arguments: list[str]) -> No
 def test_our_daemon_alone_is_measured(
     models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Speech both ways and memory of a daemon of its own are measured over two synthetic clips."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     voice = Store(models_directory).file(demo_set.JOE, ".onnx")
     synthetic.cached_corpus(tmp_path / "clips", voice, synthetic.PHRASES[:2])
@@ -53,7 +50,6 @@ def test_our_daemon_alone_is_measured(
 
 
 def test_test_servers_are_found_in_a_checkout_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installed elsewhere, the benchmark finds them from inside a checkout, and says so where there is none."""
     monkeypatch.setattr(own, "__file__", str(tmp_path / "lib" / "site-packages" / "satellite_bench" / "own.py"))
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root / "docs")

@@ -103,7 +103,6 @@ def once(at_seconds: float, *events: Eventable) -> Act:
 
 
 async def test_the_first_sound_is_the_first_that_can_be_heard() -> None:
-    """Silence at the beginning of the sound takes its time, and the endpoint cannot be before the sound it heard."""
     sound = AudioChunk(RATE, 2, 1, SILENCE + SOUND)
     events = (VoiceStopped(), Transcript("Lights on."), AudioStart(RATE, 2, 1), sound)
     turn = await played(recording(0.3), once(0.8, *events))
@@ -119,7 +118,6 @@ async def test_the_first_sound_is_the_first_that_can_be_heard() -> None:
 
 
 async def test_an_end_amid_the_speech_is_a_cut() -> None:
-    """Whatever was understood; nothing more than the end is waited for."""
     turn = await played(recording(9.0), once(0.1, VoiceStopped()), answered=False)
     assert turn.cut
     assert turn.endpoint_ms is not None
@@ -128,7 +126,6 @@ async def test_an_end_amid_the_speech_is_a_cut() -> None:
 
 
 async def test_a_run_that_fails_is_unanswered() -> None:
-    """Its error is told; who heard nobody has cut everything."""
     turn = await played(recording(0.1), once(0.2, VoiceStopped(), Error("no words were understood")))
     assert (turn.cut, turn.complete, turn.error) == (False, False, "no words were understood")
     assert turn.first_sound_ms is None
@@ -136,7 +133,6 @@ async def test_a_run_that_fails_is_unanswered() -> None:
 
 
 async def test_an_answer_without_sound_is_unanswered() -> None:
-    """The end of a silent answer is not waited behind."""
     silent = AudioChunk(RATE, 2, 1, SILENCE)
     turn = await played(recording(0.1), once(0.2, VoiceStopped(), AudioStart(RATE, 2, 1), silent, AudioStop()))
     assert turn.first_audio_ms is not None
@@ -167,7 +163,6 @@ async def rival_turn(daemon: RunningDaemon, words: Words) -> Turn:
 
 @pytest.mark.models
 async def test_home_assistant_speaks_a_short_answer_once_it_is_whole(daemon: RunningDaemon) -> None:
-    """The command ends by its own rules, is understood, asked, and spoken."""
     turn = await rival_turn(daemon, script("It", " is."))
     assert turn.complete
     assert turn.error == ""
@@ -179,7 +174,6 @@ async def test_home_assistant_speaks_a_short_answer_once_it_is_whole(daemon: Run
 
 @pytest.mark.models
 async def test_home_assistant_speaks_a_long_answer_while_it_is_made(daemon: RunningDaemon) -> None:
-    """More than sixty characters are enough to begin with."""
     queue: asyncio.Queue[str | None] = asyncio.Queue()
     queue.put_nowait("The garage door has been open since this morning. ")
     queue.put_nowait("It was opened by the neighbour. And")
@@ -189,7 +183,6 @@ async def test_home_assistant_speaks_a_long_answer_while_it_is_made(daemon: Runn
 
 
 async def test_the_chat_server_tells_what_it_was_asked() -> None:
-    """The stand-in tells the last message of every conversation; a ping has none."""
     async with OllamaServer(script("Yes.")) as ollama, httpx.AsyncClient(base_url=ollama.url) as http:
         for messages in ([], [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Well?"}]):
             await http.post("/api/chat", json={"model": "smollm2", "messages": messages, "stream": False})
@@ -209,7 +202,6 @@ def result(*, rival: bool = True) -> VoiceResult:
 
 
 def test_only_complete_commands_have_a_time() -> None:
-    """The cut ones are counted beside it, and both are told."""
     found = json.loads(json.dumps(result().described()))
     ours = found["satellite"]
     assert (ours["n"], ours["complete"]) == (4, 2)
@@ -227,7 +219,6 @@ def test_only_complete_commands_have_a_time() -> None:
 
 
 def test_voice_to_voice_is_judged() -> None:
-    """By itself, beside the rival, and by what it gets wrong."""
     reached = {verdict.mark: verdict.reached for verdict in marks.voice_verdicts(result())}
     assert reached == {
         "Voice to voice: median": False,
@@ -246,7 +237,6 @@ def test_voice_to_voice_is_judged() -> None:
 
 
 def test_the_time_goes_from_stage_to_stage() -> None:
-    """What happens side by side is one part, and the parts fill all of the time."""
     behind = voice_picture.spans(answered(2000, 1300, answer_ms=1700.0))
     assert [(span.stage.label, span.end_ms) for span in behind] == [
         ("waiting for the end", 1300),
@@ -260,7 +250,6 @@ def test_the_time_goes_from_stage_to_stage() -> None:
 
 
 def test_tables_and_pictures_show_both_sides_on_one_axis() -> None:
-    """In a terminal and as SVG."""
     times, cut = part_tables.voice_tables(result())
     assert ("**first sound**", "satellite", "2", "750", "795", "800", "750") in times.rows
     assert cut.rows[0] == ("satellite", "1 of 4 (25.0 %)", "0 of 2", "1 of 2 (50.0 %)", "0 of 0", "1.25")
@@ -278,7 +267,6 @@ def test_tables_and_pictures_show_both_sides_on_one_axis() -> None:
     ("limit", "synthetic", "count"), [(None, False, 50), (None, True, 20), (3, False, 3), (99, True, 50)]
 )
 def test_recordings_are_taken_from_all_over_the_corpus(limit: int | None, synthetic: bool, count: int) -> None:
-    """Never more than there are, none twice, and none in which nobody speaks."""
     clips = [Clip(str(number), "words", b"") for number in range(50)]
     chosen = VoicePlan(limit).chosen(Corpus("c", (*clips, Clip("silence", "", b""))), synthetic=synthetic)
     assert len(chosen) == count == len({clip.name for clip in chosen})
@@ -289,7 +277,6 @@ def test_recordings_are_taken_from_all_over_the_corpus(limit: int | None, synthe
 def test_voice_to_voice_is_measured(
     models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two recorded commands go through a daemon of its own; the output is one object."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     clips = tmp_path / "clips"
     clips.mkdir()

@@ -18,7 +18,6 @@ RESULT = WakeResult(WakeFigures(10, 200.0, 0.8, 9), WakeFigures(10, 200.0, 20.0,
 
 
 def test_a_core_keeps_up_with_as_many_streams_as_their_cpu_time_allows() -> None:
-    """As table and JSON, and judged."""
     assert (RESULT.ours.streams_a_core, RESULT.ours.cpu_ms_a_frame) == pytest.approx((250, 0.32))
     described = json.loads(json.dumps(as_json(RESULT)))
     assert described["ours"]["streams_a_core"] == 250
@@ -37,7 +36,6 @@ def measured(models: Path, pcm: bytes) -> WakeResult:
 
 @pytest.mark.models
 def test_both_engines_hear_the_wake_word(models_directory: Path) -> None:
-    """Each in a process of its own, and what they needed is told."""
     found = measured(models_directory / "wake" / "openwakeword", read_wav(DATA / "wake" / "okay_nabu.wav"))
     assert found.theirs is not None
     for figures in (found.ours, found.theirs):
@@ -48,7 +46,6 @@ def test_both_engines_hear_the_wake_word(models_directory: Path) -> None:
 
 @pytest.mark.models
 def test_an_engine_that_hears_nothing_has_no_figures(models_directory: Path) -> None:
-    """Silence, or a folder without models, is an error with a code."""
     with pytest.raises(SatelliteError) as silent:
         measured(models_directory / "wake" / "openwakeword", bytes(64_000))
     with pytest.raises(SatelliteError) as empty:

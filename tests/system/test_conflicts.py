@@ -106,7 +106,6 @@ LONG_WORK = "into /opt/satellite"
 def test_what_is_in_the_way_is_told_before_the_long_work(
     machine: Machine, prepare: str, cause: str, remedy: str, undo: str
 ) -> None:
-    """With its cause and its remedy, and the machine stays as it was."""
     machine.run(prepare)
     before = machine.files
     result = machine.run(INSTALL, check=False)
@@ -137,7 +136,6 @@ def test_what_is_in_the_way_is_told_before_the_long_work(
     ],
 )
 def test_odd_values_are_refused(machine: Machine, arguments: str, cause: str) -> None:
-    """And nothing is written anywhere."""
     before = machine.files
     result = machine.run(f"cd /srv && sh /media/satellite/install.sh {arguments}", check=False)
     assert result.returncode == 1
@@ -146,7 +144,6 @@ def test_odd_values_are_refused(machine: Machine, arguments: str, cause: str) ->
 
 
 def test_what_was_prepared_for_another_machine_is_refused(machine: Machine) -> None:
-    """Another Python, another processor, other packages; before anything is done."""
     machine.run("cp -r /media/offline /srv/other")
     record = machine.run("cat /srv/other/prepared").stdout.strip()
     before = machine.files
@@ -170,7 +167,6 @@ def test_what_was_prepared_for_another_machine_is_refused(machine: Machine) -> N
 
 
 def test_root_runs_nothing_that_lies_about(machine: Machine) -> None:
-    """No module and no program of the current folder, of $PYTHONPATH or of $PATH, whatever is asked for."""
     machine.run("mkdir -m 777 /srv/trap")
     names = ("ensurepip", "venv", "socket", "platform", "sitecustomize", "pip", "encodings", "satellite", "runpy", "os")
     for name in names:
@@ -199,7 +195,6 @@ def test_root_runs_nothing_that_lies_about(machine: Machine) -> None:
 
 @pytest.mark.parametrize("place", ["scripts/install-tools.sh", "satellite", "."])
 def test_sources_that_everybody_may_change_are_not_run(machine: Machine, place: str) -> None:
-    """A clone is its owner's; what everyone may write to is everyone's."""
     machine.run(f"cp -r /media/satellite /srv/clone && chmod o+w /srv/clone/{place}")
     result = machine.run("sh /srv/clone/install.sh --dry-run", check=False)
     machine.run("rm -r /srv/clone")
@@ -208,7 +203,6 @@ def test_sources_that_everybody_may_change_are_not_run(machine: Machine, place: 
 
 
 def test_a_configuration_of_root_alone_is_opened_to_the_daemon(machine: Machine) -> None:
-    """As it comes of a strict umask; it is taken back with the rest, and content and others' rights stay."""
     machine.run(f"umask 077; mkdir -p /etc/satellite; echo 'log_level: info' >{CONFIG}")
     before = machine.files
     machine.run(LISTEN.format(port=10600))
@@ -220,7 +214,6 @@ def test_a_configuration_of_root_alone_is_opened_to_the_daemon(machine: Machine)
 
 
 def test_two_at_once_are_refused(machine: Machine) -> None:
-    """Also of two clones."""
     machine.run("systemd-run -q --unit first flock /run/satellite-install.lock sleep inf")
     machine.until("! flock -n /run/satellite-install.lock true")
     result = machine.run(INSTALL, check=False)
@@ -229,7 +222,6 @@ def test_two_at_once_are_refused(machine: Machine) -> None:
 
 
 def test_an_interruption_is_called_that(machine: Machine) -> None:
-    """By Ctrl-C in the midst of the packages: all is taken back, and no program of it goes on."""
     before = machine.files
     machine.run(f"systemd-run -q --unit interrupted --collect -p KillMode=process sh -c 'exec {INSTALL}'")
     machine.until("pgrep -f '[r]eleases/.*pip install.*packages.txt'")
@@ -242,7 +234,6 @@ def test_an_interruption_is_called_that(machine: Machine) -> None:
 
 
 def test_what_was_killed_is_taken_back_by_the_next_run(machine: Machine) -> None:
-    """Whatever that is asked for: user, configuration, half of a release."""
     before = machine.files
     machine.run(f"systemd-run -q --unit killed --collect sh -c 'exec {INSTALL}'")
     machine.until("pgrep -f '[r]eleases/.*pip install.*packages.txt'")

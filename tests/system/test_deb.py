@@ -35,7 +35,6 @@ def debian(offline: Path, package: Path) -> Iterator[Machine]:
 
 
 def test_it_is_not_installed_over_the_installers(debian: Machine) -> None:
-    """Which has other files at the same places; what to do first is told."""
     unit = "/etc/systemd/system/satellite.service"
     debian.run(f"touch {unit}")
     refused = debian.run("dpkg -i /srv/satellite.deb", check=False)
@@ -44,7 +43,6 @@ def test_it_is_not_installed_over_the_installers(debian: Machine) -> None:
 
 
 def test_installed_it_serves(debian: Machine) -> None:
-    """From the start of the system on; with models it is ready without another start."""
     told = debian.run("dpkg -i /srv/satellite.deb").stdout
     assert "satellite models pull configured" in told
     assert debian.run("systemctl is-enabled satellite").stdout == "enabled\n"
@@ -57,7 +55,6 @@ def test_installed_it_serves(debian: Machine) -> None:
 
 
 def test_its_files_are_where_debian_looks(debian: Machine) -> None:
-    """Manual page, completions, documents; the configuration is the administrator's."""
     files = debian.run("dpkg -L satellite-voice").stdout.splitlines()
     assert {
         "/usr/bin/satellite",
@@ -75,7 +72,6 @@ def test_its_files_are_where_debian_looks(debian: Machine) -> None:
 
 
 def test_an_upgrade_keeps_the_configuration(debian: Machine) -> None:
-    """The new version runs, and models stay."""
     debian.run("echo 'log_level: debug' >>/etc/satellite/config.yaml")
     pid = debian.pid
     debian.run(
@@ -89,7 +85,6 @@ def test_an_upgrade_keeps_the_configuration(debian: Machine) -> None:
 
 
 def test_removed_it_leaves_what_is_the_households_and_purged_nothing(debian: Machine) -> None:
-    """Configuration, models and keys stay until they are purged; the account stays, as Debian has it."""
     debian.run("dpkg --remove satellite-voice")
     debian.run(
         "! systemctl cat satellite && ! ls -d /opt/satellite /usr/bin/satellite && ! pgrep -f '[s]atellite/current'"

@@ -13,7 +13,6 @@ NEVER_STARTS = f"install -D -m 644 /dev/null {OVERRIDE}; printf '[Service]\\nExe
 
 
 def test_a_dry_run_does_nothing(machine: Machine) -> None:
-    """It says what would be done, also where nothing could be done."""
     before = machine.files
     told = machine.run(f"{INSTALL} --dry-run --microphone --with-ollama --model phi3:mini").stdout
     for change in ("apt-get", "useradd", "ollama.conf", "ollama pull phi3:mini", "systemctl enable"):
@@ -59,7 +58,6 @@ def test_a_dry_run_does_nothing(machine: Machine) -> None:
 def test_a_failure_leaves_the_machine_as_it_was(
     machine: Machine, prepare: str, command: str, step: str, cause: str, remedy: str
 ) -> None:
-    """The step, the cause and the remedy are named, and not a file is left."""
     machine.run(prepare)
     before = machine.files
     result = machine.run(command, check=False, seconds=400)
@@ -72,7 +70,6 @@ def test_a_failure_leaves_the_machine_as_it_was(
 
 
 def test_one_command_installs_it(machine: Machine) -> None:
-    """Then it is ready, and one is told what to type into Home Assistant."""
     told = machine.run(machine.install, seconds=400).stdout
     assert re.search(r"host 192\.168\.77\.2 +port 10600", told)
     assert machine.status["ready"]
@@ -82,7 +79,6 @@ def test_one_command_installs_it(machine: Machine) -> None:
 
 
 def test_everything_is_in_the_package(service: Machine) -> None:
-    """What `pip install` put there is what the sources have: pages, sentences, catalogues and sounds too."""
     listed = "find . -type f ! -name '*.pyc' | LC_ALL=C sort"
     sources = service.run(f"cd /media/satellite/satellite && {listed}").stdout
     assert "./http/pages/index.html" in sources
@@ -91,7 +87,6 @@ def test_everything_is_in_the_package(service: Machine) -> None:
 
 
 def test_a_second_time_it_changes_nothing(service: Machine) -> None:
-    """Not a file, and the daemon is not restarted."""
     pid, files = service.pid, service.files
     assert "nothing was changed" in service.run(service.install).stdout
     assert service.files ^ files == set()
@@ -117,7 +112,6 @@ def test_a_second_time_it_changes_nothing(service: Machine) -> None:
 def test_a_configuration_that_cannot_be_had_stops_nothing(
     service: Machine, config: str, line: str, cause: str, remedy: str
 ) -> None:
-    """The service that runs goes on."""
     service.run(f"echo '{line}' >>{config}")
     pid, files = service.pid, service.files
     result = service.run(f"{service.install} --hosted", check=False)
@@ -129,14 +123,12 @@ def test_a_configuration_that_cannot_be_had_stops_nothing(
 
 
 def test_a_configuration_that_the_daemon_may_not_read_is_opened(service: Machine) -> None:
-    """As an editor leaves it that knows of no group; where the file is root's, only its group and mode change."""
     service.run("chown root:root /etc/satellite/config.yaml; chmod 600 /etc/satellite/config.yaml")
     assert "letting the daemon read /etc/satellite/config.yaml" in service.run(service.install).stdout
     assert service.run("stat -c '%U:%G %a' /etc/satellite/config.yaml").stdout == "root:satellite 640\n"
 
 
 def test_root_follows_nothing_of_the_service_user(service: Machine) -> None:
-    """Links that it planted where root fetches models to lead nowhere; what it holds is mended all the same."""
     models = "/var/lib/satellite/models"
     service.run("install -m 600 /dev/null /srv/victim; mkdir -m 700 /srv/folder; echo secret >/srv/victim")
     for attack in (
@@ -156,7 +148,6 @@ def test_root_follows_nothing_of_the_service_user(service: Machine) -> None:
 
 
 def test_a_shell_completes_its_words(service: Machine) -> None:
-    """bash, zsh and fish find them by themselves; root's shell reads them, so they are root's."""
     found = service.run("find /usr/local/share -name '*satellite*' -type f -user root -size +0").stdout.split()
     assert sorted(found) == [
         "/usr/local/share/bash-completion/completions/satellite",
@@ -171,7 +162,6 @@ def test_a_shell_completes_its_words(service: Machine) -> None:
 
 
 def test_a_dry_run_tells_the_truth(service: Machine) -> None:
-    """What is there is not said to be fetched; what is not, with its size."""
     before = service.files
     assert "all are present" in service.run(f"{INSTALL} --dry-run").stdout
     service.run("mv /var/lib/satellite/models/stt /srv/stt")
@@ -181,7 +171,6 @@ def test_a_dry_run_tells_the_truth(service: Machine) -> None:
 
 
 def test_openings_are_remembered_and_keys_are_handed_over(service: Machine) -> None:
-    """A later run without the option keeps it; what was taken away is gone after the next run."""
     keys, dropins = "/etc/satellite/credentials", "/etc/systemd/system/satellite.service.d"
     before = service.run(f"ls {dropins}", check=False).stdout.split()
     service.run(f"install -d -m 700 {keys} && echo {'0123456789abcdef' * 2} >{keys}/http.token; chmod 600 {keys}/*")
@@ -204,7 +193,6 @@ def test_openings_are_remembered_and_keys_are_handed_over(service: Machine) -> N
 
 
 def test_a_token_that_only_the_service_gets_is_believed(service: Machine, config: str) -> None:
-    """The dashboard is open to the house by it, and neither the check nor the installer miss it."""
     token, keys = "0123456789abcdef" * 2, "/etc/satellite/credentials"
     service.run(f"install -d -m 700 {keys} && echo {token} >{keys}/http.token && chmod 600 {keys}/http.token")
     service.run(f"echo 'http: {{host: 0.0.0.0}}' >>{config}")
@@ -219,13 +207,11 @@ def test_a_token_that_only_the_service_gets_is_believed(service: Machine, config
 
 
 def test_exactly_one_onnxruntime_is_there(service: Machine) -> None:
-    """Two would overwrite each other's files."""
     listed = service.run("/opt/satellite/current/bin/python -m pip list --format freeze").stdout
     assert [line.split("==")[0] for line in listed.splitlines() if line.startswith("onnxruntime")] == ["onnxruntime"]
 
 
 def test_cuda_that_is_demanded_and_absent_is_an_error(service: Machine, config: str) -> None:
-    """The installer refuses it without a driver; the daemon says which stage lacks it, with its code."""
     before = service.files
     refused = service.run(f"{service.install} --gpu cuda", check=False)
     assert "the NVIDIA driver is not there" in refused.stderr

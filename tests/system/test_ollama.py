@@ -25,7 +25,6 @@ def house(service: Machine) -> Iterator[Machine]:
 
 
 def test_the_service_does_not_need_it(house: Machine) -> None:
-    """The local model answers; the journal is told once, not at every look."""
     assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
     words = "ready · local smollm2-135m-instruct ready · stt cpu"
     house.until(f"systemctl show -P StatusText satellite | grep -q '^{words}$'", 10)  # it is told once a second
@@ -37,7 +36,6 @@ def test_the_service_does_not_need_it(house: Machine) -> None:
 
 
 def test_a_model_is_fetched_through_it(house: Machine) -> None:
-    """With progress; where there is no Ollama, that is said; a model that it has is not fetched again."""
     refused = house.run(f"{house.install} --model phi3:mini", check=False)
     assert "error: fetching phi3:mini by Ollama" in refused.stderr
     assert "--with-ollama --model phi3:mini" in refused.stderr
@@ -51,7 +49,6 @@ def test_a_model_is_fetched_through_it(house: Machine) -> None:
 
 
 def test_once_it_is_there_it_answers(house: Machine) -> None:
-    """Without a restart; when it has gone, the next answer comes from the local model again."""
     pid = house.pid
     house.until("journalctl -u satellite -o cat | grep -q 'phi3:mini is loaded and ready'")
     assert "Here speaks Ollama." in house.run("satellite ask 'What is the capital of France?'").stdout
@@ -62,7 +59,6 @@ def test_once_it_is_there_it_answers(house: Machine) -> None:
 
 
 def test_its_drop_in_comes_with_it_and_goes_with_us(house: Machine) -> None:
-    """An Ollama that is there already is told to keep its models."""
     house.run("printf '#!/bin/sh\\n' >/usr/local/bin/ollama; chmod +x /usr/local/bin/ollama")
     house.run("printf '[Service]\\nExecStart=/bin/sleep inf\\n' >/etc/systemd/system/ollama.service")
     house.run(f"systemctl daemon-reload; systemctl start ollama; {house.install} --with-ollama")
@@ -73,7 +69,6 @@ def test_its_drop_in_comes_with_it_and_goes_with_us(house: Machine) -> None:
 
 
 def test_its_installer_may_come_from_a_mirror(house: Machine) -> None:
-    """One that fails says so, and nothing of ours has changed."""
     house.run("mkdir -p /srv/mirror && echo 'echo no space for Ollama >&2; exit 5' >/srv/mirror/install.sh")
     house.run("systemd-run -q --unit mirror python3 -m http.server 8090 --bind 127.0.0.1 -d /srv/mirror; sleep 1")
     before = house.files

@@ -13,7 +13,6 @@ http: {{enabled: false}}
 
 
 def test_packages_and_models_come_from_an_index() -> None:
-    """With a configuration that is there already, and kept; nothing is announced, for this is no home's network."""
     with Machine(Path(os.environ["SATELLITE_SYSTEM_TESTS"]) / "root", index=True) as machine:
         machine.run(f"mkdir /etc/satellite && echo '{CONFIG.format(port=free_port())}' >/etc/satellite/config.yaml")
         before = machine.run("cksum /etc/satellite/config.yaml").stdout

@@ -35,7 +35,6 @@ os.waitpid(int(thread), ALL)  # until it is killed
 
 
 def test_a_question_is_answered(service: Machine) -> None:
-    """By text and by voice: the answer is spoken, and its sound is understood. `describe` needs no tool of ours."""
     assert service.run(f"python3 -c '{DESCRIBE}'").stdout == "info\n"
     assert "Paris" in service.run("satellite ask 'What is the capital of France?'").stdout
     service.run("satellite say 'What is the capital of France?' -o /tmp/question.wav")
@@ -47,7 +46,6 @@ def test_a_question_is_answered(service: Machine) -> None:
 
 
 def test_the_doctor_finds_nothing(service: Machine) -> None:
-    """And when the daemon is down, it says so, and how to mend it."""
     assert "checks are good" in service.run("satellite doctor").stdout
     service.run("systemctl stop satellite")
     result = service.run("satellite doctor --json", check=False)
@@ -60,7 +58,6 @@ def test_the_doctor_finds_nothing(service: Machine) -> None:
 
 
 def test_the_sandbox_is_tight(service: Machine) -> None:
-    """At most 1.5 by `systemd-analyze security`, and each opening has its reason in the unit."""
     told = service.run("systemd-analyze security satellite.service --no-pager").stdout
     score = re.search(r"exposure level for satellite.service: ([\d.]+)", told)
     assert score is not None
@@ -69,12 +66,10 @@ def test_the_sandbox_is_tight(service: Machine) -> None:
 
 
 def test_its_children_tell_nothing_to_others(service: Machine) -> None:
-    """Arguments are for everybody to read, and the prompt is nobody's business."""
     assert "voice of the house" not in service.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
 
 
 def test_the_journal_has_fields(service: Machine) -> None:
-    """A run is found by its fields, with the right priority, and without what was said."""
     service.run("satellite ask 'What is the capital of France?'")
     run = service.until(
         "journalctl -u satellite -o json SATELLITE_MS=$(journalctl -u satellite -F SATELLITE_MS | head -1)"
@@ -89,7 +84,6 @@ def test_the_journal_has_fields(service: Machine) -> None:
 
 
 def test_a_good_configuration_is_taken_without_a_restart(service: Machine, config: str) -> None:
-    """A new room is dialled, and what needs a restart is named."""
     before = service.pid
     room = "rooms: [{name: attic, uri: 'tcp://127.0.0.1:10799'}]"
     service.run(f'echo "{room}" >>{config}; echo "stt: {{beam_size: 2}}" >>{config}; systemctl reload satellite')
@@ -110,7 +104,6 @@ def test_a_good_configuration_is_taken_without_a_restart(service: Machine, confi
 
 
 def test_it_comes_back_after_a_crash(service: Machine) -> None:
-    """Within seconds, and its room of memory is not written to a disk."""
     before = service.pid
     service.run("systemctl reset-failed satellite")
     service.run(f"kill -SEGV {before}")
@@ -120,7 +113,6 @@ def test_it_comes_back_after_a_crash(service: Machine) -> None:
 
 
 def test_why_it_does_not_listen_is_in_the_journal(service: Machine) -> None:
-    """With its priority and its code; it listens as soon as it can, without being started again."""
     service.run("systemctl stop satellite; systemd-run -q --unit other python3 -m http.server 10300")
     service.until("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 10300))'")
     service.run("systemctl start --no-block satellite")
@@ -136,7 +128,6 @@ def test_why_it_does_not_listen_is_in_the_journal(service: Machine) -> None:
 
 
 def test_restarting_it_often_locks_nobody_out(service: Machine) -> None:
-    """Neither by hand, nor by a fault that lasts longer than any limit: it comes back when the fault has gone."""
     for _ in range(12):
         service.run("systemctl restart --no-block satellite; sleep 0.2")
     service.until("systemctl is-active satellite")
@@ -147,7 +138,6 @@ def test_restarting_it_often_locks_nobody_out(service: Machine) -> None:
 
 
 def test_it_comes_back_when_its_event_loop_hangs(service: Machine) -> None:
-    """The watchdog notices."""
     before = service.pid
     service.run(f"kill -STOP {before}")
     service.until(f"test $(systemctl show -P MainPID satellite) != {before} && satellite status", 240)
@@ -156,7 +146,6 @@ def test_it_comes_back_when_its_event_loop_hangs(service: Machine) -> None:
 
 
 def test_it_comes_back_when_an_engine_hangs(service: Machine, config: str) -> None:
-    """Its event loop still answers; the journal says which engine it was, and where."""
     before = service.pid
     limits = "deadlines: {load_seconds: 8, stt_seconds: 8, tts_seconds: 8}"
     service.run(f"echo '{limits}' >>{config} && systemctl reload satellite")
@@ -174,7 +163,6 @@ def test_it_comes_back_when_an_engine_hangs(service: Machine, config: str) -> No
 
 
 def test_it_stops_in_time(service: Machine) -> None:
-    """Politely, in the middle of a conversation, with status 0 and no child left."""
     service.run(f"systemd-run -q --unit talk -E HOME=/root sh -c '{TALK}'; sleep 3")
     service.run("systemctl stop satellite", seconds=15)
     assert service.run("systemctl show -P Result satellite").stdout == "success\n"
@@ -184,7 +172,6 @@ def test_it_stops_in_time(service: Machine) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(service: Machine) -> None:
-    """It waits for nothing then; both signals are there when it looks."""
     before = service.pid
     service.run(f"kill -STOP {before} && kill -TERM {before} && kill -INT {before} && kill -CONT {before}")
     service.until(f"test $(systemctl show -P MainPID satellite) != {before} && satellite status")

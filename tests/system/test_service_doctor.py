@@ -89,7 +89,6 @@ def answers(machine: Machine) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_cure_works_as_it_is_typed(service: Machine, config: str, fault: str) -> None:
-    """Nothing else is done; afterwards the service answers, and nothing is bad."""
     answers(service)
     done, what, seen = FAULTS[fault]
     service.run(done, check=False)
@@ -137,7 +136,6 @@ def index(service: Machine) -> Path:
     ],
 )
 def test_a_model_that_is_damaged_is_fetched(service: Machine, index: Path, damage: str, seen: str) -> None:
-    """Whatever is wrong with it; the stage works again, without more being typed."""
     service.run(damage)
     found = doctor(service)["model stt/tiny.en"]
     assert found["state"] == "bad"
@@ -149,7 +147,6 @@ def test_a_model_that_is_damaged_is_fetched(service: Machine, index: Path, damag
 
 
 def test_an_address_that_comes_later_is_waited_for(service: Machine, config: str) -> None:
-    """It is nobody else's port; the daemon listens there without a restart."""
     service.run(f"echo 'wyoming: {{host: 192.168.78.9}}' >>{config}; systemctl restart satellite")
     found = doctor(service)
     assert "waits for an address that this machine does not have" in found["daemon"]["seen"]
@@ -161,7 +158,6 @@ def test_an_address_that_comes_later_is_waited_for(service: Machine, config: str
 
 
 def test_a_wrong_configuration_names_the_manual(service: Machine, config: str) -> None:
-    """A file that is there, and not the one that is wrong."""
     service.run(f"echo 'stt: {{modle: x}}' >>{config}")
     remedy = doctor(service)["configuration"]["remedy"]
     assert config not in remedy
@@ -169,7 +165,6 @@ def test_a_wrong_configuration_names_the_manual(service: Machine, config: str) -
 
 
 def test_a_key_is_looked_for_where_the_service_gets_it(service: Machine, config: str) -> None:
-    """A wrong one, and none: what the provider says is told, never the key; the command that is told waits for one."""
     service.run(
         f"systemd-run -q --unit provider {WITH_DOUBLES} {PYTHON} -m tests.doubles openai"
         " --port 8091 --key sk-right --model llama"
@@ -192,7 +187,6 @@ def test_a_key_is_looked_for_where_the_service_gets_it(service: Machine, config:
 
 
 def test_a_hosted_provider_is_opened_by_what_is_told(service: Machine, config: str) -> None:
-    """With the installer, wherever its sources lie."""
     service.run(f'echo "chat: {{providers: [{{type: openai, model: llama}}, {{type: local}}]}}" >>{config}')
     service.run("systemctl restart satellite")
     found = next(one for what, one in doctor(service).items() if what.startswith("groq at "))
@@ -207,7 +201,6 @@ def test_a_hosted_provider_is_opened_by_what_is_told(service: Machine, config: s
 
 
 def test_ollama_that_is_not_there_is_installed_by_what_is_told(service: Machine, config: str) -> None:
-    """There is no unit that could be started."""
     service.run(f"echo \"chat: {{providers: [{{type: ollama, model: 'phi3:mini'}}, {{type: local}}]}}\" >>{config}")
     service.run("systemctl restart satellite")
     remedy = doctor(service)["ollama at http://127.0.0.1:11434"]["remedy"]
@@ -216,7 +209,6 @@ def test_ollama_that_is_not_there_is_installed_by_what_is_told(service: Machine,
 
 
 def test_an_ordinary_user_is_told_to_ask_as_root(service: Machine) -> None:
-    """Nothing is called bad that merely cannot be seen; no other command fails with a traceback."""
     answers(service)
     service.run("useradd --create-home joe")
     try:
@@ -234,6 +226,5 @@ def test_an_ordinary_user_is_told_to_ask_as_root(service: Machine) -> None:
 
 
 def test_the_daemon_is_no_room(service: Machine) -> None:
-    """It is announced in the network, and does not find itself."""
     answers(service)
     assert json.loads(service.run("satellite rooms discover --json").stdout) == {"rooms": []}

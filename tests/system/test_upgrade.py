@@ -17,7 +17,6 @@ def newer(service: Machine) -> str:
 
 
 def test_an_upgrade_that_fails_is_taken_back(service: Machine, newer: str) -> None:
-    """The version that worked goes on, and nothing of the new one is left."""
     before = service.run(STATE).stdout
     service.run("echo 'raise SystemExit(3)' >>/srv/newer/satellite/daemon/serving.py")
     service.run("sed -i 's/^Description=.*/Description=broken/' /srv/newer/systemd/satellite.service")
@@ -33,7 +32,6 @@ def test_an_upgrade_that_fails_is_taken_back(service: Machine, newer: str) -> No
 
 
 def test_an_upgrade(service: Machine, newer: str) -> None:
-    """The new version answers; configuration and models stay, and so does the release before, for a way back."""
     before = service.run("cksum /etc/satellite/config.yaml; ls -R /var/lib/satellite/models").stdout
     service.run("echo 'describe-name: v99.0' >/srv/newer/.git_archival.txt")
     old = service.run("satellite --version").stdout.split()[1]
@@ -47,7 +45,6 @@ def test_an_upgrade(service: Machine, newer: str) -> None:
 
 
 def test_what_was_stopped_and_disabled_stays_so(service: Machine, newer: str) -> None:
-    """The new version is there when somebody starts it; run again, it changes nothing."""
     service.run("systemctl disable --now satellite; echo '# another' >>/srv/newer/satellite/daemon/serving.py")
     told = service.run(newer, seconds=400).stdout
     assert "it was stopped, and stays stopped" in told
@@ -61,7 +58,6 @@ def test_what_was_stopped_and_disabled_stays_so(service: Machine, newer: str) ->
 
 
 def test_what_others_made_stays(service: Machine) -> None:
-    """Files in the installer's folders, a completion, an account that was there before, and it is told."""
     others = "/opt/satellite/mine /opt/satellite/releases/mine /etc/satellite/notes"
     service.run(f"touch {others}; usermod -c other satellite")
     service.run("echo mine >/usr/local/share/zsh/site-functions/_satellite")
@@ -82,7 +78,6 @@ def test_what_others_made_stays(service: Machine) -> None:
 
 
 def test_another_program_of_that_name_is_left_alone(service: Machine) -> None:
-    """Without an account of this service, purging removes nothing of it."""
     service.run("sh /media/satellite/install.sh --uninstall --purge")
     foreign = "/etc/satellite/config.yaml /var/lib/satellite/data"
     service.run(f"mkdir /etc/satellite /var/lib/satellite; touch {foreign}")
@@ -92,7 +87,6 @@ def test_another_program_of_that_name_is_left_alone(service: Machine) -> None:
 
 
 def test_it_is_gone_without_a_trace(service: Machine) -> None:
-    """First the service, then, when asked, everything; what an administrator added to the unit is configuration too."""
     override = "/etc/systemd/system/satellite.service.d/override.conf"
     service.run(f"install -D -m 644 /dev/null {override}")
     service.run("sh /media/satellite/install.sh --uninstall")
