@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
 
@@ -89,9 +88,7 @@ class HubServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -109,22 +106,9 @@ class HubServer:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
-    def storage_url(self) -> str:
-        """The same server under another host name, as the hub's storage is another host."""
-        return f"http://localhost:{self._server.server_port}"
-
-    @property
     def ranges(self) -> list[str | None]:
         """The Range of every request for content that reached the end of its redirects."""
         return [request.range for request in self.requests if request.method == "GET" and "/stored/" in request.path]
-
-    def take_fault(self, path: str) -> Fault:
-        """Return what goes wrong with this answer."""
-        fault = self.faults.get(path)
-        if fault is None or fault.times == 0:
-            return Fault()
-        fault.times -= 1
-        return fault
 
 
 def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
@@ -133,40 +117,34 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True  # head and body are written one after the other
 
         def log_message(self, format: str, *values: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
         def do_HEAD(self) -> None:
-            self._answer()
+            self.do_GET()
 
         def do_GET(self) -> None:
-            self._answer()
-
-        def _answer(self) -> None:
             authorization = self.headers.get("Authorization")
             hub.requests.append(Request(self.command, self.path, self.headers.get("Range"), authorization))
-            match = re.fullmatch(r"/([^/]+/[^/]+)/(resolve|stored)/([^/]+)/(.+)", unquote(self.path))
-            content = None
-            if match and match[3] in ("main", COMMIT):
-                content = hub.repositories.get(match[1], {}).get(match[4])
+            match = re.fullmatch(rf"/([^/]+/[^/]+)/(resolve|stored)/(?:main|{COMMIT})/(.+)", unquote(self.path))
+            content = hub.repositories.get(match[1], {}).get(match[3]) if match else None
             if match is None or content is None:
                 self._send_head(404, {"Content-Length": "0"})
             elif match[2] == "resolve":
-                self._redirect(content, match[4])
+                self._redirect(content, match[3])
             else:
-                self._send_content(content, match[4])
+                self._send_content(content, match[3])
 
         def _redirect(self, content: bytes, path: str) -> None:
-            large = path.endswith(_LARGE)
             stored = self.path.replace("/resolve/", "/stored/")
             headers = {"Content-Length": "0", "X-Repo-Commit": COMMIT}
-            if large:
-                headers |= {
-                    "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                    "X-Linked-Size": str(len(content)),
-                }
-            self._send_head(
-                302 if large else 307, headers | {"Location": hub.storage_url + stored if large else stored}
-            )
+            if not path.endswith(_LARGE):
+                self._send_head(307, headers | {"Location": stored})
+                return
+            # The same server under another host name, as the hub's storage is another host.
+            headers["Location"] = hub.url.replace("127.0.0.1", "localhost") + stored
+            headers["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+            headers["X-Linked-Size"] = str(len(content))
+            self._send_head(302, headers)
 
         def _send_content(self, content: bytes, path: str) -> None:
             blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -174,7 +152,10 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             if self.command == "HEAD":
                 self._send_head(200, headers | {"Content-Length": str(len(content))})
                 return
-            fault = hub.take_fault(path)
+            fault = hub.faults.get(path, Fault())
+            fault.times -= 1
+            if fault.times < 0:
+                fault = Fault()
             if fault.status is not None:
                 self._send_head(fault.status, {"Content-Length": "0"})
                 return

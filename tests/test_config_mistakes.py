@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.config.loader import load, parse
+from satellite.config.loader import parse
 from satellite.daemon.config_check import check
 from satellite.errors import ConfigError
 
@@ -22,7 +22,6 @@ MISTAKES = [
     ("stt: 3", "1: stt: input should be"),
     ("stt:\n  device: gpu", "2: stt.device: input should be 'auto', 'cuda' or 'cpu', found 'gpu'"),
     ("wyoming:\n  stt_port: 10600", "2: wyoming.stt_port: port 10600 is also wyoming.port"),
-    ("wyoming:\n  wake_port: 1234\n  tts_port: 1234", "3: wyoming.tts_port: port 1234 is also wyoming.wake_port"),
     ("wyoming:\n  allow:\n    - 10.0.0.0/8\n    - home", "4: wyoming.allow[1]: expected an address or a network"),
     ("stt:\n  model: tiny.em", "2: stt.model: unknown stt model 'tiny.em'; did you mean 'tiny.en'"),
     ("tts:\n  voice: fr_FR-siwi-medium", "did you mean 'fr_FR-siwis-medium'"),
@@ -56,13 +55,11 @@ MISTAKES = [
     (f"{OLLAMA}'http://127.0.0.1:port'", f"{URL}expected a number from 1 to 65535 after the colon"),
     (f"{OLLAMA}'http://127.0.0.1:'", f"{URL}expected a number from 1 to 65535 after the colon"),
     (f"{OLLAMA}'http://127.0.0.1:0'", f"{URL}expected a number from 1 to 65535"),
-    (f"{OLLAMA}'http://127.0.0.1:99999'", f"{URL}expected a number from 1 to 65535"),
     (f"{OLLAMA}'http://[::1'", f"{URL}expected an address such as http://host:port, an IPv6 address in brackets"),
     (f"{OLLAMA}'http://[1.2.3.4]:1'", f"{URL}expected an "),
     (f"{OLLAMA}'http://[::g]:1'", f"{URL}expected an "),
     (f"{OLLAMA}'http://'", f"{URL}expected an address such as http://host:port"),
     (f"{OLLAMA}localhost:11434", f"{URL}expected an address"),
-    (f"{OLLAMA}127.0.0.1", f"{URL}expected an address such as http://host:port"),
     (f"{OLLAMA}'http://gpu box:1'", f"{URL}expected an address such as http://host:port, without blanks"),
     (f'{OLLAMA}"http://gpu\\n:1"', f"{URL}expected an address such as http://host:port, without blanks"),
     (f"{OLLAMA}'http://-gpu:1'", f"{URL}expected the name of a machine"),
@@ -77,15 +74,12 @@ MISTAKES = [
     (f"{OPENAI}'https://x/v1/models/'", f"{URL}expected the base of the API, without /models/: https://x/v1"),
     (f"{OPENAI}'https://me:s3cret@x:port'", "found 'https://…@x:port'"),
     ("home_assistant:\n  url: http://ha:8123/lovelace/0", "2: home_assistant.url: expected the address"),
-    ("home_assistant:\n  url: 'http://ha:8123:1'", "2: home_assistant.url: expected a number from 1 to 65535"),
     ("stt:\n  uri: tcp://gpu", "2: stt.uri: expected a port after the host, as in tcp://host:port"),
     ("stt:\n  uri: [tcp://gpu:1, tcp://gpu:x]", "2: stt.uri[1]: expected a number from 1 to 65535"),
     ("wake:\n  uri: http://gpu:1", "2: wake.uri: expected an address such as tcp://host:port"),
     ("tts:\n  uri: tcp://gpu:1/x", "2: tts.uri: expected nothing but host and port"),
-    ("rooms:\n  - name: a\n    uri: tcp://[::1:10700", "3: rooms[0].uri: expected an address such as tcp://host:"),
     # Numbers.
     ("http:\n  port: yes", "2: http.port: expected neither true nor false, which "),
-    ("hub:\n  lead_seconds: on", "2: hub.lead_seconds: expected neither true nor false, which "),
     # Where to listen, and what to announce.
     ("wyoming:\n  host: 256.1.1.1", "2: wyoming.host: expected an IP address of four numbers"),
     ("wyoming:\n  host: 'a b'", "2: wyoming.host: expected the name of a machine, or its IP address"),
@@ -93,24 +87,19 @@ MISTAKES = [
     ("http:\n  host: tcp://here", "2: http.host: expected "),
     ("zeroconf:\n  address: not an address", "2: zeroconf.address: expected an IP address such as 192.168.1.10"),
     ("zeroconf:\n  address: 0.0.0.0", "2: zeroconf.address: expected the address of one machine"),
-    (f"zeroconf:\n  name: {'x' * 80}", "2: zeroconf.name: expected a name of at most 63 bytes, without dots"),
     (f"zeroconf:\n  name: {'é' * 32}", "2: zeroconf.name: expected a name of at most 63 bytes"),
     (f"{OLLAMA}'http://gpu:1/{'x' * 70000}'", f"{URL}expected an address of at most 2000 characters"),
     ("zeroconf:\n  address: 255.255.255.255", "2: zeroconf.address: expected the address of one machine"),
     ("zeroconf:\n  name: ' '", "2: zeroconf.name: expected a name of at most 63 bytes, without dots"),
     ("http:\n  allowed_hosts: ['https://home.example']", "2: http.allowed_hosts[0]: expected nothing but the name"),
-    ("http:\n  allowed_hosts: ['home.example:443']", "2: http.allowed_hosts[0]: expected nothing but the name"),
     ("http:\n  allowed_hosts: ['*']", "2: http.allowed_hosts[0]: expected the name of a machine"),
     ("http:\n  cors_origins: ['*']", "2: http.cors_origins[0]: expected an address such as http"),
-    ("http:\n  cors_origins: [home.example]", "2: http.cors_origins[0]: expected an address"),
     ("http:\n  cors_origins: ['https://home.example/page']", "http.cors_origins[0]: expected nothing but scheme, host"),
     ("zeroconf:\n  name: my.house", "2: zeroconf.name: expected a name of at most 63 bytes, without dots"),
     # Names.
     ("chat:\n  providers:\n    - {type: ollama, model: ' '}", "3: chat.providers[0].model: expected a name"),
     ('chat:\n  providers:\n    - {type: ollama, model: "a\\nb"}', "3: chat.providers[0].model: expected a name"),
-    ('chat:\n  providers:\n    - {type: openai, model: m, name: "a\\tb"}', "chat.providers[0].name: expected a name"),
     ("rooms:\n  - {name: ' ', uri: 'tcp://192.0.2.1:1'}", "2: rooms[0].name: expected a name, on one line"),
-    ('rooms:\n  - {name: "a\\nb", uri: "tcp://192.0.2.1:1"}', "2: rooms[0].name: expected a name, on one line"),
     ('chat:\n  system_prompt: "\\ud800"', "2: chat.system_prompt: expected text without a NUL character or half"),
     (f"{KITCHEN}  - {{name: Kitchen, uri: 'tcp://192.0.2.2:10700'}}", "3: rooms[1].name: 'Kitchen' is also"),
     (f"{KITCHEN}  - {{name: den, uri: 'tcp://192.0.2.1:10700/'}}", "3: rooms[1].uri: "),
@@ -119,22 +108,16 @@ MISTAKES = [
         "chat:\n  providers:\n    - {type: local}\n    - {type: local, threads: 2}",
         "4: chat.providers[1]: the same provider as chat.providers[0]",
     ),
-    (f"{KITCHEN}    follow: never", "not YAML"),
-    ("rooms:\n  - name: a\n    nmae: b", "3: rooms[0].nmae: unknown key; did you mean 'name'?"),
     (
         "rooms:\n  - name: a\n    zz: b",
         "expected one of area, follow_up, language, name, persona, uri, voice, wake_words",
     ),
-    ("chat:\n  providers:\n    - type: ollama\n      numctx: 1", "chat.providers[0].numctx: unknown key; did you mean"),
-    ("microphone:\n  zz: b", "microphone.zz: unknown key; expected one of command, device, file, rate"),
-    (f"{KITCHEN}    wake_words: [hey]", "not YAML"),
     (
         "rooms:\n  - name: a\n    uri: tcp://192.0.2.1:1\n    wake_words: [okay_nabbu]",
         "4: rooms[0].wake_words[0]: unknown wake word 'okay_nabbu'; did you mean 'okay_nabu'?",
     ),
     # Languages.
     ("stt:\n  model: base\n  language: klingon", "3: stt.language: expected the code of a language that Whisper"),
-    ("stt:\n  model: base\n  language: no", "3: stt.language: "),
     ("stt:\n  model: base\n  language: no", 'found False; quote what is to be text: "no"'),
     ("stt:\n  model: 3", 'found 3; quote what is to be text: "3"'),
     (
@@ -143,7 +126,6 @@ MISTAKES = [
     ),
     # Files.
     ('home_assistant:\n  token_file: "a\\0b"', "2: home_assistant.token_file: expected text without a NUL"),
-    ('models:\n  directory: "/a\\0b"', "2: models.directory: expected text without a NUL character"),
     (f"models:\n  directory: /{'x' * 300}", "2: models.directory: expected a shorter path"),
     ("wake:\n  custom_directory: /dev/null", "2: wake.custom_directory: the folder cannot be read: Not a direc"),
     (
@@ -153,10 +135,6 @@ MISTAKES = [
     # Numbers that would make it useless.
     ("deadlines:\n  stt_seconds: 0", "2: deadlines.stt_seconds: "),
     ("deadlines:\n  tts_seconds: .inf", "2: deadlines.tts_seconds: "),
-    ("deadlines:\n  chat_seconds: .nan", "2: deadlines.chat_seconds: "),
-    ("deadlines:\n  load_seconds: -5", "2: deadlines.load_seconds: "),
-    ("deadlines:\n  chat_first_token_seconds: 1.0e-9", "2: deadlines.chat_first_token_seconds: "),
-    ("wake:\n  threshold: 0", "2: wake.threshold: "),
     ("vad:\n  threshold: 1", "2: vad.threshold: "),
     ("endpoint:\n  max_command_seconds: 0.5", "2: endpoint.max_command_seconds: expected more than endpoint.si"),
 ]
@@ -176,7 +154,7 @@ def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) 
     ("written", "language"),
     [("en-US", "en"), ("en_GB", "en"), ("auto", None), ("nb", "no"), ('"no"', "no"), ("nn", "nn"), ("pt-BR", "pt")],
 )
-def test_a_language_is_what_whisper_calls_it(written: str, language: str | None) -> None:
+def test_a_language_becomes_whispers_code(written: str, language: str | None) -> None:
     config = parse(f"stt: {{model: base, language: {written}}}\nmicrophone: x\nhost_room: {{language: {written}}}")
     assert config.stt.language == config.host_room.language == language
 
@@ -202,11 +180,11 @@ def test_a_language_is_what_whisper_calls_it(written: str, language: str | None)
         "wake: {custom_directory: /nowhere/yet}",
     ],
 )
-def test_what_is_right_is_taken(text: str) -> None:
+def test_valid_values_are_accepted(text: str) -> None:
     parse(text, check=check)
 
 
-def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
+def test_a_folder_of_wake_words_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "loop"
     folder.symlink_to(folder)
     with pytest.raises(ConfigError) as caught:
@@ -215,21 +193,13 @@ def test_a_folder_of_wake_words_that_may_not_be_entered(tmp_path: Path) -> None:
     assert line.startswith("c.yaml:2: wake.custom_directory: the folder cannot be read: Too many levels")
 
 
-def test_all_mistakes_come_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("stt:\n  modle: a\n  beam_size: x\nwyoming:\n  host: 3\n")
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path / "absent.yaml")
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path / "binary.yaml")
-
-
-def test_wake_words_of_ones_own_are_known(tmp_path: Path) -> None:
+def test_custom_wake_words_are_known(tmp_path: Path) -> None:
     (tmp_path / "hey_house.tflite").touch()
     text = f"wake:\n  custom_directory: {tmp_path}\n  words: [hey_house]"
     assert parse(text, check=check).wake.words == ("hey_house",)

@@ -20,7 +20,7 @@ QUIETLY = "tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}\n
 
 
 def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `satellite demo` in `folder`, with a voice that always sounds the same, and `more` of a configuration."""
+    """Run `satellite demo` in `folder`, with a voice that always sounds the same."""
     config = folder / "config.yaml"
     config.write_text(f"{QUIETLY}{more}")
     return subprocess.run(
@@ -36,14 +36,8 @@ def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subproc
 def test_steps_are_printed_in_the_order_of_their_times(models_directory: Path, tmp_path: Path) -> None:
     result = demo(models_directory, tmp_path)
     assert result.returncode == 0, result.stderr
-    for part in (
-        "wake word okay_nabu",
-        "transcript: What is the capital of France?",
-        "Paris",
-        "local",
-        "demo-reply.wav",
-    ):
-        assert part in result.stdout
+    parts = ("wake word okay_nabu", "transcript: What is the capital of France?", "Paris", "local", "demo-reply.wav")
+    assert [part for part in parts if part not in result.stdout] == []
     assert len(read_wav(tmp_path / "demo-reply.wav")) > 10_000
     times = [float(at) for at in re.findall(r"^ +(\d+\.\d\d) s  ", result.stdout, re.MULTILINE)]
     assert len(times) >= 8
@@ -51,26 +45,22 @@ def test_steps_are_printed_in_the_order_of_their_times(models_directory: Path, t
     assert "XNNPACK" not in result.stderr
 
 
-def test_the_demo_as_one_object(models_directory: Path, tmp_path: Path) -> None:
+def test_it_prints_one_object_and_takes_free_ports_beside_a_daemon(models_directory: Path, tmp_path: Path) -> None:
     wav = DATA / "commands" / "turn_on_the_lights.wav"
-    result = demo(models_directory, tmp_path, "--json", "--wav", str(wav), "--output", "answer.wav")
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        options = ("--json", "--wav", str(wav), "--output", "answer.wav")
+        result = demo(models_directory, tmp_path, *options, more=f"wyoming: {{host: 127.0.0.1, port: {port}}}\n")
     assert result.returncode == 0, result.stderr
+    taken = f"free ports are taken, since others are in use: 127.0.0.1 port {port} (Address already in use)"
+    assert taken in " ".join(result.stderr.split())
     outcome = json.loads(result.stdout)
-    assert set(outcome) == {
-        "wake_word",
-        "transcript",
-        "reply",
-        "provider",
-        "audio_seconds",
-        "timings_ms",
-        "reply_wav",
-    }
-    assert outcome["wake_word"] == "okay_nabu"
-    assert "lights" in outcome["transcript"].lower()
-    assert outcome["reply"]
-    assert outcome["provider"] == "local"
-    assert outcome["reply_wav"] == str(tmp_path / "answer.wav")
-    assert outcome["timings_ms"]["voice_to_voice"] > outcome["timings_ms"]["stt"] > 0
+    assert "lights" in outcome.pop("transcript").lower()
+    assert outcome.pop("reply")
+    assert outcome.pop("audio_seconds") > 0
+    timings = outcome.pop("timings_ms")
+    assert timings["voice_to_voice"] > timings["stt"] > 0
+    assert outcome == {"wake_word": "okay_nabu", "provider": "local", "reply_wav": str(tmp_path / "answer.wav")}
 
 
 def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Path) -> None:
@@ -79,16 +69,3 @@ def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Pat
     assert result.returncode == 1
     assert "[audio-unreadable]" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_the_demo_takes_free_ports_beside_a_daemon(models_directory: Path, tmp_path: Path) -> None:
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        port = busy.getsockname()[1]
-        result = demo(models_directory, tmp_path, more=f"wyoming: {{host: 127.0.0.1, port: {port}}}\n")
-    assert result.returncode == 0, result.stderr
-    assert f"free ports are taken, since others are in use: 127.0.0.1 port {port} (Address already in use)" in " ".join(
-        result.stdout.split()
-    )
-    assert "Paris" in result.stdout

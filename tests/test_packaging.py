@@ -19,16 +19,8 @@ ROOT = Path(__file__).parent.parent
 UNPACKING: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 """Debian 12's Python 3.11.2 has no filters yet; 3.12 warns where none is named."""
 LISTS = ROOT / "requirements"
-UNTRACKED = (
-    ".git",
-    ".venv",
-    ".cache",
-    "build",
-    "dist",
-    "__pycache__",
-    ".*_cache",
-    ".hypothesis",
-    "_version.py",
+UNTRACKED = shutil.ignore_patterns(
+    *(".git", ".venv", ".cache", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "_version.py")
 )
 SHARED = (
     "bash-completion/completions/satellite",
@@ -68,7 +60,7 @@ def version_of(folder: Path) -> str:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Both distributions, as `python -m build` makes them of a tagged commit; the wheel comes out of the sdist."""
     repository = tmp_path_factory.mktemp("release") / "satellite"
-    shutil.copytree(ROOT, repository, ignore=shutil.ignore_patterns(*UNTRACKED))
+    shutil.copytree(ROOT, repository, ignore=UNTRACKED)
     git(repository, "init", "--quiet")
     git(repository, "add", "--all")
     git(repository, "commit", "--quiet", "--message", "Release")
@@ -82,30 +74,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_the_version_is_that_of_the_tag(built: Built) -> None:
     assert built.sdist.name == "satellite_voice-9.8.7.tar.gz"
     assert built.wheel.name == "satellite_voice-9.8.7-py3-none-any.whl"
-    told = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(built.wheel)!r})\n{COMMAND}", folder=ROOT)
-    found = re.fullmatch(r"satellite 9\.8\.7 \(([0-9a-f]{7,})\)\n", told)
-    assert found, told
+    command = "from satellite.cli.arguments import parse; parse(['--version'])"
+    printed = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(built.wheel)!r})\n{command}", folder=ROOT)
+    found = re.fullmatch(r"satellite 9\.8\.7 \(([0-9a-f]{7,})\)\n", printed)
+    assert found, printed
     assert built.commit.startswith(found[1])
 
 
-COMMAND = "from satellite.cli.arguments import parse; parse(['--version'])"
-
-
 @pytest.mark.slow
-def test_a_commit_after_a_tag_is_no_release(built: Built, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
+def test_all_other_sources_have_a_version(built: Built, tmp_path: Path) -> None:
+    clone, archive, copy = tmp_path / "clone", tmp_path / "archive", tmp_path / "copy"
     git(tmp_path, "clone", "--quiet", str(built.repository), str(clone))
     git(clone, "commit", "--quiet", "--allow-empty", "--message", "Go on")
     assert re.fullmatch(r"9\.8\.7\.post1\.dev1\+g[0-9a-f]{7,}", version_of(clone))
-
-
-@pytest.mark.slow
-def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Path) -> None:
-    archive, copy = tmp_path / "archive", tmp_path / "copy"
     git(built.repository, "archive", "--output", str(tmp_path / "archive.tar"), "v9.8.7")
     shutil.unpack_archive(tmp_path / "archive.tar", archive, **UNPACKING)
-    shutil.copytree(built.repository, copy, ignore=shutil.ignore_patterns(*UNTRACKED))
     assert version_of(archive) == "9.8.7"
+    shutil.copytree(built.repository, copy, ignore=UNTRACKED)
     assert version_of(copy) == "0.0"
 
 
@@ -113,26 +98,28 @@ def test_sources_without_a_repository_have_a_version(built: Built, tmp_path: Pat
 def test_the_wheel_has_everything_that_runs(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
         files = {re.sub(r"^[^/]+\.data/data/", "", name) for name in wheel.namelist()}
-    package = {str(path.relative_to(built.repository)) for path in files_in(built.repository / "satellite")}
+        page = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/satellite.1"))
+    package = {
+        str(path.relative_to(built.repository))
+        for path in (built.repository / "satellite").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     units = {f"share/satellite/systemd/{path.name}" for path in (ROOT / "systemd").iterdir()}
     assert package | units | {f"share/{name}" for name in SHARED} <= files
     assert {"satellite/py.typed", "satellite/_version.py", "share/doc/satellite/config.yaml.example"} <= files
     assert not {name for name in files if name.startswith(("tests", "bench", "scripts"))}
-
-
-def files_in(folder: Path) -> list[Path]:
-    """Return the files in a folder that are no caches."""
-    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    commands = [f"satellite {action}" for action in ("run", "check", "ask", "say", "rooms", "announce", "models pull")]
+    for text in (r"satellite \- ", '"satellite 9.8.7"', r"\-\-config", *commands):
+        assert text in page
 
 
 @pytest.mark.slow
 def test_the_sdist_has_everything_that_the_repository_has(built: Built) -> None:
     tracked = set(git(built.repository, "ls-files").splitlines())
     with tarfile.open(built.sdist) as tar:
-        files = {member.name.partition("/")[2] for member in tar if member.isfile()}
-        modes = {member.name.partition("/")[2]: member.mode for member in tar}
-    assert {name for name in tracked if not name.startswith(".ci/")} <= files
-    assert {f"build/share/{name}" for name in SHARED} | {"satellite/_version.py", "PKG-INFO"} <= files
+        modes = {member.name.partition("/")[2]: member.mode for member in tar if member.isfile()}
+    assert {name for name in tracked if not name.startswith(".ci/")} <= modes.keys()
+    assert {f"build/share/{name}" for name in SHARED} | {"satellite/_version.py", "PKG-INFO"} <= modes.keys()
     assert modes["install.sh"] & 0o111
 
 
@@ -141,26 +128,8 @@ def test_tests_run_from_the_sdist(built: Built, tmp_path: Path) -> None:
     shutil.unpack_archive(built.sdist, tmp_path, **UNPACKING)
     folder = tmp_path / "satellite_voice-9.8.7"
     tests = [f"tests/test_{name}.py" for name in ("config", "docs", "layers", "scripts", "audio")]
-    told = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, folder=folder)
-    assert " passed" in told
+    assert " passed" in run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, folder=folder)
     assert version_of(folder) == "9.8.7"
-
-
-@pytest.mark.slow
-def test_the_manual_page_names_every_command(built: Built) -> None:
-    page = manual(built.wheel)
-    assert r"satellite \- " in page
-    assert '"satellite 9.8.7"' in page
-    for command in ("run", "check", "ask", "say", "rooms", "announce", "status", "doctor", "models"):
-        assert f"satellite {command}" in page, command
-    assert r"\-\-config" in page
-
-
-def manual(wheel: Path) -> str:
-    """Return the page in a wheel."""
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/satellite.1"))
-        return archive.read(name).decode()
 
 
 def test_every_package_is_pinned_with_its_hashes() -> None:

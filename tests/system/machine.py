@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,16 +14,8 @@ from typing import Any
 REPOSITORY = Path(__file__).parent.parent.parent
 
 _PARTS = (
-    "install.sh",
-    "scripts",
-    "systemd",
-    "pyproject.toml",
-    "hatch_build.py",
-    "requirements",
-    "config.yaml.example",
-    "README.md",
-    "LICENSE",
-    "satellite",
+    *("install.sh", "scripts", "systemd", "pyproject.toml", "hatch_build.py", "requirements", "config.yaml.example"),
+    *("README.md", "LICENSE", "satellite"),
 )
 """What of the repository an installation needs."""
 
@@ -68,9 +59,7 @@ class Machine:
         self._system = system
         self._offline = offline
         self._index = index
-        self.pip = _pip_settings() if index else {}
-        """Variables for pip inside."""
-
+        self._pip = _pip_settings() if index else {}
         self._folder = Path(tempfile.mkdtemp(prefix="satellite-system-"))
         self.root = self._folder / "root"
         """Where its files are on this machine."""
@@ -114,7 +103,7 @@ class Machine:
         if self._offline:
             command.append(f"--bind-ro={self._offline}:/media/offline")
         if self._index:
-            command += [f"--bind-ro={one.resolve()}:{one}" for one in _shared(self.pip)]
+            command += [f"--bind-ro={one.resolve()}:{one}" for one in _shared(self._pip)]
             command.append("--resolv-conf=off")
         else:
             command.append("--private-network")
@@ -145,26 +134,30 @@ class Machine:
             text=True,
             timeout=seconds,
             stdin=subprocess.DEVNULL,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", **self.pip},
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", **self._pip},
         )
         assert result.returncode == 0 or not check, f"{command}: {result.stdout}\n{result.stderr}"
         return result
 
     @property
     def status(self) -> dict[str, Any]:
-        """What the daemon tells of itself."""
+        """What `satellite status` prints."""
         described: dict[str, Any] = json.loads(self.run("satellite status --json").stdout)
         return described
 
-    @property
-    def words(self) -> str:
-        """The line in `systemctl status`."""
-        return self.run("systemctl show -P StatusText satellite").stdout.strip()
+    def shown(self, name: str) -> str:
+        """Return a property of the service in systemd."""
+        return self.run(f"systemctl show -P {name} satellite").stdout.strip()
 
     @property
     def pid(self) -> str:
         """The daemon's process."""
-        return self.run("systemctl show -P MainPID satellite").stdout.strip()
+        return self.shown("MainPID")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file, with its folder."""
+        (file := self.root / path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
     @property
     def files(self) -> frozenset[str]:
@@ -184,17 +177,10 @@ class Machine:
             time.sleep(0.2)
 
 
-def free_port() -> int:
-    """Return a port of this machine that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _pip_settings() -> dict[str, str]:
-    """Return what pip is told on this machine, by files and variables, as variables."""
-    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
-    settings = (line.partition("=") for line in reversed(told.stdout.splitlines()))
+    """Return pip's settings on this machine, from files and variables, as variables."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    settings = (line.partition("=") for line in reversed(listed.stdout.splitlines()))
     return {f"PIP_{name.rpartition('.')[2].upper().replace('-', '_')}": value.strip("'") for name, _, value in settings}
 
 

@@ -16,7 +16,7 @@ PROVIDERS = "chat: {providers: [{type: ollama, model: 'phi3:mini'}, {type: local
 
 @pytest.fixture(scope="module")
 def house(service: Machine) -> Iterator[Machine]:
-    """The service, told to ask Ollama first."""
+    """The service, with Ollama as its first provider."""
     config = "/etc/satellite/config.yaml"
     service.run(f"cp -p {config} /srv/before.yaml")
     service.run(f'echo "{PROVIDERS}" >>{config}; systemctl restart satellite')
@@ -24,31 +24,28 @@ def house(service: Machine) -> Iterator[Machine]:
     service.run(f"cp -p /srv/before.yaml {config}; systemctl restart satellite")
 
 
-def test_the_service_does_not_need_it(house: Machine) -> None:
+def test_without_ollama_the_next_provider_answers(house: Machine) -> None:
     assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
-    words = "ready · local smollm2-135m-instruct ready · stt cpu"
-    house.until(f"systemctl show -P StatusText satellite | grep -q '^{words}$'", 10)  # it is told once a second
+    status = "ready · local smollm2-135m-instruct ready · stt cpu"
+    house.until(f"systemctl show -P StatusText satellite | grep -q '^{status}$'", 10)  # it is written once a second
     house.run("sleep 5")
-    pid = house.pid
-    told = house.run(f"journalctl -o json -p warning _PID={pid}").stdout.splitlines()
-    assert [json.loads(line)["MESSAGE"] for line in told if "ollama" in line.lower()] != []
-    assert len(told) <= 3, told
+    log = house.run(f"journalctl -o json -p warning _PID={house.pid}").stdout.splitlines()
+    assert [json.loads(line)["MESSAGE"] for line in log if "ollama" in line.lower()] != []
+    assert len(log) <= 3, log
 
 
-def test_a_model_is_fetched_through_it(house: Machine) -> None:
+def test_the_installer_fetches_a_model_through_it(house: Machine) -> None:
     refused = house.run(f"{house.install} --model phi3:mini", check=False)
-    assert "error: fetching phi3:mini by Ollama" in refused.stderr
+    assert "error: fetching phi3:mini with Ollama" in refused.stderr
     assert "--with-ollama --model phi3:mini" in refused.stderr
     house.run(OLLAMA)
-    told = house.run(f"{house.install} --model phi3:mini").stdout
-    assert "pulling manifest" in told
-    assert "success" in told
+    printed = house.run(f"{house.install} --model phi3:mini").stdout
+    assert "pulling manifest" in printed
+    assert "success" in printed
     assert "pulling" not in house.run(f"{house.install} --model phi3:mini").stdout
-    unknown = house.run(f"{house.install} --model phi33", check=False)
-    assert "file does not exist" in unknown.stderr
 
 
-def test_once_it_is_there_it_answers(house: Machine) -> None:
+def test_it_answers_while_it_runs(house: Machine) -> None:
     pid = house.pid
     house.until("journalctl -u satellite -o cat | grep -q 'phi3:mini is loaded and ready'")
     assert "Here speaks Ollama." in house.run("satellite ask 'What is the capital of France?'").stdout
@@ -58,18 +55,17 @@ def test_once_it_is_there_it_answers(house: Machine) -> None:
     assert house.pid == pid
 
 
-def test_its_drop_in_comes_with_it_and_goes_with_us(house: Machine) -> None:
+def test_its_settings_are_installed(house: Machine) -> None:
     house.run("printf '#!/bin/sh\\n' >/usr/local/bin/ollama; chmod +x /usr/local/bin/ollama")
     house.run("printf '[Service]\\nExecStart=/bin/sleep inf\\n' >/etc/systemd/system/ollama.service")
     house.run(f"systemctl daemon-reload; systemctl start ollama; {house.install} --with-ollama")
-    assert "OLLAMA_KEEP_ALIVE=-1" in house.run("systemctl show -P Environment ollama").stdout
     house.run("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID ollama)/environ | grep -q OLLAMA_KEEP_ALIVE=-1")
     house.run("systemctl stop ollama; rm /etc/systemd/system/ollama.service /usr/local/bin/ollama")
     house.run("systemctl daemon-reload")
 
 
 def test_its_installer_may_come_from_a_mirror(house: Machine) -> None:
-    house.run("mkdir -p /srv/mirror && echo 'echo no space for Ollama >&2; exit 5' >/srv/mirror/install.sh")
+    house.write("/srv/mirror/install.sh", "echo no space for Ollama >&2; exit 5\n")
     house.run("systemd-run -q --unit mirror python3 -m http.server 8090 --bind 127.0.0.1 -d /srv/mirror; sleep 1")
     before = house.files
     failed = house.run(
