@@ -35,7 +35,6 @@ def ran(main: Callable[[list[str]], int], *words: str, **environment: str) -> su
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -43,7 +42,6 @@ def free_port() -> int:
 
 
 def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path:
-    """Write a configuration with one port."""
     file = folder / "config.yaml"
     file.write_text(
         f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n"
@@ -55,7 +53,6 @@ def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path
 
 @contextmanager
 def running(config: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run the daemon until the end of the `with`."""
     process = subprocess.Popen([*SATELLITE, "--config", str(config), "run"], stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -66,7 +63,6 @@ def running(config: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the port is open."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         assert process.poll() is None, process.stderr and process.stderr.read()

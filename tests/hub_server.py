@@ -94,7 +94,6 @@ class HubServer:
         self._server.server_close()
 
     def become_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Point the environment of the test here."""
         monkeypatch.setenv("HF_ENDPOINT", self.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -117,7 +116,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True  # head and body are written one after the other
 
         def log_message(self, format: str, *values: object) -> None:
-            """Log nothing."""
+            pass
 
         def do_HEAD(self) -> None:
             self.do_GET()

@@ -18,7 +18,6 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 def commands(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield every command and every action of one."""
     for action in top._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

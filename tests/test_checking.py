@@ -24,7 +24,6 @@ QUIET = "zeroconf: {enabled: false}\nwyoming: {host: 127.0.0.1}\nhttp: {enabled:
 
 
 def found(text: str, store: Store) -> dict[str, str]:
-    """Return the problems of a configuration, texts by keys."""
     return {problem.key: problem.text for problem in examine(parse(text), store)}
 
 
@@ -93,7 +92,6 @@ WRONG: list[Any] = [
 
 
 def keys(document: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield where every value of a document stands."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield (*where, key)
@@ -105,7 +103,6 @@ def keys(document: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[str
 
 
 def changed(document: Any, where: tuple[str | int, ...], value: Any) -> Any:
-    """Return a document with another value at a place."""
     if not where:
         return value
     copy: Any = dict(document) if isinstance(document, dict) else list(document)

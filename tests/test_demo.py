@@ -20,7 +20,6 @@ QUIETLY = "tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}\n
 
 
 def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `satellite demo` in `folder`, with a voice that always sounds the same."""
     config = folder / "config.yaml"
     config.write_text(f"{QUIETLY}{more}")
     return subprocess.run(

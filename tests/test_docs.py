@@ -48,7 +48,6 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 def parses(words: list[str]) -> bool:
-    """Return whether the command line takes `words`."""
     try:
         parser().parse_args(words)
     except SystemExit as end:

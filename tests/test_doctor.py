@@ -12,7 +12,6 @@ from tests.running_daemon import RunningDaemon
 
 
 def findings(capsys: pytest.CaptureFixture[str], file: Path, uri: str) -> dict[str, dict[str, str]]:
-    """Return what is found, by what was checked."""
     status = main(["--config", str(file), "doctor", "--json", "--uri", uri])
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] == (status == 0)

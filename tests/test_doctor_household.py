@@ -33,7 +33,6 @@ async def found(check: str, text: str, uri: str = "") -> dict[str, Finding]:
 
 
 def is_like(finding: Finding, state: State, seen: str = "", remedy: str = "") -> bool:
-    """Return whether a finding has this state and contains these texts."""
     return finding.state is state and seen in finding.seen and remedy in finding.remedy
 
 

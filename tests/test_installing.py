@@ -13,7 +13,6 @@ from tests.running_ollama import Ollama
 
 
 def installing(*arguments: str, host: str = "127.0.0.1:9") -> subprocess.CompletedProcess[str]:
-    """Run it, with Ollama at `host`."""
     return ran(main, *arguments, OLLAMA_HOST=host)
 
 

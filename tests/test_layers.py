@@ -76,7 +76,6 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
 
 @cache
 def all_imports() -> dict[str, list[tuple[str, bool]]]:
-    """Return what `imports` yields for every module, which takes a while."""
     return {name: list(imports(file)) for name, file in NAMES.items()}
 
 

@@ -40,14 +40,12 @@ class Built(NamedTuple):
 
 
 def run(*command: str, folder: Path) -> str:
-    """Run a command in `folder` and return what it prints."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git, as nobody in particular."""
     return run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments, folder=folder).strip()
 
 
@@ -161,5 +159,4 @@ def test_one_onnxruntime_is_installed_at_a_time() -> None:
 
 
 def pinned(use: str) -> dict[str, str]:
-    """Return the versions in a list."""
     return dict(re.findall(r"^(\S+)==([^ ;\\]+)", (LISTS / f"{use}.txt").read_text(), re.MULTILINE))

@@ -44,7 +44,7 @@ def test_settings_outside_the_engines_are_taken_at_once() -> None:
 def test_half_of_a_change_is_refused() -> None:
     running = parse("microphone: USB\nhost_room: {name: study}")
     wanted = parse("microphone: USB\nhost_room: {name: office}\nrooms: [{name: study, uri: 'tcp://192.0.2.1:10700'}]\n")
-    with pytest.raises(ConfigError, match=r"rooms\.0\.name.*also the name of host_room.*host_room\.name"):
+    with pytest.raises(ConfigError, match=r"rooms\[0\]\.name.*also the name of host_room.*host_room\.name"):
         merge(running, wanted)
 
 

@@ -25,7 +25,6 @@ def bare_path(tmp_path: Path) -> Path:
 
 
 def script(path: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script where `path` is all there is."""
     return subprocess.run(
         [*command], cwd=ROOT, env={"PATH": str(path), **environment}, capture_output=True, text=True, timeout=120
     )

@@ -22,23 +22,19 @@ VARIABLES = ("GROQ_API_KEY", "MY_LAB_2_API_KEY", "HOME_ASSISTANT_TOKEN", "SATELL
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secret is anywhere."""
     for name in (*VARIABLES, "CREDENTIALS_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
 
 
 def key(name: str = "groq", *, file: Path | None = None) -> SecretSource:
-    """Return where the key of a provider may be."""
     return chat_key(OpenAISettings(type="openai", name=name, model="m", api_key_file=file))
 
 
 def of_home_assistant(*, file: Path | None = None, given: str | None = None) -> SecretSource:
-    """Return where Home Assistant's token may be."""
     return home_assistant_token(HomeAssistantSettings(token_file=file, token=given and SecretStr(given)))
 
 
 def of_http(*, file: Path | None = None, given: str | None = None) -> SecretSource:
-    """Return where the token of the HTTP server may be."""
     return http_token(HttpSettings(token_file=file, token=given and SecretStr(given)))
 
 

@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from wyoming.event import Event
 
 from satellite import events
-from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Converter, to_float, write_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, Converter, write_wav
 from satellite.audio.sound_files import read_sound
 from satellite.cli.models import pull_demo_models
 from satellite.config.settings import Config
@@ -37,14 +36,6 @@ _PAUSE_SECONDS = 0.8
 _TAIL_SECONDS = 3.0
 """Silence after the question, in which the daemon finds its end."""
 
-_AUDIBLE = 0.01
-"""-40 dBFS: what counts as sound in a quiet recording."""
-
-_ABOVE_NOISE = 4.0
-"""How much louder than its quietest tenth a stretch of a noisy recording must be to count as sound."""
-
-_FRAME_SAMPLES = 160
-
 
 class _Clock:
     """The times of events, in milliseconds from the start of the room's audio."""
@@ -56,12 +47,6 @@ class _Clock:
     def note(self, name: str, at: float | None = None) -> float:
         """Record the time of `name` unless it is known, and return it."""
         return self.at.setdefault(name, ((at or time.monotonic()) - self.zero) * 1000)
-
-    def between(self, start: str, end: str) -> float | None:
-        """Return the milliseconds from one event to another, if both happened."""
-        if start not in self.at or end not in self.at:
-            return None
-        return round(self.at[end] - self.at[start], 1)
 
 
 async def run(args: argparse.Namespace) -> int:
@@ -103,7 +88,6 @@ async def _started(config: Config, console: Console, *, announce: bool) -> Async
 
 
 async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    end_seconds = None
     if args.microphone:
         from satellite.config.host import SoundDeviceSettings
         from satellite.rooms.host.capture import capture
@@ -111,7 +95,10 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
         console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
         microphone: AsyncIterator[bytes] = capture(SoundDeviceSettings(device="default"))
     else:
-        pcm, end_seconds = await _recorded(uri, args.wav) if args.wav else await _spoken(uri)
+        question = await asyncio.to_thread(read_sound, args.wav) if args.wav else await _say(uri, QUESTION)
+        # A second wake word in front would be transcribed as part of the question.
+        has_wake_word = args.wav and await client.detects(uri, question)
+        pcm = _composed(b"" if has_wake_word else await _say(uri, WAKE_PHRASE), question)
         console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
         microphone = client.recording(pcm, realtime=True)
     clock = _Clock()  # only now: until here the voice has spoken the question, and the room's audio begins
@@ -130,16 +117,9 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
     if heard.format is None:
         raise SatelliteError("the run ended without an answer that can be heard")
     write_wav(args.output, bytes(heard.pcm), heard.format)
-    if end_seconds is not None:
-        clock.note("speech-end", clock.zero + end_seconds)
     outcome = _outcome(heard, clock, args.output)
     _conclude(outcome, console)
     return outcome
-
-
-async def _spoken(uri: str) -> tuple[bytes, float]:
-    """Return wake word and question in the daemon's voice, and where the last sound ends."""
-    return _composed(await _say(uri, WAKE_PHRASE), await _say(uri, QUESTION))
 
 
 async def _say(uri: str, text: str) -> bytes:
@@ -149,32 +129,9 @@ async def _say(uri: str, text: str) -> bytes:
     return converter.convert(bytes(heard.pcm)) + converter.flush()
 
 
-async def _recorded(uri: str, file: Path) -> tuple[bytes, float]:
-    """Return the same of a recording; one without a wake word gets a spoken one in front."""
-    pcm = await asyncio.to_thread(read_sound, file)
-    # A second wake word in front would be transcribed as part of the question.
-    if await client.detects(uri, pcm):
-        return _composed(b"", pcm)
-    return _composed(await _say(uri, WAKE_PHRASE), pcm)
-
-
-def _composed(wake_word: bytes, question: bytes) -> tuple[bytes, float]:
+def _composed(wake_word: bytes, question: bytes) -> bytes:
     pause = _silence(_PAUSE_SECONDS) if wake_word else b""
-    lead = _silence(0.5) + wake_word + pause
-    end_seconds = len(lead) / BYTES_PER_SECOND + _last_sound_seconds(question)
-    return lead + question + _silence(_TAIL_SECONDS), end_seconds
-
-
-def _last_sound_seconds(pcm: bytes) -> float:
-    """Return where the last sound ends: the last 10 ms that are audible and stand out from the recording's noise."""
-    samples = to_float(pcm)
-    frames = samples[: len(samples) - len(samples) % _FRAME_SAMPLES].reshape(-1, _FRAME_SAMPLES)
-    levels = np.sqrt((frames**2).mean(axis=1))
-    if not len(levels):
-        return 0.0
-    threshold = max(_AUDIBLE, _ABOVE_NOISE * float(np.quantile(levels, 0.1)))
-    loud = (levels > threshold).nonzero()[0]
-    return float(loud[-1] + 1) * _FRAME_SAMPLES / RATE if len(loud) else 0.0
+    return _silence(0.5) + wake_word + pause + question + _silence(_TAIL_SECONDS)
 
 
 def _silence(seconds: float) -> bytes:
@@ -207,6 +164,8 @@ async def _print_story(steps: events.Subscription[events.RunEvent], clock: _Cloc
     held: list[tuple[float, events.RunEvent]] = []
     async for event in steps:
         at = clock.note(event.type, event.at)
+        if isinstance(event, events.SttVadEnd):
+            clock.note("speech-end", event.at - event.silence_seconds)
         if isinstance(event, events.SttEnd):
             clock.note("stt-begin", event.at - event.seconds)
         if type(event) in _STORY:
@@ -233,14 +192,17 @@ def _outcome(heard: client.RunResult, clock: _Clock, output: Path) -> dict[str, 
         "tts_first_sound": (events.ChatChunk.type, events.TtsStart.type),
         "run": (events.RunStart.type, events.RunEnd.type),
     }
-    timings = {name: clock.between(*span) for name, span in spans.items()}
     return {
         "wake_word": heard.wake_word,
         "transcript": heard.transcript,
         "reply": heard.reply,
         "provider": heard.provider,
         "audio_seconds": round(heard.audio_seconds, 3),
-        "timings_ms": {name: span for name, span in timings.items() if span is not None},
+        "timings_ms": {
+            name: round(clock.at[end] - clock.at[start], 1)
+            for name, (start, end) in spans.items()
+            if start in clock.at and end in clock.at
+        },
         "reply_wav": str(output.resolve()),
     }
 

@@ -54,6 +54,4 @@ def _own_ports(args: argparse.Namespace) -> list[int]:
     except ConfigError:
         config = Config()
     # Else the daemon itself would be found among the satellites.
-    wyoming = config.wyoming
-    ports = (wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port)
-    return [port for port in (*ports, config.home_assistant_satellite.port) if port]
+    return [port for port, _ in config.ports.values()]

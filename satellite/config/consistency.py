@@ -21,21 +21,10 @@ def contradictions(config: Config) -> Problems:
 
 
 def _port_clashes(config: Config) -> Problems:
-    taken: dict[int, str] = {}
-    ports: list[tuple[str, str, int | None]] = [
-        ("wyoming", key, getattr(config.wyoming, key))
-        for key in ("port", "wake_port", "stt_port", "tts_port", "handle_port")
-    ]
-    if config.home_assistant_satellite.enabled:
-        ports.append(("home_assistant_satellite", "port", config.home_assistant_satellite.port))
-    if config.http.enabled:
-        ports.append(("http", "port", config.http.port))
-    for section, key, port in ports:
-        if port is None:
-            continue
-        if port in taken:
-            yield (section, key), f"port {port} is also {taken[port]}; expected another one"
-        taken.setdefault(port, f"{section}.{key}")
+    taken: dict[int, Where] = {}
+    for where, (port, _) in config.ports.items():
+        if (first := taken.setdefault(port, where)) != where:
+            yield where, f"port {port} is also {dotted(first)}; expected another one"
 
 
 def places(config: Config) -> Iterator[tuple[Where, RoomSettings]]:

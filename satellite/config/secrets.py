@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -45,15 +46,13 @@ class SecretSource:
     name: str
     """What messages call it, such as `the key`."""
 
-    kind: str
+    kind: Literal["key", "token"]
     file: Path | None
-    file_setting: str
     variable: str
     credential: str
-    """Name of systemd's credential."""
+    """Name of systemd's credential; that of the setting `given` is the same."""
 
     given: SecretStr | None = None
-    given_setting: str = ""
 
     def find(self) -> Secret:
         """Return the secret from the file, the settings, the environment, or systemd's credentials; blocks.
@@ -63,16 +62,14 @@ class SecretSource:
         if self.file is not None:
             return self._checked(self._read(self.file), str(self.file))
         if self.given is not None:
-            return self._checked(self.given.get_secret_value().strip(), self.given_setting)
+            return self._checked(self.given.get_secret_value().strip(), self.credential)
         if value := os.environ.get(self.variable, "").strip():
             return self._checked(value, f"${self.variable}")
         if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
             for name in (self.credential, f"{_FOLDER}{self.credential}"):
                 if (file := Path(folder, name)).exists():
                     return self._checked(self._read(file), f"the credential {self.credential}")
-        settings = self.file_setting
-        if self.given_setting:
-            settings += f", {self.given_setting.rpartition('.')[2]}"
+        settings = "token_file, token" if self.kind == "token" else "api_key_file"
         source = f"neither {settings}, ${self.variable} nor a credential {self.credential}"
         return Secret("", source, self.kind, self._is_kept_for_service())
 
@@ -115,39 +112,16 @@ class SecretSource:
 
 def http_token(settings: HttpSettings) -> SecretSource:
     """Return where the token of the HTTP server may be."""
-    return SecretSource(
-        name="the token",
-        kind="token",
-        file=settings.token_file,
-        file_setting="token_file",
-        given=settings.token,
-        given_setting="http.token",
-        variable="SATELLITE_HTTP_TOKEN",
-        credential="http.token",
-    )
+    return SecretSource("the token", "token", settings.token_file, "SATELLITE_HTTP_TOKEN", "http.token", settings.token)
 
 
 def home_assistant_token(settings: HomeAssistantSettings) -> SecretSource:
     """Return where Home Assistant's access token may be."""
-    return SecretSource(
-        name="Home Assistant's token",
-        kind="token",
-        file=settings.token_file,
-        file_setting="token_file",
-        given=settings.token,
-        given_setting="home_assistant.token",
-        variable="HOME_ASSISTANT_TOKEN",
-        credential="home_assistant.token",
-    )
+    name, variable, credential = "Home Assistant's token", "HOME_ASSISTANT_TOKEN", "home_assistant.token"
+    return SecretSource(name, "token", settings.token_file, variable, credential, settings.token)
 
 
 def chat_key(settings: OllamaSettings | OpenAISettings) -> SecretSource:
     """Return where the key of a chat provider may be."""
-    return SecretSource(
-        name="the key",
-        kind="key",
-        file=settings.api_key_file,
-        file_setting="api_key_file",
-        variable=re.sub(r"\W", "_", settings.name, flags=re.ASCII).upper() + "_API_KEY",
-        credential=f"{settings.name}.key",
-    )
+    variable = re.sub(r"\W", "_", settings.name, flags=re.ASCII).upper() + "_API_KEY"
+    return SecretSource("the key", "key", settings.api_key_file, variable, f"{settings.name}.key")

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -340,16 +340,21 @@ class Config(Settings):
     home_assistant_satellite: HomeAssistantSatelliteSettings = HomeAssistantSatelliteSettings()
     http: HttpSettings = HttpSettings()
 
+    @property
+    def ports(self) -> dict[tuple[str, str], tuple[int, Sequence[str]]]:
+        """Every port that the daemon opens, with the hosts at which it is open, by section and key."""
+        keys = ("port", "wake_port", "stt_port", "tts_port", "handle_port")
+        ports = {("wyoming", key): (getattr(self.wyoming, key), self.wyoming.host) for key in keys}
+        if self.home_assistant_satellite.enabled:
+            ports["home_assistant_satellite", "port"] = (self.home_assistant_satellite.port, self.wyoming.host)
+        if self.http.enabled:
+            ports["http", "port"] = (self.http.port, (self.http.host,))
+        return {where: one for where, one in ports.items() if one[0] is not None}
+
     def listening(self) -> Iterator[tuple[str, int]]:
         """Yield every host and port that the daemon listens on."""
-        wyoming = self.wyoming
-        ports = [wyoming.port, wyoming.wake_port, wyoming.stt_port, wyoming.tts_port, wyoming.handle_port]
-        if self.microphone.given and self.home_assistant_satellite.enabled:
-            ports.append(self.home_assistant_satellite.port)
-        for host in wyoming.host:
-            yield from ((host, port) for port in ports if port is not None)
-        if self.http.enabled:
-            yield self.http.host, self.http.port
+        for port, hosts in self.ports.values():
+            yield from ((host, port) for host in hosts)
 
 
 _LONGEST_NAME = 100

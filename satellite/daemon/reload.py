@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from satellite.config.base import Settings
+from satellite.config.consistency import dotted
 from satellite.config.settings import Config
 from satellite.daemon.config_check import without_files
 from satellite.errors import ConfigError
@@ -28,8 +29,7 @@ def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:
     merged = running.model_copy(update=update)
     left = list(_differences(merged, wanted))
     for where, problem in without_files(merged):
-        key = ".".join(str(step) for step in where)
-        raise ConfigError(f"{key}: {problem}; that needs a restart, since {', '.join(left)} changed as well")
+        raise ConfigError(f"{dotted(where)}: {problem}; that needs a restart, since {', '.join(left)} changed as well")
     return merged, left
 
 

@@ -127,7 +127,6 @@ class Machine:
         raise AssertionError("the machine did not boot")
 
     def run(self, command: str, *, check: bool = True, seconds: float = 180) -> subprocess.CompletedProcess[str]:
-        """Run a shell command as root inside."""
         result = subprocess.run(
             ["nsenter", "--target", str(self._leader), "--all", "--", "sh", "-c", f"cd / && {command}"],
             capture_output=True,
@@ -151,11 +150,9 @@ class Machine:
 
     @property
     def pid(self) -> str:
-        """The daemon's process."""
         return self.shown("MainPID")
 
     def write(self, path: str, text: str) -> None:
-        """Write a file, with its folder."""
         (file := self.root / path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
@@ -193,7 +190,6 @@ def _shared(pip: dict[str, str]) -> list[Path]:
 
 
 def _child(process: int) -> int:
-    """Return the systemd that was started below `process`, 0 while there is none."""
     for below in _descendants(process):
         with contextlib.suppress(OSError):
             if Path(f"/proc/{below}/cmdline").read_bytes().split(b"\0")[0].decode() == _INSIDE:

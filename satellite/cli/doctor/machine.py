@@ -109,7 +109,7 @@ async def _clock(_target: Target) -> Sequence[Finding]:
 
 async def _ports(target: Target) -> Sequence[Finding]:
     """Report whether the daemon has its ports, and if not, which process has them."""
-    wanted = _wanted(target.config)
+    wanted = dict(target.config.ports.values())
     own = unit.account()
     active = own is not None and (await unit.state())[0] == "active"
     if active and own is not None:
@@ -144,20 +144,6 @@ async def _ports(target: Target) -> Sequence[Finding]:
         listed = ", ".join(map(str, wanted))
         findings.append(good("ports", f"{listed} are {'free for the daemon' if kept else 'open'}"))
     return findings
-
-
-def _wanted(config: Config) -> dict[int, Sequence[str]]:
-    """Return the configured ports, each with the hosts at which it is to be open."""
-    wyoming, here = config.wyoming, config.home_assistant_satellite
-    names = ("port", "wake_port", "stt_port", "tts_port", "handle_port")
-    wanted: dict[int, Sequence[str]] = {
-        port: wyoming.host for name in names if (port := getattr(wyoming, name)) is not None
-    }
-    if here.enabled:
-        wanted[here.port] = wyoming.host
-    if config.http.enabled:
-        wanted[config.http.port] = (config.http.host,)
-    return wanted
 
 
 async def _answers(host: str, port: int) -> bool:
