@@ -44,6 +44,7 @@ async def test_a_voice_with_an_unusable_description(models_directory: Path, tmp_
         assert (states["tts"], states["vad"]) == ("failed", "ready")
 
 
+@pytest.mark.slow
 async def test_what_is_missing_is_reported_with_its_key(tmp_path: Path) -> None:
     write_wav(tmp_path / "good.wav", bytes(3200), CANONICAL)
     (tmp_path / "bad.wav").write_bytes(b"none")

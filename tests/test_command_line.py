@@ -1,5 +1,6 @@
 """What the commands say and exit with when something is wrong, as people and programs see it."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from satellite.cli import ask
+from satellite.cli import ask, status_page
 from satellite.errors import SatelliteError
+from satellite.tasks import end_tasks
 from satellite.wire.client import RunResult
 from tests.command_line import satellite
+from tests.waiting import PATIENCE_SECONDS
 
 NOBODY = "tcp://127.0.0.1:9"
 
@@ -76,7 +79,7 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         ask._write_sound(RunResult(), tmp_path / "none" / "h.wav")
 
 
-@pytest.mark.parametrize("words", ["models list --all --json", "completion bash"])
+@pytest.mark.parametrize("words", [pytest.param("models list --all --json", marks=pytest.mark.slow), "completion bash"])
 def test_a_closed_pipe_ends_a_command_silently(words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -90,12 +93,16 @@ def test_a_closed_pipe_ends_a_command_silently(words: str) -> None:
     assert result.returncode == 1
 
 
-def test_watching_without_a_terminal_pads_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "satellite", "status", "--watch", "--uri", NOBODY]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watching:
-        assert watching.stdout is not None
-        lines = [watching.stdout.readline() for _ in range(4)]
-        watching.terminate()
-    assert [line[:20] for line in lines] == ["[daemon-unreachable]", "\n", "[daemon-unreachable]", "\n"]
-    assert "\x1b" not in "".join(lines)
+async def test_watching_goes_on_without_a_daemon(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status_page, "_WATCH_SECONDS", 0.01)
+    watching = asyncio.create_task(status_page._watch(NOBODY))
+    printed = ""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while printed.count("\n") < 4:
+            await asyncio.sleep(0.01)
+            printed += capsys.readouterr().out
+    await end_tasks(watching)
+    assert [line[:20] for line in printed.splitlines()[:4]] == ["[daemon-unreachable]", "", "[daemon-unreachable]", ""]
+    assert "\x1b" not in printed

@@ -22,6 +22,8 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(RO
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 each_current_page = pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"])
 
+PARSER = parser()
+
 MENTIONED = (["say"], ["tune"], ["announce"], ["ask"], ["models"], ["completion"], ["models", "pull"])
 """Names of commands, without the arguments that they need."""
 
@@ -49,7 +51,7 @@ def anchors(page: Path) -> frozenset[str]:
 
 def parses(words: list[str]) -> bool:
     try:
-        parser().parse_args(words)
+        PARSER.parse_args(words)
     except SystemExit as end:
         return end.code in (0, None)  # such as --version
     return True

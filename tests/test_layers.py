@@ -64,14 +64,18 @@ NAMES = dict(modules())
 def imports(file: Path) -> Iterator[tuple[str, bool]]:
     """Yield the modules that `file` imports, also for types alone, and whether at its top level."""
     tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
+    top = set(tree.body)
+    nodes: list[ast.AST] = [tree]
+    for node in nodes:
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):  # without expressions, which import nothing
+            nodes += getattr(node, block, ())
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, node in tree.body
+                yield alias.name, node in top
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                yield name if name in NAMES else node.module, node in tree.body
+                yield name if name in NAMES else node.module, node in top
 
 
 @cache

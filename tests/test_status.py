@@ -211,7 +211,7 @@ STATUS = DaemonStatus(
 def shown(state: dict[str, Any]) -> str:
     """Return the page."""
     text = io.StringIO()
-    status_page.show(state, Console(file=text, width=200))
+    Console(file=text, width=200).print(status_page.page(state))
     return text.getvalue()
 
 

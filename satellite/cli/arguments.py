@@ -8,7 +8,7 @@ from satellite import __commit_id__, __version__
 
 SHELLS = ("bash", "zsh", "fish")
 
-_JSON = "print one JSON object"
+_JSON = "print one JSON document"
 _DESCRIPTION = """A fast, private voice for the home.
 
 Run `satellite COMMAND --help` for the options of a command and an example."""
@@ -52,8 +52,8 @@ def _version() -> str:
 class _Commands:
     """Adds commands that are alike: each with an example, most with `--json`."""
 
-    def __init__(self, top: argparse.ArgumentParser) -> None:
-        self._commands = top.add_subparsers(required=True, metavar="COMMAND", dest="action")
+    def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND", dest: str = "action") -> None:
+        self._commands = parser.add_subparsers(required=True, metavar=metavar, dest=dest)
 
     def add(
         self, name: str, summary: str, *examples: str, json: bool = True, uri: bool = False
@@ -189,21 +189,17 @@ def _administration(commands: _Commands) -> None:
 
 
 def _models(parser: argparse.ArgumentParser) -> None:
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print one JSON document")
-    shared.add_argument("--directory", type=Path, metavar="DIR", help="folder of the models (default: as configured)")
-    actions = parser.add_subparsers(dest="models_action", required=True, metavar="ACTION")
-
-    def add(name: str, summary: str, example: str) -> argparse.ArgumentParser:
-        epilog = f"example:\n  satellite models {example}"
-        raw = argparse.RawDescriptionHelpFormatter
-        return actions.add_parser(name, parents=[shared], help=summary, epilog=epilog, formatter_class=raw)
-
-    command = add("list", "show models, their licences and whether they are installed", "list --all")
-    command.add_argument("--all", action="store_true", help="the whole catalogue, not only the demo and installed ones")
-    command = add("pull", "download models", "pull stt/small.en tts/fr_FR-siwis-medium")
-    command.add_argument(
+    actions = _Commands(parser, "ACTION", "models_action")
+    summary = "show models, their licences and whether they are installed"
+    listing = actions.add("list", summary, "satellite models list --all")
+    listing.add_argument("--all", action="store_true", help="the whole catalogue, not only the demo and installed ones")
+    pull = actions.add("pull", "download models", "satellite models pull stt/small.en tts/fr_FR-siwis-medium")
+    pull.add_argument(
         "names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, `demo`, or `configured`"
     )
-    command = add("path", "print the folder of an installed model", "path stt/tiny.en")
-    command.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")
+    path = actions.add("path", "print the folder of an installed model", "satellite models path stt/tiny.en")
+    path.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")
+    for action in (listing, pull, path):
+        action.add_argument(
+            "--directory", type=Path, metavar="DIR", help="folder of the models (default: as configured)"
+        )

@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
-import io
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -30,68 +30,63 @@ _EXIT_STATUSES = {"ready": 0, "degraded": 3, "loading": 4}
 async def run(args: argparse.Namespace) -> int:
     """Print the state in the form that was asked for; return the exit status that goes with it."""
     if args.watch:
-        await watch(lambda: client.status(args.uri))
+        await _watch(args.uri)
     state = await client.status(args.uri)
     if args.json:
         print(json.dumps(state, ensure_ascii=False))
     elif args.metrics:
         print((await client.command(args.uri, "metrics"))["text"], end="")
     else:
-        show(state, Console())
+        Console().print(page(state))
     return _EXIT_STATUSES[state["state"]]
 
 
-def show(state: JsonObject, console: Console) -> None:
-    """Print a state as `satellite.monitoring.status.as_json` returns it."""
+def page(state: JsonObject) -> Group:
+    """Return the page for a state as `satellite.monitoring.status.as_json` returns it."""
     # Text in place of str throughout: rich would take brackets in names and error messages for markup.
     up = f"· up {_duration(state['uptime_seconds'])}"
-    console.print(Text(" ").join([Text(f"satellite {state['version']} ·"), _coloured(state["state"]), Text(up)]))
+    parts: list[RenderableType] = [
+        Text(" ").join([Text(f"satellite {state['version']} ·"), _coloured(state["state"]), Text(up)])
+    ]
     for one in state["attention"]:
-        console.print(Text(f"{one['what']}: {one['text']}", "red"), Text(f"  → {one['cure']}"), sep="\n")
-    console.print("", _stages(state["stages"]), "", sep="\n")
+        parts += [Text(f"{one['what']}: {one['text']}", "red"), Text(f"  → {one['cure']}")]
+    parts += ["", _stages(state["stages"]), ""]
     if state.get("responders"):
-        console.print(_responders(state["responders"]), "", sep="\n")
+        parts += [_responders(state["responders"]), ""]
     chat = state["chat"]
-    console.print(_providers(chat))
+    parts.append(_providers(chat))
     if switch := chat["last_switch"]:
         change = f"last switch: {switch['at']} from {switch['from']} to {switch['to']}: {switch['reason']}"
-        console.print(Text(change))
+        parts.append(Text(change))
     for provider in chat["providers"]:
         if keepalive := provider.get("keepalive"):
-            console.print(Text(_keepalive(provider["provider"], keepalive)))
+            parts.append(Text(_keepalive(provider["provider"], keepalive)))
     if state.get("rooms"):
-        console.print("", rooms_table(state["rooms"]), sep="\n")
+        parts += ["", rooms_table(state["rooms"])]
     if state.get("runs"):
-        console.print("", _runs(state["runs"]), sep="\n")
+        parts += ["", _runs(state["runs"])]
     if state["gpus"]:
-        console.print("", *(Text(_gpu(gpu)) for gpu in state["gpus"]), sep="\n")
+        parts += ["", *(Text(_gpu(gpu)) for gpu in state["gpus"])]
+    return Group(*parts)
 
 
-async def watch(ask: Callable[[], Awaitable[JsonObject]]) -> None:
-    """Print what `ask` returns, or that no daemon answers, every second until cancelled.
+async def _watch(uri: str) -> None:
+    """Print the state, or that no daemon answers, every second until cancelled.
 
     On a terminal the page is replaced, elsewhere pages follow each other with an empty line between them.
     """
     console = Console()
-    if not console.is_terminal:
+    with console.screen() if console.is_terminal else nullcontext() as screen:
         while True:
-            await _show_once(ask, console)
-            console.print()
+            try:
+                shown: RenderableType = page(await client.status(uri))
+            except SatelliteError as error:
+                shown = Text(f"[{error.code}] {error}", "red")
+            if screen is None:
+                console.print(shown, "", sep="\n")
+            else:
+                screen.update(shown)
             await asyncio.sleep(_WATCH_SECONDS)
-    with console.screen() as screen:
-        while True:
-            # Drawn elsewhere first: written straight to the screen, the page would flicker.
-            page = Console(width=console.width, record=True, file=io.StringIO(), force_terminal=True)
-            await _show_once(ask, page)
-            screen.update(Text.from_ansi(page.export_text(styles=True)))
-            await asyncio.sleep(_WATCH_SECONDS)
-
-
-async def _show_once(ask: Callable[[], Awaitable[JsonObject]], console: Console) -> None:
-    try:
-        show(await ask(), console)
-    except SatelliteError as error:
-        console.print(Text(f"[{error.code}] {error}", "red"))
 
 
 def rooms_table(rooms: Sequence[JsonObject]) -> Table:
