@@ -4,31 +4,11 @@ import email.utils
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satellite.engines.chat.http_errors import exhausted_seconds, retry_after_seconds
 from tests.doubles.limits import duration
-
-UNITS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000}
-
-
-def go_duration(nanoseconds: int) -> str:
-    """Return a duration as Go's `time.Duration.String` does."""
-    for unit, size in (("ns", 1), ("µs", 1000), ("ms", 1_000_000)):
-        if 0 < nanoseconds < 1000 * size:
-            return f"{_decimal(nanoseconds, size)}{unit}"
-    text, rest = "", nanoseconds
-    for unit in ("h", "m"):
-        count, rest = divmod(rest, UNITS[unit])
-        text += f"{count}{unit}" if count or text else ""
-    return text + f"{_decimal(rest, UNITS['s'])}s"
-
-
-def _decimal(amount: int, size: int) -> str:
-    whole, part = divmod(amount, size)
-    digits = f"{part:0{len(str(size)) - 1}d}".rstrip("0") if size > 1 else ""
-    return f"{whole}.{digits}" if digits else str(whole)
 
 
 def told(kind: str, remaining: str, reset: str) -> dict[str, str]:
@@ -36,14 +16,9 @@ def told(kind: str, remaining: str, reset: str) -> dict[str, str]:
     return {f"x-ratelimit-remaining-{kind}": remaining, f"x-ratelimit-reset-{kind}": reset}
 
 
-@given(st.integers(0, 10**15))
-def test_any_duration_of_go_is_understood(nanoseconds: int) -> None:
-    seconds = exhausted_seconds(told("tokens", "0", go_duration(nanoseconds)), 1)
-    assert seconds == pytest.approx(nanoseconds / 1e9, abs=1e-9)
-
-
+@settings(max_examples=25)
 @given(st.floats(0, 1e6))
-def test_any_duration_of_the_stand_in_is_understood(seconds: float) -> None:
+def test_any_duration_is_understood(seconds: float) -> None:
     assert exhausted_seconds(told("requests", "0", duration(seconds)), 1) == pytest.approx(seconds, abs=0.01)
 
 
@@ -55,7 +30,9 @@ def test_any_duration_of_the_stand_in_is_understood(seconds: float) -> None:
         ("120ms", 0.12),
         ("1h0m0s", 3600),
         ("0s", 0),
+        ("27h46m40s", 100_000),
         ("1.5µs", 1.5e-6),
+        ("1ns", 1e-9),
         ("12", 12),
         ("0.5", 0.5),
     ],
@@ -114,10 +91,11 @@ def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | N
 
 
 def test_retry_after_may_be_a_date_to_come() -> None:
-    date = email.utils.formatdate(time.time() + 100, usegmt=True)
-    assert retry_after_seconds({"retry-after": date}) == pytest.approx(100, abs=20)
+    date = email.utils.formatdate(time.time() + 1000, usegmt=True)
+    assert retry_after_seconds({"retry-after": date}) == pytest.approx(1000, abs=500)
 
 
+@settings(max_examples=50)
 @given(st.text(), st.text())
 def test_no_header_breaks_anything(one: str, other: str) -> None:
     for seconds in (

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satellite.engines.chat.reply import ChatReplies
@@ -23,6 +23,7 @@ def filtered(*pieces: str) -> str:
     return "".join([*(think.feed(piece) for piece in pieces), think.flush()])
 
 
+@settings(max_examples=50)
 @given(TEXTS, st.data())
 def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
@@ -30,6 +31,7 @@ def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
     assert filtered(*pieces) == re.sub(r"<think>.*?(</think>\s*|\Z)|</think>\s*", "", text, flags=re.DOTALL)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.text()))
 def test_text_without_a_bracket_passes_at_once(pieces: list[str]) -> None:
     think = ThoughtFilter()

@@ -101,12 +101,9 @@ class CircuitBreaker:
         self._backoff.reset()
         self._probe_at = self._now()
 
-    def probed(self, failure: ChatError | None) -> None:
-        """Record the result of a probe of an open breaker."""
-        if failure is None:
-            self._enter(BreakerState.HALF_OPEN)
-        else:
-            self.failed(failure)
+    def probe_succeeded(self) -> None:
+        """Record that a probe of an open breaker found the provider working."""
+        self._enter(BreakerState.HALF_OPEN)
 
     def _open(self, seconds: float, reason: str, cause: str) -> None:
         self._probe_at = self._now() + min(seconds, _LONGEST_REQUESTED_SECONDS)

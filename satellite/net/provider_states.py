@@ -69,7 +69,7 @@ TONES = {
     "failed": Tone.BAD,  # the model could not be loaded into the daemon
     "misconfigured": Tone.BAD,
 }
-"""Every state; docs/chat.md describes them."""
+"""What each state means for the next question; docs/chat.md describes them."""
 
 COMING = frozenset({"loading", "not-loaded", "released", "unknown", "unloaded", "other-context"})
 """States of a provider that does not answer at once, though nothing is wrong with it."""
@@ -88,8 +88,3 @@ _AFTER = {
 def state_after(error: ChatError) -> str:
     """Return the state of a provider that has just failed with `error`."""
     return _AFTER.get(error.code, "failing")
-
-
-def tone_of(state: str) -> Tone:
-    """Return what a state means for the next question."""
-    return TONES[state]

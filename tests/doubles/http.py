@@ -60,9 +60,6 @@ class Refusal(Exception):
         self.status = status
         self.message = message
         self.code = code
-        self.param: str | None = None
-        """The part of the request that is refused."""
-
         self.headers: dict[str, str] = {}
 
 

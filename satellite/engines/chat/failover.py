@@ -114,13 +114,8 @@ class FailoverChat:
         for model, result in zip(self.models, results, strict=True):
             if isinstance(result, ChatError):
                 failed[model] = str(result)
-                _LOGGER.info(
-                    "chat: %s does not answer yet [%s]: %s",
-                    model.provider,
-                    result.code,
-                    result,
-                    extra={"stage": "chat", "code": result.code},
-                )
+                extra = {"stage": "chat", "code": result.code}
+                _LOGGER.info("chat: %s does not answer yet [%s]: %s", model.provider, result.code, result, extra=extra)
             elif result is not None:
                 raise result
         if len(failed) == len(self.models):

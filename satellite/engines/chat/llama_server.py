@@ -34,13 +34,13 @@ def main() -> None:
 
 def load(settings: dict[str, Any]) -> Any:
     """Return llama.cpp's server, which listens at `llama.sock` in the settings' folder."""
+    with Path(settings["file"]).open("rb") as file:  # before the import, which takes a second
+        if file.read(4) != b"GGUF":
+            raise ValueError("it is no GGUF file")
     try:
         import xllamacpp
     except ModuleNotFoundError as missing:
         raise ImportError("xllamacpp is not installed: pip install 'satellite-voice[local-chat]'") from missing
-    with Path(settings["file"]).open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ValueError("it is no GGUF file")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = settings["file"]
     parameters.n_parallel = settings["parallel"]

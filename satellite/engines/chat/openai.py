@@ -162,13 +162,12 @@ class OpenAIChat:
             client = await self._opened()
             async with asyncio.timeout(self._first_token_seconds):
                 completion = await self._begin(client, messages, sampling)
-            chunk = await self._next(completion, reply)
-            while not chunk.finish_reason:
+            while True:
+                chunk = await self._next(completion, reply)
                 if delta := reply.delta(chunk.text):
                     yield delta
-                chunk = await self._next(completion, reply)
-            if delta := reply.delta(chunk.text):
-                yield delta
+                if chunk.finish_reason:
+                    break
             stats = await completion.rest() or chunk.stats or ChatStats()
             last = reply.end(replace(stats, truncated=chunk.finish_reason == "length"))
             self._succeeded(completion, messages)
@@ -254,7 +253,7 @@ class OpenAIChat:
                 if problem := await self._probe():
                     self._failed(problem)
                 elif self.breaker.due:
-                    self.breaker.probed(None)
+                    self.breaker.probe_succeeded()
 
     def _is_idle(self) -> bool:
         now = time.monotonic()

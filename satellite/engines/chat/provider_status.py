@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from satellite.engines.protocols import ChatModel
-from satellite.net.provider_states import Tone, tone_of
+from satellite.net.provider_states import TONES, Tone
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def provider_status(
         provider=model.provider,
         model=model.model,
         state=health.state,
-        tone=tone_of(health.state),
+        tone=TONES[health.state],
         up=health.up,
         summary=health.message,
         since_seconds=round(time.monotonic() - health.since, 1),

@@ -277,7 +277,7 @@ class HomeAssistantResponder:
         if was_up:
             self._warned &= {"circle"}
             return
-        self._breaker.probed(None)
+        self._breaker.probe_succeeded()
         if "back" not in self._warned:
             _LOGGER.info("home_assistant: %s is back", self._api.server)
             self._warned.add("back")

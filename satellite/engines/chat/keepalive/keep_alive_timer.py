@@ -267,7 +267,7 @@ class KeepAliveTimer:
         self._succeeded()
         self._model.show()
         if probing:
-            self.breaker.probed(None)
+            self.breaker.probe_succeeded()
 
     async def _prime(self) -> None:
         """Let the model read the beginning of the prompt, with the room's history if a question is expected."""
