@@ -34,7 +34,6 @@ def asking(
     languages: Sequence[str] = (),
     **settings: Any,
 ) -> HomeAssistantResponder:
-    """Return a responder that asks `server`, and looks after it often."""
     known = {"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings}
     return HomeAssistantResponder(
         HomeAssistantSettings(**known),
@@ -49,11 +48,9 @@ def asking(
 
 @asynccontextmanager
 async def at_home(
-    *, server: HomeAssistantServer | None = None, **settings: Any
+    **settings: Any,
 ) -> AsyncIterator[tuple[HomeAssistantServer, HomeAssistantResponder]]:
-    """A house with Home Assistant, and a responder that asks it."""
-    house = server or HomeAssistantServer(token=TOKEN)
-    async with house:
+    async with HomeAssistantServer(token=TOKEN) as house:
         responder = asking(house, **settings)
         try:
             yield house, responder
@@ -62,9 +59,11 @@ async def at_home(
             await responder.close()
 
 
-async def said(responder: HomeAssistantResponder, text: str = KITCHEN, conversation: str | None = None) -> str | None:
+async def said(
+    responder: HomeAssistantResponder, text: str = KITCHEN, conversation: str | None = None, **where: str
+) -> str | None:
     """Return what is said to `text`; None where the chat model shall answer."""
-    reply = await responder.respond(Question(text, conversation, language="en"))
+    reply = await responder.respond(Question(text, conversation, language="en", **where))
     assert reply is None or reply.provider == "home_assistant"
     return None if reply is None else reply.text
 
@@ -83,12 +82,10 @@ async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
 
 
 def state(responder: HomeAssistantResponder) -> str:
-    """Return the word for its state."""
     return responder.status.state
 
 
 def description(responder: HomeAssistantResponder) -> str:
-    """Return what the status says of it."""
     return responder.status.summary
 
 

@@ -8,12 +8,9 @@ WINDOW_SAMPLES = 512
 
 
 class LoudnessVad:
-    """Takes for speech what is loud."""
-
     window_seconds = WINDOW_SAMPLES / RATE
 
     def stream(self) -> "LoudnessVad":
-        """Give out itself: it remembers nothing."""
         return self
 
     async def feed(self, pcm: bytes) -> list[float]:
@@ -23,15 +20,12 @@ class LoudnessVad:
 
 
 def sound(windows: int, level: int) -> bytes:
-    """Return sound of so many windows."""
     return np.resize(np.array([level, -level], np.int16), windows * WINDOW_SAMPLES).tobytes()
 
 
 def speech(windows: int) -> bytes:
-    """Return what is taken for speech."""
     return sound(windows, 5000)
 
 
 def silence(windows: int) -> bytes:
-    """Return what is not."""
     return sound(windows, 0)

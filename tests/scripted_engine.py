@@ -1,7 +1,7 @@
 """Every engine in one object, each at its own pace, for runs on a virtual clock."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,8 @@ from satellite.engines.protocols import (
 from satellite.engines.slot import Engines, Slot
 from satellite.errors import ChatError, SpeechToTextError, Stage
 from satellite.events import RunEvent, Subscription
-from satellite.pipeline.responder import Responder
+from satellite.pipeline.dialogue import Question
+from satellite.pipeline.responder import Reply, Responder, ResponderStatus
 from satellite.pipeline.stages import RunConfig, Stages
 from tests.loudness import LoudnessVad
 
@@ -31,7 +32,7 @@ TWO_SENTENCES = ("The first sentence is told. ", "The second one follows.")
 
 @dataclass
 class ScriptedEngine:
-    """Speech to text, chat model and voice; every word of an answer is a second of sound."""
+    """Speech to text, chat model and voice; every word of an answer is a second of sound. No wake word is heard."""
 
     texts: dict[int, str] = field(default_factory=lambda: {0: "Tell me a story."})
     """What is understood of at least so many windows of speech."""
@@ -39,7 +40,9 @@ class ScriptedEngine:
     answer: Sequence[str] | None = None
     """The pieces of the answer; None repeats the question."""
 
-    stt_seconds: float = 0.05
+    usual_seconds: float = 0.05
+    """Time for a transcript."""
+
     chat_seconds: float = 0.05
     """Time for each piece of the answer."""
 
@@ -54,7 +57,6 @@ class ScriptedEngine:
 
     transcribed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
     prepared: list[Sequence[Message]] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)
     made: int = 0
@@ -68,8 +70,7 @@ class ScriptedEngine:
     identity = "joe"
 
     async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **_: Any) -> Transcription:
-        """Understand what was said by its length."""
-        await asyncio.sleep(self.stt_seconds)
+        await asyncio.sleep(self.usual_seconds)
         if self.breaks == "stt":
             raise SpeechToTextError("out of order")
         heard = sum(probability >= 0.5 for probability in speech)
@@ -78,7 +79,6 @@ class ScriptedEngine:
         return Transcription(text, "en")
 
     async def stream(self, conversation: Any, sampling: Sampling = AS_CONFIGURED) -> AsyncGenerator[ChatDelta, None]:
-        """Answer."""
         question = conversation[-1].content
         self.asked.append(question)
         try:
@@ -92,11 +92,9 @@ class ScriptedEngine:
             self.answered_at = asyncio.get_running_loop().time()
 
     async def speaker(self, choice: VoiceChoice) -> "ScriptedEngine":
-        """Have one voice."""
         return self
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """Make a second of sound a word."""
         for _ in text.split():
             self.made += 1
             await asyncio.sleep(self.tts_seconds[min(self.made, len(self.tts_seconds)) - 1])
@@ -106,58 +104,68 @@ class ScriptedEngine:
         self.spoken.append(text)
 
     def prepare(self, messages: Sequence[Message] = ()) -> None:
-        """Note what a question is expected to begin with."""
         self.prepared.append(messages)
-        self.expected += [message.content for message in messages if message.role == "user"]
-
-    @property
-    def usual_seconds(self) -> float:
-        """How long it takes to understand something."""
-        return self.stt_seconds
 
 
-class DeafStream:
+class Deaf:
     """Hears no wake word."""
 
     program = "deaf"
 
-    async def stream(self, names: Sequence[str] | None) -> "DeafStream":
-        """Listen."""
+    async def stream(self, names: Sequence[str] | None) -> "Deaf":
         return self
 
     async def feed(self, pcm: bytes) -> list[Detection]:
-        """Hear nothing."""
         return []
 
-    def close(self) -> None:
-        """Nothing to do."""
+    def close(self) -> None: ...
 
 
-def settled(stage: Stage, engine: Any) -> Slot[Any]:
-    """Return the slot of an engine that is loaded."""
-    slot: Slot[Any] = Slot(stage, engine)
-    slot.settle()
-    return slot
+@dataclass
+class ScriptedResponder:
+    name: str
+    does: Callable[[Question], Awaitable[str | None]]
+    """Returns the answer, None for a question that is left to others."""
+
+    concerned: Callable[[Question], bool] = lambda question: True
+    seconds: float = 10.0
+    asked_at: list[float] = field(default_factory=list)
+    status = ResponderStatus("scripted", "ready", True, "")
+
+    def deadline_seconds(self, question: Question) -> float:
+        return self.seconds
+
+    async def concerns(self, question: Question) -> bool:
+        return self.concerned(question)
+
+    async def respond(self, question: Question) -> Reply | None:
+        self.asked_at.append(asyncio.get_running_loop().time())
+        text = await self.does(question)
+        return None if text is None else Reply(text, self.name)
+
+    async def watch(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 def scripted_stages(engine: ScriptedEngine, *responders: Responder, **sections: Any) -> Stages:
     """Return stages with nothing but `engine` and `responders`, and these sections of the configuration."""
+
+    def settled(stage: Stage, engine: Any) -> Slot[Any]:
+        slot: Slot[Any] = Slot(stage, engine)
+        slot.settle()
+        return slot
+
     slot = settled(Stage.CHAT, engine)
-    vad, wake = settled(Stage.STT, LoudnessVad()), settled(Stage.WAKE, DeafStream())
+    vad, wake = settled(Stage.STT, LoudnessVad()), settled(Stage.WAKE, Deaf())
     engines = Engines(chat=slot, wake=(wake,), vad=vad, transcriber=slot, synthesizer=slot)
     return Stages(engines, RunConfig.of(Config.model_validate(sections)), responders=responders)
 
 
 def unread(events: Subscription[RunEvent]) -> list[RunEvent]:
-    """Return the events that a subscriber has not read yet."""
-    found = []
-    while not events._queue.empty():
-        event = events._queue.get_nowait()
-        assert event is not None
-        found.append(event)
-    return found
+    queue = events._queue
+    return [event for _ in range(queue.qsize()) if (event := queue.get_nowait()) is not None]
 
 
 def assert_no_task_is_left() -> None:
-    """Fail if any task but the current one goes on."""
-    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,16 +1,19 @@
 """Commands answered without a model: what is said to them, in which room, and what is left to others."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from satellite.pipeline.dialogue import Question
+from satellite.skills import grammars
 from satellite.skills.commands import CommandResponder, CommandsStatus
 from satellite.skills.timers.scheduler import TimerScheduler
-from satellite.skills.timers.timers import TimerState
+from satellite.skills.timers.timers import Duration, TimerState
 from tests.waiting import until
 
 ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
@@ -18,8 +21,6 @@ NOW = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
 
 
 class Commands:
-    """A house with two rooms, whose clock is set."""
-
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0
         self.last_answer: str | None = None
@@ -36,14 +37,19 @@ class Commands:
         return None if reply is None else reply.text
 
     def later(self, seconds: float) -> None:
-        """Let time pass."""
         self.now += seconds
         self.timers.tick()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grammars, "_compiled", lru_cache(grammars._compiled))
+        yield
+
+
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[Commands]:
-    """A house that is closed twice."""
     built = Commands(tmp_path)
     yield built
     await built.responder.close()
@@ -62,7 +68,7 @@ async def test_a_command_is_read_once(house: Commands) -> None:
     house.responder.configure(dict(ROOMS))
     assert await house.responder.concerns(Question(text, language="en"))
     assert read["en", text] is not first
-    for number in range(100):
+    for number in range(20):
         assert not await house.responder.is_command(f"Text {number}", "en")
     assert len(read) <= 16
 
@@ -93,47 +99,42 @@ async def test_several_timers_at_once_are_told_apart(house: Commands) -> None:
     await house.said("Cancel the 5 minute timer.")
     await house.said("Cancel my second timer")
     assert [timer.name for timer in house.timers.all()] == ["pizza"]
-    await house.said("Set a timer for 20 minutes", "bedroom")
+    await house.said("Set a timer for 20 minutes in parents.")
     assert await house.said("How much time is left?", "bedroom") == "20 minutes left."
     assert await house.said("How much time is left on the timers?", "") == (
         "2 running timers. 10 minutes left on 10 minute pizza timer."
     )
-
-
-async def test_a_timer_for_another_room(house: Commands) -> None:
-    await house.said("Set a timer for 5 minutes in the bedroom.")
-    await house.said("Set a timer for 6 minutes in parents.")
-    await house.said("Set a timer for 7 minutes.")
-    assert [timer.place for timer in house.timers.all()] == ["bedroom", "bedroom", "kitchen"]
+    assert [timer.place for timer in house.timers.all()] == ["kitchen", "bedroom"]
     assert await house.said("Cancel all timers.") is not None
     assert house.timers.all() == []
 
 
 async def test_where_nothing_could_ring_there_is_no_timer(house: Commands) -> None:
-    refused = "Sorry, timers are not supported on this device"
-    assert await house.said("Set a timer for 5 minutes.", "") == refused
-    assert await house.said("Set a timer for 5 minutes.", "127.0.0.1:4321") == refused
+    for place in ("", "127.0.0.1:4321"):
+        refused = await house.said("Set a timer for 5 minutes.", place)
+        assert refused == "Sorry, timers are not supported on this device"
     assert house.timers.all() == []
     assert "5 minutes" in str(await house.said("Set a timer for 5 minutes in the kitchen.", ""))
     assert await house.said("How long left on the timer?", "") == "5 minutes left."
     assert await house.said("Cancel the timer.", "") == "Timer cancelled"
 
 
-async def test_what_rings_is_silenced(house: Commands) -> None:
-    for text, place in (
-        ("Stop.", "kitchen"),
-        ("Stop the timer.", "kitchen"),
-        ("Thank you.", "kitchen"),
-        ("Never mind.", "kitchen"),
-        ("Cancel all timers.", "kitchen"),
-        ("Stop!", "bedroom"),
-        ("Stop the timer.", "bedroom"),
-    ):
-        await house.said("Set a timer for one minute.")
-        house.later(60)
-        assert [timer.state for timer in house.timers.all()] == [TimerState.RINGING]
-        assert await house.said(text, place) == "", text
-        assert house.timers.all() == [], text
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        *((text, "kitchen") for text in ("Stop.", "Thank you.", "Never mind.", "Cancel all timers.")),
+        *((text, place) for text in ("Stop!", "Stop the timer.") for place in ("kitchen", "bedroom")),
+    ],
+)
+async def test_what_rings_is_silenced(house: Commands, text: str, place: str) -> None:
+    await house.said("Set a timer for one minute.")
+    house.later(60)
+    assert [timer.state for timer in house.timers.all()] == [TimerState.RINGING]
+    assert await house.said(text, place) == ""
+    assert house.timers.all() == []
+
+
+async def test_what_rings_elsewhere_is_not_meant_while_a_timer_runs_here(house: Commands) -> None:
     await house.said("Set a timer for one minute.")
     house.later(60)
     assert await house.said("Thank you.", "bedroom") is None
@@ -142,18 +143,32 @@ async def test_what_rings_is_silenced(house: Commands) -> None:
     assert len(house.timers.ringing("kitchen")) == 1
 
 
-async def test_what_is_said_to_somebody_who_speaks(house: Commands) -> None:
-    assert await house.said("Stop.") == ""
-    assert await house.said("Never mind.") == ""
-    assert await house.said("Thank you.") is None
-
-
-async def test_time_and_date(house: Commands) -> None:
-    assert await house.said("What time is it?") == "5:05 PM"
-    assert await house.said("What is the date?") == "Monday, November 23rd, 2026"
-    assert await house.said("Wie spät ist es?", language="de") == "Es ist 17:05"
-    assert "23" in str(await house.said("Quelle est la date d'aujourd'hui ?", language="fr"))
-    assert await house.said("What time is it?", language=None) == "5:05 PM"
+@pytest.mark.parametrize(
+    ("language", "text", "answer"),
+    [
+        ("en", "Stop.", ""),  # to somebody who speaks
+        ("en", "Never mind.", ""),
+        ("en", "Thank you.", None),
+        ("en", "What time is it?", "5:05 PM"),
+        (None, "What time is it?", "5:05 PM"),
+        ("en", "What is the date?", "Monday, November 23rd, 2026"),
+        ("de", "Wie spät ist es?", "Es ist 17:05"),
+        ("en", "Set a timer for 30 hours.", "A timer can run for a day at most."),
+        # What is no command is left to others.
+        ("en", "What time does the sun rise?", None),
+        ("en", "Stop the war.", None),
+        ("en", "How much time is left?", None),
+        ("en", "5 more minutes.", None),
+        ("en", "", None),
+        ("de", "Wie lange dauert der Film?", None),
+        ("tlh", "Set a timer for 5 minutes.", None),
+    ],
+)
+async def test_what_is_said_without_a_timer(
+    house: Commands, language: str | None, text: str, answer: str | None
+) -> None:
+    assert await house.said(text, language=language) == answer
+    assert house.timers.all() == []
 
 
 async def test_the_last_answer_is_repeated(house: Commands) -> None:
@@ -162,30 +177,19 @@ async def test_the_last_answer_is_repeated(house: Commands) -> None:
     assert await house.said("Say that again.") == "Paris."
 
 
-async def test_other_languages(house: Commands) -> None:
-    told = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
-    assert "10 Minuten" in str(told)
-    assert "Pizza" in str(told)
-    told = await house.said("Combien de temps reste-t-il sur le minuteur ?", language="fr")
-    assert "10 minutes" in str(told)
+async def test_timers_are_the_same_in_other_languages(house: Commands) -> None:
+    said = await house.said("Stell einen Pizza-Timer auf zehn Minuten.", language="de-DE")
+    assert {"10", "Minuten", "Pizza"} <= set(re.findall(r"\w+", str(said)))
+    assert "10 minutes" in str(await house.said("Combien de temps reste-t-il sur le minuteur ?", language="fr"))
     assert await house.said("Brich den Timer ab.", language="de") is not None
-    assert house.timers.all() == []
-    assert await house.said("Set a timer for 5 minutes.", language="tlh") is None
-
-
-async def test_what_is_no_command_is_left_to_others(house: Commands) -> None:
-    for text in ("What time does the sun rise?", "Stop the war.", "How much time is left?", "5 more minutes.", ""):
-        assert await house.said(text) is None, text
-    assert await house.said("Wie lange dauert der Film?", language="de") is None
     assert house.timers.all() == []
 
 
 async def test_what_cannot_be_a_timer(house: Commands) -> None:
-    assert await house.said("Set a timer for 30 hours.") == "A timer can run for a day at most."
     await house.said("Set a timer for 20 hours.")
     assert await house.said("Add ten hours to the timer.") == "A timer can run for a day at most."
     for _ in range(49):
-        await house.said("Set a timer for 5 minutes.")
+        house.timers.start(Duration(minutes=5), place="kitchen")
     assert await house.said("Set a timer for 5 minutes.") == "There are too many timers already."
 
 
@@ -240,10 +244,7 @@ async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(house:
     for text in ("Set a timer for five minutes.", "Cancel the timer.", "Cancel all timers.", "How long is left?"):
         assert await home.respond(asking(text)) is None
     assert not house.timers.all()
-    reply = await home.respond(asking("Set a timer for five minutes in the kitchen."))
-    assert reply is not None
-    reply = await home.respond(asking("Cancel the timer."))
-    assert reply is not None
+    for text in ("Set a timer for five minutes in the kitchen.", "Cancel the timer.", "What time is it?"):
+        assert await home.respond(asking(text)) is not None
     assert not house.timers.all()
-    assert await home.respond(asking("What time is it?")) is not None
     await home.close()

@@ -24,7 +24,6 @@ SENTENCES = yaml.safe_load((DATA / "sentences" / "commands.yaml").read_text(enco
 
 
 def sentences(kind: str) -> list[ParameterSet]:
-    """Return the cases of a kind in all languages, with the language in front."""
     return [
         pytest.param(language, case, id=f"{language}-{case['text']}")
         for language, kinds in SENTENCES.items()
@@ -34,12 +33,10 @@ def sentences(kind: str) -> list[ParameterSet]:
 
 @lru_cache
 def grammar(language: str) -> Grammar:
-    """Return a compiled grammar."""
     return Grammar(language)
 
 
 def understood(language: str, text: str) -> Command:
-    """Return the command in `text`."""
     command = grammar(language).understand(text, ROOMS)
     assert command is not None, text
     return command

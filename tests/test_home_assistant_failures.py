@@ -5,13 +5,10 @@ import logging
 import time
 
 import pytest
-from pydantic import SecretStr
 
-from satellite.config.home_assistant import HomeAssistantSettings
-from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError
 from satellite.net.circuit_breaker import CircuitBreaker
-from satellite.skills.home_assistant.api import Api
+from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, description, said, state, told, watched
 from tests.virtual_clock import ManualClock
@@ -34,9 +31,15 @@ FAULTS = {
 
 
 @pytest.fixture(autouse=True)
-def info(caplog: pytest.LogCaptureFixture) -> None:
-    """What people read is kept."""
-    caplog.set_level(logging.INFO)
+def debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+
+def assert_nobody_saw_the_token(home: HomeAssistantResponder, caplog: pytest.LogCaptureFixture) -> None:
+    assert any(record.name.startswith("httpcore") for record in caplog.records)
+    assert TOKEN not in caplog.text
+    assert all(TOKEN not in repr(record.args) for record in caplog.records)
+    assert TOKEN not in f"{home!r} {vars(home)!r} {home.status} {vars(home._api)!r}"
 
 
 @pytest.mark.parametrize(("fault", "state", "words"), [(fault, *expected) for fault, expected in FAULTS.items()])
@@ -44,27 +47,26 @@ async def test_whatever_goes_wrong_is_said_to_orders_alone(
     fault: Fault, state: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with at_home(deadline_seconds=2 if fault is Fault.HANG else 5) as (house, home):
-        house.faults = [fault]
+        house.faults, house.repeats_token = [fault], True
         expected = STARTING if state == "starting" else SILENT
         assert [await said(home), await said(home), await said(home, WHY)] == [expected, expected, None]
-        assert len(house.exchanges) == 1
-        assert not house.executed
+        assert (len(house.exchanges), len(house.executed)) == (1, 0)
         assert (home.status.state, home.status.up, home.status.failed) == (state, False, 1)
         assert description(home).startswith(f"Home Assistant at {house.url} ")
         assert words in description(home)
         rest = "; orders are not carried out, the chat model answers the rest"
         assert told(caplog) == [f"WARNING home_assistant: {description(home)}{rest}"]
+        assert_nobody_saw_the_token(home, caplog)
 
 
 async def test_an_agent_that_is_not_there_is_named() -> None:
     async with at_home(agent_id="conversation.nobody") as (_, home):
         assert await said(home)
-        words = description(home)
-        assert "answered 400: Message format incorrect: invalid agent ID" in words
-        assert "(agent_id is conversation.nobody)" in words
+        assert "answered 400: Message format incorrect: invalid agent ID" in description(home)
+        assert description(home).endswith("(agent_id is conversation.nobody)")
 
 
-async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
+async def test_a_broken_connection_is_no_reason_to_ask_again(caplog: pytest.LogCaptureFixture) -> None:
     async with at_home() as (house, home):
         await said(home, "hello")
         house.faults = [Fault.CUT]
@@ -73,6 +75,7 @@ async def test_a_broken_connection_is_no_reason_to_ask_again() -> None:
         await asyncio.sleep(0.05)
         assert house.executed == {"light.kitchen on": 1}
         assert len(house.exchanges) == 2
+        assert_nobody_saw_the_token(home, caplog)
 
 
 async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
@@ -133,17 +136,14 @@ async def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
 
 
 async def test_a_request_that_is_barred_is_not_sent() -> None:
-    async with at_home() as (house, _):
-        settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
-        api = Api(settings, home_assistant_token(settings).find())
-        await api.probe()
+    async with at_home() as (house, home):
+        await home._api.probe()
         given_up = asyncio.Event()
         given_up.set()
         with pytest.raises(ChatError, match="nobody waits"):
-            await api.converse("turn on the kitchen light", None, "x", given_up)
+            await home._api.converse("turn on the kitchen light", None, "x", given_up)
         await asyncio.sleep(0.05)
         assert [exchange.path for exchange in house.exchanges] == ["/api/config"]
-        await api.close()
 
 
 async def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
@@ -164,24 +164,6 @@ async def test_closing_gives_up_every_request() -> None:
         await house.abandoned.wait()
 
 
-async def test_it_is_asked_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    async with at_home() as (house, home):
-        async with watched(home):
-            await until(lambda: state(home) == "ready")
-            house.fault = Fault.CRASH
-            assert await said(home)
-            assert state(home) == "failing"
-            house.fault = None
-            await until(lambda: state(home) == "half-open")
-            assert home.status.up
-            assert "is back, and the next question will show" in description(home)
-            assert await said(home) == "Turned on the light"
-            assert state(home) == "ready"
-        assert house.executed == {"light.kitchen on": 1}
-    assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
-    assert "is back" in told(caplog)[-1]
-
-
 async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
     async with at_home() as (house, home):
         async with watched(home):
@@ -199,21 +181,18 @@ async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
             assert not home.status.up
             assert await said(home) == STARTING
             assert await said(home, WHY) is None
-            house.state = "RUNNING"
-            await until(lambda: home.status.up)
+            house.state, house.components = "RUNNING", ["api"]
+            await until(lambda: "add `conversation:`" in description(home))
+            assert state(home) == "failing"
+            house.components = ["api", "conversation"]
+            await until(lambda: state(home) == "half-open")
+            assert home.status.up
+            assert "is back, and the next question will show" in description(home)
             assert await said(home, conversation="room kitchen") == "Turned on the light"
+            assert state(home) == "ready"
         assert house.executed == {"light.kitchen on": 2}
     assert [line.split()[0] for line in told(caplog)] == ["INFO", "WARNING", "INFO"]
-
-
-async def test_without_the_conversation_integration_the_remedy_is_told() -> None:
-    async with at_home() as (house, home):
-        house.components = ["api"]
-        async with watched(home):
-            await until(lambda: state(home) == "failing")
-            assert "add `conversation:`" in description(home)
-            house.components = ["api", "conversation"]
-            await until(lambda: home.status.up)
+    assert "is back" in told(caplog)[-1]
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
@@ -241,8 +220,7 @@ async def test_the_start_tells_once_whether_it_is_there(there: bool, caplog: pyt
             assert line == f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.11.0)"
             assert len(house.exchanges) == 1
         else:
-            assert line.startswith("WARNING home_assistant:")
-            assert "cannot be reached" in line
+            assert line.startswith(f"WARNING home_assistant: Home Assistant at {house.url} cannot be reached")
 
 
 async def test_a_silent_death_is_found_before_the_next_question() -> None:

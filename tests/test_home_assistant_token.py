@@ -8,24 +8,20 @@ from pathlib import Path
 
 import pytest
 import trustme
-from pydantic import SecretStr
 
 from satellite.config.home_assistant import HomeAssistantSettings
-from satellite.config.secrets import home_assistant_token
 from satellite.errors import ChatError, ConfigError
 from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
-from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import REFUSED, SILENT, TOKEN, WHY, asking, at_home, description, said, state, told, watched
 from tests.relay import Relay
 from tests.virtual_clock import ManualClock
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment holds no token."""
     monkeypatch.delenv("HOME_ASSISTANT_TOKEN", raising=False)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
 
@@ -52,75 +48,44 @@ async def test_a_token_that_has_gone_ends_nothing(tmp_path: Path, caplog: pytest
     assert str(file) in line
 
 
-@pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault is not Fault.SLOW)])
-async def test_nobody_sees_it(
-    fault: Fault | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.3)
-    house = HomeAssistantServer(token=TOKEN if fault else f"{TOKEN}2")
-    house.repeats_token = True
-    house.fault = fault
-    async with at_home(server=house, deadline_seconds=0.3) as (house, home):
-        async with watched(home):
-            assert await said(home)
-            await until(lambda: not home.status.up)
-        assert TOKEN not in f"{home!r} {vars(home)!r} {home.status} {vars(home._api)!r}"
-    assert any(record.name.startswith("httpcore") for record in caplog.records)
-    assert TOKEN not in caplog.text
-    assert all(TOKEN not in repr(record.args) for record in caplog.records)
-
-
 @pytest.mark.parametrize("fault", [Fault.CRASH, Fault.GARBAGE, Fault.FLOOD, Fault.CUT])
-async def test_an_error_carries_nothing(fault: Fault) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS), HomeAssistantServer(token=TOKEN) as house:
-        house.repeats_token = True
-        house.fault = fault
-        settings = HomeAssistantSettings(url=house.url, token=SecretStr(TOKEN))
-        api = Api(settings, home_assistant_token(settings).find())
+async def test_an_error_carries_nothing_of_it(fault: Fault) -> None:
+    async with at_home() as (house, home):
+        house.fault, house.repeats_token = fault, True
         with pytest.raises(ChatError) as caught:
-            await api.converse("hello", None, "x", asyncio.Event())
+            await home._api.converse("hello", None, "x", asyncio.Event())
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
         assert TOKEN not in "".join(traceback.format_exception(caught.value))
-        await api.close()
 
 
 async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     clock = ManualClock()
-    house = HomeAssistantServer(token="another")
-    house.login_attempts_threshold = 3
-    async with at_home(server=house, breaker=CircuitBreaker(now=clock)) as (house, home), watched(home):
-        await until(lambda: state(home) == "refused")
+    async with at_home(breaker=CircuitBreaker(now=clock)) as (house, home), watched(home):
+        await until(lambda: state(home) == "ready")
+        house.token, house.repeats_token, house.login_attempts_threshold = f"{TOKEN}2", True, 3
+        assert await said(home) == REFUSED
+        assert state(home) == "refused"
         clock.now += 5 * 3600
         assert await said(home) == REFUSED
         await asyncio.sleep(0.2)
-        assert len(house.exchanges) == 1
+        assert house.refused == 1
         clock.now += 3600
-        await until(lambda: len(house.exchanges) == 2)
+        await until(lambda: house.refused == 2)
         house.token = TOKEN
         await asyncio.sleep(0.1)
+        assert house.refused == 2
         clock.now += 6 * 3600
         await until(lambda: state(home) == "half-open")
         assert await said(home)
-    warnings = [line for line in told(caplog) if line.startswith("WARNING")]
-    assert len(warnings) == 1
-    assert "it refuses the token from home_assistant.token; make a long-lived access token" in warnings[0]
-
-
-async def test_a_token_that_is_refused_to_a_question_is_not_looked_at_either() -> None:
-    async with at_home() as (house, home), watched(home):
-        await until(lambda: state(home) == "ready")
-        house.token = "another"
-        assert await said(home) == REFUSED
-        await asyncio.sleep(0.1)
-        assert state(home) == "refused"
-        assert house.refused == 1
+    [warning] = [line for line in told(caplog) if line.startswith("WARNING")]
+    assert "it refuses the token from home_assistant.token; make a long-lived access token" in warning
+    assert TOKEN not in caplog.text
 
 
 async def test_a_ban_is_told() -> None:
-    house = HomeAssistantServer(token=TOKEN)
-    house.login_attempts_threshold = 0
-    async with at_home(server=house) as (house, home):
+    async with at_home() as (house, home):
+        house.login_attempts_threshold = 0
         assert await said(home) == REFUSED
         assert "answered 403: it may have banned this machine, see ip_bans.yaml" in description(home)
         assert state(home) == "refused"

@@ -1,6 +1,7 @@
 """Text into speakable pieces: where it is cut, and what is never read aloud."""
 
 import inspect
+import re
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -74,75 +75,60 @@ def letters_spoken(text: str, cuts: list[int]) -> list[str]:
 
 
 def letters_of(text: str) -> list[str]:
-    """Return the letters and digits of `text`."""
     return [character for character in unicodedata.normalize("NFC", text) if character.isalnum()]
 
 
 lengths = st.lists(st.integers(1, 9), max_size=40)
 
 
+@settings(max_examples=50)
 @given(st.text(alphabet="abcé1 ,.!?\n*#", min_size=1, max_size=300), lengths)
 def test_letters_are_neither_lost_nor_repeated(text: str, cuts: list[int]) -> None:
     assert letters_spoken(text, cuts) == letters_of(text)
 
 
+@settings(max_examples=50)
 @given(st.text(alphabet="abc1 ,.\n`[]()", min_size=1, max_size=300), lengths)
 def test_what_is_left_out_of_code_and_links_changes_nothing_else(text: str, cuts: list[int]) -> None:
     rest = iter(letters_of(text))
     assert all(letter in rest for letter in letters_spoken(text, cuts))
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=300))
 def test_any_text_is_cut_without_a_failure(text: str) -> None:
     for piece in pieces(text):
         assert any(character.isalnum() for character in piece)
 
 
+def streamed(text: str, language: str | None = None, deltas: str = r"\S*\s?") -> list[str]:
+    """Return the pieces of a text that comes in `deltas`, word by word unless a pattern says otherwise."""
+    splitter = ClauseSplitter(language)
+    return [piece for delta in re.findall(deltas, text) for piece in splitter.feed(delta)] + list(splitter.flush())
+
+
 @pytest.mark.parametrize(
-    ("language", "text", "first"),
+    ("language", "text"),
     [
-        (
-            "en_US",
-            "The river is a long way from the town that you have asked for.",
-            "The river is a long way from the town,",
-        ),
-        ("en", "It is warm and dry today, so take a hat with you.", "It is warm and dry today,"),
-        ("en-GB", "A cat sat on the mat. It was fat and old.", "A cat sat on the mat."),
-        (
-            "en",
-            "A sentence in which there is no word like those at all",
-            "A sentence in which there is no word like those at all",
-        ),
-        (
-            "fr_FR",
-            "La bibliothèque de la ville est ouverte et vous attend.",
-            "La bibliothèque de la ville est ouverte,",
-        ),
-        ("de", "Die Bibliothek der Stadt ist heute offen und wartet.", "Die Bibliothek der Stadt ist heute offen,"),
-        (
-            "xx",
-            "The river is a long way from the town that you know.",
-            "The river is a long way from the town that you know.",
-        ),
-        (
-            None,
-            "The river is a long way from the town that you know.",
-            "The river is a long way from the town that you know.",
-        ),
+        ("en_US", "The river is a long way from the town| that you have asked for."),
+        ("en", "It is warm and dry today,| so take a hat with you."),
+        ("en-GB", "A cat sat on the mat.| It was fat and old."),
+        ("en", "A sentence in which there is no word like those at all."),
+        ("fr_FR", "La bibliothèque de la ville est ouverte| et vous attend."),
+        ("de", "Die Bibliothek der Stadt ist heute offen| und wartet."),
+        ("xx", "The river is a long way from the town that you know."),
+        (None, "The river is a long way from the town that you know."),
     ],
 )
-def test_a_long_first_piece_ends_where_people_breathe(language: str | None, text: str, first: str) -> None:
-    splitter = ClauseSplitter(language)
-    words = [piece for word in text.split(" ") for piece in splitter.feed(f"{word} ")]
-    spoken = [*words, *splitter.flush()]
-    assert spoken[0] == first
+def test_a_long_first_piece_ends_where_people_breathe(language: str | None, text: str) -> None:
+    first, text = text.partition("|")[0], text.replace("|", "")
+    spoken = streamed(text, language)
+    assert spoken[0] in (first, f"{first},")
+    assert spoken[0].endswith((",", "."))
     assert " ".join(spoken).replace(",", "") == text.replace(",", "")
-
-
-def test_a_text_that_is_all_there_is_cut_at_punctuation_only() -> None:
-    text = "The river is a long way from the town that you have asked for."
-    splitter = ClauseSplitter("en")
-    assert [*splitter.feed(text), *splitter.flush()] == [text]
+    assert streamed("The river is a long way to the town that you know.", "en", ".+") == [
+        "The river is a long way to the town that you know."  # all there is, is cut at punctuation only
+    ]
 
 
 def test_a_sentence_without_end_is_cut() -> None:
@@ -160,7 +146,6 @@ class _Steps:
         """Most characters that `speakable` was handed at a time."""
 
     def of(self, call: Callable[[], object]) -> int:
-        """Return the steps of `call`."""
         self.count = 0
         before = sys.gettrace()
         sys.settrace(self._entered)
@@ -186,32 +171,15 @@ class _Steps:
 _NASTY = [
     *(", ", ". ", "- ", "… ", "... ", "A. B. C. ", "Mr. ", "1. ", "x. ", '." ', ",,", "..", "--", " ", "\n", "\t\n"),
     *("<", "<a", "[", "[a](", "![", "(", "*", "**a", "_", "~~", "`", "```", "``` ```", "|", "\\", "http://", "www."),
-    *(
-        "\ud800",
-        "\u0301",
-        "a\u0301\u0302",
-        "\u202e",
-        "\u0645\u0631\u062d\u0628\u0627 ",
-        "\u3002",
-        "\x00",
-        "\U0001f44d\u200d",
-        "word ",
-        "word",
-    ),
+    *("\ud800", "\u0301", "a\u0301\u0302", "\u202e", "\u0645\u0631\u062d\u0628\u0627 ", "\u3002", "\x00"),
+    *("\U0001f44d\u200d", "word ", "word"),
 ]
-
-
-def _streamed(text: str) -> None:
-    splitter = ClauseSplitter("en")
-    for at in range(0, len(text), 3):
-        list(splitter.feed(text[at : at + 3]))
-    list(splitter.flush())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "work",
-    [lambda text: list(pieces(text)), _streamed, finished, is_finished],
+    [lambda text: list(pieces(text)), lambda text: streamed(text, "en", "(?s).{1,3}"), finished, is_finished],
     ids=["whole", "streamed", "finished", "is_finished"],
 )
 @pytest.mark.parametrize("unit", _NASTY)
@@ -221,27 +189,19 @@ def test_the_work_is_in_proportion_to_the_text(unit: str, work: Callable[[str], 
     assert steps.of(lambda: work(large)) <= 5 * steps.of(lambda: work(small)) + 500
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from([*_NASTY, "Hello there", " ", "a"]), max_size=6), st.integers(1, 40), st.booleans())
-def test_what_markup_is_looked_for_in_is_short(units: list[str], times: int, streamed: bool) -> None:
+def test_the_work_of_any_mixture_is_bounded(units: list[str], times: int, whole: bool) -> None:
     text = ("".join(units) * times)[:2_000]
     steps = _Steps()
-    steps.of(lambda: _streamed(text) if streamed else list(pieces(text)))
+    work = steps.of(lambda: list(pieces(text)) if whole else streamed(text, "en", "(?s).{1,3}"))
     assert steps.longest <= 242
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.sampled_from([*_NASTY, "Hello there", " ", "a"]), max_size=40))
-def test_the_work_of_any_mixture_is_bounded(units: list[str]) -> None:
-    text = "".join(units)
-    assert _Steps().of(lambda: list(pieces(text))) <= 100 * len(text) + 2_000
+    assert not whole or work <= 100 * len(text) + 2_000
 
 
 def test_a_long_sentence_is_cut_alike_whole_and_streamed() -> None:
     text = f"{'This is a clause of a sentence that goes on and on, ' * 8}and is over. So is this."
-    splitter = ClauseSplitter()
-    words = [piece for word in text.split(" ") for piece in splitter.feed(f"{word} ")]
-    assert list(pieces(text)) == [*words, *splitter.flush()]
+    assert list(pieces(text)) == streamed(text)
     assert all(piece.endswith((",", ".")) for piece in pieces(text))
 
 
@@ -256,18 +216,12 @@ def test_code_that_is_streamed_is_not_kept() -> None:
     assert [*spoken, *splitter.flush()] == ["Look:", "That was code."]
 
 
-def test_a_first_piece_leaves_before_its_sentence_is_complete() -> None:
+def test_a_first_piece_leaves_before_its_sentence_is_complete_unless_it_may_go_on() -> None:
     splitter = ClauseSplitter()
-    assert list(splitter.feed("The weather today")) == []
-    assert list(splitter.feed(",")) == ["The weather today,"]
-    assert list(splitter.feed(" as I said, is fine")) == []
-    assert list(splitter.flush()) == ["as I said, is fine"]
-
-
-@pytest.mark.parametrize("begun", ["It is exactly 3.", "That is what Mrs.", "They live in the U.", "It cost 1,", "Oh,"])
-def test_what_may_go_on_is_waited_for(begun: str) -> None:
-    splitter = ClauseSplitter()
-    assert list(splitter.feed(begun)) == []
+    spoken = [list(splitter.feed(delta)) for delta in ("The weather today", ",", " as I said, is fine")]
+    assert [*spoken, list(splitter.flush())] == [[], ["The weather today,"], [], ["as I said, is fine"]]
+    for begun in ("It is exactly 3.", "That is what Mrs.", "They live in the U.", "It cost 1,", "Oh,"):
+        assert list(ClauseSplitter().feed(begun)) == []
 
 
 @pytest.mark.parametrize(

@@ -2,32 +2,33 @@
 
 import pytest
 
-from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.engines.protocols import Transcription
 from satellite.errors import SpeechToTextError
 from satellite.pipeline.long_recording import PART_SECONDS, LongRecording, RecordedPart
 from satellite.pipeline.recording import Recording
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, speech
-from tests.running_daemon import DATA
 
-LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 PART_WINDOWS = int(PART_SECONDS * RATE / WINDOW_SAMPLES)
 
 
+async def transcribe(part: RecordedPart) -> Transcription:
+    return Transcription(str(len(part.speech)), "")
+
+
 def recorder() -> Recording:
-    """Return a recorder for a part."""
     return Recording(LoudnessVad(), max_seconds=PART_SECONDS)
 
 
 async def test_a_long_recording_is_cut_in_its_pauses() -> None:
     heard: list[RecordedPart] = []
 
-    async def transcribe(part: RecordedPart) -> Transcription:
+    async def noted(part: RecordedPart) -> Transcription:
         heard.append(part)
         return Transcription(f"part {len(heard)}", "fr")
 
     kept = recorder()
-    parts = LongRecording(kept, transcribe, 600)
+    parts = LongRecording(kept, noted, 600)
     whole = b"".join(speech(400) + silence(20) for _ in range(20))
     for at in range(0, len(whole), 2 * WINDOW_SAMPLES * 100):
         await parts.feed(whole[at : at + 2 * WINDOW_SAMPLES * 100])
@@ -42,18 +43,12 @@ async def test_a_long_recording_is_cut_in_its_pauses() -> None:
 
 
 async def test_speech_without_a_pause_is_cut_all_the_same() -> None:
-    async def transcribe(part: RecordedPart) -> Transcription:
-        return Transcription(str(len(part.speech)), "")
-
     parts = LongRecording(recorder(), transcribe, 600)
     await parts.feed(speech(PART_WINDOWS + 1))
     assert (await parts.joined(Transcription("1", ""))).text == f"{PART_WINDOWS} 1"
 
 
 async def test_what_is_too_much_is_known() -> None:
-    async def transcribe(part: RecordedPart) -> Transcription:
-        return Transcription("part", "")
-
     kept = recorder()
     parts = LongRecording(kept, transcribe, 100)
     await parts.feed(silence(100 * RATE // WINDOW_SAMPLES))
@@ -64,10 +59,10 @@ async def test_what_is_too_much_is_known() -> None:
 
 
 async def test_a_part_that_fails_fails_the_recording() -> None:
-    async def transcribe(part: RecordedPart) -> Transcription:
+    async def fails(part: RecordedPart) -> Transcription:
         raise SpeechToTextError("out of order")
 
-    parts = LongRecording(recorder(), transcribe, 600)
+    parts = LongRecording(recorder(), fails, 600)
     await parts.feed(silence(PART_WINDOWS + 1))
     with pytest.raises(SpeechToTextError):
         await parts.joined(Transcription("", ""))

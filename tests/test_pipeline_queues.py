@@ -14,58 +14,36 @@ from tests.waiting import PATIENCE_SECONDS
 SECOND = bytes(BYTES_PER_SECOND)
 
 
-async def drain(inbox: AudioInbox) -> int:
-    """Return the bytes that still come."""
-    return sum([len(pcm) async for pcm in inbox])
-
-
-async def test_a_full_inbox_holds_the_sender_back() -> None:
+@pytest.mark.parametrize(("freed_by", "left_seconds"), [("read", 1), ("end", 2), ("lossy", 2)])
+async def test_a_full_inbox_holds_the_sender_back(freed_by: str, left_seconds: int) -> None:
     inbox = AudioInbox(max_seconds=2)
     await inbox.put(SECOND)
     await inbox.put(SECOND)
     waiting = asyncio.create_task(inbox.put(SECOND))
     await asyncio.sleep(0)
     assert not waiting.done()
-    assert len(await anext(aiter(inbox))) == 2 * BYTES_PER_SECOND
+    if freed_by == "read":
+        assert await anext(aiter(inbox)) == 2 * SECOND
+    elif freed_by == "end":
+        inbox.end()
+    else:
+        inbox.lossy = True
     async with asyncio.timeout(PATIENCE_SECONDS):
         await waiting
     inbox.end()
-    assert await drain(inbox) == BYTES_PER_SECOND
+    assert b"".join([pcm async for pcm in inbox]) == left_seconds * SECOND
 
 
-async def test_a_lossy_inbox_drops_the_oldest() -> None:
+@pytest.mark.parametrize(("max_seconds", "kept"), [(2, 2), (20, 5)])
+async def test_a_lossy_inbox_drops_the_oldest_beyond_five_seconds(max_seconds: int, kept: int) -> None:
     dropped_before = AudioInbox.dropped_in_all_seconds
-    inbox = AudioInbox(max_seconds=2)
-    inbox.lossy = True
-    for number in range(5):
+    inbox = AudioInbox(max_seconds)
+    for number in range(8):
+        inbox.lossy = max_seconds == 2 or number == 7
         await inbox.put(bytes([number]) * BYTES_PER_SECOND)
     inbox.end()
-    assert [pcm[0] for pcm in [b async for b in inbox]] == [3]
-    assert AudioInbox.dropped_in_all_seconds - dropped_before == 3
-
-
-async def test_a_lossy_inbox_holds_five_seconds_at_most() -> None:
-    inbox = AudioInbox(max_seconds=20)
-    for _ in range(8):
-        await inbox.put(SECOND)
-    inbox.lossy = True
-    await inbox.put(SECOND)
-    inbox.end()
-    assert await drain(inbox) == 5 * BYTES_PER_SECOND
-
-
-async def test_a_waiting_sender_is_freed() -> None:
-    for how in ("end", "lossy"):
-        inbox = AudioInbox(max_seconds=1)
-        await inbox.put(SECOND)
-        waiting = asyncio.create_task(inbox.put(SECOND))
-        await asyncio.sleep(0)
-        if how == "end":
-            inbox.end()
-        else:
-            inbox.lossy = True
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await waiting
+    assert b"".join([pcm async for pcm in inbox])[::BYTES_PER_SECOND] == bytes(range(8 - kept, 8))
+    assert AudioInbox.dropped_in_all_seconds - dropped_before == 8 - kept
 
 
 async def test_a_text_comes_in_pieces_and_ends_with_its_error() -> None:

@@ -9,43 +9,32 @@ from satellite.pipeline.turn_detection import TurnDetector, TurnState
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, sound, speech
 
 
-async def recorded(*parts: bytes, after_wake_word: bool = True) -> tuple[CommandRecording, TurnState]:
-    """Record window by window until it is over."""
+@pytest.mark.parametrize(
+    ("after_wake_word", "parts", "state", "kept"),
+    [
+        # The end of a wake word is no part of the command, unless it follows without a pause.
+        (True, [(5, 40), (40, 60)], TurnState.ENDED, 40),
+        (True, [(5, 200)], TurnState.NO_SPEECH, 0),
+        (True, [(9, 60)], TurnState.ENDED, 9),
+        (True, [(11, 60)], TurnState.ENDED, 11),
+        (True, [(60, 60)], TurnState.ENDED, 60),
+        (False, [(5, 60)], TurnState.ENDED, 5),
+    ],
+)
+async def test_the_end_of_the_wake_word_is_no_command(
+    after_wake_word: bool, parts: list[tuple[int, int]], state: TurnState, kept: int
+) -> None:
     turn = TurnDetector(EndpointSettings())
     recorder = CommandRecording(LoudnessVad(), turn, threshold=0.5, max_seconds=15, after_wake_word=after_wake_word)
-    pcm = b"".join(parts)
+    pcm = b"".join(speech(spoken) + silence(paused) for spoken, paused in parts)
     for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
         await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
         if recorder.state in (TurnState.ENDED, TurnState.NO_SPEECH):
             break
-    return recorder, recorder.state
-
-
-async def test_the_end_of_the_wake_word_is_no_command() -> None:
-    recorder, state = await recorded(speech(5), silence(40), speech(40), silence(60))
-    assert state is TurnState.ENDED
-    assert np.frombuffer(recorder.pcm, np.int16)[0] == 0
-    assert sum(recorder.speech) == 40
-
-
-async def test_a_wake_word_alone_is_nobody_speaking() -> None:
-    recorder, state = await recorded(speech(5), silence(200))
-    assert state is TurnState.NO_SPEECH
-    assert sum(recorder.speech) == 0
-
-
-@pytest.mark.parametrize("windows", [9, 11, 60])
-async def test_a_command_right_behind_the_wake_word_is_whole(windows: int) -> None:
-    recorder, state = await recorded(speech(windows), silence(60))
-    assert state is TurnState.ENDED
-    assert sum(recorder.speech) == windows
-    assert recorder.pcm[: len(speech(windows))] == speech(windows)
-
-
-async def test_without_a_wake_word_nothing_is_dropped() -> None:
-    recorder, state = await recorded(speech(5), silence(60), after_wake_word=False)
-    assert state is TurnState.ENDED
-    assert sum(recorder.speech) == 5
+    assert (recorder.state, sum(recorder.speech)) == (state, kept)
+    assert speech(kept) in recorder.pcm
+    first = parts[0][0] == kept  # else the wake word was dropped
+    assert recorder.pcm.startswith(speech(kept) if first else silence(1))
 
 
 async def test_a_recording_is_never_longer_than_its_limit() -> None:
@@ -65,7 +54,6 @@ class SlowVad(LoudnessVad):
         self._windows = self._left = windows
 
     async def feed(self, pcm: bytes) -> list[float]:
-        """Return 1 for each loud window and so many more."""
         heard = []
         for loud in await super().feed(pcm):
             self._left = self._windows if loud else self._left - 1
@@ -100,10 +88,7 @@ async def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
 
 
 class UnsureVad(LoudnessVad):
-    """Is as sure as the sound is loud."""
-
     async def feed(self, pcm: bytes) -> list[float]:
-        """Return 1 for full loudness."""
         windows = np.frombuffer(pcm, np.int16).reshape(-1, WINDOW_SAMPLES)
         return (np.abs(windows).max(axis=1) / 10_000).tolist()  # type: ignore[no-any-return]
 

@@ -11,30 +11,20 @@ from satellite.pipeline.stages import RunConfig, SpokenPiece, Stages
 from tests.running_daemon import RunningDaemon, on_loop_of
 
 
-def test_what_is_said_twice_is_kept() -> None:
+def test_what_is_said_twice_is_kept_within_the_bounds_of_the_memory() -> None:
     sounds = SoundCache(8000)
-    sounds.offer("joe", "Timer set.", b"ab" * 100)
-    assert sounds.get("joe", "Timer set.") is None
-    sounds.offer("joe", "Timer set.", b"cd" * 100)
-    assert sounds.get("joe", "Timer set.") == b"cd" * 100
-    assert sounds.get("jane", "Timer set.") is None
-
-
-def test_the_memory_is_bounded() -> None:
-    sounds = SoundCache(8000)
+    sounds.offer("joe", "a", bytes(1000))
+    assert sounds.get("joe", "a") is None
     for text in "abcdefghij":
         for _ in range(2):
-            sounds.offer("joe", text, bytes(1000))
+            sounds.offer("joe", text, text.encode() * 1000)
         sounds.get("joe", "a")
-    assert [text for text in "abcdefghij" if sounds.get("joe", text)] == list("adefghij")
-    for text, sound in (("long", bytes(1001)), ("silent", b"")):
+    assert [text for text in "abcdefghij" if sounds.get("joe", text) == text.encode() * 1000] == list("adefghij")
+    assert sounds.get("jane", "a") is None
+    for cache, sound in ((sounds, bytes(1001)), (sounds, b""), (SoundCache(0), b"ab")):
         for _ in range(3):
-            sounds.offer("joe", text, sound)
-        assert sounds.get("joe", text) is None
-    none = SoundCache(0)
-    for _ in range(3):
-        none.offer("joe", "a", b"ab")
-    assert none.get("joe", "a") is None
+            cache.offer("joe", "long, silent or unwanted", sound)
+        assert cache.get("joe", "long, silent or unwanted") is None
 
 
 def test_thousands_of_texts_said_once_push_nothing_out() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -51,12 +53,14 @@ class Room:
         return Transcription(f"{words} windows", "en")
 
     async def hear(self, *parts: bytes) -> None:
-        """Take sound chunk by chunk, and let whatever was begun go on."""
         pcm = b"".join(parts)
         for at in range(0, len(pcm), _CHUNK_BYTES):
             await self.recorder.feed(pcm[at : at + _CHUNK_BYTES])
             self.speculative.update()
             await asyncio.sleep(0)
+
+    async def result(self) -> tuple[str, list[int], SpeculationCount]:
+        return (await self.speculative.result()).text, self.transcribed, self.count
 
 
 async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
@@ -66,43 +70,35 @@ async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
     assert room.transcribed == [20]
     await room.hear(silence(30))
     assert room.speculative.task.done()
-    assert (await room.speculative.result()).text == "20 windows"
-    assert room.transcribed == [20]
-    assert room.count == SpeculationCount(begun=1, used=1)
+    assert await room.result() == ("20 windows", [20], SpeculationCount(begun=1, used=1))
 
 
-async def test_the_closure_of_a_consonant_begins_none() -> None:
-    room = Room()
-    await room.hear(speech(10), silence(4), speech(10), silence(4))
-    assert room.speculative.task is None
-    assert (await room.speculative.result()).text == "20 windows"
-    assert room.count == SpeculationCount()
-
-
-async def test_speech_drops_it_and_the_next_pause_begins_another() -> None:
-    room = Room()
-    await room.hear(speech(10), silence(40), speech(10))
-    assert room.speculative.task is None
-    await room.hear(speech(10), silence(40))
-    assert room.transcribed == [10, 30]
-    assert (await room.speculative.result()).text == "30 windows"
-    assert room.count == SpeculationCount(begun=2, used=1)
+@pytest.mark.parametrize(
+    ("hurried", "parts", "expected"),
+    [
+        # The closure of a consonant begins none, nor does audio that comes all at once.
+        (False, [(10, 4), (10, 4)], ("20 windows", [20], SpeculationCount())),
+        (True, [(10, 20), (10, 20)], ("20 windows", [20], SpeculationCount())),
+        # More speech drops one, and the next pause begins another.
+        (False, [(10, 40), (20, 40)], ("30 windows", [10, 30], SpeculationCount(begun=2, used=1))),
+    ],
+)
+async def test_one_transcript_is_begun_after_every_stretch_of_speech(
+    hurried: bool, parts: list[tuple[int, int]], expected: tuple[str, list[int], SpeculationCount]
+) -> None:
+    room = Room(hurried=hurried)
+    for spoken, paused in parts:
+        await room.hear(speech(spoken))
+        assert room.speculative.task is None
+        await room.hear(silence(paused))
+    assert await room.result() == expected
 
 
 async def test_speech_at_the_very_end_is_not_forgotten() -> None:
     room = Room()
     await room.hear(speech(10), silence(_PAUSE))
     await room.recorder.feed(speech(2))
-    assert (await room.speculative.result()).text == "12 windows"
-    assert room.count == SpeculationCount(begun=1)
-
-
-async def test_audio_that_comes_all_at_once_is_transcribed_once() -> None:
-    room = Room(hurried=True)
-    await room.hear(speech(10), silence(20), speech(10), silence(20))
-    assert (await room.speculative.result()).text == "20 windows"
-    assert room.transcribed == [20]
-    assert room.count == SpeculationCount()
+    assert await room.result() == ("12 windows", [10, 12], SpeculationCount(begun=1))
 
 
 async def test_other_work_comes_first() -> None:
@@ -119,23 +115,21 @@ async def test_a_failure_is_made_good() -> None:
     room = Room()
     room.failures = 1
     await room.hear(speech(10), silence(20))
-    assert (await room.speculative.result()).text == "10 windows"
-    assert room.count == SpeculationCount(begun=1)
+    assert await room.result() == ("10 windows", [10, 10], SpeculationCount(begun=1))
     room.failures = 2
     await room.hear(speech(10), silence(20))
     with pytest.raises(SpeechToTextError):
-        await room.speculative.result()
+        await room.result()
 
 
 async def test_the_end_of_the_wake_word_is_no_command() -> None:
     room = Room()
     await room.hear(speech(10), silence(_PAUSE))
-    room.recorder.pcm.clear()
-    room.recorder.speech.clear()
+    room.recorder.take(len(room.recorder.speech))
     await room.hear(silence(20))
     assert room.speculative.task is None
     await room.hear(speech(6), silence(_PAUSE))
-    assert (await room.speculative.result()).text == "6 windows"
+    assert (await room.result())[0] == "6 windows"
 
 
 async def test_a_closed_one_leaves_nothing_behind() -> None:
@@ -187,101 +181,78 @@ def test_what_two_in_a_row_begin_with_counts_as_said(said: str, earlier: str, la
 )
 def test_the_rest_completes_the_transcript_or_there_is_none(said: str, transcript: str, following: str | None) -> None:
     assert rest(said, transcript) == following
-    if following is not None:
-        assert said + following == transcript
 
 
-async def listened(texts: Sequence[str | None], *parts: bytes, may: bool = True) -> tuple[list[str], list[str], int]:
-    """Return, for what Whisper hears, the agreed words after each chunk and as told, and how many partials began."""
-    told: list[str] = []
-    seen: list[str] = []
-    hypotheses = iter(texts)
-    begun = 0
+async def listened(texts: Sequence[str | None], *parts: bytes, may: bool = True) -> tuple[list[str], int]:
+    """Return, for what Whisper hears, the agreed words as they were reported, and how many partials began."""
+    reported: list[str] = []
+    begun: list[str | None] = []
 
     async def transcribe() -> Transcription:
-        nonlocal begun
-        begun += 1
-        text = next(hypotheses)
-        if text is None:
+        begun.append(texts[len(begun)])
+        if begun[-1] is None:
             raise SpeechToTextError("no luck")
-        return Transcription(text, "en")
+        return Transcription(begun[-1], "en")
 
     recorder = Recording(LoudnessVad(), max_seconds=60)
-    partials = PartialTranscripts(recorder, transcribe, lambda: may, told.append)
+    partials = PartialTranscripts(recorder, transcribe, lambda: may, reported.append)
     pcm = b"".join(parts)
     for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
         await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
         partials.update()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        seen.append(partials.text)
+        assert partials.text == (reported[-1] if reported else "")
     partials.close()
-    return seen, told, begun
+    return reported, len(begun)
 
 
 SECOND = round(1 / LoudnessVad.window_seconds)  # windows
 PARTIAL = 16  # windows: half a second
 
 
-async def test_words_come_while_somebody_speaks() -> None:
-    texts = ["Turn", "Turn on the", "Turn on the light in", "Turn on the light in the"]
-    seen, told, begun = await listened(texts, silence(SECOND), speech(4 * PARTIAL + 1))
-    assert begun == 4
-    assert told == ["Turn on", "Turn on the light"]
-    assert seen[-1] == told[-1]
+@pytest.mark.parametrize(
+    ("texts", "reported"),
+    [
+        (["Turn", "Turn on the", "Turn on the light in", "Turn on the light in a"], ["Turn on", "Turn on the light"]),
+        (["Turn on the", None, "Turn on the light", "Turn on the light."], ["Turn on", "Turn on the"]),  # one fails
+    ],
+)
+async def test_words_come_while_somebody_speaks(texts: list[str | None], reported: list[str]) -> None:
+    assert await listened(texts, silence(SECOND), speech(4 * PARTIAL + 1)) == (reported, 4)
 
 
-async def test_none_begins_in_a_pause() -> None:
-    assert (await listened(["Turn", "Turn on"], speech(PARTIAL + 1), silence(10 * SECOND)))[2] == 1
-    assert (await listened([], silence(5 * SECOND)))[2] == 0
-
-
-async def test_none_begins_where_it_may_not() -> None:
-    assert (await listened([], speech(5 * SECOND), may=False))[2] == 0
-
-
-async def test_a_partial_that_fails_is_left_out() -> None:
-    seen, told, begun = await listened(
-        ["Turn on the", None, "Turn on the light", "Turn on the light."], speech(4 * PARTIAL + 1)
-    )
-    assert begun == 4
-    assert told == ["Turn on", "Turn on the"]
-    assert seen[-1] == "Turn on the"
-
-
-async def test_long_speech_gets_no_more_of_them() -> None:
-    assert 35 < (await listened(["So"] * 90, speech(60 * SECOND)))[2] <= 40
-
-
-class Engine:
-    """As much of a transcriber as the question needs."""
-
-    def __init__(self, device: str, seconds: float | None, *, idle: bool = True) -> None:
-        self.device, self.usual_seconds, self.idle = device, seconds, idle
+async def test_none_begins_in_a_pause_nor_where_it_may_not_nor_in_long_speech() -> None:
+    assert await listened(["Turn", "Turn on"], speech(PARTIAL + 1), silence(10 * SECOND)) == ([], 1)
+    assert await listened([], silence(5 * SECOND)) == ([], 0)
+    assert await listened([], speech(5 * SECOND), may=False) == ([], 0)
+    assert 35 < (await listened(["So"] * 90, speech(60 * SECOND)))[1] <= 40
 
 
 @pytest.mark.parametrize(
-    ("mode", "engine", "may"),
+    ("mode", "device", "usual_seconds", "idle", "may"),
     [
-        ("auto", Engine("cpu int8", 0.12), False),
-        ("auto", Engine("cpu int8", 0.05), True),
-        ("auto", Engine("cuda float16", 0.12), True),
-        ("auto", Engine("cuda float16", 0.5), False),
-        ("auto", Engine("cuda float16", None), False),
-        ("auto", Engine("cuda float16", 0.02, idle=False), False),
-        (True, Engine("cpu int8", 0.12), True),
-        (True, Engine("cpu int8", 0.5), False),
-        (True, Engine("cpu int8", 0.12, idle=False), False),
-        (False, Engine("cuda float16", 0.01), False),
+        ("auto", "cpu int8", 0.12, True, False),
+        ("auto", "cpu int8", 0.05, True, True),
+        ("auto", "cuda float16", 0.12, True, True),
+        ("auto", "cuda float16", 0.5, True, False),
+        ("auto", "cuda float16", None, True, False),
+        ("auto", "cuda float16", 0.02, False, False),
+        (True, "cpu int8", 0.12, True, True),
+        (True, "cpu int8", 0.5, True, False),
+        (True, "cpu int8", 0.12, False, False),
+        (False, "cuda float16", 0.01, True, False),
     ],
 )
-def test_partials_never_delay_what_counts(mode: str | bool, engine: Engine, may: bool) -> None:
-    assert partials_allowed(SttSettings.model_validate({"partials": mode}), engine) is may  # type: ignore[arg-type]
+def test_partials_never_delay_what_counts(
+    mode: str | bool, device: str, usual_seconds: float | None, idle: bool, may: bool
+) -> None:
+    engine: Any = SimpleNamespace(device=device, usual_seconds=usual_seconds, idle=idle)
+    assert partials_allowed(SttSettings.model_validate({"partials": mode}), engine) is may
 
 
 @pytest.fixture(scope="module")
 def ears(models_directory: Path) -> Iterator[Ears]:
-    """The default model."""
     loaded = Ears(models_directory, SttSettings(threads=2))
     yield loaded
     loaded.worker.close()

@@ -16,7 +16,6 @@ class ManualClock:
         """Seconds."""
 
     def __call__(self) -> float:
-        """Return the time."""
         return self.now
 
 
@@ -26,7 +25,6 @@ class _Selector(selectors.DefaultSelector):
     seconds = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready now."""
         ready = super().select(0)
         if not ready and timeout is None:
             raise AssertionError("everything waits, and nothing is to come")
@@ -43,7 +41,6 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         super().__init__(self._clock)
 
     def time(self) -> float:
-        """Return the virtual time, seconds since the loop was made."""
         return self._clock.seconds
 
 
