@@ -11,6 +11,7 @@ import pytest
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.pipeline.dialogue import Question
+from satellite.skills.home_assistant import agent
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.waiting import until
@@ -28,35 +29,28 @@ def asking(
     server: HomeAssistantServer,
     *,
     breaker: CircuitBreaker | None = None,
-    idle: float = 60,
-    late: float = 30,
-    first: float = 0,
     languages: Sequence[str] = (),
     **settings: Any,
 ) -> HomeAssistantResponder:
-    known = {"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings}
-    return HomeAssistantResponder(
-        HomeAssistantSettings(**known),
-        interval_seconds=0.02,
-        idle_seconds=idle,
-        late_seconds=late,
-        breaker=breaker,
-        first_seconds=first,
-        languages=lambda: languages,
-    )
+    known = HomeAssistantSettings(**{"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings})
+    return HomeAssistantResponder(known, breaker=breaker, languages=lambda: languages)
 
 
 @asynccontextmanager
 async def at_home(
-    **settings: Any,
+    *, idle: float = 60, late: float = 30, first: float = 0, **settings: Any
 ) -> AsyncIterator[tuple[HomeAssistantServer, HomeAssistantResponder]]:
-    async with HomeAssistantServer(token=TOKEN) as house:
-        responder = asking(house, **settings)
-        try:
-            yield house, responder
-        finally:
-            await responder.close()
-            await responder.close()
+    times = {"_INTERVAL": 0.02, "_RETRY": 0.1, "_IDLE": idle, "_LATE": late, "_FIRST": first}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, seconds in times.items():
+            patch.setattr(agent, f"{name}_SECONDS", seconds)
+        async with HomeAssistantServer(token=TOKEN) as house:
+            responder = asking(house, **settings)
+            try:
+                yield house, responder
+            finally:
+                await responder.close()
+                await responder.close()
 
 
 async def said(

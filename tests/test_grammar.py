@@ -116,7 +116,8 @@ def test_every_language_compiles_and_answers(language: str) -> None:
     assert all(text and "TODO" not in text and "{" not in text for text in said), said
 
 
-async def test_grammars_are_compiled_off_the_loop_and_few_are_kept() -> None:
+async def test_grammars_are_compiled_off_the_loop_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satellite.skills.grammars._GRAMMARS", 2)
     grammars = Grammars()
     waiting = asyncio.create_task(grammars.get("en"))
     await asyncio.sleep(0)
@@ -125,8 +126,8 @@ async def test_grammars_are_compiled_off_the_loop_and_few_are_kept() -> None:
     first, second = await asyncio.gather(grammars.get("en"), grammars.get("en-GB"))
     assert first is second is not None
     assert await grammars.get("tlh") is None
-    for language in ("da", "sv", "nb", "fi", "is", "en", "et"):
+    for language in ("is", "en", "et"):
         await grammars.get(language)
-    assert grammars.languages == ["sv", "nb", "fi", "is", "en", "et"]
+    assert grammars.languages == ["en", "et"]
     assert await grammars.get("en") is first
     await grammars.close()

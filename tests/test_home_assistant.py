@@ -115,13 +115,14 @@ async def test_the_name_that_home_assistant_gives_is_used() -> None:
         assert names == ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "x"]
 
 
-async def test_old_conversations_are_forgotten() -> None:
+async def test_old_conversations_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satellite.skills.home_assistant.agent._CONVERSATIONS", 3)
     async with at_home() as (house, home):
-        for number in [*range(257), 256, 0]:
+        for number in (0, 1, 2, 3, 1, 0):
             await said(home, "hello", f"conversation {number}")
         names = [exchange.body["conversation_id"] for exchange in house.exchanges]
-        assert names[257] == names[256]
-        assert names[258] != names[0]
+        assert names[4] == names[1]
+        assert names[5] != names[0]
 
 
 async def test_a_long_text_is_no_command() -> None:

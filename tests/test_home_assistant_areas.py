@@ -143,8 +143,8 @@ async def test_the_first_sentence_in_a_language_may_take_longer() -> None:
 
 
 async def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
-    settings = {"agent_id": "conversation.openai", "deadline_seconds": 0.3}
-    async with at_home(languages=("fr",), first=30, **settings) as (house, home):
+    agent = "conversation.openai"
+    async with at_home(languages=("fr",), first=30, agent_id=agent, deadline_seconds=0.3) as (house, home):
         async with watched(home):
             await until(lambda: state(home) == "ready")
             await asyncio.sleep(0.1)

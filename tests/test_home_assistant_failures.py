@@ -9,7 +9,7 @@ import pytest
 from satellite.errors import ChatError
 from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
-from tests.doubles.home_assistant import Fault, HomeAssistantServer
+from tests.doubles.home_assistant import Fault
 from tests.home import SILENT, STARTING, TOKEN, WHY, asking, at_home, description, said, state, told, watched
 from tests.virtual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, until
@@ -42,7 +42,13 @@ def assert_nobody_saw_the_token(home: HomeAssistantResponder, caplog: pytest.Log
     assert TOKEN not in f"{home!r} {vars(home)!r} {home.status} {vars(home._api)!r}"
 
 
-@pytest.mark.parametrize(("fault", "state", "words"), [(fault, *expected) for fault, expected in FAULTS.items()])
+@pytest.mark.parametrize(
+    ("fault", "state", "words"),
+    [
+        pytest.param(fault, *expected, marks=pytest.mark.slow if fault is Fault.HANG else ())
+        for fault, expected in FAULTS.items()
+    ],
+)
 async def test_whatever_goes_wrong_is_said_to_orders_alone(
     fault: Fault, state: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -78,6 +84,7 @@ async def test_a_broken_connection_is_no_reason_to_ask_again(caplog: pytest.LogC
         assert_nobody_saw_the_token(home, caplog)
 
 
+@pytest.mark.slow
 async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
     async with at_home(deadline_seconds=0.5) as (house, home):
         async with watched(home):  # the request must have left within the deadline: a first one waits for imports
@@ -93,6 +100,7 @@ async def test_the_deadline_is_kept_and_the_action_is_finished() -> None:
         assert [exchange.method for exchange in house.exchanges] == ["GET", "POST"]
 
 
+@pytest.mark.slow
 async def test_who_is_late_is_asked_again_at_once() -> None:
     clock = ManualClock()
     async with at_home(deadline_seconds=0.3, breaker=CircuitBreaker(now=clock)) as (house, home):
@@ -126,9 +134,9 @@ async def test_what_has_not_left_by_the_deadline_never_leaves() -> None:
         writer.close()
 
     server = await asyncio.start_server(connected, "127.0.0.1")
-    async with asyncio.timeout(PATIENCE_SECONDS), server:
+    async with asyncio.timeout(PATIENCE_SECONDS), server, at_home() as (house, _):
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        home = asking(HomeAssistantServer(), url=url, trust="any", deadline_seconds=0.2)
+        home = asking(house, url=url, trust="any", deadline_seconds=0.2)
         assert await said(home)
         await until(lambda: bool(sent))  # it has hung up
         assert sent[0] == 0x16  # a handshake, and nothing behind it
@@ -146,6 +154,7 @@ async def test_a_request_that_is_barred_is_not_sent() -> None:
         assert [exchange.path for exchange in house.exchanges] == ["/api/config"]
 
 
+@pytest.mark.slow
 async def test_a_request_that_nobody_waits_for_ends_some_time() -> None:
     # What has not left within the deadline never leaves; so the imports of the first request are over before it counts.
     async with at_home(deadline_seconds=2, late=0.4) as (house, home), watched(home):

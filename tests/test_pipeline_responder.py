@@ -71,7 +71,11 @@ async def test_the_first_who_understands_answers_else_the_chat_model() -> None:
 
 
 @pytest.mark.parametrize("fault", [breaks, hangs])
-async def test_whoever_is_broken_is_passed_over(fault: Does, caplog: pytest.LogCaptureFixture) -> None:
+async def test_whoever_is_broken_is_passed_over(
+    fault: Does, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("satellite.pipeline.responder._GRACE_SECONDS", 0.01)
+
     def warnings() -> int:
         return len([record for record in caplog.records if record.levelno >= logging.WARNING])
 

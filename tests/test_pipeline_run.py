@@ -136,7 +136,7 @@ async def test_what_was_heard_of_a_long_answer_is_remembered(reports_what_was_he
     def heard_seconds() -> float:
         return loop.time() - began_at[0] - 4 if began_at else 0.0
 
-    more = {"heard_seconds": heard_seconds} if reports_what_was_heard else {}
+    more: dict[str, Any] = {"heard_seconds": heard_seconds} if reports_what_was_heard else {}
     run, inbox = prepared(made, RunBus(), Stage.CHAT, emit, **more)
     task = asyncio.create_task(run.execute(inbox))
     await asyncio.sleep(14)

@@ -217,6 +217,7 @@ async def test_a_dropped_speculation_may_fail() -> None:
     assert "error" not in heard.types
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 22)), min_size=1, max_size=6))
 async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:

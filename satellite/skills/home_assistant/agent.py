@@ -33,6 +33,9 @@ _LONGEST_CHARACTERS = 500
 _LATE_SECONDS = 30.0
 """How long a request may go on after its deadline."""
 
+_INTERVAL_SECONDS = 0.5
+"""Time from one look at what is due to the next."""
+
 _RETRY_SECONDS = 1.0
 _REFUSED_SECONDS = 6 * 3600.0
 """Time until a refused token is tried again: Home Assistant counts and reports every attempt, and may ban for ever."""
@@ -69,25 +72,16 @@ class HomeAssistantResponder:
         self,
         settings: HomeAssistantSettings,
         *,
-        interval_seconds: float = 0.5,
-        idle_seconds: float = _IDLE_SECONDS,
-        late_seconds: float = _LATE_SECONDS,
-        breaker: CircuitBreaker | None = None,
-        first_seconds: float = _FIRST_SECONDS,
         languages: Callable[[], Sequence[str]] = tuple,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         """Raises `ConfigError` for a certificate that cannot be used; `settings.url` must be set.
 
-        `languages` returns those of the household, such as `fr`. The first answer in a language may take
-        `first_seconds`.
+        `languages` returns those of the household, such as `fr`.
         """
         self._settings = settings
-        self._first_seconds = first_seconds
         self._token = home_assistant_token(settings).find_or_explain()
         self._api = Api(settings, self._token)
-        self._interval_seconds = interval_seconds
-        self._idle_seconds = idle_seconds
-        self._late_seconds = late_seconds
         self._breaker = breaker or CircuitBreaker()
         self._probe_now = asyncio.Event()
         self._contact_at = 0.0
@@ -109,7 +103,7 @@ class HomeAssistantResponder:
         """Return how long it may take: longer for the first question in a language."""
         seconds = self._settings.deadline_seconds
         is_compiled = self._settings.agent_id != _BUILT_IN or self._languages.has(question.language)
-        return seconds if is_compiled else max(seconds, self._first_seconds)
+        return seconds if is_compiled else max(seconds, _FIRST_SECONDS)
 
     async def concerns(self, question: Question) -> bool:
         """Return whether the question would be sent, or is an order that cannot be carried out at present."""
@@ -170,10 +164,10 @@ class HomeAssistantResponder:
             _LOGGER.info("home_assistant: %s", self._description)
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_seconds):
+                async with asyncio.timeout(_INTERVAL_SECONDS):
                     await self._probe_now.wait()
             self._probe_now.clear()
-            idle = time.monotonic() - self._contact_at >= self._idle_seconds
+            idle = time.monotonic() - self._contact_at >= _IDLE_SECONDS
             if self._breaker.due or (self._breaker.up and idle):
                 await self._probe()
             if self._breaker.up and self.targets.due:
@@ -217,7 +211,7 @@ class HomeAssistantResponder:
         conversation = self._conversation_of(question)
         self._under_way.append(conversation)
         try:
-            async with asyncio.timeout(self.deadline_seconds(question) + self._late_seconds):
+            async with asyncio.timeout(self.deadline_seconds(question) + _LATE_SECONDS):
                 target = self._target(question)
                 return await self._api.converse(question.text, question.language, conversation, given_up, target)
         except TimeoutError:
