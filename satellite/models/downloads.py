@@ -81,7 +81,7 @@ def check(path: Path, file: File) -> File:
         or (file.md5 not in (None, md5.hexdigest()))
         or (file.sha1 not in (None, sha1.hexdigest(), blob.hexdigest()))
     ):
-        raise ModelError(f"{file.name} has not the content of its hash", code="model-corrupt")
+        raise ModelError(f"{file.name} does not match its hash", code="model-corrupt")
     return File(file.name, size, sha256.hexdigest())
 
 

@@ -164,7 +164,7 @@ def test_it_stops_in_time(service: Machine) -> None:
     service.run("systemctl stop satellite", seconds=15)
     assert service.shown("Result") == "success"
     assert service.run("journalctl -u satellite -o cat -n 3 SYSLOG_IDENTIFIER=satellite").stdout.endswith("stopped\n")
-    service.run("! pgrep -f '[s]atellite/current' && ! pgrep -f '[l]lama_child'")
+    service.run("! pgrep -f '[s]atellite/current' && ! pgrep -f '[l]lama_server'")
     service.run("systemctl stop talk; systemctl start satellite", check=False)
 
 
@@ -172,4 +172,4 @@ def test_a_second_signal_ends_it_at_once(service: Machine) -> None:
     before = service.pid
     service.run(f"kill -STOP {before} && kill -TERM {before} && kill -INT {before} && kill -CONT {before}")
     service.until(f"test $(systemctl show -P MainPID satellite) != {before} && satellite status")
-    assert "second signal: leaving at once" in service.run(f"journalctl -o cat _PID={before}").stdout
+    assert "second signal: exiting at once" in service.run(f"journalctl -o cat _PID={before}").stdout

@@ -65,7 +65,7 @@ FAULTS = {
     "a model was changed": (
         f"printf XXXX | dd of={MODEL} bs=1 seek=1000 conv=notrunc",
         "model stt/tiny.en",
-        "does not have the content",
+        "does not match its hash",
     ),
     "a model was cut": (f"truncate -s 1000 {MODEL}", "model stt/tiny.en", "is not in"),
     "a model is missing": (f"rm -r {MODELS}/stt", "model stt/tiny.en", "is not in"),
