@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import read_wav
+from tests.command_line import satellite
 from tests.running_daemon import DATA
-
-pytestmark = pytest.mark.models
-
 
 QUIETLY = "tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}\n"
 
@@ -32,6 +30,7 @@ def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subproc
     )
 
 
+@pytest.mark.models
 def test_steps_are_printed_in_the_order_of_their_times(models_directory: Path, tmp_path: Path) -> None:
     result = demo(models_directory, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -44,6 +43,7 @@ def test_steps_are_printed_in_the_order_of_their_times(models_directory: Path, t
     assert "XNNPACK" not in result.stderr
 
 
+@pytest.mark.models
 def test_it_prints_one_object_and_takes_free_ports_beside_a_daemon(models_directory: Path, tmp_path: Path) -> None:
     wav = DATA / "commands" / "turn_on_the_lights.wav"
     with socket.create_server(("127.0.0.1", 0)) as busy:
@@ -62,9 +62,8 @@ def test_it_prints_one_object_and_takes_free_ports_beside_a_daemon(models_direct
     assert outcome == {"wake_word": "okay_nabu", "provider": "local", "reply_wav": str(tmp_path / "answer.wav")}
 
 
-def test_a_file_that_is_no_wav_is_one_line(models_directory: Path, tmp_path: Path) -> None:
+def test_an_unreadable_recording_is_reported_before_the_daemon_starts(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(b"no wav")
-    result = demo(models_directory, tmp_path, "--wav", "x.wav")
-    assert result.returncode == 1
-    assert "[audio-unreadable]" in result.stderr
-    assert "Traceback" not in result.stderr
+    result = satellite("demo", "--wav", str(tmp_path / "x.wav"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: [audio-unreadable]")

@@ -53,6 +53,7 @@ async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)
     config = config_check.load(args.config) if args.config else Config()
+    recording = read_sound(args.wav) if args.wav else None  # before the long work, since it may be unreadable
     pull_demo_models(Store(config.models.directory), console)
     async with _started(config, console, announce=args.serve) as daemon:
         uri = f"tcp://127.0.0.1:{daemon.ports['port']}"
@@ -61,7 +62,7 @@ async def run(args: argparse.Namespace) -> int:
         for failure in failures:
             console.print(f"[red]not ready[/]: [{failure.code}] {failure}", markup=True)
         console.print(f"daemon ready at [bold]{uri}[/]\n")
-        outcome = await _converse(daemon, uri, args, console)
+        outcome = await _converse(daemon, uri, args, recording, console)
         if args.json:
             print(json.dumps(outcome, ensure_ascii=False))
         if args.serve:
@@ -87,7 +88,9 @@ async def _started(config: Config, console: Console, *, announce: bool) -> Async
             yield daemon
 
 
-async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+async def _converse(
+    daemon: Daemon, uri: str, args: argparse.Namespace, recording: bytes | None, console: Console
+) -> dict[str, Any]:
     if args.microphone:
         from satellite.config.host import SoundDeviceSettings
         from satellite.rooms.host.capture import capture
@@ -95,10 +98,11 @@ async def _converse(daemon: Daemon, uri: str, args: argparse.Namespace, console:
         console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
         microphone: AsyncIterator[bytes] = capture(SoundDeviceSettings(device="default"))
     else:
-        question = await asyncio.to_thread(read_sound, args.wav) if args.wav else await _say(uri, QUESTION)
         # A second wake word in front would be transcribed as part of the question.
-        has_wake_word = args.wav and await client.detects(uri, question)
-        pcm = _composed(b"" if has_wake_word else await _say(uri, WAKE_PHRASE), question)
+        has_wake_word = recording is not None and await client.detects(uri, recording)
+        wake_word = b"" if has_wake_word else await _say(uri, WAKE_PHRASE) + _silence(_PAUSE_SECONDS)
+        question = await _say(uri, QUESTION) if recording is None else recording
+        pcm = _silence(0.5) + wake_word + question + _silence(_TAIL_SECONDS)
         console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
         microphone = client.recording(pcm, realtime=True)
     clock = _Clock()  # only now: until here the voice has spoken the question, and the room's audio begins
@@ -127,11 +131,6 @@ async def _say(uri: str, text: str) -> bytes:
     assert heard.format is not None
     converter = Converter(heard.format)
     return converter.convert(bytes(heard.pcm)) + converter.flush()
-
-
-def _composed(wake_word: bytes, question: bytes) -> bytes:
-    pause = _silence(_PAUSE_SECONDS) if wake_word else b""
-    return _silence(0.5) + wake_word + pause + question + _silence(_TAIL_SECONDS)
 
 
 def _silence(seconds: float) -> bytes:
