@@ -1,6 +1,7 @@
 """Stages on other machines: a real daemon, reached through pieces of network that fail."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -8,26 +9,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wyoming.asr import Transcribe, Transcript
-from wyoming.audio import AudioStop
-from wyoming.event import async_read_event, async_write_event
-from wyoming.pipeline import PipelineStage
+from wyoming.error import Error
+from wyoming.event import Event, Eventable
+from wyoming.info import Info
+from wyoming.wake import Detection as WyomingDetection
 
-from satellite.audio.pcm import read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.loader import parse
-from satellite.config.settings import SttSettings
-from satellite.engines.protocols import Transcription, VoiceChoice
+from satellite.config.settings import SttSettings, WakeSettings
+from satellite.engines.protocols import Detection, Transcription, VoiceChoice, WakeStream
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
-from satellite.errors import SpeechToTextError, Stage, TextToSpeechError
+from satellite.engines.remote.wake import RemoteWakeWords
+from satellite.errors import SpeechToTextError, Stage, TextToSpeechError, WakeWordError
+from satellite.services.info import describe
 from satellite.wire import client
+from satellite.wire.connection import Connection, Timeouts
+from satellite.wire.server import AllowedNetworks, Server
 from tests.relay import Relay
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import DATA, RunningDaemon, lonely
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
 NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 SPEECH = [1.0] * (len(NABU) // 1024)
+SILENCE = bytes(BYTES_PER_SECOND)
+CHUNK = 2560
+"""An openWakeWord frame of 80 ms, bytes."""
 
 
 @asynccontextmanager
@@ -48,14 +57,50 @@ async def two(
                 await watch
 
 
-async def whole(sound: AsyncIterator[bytes]) -> bytes:
-    """Return sound that comes in pieces, joined."""
-    return b"".join([pcm async for pcm in sound])
+@asynccontextmanager
+async def two_for_wake_words(daemon: RunningDaemon) -> AsyncIterator[tuple[RemoteWakeWords, Hosts, Relay, Relay]]:
+    async with two(daemon, Stage.WAKE, check_seconds=0.1, second_port="wake_port") as (hosts, first, second):
+        yield RemoteWakeWords(hosts, WakeSettings()), hosts, first, second
+
+
+@asynccontextmanager
+async def scripted(
+    stage: Stage, info: Info, after: str, *answers: Eventable
+) -> AsyncIterator[tuple[Hosts, list[Event]]]:
+    """Serve `stage` by a server that answers each event `after` with the next of `answers`, and lists what it gets."""
+    received: list[Event] = []
+    following = itertools.cycle(answers)
+
+    async def serve(connection: Connection) -> None:
+        async for event in connection:
+            received.append(event)
+            if event.type in ("describe", after):
+                await connection.send(info if event.type == "describe" else next(following))
+
+    server = Server(AllowedNetworks(()), Timeouts(), max_connections=9)
+    port = await server.listen("127.0.0.1", 0, serve)
+    try:
+        hosts = Hosts(stage, [f"tcp://127.0.0.1:{port}"], 20)
+        await hosts.load()
+        yield hosts, received
+    finally:
+        await server.close()
 
 
 def transcriber(hosts: Hosts) -> RemoteTranscriber:
-    """Return speech to text by `hosts`."""
     return RemoteTranscriber(hosts, SttSettings(language="en"))
+
+
+async def hear(stream: WakeStream, pcm: bytes) -> list[Detection]:
+    """Return what is heard in `pcm`, chunk by chunk, the answers of a busy machine awaited."""
+    found = []
+    for at in range(0, len(pcm), CHUNK):
+        found += await stream.feed(pcm[at : at + CHUNK])
+    for _ in range(50):
+        if found:
+            break
+        found += await stream.feed(bytes(CHUNK))
+    return found
 
 
 async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
@@ -67,6 +112,10 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
         asked = (first.connections, second.connections)
         assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == ""
         assert (first.connections, second.connections) == asked
+        with pytest.raises(SpeechToTextError) as refused:
+            await stt.transcribe(NABU, speech=SPEECH, language="xx")
+        assert refused.value.code == "stt-unsupported-language"
+        assert hosts.summary.count("answers") == 2  # a refusal is no trouble
         await first.close()
         assert (await stt.transcribe(NABU, speech=SPEECH)).text == heard
         assert f":{first.port} nothing answers" in hosts.summary
@@ -75,28 +124,16 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
         await until(lambda: "nothing answers" not in hosts.summary)
 
 
-async def test_the_language_and_the_names_travel() -> None:
-    asked: list[Transcribe] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (event := await async_read_event(reader)) is not None:
-            if Transcribe.is_type(event.type):
-                asked.append(Transcribe.from_event(event))
-            elif AudioStop.is_type(event.type):
-                language = "fr" if asked[-1].language is None else None
-                await async_write_event(Transcript(text=" Allume la lampe. ", language=language).event(), writer)
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        hosts = Hosts(Stage.STT, [f"tcp://127.0.0.1:{port}"], 20)
+async def test_language_and_vocabulary_are_passed_on(daemon: RunningDaemon) -> None:
+    answers = [Transcript(text=" Allume la lampe. ", language=language) for language in ("fr", None)]
+    info = describe(daemon.daemon.engines, frozenset({Stage.STT}))
+    async with scripted(Stage.STT, info, "audio-stop", *answers) as (hosts, received):
         stt = RemoteTranscriber(hosts, SttSettings(vocabulary=("Aurore",)))
-        found = await stt.transcribe(NABU, speech=SPEECH, vocabulary=["Nabu"])
-        told = await stt.transcribe(NABU, speech=SPEECH, language="de")
-        assert (found, told) == (
-            Transcription("Allume la lampe.", "fr"),
-            Transcription("Allume la lampe.", "de"),
-        )
+        assert [
+            await stt.transcribe(NABU, speech=SPEECH, vocabulary=["Nabu"]),
+            await stt.transcribe(NABU, speech=SPEECH, language="de"),
+        ] == [Transcription("Allume la lampe.", "fr"), Transcription("Allume la lampe.", "de")]
+    asked = [Transcribe.from_event(event) for event in received if Transcribe.is_type(event.type)]
     assert [(one.language, one.transcript_names) for one in asked] == [
         (None, ["Nabu", "Aurore"]),
         ("de", ["Aurore"]),
@@ -104,7 +141,7 @@ async def test_the_language_and_the_names_travel() -> None:
 
 
 async def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDaemon) -> None:
-    async with two(daemon, Stage.STT, seconds=10) as (hosts, first, second):
+    async with two(daemon, Stage.STT, seconds=4) as (hosts, first, second):
         stt = transcriber(hosts)
         first.cut()
         assert (await stt.transcribe(NABU, speech=SPEECH)).text
@@ -127,15 +164,10 @@ async def test_when_no_server_is_left_each_is_named(daemon: RunningDaemon) -> No
         assert (await transcriber(late).transcribe(NABU, speech=SPEECH)).text
 
 
-async def test_a_refusal_is_no_trouble(daemon: RunningDaemon) -> None:
-    async with two(daemon, Stage.STT) as (hosts, _first, _second):
-        with pytest.raises(SpeechToTextError) as failure:
-            await transcriber(hosts).transcribe(NABU, speech=SPEECH, language="xx")
-        assert failure.value.code == "stt-unsupported-language"
-        assert hosts.summary.count("answers") == 2
-
-
 async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
+    async def whole(sound: AsyncIterator[bytes]) -> bytes:
+        return b"".join([pcm async for pcm in sound])
+
     async with two(daemon, Stage.TTS) as (hosts, first, _second):
         tts = RemoteSynthesizer(hosts, voice=None)
         assert [voice.name for voice in tts.voices] == ["en_US-joe-medium"]
@@ -157,19 +189,99 @@ async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) ->
     assert hosts.summary.endswith("offers no stt")
 
 
+async def test_a_wake_word_is_heard_elsewhere_by_servers_in_turn(daemon: RunningDaemon) -> None:
+    async with two_for_wake_words(daemon) as (wake, _, first, second):
+        assert "hey_jarvis" in {word.name for word in wake.words}
+        before = (len(first._links), len(second._links))
+        stream, other = await wake.stream(None), await wake.stream(None)
+        await until(lambda: (len(first._links), len(second._links)) >= (before[0] + 1, before[1] + 1))
+        other.close()
+        (heard,) = await hear(stream, SILENCE + NABU)
+        assert heard.name == "okay_nabu"
+        assert 1.3 < heard.seconds < 1 + len(NABU) / BYTES_PER_SECOND
+        stream.close()
+        assert await stream.feed(NABU) == []
+        with pytest.raises(WakeWordError) as failure:
+            await wake.stream(["okay_nobody"])
+        assert failure.value.code == "wake-unknown-word"
+
+
+@pytest.mark.parametrize("fault", ["close", "cut"])
+async def test_the_next_server_continues(daemon: RunningDaemon, fault: str) -> None:
+    async with two_for_wake_words(daemon) as (wake, hosts, first, second):
+        stream = await wake.stream(None)
+        assert await stream.feed(SILENCE + NABU[:16_000]) == []
+        assert (first.connections > 0, second.connections > 0) == (True, True)
+        if fault == "close":
+            await first.close()
+        else:
+            first.cut()
+            await until(lambda: "was silent" in hosts.summary)
+        (heard,) = await hear(stream, NABU[16_000:])
+        assert heard.name == "okay_nabu"
+        assert hosts.trouble == ""
+        stream.close()
+
+
+async def test_without_a_server_there_is_no_wake_word(daemon: RunningDaemon) -> None:
+    async with two_for_wake_words(daemon) as (wake, hosts, first, second):
+        stream = await wake.stream(None)
+        await first.close()
+        await second.close()
+        await until(lambda: bool(hosts.trouble))
+        with pytest.raises(WakeWordError, match=rf":{first.port} .*:{second.port} "):
+            await stream.feed(SILENCE)
+        stream.close()
+        assert f":{second.port} nothing answers" in hosts.trouble
+        await second.open()
+        await until(lambda: not hosts.trouble)
+        stream = await wake.stream(None)
+        assert await hear(stream, NABU)
+        stream.close()
+
+
+@asynccontextmanager
+async def heard_elsewhere(daemon: RunningDaemon, answer: Eventable) -> AsyncIterator[tuple[WakeStream, list[Event]]]:
+    """Listen by a server that answers each `detect` with `answer`."""
+    info = describe(daemon.daemon.engines, frozenset({Stage.WAKE}))
+    async with scripted(Stage.WAKE, info, "detect", answer) as (hosts, received):
+        stream = await RemoteWakeWords(hosts, WakeSettings()).stream(None)
+        yield stream, received
+        stream.close()
+
+
+async def test_a_server_that_fails_again_and_again_is_given_up(daemon: RunningDaemon) -> None:
+    async with heard_elsewhere(daemon, Error("the model is broken", code="wake-failed")) as (stream, received):
+        with pytest.raises(WakeWordError, match="the model is broken"):
+            for _ in range(100):
+                await stream.feed(SILENCE)
+        assert [event.type for event in received].count("detect") <= 2
+
+
+@pytest.mark.parametrize("timestamp", [None, -1, 10**400, 60_000], ids=["none", "negative", "huge", "later"])
+async def test_a_time_that_cannot_be_is_that_of_hearing(daemon: RunningDaemon, timestamp: int | None) -> None:
+    async with heard_elsewhere(daemon, WyomingDetection("okay_nabu", timestamp)) as (stream, _):
+        (heard,) = await hear(stream, SILENCE)
+        assert heard.name == "okay_nabu"
+        assert 0 < heard.seconds < 60
+
+
 async def test_a_daemon_without_models_of_its_own(
     daemon: RunningDaemon, models_directory: Path, question: bytes
 ) -> None:
-    config = parse(
-        f"models: {{directory: {models_directory}}}\nwyoming: {{host: 127.0.0.1}}\nzeroconf: {{enabled: false}}\n"
-        "http: {enabled: false}\ncommands: {enabled: false}\n"
-        f"stt: {{uri: '{daemon.uri}'}}\ntts: {{uri: ['{daemon.uri}']}}\n"
-    )
-    with RunningDaemon(config) as front:
-        asked = client.converse(front.uri, client.recording(question, realtime=False), start=PipelineStage.ASR)
+    elsewhere = "".join(f"{stage}: {{uri: '{daemon.uri}'}}\n" for stage in ("wake", "stt", "tts"))
+    with RunningDaemon(lonely(models_directory, f"commands: {{enabled: false}}\n{elsewhere}")) as front:
+        assert await client.detects(front.uri, NABU)
+        assert not await client.detects(front.uri, SILENCE)
+        asked = client.converse(front.uri, client.recording(NABU + question, realtime=True))
         heard = await asyncio.wait_for(asked, PATIENCE_SECONDS)
-        assert heard.transcript == "What is the capital of France?"
+        assert heard.wake_word == "okay_nabu"
+        assert "capital of France" in heard.transcript
         assert heard.audio_seconds > 0.5
         stages = {stage["stage"]: stage for stage in (await client.status(front.uri))["stages"]}
-        assert stages["stt"]["device"] == f"{daemon.uri} answers"
-        assert stages["tts"]["state"] == "ready"
+        for stage in ("wake", "stt", "tts"):
+            assert (stages[stage]["state"], stages[stage]["device"]) == ("ready", f"{daemon.uri} answers")
+
+
+def test_configured_words_are_the_servers_affair() -> None:
+    assert parse("wake: {uri: 'tcp://ears:10400', words: [computer]}").wake.uri == ("tcp://ears:10400",)

@@ -4,7 +4,6 @@ import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -13,26 +12,8 @@ from satellite.engines.stt.thread_count import fastest_threads
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
-from satellite.models import catalogue
-from satellite.models.spec import Kind
+from satellite.models.demo_set import TINY_EN
 from tests.virtual_clock import ManualClock
-
-
-class Timed:
-    """Stands for a model that takes so long for everything, by a clock that it sets."""
-
-    n_mels = 80
-
-    def __init__(self, clock: ManualClock, seconds: float) -> None:
-        self._clock = clock
-        self._seconds = seconds
-
-    def encode(self, _features: Any) -> None:
-        """Take that long."""
-        self._clock.now += self._seconds
-
-    def generate(self, *_: Any, **__: Any) -> None:
-        """Take no time."""
 
 
 @pytest.mark.parametrize(
@@ -48,26 +29,27 @@ def test_the_fastest_is_found(
     seconds: dict[int, float], most: int, fastest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ManualClock()
-    monkeypatch.setattr(
-        "satellite.engines.stt.thread_count.time", SimpleNamespace(monotonic=clock, sleep=lambda _: None)
-    )
-    assert fastest_threads(lambda threads: Timed(clock, seconds[threads]), most, 100) == fastest
+    time = SimpleNamespace(monotonic=clock, sleep=lambda _: None)
+    monkeypatch.setattr("satellite.engines.stt.thread_count.time", time)
+
+    def load(threads: int) -> SimpleNamespace:
+        def encode(_: object) -> None:
+            clock.now += seconds[threads]
+
+        return SimpleNamespace(n_mels=80, encode=encode, generate=lambda *_, **__: None)
+
+    assert fastest_threads(load, most, 100) == fastest
 
 
 @pytest.mark.models
 def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    spec = catalogue.find(Kind.STT, "tiny.en")
+    caplog.set_level(logging.INFO, "satellite.engines.stt.whisper")
 
     def load(settings: SttSettings) -> list[str]:
         caplog.clear()
-        with caplog.at_level(logging.INFO, "satellite.engines.stt.whisper"):
-            WhisperTranscriber(
-                settings,
-                Worker(Stage.STT),
-                languages=spec.languages,
-                window_floor_seconds=spec.window_floor_seconds,
-                measured=tmp_path,
-            ).load(models_directory / "stt" / "tiny.en")
+        WhisperTranscriber(
+            settings, Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0, measured=tmp_path
+        ).load(models_directory / "stt" / TINY_EN.name)
         return [record.getMessage() for record in caplog.records if "threads" in record.getMessage()]
 
     assert load(SttSettings(threads=1)) == []
@@ -76,9 +58,9 @@ def test_it_is_measured_once(models_directory: Path, tmp_path: Path, caplog: pyt
     if cpu_threads(0) == 1:
         assert first == []  # there is no choice
         return
-    told = json.loads((tmp_path / "measured.json").read_text())
-    told["threads"]["found"] = 7
-    (tmp_path / "measured.json").write_text(json.dumps(told))
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    measured["threads"]["found"] = 7
+    (tmp_path / "measured.json").write_text(json.dumps(measured))
     (second,) = load(SttSettings())
     assert second.startswith("Whisper is fastest with 7 of ")
     assert load(SttSettings(compute_type="float32"))[0].split()[4] in ("1", "2", "4")

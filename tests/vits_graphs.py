@@ -1,6 +1,5 @@
-"""Small graphs of the form of Piper's voices, with random weights: any hop, any speakers, names without sense."""
+"""Small graphs of the form of Piper's voices, with random weights: any hop, any number of speakers."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,16 @@ class Graph:
         self._random = np.random.default_rng(seed)
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output."""
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Add a constant."""
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def weights(self, *shape: int, scale: float = 1.0) -> str:
-        """Add random weights."""
         return self.constant(self._random.normal(0, scale, shape))
 
     def conv(self, value: str, kernel: int, into: int = CHANNELS, channels: int = CHANNELS) -> str:
@@ -87,16 +83,10 @@ def voice(
 
 
 def with_outputs(model: bytes, names: list[str]) -> bytes:
-    """Return a model that tells these values besides what it told."""
+    """Return `model` with further outputs."""
     changed = onnx.load_model_from_string(model)
     changed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     return bytes(changed.SerializeToString())
-
-
-def write(file: Path, model: bytes, config: str) -> None:
-    """Write a voice with its configuration."""
-    file.write_bytes(model)
-    Path(f"{file}.json").write_text(config, encoding="utf-8")
 
 
 def _axes(graph: Graph, *axes: int) -> str:

@@ -4,11 +4,11 @@ import asyncio
 import ctypes
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -275,10 +275,6 @@ class Tensor:
         return f"{list(self.shape)} of {np.dtype(self.dtype)}"
 
 
-_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
-"""LiteRT prints this once in each process and has no setting against it."""
-
-
 class LiteRtModel:
     """A TFLite model, for one thread at a time. It is held in memory, since its file may change at any time."""
 
@@ -296,7 +292,7 @@ class LiteRtModel:
             self._interpreter.resize_tensor_input(first["index"], shape)
             for other in others:
                 self._interpreter.resize_tensor_input(other["index"], [shape[0], *other["shape"][1:]])
-        with without_notice(_NOTICE):
+        with without_c_errors():  # a notice about XNNPACK, once in each process; there is no setting against it
             self._interpreter.allocate_tensors()
         self.sources = [_tensor(details) for details in self._interpreter.get_input_details()]
         self.results = [_tensor(details) for details in self._interpreter.get_output_details()]
@@ -321,34 +317,30 @@ def _tensor(details: Mapping[str, Any]) -> Tensor:
 
 
 _STDERR_LOCK = threading.Lock()
-_STDERR_BUFFERS: list[tuple[ctypes.c_char_p, ctypes.c_size_t]] = []
-"""Buffers that C may still write to; they are never freed."""
 
 
 @contextmanager
-def without_notice(notice: bytes) -> Iterator[None]:
-    """Remove `notice` from what C libraries write to standard error meanwhile; everything else is written at the end.
+def without_c_errors() -> Iterator[None]:
+    """Drop what C libraries write to standard error meanwhile.
 
     C's `stderr` is replaced, not the file descriptor, which Python and child processes of other threads use too.
     """
-    libc = ctypes.CDLL(None)
     try:
-        errors = ctypes.c_void_p.in_dll(libc, "stderr")
+        errors = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "stderr")
     except ValueError:  # in this C library it is not a variable
         yield
         return
-    libc.open_memstream.restype, libc.fflush.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-    text, size = ctypes.c_char_p(), ctypes.c_size_t()
     with _STDERR_LOCK:
-        # Never closed: another thread may just have read the variable and still write to it.
-        memory, usual = libc.open_memstream(ctypes.byref(text), ctypes.byref(size)), errors.value
-        errors.value = memory
+        usual, errors.value = errors.value, _nowhere()
         try:
             yield
         finally:
             errors.value = usual
-            libc.fflush(memory)
-            rest = ctypes.string_at(text, size.value).replace(notice, b"")
-            if rest:
-                os.write(2, rest)
-            _STDERR_BUFFERS.append((text, size))
+
+
+@cache
+def _nowhere() -> int:
+    """Return a C stream to /dev/null. Never closed: a thread may have read `stderr` just before it was restored."""
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    return int(libc.fopen(b"/dev/null", b"w"))
