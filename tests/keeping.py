@@ -1,4 +1,4 @@
-"""A house with an Ollama, a chat model that is kept warm by the timer, and another client of the same Ollama."""
+"""An Ollama, a chat model that the timer keeps warm, and another client of the same Ollama."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +12,7 @@ from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSetting
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.chat.ollama import OllamaChat
-from satellite.engines.protocols import ChatDelta, Message
+from satellite.engines.protocols import Message
 from tests.doubles.http import Exchange, Words, script
 from tests.doubles.ollama import OllamaServer
 from tests.ollama_client import Client
@@ -24,7 +24,7 @@ INTERVAL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class KeptModel:
-    """Who is at home."""
+    """The timer's model, from all sides."""
 
     server: OllamaServer
     chat: OllamaChat
@@ -45,6 +45,11 @@ class KeptModel:
         """Wait until the model is in this state."""
         await until(lambda: self.chat.health.state == state)
 
+    async def sends(self, kind: str) -> None:
+        """Wait until the next request of this kind has come in."""
+        before = len(self.sent(kind))
+        await until(lambda: len(self.sent(kind)) > before)
+
     async def ticks(self, number: int = 4) -> None:
         """Wait until the timer has looked so many times more."""
         looks = len(self.sent("look")) + number
@@ -57,14 +62,16 @@ class KeptModel:
         await self.ticks(4 + round(self.server.overhead_seconds / INTERVAL_SECONDS))  # it looks while it waits, too
         assert self.chat.health.state == ModelState.WARM
 
+    async def is_silent(self) -> None:
+        """Nothing is sent for many intervals."""
+        requests = len(self.sent())
+        await asyncio.sleep(20 * INTERVAL_SECONDS)
+        assert len(self.sent()) == requests
+
     async def asked(self, question: str = "What is the capital of France?", *before: Message) -> str:
         """Return the whole answer to a question."""
-        return "".join([delta.text for delta in await self.deltas(question, *before)])
-
-    async def deltas(self, question: str, *before: Message) -> list[ChatDelta]:
-        """Return an answer in its pieces."""
         async with aclosing(self.chat.stream([SYSTEM, *before, Message("user", question)])) as deltas:
-            return [delta async for delta in deltas]
+            return "".join([delta.text async for delta in deltas])
 
     async def is_primed(self) -> bool:
         """Ask something, and tell whether the model had read the beginning of the prompt before."""
@@ -98,10 +105,10 @@ async def keeping(
     kind: type[OllamaServer] = OllamaServer,
     **server: Any,
 ) -> AsyncIterator[KeptModel]:
-    """A house whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
+    """A model whose timer runs, if `watched`, after `before`; the rest are the server's settings."""
     async with (
         kind(words or script("Paris", " it", " is."), **server) as ollama,
-        httpx.AsyncClient(base_url=ollama.url, timeout=PATIENCE_SECONDS) as http,
+        httpx.AsyncClient(base_url=ollama.url, timeout=PATIENCE_SECONDS, verify=False) as http,
     ):
         chat = OllamaChat(
             OllamaSettings(type="ollama", url=ollama.url, model="smollm2", num_ctx=num_ctx),

@@ -1,32 +1,24 @@
 """Asks a stand-in for Ollama, as `curl` would."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import pytest
-
-from tests.doubles.http import Words, script
-from tests.doubles.ollama import OllamaServer
-from tests.waiting import PATIENCE_SECONDS
-
-PARIS = script("Paris", " it", " is.")
-SYSTEM = {"role": "system", "content": "You are the voice of the house. " * 40}
-MODELS = {"a": "a", "b": "b", "c": "c", "same-as-a": "a"}
 
 
 class Client:
-    """Asks as `curl` would."""
+    """Another client of the same Ollama."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
 
     async def chat(self, *messages: dict[str, str], **body: Any) -> dict[str, Any]:
         """Return a whole answer; without messages it is a ping."""
-        response = await self.http.post("/api/chat", json={"model": "a", "messages": messages, "stream": False, **body})
+        request = {"model": "smollm2", "messages": messages, "stream": False, **body}
+        response = await self.http.post("/api/chat", json=request)
         document: dict[str, Any] = response.json()
         return document | ({} if response.is_success else {"status": response.status_code})
 
@@ -37,7 +29,7 @@ class Client:
     @asynccontextmanager
     async def streaming(self, **body: Any) -> AsyncGenerator[AsyncGenerator[Any, None], None]:
         """Ask and give out the lines as they come; leaving hangs up."""
-        request = {"model": "a", "messages": [{"role": "user", "content": "Hi"}], **body}
+        request = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}], **body}
         async with self.http.stream("POST", "/api/chat", json=request) as response:
             yield (json.loads(line) async for line in response.aiter_lines())
 
@@ -53,18 +45,3 @@ class Client:
         """Return how long the one loaded model stays."""
         (model,) = await self.ps()
         return datetime.fromisoformat(model["expires_at"]) - datetime.now(UTC)
-
-
-@asynccontextmanager
-async def serving(words: Words = PARIS, **settings: Any) -> AsyncIterator[tuple[OllamaServer, Client]]:
-    """A server of these settings, and a client."""
-    async with (
-        OllamaServer(words, **{"models": dict(MODELS), **settings}) as server,
-        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
-    ):
-        yield server, Client(http)
-
-
-def about(seconds: float) -> Any:
-    """Match a time left of so many seconds, some of which have passed."""
-    return pytest.approx(timedelta(seconds=seconds), abs=timedelta(seconds=15))

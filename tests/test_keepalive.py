@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from contextlib import aclosing
 from datetime import timedelta
@@ -9,17 +10,22 @@ from datetime import timedelta
 import pytest
 
 from satellite.config.chat import KeepAliveSettings
+from satellite.engines.chat.keepalive import keep_alive_timer
 from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.protocols import Message
 from tests.doubles.http import dictated
 from tests.doubles.ollama import Fault
-from tests.keeping import SYSTEM, KeptModel, keeping, kind_of
+from tests.keeping import INTERVAL_SECONDS, SYSTEM, keeping, kind_of
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.virtual_clock]
 
 QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 HISTORY = [SYSTEM, Message("user", "Hello! " * 30), Message("assistant", "Good morning! " * 30)]
+SWITCHED_OFF = KeepAliveSettings(enabled=False, interval_seconds=INTERVAL_SECONDS)
+RELEASED_WHEN_IDLE = KeepAliveSettings.model_construct(
+    interval_seconds=INTERVAL_SECONDS, when="after_activity", after_activity_seconds=2.0
+)
 
 
 async def test_every_request_says_the_same() -> None:
@@ -31,34 +37,57 @@ async def test_every_request_says_the_same() -> None:
             await house.ticks()
         assert {kind_of(exchange) for exchange in house.sent()} == {"show", "look", "ping", "prime", "chat"}
         said = set()
-        for exchange in house.sent("ping", "prime", "chat"):
+        asked = house.sent("ping", "prime", "chat")
+        for exchange in asked:
             body = exchange.body
             said.add(json.dumps([body["model"], {**body["options"], "num_predict": 0}]))
             assert body["options"]["num_predict"] == (1 if kind_of(exchange) == "prime" else 200)
         assert said == {json.dumps(["smollm2", {"num_ctx": 4096, "num_predict": 0, "temperature": 0.0}])}
-        asked = house.sent("ping", "prime", "chat")
         assert [exchange.body.get("keep_alive") for exchange in asked] == [-1] + [None] * (len(asked) - 1)
         assert (house.server.counts.loads, house.server.counts.reloads) == (1, 0)
         assert await house.other.left() > timedelta(days=365)
 
 
-async def test_the_first_question_meets_a_warm_model() -> None:
+async def test_the_first_question_meets_a_model_that_has_been_loaded_and_read_its_prompt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "satellite")
     async with keeping(load_seconds=0.3) as house:
         assert house.chat.health.up  # nothing is known yet, and it may be tried
         await house.chat.warm_up()
-        assert house.chat.health.state == ModelState.WARM
-        assert house.sent("ping", "prime")
+        status, ready = house.chat.keepalive.status, "smollm2 is loaded and ready (100% on the GPU, context 4096)"
+        assert (status.state, status.when, status.gpu_share, status.context_tokens) == ("warm", "always", 1.0, 4096)
+        assert status.seen == {"loading": 1, "not-loaded": 1, "warm": 1}
+        assert status.load_seconds == pytest.approx(0.3, abs=0.05)
+        assert house.chat.health.message == ready
         assert await house.is_primed()
         assert house.server.counts.loads == 1
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records if "smollm2" in record.getMessage()]
+    assert logged == [
+        ("INFO", "chat: smollm2 was not loaded; it took 0.3 s to load it"),
+        ("INFO", f"chat: {ready}"),
+    ]
 
 
-async def test_at_rest_it_looks_and_hardly_pings() -> None:
-    async with keeping(overhead_seconds=0.05) as house:
-        await house.chat.warm_up()
+async def test_a_load_is_seen_while_it_goes_on() -> None:
+    async with keeping(load_seconds=1, first_token_seconds=0.3) as house:
+        await house.becomes(ModelState.LOADING)
+        assert house.chat.health.up  # it may be done in a moment
+        assert house.chat.health.message == "smollm2 is being loaded"
+        await until(lambda: not house.chat.health.up)
+        await house.becomes(ModelState.WARM)
+        assert house.chat.health.up
+
+
+@pytest.mark.parametrize("overhead_seconds", [0.05, 0.4])
+async def test_at_rest_it_looks_and_hardly_pings(overhead_seconds: float) -> None:
+    async with keeping(overhead_seconds=overhead_seconds) as house:
+        await house.warm()
         await house.ticks(15)
         assert len(house.sent("ping")) <= 3  # to load, to learn what a ping takes, and one for a slow machine
         assert len(house.sent("prime")) == 1
         assert house.chat.keepalive.status.requests.keys() == {"look", "show", "ping", "prime"}
+        assert ModelState.RUNNER_DIED not in house.seen
 
 
 async def test_a_question_counts_as_a_ping() -> None:
@@ -67,38 +96,43 @@ async def test_a_question_counts_as_a_ping() -> None:
         pings = len(house.sent("ping"))
         for _ in range(3):
             await house.asked()
-            await house.ticks(2)
+            await asyncio.sleep(4)  # pings are at least 5 s apart
         assert len(house.sent("ping")) == pings
 
 
 async def test_nothing_is_sent_while_an_answer_runs_nor_right_after() -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with keeping(words=dictated(words), settings=KeepAliveSettings(interval_seconds=0.1)) as house:
+    async with keeping(words=dictated(words)) as house:
         words.put_nowait(None)  # of the prime
         await house.chat.warm_up()
         async with aclosing(house.chat.stream(QUESTION)) as deltas:
             words.put_nowait("Paris")
             await anext(deltas)
             before = len(house.sent())
-            await asyncio.sleep(0.6)  # many intervals, in which nothing is to happen
+            await house.is_silent()
             words.put_nowait(None)
             async for _ in deltas:
                 pass
             assert len(house.sent()) == before
         ended = time.monotonic()
         await until(lambda: len(house.sent()) > before)
-        assert time.monotonic() - ended >= 0.1
+        assert time.monotonic() - ended >= INTERVAL_SECONDS
 
 
-async def test_a_prime_gives_way_to_another_question() -> None:
+@pytest.mark.parametrize("kind", ["ping", "prime"])
+async def test_what_the_timer_sends_gives_way_to_a_question(kind: str) -> None:
     async with keeping() as house:
         await house.warm()
-        house.server.prefill_seconds_per_token = 0.05
         house.server.abandoned.clear()
-        house.chat.prepare(HISTORY)
-        await until(lambda: len(house.sent("prime")) == 2)
+        if kind == "ping":
+            house.server.overhead_seconds = 0.25
+        else:
+            house.server.prefill_seconds_per_token = 0.05
+            house.chat.prepare(HISTORY)
+        await house.sends(kind)
         assert await house.asked("Hi") == "Paris it is."
         assert house.server.abandoned.is_set()
+        assert ModelState.RUNNER_DIED not in house.seen
 
 
 async def test_a_prime_for_the_very_question_goes_on() -> None:
@@ -107,7 +141,7 @@ async def test_a_prime_for_the_very_question_goes_on() -> None:
         house.server.prefill_seconds_per_token = 0.005
         house.server.abandoned.clear()
         house.chat.prepare(HISTORY)
-        await until(lambda: len(house.sent("prime")) == 2)
+        await house.sends("prime")
         assert await house.asked("Hi", *HISTORY[1:]) == "Paris it is."
         assert not house.server.abandoned.is_set()
         prime, question = house.server.counts.generations[-2:]
@@ -117,27 +151,16 @@ async def test_a_prime_for_the_very_question_goes_on() -> None:
 
 async def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
     async with keeping(prefill_seconds_per_token=0.003) as house:
-        await until(lambda: len(house.sent("prime")) == 1)
+        await house.sends("prime")
         async with aclosing(house.chat.stream([Message("user", "Hi")])) as deltas:
             assert [delta.text async for delta in deltas]
-        await until(lambda: len(house.sent("prime")) == 2)
-
-
-async def test_a_ping_gives_way() -> None:
-    async with keeping() as house:
-        await house.chat.warm_up()
-        house.server.overhead_seconds = 0.25
-        house.server.abandoned.clear()
-        await until(lambda: len(house.sent("ping")) == 2)
-        assert await house.asked() == "Paris it is."
-        assert house.server.abandoned.is_set()
-        assert ModelState.RUNNER_DIED not in house.seen
+        await house.sends("prime")
 
 
 async def test_a_load_does_not_give_way() -> None:
     async with keeping(load_seconds=0.7) as house:
-        await house.becomes(ModelState.LOADING)
-        await until(lambda: bool(house.sent("ping")))
+        await house.sends("ping")
+        assert house.chat.health.state == ModelState.LOADING
         assert await house.asked() == "Paris it is."
         await house.becomes(ModelState.WARM)
         assert not house.server.abandoned.is_set()
@@ -157,107 +180,58 @@ async def test_a_ping_that_turns_out_to_load_does_not_give_way() -> None:
         assert (house.server.counts.reloads, house.server.counts.aborted_loads) == (1, 0)
 
 
-@pytest.mark.parametrize("way", ["cancelled", "closed"])
-async def test_giving_up_a_question_does_not_abort_the_load(way: str) -> None:
-    async with keeping(load_seconds=0.7) as house:
-        await house.becomes(ModelState.LOADING)
-        await until(lambda: bool(house.sent("ping")))
-        await give_up(house, way)
-        await house.becomes(ModelState.WARM)
-        assert (house.server.counts.loads, house.server.counts.aborted_loads) == (1, 0)
-        assert await house.is_primed()
-
-
-async def test_giving_up_a_question_that_loads_lets_the_load_go_on() -> None:
-    async with keeping(watched=False, load_seconds=1, first_token_seconds=0.2) as house:
-        await give_up(house, "cancelled", after_seconds=0.3)
-        await until(lambda: house.server.runner is not None)
-        assert house.server.counts.aborted_loads == 0
-        assert [model["name"] for model in await house.other.ps()] == ["smollm2:latest"]
-
-
 async def test_giving_up_a_question_to_a_warm_model_hangs_up() -> None:
     async with keeping() as house:
         await house.warm()
         house.server.abandoned.clear()
         house.server.faults = [Fault.HANG]
-        await give_up(house, "cancelled")
+        waiting = asyncio.create_task(house.asked())
+        await house.sends("chat")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         await house.server.abandoned.wait()
         assert await house.asked() == "Paris it is."
 
 
-async def give_up(house: KeptModel, way: str, *, after_seconds: float = 0.0) -> None:
-    """Ask, and stop waiting before the first word."""
-    chats = len(house.sent("chat"))
-    stream = house.chat.stream(QUESTION)
-    waiting = asyncio.create_task(anext(stream))
-    await until(lambda: len(house.sent("chat")) > chats)
-    await asyncio.sleep(after_seconds)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    if way == "closed":
-        await stream.aclose()
-
-
-async def test_what_is_expected_is_read_before_it_comes() -> None:
+async def test_what_is_expected_is_read_once_before_it_comes() -> None:
     async with keeping() as house:
         await house.warm()
         house.chat.prepare(HISTORY)
-        await until(lambda: len(house.server.counts.generations) == 2)
+        await house.sends("prime")
         prime = house.sent("prime")[-1].body["messages"]
         assert [message["role"] for message in prime] == ["system", "user", "assistant", "user"]
         await house.ticks()
         await house.asked("And now?", *HISTORY[1:])
         assert house.server.counts.generations[-1].evaluated_tokens < 20
         await house.ticks()
+        house.chat.prepare(HISTORY)
+        await house.asked("And then?", *HISTORY[1:])  # before it could be read
+        await house.ticks()
         assert len(house.sent("prime")) == 2
 
 
-async def test_what_was_expected_and_came_is_not_read_again() -> None:
-    async with keeping() as house:
-        await house.warm()
-        house.chat.prepare(HISTORY)
-        await house.asked("And now?", *HISTORY[1:])
-        await house.ticks()
-        assert len(house.sent("prime")) == 1
-
-
-def _released_when_idle(seconds: float) -> KeepAliveSettings:
-    return KeepAliveSettings.model_construct(
-        interval_seconds=0.05, when="after_activity", after_activity_seconds=seconds
-    )
-
-
-async def test_a_model_is_let_go_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
-    async with keeping(settings=_released_when_idle(2.0)) as house:
-        await house.chat.warm_up()
+async def test_a_model_is_released_when_it_is_not_wanted_and_comes_back_when_it_is() -> None:
+    async with keeping(settings=RELEASED_WHEN_IDLE) as house:
         await house.becomes(ModelState.RELEASED)
         assert await house.other.ps() == []
-        requests = len(house.sent())
-        await asyncio.sleep(0.3)  # many intervals, in which nothing is to happen
-        assert len(house.sent()) == requests
+        await house.is_silent()
         assert len(house.sent("unload")) == 1
-        house.chat.prepare([])
-        await house.becomes(ModelState.WARM)
-        assert await house.is_primed()
-        assert house.server.counts.loads == 2
-        await house.becomes(ModelState.RELEASED)
-        assert house.seen[ModelState.RELEASED] == 2
-
-
-async def test_a_question_to_a_model_that_was_let_go_loads_it() -> None:
-    async with keeping(settings=_released_when_idle(2.0), load_seconds=0.4) as house:
-        await house.becomes(ModelState.RELEASED)
+        assert house.chat.health.up
+        house.server.load_seconds = 0.4
         assert await house.asked() == "Paris it is."
         await house.becomes(ModelState.WARM)
         await house.becomes(ModelState.RELEASED)
-        assert house.server.counts.loads == 2
+        house.chat.prepare([])
+        await house.becomes(ModelState.WARM)
+        assert await house.is_primed()
+        await house.becomes(ModelState.RELEASED)
+        assert house.server.counts.loads == house.seen[ModelState.RELEASED] == 3
         assert ModelState.RUNNER_DIED not in house.seen
 
 
-async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() -> None:
-    async with keeping(settings=_released_when_idle(2.0), load_seconds=0.5, first_token_seconds=0.2) as house:
+async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_released() -> None:
+    async with keeping(settings=RELEASED_WHEN_IDLE, load_seconds=0.5, first_token_seconds=0.2) as house:
         await house.becomes(ModelState.RELEASED)
         assert not house.chat.health.up
         house.chat.prepare([])
@@ -265,27 +239,27 @@ async def test_a_model_whose_load_takes_too_long_is_down_while_it_is_let_go() ->
         assert house.chat.health.up
 
 
-async def test_switched_off_it_loads_once_and_is_silent() -> None:
-    async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05)) as house:
+async def test_switched_off_it_loads_once_and_only_sets_the_keep_alive_of_what_a_question_has_loaded() -> None:
+    async with keeping(settings=SWITCHED_OFF, load_seconds=0.5) as house:
         await house.chat.warm_up()
         assert await house.is_primed()
-        requests = len(house.sent())
-        await asyncio.sleep(0.3)  # many intervals, in which nothing is to happen
-        assert len(house.sent()) == requests
+        await house.is_silent()
         assert [len(house.sent(kind)) for kind in ("ping", "prime", "chat")] == [1, 1, 1]
+        await house.other.chat(keep_alive=0)
+        await house.is_silent()
+        assert await house.asked() == "Paris it is."
+        await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds > 1e9)
 
 
 async def test_switched_off_it_still_comes_back_after_a_failed_question() -> None:
-    async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05)) as house:
+    async with keeping(settings=SWITCHED_OFF) as house:
         await house.chat.warm_up()
         house.server.faults = [Fault.CRASH]
         with pytest.raises(Exception, match="500"):
             await house.asked()
         assert not house.chat.health.up
         await until(lambda: house.chat.health.up)
-        requests = len(house.sent())
-        await asyncio.sleep(0.3)
-        assert len(house.sent()) == requests
+        await house.is_silent()
         await house.server.stop()
         with pytest.raises(Exception, match="cannot be reached"):
             await house.asked()
@@ -303,11 +277,13 @@ async def test_a_model_that_reads_no_prompt_without_a_question_is_kept_warm_all_
         assert len(house.sent("prime")) == 1
 
 
-async def test_the_timer_tells_what_it_knows() -> None:
-    async with keeping(load_seconds=0.2) as house:
-        await house.warm()
-        told = house.chat.keepalive.status
-        assert (told.state, told.when, told.gpu_share) == ("warm", "always", 1.0)
-        assert told.context_tokens == 4096
-        assert told.seen == {"loading": 1, "not-loaded": 1, "warm": 1}
-        assert (told.load_seconds or 0) >= 0.2
+async def test_when_nobody_has_asked_for_a_while_it_may_look_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep_alive_timer, "_IDLE_SECONDS", 0.5)
+    async with keeping(settings=KeepAliveSettings(interval_seconds=0.05, idle_interval_seconds=60)) as house:
+        await house.chat.warm_up()
+        await asyncio.sleep(1)
+        looks = len(house.sent("look"))
+        await asyncio.sleep(30)
+        assert len(house.sent("look")) <= looks + 1
+        house.chat.prepare([])
+        await house.ticks(3)

@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 
-from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
-from satellite.config.settings import DeadlineSettings
-from satellite.engines.chat.keepalive import keep_alive_timer
+from satellite.config.chat import ChatSettings, OllamaSettings
 from satellite.engines.chat.keepalive.loaded_models import ModelState
 from satellite.engines.chat.keepalive.model import ManagedModel
 from satellite.engines.chat.keepalive.priority import QuestionPriority
 from satellite.engines.chat.keepalive.state_log import StateLog
-from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatUnavailable
@@ -27,15 +24,14 @@ from tests.doubles.ollama import OllamaServer
 from tests.keeping import SYSTEM, KeptModel, keeping
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.virtual_clock]
 
-MODEL: dict[str, Any] = {"model": "smollm2"}
 SHORTER: dict[str, Any] = {"options": {"num_ctx": 2048}}
 LONGER: dict[str, Any] = {"options": {"num_ctx": 8192}}
 QUESTION = [SYSTEM, Message("user", "What is the capital of France?")]
 
 
-@pytest.mark.parametrize("wanted", [{"model": "other"}, {**MODEL, "options": {"num_ctx": 16384}}])
+@pytest.mark.parametrize("wanted", [{"model": "other"}, {"options": {"num_ctx": 16384}}])
 async def test_two_questions_at_once_do_not_lock_others_out(wanted: dict[str, Any]) -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with keeping(
@@ -64,7 +60,7 @@ async def test_another_clients_keep_alive_is_left_while_it_is_being_answered() -
     async with keeping(
         watched=False, words=dictated(words), models={"smollm2": "x", "other": "y"}, max_loaded_models=1
     ) as house:
-        kept = {**MODEL, "keep_alive": "10m", "options": {"num_ctx": 4096}}
+        kept = {"keep_alive": "10m", "options": {"num_ctx": 4096}}
         await house.other.chat(**kept)
         words.put_nowait("Paris")
         async with house.other.streaming(**kept) as lines:
@@ -91,7 +87,7 @@ async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixtur
     async with keeping() as house:
         await house.warm()
         for _ in range(3):
-            await house.other.ask(**MODEL, **LONGER, keep_alive=-1)
+            await house.other.ask(**LONGER, keep_alive=-1)
             await until(lambda: house.chat.keepalive.status.context_tokens == 8192)
             assert await house.asked() == "Paris it is."
         assert house.server.counts.loads == 2
@@ -100,18 +96,18 @@ async def test_a_longer_context_is_used_as_it_is(caplog: pytest.LogCaptureFixtur
         assert await house.is_primed()
         assert "context 8192, which another client wanted: num_ctx is 4096 here" in house.chat.health.message
         assert ModelState.OTHER_CONTEXT not in house.seen
-        await house.other.chat(**MODEL, keep_alive=0)
+        await house.other.chat(keep_alive=0)
         await until(lambda: house.server.counts.loads == 3)
         await house.becomes(ModelState.WARM)
         assert house.server.runner is not None
-        assert house.server.runner.options["num_ctx"] == 8192  # or it would be loaded again for the other
+        assert house.server.runner.context_tokens == 8192  # or it would be loaded again for the other
         assert [r.levelname for r in caplog.records if "left as it is" in r.getMessage()] == ["INFO"]
 
 
 async def test_a_model_that_another_client_is_loading_differently_is_not_loaded_behind_it() -> None:
     async with keeping(load_seconds=1.0) as house:
         await house.warm()
-        other = asyncio.create_task(house.other.ask(**MODEL, **LONGER, keep_alive=-1))
+        other = asyncio.create_task(house.other.ask(**LONGER, keep_alive=-1))
         await house.becomes(ModelState.UNLOADED)
         assert house.chat.health.up or house.chat.health.is_late
         await other
@@ -120,15 +116,14 @@ async def test_a_model_that_another_client_is_loading_differently_is_not_loaded_
         assert await house.is_primed()
 
 
-@pytest.mark.parametrize("about_to", ["speak", "ask"])
-@pytest.mark.parametrize("when", ["before", "later"])
+@pytest.mark.parametrize(("when", "about_to"), [("before", "ask"), ("later", "speak")])
 async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
     when: str, about_to: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "satellite")
 
     async def loaded_by_others(house: KeptModel) -> None:
-        await house.other.ask(**MODEL, **SHORTER, keep_alive=-1)
+        await house.other.ask(**SHORTER, keep_alive=-1)
 
     async with keeping(before=loaded_by_others if when == "before" else None) as house:
         if when == "later":
@@ -148,28 +143,8 @@ async def test_a_shorter_context_is_left_until_somebody_is_about_to_ask(
         assert await house.is_primed()
         assert house.server.counts.loads == loads + 1
         assert house.seen[ModelState.OTHER_CONTEXT] == 1
-        told = [r.levelname for r in caplog.records if "num_ctx here, the context window there" in r.getMessage()]
-        assert told == ["WARNING"]
-
-
-async def test_switched_off_the_timer_tells_a_model_that_a_question_has_loaded_to_stay() -> None:
-    async with keeping(settings=KeepAliveSettings(enabled=False, interval_seconds=0.05), load_seconds=0.5) as house:
-        await house.chat.warm_up()
-        await house.other.chat(**MODEL, keep_alive=0)
-        assert await house.asked() == "Paris it is."
-        await until(lambda: house.server.runner is not None and house.server.runner.keep_alive_seconds > 1e9)
-
-
-async def test_a_quiet_house_may_be_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep_alive_timer, "_IDLE_SECONDS", 0.5)
-    async with keeping(settings=KeepAliveSettings(interval_seconds=0.05, idle_interval_seconds=60)) as house:
-        await house.chat.warm_up()
-        await asyncio.sleep(1.0)  # until nobody has spoken for a while
-        looks = len(house.sent("look"))
-        await asyncio.sleep(0.5)  # many intervals, in which nothing is to happen
-        assert len(house.sent("look")) <= looks + 1
-        house.chat.prepare([])
-        await house.ticks(3)
+        logged = [r.levelname for r in caplog.records if "num_ctx here, the context window there" in r.getMessage()]
+        assert logged == ["WARNING"]
 
 
 async def test_a_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -197,28 +172,14 @@ class Locked(OllamaServer):
     is_locked = False
 
     async def answer(self, exchange: Exchange) -> None:
-        """Refuse what is asked, or hand it on."""
         if self.is_locked:
             return await exchange.reply(401, {"error": f"what is {exchange.headers['authorization']}?"})
         return await super().answer(exchange)
 
 
-@pytest.mark.parametrize("tell", [True, False])
-async def test_a_model_is_told_of_the_moment_if_it_may_be(tell: bool) -> None:
-    async with OllamaServer(script("Paris.")) as server:
-        settings = OllamaSettings(type="ollama", url=server.url, model="smollm2", tell=tell)
-        chat = OllamaChat(settings, ChatSettings(), DeadlineSettings())
-        async with aclosing(chat.stream([Message("user", "Hello", "It is Monday")])) as deltas:
-            assert "".join([delta.text async for delta in deltas]) == "Paris."
-        await chat.close()
-        sent = server.exchanges[-1].body["messages"][-1]["content"]
-        assert ("Monday" in sent) is tell
-
-
 async def test_a_conversation_that_was_cut_is_read_before_the_next_question() -> None:
-    async with keeping(
-        words=script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3))
-    ) as house:
+    story = script(*re.findall(r"\s*\S+", "Once upon a time there was a house, and so on and so forth. " * 3))
+    async with keeping(words=story) as house:
         await house.warm()
         dialogue = Dialogue(ChatSettings(system_prompt=SYSTEM.content, history_tokens=400), 4096)
         cut = 0
@@ -229,9 +190,8 @@ async def test_a_conversation_that_was_cut_is_read_before_the_next_question() ->
             assert house.server.counts.generations[-1].evaluated_tokens < 30
             if dialogue.remember(question, prompt, answer):
                 cut += 1
-                primes = len(house.sent("prime"))
                 house.chat.prepare(dialogue.beginning("kitchen"))
-                await until(lambda primes=primes: len(house.sent("prime")) > primes)  # type: ignore[misc]  # bound now
+                await house.sends("prime")
                 await house.ticks()
         assert cut >= 2
 

@@ -41,11 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     ollama.add_argument("--load-seconds", type=float, default=0, metavar="S", help="what loading a model takes")
     ollama.add_argument("--overhead-seconds", type=float, default=0, metavar="S", help="what every request costs")
     ollama.add_argument("--keep-alive", type=float, default=300, metavar="S", help="OLLAMA_KEEP_ALIVE; -1 is for ever")
-    ollama.add_argument("--prefill-seconds-per-token", type=float, default=0, metavar="S")
-    ollama.add_argument("--max-loaded-models", type=int, default=3, metavar="N")
-    ollama.add_argument("--num-parallel", type=int, default=1, metavar="N")
-    ollama.add_argument("--max-queue", type=int, default=512, metavar="N")
-    ollama.add_argument("--vram-share", type=float, default=1.0, metavar="X", help="how much is on the GPU, 0 to 1")
     parser.add_argument_group("openai").add_argument("--key", help="the only key it accepts (default: any)")
     return parser
 
@@ -68,7 +63,7 @@ async def _words(args: argparse.Namespace) -> AsyncIterator[Words]:
     from satellite.engines.chat.llama_cpp import LlamaCppChat
 
     model = LlamaCppChat(
-        LocalSettings(type="local", context_tokens=4096, threads=args.threads, parallel=args.num_parallel),
+        LocalSettings(type="local", context_tokens=4096, threads=args.threads, parallel=1),
         ChatSettings(max_tokens=1024),
     )
     try:
@@ -91,14 +86,9 @@ def _server(args: argparse.Namespace, words: Words) -> HttpServer:
             load_seconds=args.load_seconds,
             overhead_seconds=args.overhead_seconds,
             keep_alive_seconds=math.inf if args.keep_alive < 0 else args.keep_alive,
-            prefill_seconds_per_token=args.prefill_seconds_per_token,
-            max_loaded_models=args.max_loaded_models,
-            num_parallel=args.num_parallel,
-            max_queue=args.max_queue,
             host=args.host,
             port=args.port,
         )
-        server.vram_share = args.vram_share
         server.library = set(args.library)
     server.seconds_per_token = args.seconds_per_token
     server.first_token_seconds = args.first_token_seconds

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from satellite.errors import ChatError
 from tests.doubles.http import Exchange, Refusal
 from tests.doubles.residency import DIED, Generation, Runner
-from tests.doubles.runner import fitted, integer, keep_alive_seconds, prompt_tokens, timestamp, tokens
+from tests.doubles.runner import integer, keep_alive_seconds, prompt_tokens, timestamp, tokens
 
 if TYPE_CHECKING:
     from tests.doubles.ollama import OllamaServer
@@ -133,10 +133,9 @@ class Answer:
         """Generate the answer and send it; raises `Refusal`."""
         if self._fault is Fault.HANG:
             await asyncio.Event().wait()
-        messages = fitted(self._asked.messages, self._runner.options["num_ctx"])
-        prompt = await self._read(messages)
+        prompt = await self._read(self._asked.messages)
         try:
-            reason = await self._say(messages)
+            reason = await self._say(self._asked.messages)
         except ChatError as error:  # the real model behind the words cannot go on
             raise Refusal(500, str(error)) from error
         finally:

@@ -1,8 +1,8 @@
 """A server with Ollama's API that behaves as Ollama 0.32 was seen to, over real sockets.
 
 Its words come from whatever it is handed: a real model, or a script. What a request costs a real one is kept: a model
-is loaded at first use and again when an option differs, one answer is generated at a time, headers come with the
-first token, what was read once is not read again, and generation ends when the client hangs up.
+is loaded at first use and again when the context length differs, one answer is generated at a time, headers come with
+the first token, what was read once is not read again, and generation ends when the client hangs up.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any
 
 from tests.doubles.answering import LINES, Answer, Asked, Fault
 from tests.doubles.http import Exchange, HttpServer, Refusal, Words
-from tests.doubles.residency import BUSY, Counts, Residency, Runner, Wanted
-from tests.doubles.runner import runner_options, tagged, timestamp
+from tests.doubles.residency import Counts, Residency, Runner, Wanted
+from tests.doubles.runner import integer, tagged, timestamp
 
 __all__ = ["Fault", "OllamaServer"]
 
@@ -41,14 +41,11 @@ class OllamaServer(HttpServer):
         words: Words,
         *,
         models: MutableMapping[str, str] | None = None,
-        max_queue: int = 512,
         load_seconds: float = 0,
         overhead_seconds: float = 0,
         keep_alive_seconds: float = 300,
         prefill_seconds_per_token: float = 0,
         max_loaded_models: int = 3,
-        num_parallel: int = 1,
-        automatic_context: int = 4096,
         trained_context: int = 8192,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -61,7 +58,6 @@ class OllamaServer(HttpServer):
         self.library: set[str] = set()
         """Names of further models, which it can be asked to fetch."""
 
-        self.max_queue = max_queue
         self.load_seconds = load_seconds
         self.overhead_seconds = overhead_seconds
         """What each request costs beside; the real one takes about 0.068."""
@@ -71,12 +67,6 @@ class OllamaServer(HttpServer):
 
         self.prefill_seconds_per_token = prefill_seconds_per_token
         self.max_loaded_models = max_loaded_models
-        self.num_parallel = num_parallel
-        """Of runners that are loaded from now on."""
-
-        self.automatic_context = automatic_context
-        """num_ctx where a request has none."""
-
         self.trained_context = trained_context
         """The longest context the model allows."""
 
@@ -148,13 +138,12 @@ class OllamaServer(HttpServer):
         return [self._listed(runner) for runner in runners]
 
     def _listed(self, runner: Runner) -> dict[str, Any]:
-        context = runner.options["num_ctx"]
-        size = _WEIGHTS_BYTES + context * _BYTES_PER_TOKEN
+        size = _WEIGHTS_BYTES + runner.context_tokens * _BYTES_PER_TOKEN
         return self._described(runner.name) | {
             "size": size,
             "size_vram": int(size * self.vram_share),
             "expires_at": timestamp(runner.expires_at()),
-            "context_length": context,
+            "context_length": runner.context_tokens,
         }
 
     def _asked_for(self) -> list[str]:
@@ -209,7 +198,7 @@ class OllamaServer(HttpServer):
             self._residency.expire(blob)
             return await exchange.reply(200, asked.line(reason="unload"))
         if fault is Fault.BUSY:
-            raise Refusal(503, BUSY)
+            raise Refusal(503, "server busy, please try again.  maximum pending requests exceeded")
         if fault is Fault.CRASH:
             raise Refusal(500, "llama-server process has terminated: exit status 2")
         if fault is Fault.BAD_REQUEST:
@@ -219,14 +208,12 @@ class OllamaServer(HttpServer):
             if asked.is_ping:
                 return await exchange.reply(200, asked.line(reason="load"))
             answer = Answer(self, exchange, asked, runner, began, fault)
-            async with runner.slot(self.max_queue):
+            async with runner.slot:
                 return await runner.run(answer.give)
         finally:  # the time to live begins when a request ends, however it ends
             self._residency.release(runner)
 
     async def _loaded(self, asked: Asked, blob: str) -> Runner:
-        options = runner_options(
-            asked.options, automatic_context=self.automatic_context, trained_context=self.trained_context
-        )
+        context = min(integer(asked.options, "num_ctx", 4096), self.trained_context)
         await asyncio.sleep(self.overhead_seconds)
-        return await self._residency.acquire(Wanted(tagged(asked.model), blob, options, asked.keep_alive_seconds))
+        return await self._residency.acquire(Wanted(tagged(asked.model), blob, context, asked.keep_alive_seconds))

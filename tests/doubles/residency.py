@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from tests.doubles.http import Refusal
-from tests.doubles.runner import PrefixCache, expiry_nanoseconds, needs_reload
+from tests.doubles.runner import PrefixCache, expiry_nanoseconds
 
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
 DIED = "an error was encountered while running the model: unexpected EOF"
 _TERMINATED = "llama-server process has terminated"
 
@@ -21,8 +19,6 @@ class Terms(Protocol):
     load_seconds: float
     keep_alive_seconds: float
     max_loaded_models: int
-    max_queue: int
-    num_parallel: int
     fail_loads: str | None
 
 
@@ -63,11 +59,10 @@ class Runner:
     """The name it was loaded under."""
 
     blob: str
-    options: Mapping[str, Any]
+    context_tokens: int
     keep_alive_seconds: float
-    slots: asyncio.Semaphore
-    queued: int = 0
-    """Generations that wait for a slot."""
+    slot: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The place for the one answer that is generated at a time."""
 
     users: int = 0
     last_used: float = 0.0
@@ -87,21 +82,6 @@ class Runner:
         if self.expires_at_nanoseconds is None:
             return expiry_nanoseconds(time.time_ns(), self.keep_alive_seconds)
         return self.expires_at_nanoseconds
-
-    @asynccontextmanager
-    async def slot(self, max_queue: int) -> AsyncIterator[None]:
-        """Have one of the places for generations; raises `Refusal` when too many wait for one."""
-        if self.slots.locked() and self.queued >= max_queue:
-            raise Refusal(503, BUSY)
-        self.queued += 1
-        try:
-            await self.slots.acquire()
-        finally:
-            self.queued -= 1
-        try:
-            yield
-        finally:
-            self.slots.release()
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` in the process; raises `Refusal` when that dies."""
@@ -134,7 +114,7 @@ class Wanted:
 
     name: str
     blob: str
-    options: Mapping[str, Any]
+    context_tokens: int
     keep_alive_seconds: float | None
 
 
@@ -153,7 +133,6 @@ class Residency:
         self._terms = terms
         self._counts = counts
         self._turn = asyncio.Lock()
-        self._waiting = 0
         self._loading: asyncio.Timeout | None = None
         self._leaving: Runner | None = None
         """Who is to make room."""
@@ -209,13 +188,7 @@ class Residency:
             self._unload(runner)
 
     async def _in_turn(self, wanted: Wanted) -> Runner:
-        if self._waiting >= self._terms.max_queue:
-            raise Refusal(503, BUSY)
-        self._waiting += 1
-        try:
-            await self._turn.acquire()
-        finally:
-            self._waiting -= 1
+        await self._turn.acquire()
         try:
             return await self._provided(wanted)
         finally:
@@ -267,11 +240,7 @@ class Residency:
         self._counts.loads += 1
         self._counts.reloads += replaces
         runner = self.loaded[wanted.blob] = Runner(
-            wanted.name,
-            wanted.blob,
-            wanted.options,
-            self._terms.keep_alive_seconds,
-            asyncio.Semaphore(self._terms.num_parallel),
+            wanted.name, wanted.blob, wanted.context_tokens, self._terms.keep_alive_seconds
         )
         return runner
 
@@ -288,7 +257,7 @@ class Residency:
 
 
 def _is_stale(runner: Runner, wanted: Wanted) -> bool:
-    return runner.is_dead or needs_reload(runner.options, wanted.options)
+    return runner.is_dead or runner.context_tokens != wanted.context_tokens
 
 
 def _stop_timer(runner: Runner) -> None:

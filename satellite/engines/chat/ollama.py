@@ -135,7 +135,7 @@ class OllamaChat:
         first = begin_task(self._api.line(lines), "first line")
         try:
             async with asyncio.timeout(self._first_token_seconds):
-                return await self.keepalive.attended(first, self._patience_seconds)
+                return await self.keepalive.attended(first)
         except TimeoutError:
             await self._abandon(lines, first, time.monotonic() - began)
             raise ChatUnavailable(

@@ -67,7 +67,9 @@ class OllamaApi:
         import httpx
 
         try:
-            _load_library()  # makes a client as well, and so reads the certificates
+            if "ollama" not in sys.modules:
+                with without_proxies():  # its import makes a client of its own, and so reads the certificates as well
+                    import_module("ollama")
             import ollama
 
             return ollama.AsyncClient(
@@ -199,10 +201,3 @@ class OllamaApi:
         if status == 404:
             return ChatUnavailable(f"{self.server} answered 404: that is no Ollama", kind="unreachable")
         return failure(self.server, status, reason)
-
-
-def _load_library() -> None:
-    """Import the official client's library, which makes a client of its own then: without anybody's proxy."""
-    if "ollama" not in sys.modules:
-        with without_proxies():
-            import_module("ollama")

@@ -106,11 +106,6 @@ class KeepAliveTimer:
         return ProviderHealth(state, True, self.states.message, since=self.states.since)
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether the model was loaded at the last look, and is not being loaded again."""
-        return self.states.state in LOADED and not self._model.loading
-
-    @property
     def is_cold(self) -> bool:
         """Whether the model must be loaded, or is being loaded, before it answers."""
         return self._model.loading or self.states.state in COLD
@@ -132,7 +127,7 @@ class KeepAliveTimer:
     @contextmanager
     def question(self, messages: Sequence[Message]) -> Iterator[None]:
         """Send nothing while a question is being answered."""
-        self._was_loaded = self.is_loaded
+        self._was_loaded = self.states.state in LOADED and not self._model.loading
         if not self._was_loaded:  # the question may load it, and names no keep-alive
             self._model.needs_keep_alive = True
         if self._expected and starts_with(messages, _before_the_question(self._expected)):
@@ -168,9 +163,9 @@ class KeepAliveTimer:
             return 0.0
         return time.monotonic() - max(began, self._priority.answered_at, self._model.contact_at)
 
-    async def attended(self, task: asyncio.Task[T], interval_seconds: float) -> T:
+    async def attended(self, task: asyncio.Task[T]) -> T:
         """Return the result of `task`, a waiting question; raises `ChatError` as soon as Ollama is found to be gone."""
-        return await attended(task, self._look_meanwhile, interval_seconds)
+        return await attended(task, self._look_meanwhile, self._patience_seconds)
 
     async def _look_meanwhile(self) -> None:
         try:

@@ -190,7 +190,7 @@ class ManagedModel:
             self.needs_keep_alive = self._keep_alive_is_ignored = False
         elif answer is not None and (before is None or before.stays(_now())):
             self.load_seconds, state = answer
-            self._states.recovered(state, f"{self.load_seconds:.1f} s to load it again, in an answer")
+            self._states.record(state, f"{self.load_seconds:.1f} s to load it again, in an answer")
 
     def _may_come_back(self) -> bool:
         """Return whether the model is missing for so short a time that another client may be loading it."""
@@ -217,7 +217,7 @@ class ManagedModel:
         if entry is not None:
             self.load_seconds = seconds
             state = ModelState.OTHER_CONTEXT if self._had_shorter_context else ModelState.NOT_LOADED
-            self._states.recovered(state, f"{seconds:.1f} s to load it")
+            self._states.record(state, f"{seconds:.1f} s to load it")
         return entry
 
     async def _reloaded(self) -> LoadedModel | None:
@@ -266,7 +266,7 @@ class ManagedModel:
         if is_slow and entry is not None and now is not None and entry.stays(_now()) and not now.stays(_now()):
             self.load_seconds = seconds
             self.needs_keep_alive = True  # a load without a keep-alive leaves it with Ollama's default
-            self._states.recovered(ModelState.RUNNER_DIED, f"{seconds:.1f} s to load it again")
+            self._states.record(ModelState.RUNNER_DIED, f"{seconds:.1f} s to load it again")
         return now
 
     async def _load(self) -> float:

@@ -66,23 +66,18 @@ class StateLog:
             return
         self.state, self.since = state, time.monotonic()
         if state not in self.present:
-            self.seen[state] += 1
-            self._log(state, detail, always=state is not ModelState.WARM)
-
-    def recovered(self, state: ModelState, detail: str) -> None:
-        """Record a state that has already been corrected."""
-        self.seen[state] += 1
-        self._log(state, detail)
+            self.record(state, detail, always=state is not ModelState.WARM)
 
     def found(self, findings: Sequence[ModelState], detail: str = "") -> None:
-        """Record what is wrong; only what is new is logged."""
+        """Record what is wrong with the loaded model, as far as it is new."""
         for finding in findings:
             if finding not in self.present:
-                self.seen[finding] += 1
-                self._log(finding, detail)
+                self.record(finding, detail)
         self.present = set(findings)
 
-    def _log(self, state: ModelState, detail: str, *, always: bool = False) -> None:
+    def record(self, state: ModelState, detail: str, *, always: bool = False) -> None:
+        """Count and log a state, which may have been corrected already; `always` even if it was logged lately."""
+        self.seen[state] += 1
         now = time.monotonic()
         level = logging.DEBUG if state in _DEBUG else logging.INFO if state in _INFO else logging.WARNING
         if not always and now - self._logged_at.get(state, float("-inf")) < _REPEAT_SECONDS:
