@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.protocols import ChatDelta, ChatStats, Message
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.provider_states import ProviderHealth
-from tests.doubles.http import Exchange, Words, dictated, script
+from tests.doubles.http import Words, dictated, script
+from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
 from tests.relay import Relay
 from tests.waiting import PATIENCE_SECONDS, until
@@ -30,22 +31,7 @@ class Moment(StrEnum):
     """The first words of an answer have come."""
 
 
-class ChatServer(Protocol):
-    """A stand-in for the first provider."""
-
-    words: Words
-    exchanges: list[Exchange]
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def freeze(self) -> None: ...
-
-    def thaw(self) -> None: ...
-
-
-ServerT = TypeVar("ServerT", bound=ChatServer)
+ServerT = TypeVar("ServerT", bound=OllamaServer | OpenAIServer)
 
 
 @dataclass(frozen=True)

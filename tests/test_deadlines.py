@@ -11,8 +11,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
 from satellite.audio.pcm import read_wav
-from satellite.config.loader import parse
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import DATA, RunningDaemon, lonely
 from tests.wyoming_client import connect, types
 
 pytestmark = pytest.mark.models
@@ -23,43 +22,29 @@ LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 @pytest.fixture(scope="module")
 def hasty(models_directory: Path) -> Iterator[RunningDaemon]:
     """A daemon that allows no stage the time it needs."""
-    config = parse(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-        "deadlines: {wake_seconds: 0.2}"
-    )
+    config = lonely(models_directory, "deadlines: {wake_seconds: 0.2}")
     # Shorter than anybody may configure.
     names = ("stt_seconds", "chat_first_token_seconds", "tts_seconds")
     deadlines = config.deadlines.model_copy(update=dict.fromkeys(names, 0.001))
-    config = config.model_copy(update={"deadlines": deadlines})
-    with RunningDaemon(config) as running:
+    with RunningDaemon(config.model_copy(update={"deadlines": deadlines})) as running:
         yield running
 
 
-async def test_slow_speech_to_text(hasty: RunningDaemon) -> None:
+async def test_a_service_that_is_too_slow_says_so_and_goes_on(hasty: RunningDaemon) -> None:
     async with connect(hasty.port()) as client:
         await client.send(Transcribe())
         await client.send_audio(LIGHTS)
         assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
-        await client.send(Ping())
-        await client.until("pong")
-    await hasty.settled()
-
-
-async def test_a_slow_chat_model(hasty: RunningDaemon) -> None:
-    async with connect(hasty.port()) as client:
         await client.send(Transcript(text="What is the capital of France?"))
         assert (await client.until("not-handled"))[-1].data["code"] == "chat-timeout"
-    await hasty.settled()
-
-
-async def test_slow_text_to_speech(hasty: RunningDaemon) -> None:
-    async with connect(hasty.port()) as client:
         await client.send(Synthesize(text="Hello there."))
         assert types(await client.until("audio-stop")) == ["audio-start", "error", "audio-stop"]
         await client.send(SynthesizeStart(), SynthesizeChunk(text="Hello there."), SynthesizeStop())
         events = await client.until("synthesize-stopped")
         assert types(events) == ["audio-start", "error", "audio-stop", "synthesize-stopped"]
         assert events[1].data["code"] == "tts-timeout"
+        await client.send(Ping())
+        await client.until("pong")
     await hasty.settled()
 
 
@@ -68,7 +53,6 @@ async def test_a_run_ends_by_its_stages_deadlines(hasty: RunningDaemon) -> None:
         await client.send(RunPipeline(start_stage=PipelineStage.WAKE, end_stage=PipelineStage.TTS))
         assert (await client.until("error"))[-1].data["code"] == "wake-timeout"
         await client.send(RunPipeline(start_stage=PipelineStage.ASR, end_stage=PipelineStage.TTS))
-        chunk = AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(64000))
-        await client.send(chunk)
+        await client.send(AudioChunk(rate=16000, width=2, channels=1, audio=LIGHTS + bytes(64000)))
         assert (await client.until("error"))[-1].data["code"] == "stt-timeout"
     await hasty.settled()

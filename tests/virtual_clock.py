@@ -67,10 +67,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run until stopped."""
+        breaker_defaults = CircuitBreaker.__init__.__kwdefaults__
+        assert breaker_defaults is not None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", self.time)
             patch.setattr(time, "monotonic_ns", lambda: round(self.time() * 1e9))
-            patch.setitem(CircuitBreaker.__init__.__kwdefaults__, "now", self.time)  # bound at its import
+            patch.setitem(breaker_defaults, "now", self.time)  # bound at its import
             super().run_forever()
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
