@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE_SECONDS
 if TYPE_CHECKING:
     import openai
 
-settings.register_profile("any machine", deadline=None)
+settings.register_profile("any machine", deadline=None, max_examples=25)
 settings.load_profile("any machine")
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,11 +105,21 @@ class RunningDaemon:
                 assert names
                 await asyncio.sleep(0.01)
 
+    @contextmanager
+    def configured(self, section: str, **settings: object) -> Iterator[None]:
+        """Serve with other settings of a section meanwhile, as if they had been loaded again."""
+        stages = self.daemon._stages
+        before = stages.config
+        changed: Any = {section: getattr(before, section).model_copy(update=settings)}
+        stages.config = replace(before, **changed)
+        try:
+            yield
+        finally:
+            stages.config = before
+
     def port(self, name: str = "port") -> int:
-        """Return the port behind a setting's name."""
         return self.daemon.ports[name]
 
     @property
     def uri(self) -> str:
-        """The address of all services."""
         return f"tcp://127.0.0.1:{self.port()}"

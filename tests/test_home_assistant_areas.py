@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from satellite.config.loader import parse
-from satellite.daemon.responders import _places
+from satellite.daemon.responders import Places
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.phrases import _BUILT_IN as PHRASES
 from satellite.skills.home_assistant.api import RoomQuery
@@ -105,7 +105,7 @@ def test_the_configuration_says_what_to_look_for() -> None:
         "microphone: default\nhost_room: {name: host, area: Hall}\n"
         "home_assistant_satellite: {enabled: true, name: Hall satellite}"
     )
-    assert _places(config) == {
+    assert Places.of(config).queries() == {
         "kitchen": RoomQuery("kitchen"),
         "desk": RoomQuery("Study"),
         "host": RoomQuery("Hall", "Hall satellite"),

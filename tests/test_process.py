@@ -1,11 +1,9 @@
 """What the daemon asks of the operating system for its own process."""
 
 import asyncio
-import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
@@ -14,34 +12,23 @@ import pytest
 
 from satellite.system.process import follow_time_zone
 from tests.command_line import SATELLITE, configuration, free_port, wait_for
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 
-@pytest.fixture
-def _own_zone() -> Iterator[None]:
-    """Leave the time zone as it was."""
-    before = os.environ.get("TZ")
-    yield
-    os.environ.pop("TZ", None)
-    if before is not None:
-        os.environ["TZ"] = before
+async def test_a_change_of_the_time_zone_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satellite.system.process._TIME_ZONE_SECONDS", 0.02)
+    monkeypatch.setenv("TZ", "UTC0")
     time.tzset()
-
-
-@pytest.mark.usefixtures("_own_zone")
-async def test_a_change_of_the_time_zone_is_followed() -> None:
-    os.environ["TZ"] = "UTC0"
-    time.tzset()
-    os.environ["TZ"] = "JST-9"
-    assert datetime.fromtimestamp(0).hour == 0
     following = asyncio.create_task(follow_time_zone())
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while datetime.fromtimestamp(0).hour != 9:
-            await asyncio.sleep(0.01)
-        os.environ["TZ"] = "EST5"
-        while datetime.fromtimestamp(0).hour != 19:
-            await asyncio.sleep(0.01)
-    following.cancel()
+    try:
+        for zone, hour in (("JST-9", 9), ("EST5", 19)):
+            assert datetime.fromtimestamp(0).hour != hour
+            monkeypatch.setenv("TZ", zone)
+            await until(lambda hour=hour: datetime.fromtimestamp(0).hour == hour)  # type: ignore[misc]
+    finally:
+        following.cancel()
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.slow
@@ -49,9 +36,9 @@ def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
     port = free_port()
     config = configuration(tmp_path, tmp_path / "none", port)
     limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *SATELLITE, "--config", str(config), "run")
-    told = tmp_path / "log"
+    log = tmp_path / "log"
     with (
-        told.open("w") as errors,
+        log.open("w") as errors,
         subprocess.Popen(limited, stderr=errors, text=True) as process,
         ExitStack() as clients,
     ):
@@ -65,6 +52,5 @@ def test_more_clients_than_open_files_fill_no_log(tmp_path: Path) -> None:
         finally:
             process.terminate()
             process.wait(PATIENCE_SECONDS)
-    log = told.read_text()
-    assert "max_connections 2000 is reduced to 64" in log
-    assert "out of system resource" not in log
+    assert "max_connections 2000 is reduced to 64" in log.read_text()
+    assert "out of system resource" not in log.read_text()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.command_line import configuration, free_port, running, wait_for
@@ -21,10 +22,7 @@ HELD = {
     "a call that blocks the event loop": ("time.sleep(10_000)", "the main thread:(\n.*)+in main"),
     "a loop that never waits": ("[None for _ in iter(int, 1)]", "the main thread"),
     "a task that swallows its cancellation": (
-        """
-    asyncio.create_task(deaf(), name="the deaf one")
-    await stop.wait()
-""",
+        "deaf_one = asyncio.create_task(deaf(), name='the deaf one'); await stop.wait()",
         "the deaf one",
     ),
 }
@@ -52,7 +50,6 @@ asyncio.run(main())
 
 @contextmanager
 def program(body: str, seconds: float = 0.5) -> Iterator[subprocess.Popen[str]]:
-    """Run a program that follows signals, until it says that it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(body=body, seconds=seconds)],
         stdout=subprocess.PIPE,
@@ -68,14 +65,14 @@ def program(body: str, seconds: float = 0.5) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize(("body", "told"), HELD.values(), ids=HELD)
-def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, told: str) -> None:
+@pytest.mark.parametrize(("body", "logged"), HELD.values(), ids=HELD)
+def test_what_holds_the_daemon_does_not_keep_it_from_ending(body: str, logged: str) -> None:
     with program(body) as process:
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 1
         assert "exiting anyway" in log
-        assert re.search(told, log)
+        assert re.search(logged, log)
 
 
 def test_a_program_that_ends_in_time_is_left_alone() -> None:
@@ -110,16 +107,11 @@ MICROPHONES = {
 }
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
-    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
-
-
-def lives(pid: int) -> bool:
+def lives(process: psutil.Process) -> bool:
     """Return whether a process runs; one that has ended, and that nobody has asked after, does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -129,10 +121,10 @@ def test_no_microphone_keeps_the_daemon_from_ending(command: list[str], tmp_path
     config = configuration(tmp_path, tmp_path / "none", port, f"microphone: {{command: {command!r}}}\n")
     with running(config) as process:
         wait_for(port, process)
-        eventually(lambda: children(process.pid))
+        daemon = psutil.Process(process.pid)
+        eventually(daemon.children)
         time.sleep(0.5)  # for the pipe to fill, and for what the program starts
-        started = children(process.pid)
-        started += [grandchild for child in started for grandchild in children(child)]
+        started = daemon.children(recursive=True)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, log

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import pytest
 from wyoming.event import Event
@@ -11,65 +11,63 @@ from wyoming.event import Event
 from satellite.errors import CannotListen, DaemonUnreachable, ProtocolError
 from satellite.wire.connection import Connection, MemoryBudget, Timeouts, dial
 from satellite.wire.framing import encode
-from satellite.wire.server import AllowedNetworks, Server
-from tests.waiting import PATIENCE_SECONDS
+from satellite.wire.server import AllowedNetworks, Handler, Server
+from tests.waiting import PATIENCE_SECONDS, until
 
 QUICK = Timeouts(read_seconds=0.2, write_seconds=0.2)
 
 
 async def echo(connection: Connection) -> None:
-    """Send every event back."""
     async for event in connection:
         await connection.send(event)
 
 
-async def greeted(port: int, type_: str = "hello") -> Connection:
-    """Return a new connection over which an event has gone both ways."""
-    connection = await dial(f"tcp://127.0.0.1:{port}")
-    await say(connection, type_)
-    return connection
-
-
-async def say(connection: Connection, type_: str) -> None:
-    """Send an event, and wait for its echo."""
-    await connection.send(Event(type=type_))
-    assert (await answer(connection)).type == type_
-
-
 @asynccontextmanager
 async def serving(
-    timeouts: Timeouts = QUICK, *, max_connections: int = 100, allowed: AllowedNetworks | None = None
+    handler: Handler = echo, *, max_connections: int = 100, allowed: AllowedNetworks | None = None
 ) -> AsyncIterator[tuple[Server, int]]:
-    """Run an echo server on a free port."""
-    server = Server(allowed or AllowedNetworks(), timeouts, max_connections=max_connections)
+    server = Server(allowed or AllowedNetworks(), QUICK, max_connections=max_connections)
     try:
-        yield server, await server.listen("127.0.0.1", 0, echo)
+        yield server, await server.listen("127.0.0.1", 0, handler)
     finally:
         await server.close()
 
 
-async def answer(connection: Connection) -> Event:
-    """Return the next event."""
+class Clients(AsyncExitStack):
+    """Connections to an echo server, closed at the end."""
+
+    async def greeted(self, port: int) -> Connection:
+        """Return a new connection over which an event has gone both ways."""
+        connection = await dial(f"tcp://127.0.0.1:{port}")
+        self.push_async_callback(connection.close)
+        await echoed(connection, Event(type="hello"))
+        return connection
+
+
+async def echoed(connection: Connection, event: Event) -> None:
+    await connection.send(event)
+    assert await answer(connection) == event
+
+
+async def answer(connection: Connection) -> Event | None:
+    """Return the next event, None at the end."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        return await anext(aiter(connection))
+        return await anext(aiter(connection), None)
 
 
-async def closed(reader: asyncio.StreamReader) -> bytes:
-    """Return what still comes until the peer closes."""
+async def closed(reader: asyncio.StreamReader) -> bool:
+    """Return whether nothing comes before the peer closes."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await reader.read()
+            return await reader.read() == b""
     except ConnectionError:
-        return b""
+        return True
 
 
 async def test_events_go_both_ways() -> None:
-    async with serving() as (_, port):
-        connection = await dial(f"tcp://127.0.0.1:{port}")
-        event = Event(type="x", data={"ä": 1}, payload=bytes(100_000))
-        await connection.send(event)
-        assert await answer(connection) == event
-        await connection.close()
+    async with serving() as (_, port), Clients() as clients:
+        connection = await clients.greeted(port)
+        await echoed(connection, Event(type="x", data={"ä": 1}, payload=bytes(100_000)))
         await connection.close()
 
 
@@ -78,32 +76,27 @@ async def test_a_broken_client_loses_its_connection_and_leaves_one_line(
     data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        async with serving() as (_, port):
-            good = await greeted(port)
+        async with serving() as (_, port), Clients() as clients:
+            good = await clients.greeted(port)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(data)
-            assert await closed(reader) == b""
-            writer.close()
-            await say(good, "still-here")
-            await good.close()
+            with closing(writer):
+                writer.write(data)
+                assert await closed(reader)
+            await echoed(good, Event(type="still-here"))
     (record,) = caplog.records
     assert "connection closed" in record.message
     assert record.exc_info is None
 
 
 async def test_a_slow_drip_is_cut_off() -> None:
-    async def drip(writer: asyncio.StreamWriter) -> None:
-        while True:
-            writer.write(b"x")
-            await asyncio.sleep(0.02)
-
     async with serving() as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b'{"type": "x", "payload_length": 1000}\n')
-        dripping = asyncio.create_task(drip(writer))
-        assert await closed(reader) == b""
-        dripping.cancel()
-        await asyncio.gather(dripping, return_exceptions=True)
+        cut_off = asyncio.create_task(closed(reader))
+        while not cut_off.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+        assert cut_off.result()
         writer.close()
 
 
@@ -112,38 +105,23 @@ async def test_a_client_that_never_reads_is_cut_off() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
         writer.write(encode(Event(type="x", payload=bytes(1_000_000))) * 16)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while server._connections:
-                await asyncio.sleep(0.01)
+        await until(lambda: not server._connections)
         writer.transport.abort()
 
 
-async def test_past_the_limit_the_idlest_connection_goes() -> None:
-    async with serving(max_connections=3) as (server, port):
-        connections = [await greeted(port) for _ in range(3)]
-        await say(connections[0], "not-idle")
-        newcomer = await greeted(port)
+async def test_past_the_limit_the_connection_goes_that_has_been_idle_in_both_directions_for_longest() -> None:
+    async with serving(max_connections=3) as (server, port), Clients() as clients:
+        listener = await clients.greeted(port)
+        (to_listener,) = server._connections
+        idlest, talking = await clients.greeted(port), await clients.greeted(port)
+        await echoed(talking, Event(type="not-idle"))
+        await to_listener.send(Event(type="word"))
+        assert await answer(listener) == Event(type="word")
+        newcomer = await clients.greeted(port)
         assert len(server._connections) == 3
-        with pytest.raises(StopAsyncIteration):
-            await answer(connections[1])
-        for connection in (*connections, newcomer):
-            await connection.close()
-
-
-async def test_one_that_only_listens_is_not_idle() -> None:
-    async with serving(max_connections=2) as (server, port):
-        listener = await greeted(port)
-        (there,) = server._connections
-        silent = await greeted(port)
-        await there.send(Event(type="word"))
-        assert (await answer(listener)).type == "word"
-        newcomer = await greeted(port)
-        with pytest.raises(StopAsyncIteration):
-            await answer(silent)
-        await there.send(Event(type="more"))
-        assert (await answer(listener)).type == "more"
-        for connection in (listener, silent, newcomer):
-            await connection.close()
+        assert await answer(idlest) is None
+        for connection in (listener, talking, newcomer):
+            await echoed(connection, Event(type="still-here"))
 
 
 async def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
@@ -158,31 +136,22 @@ async def test_a_flood_of_tiny_events_leaves_the_others_their_turn() -> None:
             if event.type == "last":
                 done.set()
 
-    async def others() -> None:
-        nonlocal in_a_row
+    async with serving(count) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
         while not done.is_set():
             in_a_row = 0
             await asyncio.sleep(0)
-
-    server = Server(AllowedNetworks(), QUICK, max_connections=2)
-    port = await server.listen("127.0.0.1", 0, count)
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b'{"type":"x"}\n' * 4_000 + b'{"type":"last"}\n')
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await others()
-    writer.close()
-    await server.close()
+        writer.close()
     assert longest <= 8
 
 
 async def test_closing_ends_every_connection_and_every_task() -> None:
     before = len(asyncio.all_tasks())
-    async with serving() as (server, port):
-        connection = await greeted(port)
+    async with serving() as (server, port), Clients() as clients:
+        connection = await clients.greeted(port)
         await server.close()
-        with pytest.raises(StopAsyncIteration):
-            await answer(connection)
-        await connection.close()
+        assert await answer(connection) is None
         assert len(server._connections) == 0
         assert len(asyncio.all_tasks()) == before
 
@@ -203,23 +172,15 @@ def test_the_memory_of_all_half_received_events_is_bounded() -> None:
     budget.take(100)
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
+def test_only_the_house_and_what_is_named_may_connect() -> None:
+    allowed = AllowedNetworks(["203.0.113.0/24"])
+    inside = (
         *("127.0.0.1", "::1", "192.168.1.5", "10.1.2.3", "172.16.0.9", "169.254.3.4"),
         *("fd00::1", "fe80::1%eth0", "::ffff:192.168.0.3", "203.0.113.7"),
-    ],
-)
-def test_the_house_and_what_is_named_may_connect(address: str) -> None:
-    assert AllowedNetworks(["203.0.113.0/24"]).permits(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["::ffff:8.8.8.8", "8.8.8.8", "2001:4860:4860::8888", "100.64.0.1", "0.0.0.0", "198.51.100.7", "garbage"],
-)
-def test_nobody_else_may_connect(address: str) -> None:
-    assert not AllowedNetworks(["203.0.113.0/24"]).permits(address)
+    )
+    outside = ("::ffff:8.8.8.8", "8.8.8.8", "2001:4860:4860::8888", "100.64.0.1", "0.0.0.0", "198.51.100.7", "garbage")
+    assert [address for address in inside if not allowed.permits(address)] == []
+    assert [address for address in outside if allowed.permits(address)] == []
 
 
 async def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -231,8 +192,8 @@ async def test_a_peer_outside_is_refused(caplog: pytest.LogCaptureFixture) -> No
         async with serving(allowed=Nobody()) as (server, port):
             for _ in range(2):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                assert await closed(reader) == b""
-                writer.close()
+                with closing(writer):
+                    assert await closed(reader)
             assert len(server._connections) == 0
     (record,) = caplog.records
     assert "wyoming.allow" in record.message

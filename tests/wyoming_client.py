@@ -1,8 +1,10 @@
 """A plain Wyoming client for tests: send events, collect what comes back, with a bound on every wait."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from wyoming.asr import Transcribe
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -12,6 +14,8 @@ from wyoming.ping import Ping
 from tests.waiting import PATIENCE_SECONDS
 
 START = AudioStart(16000, 2, 1)
+WRONG: list[Any] = [None, True, 5, -5, 12.5, 1e400, "", "x", [], [5], [[]], {}, {"name": 5}, {"a": {"b": []}}, "\ud800"]
+"""Values of every JSON type, for fields that want another one."""
 
 
 class Client:
@@ -22,12 +26,14 @@ class Client:
         self.writer = writer
 
     async def send(self, *events: Event | Eventable) -> None:
-        """Write events."""
         for event in events:
             await async_write_event(event if isinstance(event, Event) else event.event(), self.writer)
 
+    def write(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Write an event as it stands, however odd."""
+        self.writer.write(json.dumps({**header, "payload_length": len(payload)}).encode() + b"\n" + payload)
+
     async def read(self) -> Event | None:
-        """Return the next event, None at the end."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await async_read_event(self.reader)
 
@@ -42,15 +48,12 @@ class Client:
                 return events
 
     async def error(self) -> str:
-        """Return the code of the next error."""
         return str((await self.until("error"))[-1].data["code"])
 
     async def transcript(self) -> str:
-        """Return the text of the next transcript."""
         return str((await self.until("transcript"))[-1].data["text"])
 
     async def transcribed(self, pcm: bytes, request: Transcribe | None = None) -> str:
-        """Return the text of a recording that is sent at once."""
         await self.send(request or Transcribe(language="en"))
         await self.send_audio(pcm)
         return await self.transcript()
@@ -71,7 +74,6 @@ class Client:
 
 @asynccontextmanager
 async def connect(port: int) -> AsyncIterator[Client]:
-    """Connect to a port of this machine."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
     try:
         yield Client(reader, writer)
@@ -85,7 +87,6 @@ def chunks(pcm: bytes, size: int = 2048, rate: int = 16000, width: int = 2, chan
 
 
 def chunk(pcm: bytes) -> AudioChunk:
-    """Return canonical `pcm` as one event."""
     return AudioChunk(16000, 2, 1, pcm)
 
 
@@ -99,5 +100,4 @@ def types(events: list[Event]) -> list[str]:
 
 
 def sound(events: list[Event]) -> bytes:
-    """Return the audio in `events`."""
     return b"".join(event.payload or b"" for event in events if event.type == "audio-chunk")

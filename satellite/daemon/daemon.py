@@ -10,10 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from satellite.config.settings import Config
+from satellite.config.settings import Config, WyomingSettings
 from satellite.daemon.assembly import Assembly
 from satellite.daemon.reload import merge
-from satellite.daemon.responders import Responders
+from satellite.daemon.responders import Places, Responders
 from satellite.daemon.startup import Startup
 from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.protocols import VoiceChoice
@@ -79,23 +79,15 @@ class Daemon:
         self.timer_scheduler = TimerScheduler(config.commands.state_directory) if config.commands.enabled else None
         """The timers of the house; None where commands are disabled."""
 
-        dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
-        self._responders = Responders(config, self.timer_scheduler, self.engines, dialogue)
-        self._stages = Stages(
-            self.engines,
-            RunConfig.of(config),
-            self.background,
-            dialogue=dialogue,
-            responders=self._responders.all,
-            commands=self._responders.commands,
-        )
+        self._responders, self._stages = self._built_stages()
         context = RoomContext(self._stages, self.bus, Arbiter(config.hub.arbitration_seconds), self.timer_scheduler)
-        self.host: HostRoom | None = None
+        room = self._places.host
+        self.host = None if room is None else HostRoom(room, config.microphone, config.speaker, context)
         """The host's own room, if it has a microphone."""
 
-        if config.microphone.given:
-            self.host = HostRoom(config.host_room, config.microphone, config.speaker, context)
         self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
+        self._announcer = Announcer(self.hub, self._stages)
+        self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._opener = PortOpener()
         self._startup = Startup(self._assembly, self._stages, self.background, self._voices)
         self._status = Status(
@@ -105,29 +97,40 @@ class Daemon:
             rooms=self.hub.status,
             closed_ports=lambda: self._opener.closed,
         )
-        wyoming = config.wyoming
-        self._server = Server(
-            AllowedNetworks(wyoming.allow),
-            Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
-            max_connections=affordable_connections(wyoming.max_connections),
-        )
-        self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
-        self._announcer = Announcer(self.hub, self._stages)
-        self._http = HttpService(
-            Context(
-                settings=config.http,
-                stages=self._stages,
-                bus=self.bus,
-                status=self._status,
-                store=self.store,
-                announcer=self._announcer,
-                queues=self._queues,
-                runs=self.runs,
-                rate=RateLimit(config.http.requests_per_minute),
-                work=Work(config.http.max_concurrent),
-            )
-        )
+        self._server = _wyoming_server(config.wyoming)
+        self._http = HttpService(self._http_context())
         self._presence: Supervised | None = None
+
+    def _built_stages(self) -> tuple[Responders, Stages]:
+        config = self.config
+        dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
+        responders = Responders(
+            config.stt.language, config.home_assistant, self._places, self.timer_scheduler, self.engines, dialogue
+        )
+        stages = Stages(
+            self.engines,
+            RunConfig.of(config),
+            self.background,
+            dialogue=dialogue,
+            responders=responders.all,
+            commands=responders.commands,
+        )
+        return responders, stages
+
+    def _http_context(self) -> Context:
+        settings = self.config.http
+        return Context(
+            settings=settings,
+            stages=self._stages,
+            bus=self.bus,
+            status=self._status,
+            store=self.store,
+            announcer=self._announcer,
+            queues=self._queues,
+            runs=self.runs,
+            rate=RateLimit(settings.requests_per_minute),
+            work=Work(settings.max_concurrent),
+        )
 
     async def __aenter__(self) -> "Daemon":
         """Listen and begin to load; a port that cannot be opened is retried.
@@ -196,7 +199,7 @@ class Daemon:
         """
         self.config, left = merge(self.config, config)
         self._stages.config = RunConfig.of(self.config)
-        self._responders.configure(self.config)
+        self._responders.configure(self._places)
         await self.hub.apply(self.config.rooms)
         self.background.run("keep phrases", self._startup.keep_phrases)
         return left
@@ -281,6 +284,10 @@ class Daemon:
         metrics = await imported("satellite.monitoring.metrics")
         return {"text": metrics.exposition(await self._status.now(), self._queues(), AudioInbox.dropped_in_all_seconds)}
 
+    @property
+    def _places(self) -> Places:
+        return Places.of(self.config)
+
     def _queues(self) -> dict[str, int]:
         return {name: worker.pending for name, worker in self._workers.items()}
 
@@ -303,10 +310,16 @@ class Daemon:
 
     def _voices(self) -> list[VoiceChoice]:
         """Return the voices of the rooms, as many as are in memory at a time."""
-        config = self.config
-        places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
-        choices = dict.fromkeys([VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in places)])
-        return list(choices)[: config.tts.max_loaded_voices]
+        choices = [VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in self._places.all)]
+        return list(dict.fromkeys(choices))[: self.config.tts.max_loaded_voices]
+
+
+def _wyoming_server(wyoming: WyomingSettings) -> Server:
+    return Server(
+        AllowedNetworks(wyoming.allow),
+        Timeouts(wyoming.read_timeout_seconds, wyoming.write_timeout_seconds),
+        max_connections=affordable_connections(wyoming.max_connections),
+    )
 
 
 async def _stop(name: str, stop: Callable[[], Awaitable[None]], seconds: float) -> None:

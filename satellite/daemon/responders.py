@@ -1,9 +1,13 @@
 """The responders, which are asked before the chat model: the commands of the house, then Home Assistant."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from satellite.config.home_assistant import HomeAssistantSettings
+from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettings
+from satellite.config.rooms import RoomSettings, WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.engines.slot import Engines
 from satellite.pipeline.dialogue import Dialogue
@@ -16,65 +20,100 @@ if TYPE_CHECKING:
     from satellite.skills.home_assistant.agent import HomeAssistantResponder
 
 
-class Responders:
-    """Builds the responders of a configuration, and passes changes of its rooms on to them."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The rooms of the house."""
 
-    def __init__(self, config: Config, scheduler: TimerScheduler | None, engines: Engines, dialogue: Dialogue) -> None:
-        """Without `scheduler` there are no commands."""
-        languages = partial(_languages, config.stt.language, engines)
-        self.commands = None if scheduler is None else _commands(config, scheduler, languages, dialogue)
-        self._home_assistant = _home_assistant(config, languages) if config.home_assistant.url is not None else None
-        self.configure(config)
+    satellites: Sequence[WyomingRoomSettings]
+    host: HostRoomSettings | None
+    """The host's own room, if it has a microphone."""
+
+    host_device: HomeAssistantSatelliteSettings
+    """How Home Assistant knows the host's room."""
+
+    @classmethod
+    def of(cls, config: Config) -> "Places":
+        """Return the rooms of a whole configuration."""
+        host = config.host_room if config.microphone.given else None
+        return cls(config.rooms, host, config.home_assistant_satellite)
+
+    @property
+    def all(self) -> list[RoomSettings]:
+        """The satellites' rooms, then the host's."""
+        return [*self.satellites, *([] if self.host is None else [self.host])]
+
+    def by_spoken_name(self) -> dict[str, str]:
+        """Return the names of rooms by the names that people use: their own, and those of their areas."""
+        areas = {place.area: place.name for place in self.all if place.area}
+        return areas | {place.name: place.name for place in self.all}
+
+    def queries(self) -> dict[str, RoomQuery]:
+        """Return where Home Assistant may know our rooms, by their names."""
+        queries = {room.name: RoomQuery(room.area or room.name) for room in self.satellites}
+        if self.host is not None:
+            room, there = self.host, self.host_device
+            device = (there.name or room.name) if there.enabled else ""
+            queries[room.name] = RoomQuery(there.area or room.area or room.name, device)
+        return queries
+
+
+class Responders:
+    """Builds the responders, and passes changes of the rooms on to them."""
+
+    def __init__(
+        self,
+        language: str | None,
+        home_assistant: HomeAssistantSettings,
+        places: Places,
+        scheduler: TimerScheduler | None,
+        engines: Engines,
+        dialogue: Dialogue,
+    ) -> None:
+        """Build them for a house that speaks `language`, if it is configured; without `scheduler`, no commands."""
+        languages = partial(_languages, language, engines)
+        home = None if home_assistant.url is None else _home_assistant(home_assistant, languages)
+        self.commands: CommandResponder | None = None
+        if scheduler is not None:
+            self.commands = _commands(scheduler, language, languages, dialogue, home_assistant=home is not None)
+        self._home_assistant = home
+        self.configure(places)
 
     @property
     def all(self) -> Sequence[Responder]:
         """The responders, in the order in which they are asked."""
         return [one for one in (self.commands, self._home_assistant) if one is not None]
 
-    def configure(self, config: Config) -> None:
-        """Use the rooms of `config` from now on."""
+    def configure(self, places: Places) -> None:
+        """Use these rooms from now on."""
         if self.commands is not None:
-            self.commands.configure(_rooms(config))
+            self.commands.configure(places.by_spoken_name())
         if self._home_assistant is not None:
-            self._home_assistant.targets.configure(_places(config))
+            self._home_assistant.targets.configure(places.queries())
 
 
 def _commands(
-    config: Config, scheduler: TimerScheduler, languages: Callable[[], list[str]], dialogue: Dialogue
+    scheduler: TimerScheduler,
+    language: str | None,
+    languages: Callable[[], list[str]],
+    dialogue: Dialogue,
+    *,
+    home_assistant: bool,
 ) -> "CommandResponder":
     from satellite.skills.commands import CommandResponder
 
     return CommandResponder(
         scheduler,
-        language=config.stt.language,
+        language=language,
         languages=languages,
-        rooms=_rooms(config),
-        home_assistant=config.home_assistant.url is not None,
+        home_assistant=home_assistant,
         last_answer=dialogue.last_answer,
     )
 
 
-def _home_assistant(config: Config, languages: Callable[[], list[str]]) -> "HomeAssistantResponder":
+def _home_assistant(settings: HomeAssistantSettings, languages: Callable[[], list[str]]) -> "HomeAssistantResponder":
     from satellite.skills.home_assistant.agent import HomeAssistantResponder
 
-    return HomeAssistantResponder(config.home_assistant, languages=languages)
-
-
-def _rooms(config: Config) -> dict[str, str]:
-    """Return the names of rooms by the names that people use: their own, and those of their areas."""
-    places = [*config.rooms, *([config.host_room] if config.microphone.given else [])]
-    areas = {place.area: place.name for place in places if place.area}
-    return areas | {place.name: place.name for place in places}
-
-
-def _places(config: Config) -> dict[str, RoomQuery]:
-    """Return where Home Assistant may know our rooms, by their names."""
-    places = {room.name: RoomQuery(room.area or room.name) for room in config.rooms}
-    if config.microphone.given:
-        room, there = config.host_room, config.home_assistant_satellite
-        device = (there.name or room.name) if there.enabled else ""
-        places[room.name] = RoomQuery(there.area or room.area or room.name, device)
-    return places
+    return HomeAssistantResponder(settings, languages=languages)
 
 
 def _languages(configured: str | None, engines: Engines) -> list[str]:

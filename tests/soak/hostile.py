@@ -9,8 +9,8 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 _BATCH = 50
 """Frames that are written at once."""
@@ -72,72 +72,76 @@ _FATAL = [
 
 
 @dataclass
-class Sent:
-    """What all clients together have sent."""
+class Storm:
+    """What all clients together have sent, and how much they have still to send."""
 
-    frames: int = 0
-    connections: int = 0
+    frames: int
+    until: float
+    sent: Counter[str] = field(default_factory=Counter)
+
+    def goes_on(self) -> bool:
+        """Return whether there are frames and time left."""
+        return self.sent["frames"] < self.frames and time.monotonic() < self.until
 
 
-async def _flood(writer: asyncio.StreamWriter, sent: Sent, left: Callable[[], bool], chance: random.Random) -> None:
+async def _flood(writer: asyncio.StreamWriter, storm: Storm, chance: random.Random) -> None:
     """Send what is tolerated, some at a time, and at last perhaps something fatal."""
     for _ in range(chance.randint(1, 40)):
-        if not left():
+        if not storm.goes_on():
             return
         writer.write(b"".join(chance.choices(_TOLERATED, k=_BATCH)))
         await writer.drain()
-        sent.frames += _BATCH
+        storm.sent["frames"] += _BATCH
     if chance.random() < 0.5:
         writer.write(chance.choice(_FATAL))
         await writer.drain()
-        sent.frames += 1
+        storm.sent["frames"] += 1
 
 
-async def _half(writer: asyncio.StreamWriter, sent: Sent, _: Callable[[], bool], chance: random.Random) -> None:
+async def _half(writer: asyncio.StreamWriter, storm: Storm, chance: random.Random) -> None:
     """Send half an event, and no more."""
     whole = chance.choice(_TOLERATED)
     writer.write(whole[: len(whole) // 2])
     await writer.drain()
-    sent.frames += 1
+    storm.sent["frames"] += 1
     await asyncio.sleep(_STALL_SECONDS)
 
 
-async def _deaf(writer: asyncio.StreamWriter, sent: Sent, left: Callable[[], bool], _: random.Random) -> None:
+async def _deaf(writer: asyncio.StreamWriter, storm: Storm, _: random.Random) -> None:
     """Ask for much, and read nothing."""
     ask = (frame("describe") + frame("synthesize", {"text": "This is never heard. " * 20})) * 10
     until = time.monotonic() + _STALL_SECONDS
-    while left() and time.monotonic() < until:
+    while storm.goes_on() and time.monotonic() < until:
         writer.write(ask)
         await asyncio.wait_for(writer.drain(), _STALL_SECONDS)
-        sent.frames += 20
+        storm.sent["frames"] += 20
 
 
-async def _vanish(writer: asyncio.StreamWriter, sent: Sent, _: Callable[[], bool], chance: random.Random) -> None:
+async def _vanish(writer: asyncio.StreamWriter, storm: Storm, chance: random.Random) -> None:
     """Ask for an answer, and leave without a word before it comes."""
     writer.write(frame("transcribe") + frame("audio-start", _SHAPE))
     writer.write(frame("audio-chunk", _SHAPE, b"\0\1" * 8_000) * 4)
     if chance.random() < 0.5:
         writer.write(frame("audio-stop") + frame("synthesize", {"text": "Hello there."}))
     await writer.drain()
-    sent.frames += 8
+    storm.sent["frames"] += 8
     writer.transport.abort()
 
 
-async def _client(port: int, sent: Sent, left: Callable[[], bool], chance: random.Random) -> None:
-    kinds = (_flood, _flood, _flood, _flood, _half, _deaf, _vanish)
-    while left():
-        kind = chance.choice(kinds)
+async def _client(port: int, storm: Storm, chance: random.Random) -> None:
+    while storm.goes_on():
+        kind = chance.choice((_flood, _flood, _flood, _flood, _half, _deaf, _vanish))
         try:
             # A deaf client keeps a small buffer, so that the daemon notices.
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024 if kind is _deaf else 65536)
         except OSError:
             await asyncio.sleep(0.1)
             continue
-        sent.connections += 1
-        reading = asyncio.create_task(_read(reader)) if kind is not _deaf else None
+        storm.sent["connections"] += 1
+        reading = None if kind is _deaf else asyncio.create_task(reader.read())
         try:
             async with asyncio.timeout(30):
-                await kind(writer, sent, left, chance)
+                await kind(writer, storm, chance)
         except (OSError, TimeoutError):
             pass  # the daemon has closed it, as it may
         finally:
@@ -147,25 +151,15 @@ async def _client(port: int, sent: Sent, left: Callable[[], bool], chance: rando
                 await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _read(reader: asyncio.StreamReader) -> None:
-    while await reader.read(65536):
-        pass
-
-
-async def main(port: int, frames: int, connections: int, seconds: float) -> Sent:
-    """Be hostile until the frames are sent or the time is over."""
-    sent, until = Sent(), time.monotonic() + seconds
-
-    def left() -> bool:
-        return sent.frames < frames and time.monotonic() < until
-
+async def main(port: int, frames: int, connections: int, seconds: float) -> Counter[str]:
+    """Be hostile until the frames are sent or the time is over; return what was sent, and over how much."""
+    storm = Storm(frames, time.monotonic() + seconds)
     async with asyncio.TaskGroup() as clients:
         for number in range(connections):
-            clients.create_task(_client(port, sent, left, random.Random(number)))
-    return sent
+            clients.create_task(_client(port, storm, random.Random(number)))
+    return storm.sent
 
 
 if __name__ == "__main__":
     _port, _frames, _connections = (int(argument) for argument in sys.argv[1:4])
-    outcome = asyncio.run(main(_port, _frames, _connections, float(sys.argv[4])))
-    print(json.dumps({"frames": outcome.frames, "connections": outcome.connections}))
+    print(json.dumps(asyncio.run(main(_port, _frames, _connections, float(sys.argv[4])))))

@@ -4,19 +4,19 @@ silent or babble, a microphone that gives sound faster than anybody can hear it.
 import asyncio
 import contextlib
 import itertools
-import os
-import signal
+import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from tests.command_line import free_port
 
-_ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 _FROZEN_SECONDS = 4.0
 _CALM_SECONDS = 6.0
 """Between two faults: long enough for what was hurt to be found well again."""
@@ -38,118 +38,91 @@ rooms:
 """
 
 
-@dataclass
 class House:
-    """The daemon and the chat server, as processes."""
+    """The daemon and the chat server, as processes. Use it as `with`; inside, they run."""
 
-    folder: Path
-    port: int = field(default_factory=free_port)
-    http: int = field(default_factory=free_port)
-    ollama: int = field(default_factory=free_port)
-    faults: dict[str, int] = field(default_factory=dict)
-    """How often something was frozen or killed."""
+    def __init__(self, folder: Path, silent: int, babbling: int) -> None:
+        """Start both; `silent` and `babbling` are the ports of the broken rooms. The daemon is not ready yet."""
+        self.log = folder / "log"
+        self.port, self._ollama = free_port(), free_port()
+        self.uri = f"tcp://127.0.0.1:{self.port}"
+        self.faults: Counter[str] = Counter()
+        """How often something was frozen or killed."""
 
-    _daemon: asyncio.subprocess.Process | None = None
-    _server: asyncio.subprocess.Process | None = None
+        config = folder / "config.yaml"
+        ports = {"port": self.port, "http": free_port(), "ollama": self._ollama}
+        config.write_text(_CONFIG.format(folder=folder, silent=silent, babbling=babbling, **ports), encoding="utf-8")
+        self._server = self._chat_server()
+        with self.log.open("wb") as log:
+            self._daemon = psutil.Popen(
+                [sys.executable, "-m", "satellite", "--config", str(config), "run"], cwd=ROOT, stdout=log, stderr=log
+            )
 
-    @property
-    def uri(self) -> str:
-        """The address of all services."""
-        return f"tcp://127.0.0.1:{self.port}"
+    def __enter__(self) -> "House":
+        return self
 
-    @property
-    def log(self) -> Path:
-        """What the daemon has logged."""
-        return self.folder / "log"
-
-    @property
-    def process(self) -> psutil.Process:
-        """The daemon's process."""
-        assert self._daemon is not None
-        return psutil.Process(self._daemon.pid)
+    def __exit__(self, *_: object) -> None:
+        for process in (self._daemon, self._server):
+            process.kill()
+            process.wait()
 
     @property
     def alive(self) -> bool:
         """Whether the daemon runs."""
-        return self._daemon is not None and self._daemon.returncode is None
+        return self._daemon.poll() is None
 
-    async def start(self, silent: int, babbling: int) -> None:
-        """Start both; the daemon is not ready yet."""
-        self._server = await self._chat_server()
-        config = self.folder / "config.yaml"
-        ports = {"port": self.port, "http": self.http, "ollama": self.ollama, "silent": silent, "babbling": babbling}
-        config.write_text(_CONFIG.format(folder=self.folder, **ports), encoding="utf-8")
-        with self.log.open("wb") as log:
-            self._daemon = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "satellite", "--config", str(config), "run"), cwd=_ROOT, stdout=log, stderr=log
-            )
+    @property
+    def memory_mib(self) -> float:
+        """What the daemon's process holds."""
+        return float(self._daemon.memory_info().rss) / 2**20
 
     async def stop(self, seconds: float) -> tuple[float, int | None]:
-        """Ask the daemon to end; return how long that took, and its exit status, None where it had to be killed."""
-        assert self._daemon is not None
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        with contextlib.suppress(ProcessLookupError):
-            self._daemon.terminate()
-        try:
-            async with asyncio.timeout(seconds):
-                status: int | None = await self._daemon.wait()
-        except TimeoutError:
-            self._daemon.kill()
-            await self._daemon.wait()
-            status = None
-        return loop.time() - began, status
-
-    async def close(self) -> None:
-        """End whatever still runs."""
-        for process in (self._daemon, self._server):
-            if process is not None and process.returncode is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                await process.wait()
+        """Ask the daemon to end; return how long that took, and its exit status, None where it takes longer."""
+        began = time.monotonic()
+        self._daemon.terminate()
+        while self.alive and time.monotonic() < began + seconds:
+            await asyncio.sleep(0.05)
+        return time.monotonic() - began, self._daemon.poll()
 
     async def trouble(self, over: asyncio.Event) -> None:
         """Freeze and kill the chat server and the local model's process, in turns, until it is over."""
         for fault in itertools.cycle((self._freeze_server, self._freeze_child, self._kill_server, self._kill_child)):
             if await happens(over, _CALM_SECONDS):
                 return
-            name = fault.__name__.strip("_").replace("_", " ")
-            self.faults[name] = self.faults.get(name, 0) + 1
-            await fault()
+            self.faults[fault.__name__.strip("_").replace("_", " ")] += 1
+            # A child may end by itself meanwhile.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                await fault()
 
-    async def _chat_server(self) -> asyncio.subprocess.Process:
-        stand_in = (sys.executable, "-m", "tests.doubles", "ollama", "--port", str(self.ollama))
-        return await asyncio.create_subprocess_exec(*stand_in, cwd=_ROOT, stdout=asyncio.subprocess.DEVNULL)
+    def _chat_server(self) -> psutil.Popen:
+        stand_in = [sys.executable, "-m", "tests.doubles", "ollama", "--port", str(self._ollama)]
+        return psutil.Popen(stand_in, cwd=ROOT, stdout=subprocess.DEVNULL)
 
     async def _freeze_server(self) -> None:
-        assert self._server is not None
-        await _freeze(self._server.pid)
+        await _freeze(self._server)
 
     async def _kill_server(self) -> None:
-        assert self._server is not None
         self._server.kill()
-        await self._server.wait()
+        self._server.wait()
         await asyncio.sleep(_FROZEN_SECONDS / 2)
-        self._server = await self._chat_server()
+        self._server = self._chat_server()
 
     async def _freeze_child(self) -> None:
         for child in self._children():
-            await _freeze(child.pid)
+            await _freeze(child)
 
     async def _kill_child(self) -> None:
         for child in self._children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+            child.kill()
 
     def _children(self) -> list[psutil.Process]:
-        return [child for child in self.process.children() if any("llama" in part for part in child.cmdline())]
+        return [child for child in self._daemon.children() if any("llama" in part for part in child.cmdline())]
 
 
-async def _freeze(process_id: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process_id, signal.SIGSTOP)
-        await asyncio.sleep(_FROZEN_SECONDS)
-        os.kill(process_id, signal.SIGCONT)
+async def _freeze(process: psutil.Process) -> None:
+    process.suspend()
+    await asyncio.sleep(_FROZEN_SECONDS)
+    process.resume()
 
 
 async def happens(event: asyncio.Event, seconds: float) -> bool:
