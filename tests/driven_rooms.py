@@ -14,29 +14,29 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.hub import Hub
 from satellite.rooms.room import LinkState, RoomContext
 from satellite.wire import client
+from satellite.wire.connection import Connection
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import until
 
 NABU = read_wav(DATA / "wake" / "okay_nabu.wav")
 PAUSE = bytes(BYTES_PER_SECOND // 2)
-QUIETLY = bytes(2 * BYTES_PER_SECOND)
+QUESTION = "What is the capital of France?"
+"""What the fixture `question` says."""
 
 
-class NotedConnection:
+class NotedConnection(Connection):
     """A connection to a satellite that notes what it is sent, and when."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[float, Event]] = []
 
     async def send(self, *events: Event | Eventable) -> None:
-        """Take events."""
-        for event in events:
-            one = event if isinstance(event, Event) else event.event()
-            self.sent.append((asyncio.get_running_loop().time(), one))
+        now = asyncio.get_running_loop().time()
+        self.sent += [(now, event if isinstance(event, Event) else event.event()) for event in events]
 
     def abort(self) -> None:
-        """Hang up."""
+        pass
 
 
 async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) -> bytes:
@@ -96,8 +96,8 @@ async def ask(satellite: ScriptedSatellite, question: bytes) -> str:
     else:
         await satellite.say(NABU + PAUSE + question)
         await satellite.until("detection")
-    told = (await satellite.until("transcript", "error")).data
-    return str(told["code"] if "code" in told else told["text"])
+    outcome = (await satellite.until("transcript", "error")).data
+    return str(outcome.get("code", outcome["text"]))
 
 
 async def understood(daemon: RunningDaemon, satellite: ScriptedSatellite) -> str:

@@ -15,10 +15,9 @@ from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.room import LinkState
-from satellite.rooms.wyoming import WyomingRoom
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import hub_of
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import until
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # linux/sched.h
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # linux/sockios.h, linux/if.h
@@ -43,26 +42,18 @@ def loopback(*, up: bool) -> None:
 async def main() -> None:
     """Connect, swallow, connect again."""
     daemon = Daemon(Config(), free_ports=True)  # not started: nobody speaks here
-    async with asyncio.timeout(PATIENCE_SECONDS), ScriptedSatellite(mode="always") as satellite:
-        room = WyomingRoomSettings(name="far away", uri=satellite.uri)
-        hub = hub_of(daemon, room)
+    async with ScriptedSatellite(mode="always") as satellite:
+        hub = hub_of(daemon, WyomingRoomSettings(name="far away", uri=satellite.uri))
         hub.start()
-        link = hub.satellites[0]
         try:
-            await _until(link, LinkState.CONNECTED)
-            loopback(up=False)
-            await _until(link, LinkState.OFF)
-            await asyncio.sleep(1)
-            loopback(up=True)
-            await _until(link, LinkState.CONNECTED)
+            for up, state in ((True, LinkState.CONNECTED), (False, LinkState.OFF), (True, LinkState.CONNECTED)):
+                loopback(up=up)
+                await until(lambda state=state: hub.satellites[0].state is state)  # type: ignore[misc]
+                print(state.value, flush=True)
+                if not up:
+                    await asyncio.sleep(1)  # it is dialled in vain
         finally:
             await hub.stop()
-
-
-async def _until(link: WyomingRoom, state: LinkState) -> None:
-    while link.state is not state:
-        await asyncio.sleep(0.05)
-    print(state.value, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import wave
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.room import RoomContext
 from tests.running_daemon import RunningDaemon
+from tests.waiting import until
 
 QUIETLY = bytes(BYTES_PER_SECOND)
 _BLOCK_SECONDS = 0.032
@@ -31,73 +31,84 @@ class Mouth:
         self.plugged = True
         """Whether the pipe is written to."""
 
-        self._speeches: deque[tuple[bytes, asyncio.Event]] = deque()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        os.mkfifo(self.path)
-        self._task = asyncio.create_task(self._write())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self._speech = b""
+        self._pipe = -1
 
     async def say(self, pcm: bytes) -> None:
         """Speak; returns when it is said."""
-        said = asyncio.Event()
-        size = len(_TONE)
-        for at in range(0, len(pcm), size):
-            self._speeches.append((pcm[at : at + size], said if at + size >= len(pcm) else asyncio.Event()))
-        await said.wait()
+        self._speech += pcm
+        await until(lambda: not self._speech)
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
+        """Write sound in real time until cancelled."""
         loop = asyncio.get_running_loop()
-        pipe, due = -1, loop.time()
+        due = loop.time()
         try:
             while True:
                 due = max(due, loop.time() - 0.1) + _BLOCK_SECONDS
                 await asyncio.sleep(due - loop.time())
-                if not self.plugged and pipe >= 0:
-                    os.close(pipe)
-                    pipe = -1
-                if self.plugged and pipe < 0:
+                if self.plugged and self._pipe < 0:
                     with suppress(OSError):  # nobody listens yet
-                        pipe = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
-                if pipe < 0:
-                    continue
-                block, said = self._speeches.popleft() if self._speeches else (_TONE, None)
-                try:
-                    os.write(pipe, block)
-                except BlockingIOError:
-                    pass
-                except BrokenPipeError:
-                    os.close(pipe)
-                    pipe = -1
-                if said is not None:
-                    said.set()
+                        self._pipe = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+                if not self.plugged:
+                    self._close()
+                if self._pipe >= 0:
+                    self._write_block()
         finally:
-            if pipe >= 0:
-                os.close(pipe)
+            self._close()
 
+    def _write_block(self) -> None:
+        block, self._speech = self._speech[: len(_TONE)] or _TONE, self._speech[len(_TONE) :]
+        try:
+            os.write(self._pipe, block)
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._close()
 
-def configured(microphone: Any, speaker: Any = None, **more: Any) -> Config:
-    """Return a configuration with a host's room."""
-    return Config.model_validate({"microphone": microphone, "speaker": speaker, **more})
+    def _close(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+        self._pipe = -1
 
 
 @asynccontextmanager
-async def living(daemon: RunningDaemon, config: Config) -> AsyncIterator[HostRoom]:
-    """Keep the host's room of `config` going, with the engines of `daemon`."""
-    context = RoomContext(daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
-    room = HostRoom(config.host_room, config.microphone, config.speaker, context)
-    task = asyncio.create_task(room.run())
+async def speaking(path: Path) -> AsyncIterator[Mouth]:
+    """Put somebody before the microphone that is the pipe `path`."""
+    os.mkfifo(path)
+    mouth = Mouth(path)
+    async with running(mouth.write()):
+        yield mouth
+
+
+@asynccontextmanager
+async def running(*works: Any) -> AsyncIterator[None]:
+    """Do something meanwhile."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        yield room
+        yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def host_room(context: RoomContext, microphone: Any, speaker: Any = None, **settings: Any) -> HostRoom:
+    """Return the host's room with these devices, called study."""
+    room = {"name": "study", "area": "Study", **settings}
+    config = Config.model_validate({"microphone": microphone, "speaker": speaker, "host_room": room})
+    return HostRoom(config.host_room, config.microphone, config.speaker, context)
+
+
+@asynccontextmanager
+async def living(
+    daemon: RunningDaemon, microphone: Any, speaker: Any = None, **settings: Any
+) -> AsyncIterator[HostRoom]:
+    """Keep a host's room going, with the engines of `daemon`."""
+    context = RoomContext(daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
+    room = host_room(context, microphone, speaker, **settings)
+    async with running(room.run()):
+        yield room
 
 
 def sound_seconds(path: Path) -> float:

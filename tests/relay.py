@@ -6,6 +6,8 @@ import ssl
 import struct
 from typing import Self
 
+from satellite.tasks import first_of
+
 _CHUNK_BYTES = 65_536
 
 
@@ -30,16 +32,13 @@ class Relay:
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        """Begin to listen."""
         await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Break every connection for good."""
         await self.close()
 
     async def open(self) -> None:
@@ -48,7 +47,7 @@ class Relay:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Be there no more, as when the server behind has gone: who comes is refused."""
+        """Be there no more, as when the server has gone: connections are refused."""
         if self._server is None:
             return
         self._server.close()
@@ -81,24 +80,17 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         self._links[task] = writer
-        onward: asyncio.StreamWriter | None = None
+        sides = [writer]
         try:
             back, onward = await asyncio.open_connection("127.0.0.1", self.target)
-            there = asyncio.create_task(self._pass(reader, onward))
-            here = asyncio.create_task(self._pass(back, writer))
-            try:
-                await asyncio.wait([there, here], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in (there, here):
-                    way.cancel()
-                await asyncio.gather(there, here, return_exceptions=True)
+            sides.append(onward)
+            await first_of("relay", self._pass(reader, onward), self._pass(back, writer))
         except (OSError, asyncio.CancelledError):
             pass  # asyncio 3.11 logs it as an error when a connection's task ends cancelled
         finally:
             del self._links[task]
-            for side in (writer, onward):
-                if side is not None:
-                    side.transport.abort()
+            for side in sides:
+                side.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while content := await reader.read(_CHUNK_BYTES):

@@ -98,11 +98,11 @@ async def test_a_room_that_home_assistant_drives_hears_again(
 ) -> None:
     with failing(daemon) as engine:
         async with house(daemon, tmp_path) as home, home.assist() as assist:
-            await assist.until(lambda: home.doing == "driven by Home Assistant")
+            await until(lambda: home.doing == "driven by Home Assistant")
             engine.broken = True
             await until(lambda: failures(daemon, "wake word study") >= 2)
             engine.broken = False
-            while "detection" not in [event.type for event in assist.events]:
+            while "detection" not in assist.kinds:
                 await home.mouth.say(NABU + PAUSE)
     assert tracebacks(caplog) == ["the network is broken"]
 

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from satellite.daemon.assembly import Assembly
 from satellite.daemon.daemon import Daemon
 from satellite.engines.slot import Slot
 from satellite.errors import Stage
@@ -39,41 +40,6 @@ def link(source: str, target: str) -> None:
         Path(target).symlink_to(source)
 
 
-@asynccontextmanager
-async def running(models: Path, more: str = "") -> AsyncIterator[tuple[Daemon, list[str]]]:
-    """Run a daemon on free ports; with the stages that failed at first."""
-    async with Daemon(lonely(models, more), free_ports=True) as daemon:
-        await daemon.ready()
-        yield daemon, [slot.name for slot in daemon.engines.slots if slot.failure is not None]
-
-
-async def state(daemon: Daemon, stage: str) -> str:
-    """Return what the status says of a stage."""
-    return next(one.state for one in daemon._status.stages() if one.stage == stage)
-
-
-def missing(folder: Path) -> Callable[[], None]:
-    """Take the voice away; return what brings it back."""
-    shutil.move(folder, folder.parent.parent / "away")
-
-    def bring_back() -> None:
-        shutil.move(folder.parent.parent / "away", folder)
-
-    return bring_back
-
-
-def broken(content: str) -> Callable[[Path], Callable[[], None]]:
-    """Write something else into the voice's .json; return what does it, which returns what mends it."""
-
-    def breaks(folder: Path) -> Callable[[], None]:
-        file = folder / f"{VOICE}.onnx.json"
-        good = file.read_text()
-        resize(folder, file, content)
-        return lambda: resize(folder, file, good)
-
-    return breaks
-
-
 def resize(folder: Path, file: Path, content: str) -> None:
     """Write a file of a model, and its size into the manifest, so that it counts as complete."""
     file.write_text(content)
@@ -84,88 +50,99 @@ def resize(folder: Path, file: Path, content: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def unreadable(folder: Path) -> Callable[[], None]:
-    """Let reading the voice's .onnx fail."""
+def unreadable(folder: Path) -> None:
+    """Put zeros into the voice's .onnx."""
     file = folder / f"{VOICE}.onnx"
-    target = file.readlink()
-    size = target.stat().st_size
+    size = file.stat().st_size
     file.unlink()
     with file.open("wb") as damaged:
         damaged.truncate(size)
 
-    def mend() -> None:
-        file.unlink()
-        file.symlink_to(target)
 
-    return mend
-
-
-BROKEN: dict[str, Callable[[Path], Callable[[], None]]] = {
-    "missing, then pulled": missing,
-    "no JSON": broken("{"),
-    "JSON without what is needed": broken("{}"),
-    "JSON of another kind": broken("[1, 2]"),
-    "an .onnx of zeros": unreadable,
-}
-
-
-@pytest.mark.models
-@pytest.mark.parametrize("breaks", BROKEN.values(), ids=BROKEN)
-async def test_a_voice_that_is_mended_speaks_without_a_restart(
-    breaks: Callable[[Path], Callable[[], None]], models: Path
-) -> None:
-    mend = breaks(models / "tts" / VOICE)
-    async with running(models) as (daemon, failed):
-        assert failed == ["tts"]
-        failure = daemon.engines.synthesizer.failure
-        assert failure is not None
-        assert failure.code in ("model-missing", "model-corrupt", "tts-not-ready")
-        assert await state(daemon, "tts") == "failed"
-        assert await state(daemon, "stt") == "ready"
-        await asyncio.sleep(2)  # it is tried, in vain
-        assert not daemon.engines.synthesizer.ready
-        mend()
-        await until(lambda: daemon.engines.synthesizer.ready)
-        assert await state(daemon, "tts") == "ready"
-        assert daemon.background.status() == ()
-
-
-@pytest.mark.models
-async def test_a_chat_model_that_is_pulled_answers_without_a_restart(models: Path) -> None:
-    async def scenario(more: str) -> None:
-        (home,) = (models / "chat").iterdir()
-        shutil.move(home, models / "away")
-        async with running(models, more) as (daemon, failed):
-            assert failed == ([] if more else ["chat"])
-            local = daemon._assembly.chat.models[-1]
-            assert not local.health.up
-            shutil.move(models / "away", home)
-            await until(lambda: local.health.up)
-            assert daemon.engines.chat.ready
-
-    await scenario("")
-    other = "{type: ollama, model: m, url: 'http://127.0.0.1:9'}"
-    await scenario(f"chat: {{providers: [{other}, {{type: local}}]}}\n")
-
-
-@pytest.mark.models
-async def test_a_voice_that_is_half_copied_is_taken_once_it_is_whole(models: Path) -> None:
-    original, copy = models / "tts" / VOICE, models / "tts" / "en_US-lessac-low"
+async def half_copied(daemon: Daemon, models: Path) -> None:
+    """See that a voice is taken once all of it is there."""
     spec = catalogue.find(Kind.TTS, "en_US-lessac-low")
-    async with running(models) as (daemon, _):
-        copy.mkdir()
-        manifest = json.loads((original / "manifest.json").read_text()) | {"name": spec.name}
-        manifest["files"] = [{**one, "name": one["name"].replace(VOICE, spec.name)} for one in manifest["files"]]
-        about = (original / f"{VOICE}.onnx.json").read_text()
-        (copy / f"{spec.name}.onnx").symlink_to((original / f"{VOICE}.onnx").readlink())
-        (copy / "MODEL_CARD").symlink_to((original / "MODEL_CARD").readlink())
-        (copy / "manifest.json").write_text(json.dumps(manifest))
-        resize(copy, copy / f"{spec.name}.onnx.json", about[: len(about) // 2])
-        folder = daemon._assembly._voices
-        await until(lambda: spec.name in folder._troubles)
-        resize(copy, copy / f"{spec.name}.onnx.json", about)
-        await until(lambda: spec.name in [voice.name for voice, _ in folder.files()])
+    original, copy = models / "tts" / VOICE, models / "tts" / spec.name
+    copy.mkdir()
+    manifest = json.loads((original / "manifest.json").read_text()) | {"name": spec.name}
+    manifest["files"] = [{**one, "name": one["name"].replace(VOICE, spec.name)} for one in manifest["files"]]
+    about = (original / f"{VOICE}.onnx.json").read_text()
+    (copy / f"{spec.name}.onnx").symlink_to((original / f"{VOICE}.onnx").readlink())
+    (copy / "MODEL_CARD").symlink_to((original / "MODEL_CARD").readlink())
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    resize(copy, copy / f"{spec.name}.onnx.json", about[: len(about) // 2])
+    folder = daemon._assembly._voices
+    await until(lambda: spec.name in folder._troubles)
+    resize(copy, copy / f"{spec.name}.onnx.json", about)
+    await until(lambda: spec.name in [voice.name for voice, _ in folder.files()])
+
+
+async def test_models_that_are_pulled_or_copied_are_used_without_a_restart(models: Path, tmp_path: Path) -> None:
+    (chat,) = (models / "chat").iterdir()
+    homes = {tmp_path / "voice": models / "tts" / VOICE, tmp_path / "chat": chat}
+    for away, home in homes.items():
+        shutil.move(home, away)
+    async with Daemon(lonely(models), free_ports=True) as daemon:
+        await daemon.ready()
+        synthesizer = daemon.engines.synthesizer
+
+        def states() -> dict[str, str]:
+            return {one.stage: one.state for one in daemon._status.stages() if one.stage in ("stt", "chat", "tts")}
+
+        assert synthesizer.failure is not None
+        assert synthesizer.failure.code == "model-missing"
+        assert states() == {"stt": "ready", "chat": "failed", "tts": "failed"}
+        await asyncio.sleep(2)  # they are tried, in vain
+        assert not synthesizer.ready
+        for away, home in homes.items():
+            shutil.move(away, home)
+        await until(lambda: synthesizer.ready and daemon.engines.chat.ready)
+        assert states() == dict.fromkeys(("stt", "chat", "tts"), "ready")
+        await half_copied(daemon, models)
         assert daemon.background.status() == ()
+
+
+@asynccontextmanager
+async def assembled(models: Path, more: str = "") -> AsyncIterator[Assembly]:
+    """Prepare the engines of a daemon, none of which is loaded."""
+    daemon = Daemon(lonely(models, more), free_ports=True)
+    await daemon._assembly.prepare()
+    try:
+        yield daemon._assembly
+    finally:
+        await daemon.__aexit__()
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[1, 2]", None])
+async def test_a_voice_that_is_repaired_speaks(content: str | None, models: Path, tmp_path: Path) -> None:
+    voice = models / "tts" / VOICE
+    shutil.copytree(voice, tmp_path / "good", symlinks=True)
+    if content is None:
+        unreadable(voice)
+    else:
+        resize(voice, voice / f"{VOICE}.onnx.json", content)
+    async with assembled(models) as assembly:
+        slot = assembly.engines.synthesizer
+        assembly._keep_loading(slot)
+        await slot.until_settled()
+        assert slot.failure is not None
+        assert slot.failure.code in ("model-corrupt", "tts-not-ready")
+        shutil.rmtree(voice)
+        shutil.move(tmp_path / "good", voice)
+        await until(lambda: slot.ready)
+
+
+async def test_a_local_model_that_is_pulled_answers_beside_another_provider(models: Path, tmp_path: Path) -> None:
+    (home,) = (models / "chat").iterdir()
+    shutil.move(home, tmp_path / "away")
+    other = "{type: ollama, model: m, url: 'http://127.0.0.1:9'}"
+    async with assembled(models, f"chat: {{providers: [{other}, {{type: local}}]}}\n") as assembly:
+        assembly._keep_loading(assembly.engines.chat)
+        await assembly.engines.chat.until_ready()
+        local = assembly.chat.models[-1]
+        assert not local.health.up
+        shutil.move(tmp_path / "away", home)
+        await until(lambda: local.health.up)
 
 
 async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from satellite.rooms.arbitration import Arbiter, Loudness
+from tests.virtual_clock import ManualClock
 
 
 def test_the_room_that_hears_best_has_the_call() -> None:
     lost: list[str] = []
-    now = [0.0]
-    arbiter = Arbiter(0.3, now=lambda: now[0])
+    clock = ManualClock(0.0)
+    arbiter = Arbiter(0.3, now=clock)
 
     def claim(room: str, quality_db: float, word: str = "okay_nabu") -> bool:
         return arbiter.claim(room, word, quality_db, lambda: lost.append(room))
@@ -17,29 +18,24 @@ def test_the_room_that_hears_best_has_the_call() -> None:
     assert claim("hall", 15)
     assert claim("hall", 10)
     assert lost == []
-    now[0] = 0.1
+    clock.now = 0.1
     assert not claim("attic", 5)
     assert claim("kitchen", 20)
     assert lost == ["hall"]
     assert claim("bedroom", 1, "alexa")
-    now[0] = 0.29
+    clock.now = 0.29
     assert not claim("hall", 20)
-    now[0] = 0.31
+    clock.now = 0.31
     assert claim("attic", 5)
     assert lost == ["hall"]
 
 
-def test_loudness_is_speech_against_the_rooms_own_noise() -> None:
+@pytest.mark.parametrize(("noise", "speech", "db"), [(50, 500, 20), (500, 5000, 20), (500, 1000, 6)])
+def test_loudness_is_speech_against_the_rooms_own_noise(noise: float, speech: float, db: float) -> None:
     random = np.random.default_rng(1)
-
-    def room(noise: float, speech: float) -> float:
-        loudness = Loudness()
-        sound = np.concatenate([random.normal(0, noise, 80_000), random.normal(0, speech, 12_000)]).astype(np.int16)
-        for at in range(0, len(sound), 1000):
-            loudness.feed(sound[at : at + 1000].tobytes())
-        return loudness.speech_to_noise_db
-
-    assert room(50, 500) == pytest.approx(20, abs=1)
-    assert room(500, 5000) == pytest.approx(20, abs=1)
-    assert room(500, 1000) == pytest.approx(6, abs=1)
-    assert Loudness().speech_to_noise_db == float("-inf")
+    loudness = Loudness()
+    assert loudness.speech_to_noise_db == float("-inf")
+    sound = np.concatenate([random.normal(0, noise, 80_000), random.normal(0, speech, 12_000)]).astype(np.int16)
+    for at in range(0, len(sound), 1000):
+        loudness.feed(sound[at : at + 1000].tobytes())
+    assert loudness.speech_to_noise_db == pytest.approx(db, abs=1)

@@ -42,6 +42,7 @@ def test_what_is_too_old_is_dropped_oldest_first() -> None:
     assert backlog.dropped_bytes == 16
 
 
+@pytest.mark.slow
 async def test_a_room_that_was_held_up_hears_what_is_said_now(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +50,7 @@ async def test_a_room_that_was_held_up_hears_what_is_said_now(
     told = tmp_path / "written"
     told.write_bytes(bytes(4))
     sound = capture(SoundDeviceSettings(command=(sys.executable, "-c", COUNTING, str(told))))
-    held_blocks = 40
+    held_blocks = 25
 
     def written() -> int:
         return int(struct.unpack("<I", told.read_bytes())[0])
@@ -84,14 +85,15 @@ async def test_a_source_without_end_is_taken_in_real_time() -> None:
     pieces = source.pieces()
     async for piece in pieces:
         taken += len(piece)
-        if time.monotonic() - began > 1:
+        if time.monotonic() - began > 0.4:
             break
     await pieces.aclose()
     seconds = time.monotonic() - began
     assert 0 < taken + source.backlog.dropped_bytes <= 32_000 * (1.1 * seconds + 0.1)
 
 
-async def test_half_a_sample_waits_for_its_other_half() -> None:
+async def test_half_a_sample_waits_for_its_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satellite.rooms.host.capture._STALL_SECONDS", 1.0)
     reading, writing = os.pipe()
     source = LiveSource(reading, "odd", 32_000)
     pieces = source.pieces()

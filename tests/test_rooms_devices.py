@@ -20,7 +20,7 @@ from satellite.errors import SatelliteError
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms.host.capture import capture
 from satellite.rooms.host.speaker import HostSpeaker
-from tests.host_room import sound_seconds
+from tests.host_room import running
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.slow
@@ -48,12 +48,8 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def playing(**settings: Any) -> AsyncIterator[HostSpeaker]:
     """Keep a speaker going."""
     speaker = HostSpeaker(SoundDeviceSettings(**settings))
-    task = asyncio.create_task(speaker.run())
-    try:
+    async with running(speaker.run()):
         yield speaker
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def say(speaker: HostSpeaker) -> float:
@@ -68,6 +64,13 @@ def heard_seconds(speaker: Path) -> float:
     samples = np.frombuffer(speaker.read_bytes(), np.int16)[::2]
     loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 1000)
     return 0.0 if not len(loud) else float(loud[-1] - loud[0]) / LAYOUT.rate
+
+
+def listed(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `satellite rooms devices`, perhaps without a package."""
+    code = f"import sys; sys.modules.update(dict.fromkeys('{without}'.split())); from satellite.cli.main import main"
+    command = [sys.executable, "-c", f"{code}; sys.exit(main())", "rooms", "devices", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 async def test_a_microphone_is_heard_until_it_goes(devices: Path) -> None:
@@ -110,60 +113,44 @@ async def test_a_speaker_is_heard_to_its_end(devices: Path) -> None:
         assert speaker.trouble == ""
 
 
-async def test_a_speaker_falls_silent_at_once(devices: Path) -> None:
+async def test_a_speaker_falls_silent_at_once_and_what_waits_is_dropped(devices: Path) -> None:
     path = devices / "speaker"
     path.touch()
-    async with playing(device="speaker") as speaker:
-        utterance = speaker.begin(VOICE)
-        speaker.feed(utterance, TONE * 12)
-        while heard_seconds(path) < 0.5:
-            await asyncio.sleep(0.01)
-        speaker.drop()
-        silent = heard_seconds(path)
-        await asyncio.sleep(0.5)
-        assert heard_seconds(path) - silent < 0.1
-        path.write_bytes(b"")
-        await say(speaker)
-        assert SECONDS - 0.02 < heard_seconds(path) < 2 * SECONDS
-
-
-def test_the_devices_are_listed(devices: Path) -> None:
-    for name in ("microphone", "speaker"):
-        (devices / name).touch()
-    command = [sys.executable, "-m", "satellite", "rooms", "devices"]
-    found = json.loads(
-        subprocess.run([*command, "--json"], capture_output=True, timeout=PATIENCE_SECONDS, check=True).stdout
-    )
-    assert found["microphones"] == [
-        {"number": 0, "name": "microphone", "host_api": "files", "rate": 48_000, "channels": 2, "default": True}
-    ]
-    assert [one["name"] for one in found["speakers"]] == ["speaker"]
-    assert b"microphone" in subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=True).stdout
-
-
-async def test_sound_is_dropped_at_once(tmp_path: Path) -> None:
-    said = tmp_path / "said.wav"
     played: list[str] = []
 
     async def note() -> None:
         played.append("played")
 
-    async with playing(file=said) as speaker, asyncio.timeout(PATIENCE_SECONDS):
+    async with playing(device="speaker") as speaker, asyncio.timeout(PATIENCE_SECONDS):
         utterance, waiting = speaker.begin(VOICE, note), speaker.begin(VOICE, note)
         for one in (utterance, waiting):
-            speaker.feed(one, SECOND)
-        await until(lambda: sound_seconds(said) > 0.2)
+            speaker.feed(one, TONE * 12)
+        await until(lambda: heard_seconds(path) > 0.5)
         assert speaker.drop()
-        heard = sound_seconds(said)
-        speaker.feed(utterance, SECOND)
+        silent = heard_seconds(path)
+        speaker.feed(utterance, TONE)
         await utterance.over.wait()
         await waiting.over.wait()
-        last = speaker.begin(AudioFormat(16_000, 4, 2), note)
-        speaker.feed(last, bytes(8 * 1600))
+        await asyncio.sleep(0.5)
+        assert heard_seconds(path) - silent < 0.1
+        path.write_bytes(b"")
+        last = speaker.begin(AudioFormat(44_100, 4, 2), note)
+        speaker.feed(last, np.repeat(np.frombuffer(TONE, np.int16).astype(np.int32) << 16, 4).tobytes())
         last.end()
         await until(lambda: played == ["played"])
-        assert sound_seconds(said) - heard == pytest.approx(0.1, abs=0.05)
+        assert SECONDS - 0.02 < heard_seconds(path) < 2 * SECONDS
         assert not speaker.drop()
+
+
+def test_the_devices_are_listed(devices: Path) -> None:
+    for name in ("microphone", "speaker"):
+        (devices / name).touch()
+    found = json.loads(listed("--json").stdout)
+    assert found["microphones"] == [
+        {"number": 0, "name": "microphone", "host_api": "files", "rate": 48_000, "channels": 2, "default": True}
+    ]
+    assert [one["name"] for one in found["speakers"]] == ["speaker"]
+    assert "microphone" in listed().stdout
 
 
 async def test_programs_stand_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,18 +187,10 @@ async def test_what_a_program_says_of_its_trouble_is_told_in_short(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("command", ["rooms devices", "rooms devices --json"])
-def test_without_portaudio_the_remedy_is_told(command: str) -> None:
-    code = "import sys; sys.modules['sounddevice'] = None; from satellite.cli.main import main; sys.exit(main())"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *command.split()],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_without_portaudio_the_remedy_is_named(arguments: tuple[str, ...]) -> None:
+    result = listed(*arguments, without="sounddevice")
     assert result.returncode == 1
     assert result.stderr.startswith("error: [no-portaudio]")
-    assert "--microphone" in result.stderr
-    assert "pip install -e '.[mic]'" in result.stderr
-    assert "libportaudio2" in result.stderr
+    for remedy in ("--microphone", "pip install -e '.[mic]'", "libportaudio2"):
+        assert remedy in result.stderr

@@ -1,7 +1,7 @@
 """Sound on its way to rooms: paced, stopped, and shared while it is being made."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -13,16 +13,16 @@ from satellite.rooms.wyoming_device import WyomingOutput
 from tests.driven_rooms import NotedConnection
 from tests.waiting import PATIENCE_SECONDS
 
-VOICE = AudioFormat(22_050, 2, 1)
+VOICE = AudioFormat(22_050)
 FORMAT = AudioFormat(4000, 1)
 SECOND = bytes(4000)
 
 
-def playback() -> tuple[NotedConnection, WyomingOutput, Playback]:
+def playback(lead_seconds: Callable[[], float] = lambda: 0.5) -> tuple[NotedConnection, WyomingOutput, Playback]:
     """Return a satellite's connection, its loudspeaker and what plays there."""
     connection = NotedConnection()
     output = WyomingOutput(connection)
-    return connection, output, Playback(output, lambda: 0.5)
+    return connection, output, Playback(output, lead_seconds)
 
 
 def lead_seconds(connection: NotedConnection) -> float:
@@ -54,8 +54,7 @@ async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> No
 @pytest.mark.virtual_clock
 async def test_a_lead_that_is_changed_holds_from_the_next_sound_on() -> None:
     lead = 0.5
-    connection = NotedConnection()
-    playing = Playback(WyomingOutput(connection), lambda: lead)
+    connection, _, playing = playback(lambda: lead)
     await playing.play(VOICE, bytes(44_100))
     assert lead_seconds(connection) == pytest.approx(0.5, abs=0.001)
     lead = 2.0

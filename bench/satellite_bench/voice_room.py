@@ -29,7 +29,6 @@ class VoiceRoom(ScriptedSatellite):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.samples_per_chunk = int(CHUNK_SECONDS * RATE)
-        self.refractory_seconds = 0.0
         self._forget_turn()
 
     def _forget_turn(self) -> None:

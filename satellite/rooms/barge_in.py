@@ -86,28 +86,22 @@ class WakeWordInterrupter:
                 return Interruption(command_follows=False)
 
 
-class SpeechInterrupter:
-    """Listens for any speech, where the microphone does not hear the answer itself."""
+async def interrupted_by_speech(stages: Stages, inbox: AudioInbox) -> Interruption:
+    """Return once somebody clearly speaks, where the microphone does not hear the answer itself.
 
-    def __init__(self, stages: Stages, inbox: AudioInbox) -> None:
-        self._stages = stages
-        self._inbox = inbox
-
-    async def wait(self) -> Interruption:
-        """Return once somebody clearly speaks; what was said by then is put back into the inbox."""
-        config = self._stages.config
-        vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
-        stream = vad.stream()
-        latest: deque[bool] = deque(maxlen=_SPEECH_WINDOWS)
-        heard = b""
-        async for pcm in self._inbox:
-            heard = (heard + pcm)[-BYTES_PER_SECOND:]
-            for probability in await stream.feed(pcm):
-                latest.append(probability >= config.vad.threshold)
-            if sum(latest) >= _SPEECH_WINDOWS_SPOKEN:
-                self._inbox.unread(heard)
-                return Interruption()
-        return await asyncio.Future()  # no more audio: nothing will interrupt
+    What was said by then is put back into the inbox.
+    """
+    vad = await stages.engines.vad.get(stages.config.deadlines.load_seconds)
+    stream = vad.stream()
+    latest: deque[bool] = deque(maxlen=_SPEECH_WINDOWS)
+    heard = b""
+    async for pcm in inbox:
+        heard = (heard + pcm)[-BYTES_PER_SECOND:]
+        latest.extend(probability >= stages.config.vad.threshold for probability in await stream.feed(pcm))
+        if sum(latest) >= _SPEECH_WINDOWS_SPOKEN:
+            inbox.unread(heard)
+            return Interruption()
+    return await asyncio.Future()  # no more audio: nothing will interrupt
 
 
 class _Words:

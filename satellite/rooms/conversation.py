@@ -32,7 +32,7 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.rooms.arbitration import Loudness
-from satellite.rooms.barge_in import Interruption, SpeechInterrupter, WakeWordInterrupter
+from satellite.rooms.barge_in import Interruption, WakeWordInterrupter, interrupted_by_speech
 from satellite.rooms.playback import Playback, SharedSound
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity, Device, RoomContext
@@ -346,7 +346,7 @@ class Conversation:
         if self._device.capabilities.speech_interrupts:
             if self._inbox.ended:  # the run has all of its audio: what comes now is not part of it
                 self._inbox = AudioInbox(_INBOX_SECONDS)
-            return await SpeechInterrupter(stages, self._inbox).wait()
+            return await interrupted_by_speech(stages, self._inbox)
         interrupter = WakeWordInterrupter(stages, self.room, self._inbox)
         try:
             return await interrupter.wait()

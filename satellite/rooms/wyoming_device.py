@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Protocol
 
 from wyoming.asr import Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -21,6 +20,7 @@ from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.room import Activity, Capabilities, RoomContext, room_request
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
+from satellite.wire.connection import Connection
 from satellite.wire.parsing import parsed
 from satellite.wire.run_events import STAGES, wyoming_events
 
@@ -40,22 +40,12 @@ _PRE_BUFFER_BYTES = 2 * BYTES_PER_SECOND
 (wyoming-satellite 1.4.1, `vad.buffer_seconds`)."""
 
 
-class SatelliteConnection(Protocol):
-    """The connection to a satellite."""
-
-    async def send(self, *events: Event | Eventable) -> None:
-        """Send events. Raises `ConnectionError` when the satellite has gone, or does not read."""
-
-    def abort(self) -> None:
-        """Cut it."""
-
-
 class WyomingDevice:
     """One satellite while it is connected, with the conversation that is held there."""
 
     capabilities = Capabilities(timers=True)
 
-    def __init__(self, connection: SatelliteConnection, room: RoomSettings, context: RoomContext) -> None:
+    def __init__(self, connection: Connection, room: RoomSettings, context: RoomContext) -> None:
         self.output = WyomingOutput(connection)
         self.conversation = Conversation(self, room, context)
         self._connection = connection
@@ -205,7 +195,7 @@ class WyomingOutput:
 
     paced = True
 
-    def __init__(self, connection: SatelliteConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.format: AudioFormat | None = None
         """What the satellite has asked for in `run-pipeline`."""
 

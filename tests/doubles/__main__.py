@@ -25,7 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.doubles", description="a chat server that stands in")
     parser.add_argument("kind", choices=("ollama", "openai"))
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(
         "--port", type=int, default=0, help="0 chooses a free one, which the first line of output names"
     )
@@ -35,7 +34,6 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--say", default="Paris is the capital of France.", metavar="TEXT", help="always answer this")
     parser.add_argument("--threads", type=int, default=0, help="of the GGUF model; 0 is one a core, at most four")
     parser.add_argument("--seconds-per-token", type=float, default=0, metavar="S")
-    parser.add_argument("--first-token-seconds", type=float, default=0, metavar="S")
     ollama = parser.add_argument_group("ollama")
     ollama.add_argument("--library", nargs="+", metavar="NAME", default=(), help="what it can be asked to fetch")
     ollama.add_argument("--load-seconds", type=float, default=0, metavar="S", help="what loading a model takes")
@@ -77,7 +75,7 @@ def _server(args: argparse.Namespace, words: Words) -> HttpServer:
     server: HttpServer
     if args.kind == "openai":
         model = {"model": args.model[0]} if args.model else {}
-        server = OpenAIServer(words, key=args.key, host=args.host, port=args.port, **model)
+        server = OpenAIServer(words, key=args.key, port=args.port, **model)
     else:
         named = [name.partition("=") for name in args.model or ("smollm2",)]
         server = OllamaServer(
@@ -86,12 +84,10 @@ def _server(args: argparse.Namespace, words: Words) -> HttpServer:
             load_seconds=args.load_seconds,
             overhead_seconds=args.overhead_seconds,
             keep_alive_seconds=math.inf if args.keep_alive < 0 else args.keep_alive,
-            host=args.host,
             port=args.port,
         )
         server.library = set(args.library)
     server.seconds_per_token = args.seconds_per_token
-    server.first_token_seconds = args.first_token_seconds
     return server
 
 

@@ -22,14 +22,7 @@ _PING_SECONDS = 2.0
 _PONG_SECONDS = 5.0
 """How long it waits for a pong before it takes the server for lost; it does not close the connection."""
 
-_HEADER = b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, "payload_length": 2048}\n'
-_BROKEN = {"garbage": b"\x16\x03\x01\x02 no Wyoming \xff\n", "header": _HEADER[:40], "payload": _HEADER + bytes(1000)}
-
-UNKNOWN = Event("gesture-seen", {"gesture": "thumbs-up"}, b"picture")
-"""An event of a type that nobody knows yet."""
-
-INVALID_PIPELINE = Event("run-pipeline", {"start_stage": "tts", "end_stage": "wake"})
-"""Asks for a pipeline that cannot be."""
+_BROKEN = {"garbage": b"\x16\x03\x01\x02 no Wyoming \xff\n", "header": b'{"type": "audio-chunk", "data": {"rate": '}
 
 
 class Received(NamedTuple):
@@ -61,7 +54,6 @@ class ScriptedSatellite(Settings):
         self.microphone = Microphone(self)
         self.speaker = Speaker()
         self.events: deque[Received] = deque(maxlen=_REMEMBERED_EVENTS)
-        self.timers: deque[Received] = deque(maxlen=_REMEMBERED_EVENTS)
         self._listening = Listening(self, self.send)
         self._unseen: defaultdict[str, deque[Received]] = defaultdict(lambda: deque(maxlen=_REMEMBERED_EVENTS))
         self._news = asyncio.Event()
@@ -80,12 +72,10 @@ class ScriptedSatellite(Settings):
 
     @property
     def uri(self) -> str:
-        """Where it is dialled."""
         return f"tcp://{self.host}:{self.port}"
 
     @property
     def claimed(self) -> bool:
-        """Whether a server has it."""
         return self._owner is not None
 
     @property
@@ -104,7 +94,6 @@ class ScriptedSatellite(Settings):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End for good."""
         await self.stop()
         await _cancelled(*self._tasks)
         self._reserved.close()
@@ -128,22 +117,14 @@ class ScriptedSatellite(Settings):
         self.vanish()
         await _cancelled(*self._connected.values())
 
-    async def reboot(self, seconds: float) -> None:
-        """Switch off, and on again, on the same port, after a while."""
-        await self.stop()
-        await asyncio.sleep(seconds)
-        await self.start()
-
     async def say(self, pcm: bytes) -> None:
         """Say canonical `pcm` in the room; returns when it is said, whether or not anybody heard it."""
         await self.microphone.say(pcm)
 
-    async def wake(self, phrase: str | None = None) -> bool:
+    async def wake(self) -> bool:
         """Detect the wake word in the room; False when the satellite takes no notice."""
         assert self.mode == "wake", "the server detects the wake words of this satellite"
-        if not self.claimed or self._hears_nothing:
-            return False
-        return await self._listening.detect(phrase or self.wake_word)
+        return self.claimed and not self._hears_nothing and await self._listening.detect()
 
     async def until(self, *types: str, seconds: float = 120.0) -> Received:
         """Return the next event of one of `types`, each event once; raises `TimeoutError` with what came instead."""
@@ -161,8 +142,8 @@ class ScriptedSatellite(Settings):
         if self._owner is not None:
             await self._write(self._owner, event)
 
-    async def send_broken(self, what: Literal["garbage", "header", "payload"]) -> None:
-        """Send what is no Wyoming; or half an event, cut off in its header or in its payload, and nothing after it."""
+    async def send_broken(self, what: Literal["garbage", "header"]) -> None:
+        """Send what is no Wyoming; or an event that is cut off in its header, and nothing after it."""
         if self._owner is not None:
             self._owner.write(_BROKEN[what])
             self._cut = None if what == "garbage" else self._owner
@@ -256,8 +237,6 @@ class ScriptedSatellite(Settings):
         received = Received(time.monotonic(), event.type, event.data)
         self.events.append(received)
         self._unseen[event.type].append(received)
-        if event.type.startswith("timer-"):
-            self.timers.append(received)
         self._news.set()
         self._news = asyncio.Event()
 
@@ -291,16 +270,9 @@ class ScriptedSatellite(Settings):
             self._forget(writer)
 
     def _info(self) -> dict[str, Any]:
-        def artifact(name: str, **more: Any) -> dict[str, Any]:
-            return {"name": name, "attribution": {"name": "", "url": ""}, "installed": True, "description": name} | more
-
         info: dict[str, Any] = {domain: [] for domain in ("asr", "tts", "handle", "intent", "wake")}
-        info["satellite"] = artifact(self.name, version="1.4.1", area=self.area)
-        words = [self.wake_word] if self.mode == "wake" else []
-        for word in words:
-            model = artifact(word, version="1.0.0", languages=[], phrase=word.replace("_", " "))
-            info["wake"].append(artifact("openwakeword", version="1.10.0", models=[model]))
-        info["satellite"]["snd_format"] = None
+        attribution = {"name": "", "url": ""}
+        info["satellite"] = {"name": self.name, "attribution": attribution, "installed": True, "version": "1.4.1"}
         return info
 
 

@@ -28,14 +28,6 @@ class Settings:
     """Streams after a local wake word, all the time, or when somebody speaks."""
 
     name: str = "kitchen"
-    area: str | None = None
-    wake_word: str = "okay_nabu"
-    pipeline: str | None = None
-    """The `name` that `run-pipeline` has after a wake word."""
-
-    refractory_seconds: float = 5.0
-    """After a local wake word, how long the same one is not heard again."""
-
     vad_timeout_seconds: float = 5.0
     """How long one stream of a `vad` satellite is at most; the server's `detection` does not lengthen it."""
 
@@ -73,7 +65,8 @@ class Microphone:
     def __init__(self, settings: Settings) -> None:
         self._format = settings.microphone_format
         self._settings = settings
-        self._speeches: deque[tuple[bytearray, asyncio.Event]] = deque()
+        self._speech = bytearray()
+        self._said = asyncio.Event()
         self._tone = encoded(_ROOM_TONE, self._format)
         self._tone_at = 0
 
@@ -83,27 +76,21 @@ class Microphone:
         return self._settings.samples_per_chunk / self._format.rate
 
     async def say(self, pcm: bytes) -> None:
-        """Speak canonical `pcm`, after whoever is speaking; returns when it is recorded."""
-        speech = bytearray(encoded(pcm, self._format)), asyncio.Event()
-        self._speeches.append(speech)
+        """Speak canonical `pcm`; returns when it is recorded. Cancelling it ends the speech."""
+        self._speech += encoded(pcm, self._format)
+        self._said.clear()
         try:
-            await speech[1].wait()
+            await self._said.wait()
         finally:
-            if speech in self._speeches:
-                self._speeches.remove(speech)
+            self._speech.clear()
 
     def record(self) -> AudioChunk:
         """Return the next chunk."""
         size = self._settings.samples_per_chunk * self._format.frame_bytes
-        sound = bytearray()
-        while self._speeches and len(sound) < size:
-            pcm, said = self._speeches[0]
-            missing = size - len(sound)
-            sound += pcm[:missing]
-            del pcm[:missing]
-            if not pcm:
-                self._speeches.popleft()
-                said.set()
+        sound = self._speech[:size]
+        del self._speech[:size]
+        if not self._speech:
+            self._said.set()
         while len(sound) < size:
             sound += self._tone[self._tone_at : self._tone_at + size - len(sound)]
             self._tone_at = 0 if len(sound) < size else self._tone_at + size
@@ -133,11 +120,6 @@ class Speaker:
         self._current: Utterance | None = None
         self._stopped: asyncio.Queue[Utterance] = asyncio.Queue()
         self._free_at = 0.0
-
-    @property
-    def playing(self) -> bool:
-        """Whether anything is heard at the moment."""
-        return self._free_at > time.monotonic()
 
     def take(self, event: Event) -> None:
         """Take `audio-start`, `audio-chunk` or `audio-stop`."""
@@ -179,7 +161,6 @@ class Listening:
         self._send = send
         self._paused = False
         self._before = b""
-        self._not_before: dict[str, float] = {}
 
     async def from_server(self, event: Event) -> None:
         """Start, stop or pause."""
@@ -211,15 +192,13 @@ class Listening:
         if self.streaming_since is not None:
             await self._send_audio(chunk)
 
-    async def detect(self, wake_word: str) -> bool:
-        """Detect a wake word; False where it is not noticed: while paused or streaming, or too soon after the last."""
-        now = time.monotonic()
-        if self._paused or self.streaming_since is not None or now < self._not_before.get(wake_word, 0.0):
+    async def detect(self) -> bool:
+        """Detect a wake word; False while paused or streaming, when it is not noticed."""
+        if self._paused or self.streaming_since is not None:
             return False
         self._stream(True)
-        self._not_before[wake_word] = now + self._settings.refractory_seconds
-        await self._send(Detection(wake_word, timestamp=time.monotonic_ns()).event())
-        await self._run_pipeline("asr", wake_word=wake_word)
+        await self._send(Detection("okay_nabu", timestamp=time.monotonic_ns()).event())
+        await self._run_pipeline("asr", name="Ground floor")
         return True
 
     async def _wait_for_speech(self, chunk: AudioChunk) -> None:
@@ -244,12 +223,9 @@ class Listening:
         if not self._settings.silent_microphone:
             await self._send(chunk.event())
 
-    async def _run_pipeline(self, start: str, restart: bool = False, wake_word: str | None = None) -> None:
+    async def _run_pipeline(self, start: str, restart: bool = False, **more: str) -> None:
         settings = self._settings
-        if not settings.send_run_pipeline:
-            return
-        end = "tts" if settings.has_speaker else "handle"
-        data: dict[str, Any] = {"start_stage": start, "end_stage": end, "restart_on_end": restart}
-        if settings.pipeline and wake_word == settings.wake_word:
-            data["name"] = settings.pipeline
-        await self._send(Event("run-pipeline", data | {"snd_format": asdict(settings.speaker_format)}))
+        if settings.send_run_pipeline:
+            end = "tts" if settings.has_speaker else "handle"
+            data: dict[str, Any] = {"start_stage": start, "end_stage": end, "restart_on_end": restart}
+            await self._send(Event("run-pipeline", data | more | {"snd_format": asdict(settings.speaker_format)}))

@@ -120,7 +120,8 @@ async def _file(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
     path = settings.file
     assert path is not None
     if stat.S_ISFIFO((await asyncio.to_thread(path.stat)).st_mode):
-        sound = _pipe(path, settings)
+        # Returns at once, whether or not anybody writes.
+        sound = _live(os.open(path, os.O_RDONLY | os.O_NONBLOCK), settings)
     else:
         sound = _recording(await asyncio.to_thread(_read, path, settings))
     async with aclosing(sound):
@@ -141,14 +142,6 @@ async def _recording(pcm: bytes) -> AsyncGenerator[bytes, None]:
         block = pcm[at : at + _BLOCK_BYTES]
         await pacer.elapse(seconds_of(block))
         yield block
-
-
-async def _pipe(path: Path, settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:
-    """Yield what somebody writes into a named pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # returns at once, whether or not anybody writes
-    async with aclosing(_live(descriptor, settings)) as sound:
-        async for pcm in sound:
-            yield pcm
 
 
 async def _program(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]:

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event
@@ -31,8 +29,8 @@ _LOGGER = logging.getLogger(__name__)
 SND_FORMAT = AudioFormat(22_050)
 """What Home Assistant sends; anything is taken."""
 
-LONGEST_STREAM_SECONDS = 30.0
-"""Home Assistant ends a command after 15 s at the latest."""
+_LONGEST_STREAM_SECONDS = 30.0
+"""A command that the server has not ended by then is over; Home Assistant does so after 15 s at the latest."""
 
 _MUTED_AFTER_SECONDS = 0.5
 """How much longer than the sound that says that it listens the microphone is muted: the room echoes."""
@@ -44,12 +42,7 @@ class HomeAssistantController:
     name = "Home Assistant"
 
     def __init__(
-        self,
-        connection: Connection,
-        room: HostRoom,
-        stages: Stages,
-        settings: HomeAssistantSatelliteSettings,
-        longest_stream_seconds: float = LONGEST_STREAM_SECONDS,
+        self, connection: Connection, room: HostRoom, stages: Stages, settings: HomeAssistantSatelliteSettings
     ) -> None:
         self.muted = False
         """Whether the server has paused the room, which it has controlled before."""
@@ -62,7 +55,6 @@ class HomeAssistantController:
         self._room = room
         self._stages = stages
         self._settings = settings
-        self._longest_stream_seconds = longest_stream_seconds
         self._utterance: Utterance | None = None
         """The sound that is being received."""
 
@@ -104,7 +96,7 @@ class HomeAssistantController:
         try:
             if self._streaming_since is None:
                 await self._detect(pcm)
-            elif time.monotonic() - self._streaming_since > self._longest_stream_seconds:
+            elif time.monotonic() - self._streaming_since > _LONGEST_STREAM_SECONDS:
                 self._warn("Home Assistant did not end the command")
                 self._stop_streaming()
                 await self._connection.send(AudioStop())
@@ -212,7 +204,8 @@ class HomeAssistantController:
     def _play(self, wav: Path | None, *, mute: bool = False) -> None:
         """Play one of the room's own sounds."""
         if wav is not None and self._room.capabilities.speaker:
-            self._begin(self._play_wav(wav, mute=mute))
+            self._sounds = {task for task in self._sounds if not task.done()}
+            self._sounds.add(begin_task(self._play_wav(wav, mute=mute), f"sound {self._room.settings.name}"))
 
     async def _play_wav(self, wav: Path, *, mute: bool) -> None:
         try:
@@ -223,10 +216,6 @@ class HomeAssistantController:
         if mute:
             self._muted_until = time.monotonic() + seconds_of(pcm) + _MUTED_AFTER_SECONDS
         await self._room.speaker.play(CANONICAL, pcm)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._sounds = {task for task in self._sounds if not task.done()}
-        self._sounds.add(begin_task(work, f"sound {self._room.settings.name}"))
 
     def _warn(self, message: str) -> None:
         name = self._room.settings.name

@@ -21,7 +21,7 @@ from satellite.config.host import HomeAssistantSatelliteSettings
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.pipeline.stages import Stages
 from satellite.rooms.host.host_room import HostRoom
-from satellite.rooms.host.remote_control import LONGEST_STREAM_SECONDS, SND_FORMAT, HomeAssistantController
+from satellite.rooms.host.remote_control import SND_FORMAT, HomeAssistantController
 from satellite.services.info import OURS, describe
 from satellite.tasks import Supervised
 from satellite.wire.connection import Connection
@@ -37,19 +37,10 @@ _DEAD_SECONDS = 5.0
 class SatelliteService:
     """The port that Home Assistant dials; one server has the room, others are turned away."""
 
-    def __init__(
-        self,
-        room: HostRoom,
-        stages: Stages,
-        settings: HomeAssistantSatelliteSettings,
-        *,
-        longest_stream_seconds: float = LONGEST_STREAM_SECONDS,
-    ) -> None:
-        """Serve `room`; a command that the server has not ended after `longest_stream_seconds` is over."""
+    def __init__(self, room: HostRoom, stages: Stages, settings: HomeAssistantSatelliteSettings) -> None:
         self._room = room
         self._stages = stages
         self._settings = settings
-        self._longest_stream_seconds = longest_stream_seconds
         self._owner: Connection | None = None
         self._refused = False
         self._pings = False
@@ -57,9 +48,7 @@ class SatelliteService:
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection. The first event but `describe` makes its sender the owner, until it leaves."""
-        controller = HomeAssistantController(
-            connection, self._room, self._stages, self._settings, self._longest_stream_seconds
-        )
+        controller = HomeAssistantController(connection, self._room, self._stages, self._settings)
         watch: Supervised | None = None
         try:
             async for event in connection:

@@ -38,20 +38,18 @@ class Utterance:
         self.ended = asyncio.Event()
         self.waiting_bytes = 0
         self._lost = False
-        self._chunks: deque[bytes] = deque()
-        self._changed = asyncio.Event()
+        self._chunks: asyncio.Queue[bytes] = asyncio.Queue()
 
     def feed(self, pcm: bytes) -> None:
         """Add sound."""
-        if not (self._lost or self.over.is_set()):
-            self._chunks.append(pcm)
+        if pcm and not (self._lost or self.over.is_set()):
+            self._chunks.put_nowait(pcm)
             self.waiting_bytes += len(pcm)
-            self._changed.set()
 
     def end(self) -> None:
         """There is no more sound."""
         self.ended.set()
-        self._changed.set()
+        self._chunks.put_nowait(b"")
 
     def drop(self) -> None:
         """Be silent."""
@@ -62,17 +60,12 @@ class Utterance:
     def lose(self) -> None:
         """Forget the sound that waits, and what will still come: nothing can play it."""
         self._lost = True
-        self._chunks.clear()
+        self._chunks = asyncio.Queue()
         self.waiting_bytes = 0
 
-    async def next(self) -> bytes | None:
-        """Return more sound, None at its end."""
-        while not self._chunks:
-            if self.ended.is_set():
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        pcm = self._chunks.popleft()
+    async def next(self) -> bytes:
+        """Return more sound, nothing at its end."""
+        pcm = await self._chunks.get()
         self.waiting_bytes -= len(pcm)
         return pcm
 
@@ -168,7 +161,7 @@ class HostSpeaker:
             taken = await self._sink.open(utterance.format)
             converter = Converter(utterance.format, taken)
             frame_bytes = int(taken.rate * _FRAME_SECONDS) * taken.frame_bytes
-            while (pcm := await utterance.next()) is not None:
+            while pcm := await utterance.next():
                 await self._write(converter.convert(pcm), frame_bytes)
             await self._write(converter.flush(), frame_bytes)
             await self._sink.finish()
