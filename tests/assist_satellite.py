@@ -81,7 +81,6 @@ class Assist:
         await self.stream(speaker.format, b"".join([pcm async for pcm in speaker.speak(text)]))
 
     async def stream(self, layout: AudioFormat, pcm: bytes) -> None:
-        """Send sound without any pace."""
         shape = {"rate": layout.rate, "width": layout.width, "channels": layout.channels}
         await self.send(AudioStart(**shape))
         for at in range(0, len(pcm), _AUDIO_CHUNK_BYTES):
@@ -103,7 +102,6 @@ class Assist:
             task.cancel()
 
     def vanish(self) -> None:
-        """Break off."""
         assert self._client._writer is not None
         self.fall_silent()
         self._client._writer.transport.abort()

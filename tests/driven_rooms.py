@@ -48,7 +48,6 @@ async def spoken(daemon: RunningDaemon, text: str, *, quiet_seconds: float = 2) 
 
 
 def hub_of(daemon: Daemon, *rooms: WyomingRoomSettings, window_seconds: float = 0.3) -> Hub:
-    """Return a hub of `rooms`, with the engines of `daemon`."""
     return Hub(rooms, RoomContext(daemon._stages, daemon.bus, Arbiter(window_seconds)))
 
 
@@ -101,13 +100,11 @@ async def ask(satellite: ScriptedSatellite, question: bytes) -> str:
 
 
 async def understood(daemon: RunningDaemon, satellite: ScriptedSatellite) -> str:
-    """Return the words of the last thing that was heard in a room."""
     utterance = satellite.speaker.utterances[-1]
     return await transcribed(daemon, bytes(utterance.pcm), utterance.formats[0])
 
 
 async def transcribed(daemon: RunningDaemon, pcm: bytes, layout: AudioFormat = CANONICAL) -> str:
-    """Return the words in `pcm`."""
     converter = Converter(layout)
     canonical = converter.convert(pcm) + converter.flush()
     return (await daemon.daemon._stages.transcribe_pcm(canonical)).text

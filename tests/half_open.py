@@ -31,7 +31,6 @@ def leave_the_network() -> None:
 
 
 def loopback(*, up: bool) -> None:
-    """Switch the loopback interface on or off."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, _GET_FLAGS, request))[1]
@@ -40,7 +39,6 @@ def loopback(*, up: bool) -> None:
 
 
 async def main() -> None:
-    """Connect, swallow, connect again."""
     daemon = Daemon(Config(), free_ports=True)  # not started: nobody speaks here
     async with ScriptedSatellite(mode="always") as satellite:
         hub = hub_of(daemon, WyomingRoomSettings(name="far away", uri=satellite.uri))

@@ -74,7 +74,6 @@ class Mouth:
 
 @asynccontextmanager
 async def speaking(path: Path) -> AsyncIterator[Mouth]:
-    """Put somebody before the microphone that is the pipe `path`."""
     os.mkfifo(path)
     mouth = Mouth(path)
     async with running(mouth.write()):
@@ -83,7 +82,6 @@ async def speaking(path: Path) -> AsyncIterator[Mouth]:
 
 @asynccontextmanager
 async def running(*works: Any) -> AsyncIterator[None]:
-    """Do something meanwhile."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
@@ -104,7 +102,6 @@ def host_room(context: RoomContext, microphone: Any, speaker: Any = None, **sett
 async def living(
     daemon: RunningDaemon, microphone: Any, speaker: Any = None, **settings: Any
 ) -> AsyncIterator[HostRoom]:
-    """Keep a host's room going, with the engines of `daemon`."""
     context = RoomContext(daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3))
     room = host_room(context, microphone, speaker, **settings)
     async with running(room.run()):

@@ -68,7 +68,6 @@ class Relay:
             _break(writer)
 
     def mend(self) -> None:
-        """Be well again; what was held up goes on."""
         self._refuses = False
         self._passes.set()
 
@@ -101,7 +100,6 @@ class Relay:
 
 
 def _break(writer: asyncio.StreamWriter) -> None:
-    """Let the other side see a connection reset."""
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

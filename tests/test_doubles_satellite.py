@@ -28,7 +28,6 @@ END = {"transcript": Transcript("x"), "error": Error("x"), "pause": PauseSatelli
 
 @asynccontextmanager
 async def dialled(**settings: Any) -> AsyncIterator[tuple[ScriptedSatellite, Client]]:
-    """A satellite and the server that has it."""
     async with ScriptedSatellite(**settings) as room, connect(room.port) as server:
         await server.send(RunSatellite(), Ping(text="there?"))
         await server.until("pong")

@@ -69,7 +69,6 @@ class Inhabited:
 
 @asynccontextmanager
 async def house(daemon: RunningDaemon, tmp_path: Path, **settings: Any) -> AsyncIterator[Inhabited]:
-    """Serve the host's room."""
     said, pipe = tmp_path / "said.wav", tmp_path / "mouth"
     how = HomeAssistantSatelliteSettings(enabled=True, **settings)
     server = Server(AllowedNetworks(), Timeouts(), max_connections=8)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -51,7 +51,6 @@ def resize(folder: Path, file: Path, content: str) -> None:
 
 
 def unreadable(folder: Path) -> None:
-    """Put zeros into the voice's .onnx."""
     file = folder / f"{VOICE}.onnx"
     size = file.stat().st_size
     file.unlink()
@@ -60,7 +59,6 @@ def unreadable(folder: Path) -> None:
 
 
 async def half_copied(daemon: Daemon, models: Path) -> None:
-    """See that a voice is taken once all of it is there."""
     spec = catalogue.find(Kind.TTS, "en_US-lessac-low")
     original, copy = models / "tts" / VOICE, models / "tts" / spec.name
     copy.mkdir()
@@ -172,18 +170,17 @@ async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
 
 def test_the_files_of_a_model_are_seen_to_change(tmp_path: Path) -> None:
     spec = catalogue.find(Kind.TTS, str(tmp_path / "mine" / "voice.onnx"))
-    store, seen = Store(tmp_path), []
-    folder = tmp_path / "mine"
-    seen.append(store.seen(spec))
-    folder.mkdir()
-    seen.append(store.seen(spec))
-    (folder / "voice.onnx").write_bytes(b"half")
-    seen.append(store.seen(spec))
-    assert store.seen(spec) == seen[-1]
-    (folder / "voice.onnx").write_bytes(b"whole one")
-    seen.append(store.seen(spec))
-    (folder / "voice.onnx").chmod(0o600)
-    seen.append(store.seen(spec))
-    (folder / "voice.onnx").unlink()
-    seen.append(store.seen(spec))
-    assert len(set(map(repr, seen))) == len(seen)
+    store, voice = Store(tmp_path), tmp_path / "mine" / "voice.onnx"
+    changes: list[Callable[[], object]] = [
+        voice.parent.mkdir,
+        lambda: voice.write_bytes(b"half"),
+        lambda: voice.write_bytes(b"whole one"),
+        lambda: voice.chmod(0o600),
+        voice.unlink,
+    ]
+    seen = [repr(store.seen(spec))]
+    for change in changes:
+        change()
+        seen.append(repr(store.seen(spec)))
+        assert repr(store.seen(spec)) == seen[-1]
+    assert len(set(seen)) == len(seen)

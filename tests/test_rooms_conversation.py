@@ -34,7 +34,6 @@ class Room:
         self.device = WyomingDevice(self.connection, RoomSettings(name="kitchen"), context)
 
     def announce(self, seconds: float) -> asyncio.Task[None]:
-        """Begin an announcement."""
         sound = SharedSound.complete(CANONICAL, bytes(2 * int(RATE * seconds)))
         return asyncio.create_task(self.device.conversation.announce(sound))
 
@@ -50,7 +49,6 @@ class Room:
                 break
 
     async def command(self) -> None:
-        """Hear a command."""
         await self.hear(speech(60), silence(40))
 
     def sounds(self) -> list[tuple[float, float, float]]:
@@ -67,13 +65,11 @@ class Room:
         return found
 
     def lengths(self) -> list[float]:
-        """Return the seconds of each sound."""
         return [length for _, _, length in self.sounds()]
 
 
 @asynccontextmanager
 async def in_rooms(count: int, *answer: str) -> AsyncIterator[list[Room]]:
-    """Yield satellites that the daemon talks with."""
     stages = scripted_stages(ScriptedEngine(answer=answer))
     async with AsyncExitStack() as stack:
         rooms = [Room(stages) for _ in range(count)]

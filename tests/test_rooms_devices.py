@@ -46,7 +46,6 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @asynccontextmanager
 async def playing(**settings: Any) -> AsyncIterator[HostSpeaker]:
-    """Keep a speaker going."""
     speaker = HostSpeaker(SoundDeviceSettings(**settings))
     async with running(speaker.run()):
         yield speaker

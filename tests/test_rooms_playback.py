@@ -94,7 +94,6 @@ async def test_silence_is_at_once() -> None:
 
 
 async def sound(pieces: int, failure: str = "") -> AsyncIterator[bytes]:
-    """Yield so many seconds, and fail."""
     for _ in range(pieces):
         yield SECOND
     if failure:
@@ -102,7 +101,6 @@ async def sound(pieces: int, failure: str = "") -> AsyncIterator[bytes]:
 
 
 async def played(shared: SharedSound) -> list[bytes]:
-    """Play all of a sound at once."""
     return [pcm async for pcm in shared]
 
 

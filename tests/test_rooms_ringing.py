@@ -54,7 +54,6 @@ class RingingRoom:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Ringing]:
-        """Connect the satellite meanwhile."""
         stages: Any = self
         ringing = Ringing(self.scheduler, stages, RoomSettings(name="kitchen"), self.show, self.announce)
         async with running(ringing.run()):
@@ -90,7 +89,6 @@ class RingingRoom:
         self.timers.tick()
 
     def said(self) -> list[str]:
-        """Return the words after the chimes."""
         assert all(sound.startswith(CHIMES) for sound in self.sounds)
         return [sound.removeprefix(CHIMES).decode() for sound in self.sounds]
 

@@ -16,7 +16,6 @@ from tests.doubles.openai import OpenAIServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve; return the exit status."""
     args = _parser().parse_args(arguments)
     asyncio.run(_serve(args))
     return 0
@@ -44,7 +43,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _serve(args: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)

@@ -37,7 +37,6 @@ class Received(NamedTuple):
 class ScriptedSatellite(Settings):
     """A satellite to be dialled at `uri`; its fields, those of `Settings` too, may be changed while it runs."""
 
-    host: str = "127.0.0.1"
     port: int = 0
     """Where it listens; 0 becomes a free one at the first start."""
 
@@ -72,7 +71,7 @@ class ScriptedSatellite(Settings):
 
     @property
     def uri(self) -> str:
-        return f"tcp://{self.host}:{self.port}"
+        return f"tcp://127.0.0.1:{self.port}"
 
     @property
     def claimed(self) -> bool:
@@ -80,14 +79,13 @@ class ScriptedSatellite(Settings):
 
     @property
     def streaming(self) -> bool:
-        """Whether a server hears the room."""
         return self.claimed and self._listening.streaming_since is not None
 
     async def __aenter__(self) -> Self:
         """Switch on, in a room where time passes."""
         # Kept, lest while it is switched off another program, or the server that tries to dial it, gets the port.
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind((self.host, self.port))
+        self._reserved.bind(("127.0.0.1", self.port))
         self.port = self._reserved.getsockname()[1]
         await self.start()
         self._own(self._hear())
@@ -103,7 +101,7 @@ class ScriptedSatellite(Settings):
         self._on = True
         self._listening = Listening(self, self.send)
         self._player = self._own(self._play())
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def stop(self) -> None:
         """Pull the plug: nobody listens, every connection is reset, the speaker falls silent."""
@@ -153,11 +151,9 @@ class ScriptedSatellite(Settings):
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """Go on after `hang`."""
         self._thawed.set()
 
     def vanish(self) -> None:
-        """Reset every connection; the satellite itself goes on."""
         for writer in self._connected:
             with suppress(OSError):  # it was closed already
                 no_linger = struct.pack("ii", 1, 0)

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import soxr
 from wyoming.audio import AudioChunk, AudioStop
 from wyoming.event import Event
 from wyoming.wake import Detection
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, RATE, AudioFormat
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, RATE, AudioFormat, Converter
 
 _ROOM_TONE = np.random.default_rng(0).normal(0, 8, RATE).astype(np.int16).tobytes()
 _LOUD = 1000
@@ -48,15 +47,8 @@ class Settings:
 
 
 def encoded(pcm: bytes, target: AudioFormat) -> bytes:
-    """Return canonical `pcm` in another format."""
-    samples = np.frombuffer(pcm, np.int16)
-    if target.rate != RATE:
-        samples = soxr.resample(samples, RATE, target.rate, quality="MQ")
-    if target.width == 1:
-        frames = ((samples >> 8) + 128).astype(np.uint8)[:, None]
-    else:
-        frames = (samples.astype("<i4") << 8 * (target.width - 2)).view(np.uint8).reshape(-1, 4)[:, : target.width]
-    return np.repeat(frames, target.channels, axis=0).tobytes()
+    converter = Converter(CANONICAL, target)
+    return converter.convert(pcm) + converter.flush()
 
 
 class Microphone:
@@ -68,11 +60,9 @@ class Microphone:
         self._speech = bytearray()
         self._said = asyncio.Event()
         self._tone = encoded(_ROOM_TONE, self._format)
-        self._tone_at = 0
 
     @property
     def chunk_seconds(self) -> float:
-        """How long a chunk takes to record."""
         return self._settings.samples_per_chunk / self._format.rate
 
     async def say(self, pcm: bytes) -> None:
@@ -85,15 +75,12 @@ class Microphone:
             self._speech.clear()
 
     def record(self) -> AudioChunk:
-        """Return the next chunk."""
         size = self._settings.samples_per_chunk * self._format.frame_bytes
         sound = self._speech[:size]
         del self._speech[:size]
         if not self._speech:
             self._said.set()
-        while len(sound) < size:
-            sound += self._tone[self._tone_at : self._tone_at + size - len(sound)]
-            self._tone_at = 0 if len(sound) < size else self._tone_at + size
+        sound += self._tone[: size - len(sound)]
         # Nanoseconds, although the protocol says milliseconds: that is what the library's microphone sends.
         return AudioChunk(**asdict(self._format), audio=bytes(sound), timestamp=time.monotonic_ns())
 
@@ -141,7 +128,6 @@ class Speaker:
             self._current.ends_at = self._free_at = max(now, self._free_at) + chunk.seconds
 
     async def next_played(self) -> None:
-        """Wait until one more utterance is over."""
         utterance = await self._stopped.get()
         await asyncio.sleep(utterance.ends_at - time.monotonic())
 
@@ -163,7 +149,6 @@ class Listening:
         self._before = b""
 
     async def from_server(self, event: Event) -> None:
-        """Start, stop or pause."""
         mode = self._settings.mode
         if event.type == "run-satellite":
             self._paused = False
@@ -179,12 +164,10 @@ class Listening:
             self._stream(False)
 
     def server_gone(self) -> None:
-        """Learn that there is no server any more; only a `wake` satellite cares."""
         if self._settings.mode == "wake":
             self._stream(False)
 
     async def hear(self, chunk: AudioChunk) -> None:
-        """Take what the microphone has recorded."""
         if self._paused:
             return
         if self._settings.mode == "vad":

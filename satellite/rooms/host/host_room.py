@@ -92,9 +92,8 @@ class HostRoom(BaseRoom):
 
     async def announce(self, sound: SharedSound) -> None:
         """Play a sound; returns when it was heard, or silenced. Raises `SatelliteError` where it cannot be played."""
-        await first_of(
-            f"announcement in {self.settings.name}", self.conversation.announce(sound), self._wait_silenced()
-        )
+        name = f"announcement in {self.settings.name}"
+        await first_of(name, self.conversation.announce(sound), self._silenced.wait())
         if self.speaker.trouble:
             raise SatelliteError(self.speaker.trouble, code="room-unreachable")
 
@@ -118,9 +117,6 @@ class HostRoom(BaseRoom):
         self.speaker.drop()
         silenced, self._silenced = self._silenced, asyncio.Event()
         silenced.set()
-
-    async def _wait_silenced(self) -> None:
-        await self._silenced.wait()
 
     def _details(self) -> str:
         details = self.summary
