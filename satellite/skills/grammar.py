@@ -1,16 +1,15 @@
 """Home Assistant's intents and our own sentences, compiled by hassil: the grammar of one language."""
 
-import importlib.resources
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import home_assistant_intents
-import yaml
 from hassil.intents import Intents, RangeFractionType, RangeSlotList, SlotList, TextSlotList
 from hassil.recognize import RecognizeResult, recognize_all
 
+from satellite.languages import read_yaml
 from satellite.skills.intents import Command, Intent
 from satellite.skills.timers.matching import TimerQuery
 from satellite.skills.timers.timers import Duration
@@ -165,14 +164,12 @@ def _fits_name(name: str, *, leading: bool) -> bool:
 
 def _our_sentences(language: str) -> _Data:
     """Return our sentences for a language, else for that without its region; empty if there are none."""
-    folder = importlib.resources.files("satellite.skills") / "sentence_templates"
     for code in (language, language.partition("-")[0]):
         # Swiss German and the Chinese of other regions differ too much; Brazilian Portuguese does not.
         if code in ("de", "zh") and code != language:
             continue
-        file = folder / f"{code}.yaml"
-        if file.is_file():
-            return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+        if sentences := read_yaml("satellite.skills", f"sentence_templates/{code}.yaml"):
+            return sentences
     return {}
 
 

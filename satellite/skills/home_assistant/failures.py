@@ -5,8 +5,7 @@ from enum import StrEnum
 from functools import cache
 
 from satellite.errors import ChatError
-from satellite.languages import in_language
-from satellite.skills.translations import translated, translations
+from satellite.languages import in_language, translated_or_english, translations
 
 
 class Failure(StrEnum):
@@ -52,8 +51,7 @@ def cause(error: ChatError) -> Failure:
 
 def sentence(failure: Failure, language: str | None) -> str:
     """Return what to say of a failure in a language such as `fr` or `fr_FR`; in English without a translation."""
-    name = _SENTENCES.get(failure, "home_assistant_silent")
-    return translated(name, language) or translations()["en"][name]
+    return translated_or_english(_SENTENCES.get(failure, "home_assistant_silent"), language)
 
 
 def is_order(text: str, language: str | None) -> bool:

@@ -1,7 +1,7 @@
 """Sentences about timers that Home Assistant's translations lack: those that have ended, or are refused."""
 
+from satellite.languages import translated
 from satellite.skills.timers.timers import Limit, Timer
-from satellite.skills.translations import translated
 
 
 def ended(timer: Timer, *, late: bool) -> str:
