@@ -34,27 +34,13 @@ TWO_SENTENCES = ("The first sentence is told. ", "The second one follows.")
 class ScriptedEngine:
     """Speech to text, chat model and voice; every word of an answer is a second of sound. No wake word is heard."""
 
-    texts: dict[int, str] = field(default_factory=lambda: {0: "Tell me a story."})
-    """What is understood of at least so many windows of speech."""
-
-    answer: Sequence[str] | None = None
-    """The pieces of the answer; None repeats the question."""
-
-    usual_seconds: float = 0.05
-    """Time for a transcript."""
-
-    chat_seconds: float = 0.05
-    """Time for each piece of the answer."""
-
-    tts_seconds: Sequence[float] = (0.05,)
-    """Time for each second of sound, in order; the last goes on."""
-
-    breaks: str = ""
-    """The stage that fails."""
-
-    answered_at: float | None = None
-    """When the model was no longer needed."""
-
+    texts: dict[int, str] = field(default_factory=lambda: {0: "Tell me a story."})  # by windows of speech, at least
+    answer: Sequence[str] | None = None  # pieces; None repeats the question
+    usual_seconds: float = 0.05  # for a transcript
+    chat_seconds: float = 0.05  # for each piece of the answer
+    tts_seconds: Sequence[float] = (0.05,)  # for each second of sound, in order; the last goes on
+    breaks: str = ""  # the stage that fails
+    answered_at: float | None = None  # when the model was no longer needed
     transcribed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     prepared: list[Sequence[Message]] = field(default_factory=list)
@@ -124,9 +110,7 @@ class Deaf:
 @dataclass
 class ScriptedResponder:
     name: str
-    does: Callable[[Question], Awaitable[str | None]]
-    """Returns the answer, None for a question that is left to others."""
-
+    does: Callable[[Question], Awaitable[str | None]]  # returns None for a question that is left to others
     concerned: Callable[[Question], bool] = lambda question: True
     seconds: float = 10.0
     asked_at: list[float] = field(default_factory=list)

@@ -4,13 +4,13 @@ It takes a minute, for what is said and what rings in the rooms takes as long as
 """
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from wyoming.asr import Transcript
 from wyoming.event import Event
 
@@ -33,36 +33,24 @@ T = TypeVar("T")
 
 WHAT_TIME = read_wav(DATA / "commands" / "what_time_is_it.wav")
 QUIETLY = bytes(3 * BYTES_PER_SECOND // 2)
-DEADLINE_SECONDS = 0.5
 
 
 class World:
     """Home Assistant and two satellites, in a thread of their own, and the daemon that knows them."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, portal: BlockingPortal) -> None:
         self.state = state
         self.home = HomeAssistantServer(token="secret")
         self.kitchen = ScriptedSatellite(mode="wake", name="kitchen")
         self.bedroom = ScriptedSatellite(mode="always", name="bedroom")
         self.daemon: RunningDaemon
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="world")
-
-    def __enter__(self) -> "World":
-        self._thread.start()
-        for one in (self.home, self.kitchen, self.bedroom):
-            self.call(one.__aenter__())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in (self.home, self.kitchen, self.bedroom):
-            self.call(one.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._portal = portal
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        async def awaited() -> T:
+            return await coroutine
+
+        return self._portal.call(awaited)
 
     def settle(self) -> None:
         self.daemon.settle()
@@ -112,12 +100,15 @@ class World:
 
 @pytest.fixture(scope="module")
 def house(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(tmp_path_factory.mktemp("timers")) as world:
+    with start_blocking_portal() as portal, ExitStack() as stack:
+        world = World(tmp_path_factory.mktemp("timers"), portal)
+        for one in (world.home, world.kitchen, world.bedroom):
+            stack.enter_context(portal.wrap_async_context_manager(one))
         config = parse(
             f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
             f"tts: {{noise_scale: 0, noise_w_scale: 0}}\nendpoint: {{no_speech_seconds: 2.5}}\n"
             f"commands: {{state_directory: {world.state}}}\n"
-            f"home_assistant: {{url: '{world.home.url}', token: secret, deadline_seconds: {DEADLINE_SECONDS}}}\n"
+            f"home_assistant: {{url: '{world.home.url}', token: secret, deadline_seconds: 0.5}}\n"
             f"rooms:\n  - {{name: kitchen, uri: '{world.kitchen.uri}'}}\n"
             f"  - {{name: bedroom, uri: '{world.bedroom.uri}', area: Parents}}\n"
         )
@@ -200,31 +191,6 @@ async def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
     await world.kitchen.until("audio-stop")
     await world.kitchen.until("audio-stop")
     assert "timer" in (await world.heard(world.kitchen)).lower()
-
-
-@on_loop_of("world")
-async def test_a_timer_of_a_room_that_was_off_rings_when_it_is_back(world: World) -> None:
-    await world.kitchen.stop()
-    await until(lambda: not world.kitchen.claimed)
-    before = len(world.bedroom.speaker.utterances)
-    await asyncio.to_thread(world.start_timer, 1, "kitchen", name="pizza")
-    await until(lambda: [timer.state for timer in world.timers()] == ["ringing"])
-    await world.kitchen.start()
-    await world.kitchen.until("timer-finished")
-    await world.kitchen.until("audio-stop")
-    assert "pizza timer is done" in (await world.heard(world.kitchen)).lower()
-    await asyncio.to_thread(world.silence)
-    assert len(world.bedroom.speaker.utterances) == before
-
-
-@on_loop_of("world")
-async def test_stop_in_one_room_silences_another(world: World) -> None:
-    await asyncio.to_thread(world.start_timer, 1, "bedroom")
-    await world.bedroom.until("audio-start")
-    async with asking(world) as asked:
-        assert (await asked("Stop.")).data["text"] == ""
-    await world.bedroom.until("audio-stop")
-    await asyncio.to_thread(world.timers)
 
 
 # What is answered, by whom.

@@ -204,32 +204,37 @@ async def test_a_restart_is_survived(caplog: pytest.LogCaptureFixture) -> None:
     assert "is back" in told(caplog)[-1]
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG, Fault.LOGIN_PAGE, Fault.STRANGE, Fault.GARBAGE])
-async def test_a_look_finds_what_is_wrong(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.1)
+@pytest.mark.parametrize(
+    ("fault", "expected", "line"),
+    [
+        (None, "ready", "INFO answers (version 2026.11.0)"),
+        ("stopped", "unreachable", "WARNING cannot be reached"),
+        (Fault.HANG, "silent", "WARNING is silent"),
+        *((fault, "failing", "WARNING does not answer like Home") for fault in (Fault.LOGIN_PAGE, Fault.STRANGE)),
+    ],
+)
+async def test_the_start_tells_once_what_it_finds(
+    fault: Fault | str | None,
+    expected: str,
+    line: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if fault is Fault.HANG:
+        monkeypatch.setattr("satellite.skills.home_assistant.api._PROBE_SECONDS", 0.1)
     async with at_home() as (house, home):
-        house.fault = fault
-        async with watched(home):
-            await until(lambda: state(home) == FAULTS[fault][0])
-            expected = "is silent" if fault is Fault.HANG else "does not answer like Home Assistant"
-            assert expected in description(home)
-
-
-@pytest.mark.parametrize("there", [True, False])
-async def test_the_start_tells_once_whether_it_is_there(there: bool, caplog: pytest.LogCaptureFixture) -> None:
-    async with at_home() as (house, home):
-        if not there:
+        if isinstance(fault, str):
             await house.stop()
+        else:
+            house.fault = fault
         assert state(home) == "untried"
         async with watched(home):
-            await until(lambda: state(home) == ("ready" if there else "unreachable"))
+            await until(lambda: state(home) == expected)
             await asyncio.sleep(0.1)
-        [line] = told(caplog)
-        if there:
-            assert line == f"INFO home_assistant: Home Assistant at {house.url} answers (version 2026.11.0)"
-            assert len(house.exchanges) == 1
-        else:
-            assert line.startswith(f"WARNING home_assistant: Home Assistant at {house.url} cannot be reached")
+            assert fault or len(house.exchanges) == 1
+        [logged] = told(caplog)
+        level, _, words = line.partition(" ")
+        assert logged.startswith(f"{level} home_assistant: Home Assistant at {house.url} {words}")
 
 
 async def test_a_silent_death_is_found_before_the_next_question() -> None:

@@ -1,12 +1,9 @@
 """A run ends once whatever its room does, at the pace of the room; on a virtual clock."""
 
 import asyncio
-import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
-from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.errors import ProtocolError, Stage
 from satellite.events import RunBus, RunEnd, RunEvent, RunFailed, RunStart
@@ -14,9 +11,7 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import Emit, RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
-from satellite.wire.framing import encode
 from tests.loudness import silence, speech
-from tests.running_daemon import RunningDaemon, lonely
 from tests.scripted_engine import TWO_SENTENCES, ScriptedEngine, assert_no_task_is_left, scripted_stages, unread
 from tests.virtual_clock import run_virtually
 
@@ -186,21 +181,3 @@ async def test_a_stage_may_take_longer_for_more_audio_or_text_and_while_sound_is
     async with asyncio.timeout(1000):
         await run.execute(inbox)
     assert codes == ([expected] if expected else [])
-
-
-@pytest.mark.models
-async def test_a_client_that_stops_reading_leaves_no_run_under_way(models_directory: Path) -> None:
-    config = lonely(models_directory, wyoming="host: 127.0.0.1, write_timeout_seconds: 0.5")
-    story = "This sentence is one of very many. " * 200
-    with RunningDaemon(config) as running:
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", running.port()))
-            request = RunPipeline(start_stage=PipelineStage.TTS, end_stage=PipelineStage.TTS, announce_text=story)
-            client.sendall(encode(request.event()))
-            async with asyncio.timeout(240):
-                while not (runs := running.daemon.runs.latest(1)) or runs[0].outcome == "running":
-                    await asyncio.sleep(0.05)
-            assert runs[0].outcome == "cancelled"
-            assert "first_audio" in runs[0].marks
-        await running.settled()

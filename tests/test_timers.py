@@ -165,7 +165,7 @@ class Machine:
         self.wall = ManualClock(1_000_000.0)
 
     def boot(self) -> TimerScheduler:
-        return TimerScheduler(self.folder, clock=self.steady, wall=self.wall, longest_sleep_seconds=0.005)
+        return TimerScheduler(self.folder, clock=self.steady, wall=self.wall)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Timers]:
@@ -190,7 +190,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr("satellite.skills.timers.scheduler._LONGEST_SLEEP_SECONDS", 0.005)
     return Machine(tmp_path)
 
 
@@ -290,10 +291,10 @@ async def test_a_file_that_cannot_be_read_is_put_aside(
     assert "timers-unreadable-1.json" in caplog.text
 
 
-async def test_a_disk_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    blocked = tmp_path / "file"
+async def test_a_disk_that_cannot_be_written_is_told_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    blocked = machine.folder / "file"
     blocked.write_text("no folder")
-    machine = Machine(blocked / "below")
+    machine.folder = blocked / "below"
     async with machine.running() as timers:
         timers.start(FIVE, place="kitchen")
         machine.later(300)

@@ -17,7 +17,7 @@ from satellite.tasks import begin_task, end_tasks, failure_of
 
 
 class RunAnswer:
-    """The answer of one run, emitted to `output`. Call `reply_to` or `say` once."""
+    """The answer of one run, emitted to `output`. Call `reply_to` or `speak` once."""
 
     def __init__(
         self,
@@ -73,10 +73,6 @@ class RunAnswer:
                 heard = self.text if complete or not speaks else self._heard()
                 self._stages.remember(question, prompt, heard, self.text)
 
-    async def say(self, text: str) -> None:
-        """Speak `text`."""
-        await self._speak(text)
-
     async def _read_and_speak(self, question: Question, prompt: Sequence[Message]) -> None:
         # The model is read by a task of its own and at its own pace: the voice waits for the room, the model never
         # does. The longest answer fits into the buffer.
@@ -84,7 +80,7 @@ class RunAnswer:
         reader = begin_task(self._read(question, prompt, text), "read the answer")
         reader.add_done_callback(lambda task: text.end(failure_of(task)))
         try:
-            await self._speak(text)
+            await self.speak(text)
         finally:
             await end_tasks(reader)
 
@@ -104,7 +100,7 @@ class RunAnswer:
         figures = last.stats.described() if last.stats else {}
         await self._output.emit(ChatEnd(self._identity, self.text, last.provider, figures))
 
-    async def _speak(self, text: str | TextBuffer) -> None:
+    async def speak(self, text: str | TextBuffer) -> None:
         """Speak `text`; while the room hears one piece, the next are synthesised, as far as `output` holds them.
 
         Text without a word is sound without length, so that the room knows that it is over. Where the chat model

@@ -26,15 +26,12 @@ class AudioInbox:
         self._lossy_bytes = int(min(max_seconds, _LOSSY_SECONDS) * BYTES_PER_SECOND)
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
-        self._ended = False
+        self.ended = False
+        """Whether `end` was called."""
+
         self._lossy = self._nudged = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-
-    @property
-    def ended(self) -> bool:
-        """Whether `end` was called."""
-        return self._ended
 
     @property
     def lossy(self) -> bool:
@@ -49,10 +46,10 @@ class AudioInbox:
     async def put(self, pcm: bytes) -> None:
         """Add audio; waits for room unless `lossy`. After `end` it is ignored."""
         # A queue that is empty takes any chunk, however long, since waiting would not make it fit.
-        while pcm and self._chunks and not self._lossy and not self._ended and self._overfull(pcm):
+        while pcm and self._chunks and not self._lossy and not self.ended and self._overfull(pcm):
             self._room.clear()
             await self._room.wait()
-        if self._ended or not pcm:
+        if self.ended or not pcm:
             return
         while self._chunks and self._overfull(pcm):
             oldest = self._chunks.popleft()
@@ -79,7 +76,7 @@ class AudioInbox:
 
     def end(self) -> None:
         """End the audio; what is queued is still delivered."""
-        self._ended = True
+        self.ended = True
         self._changed.set()
         self._room.set()
 
@@ -94,7 +91,7 @@ class AudioInbox:
                 self._bytes = 0
                 self._room.set()
                 yield pcm
-            elif self._ended:
+            elif self.ended:
                 return
             else:
                 self._changed.clear()

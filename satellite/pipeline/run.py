@@ -13,7 +13,7 @@ point ends the run, and nothing outlives it. However it ends, its end is publish
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 
@@ -79,7 +79,6 @@ class Run:
         self._ended = False
         """Whether its end was published."""
 
-        self._leftover = b""
         self._speculation: Speculation | None = None
         self._dropped: list[Speculation] = []
         self._answer: RunAnswer | None = None
@@ -149,7 +148,7 @@ class Run:
         async def work(speculation: Speculation) -> None:
             answer = self._new_answer(speculation.output)
             if request.start is Stage.TTS:
-                await answer.say(request.text)
+                await answer.speak(request.text)
             else:
                 await answer.reply_to(self._question(request.text, request.language))
 
@@ -169,7 +168,8 @@ class Run:
                 async for pcm in chunks:
                     heard_seconds += seconds_of(pcm)
                     if detections := await stream.feed(pcm):
-                        self._leftover = audio_after(pcm, heard_seconds, detections[0].seconds)
+                        audio.lossy = False  # first, so that nothing of what follows the wake word is dropped
+                        audio.unread(audio_after(pcm, heard_seconds, detections[0].seconds))
                         await self._begin_after(detections[0])
                         return
                 if detections := await stream.end():
@@ -243,7 +243,7 @@ class Run:
         self, recording: CommandRecording, audio: AudioInbox, partials: PartialTranscripts, gap: asyncio.Timeout
     ) -> None:
         speaking = False
-        async with aclosing(_preceded(self._leftover, audio)) as chunks:
+        async with aclosing(aiter(audio)) as chunks:
             async for pcm in chunks:
                 # `nudge` counts as audio, too: the speculation that calls it has a deadline of its own.
                 gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
@@ -332,11 +332,3 @@ class Run:
     def _publish(self, step: RunEvent) -> None:
         self._ended = self._ended or isinstance(step, RunEnd)
         self._bus.publish(step)
-
-
-async def _preceded(first: bytes, audio: AudioInbox) -> AsyncGenerator[bytes, None]:
-    if first:
-        yield first
-    async with aclosing(aiter(audio)) as rest:
-        async for pcm in rest:
-            yield pcm

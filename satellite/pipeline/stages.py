@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, fields, replace
 
 from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
@@ -53,11 +54,12 @@ _LOGGER = logging.getLogger(__name__)
 _CACHED_PHRASES = 16
 
 
-@contextmanager
-def _translate_timeout(stage: Stage, seconds: float) -> Iterator[None]:
-    """Raise a `TimeoutError` inside as the stage's error of the kind `timeout`."""
+@asynccontextmanager
+async def _deadline(stage: Stage, seconds: float, at: float = math.inf) -> AsyncIterator[None]:
+    """Raise the stage's error of the kind `timeout` after `seconds`, or `at` a time of the event loop."""
     try:
-        yield
+        async with asyncio.timeout_at(min(at, _now() + seconds)):
+            yield
     except TimeoutError as error:
         raise STAGE_ERRORS[stage](f"{stage} took longer than {seconds:g} s", kind="timeout") from error
 
@@ -142,9 +144,8 @@ class Stages:
         pcm, speech = bytes(recording.pcm), tuple(recording.speech)
         transcriber = await self.engines.transcriber.get(self.config.deadlines.load_seconds)
         seconds = self.config.deadlines.stt_seconds * stt_patience(seconds_of(pcm))
-        with _translate_timeout(Stage.STT, seconds):
-            async with asyncio.timeout(seconds):
-                return await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
+        async with _deadline(Stage.STT, seconds):
+            return await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
 
     async def transcribe_pcm(
         self, pcm: bytes, language: str | None = None, vocabulary: Sequence[str] = ()
@@ -203,9 +204,8 @@ class Stages:
         async with aclosing(model.stream(prompt, sampling)) as deltas:
             while left >= 0:
                 seconds = deadlines.chat_seconds if answered else deadlines.chat_first_token_seconds
-                with _translate_timeout(Stage.CHAT, seconds):
-                    async with asyncio.timeout_at(min(end, _now() + seconds)):
-                        delta = await anext(deltas, None)
+                async with _deadline(Stage.CHAT, seconds, at=end):
+                    delta = await anext(deltas, None)
                 if delta is None:
                     break
                 answered = answered or bool(delta.text.strip())
@@ -253,9 +253,8 @@ class Stages:
         """Return the voice that `choice` means, loaded."""
         synthesizer = await self.engines.synthesizer.get(self.config.deadlines.load_seconds)
         seconds = self.config.deadlines.load_seconds
-        with _translate_timeout(Stage.TTS, seconds):
-            async with asyncio.timeout(seconds):
-                return await synthesizer.speaker(choice)
+        async with _deadline(Stage.TTS, seconds):
+            return await synthesizer.speaker(choice)
 
     async def speak(
         self, text: str | TextBuffer, speaker: Speaker, *, truncated: Callable[[], bool] = lambda: False
@@ -301,9 +300,8 @@ class Stages:
         """Return the next of a text's sound, None after the last."""
         # A voice keeps pace with the listener, no more: it may take as long as what was made before lasts.
         seconds = self.config.deadlines.tts_seconds * tts_patience(len(text)) + lead.left_seconds
-        with _translate_timeout(Stage.TTS, seconds):
-            async with asyncio.timeout(seconds):
-                pcm = await anext(pieces, None)
+        async with _deadline(Stage.TTS, seconds):
+            pcm = await anext(pieces, None)
         if pcm is not None:
             lead.add(pcm)
         return pcm

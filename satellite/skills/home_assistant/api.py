@@ -138,19 +138,13 @@ class Api:
     async def probe(self) -> str:
         """Return the version of a server that is ready for sentences; raises `ChatError` for one that is not."""
         # Not `/api/`, which answers long before sentences can be sent and devices are known.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PROBE_SECONDS):
-                return self._version_if_ready(await self._asked("GET", "/api/config"))
-        raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
+        return self._version_if_ready(await self._asked_briefly("GET", "/api/config"))
 
     async def find(self, rooms: Sequence[RoomQuery]) -> list[RoomTarget]:
         """Return the device or entity of each of `rooms`; `/api/template` is open to administrators only."""
         variables = {"places": [asdict(room) for room in rooms]}
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PROBE_SECONDS):
-                rows = await self._asked("POST", "/api/template", {"template": _TARGETS, "variables": variables})
-                return self._targets(rows, len(rooms))
-        raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
+        rows = await self._asked_briefly("POST", "/api/template", {"template": _TARGETS, "variables": variables})
+        return self._targets(rows, len(rooms))
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
@@ -178,6 +172,12 @@ class Api:
         if "conversation" not in config["components"]:
             raise ChatUnavailable(f"{self.server} has no conversation integration; add `conversation:` there")
         return str(config.get("version", ""))
+
+    async def _asked_briefly(self, method: str, path: str, body: object = None) -> object:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PROBE_SECONDS):
+                return await self._asked(method, path, body)
+        raise ChatUnavailable(f"{self.server} is silent", kind="timeout")
 
     async def _asked(
         self, method: str, path: str, body: object = None, extensions: dict[str, object] | None = None

@@ -37,14 +37,12 @@ class TimerScheduler:
         *,
         clock: Callable[[], float] = steady_seconds,
         wall: Callable[[], float] = time.time,
-        longest_sleep_seconds: float = _LONGEST_SLEEP_SECONDS,
     ) -> None:
         """Save timers in `directory`, None is the default one; they run by `clock`, and by `wall` across restarts."""
         self.timers = Timers(clock, self._publish)
         self._bus: EventBus[TimerEvent] = EventBus()
         self._clock = clock
         self._wall = wall
-        self._longest_sleep_seconds = longest_sleep_seconds
         self._file = TimerFile(directory)
         self._keeping = False
         self._opening = asyncio.Lock()
@@ -110,7 +108,7 @@ class TimerScheduler:
             if self.timers.tick():
                 self._changed.set()
             next_at = self.timers.next_at()
-            seconds = self._longest_sleep_seconds
+            seconds = _LONGEST_SLEEP_SECONDS
             if next_at is not None:
                 seconds = min(seconds, max(0.0, next_at - self._clock()))
             with suppress(TimeoutError):
