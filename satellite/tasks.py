@@ -89,7 +89,7 @@ class TaskStatus:
     state: str
     """`failing`, or `running` once it works again."""
 
-    summary: str
+    message: str
     """The latest failure; empty once it works again."""
 
     failures: int
@@ -149,7 +149,7 @@ class Background:
             TaskStatus(
                 task=name,
                 state="failing" if known.words else "running",
-                summary=known.words,
+                message=known.words,
                 failures=known.count,
                 since_seconds=_seconds_since(known.since) if known.words else None,
             )

@@ -80,7 +80,7 @@ def state(responder: HomeAssistantResponder) -> str:
 
 
 def description(responder: HomeAssistantResponder) -> str:
-    return responder.status.summary
+    return responder.status.message
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

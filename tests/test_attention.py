@@ -50,27 +50,27 @@ def test_a_house_in_which_everything_works_is_ready() -> None:
     ("changed", "what", "cure"),
     [
         (
-            {"stage": {"state": "failed", "summary": "is missing", "code": "model-missing"}},
+            {"stage": {"state": "failed", "message": "is missing", "code": "model-missing"}},
             "stage stt",
             "satellite models pull configured",
         ),
         (
-            {"stage": {"state": "failed", "summary": "no CUDA", "code": "stt-not-ready"}},
+            {"stage": {"state": "failed", "message": "no CUDA", "code": "stt-not-ready"}},
             "stage stt",
             "satellite doctor",
         ),
-        ({"stage": {"state": "unreachable", "summary": "is silent"}}, "stage stt", "satellite doctor"),
-        ({"stage": {"state": "cold", "summary": "has never worked"}}, "stage stt", "satellite doctor"),
-        ({"provider": {"state": "open", "up": False, "summary": "is away"}}, "provider ollama", "satellite doctor"),
-        ({"provider": {"state": "no-key", "up": False, "summary": "no key"}}, "provider ollama", "satellite doctor"),
-        ({"responder": {"state": "refused", "up": False, "summary": "refused"}}, "home_assistant", "satellite doctor"),
-        ({"room": {"state": "off", "summary": "kitchen is off"}}, "room kitchen", "satellite doctor"),
+        ({"stage": {"state": "unreachable", "message": "is silent"}}, "stage stt", "satellite doctor"),
+        ({"stage": {"state": "cold", "message": "has never worked"}}, "stage stt", "satellite doctor"),
+        ({"provider": {"state": "open", "up": False, "message": "is away"}}, "provider ollama", "satellite doctor"),
+        ({"provider": {"state": "no-key", "up": False, "message": "no key"}}, "provider ollama", "satellite doctor"),
+        ({"responder": {"state": "refused", "up": False, "message": "refused"}}, "home_assistant", "satellite doctor"),
+        ({"room": {"state": "off", "message": "kitchen is off"}}, "room kitchen", "satellite doctor"),
     ],
 )
 def test_what_does_not_work_is_named_with_its_cure(changed: dict[str, Any], what: str, cure: str) -> None:
     (one,) = troubles(**changed)
     (values,) = changed.values()
-    assert (one.what, one.text, one.cure) == (what, values["summary"], cure)
+    assert (one.what, one.text, one.cure) == (what, values["message"], cure)
     assert overall([one], loaded=True) == "degraded"
 
 
@@ -130,7 +130,7 @@ async def test_a_background_task_that_fails_is_told_until_it_works(tmp_path: Pat
                 await asyncio.sleep(0.01)
         status = await daemon._status.now()
         (told,) = status.background
-        assert (told.task, told.state, told.summary) == ("refresh voices", "failing", "KeyError: 'espeak'")
+        assert (told.task, told.state, told.message) == ("refresh voices", "failing", "KeyError: 'espeak'")
         assert (told.since_seconds or 0) >= 0
         (needed,) = [one for one in status.attention if one.what == "task refresh voices"]
         assert "KeyError: 'espeak'" in needed.text
@@ -149,7 +149,7 @@ async def test_a_chat_stage_is_what_its_only_provider_is(tmp_path: Path) -> None
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while (told := _chat(daemon)).state != "model-missing":
                     await asyncio.sleep(0.05)
-            assert "ollama pull phi3:mini" in told.summary
+            assert "ollama pull phi3:mini" in told.message
 
 
 def _chat(daemon: Daemon) -> StageStatus:

@@ -61,7 +61,7 @@ async def test_a_task_that_fails_is_begun_again_and_shown_until_it_works(caplog:
     background.run("refresh", work)
     await asyncio.sleep(20)
     (shown,) = background.status()
-    assert (shown.state, shown.summary, shown.since_seconds) == ("failing", "ValueError: half a voice", 20)
+    assert (shown.state, shown.message, shown.since_seconds) == ("failing", "ValueError: half a voice", 20)
     await asyncio.sleep(100)
     assert background.status() == (TaskStatus("refresh", "running", "", 8, None),)
     gaps = [later - earlier for earlier, later in pairwise(began)]

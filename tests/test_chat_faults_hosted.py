@@ -137,7 +137,7 @@ async def test_a_fault_that_lasts(fault: Lasting, monkeypatch: pytest.MonkeyPatc
             await fault.come(house)
         if moment is not Moment.ANSWERING or fault.spares_answers:
             assert await answered(house) == "second"
-        await house.until(lambda: re.search(fault.words, house.told["words"]) is not None)
+        await house.until(lambda: re.search(fault.words, house.told["message"]) is not None)
         if fault.hits_looks:
             asked = house.questions, house.told["sent_outside"]
             assert not house.told["up"]
@@ -181,7 +181,7 @@ async def test_what_warming_up_finds_out_no_question_meets(fault: Lasting, built
     async with built() as house:
         await fault.come(house)
         await house.chat.warm_up()  # the second is well
-        assert re.search(fault.words, house.told["words"])
+        assert re.search(fault.words, house.told["message"])
         assert await answered(house) == "second"
         assert (house.questions, house.told["sent_outside"]) == (0, 0)
 
@@ -219,7 +219,7 @@ async def test_without_a_key_nothing_goes_out(built: Build, monkeypatch: pytest.
             await anext(house.models[0].stream(QUESTION))
         assert (house.relay.connections, house.groq.connections) == (0, 0)
         assert (house.told["state"], house.told["sent_outside"]) == ("no-key", 0)
-        assert "$GROQ_API_KEY" in house.told["words"]
+        assert "$GROQ_API_KEY" in house.told["message"]
 
 
 async def test_every_use_is_counted_and_logged(built: Build, caplog: pytest.LogCaptureFixture) -> None:

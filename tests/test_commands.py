@@ -194,7 +194,7 @@ async def test_what_cannot_be_a_timer(house: Commands) -> None:
 
 
 async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None:
-    assert house.responder.status.summary == "no timers"
+    assert house.responder.status.message == "no timers"
     await house.said("Set a timer for 5 minutes.")
     await house.said("Set a timer for 1 minute.")
     await house.said("Pause the 5 minute timer.")
@@ -203,7 +203,7 @@ async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None
         responder="commands",
         state="ready",
         up=True,
-        summary="timers: 1 paused, 1 ringing",
+        message="timers: 1 paused, 1 ringing",
         timers={"running": 0, "paused": 1, "ringing": 1, "missed": 0},
         languages=("en",),
     )

@@ -258,7 +258,7 @@ async def test_ollama_goes_and_comes_back_and_the_status_says_so(house: DaemonWi
     assert {stage["state"] for stage in state["stages"]} <= {"ready", "idle"}
     ollama, local = state["chat"]["providers"]
     assert (ollama["provider"], ollama["model"], ollama["up"]) == ("ollama", "smollm2", False)
-    assert "cannot be reached; is it running?" in ollama["words"]
+    assert "cannot be reached; is it running?" in ollama["message"]
     assert (local["provider"], local["up"], local["leaves_house"]) == ("local", True, False)
     assert ollama["keepalive"]["requests"]["look"] > 0
     assert ollama["keepalive"]["seen"]["warm"] >= 1
@@ -381,7 +381,7 @@ async def test_every_stage_has_worked_before_the_daemon_is_ready(lonely: DaemonW
 
 def test_an_ollama_that_is_silent_at_the_start_delays_nothing(two_providers: DaemonWithOllama) -> None:
     assert not two_providers.ollama_at_start["up"]
-    assert "if this lasts, restart Ollama" in two_providers.ollama_at_start["words"]
+    assert "if this lasts, restart Ollama" in two_providers.ollama_at_start["message"]
     assert two_providers.daemon.daemon._startup.cold == {}
     assert two_providers.first_provider == "local"
     assert two_providers.ollama.primes  # since it is well

@@ -252,7 +252,7 @@ async def test_the_conversation_service_answers_alike(world: World) -> None:
         await asked("Set a timer for 5 minutes in the parents.")
     assert (await world.bedroom.until("timer-started")).data["total_seconds"] == 300
     responders = {one["responder"]: one for one in (await our_client.status(world.daemon.uri))["responders"]}
-    assert responders["commands"]["words"] == "timers: 1 running"
+    assert responders["commands"]["message"] == "timers: 1 running"
     assert "en" in responders["commands"]["languages"]
     assert responders["home_assistant"]["state"] == "ready"
     await until((world.state / "timers.json").exists)

@@ -81,7 +81,14 @@ def test_the_house_at_a_glance(daemon: RunningDaemon, browser: Browser, url: str
 
 
 def test_a_house_in_trouble(browser: Browser, url: str) -> None:
-    room = {"room": "bath", "area": None, "state": "off", "words": "bath is gone", "doing": "", "since_seconds": 340.0}
+    room = {
+        "room": "bath",
+        "area": None,
+        "state": "off",
+        "message": "bath is gone",
+        "doing": "",
+        "since_seconds": 340.0,
+    }
     told = {**STATE, "rooms": [room]}
 
     def tell(route: Route) -> None:

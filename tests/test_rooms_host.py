@@ -43,7 +43,7 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
         assert "Paris" in await transcribed(daemon, read_wav(said))
         status = room.status()
         assert (status.room, status.area, status.state) == ("study", "Study", "connected")
-        assert status.summary == "study: the recording is over"
+        assert status.message == "study: the recording is over"
 
 
 @pytest.mark.models
@@ -103,7 +103,7 @@ async def test_an_announcement_is_heard_to_its_end(daemon: RunningDaemon, tmp_pa
         await until(lambda: room.state is LinkState.CONNECTED)
         with pytest.raises(SatelliteError):
             await room.announce(SharedSound.complete(VOICE, SECOND))
-        assert room.status().summary.endswith(room.speaker.trouble)
+        assert room.status().message.endswith(room.speaker.trouble)
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         began = time.monotonic()
         await room.announce(SharedSound.complete(VOICE, SECOND))

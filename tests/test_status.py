@@ -27,11 +27,11 @@ STATE: dict[str, Any] = {
     "state": "degraded",
     "attention": [{"what": "stage tts", "text": "voice [x] is missing", "cure": "satellite models pull configured"}],
     "stages": [
-        {"stage": "stt", "state": "ready", "words": "", "device": "cuda float16", "tone": "good"},
+        {"stage": "stt", "state": "ready", "message": "", "device": "cuda float16", "tone": "good"},
         {
             "stage": "tts",
             "state": "failed",
-            "words": "voice x is missing; run: satellite models pull x",
+            "message": "voice x is missing; run: satellite models pull x",
             "code": "model-missing",
             "tone": "bad",
         },
@@ -42,7 +42,7 @@ STATE: dict[str, Any] = {
             "uri": "tcp://kitchen:10700",
             "area": None,
             "state": "connected",
-            "words": "kitchen is connected",
+            "message": "kitchen is connected",
             "doing": "listening",
             "since_seconds": 3.0,
             "reconnections": 1,
@@ -54,7 +54,7 @@ STATE: dict[str, Any] = {
         "answering": "groq",
         "switches": 3,
         "last_switch": {"at": "2026-11-23T22:05:00+00:00", "from": "ollama", "to": "groq", "reason": "no word [after]"},
-        "words": "answers",
+        "message": "answers",
         "providers": [
             {
                 "provider": "ollama",
@@ -62,7 +62,7 @@ STATE: dict[str, Any] = {
                 "state": "unreachable",
                 "tone": "bad",
                 "up": False,
-                "words": "Ollama at [::1] cannot be reached; is it running?",
+                "message": "Ollama at [::1] cannot be reached; is it running?",
                 "since_seconds": 90.0,
                 "leaves_house": False,
                 "keepalive": {
@@ -81,7 +81,7 @@ STATE: dict[str, Any] = {
                 "state": "ready",
                 "tone": "good",
                 "up": True,
-                "words": "answers",
+                "message": "answers",
                 "since_seconds": 5.0,
                 "leaves_house": True,
                 "sent_outside": 4,
@@ -94,7 +94,7 @@ STATE: dict[str, Any] = {
             "responder": "commands",
             "state": "ready",
             "up": True,
-            "words": "timers: 2 running",
+            "message": "timers: 2 running",
             "timers": {"running": 2, "ringing": 0},
             "languages": ["en"],
             "tone": "good",
@@ -103,7 +103,7 @@ STATE: dict[str, Any] = {
             "responder": "home_assistant",
             "state": "open",
             "up": False,
-            "words": "Home Assistant [::1] cannot be reached",
+            "message": "Home Assistant [::1] cannot be reached",
             "answered": 5,
             "not_understood": 6,
             "failed": 7,
@@ -111,8 +111,8 @@ STATE: dict[str, Any] = {
         },
     ],
     "background": [
-        {"task": "refresh", "state": "failing", "words": "KeyError: 'x'", "failures": 2, "since_seconds": 4.0},
-        {"task": "trim", "state": "running", "words": "", "failures": 1, "since_seconds": None},
+        {"task": "refresh", "state": "failing", "message": "KeyError: 'x'", "failures": 2, "since_seconds": 4.0},
+        {"task": "trim", "state": "running", "message": "", "failures": 1, "since_seconds": None},
     ],
     "event_loop_tasks": 23,
     "gpus": [{"name": "RTX 4090", "watts": 21.4, "load": 0.5, "memory_used_bytes": 2**30, "memory_total_bytes": 2**34}],
@@ -197,7 +197,7 @@ STATUS = DaemonStatus(
                 "groq", "llama", "ready", Tone.GOOD, True, "answers", 5.0, leaves_house=True, sent_outside=4
             ),
         ),
-        summary="answers",
+        message="answers",
     ),
     background=(
         TaskStatus("refresh", "failing", "KeyError: 'x'", 2, 4.0),

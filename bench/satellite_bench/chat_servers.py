@@ -103,7 +103,7 @@ async def ready(server: Server) -> None:
         await asyncio.sleep(_POLL_SECONDS)
     for stage in state["stages"]:
         if stage["stage"] == "chat" and stage["state"] != "ready":
-            raise SatelliteError(f"{server.name}: no chat model: {stage['words']}", code="bench-chat")
+            raise SatelliteError(f"{server.name}: no chat model: {stage['message']}", code="bench-chat")
 
 
 async def status(port: int) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def rooms_table(rooms: Sequence[JsonObject]) -> Table:
     table = plain_table("room", "address", "state", "")
     for room in rooms:
         state = room.get("state", "found")
-        table.add_row(room["room"], room["uri"], _coloured(state), Text(room.get("doing") or room.get("words", "")))
+        table.add_row(room["room"], room["uri"], _coloured(state), Text(room.get("doing") or room.get("message", "")))
     return table
 
 
@@ -107,7 +107,7 @@ def _stages(stages: Sequence[JsonObject]) -> Table:
     table = plain_table("stage", "state", "where", "")
     for stage in stages:
         where = Text(stage.get("device", ""))
-        table.add_row(stage["stage"], _coloured(stage["state"]), where, Text(stage["words"]))
+        table.add_row(stage["stage"], _coloured(stage["state"]), where, Text(stage["message"]))
     return table
 
 
@@ -132,7 +132,7 @@ def _runs(runs: Sequence[JsonObject]) -> Table:
 def _responders(responders: Sequence[JsonObject]) -> Table:
     table = plain_table("asked first", "state", "")
     for one in responders:
-        table.add_row(one["responder"], _coloured(one["state"]), Text(one["words"]))
+        table.add_row(one["responder"], _coloured(one["state"]), Text(one["message"]))
     return table
 
 
@@ -140,11 +140,11 @@ def _providers(chat: JsonObject) -> Table:
     table = plain_table("chat", "state", "since", "")
     for provider in chat["providers"]:
         name = f"→ {provider['provider']}" if provider["provider"] == chat["answering"] else f"  {provider['provider']}"
-        words = provider["words"]
+        message = provider["message"]
         if provider["leaves_house"]:
-            words += f" (outside this house; {provider.get('sent_outside', 'unknown')} questions sent)"
+            message += f" (outside this house; {provider.get('sent_outside', 'unknown')} questions sent)"
         colour = _COLOURS[provider["tone"]]
-        table.add_row(name, Text(provider["state"], colour), _duration(provider["since_seconds"]), Text(words))
+        table.add_row(name, Text(provider["state"], colour), _duration(provider["since_seconds"]), Text(message))
     return table
 
 

@@ -52,7 +52,7 @@ def health_routes(context: Context, run_metrics: RunMetrics) -> APIRouter:
         stages = context.status.stages()
         lacking = [stage for stage in stages if stage.state not in ("ready", "idle")]
         if lacking or not context.status.ready:
-            reasons = "; ".join(f"{stage.stage}: {stage.summary or stage.state}" for stage in lacking)
+            reasons = "; ".join(f"{stage.stage}: {stage.message or stage.state}" for stage in lacking)
             raise HttpError(reasons or "the stages are being warmed up", code="not-ready")
         return {
             "ready": True,

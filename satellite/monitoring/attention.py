@@ -49,7 +49,7 @@ class StageStatus:
     state: str
     """`ready`, `idle` (loaded on demand), `loading`, `cold` (it serves), `failed`, `unreachable`, or a provider's."""
 
-    summary: str
+    message: str
     """What an administrator should know of the state; empty where there is nothing."""
 
     code: str | None = None
@@ -81,18 +81,18 @@ def needing_attention(
     for stage in stages:
         if stage.state not in ("ready", "idle", "loading"):
             cure = _PULL if stage.code in _MODEL_CODES else _DOCTOR
-            yield Attention(f"stage {stage.stage}", stage.summary or stage.state, cure)
+            yield Attention(f"stage {stage.stage}", stage.message or stage.state, cure)
     for provider in providers:
         if not provider.up and provider.state not in COMING:
-            yield Attention(f"provider {provider.provider}", provider.summary, _DOCTOR)
+            yield Attention(f"provider {provider.provider}", provider.message, _DOCTOR)
     for responder in responders:
         if not responder.up:
-            yield Attention(responder.responder, responder.summary, _DOCTOR)
+            yield Attention(responder.responder, responder.message, _DOCTOR)
     for room in rooms:
         if room.state not in ("connected", "connecting"):
-            yield Attention(f"room {room.room}", room.summary, _DOCTOR)
+            yield Attention(f"room {room.room}", room.message, _DOCTOR)
     for task in tasks:
-        if task.summary:
-            yield Attention(f"task {task.task}", f"has failed: {task.summary}; it is tried again", _LOG)
+        if task.message:
+            yield Attention(f"task {task.task}", f"has failed: {task.message}; it is tried again", _LOG)
     for port, error in closed_ports.items():
         yield Attention(f"port {port.removesuffix('_port')}", str(error), _DOCTOR)

@@ -22,8 +22,6 @@ from satellite.tasks import TaskStatus
 _NAMED = 3
 """How many of the things that need attention are named in one line; the rest is counted."""
 
-_WIRE_NAMES = {"summary": "words", "from_": "from"}
-
 _LEFT_OUT = frozenset({"code", "device", "model", "keepalive", "sent_outside", "pending", *Gpu.__slots__})
 """Fields that the JSON leaves out when they are None; any other is null."""
 
@@ -166,12 +164,12 @@ class Status:
 
     def _stage(self, slot: Slot[object]) -> StageStatus:
         info = slot.info()
-        state, summary = self._stage_state(slot, info.trouble)
+        state, message = self._stage_state(slot, info.trouble)
         code = None
         if slot.failure is not None:
             cause = slot.failure.__cause__  # the engine's thread makes its stage's error of the store's
             code = cause.code if isinstance(cause, ModelError) else slot.failure.code
-        return StageStatus(slot.name, state, summary, code, info.device, info.model)
+        return StageStatus(slot.name, state, message, code, info.device, info.model)
 
     def _stage_state(self, slot: Slot[object], trouble: str) -> tuple[str, str]:
         if slot.failure is not None:
@@ -182,8 +180,8 @@ class Status:
             return unavailable
         if trouble:
             return "unreachable", trouble
-        summary = self._startup.cold.get(slot.name, "")
-        return ("cold" if summary else "ready"), summary
+        message = self._startup.cold.get(slot.name, "")
+        return ("cold" if message else "ready"), message
 
     def _responders(self) -> tuple[ResponderStatus, ...]:
         return tuple(one.status for one in self._stages.responders)
@@ -191,7 +189,7 @@ class Status:
 
 def _wire(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     present = ((name, value) for name, value in fields if value is not None or name not in _LEFT_OUT)
-    return {_WIRE_NAMES.get(name, name): value for name, value in present}
+    return {name.removesuffix("_"): value for name, value in present}  # `from_`
 
 
 def _unavailable(chat: ChatStatus) -> tuple[str, str] | None:
@@ -201,9 +199,9 @@ def _unavailable(chat: ChatStatus) -> tuple[str, str] | None:
     coming = [one for one in chat.providers if one.state in COMING]
     if any(one.state == "released" for one in coming):
         return "idle", "is loaded when it is asked for"
-    summary = "; ".join(f"{one.provider}: {one.summary}" for one in coming or chat.providers)
+    message = "; ".join(f"{one.provider}: {one.message}" for one in coming or chat.providers)
     states = {one.state for one in chat.providers}
-    return ("loading" if coming else states.pop() if len(states) == 1 else "unreachable"), summary
+    return ("loading" if coming else states.pop() if len(states) == 1 else "unreachable"), message
 
 
 def _attention_line(attention: Sequence[Attention]) -> str:

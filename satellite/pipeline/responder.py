@@ -39,7 +39,7 @@ class ResponderStatus:
     up: bool
     """False when asking it would be waiting for nothing."""
 
-    summary: str
+    message: str
     """The state as a sentence."""
 
 

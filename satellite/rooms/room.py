@@ -82,7 +82,7 @@ class RoomStatus:
     uri: str
     area: str | None
     state: LinkState
-    summary: str
+    message: str
     """The state as a sentence."""
 
     doing: str
@@ -149,7 +149,7 @@ class BaseRoom:
             uri=self._uri,
             area=self.settings.area,
             state=self.state,
-            summary=self._details(),
+            message=self._details(),
             doing=self._doing(),
             since_seconds=round(time.monotonic() - self.since, 1),
             reconnections=self.reconnections,

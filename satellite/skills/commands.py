@@ -84,8 +84,8 @@ class CommandResponder:
         timers = self.scheduler.timers.all()
         states = {state.value: sum(timer.state is state for timer in timers) for state in TimerState}
         counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-        summary = f"timers: {counts}" if counts else "no timers"
-        return CommandsStatus(self.name, "ready", True, summary, states, tuple(self._grammars.languages))
+        message = f"timers: {counts}" if counts else "no timers"
+        return CommandsStatus(self.name, "ready", True, message, states, tuple(self._grammars.languages))
 
     def deadline_seconds(self, question: Question) -> float:
         """Return how long it may take: longer where the grammar of the language has to be compiled first."""

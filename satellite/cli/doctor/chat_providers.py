@@ -128,7 +128,7 @@ async def _providers(target: Target) -> Sequence[Finding]:
     findings = []
     for state in target.providers:
         name, what = state["provider"], f"chat {state['provider']}"
-        seen = f"{state['state']}: {state['words']}" if state["words"] else state["state"]
+        seen = f"{state['state']}: {state['message']}" if state["message"] else state["state"]
         if state["up"]:
             if state.get("leaves_house"):
                 seen += f"; what people say leaves the house ({state.get('sent_outside', 0)} times so far)"

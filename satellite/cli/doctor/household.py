@@ -32,9 +32,9 @@ async def _stages(target: Target) -> Sequence[Finding]:
         if stage["state"] in _WORKING:
             findings.append(good(what, stage["state"] + where))
         elif stage["state"] == "loading":
-            findings.append(note(what, stage["words"], "satellite status"))
+            findings.append(note(what, stage["message"], "satellite status"))
         else:
-            seen = f"{stage['state']}: {stage['words']}"
+            seen = f"{stage['state']}: {stage['message']}"
             remedy = unit.log("-p warning -n 20")
             if stage.get("code") in ("model-missing", "model-corrupt"):
                 remedy = unit.command("models pull configured")
@@ -109,7 +109,7 @@ def _driven(room: JsonObject) -> Finding:
         "connecting": "satellite rooms",
     }
     dial = "satellite rooms devices" if room["uri"] == "local" else "satellite rooms discover"
-    return bad(what, f"{room['state']}: {room['words']}", remedies.get(room["state"], dial))
+    return bad(what, f"{room['state']}: {room['message']}", remedies.get(room["state"], dial))
 
 
 async def _described(name: str, uri: str) -> Finding:
@@ -129,7 +129,7 @@ async def _responders(target: Target) -> Sequence[Finding]:
         return [await _home_assistant(target.config)] if target.config.home_assistant.url else []
     remedy = f"home_assistant: in the configuration; {unit.log('-p warning -n 20')}"
     return [
-        good(one["responder"], one["words"]) if one["up"] else bad(one["responder"], one["words"], remedy)
+        good(one["responder"], one["message"]) if one["up"] else bad(one["responder"], one["message"], remedy)
         for one in target.state.get("responders", [])
     ]
 

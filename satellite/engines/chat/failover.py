@@ -68,7 +68,7 @@ class FailoverChat:
             switches=self.switches,
             last_switch=self.last_switch,
             providers=tuple(model.status for model in self.models),
-            summary=self.health.message,
+            message=self.health.message,
         )
 
     async def stream(

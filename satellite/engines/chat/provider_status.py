@@ -42,7 +42,7 @@ class ProviderStatus:
 
     tone: Tone
     up: bool
-    summary: str
+    message: str
     """What an administrator should know of the state; may be empty."""
 
     since_seconds: float
@@ -81,7 +81,7 @@ class ChatStatus:
 
     last_switch: SwitchStatus | None
     providers: tuple[ProviderStatus, ...]
-    summary: str
+    message: str
 
 
 class ChatProvider(ChatModel, Protocol):
@@ -107,7 +107,7 @@ def provider_status(
         state=health.state,
         tone=TONES[health.state],
         up=health.up,
-        summary=health.message,
+        message=health.message,
         since_seconds=round(time.monotonic() - health.since, 1),
         leaves_house=model.leaves_house,
         keepalive=keepalive,

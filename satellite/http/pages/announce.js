@@ -2,7 +2,7 @@
 
 import { json } from "./api.js";
 import { byId, element, keep, say, tone } from "./dom.js";
-import { counted, listed, sentenceOf, stateWords, unnamed } from "./words.js";
+import { counted, listed, sentenceOf, stateName, unnamed } from "./format.js";
 
 export class Announce {
   constructor() {
@@ -32,10 +32,10 @@ export class Announce {
     say(result, `Announcing in ${counted(rooms.length, "room")}…`);
     try {
       const { heard, failed } = await json("announce", { body: { text, rooms } });
-      this.#tell(heard, failed);
+      this.#report(heard, failed);
       field.value = "";
     } catch (problem) {
-      if (problem.told?.failed) this.#tell([], problem.told.failed);
+      if (problem.details?.failed) this.#report([], problem.details.failed);
       else {
         say(result, problem.message);
         tone(result, "bad");
@@ -45,12 +45,12 @@ export class Announce {
     }
   }
 
-  #tell(heard, failed) {
-    const told = heard.length ? [`Heard in ${listed(heard)}.`] : [];
+  #report(heard, failed) {
+    const sentences = heard.length ? [`Heard in ${listed(heard)}.`] : [];
     for (const [room, why] of Object.entries(failed)) {
-      told.push(`Not heard in ${room}. ${sentenceOf(unnamed(why, room))}`);
+      sentences.push(`Not heard in ${room}. ${sentenceOf(unnamed(why, room))}`);
     }
-    say(byId("announce-result"), told.join(" "));
+    say(byId("announce-result"), sentences.join(" "));
     tone(byId("announce-result"), Object.keys(failed).length ? "bad" : "good");
   }
 }
@@ -67,5 +67,5 @@ function fillChip(node, room) {
   const [box, , state] = node.children;
   const isHere = room.state === "connected";
   if (!box.dataset.chosen) box.checked = isHere;
-  say(state, isHere ? "" : stateWords(room.state));
+  say(state, isHere ? "" : stateName(room.state));
 }

@@ -10,12 +10,12 @@ export const token = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-/** A refusal, in the daemon's words. `status` is 0 when it could not be reached. */
+/** A request that failed. `status` is 0 if the daemon cannot be reached; `details` are its problem details (RFC 9457). */
 export class Problem extends Error {
-  constructor(words, status = 0, told = {}) {
-    super(words);
+  constructor(message, status = 0, details = {}) {
+    super(message);
     this.status = status;
-    this.told = told;
+    this.details = details;
   }
 }
 
@@ -103,7 +103,7 @@ function parsed(block) {
 }
 
 async function problemOf(response) {
-  const told = await response.json().catch(() => ({})); // a proxy in between may answer with anything
-  const words = told.detail || told.title || `The daemon answered with ${response.status}.`;
-  return new Problem(words, response.status, told);
+  const details = await response.json().catch(() => ({})); // a proxy in between may answer with anything
+  const message = details.detail || details.title || `The daemon answered with ${response.status}.`;
+  return new Problem(message, response.status, details);
 }

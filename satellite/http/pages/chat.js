@@ -3,7 +3,7 @@
 import { eventsOf, Problem, request } from "./api.js";
 import { byId, say } from "./dom.js";
 import { addEntry, complete, fail, fillEntry, remove } from "./log.js";
-import { span } from "./words.js";
+import { span } from "./format.js";
 
 export class Chat {
   #asking = null;
@@ -76,9 +76,9 @@ export class Chat {
     }
   }
 
-  #done(answer, told) {
-    const first = told.timings_ms?.first_token;
-    complete(answer, told.text, [told.provider, first === undefined ? "" : `first word after ${span(first)}`].filter(Boolean).join(" · "));
+  #done(entry, answer) {
+    const first = answer.timings_ms?.first_token;
+    complete(entry, answer.text, [answer.provider, first === undefined ? "" : `first word after ${span(first)}`].filter(Boolean).join(" · "));
   }
 }
 

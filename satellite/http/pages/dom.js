@@ -60,21 +60,21 @@ export function makeEntry() {
     { class: "row" },
     element("div", { class: "row-head" }, element("span", { class: "row-title" }), element("span", { class: "pill small" })),
     element("p", { class: "row-lead" }),
-    element("p", { class: "row-words quiet", dir: "auto" }),
+    element("p", { class: "row-message quiet", dir: "auto" }),
   );
   return entry;
 }
 
 /** Fill an entry of `makeEntry`; empty parts are hidden. */
-export function fillEntry(entry, { title, pill, pillTone, lead = "", words = "" }) {
-  const [head, leadNode, wordsNode] = entry.children;
+export function fillEntry(entry, { title, pill, pillTone, lead = "", message = "" }) {
+  const [head, leadNode, messageNode] = entry.children;
   say(head.children[0], title);
   say(head.children[1], pill);
   tone(head.children[1], pillTone);
   say(leadNode, lead);
   show(leadNode, lead !== "");
-  say(wordsNode, words);
-  show(wordsNode, words !== "");
+  say(messageNode, message);
+  show(messageNode, message !== "");
 }
 
 /** Have a screen reader say `text`. */

@@ -1,7 +1,7 @@
 // The overview: rooms, chat model, engines, graphics cards.
 
 import { byId, element, fillEntry, keep, makeEntry, say, show, tone } from "./dom.js";
-import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateWords, unnamed, unstopped } from "./words.js";
+import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateName, unnamed, unstopped } from "./format.js";
 
 const STAGES = {
   wake: "Wake word",
@@ -44,32 +44,32 @@ export function showGlance(status, waits) {
     {
       name: "Time to first sound",
       value: waits.length ? span(median(waits)) : "–",
-      words: waits.length > 1 ? `median of the last ${waits.length} answers` : waits.length ? "of the last answer" : "no answer yet",
+      note: waits.length > 1 ? `median of the last ${waits.length} answers` : waits.length ? "of the last answer" : "no answer yet",
     },
     {
       name: "Chat model",
       value: answering?.provider ?? "none",
-      words: answering ? `${answering.model} · ${answering.leaves_house ? "outside this house" : stateWords(answering.state)}` : "no provider configured",
+      note: answering ? `${answering.model} · ${answering.leaves_house ? "outside this house" : stateName(answering.state)}` : "no provider configured",
     },
     {
       name: "Rooms",
       value: status.rooms.length ? `${connected.length} of ${status.rooms.length}` : "none",
-      words: roomWords(status.rooms, connected),
+      note: roomNote(status.rooms, connected),
     },
     {
       name: gpu?.name ?? "Graphics card",
       value: gpu ? (gpu.load === undefined ? "–" : `${Math.round(gpu.load * 100)} %`) : "none",
-      words: gpu ? memoryWords(gpu) : "everything runs on the CPU",
+      note: gpu ? memoryNote(gpu) : "everything runs on the CPU",
     },
   ];
   keep(byId("glance"), tiles, (tile) => tiles.indexOf(tile), makeTile, fillTile);
 }
 
-function roomWords(rooms, connected) {
+function roomNote(rooms, connected) {
   const busy = connected.find((room) => BUSY.includes(room.doing));
   const missing = rooms.find((room) => room.state !== "connected");
   if (busy) return `${busy.room} is ${busy.doing}`;
-  if (missing) return `${missing.room} is ${stateWords(missing.state)}`;
+  if (missing) return `${missing.room} is ${stateName(missing.state)}`;
   return rooms.length ? "all idle" : "none configured";
 }
 
@@ -97,7 +97,7 @@ function showAttention(troubles) {
 }
 
 function makeTrouble() {
-  return element("li", { class: "row" }, element("p", { class: "row-title" }), element("p", { class: "row-words", dir: "auto" }),
+  return element("li", { class: "row" }, element("p", { class: "row-title" }), element("p", { class: "row-message", dir: "auto" }),
     element("p", { class: "quiet" }, "Run on the daemon’s machine: ", element("code")));
 }
 
@@ -124,12 +124,12 @@ function makeNoRooms() {
 function fillRoom(entry, room) {
   const isHere = room.state === "connected";
   const doing = DOING[room.doing] ?? capital(room.doing);
-  const unusual = isHere && !/is connected$/.test(room.words ?? "");
+  const unusual = isHere && !/is connected$/.test(room.message ?? "");
   fillEntry(entry, {
     title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
-    pill: isHere ? doing : stateWords(room.state),
+    pill: isHere ? doing : stateName(room.state),
     pillTone: !isHere ? room.tone : BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
-    words: isHere ? (unusual ? capital(room.words ?? "") : "") : `${capital(unnamed(room.words ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
+    message: isHere ? (unusual ? capital(room.message ?? "") : "") : `${capital(unnamed(room.message ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
   });
 }
 
@@ -145,7 +145,7 @@ function showProviders(chat) {
 
 function makeProvider() {
   const entry = makeEntry();
-  entry.append(element("p", { class: "row-words quiet" }), element("p", { class: "row-words quiet" }));
+  entry.append(element("p", { class: "row-message quiet" }), element("p", { class: "row-message quiet" }));
   return entry;
 }
 
@@ -153,25 +153,25 @@ function fillProvider(entry, one, chat) {
   const answers = one.provider === chat.answering;
   fillEntry(entry, {
     title: `${one.provider} · ${one.model}`,
-    pill: stateWords(one.state),
+    pill: stateName(one.state),
     pillTone: one.tone,
     lead: answers ? "In use" : "",
-    words: `${capital(unstopped(one.words))}, for ${roughly(one.since_seconds)}.`,
+    message: `${capital(unstopped(one.message))}, for ${roughly(one.since_seconds)}.`,
   });
   const [, , , outside, keepalive] = entry.children;
   const sent = one.sent_outside ?? 0;
   say(outside, one.leaves_house ? `Outside this house; ${counted(sent, "question")} sent.` : "");
   show(outside, one.leaves_house);
-  say(keepalive, one.keepalive ? keepaliveWords(one.keepalive) : "");
+  say(keepalive, one.keepalive ? keepaliveNote(one.keepalive) : "");
   show(keepalive, Boolean(one.keepalive));
 }
 
-function keepaliveWords(keepalive) {
-  const told = [`Kept warm: ${keepalive.when}`];
-  if (keepalive.gpu_share !== null) told.push(`${Math.round(keepalive.gpu_share * 100)} % on the GPU`);
-  if (keepalive.context_tokens) told.push(`context ${keepalive.context_tokens}`);
-  if (keepalive.load_seconds !== null) told.push(`loaded in ${span(keepalive.load_seconds * 1000)}`);
-  return `${told.join(" · ")}.`;
+function keepaliveNote(keepalive) {
+  const facts = [`Kept warm: ${keepalive.when}`];
+  if (keepalive.gpu_share !== null) facts.push(`${Math.round(keepalive.gpu_share * 100)} % on the GPU`);
+  if (keepalive.context_tokens) facts.push(`context ${keepalive.context_tokens}`);
+  if (keepalive.load_seconds !== null) facts.push(`loaded in ${span(keepalive.load_seconds * 1000)}`);
+  return `${facts.join(" · ")}.`;
 }
 
 function showResponders(responders) {
@@ -179,25 +179,25 @@ function showResponders(responders) {
   const title = (one) => capital(one.responder.replaceAll("_", " ")).replace("Home assistant", "Home Assistant");
   keep(byId("responders"), responders, (one) => one.responder, makeEntry, (node, one) =>
     fillEntry(node, {
-      title: title(one), pill: one.up ? "ready" : stateWords(one.state), pillTone: one.up ? "good" : one.tone,
-      words: capital(one.words),
+      title: title(one), pill: one.up ? "ready" : stateName(one.state), pillTone: one.up ? "good" : one.tone,
+      message: capital(one.message),
     }));
 }
 
 const stageName = (stage) => STAGES[stage.stage] ?? capital(stage.stage);
 
 function fillEngine(entry, stage) {
-  const runs = [stage.model, stage.device && deviceWords(stage.device)].filter(Boolean);
+  const runs = [stage.model, stage.device && deviceName(stage.device)].filter(Boolean);
   fillEntry(entry, {
     title: stageName(stage),
-    pill: stage.state === "idle" ? "on demand" : stateWords(stage.state),
+    pill: stage.state === "idle" ? "on demand" : stateName(stage.state),
     pillTone: stage.state === "idle" ? "calm" : stage.tone,
     lead: runs.join(" · "),
-    words: stage.state === "idle" ? capital(stage.words) : stage.words,
+    message: stage.state === "idle" ? capital(stage.message) : stage.message,
   });
 }
 
-function deviceWords(device) {
+function deviceName(device) {
   const [where, ...how] = String(device).split(" ");
   const name = where.startsWith("cuda") ? "on the GPU" : where === "cpu" ? "on the CPU" : device;
   return how.length && name !== device ? `${name}, ${how.join(" ")}` : name;
@@ -220,18 +220,18 @@ function fillGpu(node, gpu) {
   say(name, `${gpu.name ?? "Graphics card"}${gpu.watts === undefined ? "" : ` · ${Math.round(gpu.watts)} W`}`);
   fillGauge(load, "Busy", gpu.load, gpu.load === undefined ? "" : `${Math.round(gpu.load * 100)} %`);
   const share = gpu.memory_total_bytes ? gpu.memory_used_bytes / gpu.memory_total_bytes : undefined;
-  fillGauge(memory, "Memory", share, memoryWords(gpu, ""));
+  fillGauge(memory, "Memory", share, memoryNote(gpu));
 }
 
-function fillGauge(gauge, name, share, words) {
+function fillGauge(gauge, name, share, text) {
   const [label, meter, value] = gauge.children;
   show(gauge, share !== undefined);
   say(label, name);
   meter.value = share ?? 0;
-  say(value, words);
+  say(value, text);
 }
 
-function memoryWords(gpu) {
+function memoryNote(gpu) {
   if (gpu.memory_used_bytes === undefined) return "memory usage not reported";
   return `${gib(gpu.memory_used_bytes)} of ${gib(gpu.memory_total_bytes)} GiB`;
 }
@@ -243,5 +243,5 @@ function makeTile() {
 function fillTile(node, tile) {
   say(node.children[0], tile.name);
   say(node.children[1], tile.value);
-  say(node.children[2], tile.words);
+  say(node.children[2], tile.note);
 }

@@ -72,7 +72,7 @@ export class Live {
     const wait = BACKOFF_MS[Math.min(this.#attempt++, BACKOFF_MS.length - 1)];
     this.#timer = setTimeout(() => this.open(), wait);
     document.body.classList.add("stale");
-    say(byId("lost-words"), `${why} Reconnecting …`);
+    say(byId("lost-message"), `${why} Reconnecting …`);
     show(byId("lost"), true);
     this.handlers.lost();
   }

@@ -22,8 +22,8 @@ export function addEntry(who, text = "") {
 export function fillEntry(entry, text, note = "") {
   const log = byId("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-  const [, words, noted] = entry.children;
-  say(words, text);
+  const [, said, noted] = entry.children;
+  say(said, text);
   entry.classList.toggle("waiting", text === "");
   say(noted, note);
   show(noted, note !== "");
@@ -40,13 +40,13 @@ export function complete(entry, text, note = "", { spoken = false } = {}) {
 }
 
 /** Show an error in the log; the text before it stays. */
-export function fail(entry, words) {
+export function fail(entry, message) {
   const said = textOf(entry).trim();
   if (!said) entry.classList.add("failed");
   entry.classList.toggle("broken", said !== "");
-  if (said) fillEntry(entry, said, words);
-  else fillEntry(entry, words);
-  announce(words);
+  if (said) fillEntry(entry, said, message);
+  else fillEntry(entry, message);
+  announce(message);
 }
 
 /** Remove an entry. */

@@ -18,18 +18,18 @@ const announcing = new Announce();
 const chat = new Chat(conversation);
 const talk = new Talk(conversation);
 let status = null;
-let isToldOfRuns = false;
+let hasRuns = false;
 
 /** Show the page's parts once all are known: showing them one by one would move the others. */
 function reveal() {
-  if (status && isToldOfRuns) byId("page").removeAttribute("aria-busy");
+  if (status && hasRuns) byId("page").removeAttribute("aria-busy");
 }
 
 const runs = new Runs(() => status && showGlance(status, runs.waits));
 
 const live = new Live({
-  status(told) {
-    status = told;
+  status(latest) {
+    status = latest;
     showStatus(status);
     showGlance(status, runs.waits);
     announcing.offer(status.rooms);
@@ -38,9 +38,9 @@ const live = new Live({
   run: (run) => runs.take(run),
   async connected() {
     const since = performance.now(); // the feed may report a run before the list, made earlier, arrives
-    const told = await json("runs?limit=" + RUNS_AT_FIRST).catch(() => null); // the feed tells when it breaks
-    if (told) runs.replace(told.runs, since);
-    isToldOfRuns = true;
+    const list = await json("runs?limit=" + RUNS_AT_FIRST).catch(() => null); // the feed reports when it breaks
+    if (list) runs.replace(list.runs, since);
+    hasRuns = true;
     reveal();
   },
   lost() {

@@ -2,7 +2,7 @@
 
 import { byId, element, keep, say, show } from "./dom.js";
 import { Axis, elapsed, fillAxis, fillWaterfall, makeWaterfall, sentence, STAGES, waited } from "./waterfall.js";
-import { clock, moment, span } from "./words.js";
+import { clock, moment, span } from "./format.js";
 
 const KEPT = 100;
 const PAGE = 10;
@@ -77,7 +77,7 @@ export class Runs {
     show(byId("runs-more"), this.#runs.length > this.#shown);
     fillAxis(byId("axis"), byId("runs"), axis);
     keep(byId("runs"), runs, (run) => run.id, makeRun, (node, run) => fillRun(node, run, axis));
-    const live = !document.body.classList.contains("stale"); // nobody knows how a run goes on that is not told of
+    const live = !document.body.classList.contains("stale"); // without the feed, the end of a run would be missed
     if (live && runs.some((run) => run.total_ms === null)) this.#timer = setTimeout(() => this.draw(), REDRAW_MS);
   }
 }
@@ -88,10 +88,10 @@ function zeroOf(run, known = Infinity) {
   return Math.min(known, performance.now() - Math.max(...times));
 }
 
-function makeLegend([name, words]) {
+function makeLegend([name, title]) {
   const key = element("span", { class: "stage key" });
   key.dataset.stage = name;
-  return element("li", {}, key, words);
+  return element("li", {}, key, title);
 }
 
 function makeRun() {
@@ -116,9 +116,9 @@ function fillRun(node, run, axis) {
   say(heard, run.heard || unheard(run));
   heard.classList.toggle("quiet", !run.heard);
   fillWaterfall(track, run, axis);
-  const [value, words] = figureOf(run, axis.mode);
+  const [value, note] = figureOf(run, axis.mode);
   say(figure.children[0], value);
-  say(figure.children[1], words);
+  say(figure.children[1], note);
   if (run.total_ms !== null) say(spoken, sentence(run));
   fillMore(more, run);
 }
@@ -151,7 +151,7 @@ function fillMore(more, run) {
     ["Reason for the switch", run.switch_reason ?? ""],
     ["Began", moment(run.began)],
     ["Error", run.error ? `${run.error.text} (${run.error.code})` : ""],
-  ].filter(([, words]) => words);
+  ].filter(([, text]) => text);
   const stages = run.stages.map((stage) => [
     STAGES[stage.name] ?? stage.name,
     span(stage.start_ms),
@@ -161,11 +161,11 @@ function fillMore(more, run) {
     more.append(element("dl", { class: "facts" }), makeTable(), element("p", { class: "quiet run-id" }));
   }
   const [list, table, id] = more.children;
-  keep(list, facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" })), (node, [, words]) =>
-    say(node.children[1], words));
+  keep(list, facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" })), (node, [, text]) =>
+    say(node.children[1], text));
   const makeRow = () => element("tr", {}, element("th", { scope: "row" }), element("td"), element("td"));
   keep(table.tBodies[0], stages, (cells) => stages.indexOf(cells), makeRow, (node, cells) =>
-    cells.forEach((words, index) => say(node.children[index], words)));
+    cells.forEach((text, index) => say(node.children[index], text)));
   say(id, `Run ${run.id}${run.total_ms === null ? "" : `, ${span(run.total_ms)} total`}`);
 }
 

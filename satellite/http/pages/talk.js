@@ -5,7 +5,7 @@ import { announce, byId, element, say, show } from "./dom.js";
 import { addEntry, complete, fail, fillEntry, textOf } from "./log.js";
 import { explained, Microphone, obstacle, onPermission } from "./microphone.js";
 import { Player } from "./player.js";
-import { capital } from "./words.js";
+import { capital } from "./format.js";
 
 const USUAL_RATE = 22050;
 const CONNECT_MS = 8000;
@@ -14,11 +14,11 @@ const BACKLOG_BYTES = 128000;
 
 /** Label of the button and status text in each state. */
 const STATES = {
-  idle: { label: "Talk", words: "Ready" },
-  opening: { label: "Cancel", words: "Opening the microphone…" },
-  listening: { label: "Done", words: "Listening. Speak now" },
-  thinking: { label: "Cancel", words: "Thinking…" },
-  speaking: { label: "Interrupt", words: "Answering" },
+  idle: { label: "Talk", status: "Ready" },
+  opening: { label: "Cancel", status: "Opening the microphone…" },
+  listening: { label: "Done", status: "Listening. Speak now" },
+  thinking: { label: "Cancel", status: "Thinking…" },
+  speaking: { label: "Interrupt", status: "Answering" },
 };
 
 export class Talk {
@@ -42,8 +42,8 @@ export class Talk {
     byId("talk").addEventListener("click", () => this.#press());
     addEventListener("keydown", (event) => event.key === "Escape" && this.#state !== "idle" && this.#stop());
     addEventListener("pagehide", () => this.reset());
-    onPermission(() => this.#tellObstacle());
-    this.#tellObstacle();
+    onPermission(() => this.#showObstacle());
+    this.#showObstacle();
   }
 
   /** Disconnect; the next question opens a new connection. */
@@ -128,8 +128,8 @@ export class Talk {
     if (this.#runOver && this.#state !== "idle") this.#finish();
   }
 
-  #break(words) {
-    fail(this.#answer ?? addEntry("house"), words);
+  #break(message) {
+    fail(this.#answer ?? addEntry("house"), message);
     this.#answer = null;
     this.reset();
   }
@@ -240,24 +240,24 @@ export class Talk {
     button.dataset.state = state;
     if (state !== "listening") button.style.setProperty("--level", 0);
     say(byId("talk-label"), STATES[state].label);
-    say(byId("talk-state"), STATES[state].words);
+    say(byId("talk-state"), STATES[state].status);
     // While the answer is heard, a screen reader would talk over it.
-    if (state !== "speaking") announce(STATES[state].words);
+    if (state !== "speaking") announce(STATES[state].status);
   }
 
   #refuse(why) {
     this.reset();
-    this.#tell(why);
+    this.#explain(why);
     announce(`${why.title} ${why.steps[0]}`);
   }
 
-  async #tellObstacle() {
+  async #showObstacle() {
     const why = await obstacle();
-    if (why) this.#tell(why);
+    if (why) this.#explain(why);
     else show(byId("mic-notice"), false);
   }
 
-  #tell({ title, steps, after }) {
+  #explain({ title, steps, after }) {
     const list = element("ul", {}, ...steps.map((step) => element("li", {}, step)));
     byId("mic-notice").replaceChildren(element("p", {}, element("strong", {}, title)), list, ...(after ? [element("p", {}, after)] : []));
     show(byId("mic-notice"), true);

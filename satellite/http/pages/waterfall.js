@@ -1,7 +1,7 @@
 // A run as bars on the axis that all runs share.
 
 import { element, keep, say } from "./dom.js";
-import { span } from "./words.js";
+import { span } from "./format.js";
 
 /** The stages of a run, in order, with their titles. */
 export const STAGES = {

@@ -47,10 +47,10 @@ export const unstopped = (text) => text.replace(/[.\s]+$/, "");
 
 const PLAIN = { open: "down", "half-open": "trying again", closed: "ready", "on-cpu": "on the CPU", "partly-on-cpu": "partly on the CPU" };
 
-/** Return a state's name as words. */
-export const stateWords = (state) => PLAIN[state] ?? String(state).replaceAll("-", " ");
+/** Return the name of a state as it is shown. */
+export const stateName = (state) => PLAIN[state] ?? String(state).replaceAll("-", " ");
 
-/** Return names as a list in words: "kitchen, study and bath". */
+/** Return names as a list: "kitchen, study and bath". */
 export function listed(names) {
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
