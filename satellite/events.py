@@ -177,7 +177,7 @@ def as_json(event: RunEvent) -> dict[str, Any]:
 class Subscription(Generic[T]):
     """One subscriber's bounded queue; iterate it. A subscriber that is too slow is dropped, never waited for."""
 
-    def __init__(self, size: int, accepts: Callable[[T], bool]) -> None:
+    def __init__(self, size: int, accepts: Callable[[T], bool] = lambda _: True) -> None:
         self._accepts = accepts
         self._queue: asyncio.Queue[T | None] = asyncio.Queue(size)
         self.overflowed = False
@@ -194,9 +194,13 @@ class Subscription(Generic[T]):
             self._queue.get_nowait()
             self._queue.put_nowait(None)
 
+    async def next(self) -> T | None:
+        """Return the next event, None once the subscription has overflowed."""
+        return await self._queue.get()
+
     async def __aiter__(self) -> AsyncIterator[T]:
         """Yield events until the subscription overflows."""
-        while (event := await self._queue.get()) is not None:
+        while (event := await self.next()) is not None:
             yield event
 
 

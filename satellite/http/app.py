@@ -18,7 +18,7 @@ from satellite.http.context import Context
 from satellite.http.guard import Guard
 from satellite.monitoring.run_metrics import RunMetrics
 
-PAGES = Path(__file__).parent / "pages"
+_PAGES = Path(__file__).parent / "pages"
 
 _DESCRIPTION = """A home's voice: ask by text or by voice, let it speak, see how it is.
 
@@ -37,17 +37,18 @@ def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
         redirect_slashes=False,
     )
     problems.install(app)
-    for part in (chat_api, speech_api, status_api, openai_chat, openai_audio, websocket):
-        app.include_router(part.routes(context))
-    app.include_router(status_api.health_routes(context, metrics))
+    app.state.context, app.state.run_metrics = context, metrics
+    for part in (chat_api, speech_api, openai_chat, openai_audio, websocket):
+        app.include_router(part.router)
+    app.include_router(status_api.house)
+    app.include_router(status_api.health)
     _describe(app)
 
-    if (PAGES / "index.html").exists():
-        app.mount("/static", GZipMiddleware(StaticFiles(directory=PAGES)), name="static")
+    app.mount("/static", GZipMiddleware(StaticFiles(directory=_PAGES)), name="static")
 
-        @app.get("/", include_in_schema=False)
-        async def page() -> FileResponse:
-            return FileResponse(PAGES / "index.html", headers={"Cache-Control": "no-cache"})
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_PAGES / "index.html", headers={"Cache-Control": "no-cache"})
 
     settings = context.settings
     guarded: ASGIApp = Guard(app, settings, AccessControl(settings, token), context.rate, context.work)

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from satellite.errors import SatelliteError, Stage
 from satellite.events import ChatChunk
-from satellite.http.context import Context, Outcome, client_of, finish, new_conversation, perform, run_request
+from satellite.http.context import Context, Outcome, finish, new_conversation, perform, run_request
+from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.problems import of_error, responses
 from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, preferred, sse
 from satellite.http.schemas import ChatAnswer, ChatRequest
@@ -18,35 +19,30 @@ from satellite.pipeline.request import RunRequest
 _ANSWER: dict[str, Any] = {"description": "The answer", "content": {EVENT_STREAM: EVENT_SCHEMA}}
 
 
-def routes(context: Context) -> APIRouter:
-    """Return the endpoint."""
-    router = APIRouter(tags=["conversation"])
+router = APIRouter(tags=["conversation"])
 
-    @router.post(
-        "/chat", summary="Ask", responses={200: _ANSWER, **responses(406, 502, 504)}, response_model=ChatAnswer
+
+@router.post("/chat", summary="Ask", responses={200: _ANSWER, **responses(406, 502, 504)}, response_model=ChatAnswer)
+async def chat(question: ChatRequest, request: Request, context: Parts, client: ClientAddress) -> Response:
+    """Answer a question: as one object, or with `Accept: text/event-stream` word by word.
+
+    The stream's events are `delta` `{"text"}`, and at last `done` with the object, or `error` with a problem.
+    """
+    form = preferred(request.headers.get("accept"), ("application/json", EVENT_STREAM))
+    context.check_length(question.text)
+    conversation = question.conversation_id or new_conversation()
+    run = run_request(
+        client,
+        conversation,
+        start=Stage.CHAT,
+        end=Stage.CHAT,
+        text=question.text,
+        language=question.language,
     )
-    async def chat(question: ChatRequest, request: Request) -> Response:
-        """Answer a question: as one object, or with `Accept: text/event-stream` word by word.
-
-        The stream's events are `delta` `{"text"}`, and at last `done` with the object, or `error` with a problem.
-        """
-        form = preferred(request.headers.get("accept"), ("application/json", EVENT_STREAM))
-        context.check_length(question.text)
-        conversation = question.conversation_id or new_conversation()
-        run = run_request(
-            client_of(request),
-            conversation,
-            start=Stage.CHAT,
-            end=Stage.CHAT,
-            text=question.text,
-            language=question.language,
-        )
-        if form == EVENT_STREAM:
-            return Streamed(_events(context, run, conversation), media_type=EVENT_STREAM)
-        outcome, _ = await finish(context, run)
-        return json_response(answer(outcome, conversation))
-
-    return router
+    if form == EVENT_STREAM:
+        return Streamed(_events(context, run, conversation), media_type=EVENT_STREAM)
+    outcome, _ = await finish(context, run)
+    return json_response(answer(outcome, conversation))
 
 
 def answer(outcome: Outcome, conversation: str) -> dict[str, object]:

@@ -5,8 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.http import HttpSettings
@@ -24,11 +23,11 @@ from satellite.pipeline.stages import RunConfig, Stages
 from satellite.rooms.announcements import Announcer
 from satellite.tasks import begin_task, end_tasks
 
-if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
-
 _STEPS = 8
 """Steps of a run that may wait for the client before the run waits."""
+
+_WATCHERS = 64
+"""Clients that may watch at once."""
 
 Step = RunEvent | Speech
 
@@ -49,6 +48,8 @@ class Context:
     runs: RunHistory
     rate: RateLimit
     work: Work
+    watchers: Work = field(default_factory=lambda: Work(_WATCHERS, f"{_WATCHERS} clients are watching already"))
+    """Clients of `/events`."""
 
     @property
     def config(self) -> RunConfig:
@@ -136,11 +137,6 @@ async def _feed(inbox: AudioInbox, recording: bytes) -> None:
 def new_conversation() -> str:
     """Return a name that cannot be guessed: a client that knows it can continue the conversation."""
     return uuid.uuid4().hex
-
-
-def client_of(connection: "HTTPConnection") -> str:
-    """Return the address of a client."""
-    return connection.client.host if connection.client else "unknown"
 
 
 def run_request(

@@ -51,6 +51,14 @@ class HttpError(SatelliteError):
         self.more = more
 
 
+_CODE_BY_STATUS = {status: code for code, status in _STATUS_BY_CODE.items() if code.startswith("http-")}
+
+
+def code_of(status: int) -> str:
+    """Return the code of an error that is known by its HTTP status alone."""
+    return _CODE_BY_STATUS.get(status, "http-invalid")
+
+
 def status_of(code: str) -> int:
     """Return the HTTP status of an error's code."""
     if code in _STATUS_BY_CODE:

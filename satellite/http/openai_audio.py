@@ -8,7 +8,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
-from satellite.http.context import Context, client_of, run_request
+from satellite.http.context import run_request
+from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.encoding import AAC, FLAC, MP3, OGG, PCM, WAV
 from satellite.http.openai_parameters import refuse, unsupported
 from satellite.http.openai_schemas import OpenAISpeech
@@ -32,50 +33,68 @@ _FIELDS = {"file", "language", "model", "prompt", "response_format", "stream", "
 """Fields that are obeyed. Not `timestamp_granularities[]`: the times of words are unknown."""
 
 
-def routes(context: Context) -> APIRouter:
-    """Return the endpoints."""
-    router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
+_TRANSCRIPTION: dict[str, object] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "Any audio file"},
+                        "model": {"type": "string", "description": "Ignored: there is one"},
+                        "language": {"type": "string", "example": "en"},
+                        "prompt": {"type": "string", "description": "Names and terms to expect"},
+                        "response_format": {"type": "string", "enum": list(_TRANSCRIPTS)},
+                        "stream": {"type": "boolean"},
+                    },
+                    "required": ["file"],
+                }
+            }
+        },
+    }
+}
 
-    @router.post(
-        "/audio/transcriptions",
-        summary="Understand a recording",
-        responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses(415, 502, 504)},
-        openapi_extra=_TRANSCRIPTION,
-    )
-    async def transcriptions(request: Request) -> Response:
-        """Return what was said in the `file` of a form; `response_format` is json, text or verbose_json.
+router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
-        With `stream` as server-sent events, once it is understood. Any other parameter is refused (400).
-        """
-        async with request.form(max_files=1, max_fields=40) as form:
-            response_format, stream = _form(form)
-            language, prompt = form.get("language"), form.get("prompt")
-            pcm = await uploaded(form.get("file"), context)
-        terms = tuple(prompt[:1000].split()) if isinstance(prompt, str) else ()
-        transcript = await transcribed(
-            context, pcm, language if isinstance(language, str) and language else None, terms
-        )
-        if stream:
-            return Streamed(_events(transcript.text), media_type=EVENT_STREAM)
-        return _response(transcript, response_format)
 
-    @router.post(
-        "/audio/speech",
-        summary="Speak a text",
-        response_class=Streamed,
-        responses={200: {"content": {one.media_type: {} for one in _FORMATS.values()}}, **responses(406, 504)},
-    )
-    async def speech(request: OpenAISpeech, http: Request) -> Response:
-        """Speak a text; raw sound (`pcm`) has 24000 samples a second."""
-        refuse(request.model_extra)
-        context.check_length(request.input, TextToSpeechError)
-        name = request.voice if isinstance(request.voice, str) else request.voice.id
-        voice = VoiceChoice(None if name in _OPENAI_VOICES else name, speed=request.speed or 1.0)
-        run = run_request(client_of(http), None, start=Stage.TTS, end=Stage.TTS, text=request.input, voice=voice)
-        form = _FORMATS[request.response_format or "mp3"]
-        return await streamed(context, run, form, http, rate=_PCM_RATE if form == PCM else None)
+@router.post(
+    "/audio/transcriptions",
+    summary="Understand a recording",
+    responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses(415, 502, 504)},
+    openapi_extra=_TRANSCRIPTION,
+)
+async def transcriptions(request: Request, context: Parts) -> Response:
+    """Return what was said in the `file` of a form; `response_format` is json, text or verbose_json.
 
-    return router
+    With `stream` as server-sent events, once it is understood. Any other parameter is refused (400).
+    """
+    async with request.form(max_files=1, max_fields=40) as form:
+        response_format, stream = _form(form)
+        language, prompt = form.get("language"), form.get("prompt")
+        pcm = await uploaded(form.get("file"), context)
+    terms = tuple(prompt[:1000].split()) if isinstance(prompt, str) else ()
+    transcript = await transcribed(context, pcm, language if isinstance(language, str) and language else None, terms)
+    if stream:
+        return Streamed(_events(transcript.text), media_type=EVENT_STREAM)
+    return _response(transcript, response_format)
+
+
+@router.post(
+    "/audio/speech",
+    summary="Speak a text",
+    response_class=Streamed,
+    responses={200: {"content": {one.media_type: {} for one in _FORMATS.values()}}, **responses(406, 504)},
+)
+async def speech(request: OpenAISpeech, http: Request, context: Parts, client: ClientAddress) -> Response:
+    """Speak a text; raw sound (`pcm`) has 24000 samples a second."""
+    refuse(request.model_extra)
+    context.check_length(request.input, TextToSpeechError)
+    name = request.voice if isinstance(request.voice, str) else request.voice.id
+    voice = VoiceChoice(None if name in _OPENAI_VOICES else name, speed=request.speed or 1.0)
+    run = run_request(client, None, start=Stage.TTS, end=Stage.TTS, text=request.input, voice=voice)
+    form = _FORMATS[request.response_format or "mp3"]
+    return await streamed(context, run, form, http, rate=_PCM_RATE if form == PCM else None)
 
 
 def _form(form: FormData) -> tuple[str, bool]:
@@ -113,26 +132,3 @@ async def _events(text: str) -> AsyncGenerator[bytes, None]:
     if text:
         yield sse(None, {"type": "transcript.text.delta", "delta": text})
     yield sse(None, {"type": "transcript.text.done", "text": text})
-
-
-_TRANSCRIPTION: dict[str, object] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "Any audio file"},
-                        "model": {"type": "string", "description": "Ignored: there is one"},
-                        "language": {"type": "string", "example": "en"},
-                        "prompt": {"type": "string", "description": "Names and terms to expect"},
-                        "response_format": {"type": "string", "enum": list(_TRANSCRIPTS)},
-                        "stream": {"type": "boolean"},
-                    },
-                    "required": ["file"],
-                }
-            }
-        },
-    }
-}

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from satellite.engines.protocols import ChatDelta, Sampling
@@ -22,7 +22,8 @@ from satellite.events import (
     RunStart,
     new_run_id,
 )
-from satellite.http.context import Context, client_of
+from satellite.http.context import Context
+from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.error_codes import HttpError
 from satellite.http.openai_schemas import ChatCompletion, CompletionRequest, OpenAIModel, OpenAIModels
 from satellite.http.problems import of_error, responses
@@ -33,45 +34,44 @@ _MODEL = "satellite"
 """The one chat model there is: whichever provider the daemon has."""
 
 
-def routes(context: Context) -> APIRouter:
-    """Return the endpoints."""
-    router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
+router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
-    @router.post(
-        "/chat/completions",
-        summary="Continue a conversation",
-        response_model=ChatCompletion,
-        responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses(502, 504)},
-    )
-    async def completions(request: CompletionRequest, http: Request) -> Response:
-        """Answer the last message of a conversation: what the house can do itself, else the chat model.
 
-        A parameter is obeyed, or refused as `unsupported_parameter` (400).
-        """
-        sampling, conversation = request.sampling, request.conversation
-        if not conversation[-1].content.strip():
-            raise HttpError("the last message is empty", code="http-invalid", param="messages")
-        context.check_length("".join(message.content for message in conversation))
-        deltas = _deltas(context, request, sampling, client_of(http))
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": _MODEL}
-        if request.stream:
-            first = await anext(deltas, None)  # an error before the first word is still a plain response
-            return Streamed(_chunks(head, first, deltas, usage=request.wants_usage), media_type=EVENT_STREAM)
-        return json_response(await _completion(head, deltas))
+@router.post(
+    "/chat/completions",
+    summary="Continue a conversation",
+    response_model=ChatCompletion,
+    responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses(502, 504)},
+)
+async def completions(request: CompletionRequest, context: Parts, client: ClientAddress) -> Response:
+    """Answer the last message of a conversation: what the house can do itself, else the chat model.
 
-    @router.get("/models", summary="The models", responses=responses(), response_model=OpenAIModels)
-    async def models() -> OpenAIModels:
-        """Return the chat model, the speech-to-text model, and the voices."""
-        return OpenAIModels(data=[OpenAIModel(id=name) for name in _names(context)])
+    A parameter is obeyed, or refused as `unsupported_parameter` (400).
+    """
+    sampling, conversation = request.sampling, request.conversation
+    if not conversation[-1].content.strip():
+        raise HttpError("the last message is empty", code="http-invalid", param="messages")
+    context.check_length("".join(message.content for message in conversation))
+    deltas = _deltas(context, request, sampling, client)
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": _MODEL}
+    if request.stream:
+        first = await anext(deltas, None)  # an error before the first word is still a plain response
+        return Streamed(_chunks(head, first, deltas, usage=request.wants_usage), media_type=EVENT_STREAM)
+    return json_response(await _completion(head, deltas))
 
-    @router.get("/models/{model:path}", summary="A model", responses=responses(404), response_model=OpenAIModel)
-    async def model(model: str) -> OpenAIModel:
-        """Return one of them."""
-        if model not in _names(context):
-            raise HttpError(f"there is no model '{shown(model)}'", code="model_not_found", param="model")
-        return OpenAIModel(id=model)
 
-    return router
+@router.get("/models", summary="The models", responses=responses(), response_model=OpenAIModels)
+async def models(context: Parts) -> OpenAIModels:
+    """Return the chat model, the speech-to-text model, and the voices."""
+    return OpenAIModels(data=[OpenAIModel(id=name) for name in _names(context)])
+
+
+@router.get("/models/{model:path}", summary="A model", responses=responses(404), response_model=OpenAIModel)
+async def model(model: str, context: Parts) -> OpenAIModel:
+    """Return one of them."""
+    if model not in _names(context):
+        raise HttpError(f"there is no model '{shown(model)}'", code="model_not_found", param="model")
+    return OpenAIModel(id=model)
 
 
 def _names(context: Context) -> list[str]:

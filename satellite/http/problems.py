@@ -13,19 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from satellite.errors import SatelliteError, shown
-from satellite.http.error_codes import HttpError, status_of
+from satellite.http.error_codes import HttpError, code_of, status_of
 
 MEDIA_TYPE = "application/problem+json"
-
-_CODE_BY_STATUS = {
-    404: "http-not-found",
-    405: "http-method-not-allowed",
-    406: "http-not-acceptable",
-    408: "http-timeout",
-    413: "http-body-too-large",
-    415: "http-unsupported-media-type",
-    429: "http-rate-limited",
-}
 
 
 class Problem(BaseModel):
@@ -112,7 +102,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = _CODE_BY_STATUS.get(error.status_code, "http-invalid")
+    code = code_of(error.status_code)
     body = problem(code, str(error.detail), status=error.status_code)
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":

@@ -59,22 +59,15 @@ def preferred(accept: str | None, offered: Sequence[str]) -> str:
     Raises `HttpError` where it accepts none of them.
     """
     ranges = [_media_range(part) for part in (accept or "*/*").split(",") if part.strip()]
-    best: tuple[float, int, int] | None = None
-    choice = ""
-    for position, media_type in enumerate(offered):
-        matches = [
-            (precision, quality, order)
-            for order, (name, quality) in enumerate(ranges)
-            if (precision := _precision(name, media_type))
-        ]
-        if not matches:
-            continue
-        # The most specific range decides, even if a less specific one has a higher quality.
-        _, quality, order = max(matches, key=lambda match: match[0])
-        rank = (quality, -order, -position)
-        if quality > 0 and (best is None or rank > best):
-            best, choice = rank, media_type
-    if not choice:
+
+    def rank(media_type: str) -> tuple[float, int]:
+        """Return the quality and the place of the most specific range, even if another has a higher quality."""
+        matches = [(_precision(name, media_type), quality, -order) for order, (name, quality) in enumerate(ranges)]
+        precision, quality, order = max(matches, default=(0, 0.0, 0))
+        return (quality, order) if precision else (0.0, 0)
+
+    choice = max(offered, key=rank)  # the first of equals
+    if not rank(choice)[0]:
         raise HttpError(f"expected Accept to take one of {', '.join(offered)}", code="http-not-acceptable")
     return choice
 

@@ -13,7 +13,8 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import TtsEnd
 from satellite.http.chat_api import answer
-from satellite.http.context import Context, Outcome, Step, client_of, finish, new_conversation, perform, run_request
+from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
+from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.encoding import BY_MEDIA_TYPE, WAV, SoundType, encoded, require, wav
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
@@ -33,63 +34,62 @@ _SOUND: dict[str, Any] = {
 }
 
 
-def routes(context: Context) -> APIRouter:
-    """Return the endpoints."""
-    router = APIRouter(tags=["speech"])
+router = APIRouter(tags=["speech"])
 
-    @router.post(
-        "/stt",
-        summary="Understand a recording",
-        responses=responses(415, 502, 504),
-        response_model=Transcript,
-        openapi_extra=BODY,
-    )
-    async def stt(request: Request, language: Annotated[Language | None, Query()] = None) -> Response:
-        """Return what was said in a recording; the text is empty when nobody spoke."""
-        pcm = await received(request, context)
-        return json_response((await transcribed(context, pcm, language)).model_dump())
 
-    @router.post(
-        "/tts", summary="Speak a text", responses={200: _SOUND, **responses(406, 504)}, response_model=SpokenSound
-    )
-    async def tts(speech: SpeechRequest, request: Request) -> Response:
-        """Speak a text, in the form that `Accept` asks for: WAV, raw 16-bit PCM, Ogg/Opus, MP3, or JSON."""
-        form = preferred(request.headers.get("accept"), _FORMS)
-        context.check_length(speech.text, TextToSpeechError)
-        voice = VoiceChoice(speech.voice, speech.language, speech.speaker, strict=True)
-        run = run_request(client_of(request), None, start=Stage.TTS, end=Stage.TTS, text=speech.text, voice=voice)
-        if form == "application/json":
-            _, sound = await finish(context, run)
-            name = (await context.stages.speaker(voice)).voice.name
-            return json_response({"audio": _whole(sound), "voice": name})
-        return await streamed(context, run, BY_MEDIA_TYPE[form], request)
+@router.post(
+    "/stt",
+    summary="Understand a recording",
+    responses=responses(415, 502, 504),
+    response_model=Transcript,
+    openapi_extra=BODY,
+)
+async def stt(request: Request, context: Parts, language: Annotated[Language | None, Query()] = None) -> Response:
+    """Return what was said in a recording; the text is empty when nobody spoke."""
+    pcm = await received(request, context)
+    return json_response((await transcribed(context, pcm, language)).model_dump())
 
-    @router.post(
-        "/converse",
-        summary="Ask by voice",
-        responses={200: _SOUND, **responses(406, 415, 502, 504)},
-        response_model=SpokenAnswer,
-        openapi_extra=BODY,
-    )
-    async def converse(
-        request: Request,
-        conversation_id: Annotated[ConversationId | None, Query()] = None,
-        language: Annotated[Language | None, Query()] = None,
-    ) -> Response:
-        """Answer a voice command by voice; audio after the end of the command is ignored.
 
-        Sound comes with the headers `Satellite-Conversation-Id` and `Satellite-Heard` (percent-encoded).
-        """
-        form = preferred(request.headers.get("accept"), _FORMS)
-        pcm = await received(request, context)
-        conversation = conversation_id or new_conversation()
-        run = run_request(client_of(request), conversation, start=Stage.STT, end=Stage.TTS, language=language)
-        if form == "application/json":
-            outcome, sound = await finish(context, run, pcm)
-            return json_response({**answer(outcome, conversation), "heard": outcome.run.heard, "audio": _whole(sound)})
-        return await streamed(context, run, BY_MEDIA_TYPE[form], request, recording=pcm, conversation=conversation)
+@router.post("/tts", summary="Speak a text", responses={200: _SOUND, **responses(406, 504)}, response_model=SpokenSound)
+async def tts(speech: SpeechRequest, request: Request, context: Parts, client: ClientAddress) -> Response:
+    """Speak a text, in the form that `Accept` asks for: WAV, raw 16-bit PCM, Ogg/Opus, MP3, or JSON."""
+    form = preferred(request.headers.get("accept"), _FORMS)
+    context.check_length(speech.text, TextToSpeechError)
+    voice = VoiceChoice(speech.voice, speech.language, speech.speaker, strict=True)
+    run = run_request(client, None, start=Stage.TTS, end=Stage.TTS, text=speech.text, voice=voice)
+    if form == "application/json":
+        _, sound = await finish(context, run)
+        name = (await context.stages.speaker(voice)).voice.name
+        return json_response({"audio": _whole(sound), "voice": name})
+    return await streamed(context, run, BY_MEDIA_TYPE[form], request)
 
-    return router
+
+@router.post(
+    "/converse",
+    summary="Ask by voice",
+    responses={200: _SOUND, **responses(406, 415, 502, 504)},
+    response_model=SpokenAnswer,
+    openapi_extra=BODY,
+)
+async def converse(
+    request: Request,
+    context: Parts,
+    client: ClientAddress,
+    conversation_id: Annotated[ConversationId | None, Query()] = None,
+    language: Annotated[Language | None, Query()] = None,
+) -> Response:
+    """Answer a voice command by voice; audio after the end of the command is ignored.
+
+    Sound comes with the headers `Satellite-Conversation-Id` and `Satellite-Heard` (percent-encoded).
+    """
+    form = preferred(request.headers.get("accept"), _FORMS)
+    pcm = await received(request, context)
+    conversation = conversation_id or new_conversation()
+    run = run_request(client, conversation, start=Stage.STT, end=Stage.TTS, language=language)
+    if form == "application/json":
+        outcome, sound = await finish(context, run, pcm)
+        return json_response({**answer(outcome, conversation), "heard": outcome.run.heard, "audio": _whole(sound)})
+    return await streamed(context, run, BY_MEDIA_TYPE[form], request, recording=pcm, conversation=conversation)
 
 
 async def streamed(

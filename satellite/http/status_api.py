@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
 from satellite.errors import TextToSpeechError
+from satellite.events import Subscription
 from satellite.http.context import Context
+from satellite.http.dependencies import Parts
 from satellite.http.error_codes import HttpError
 from satellite.http.problems import responses
-from satellite.http.rate_limit import Work
 from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, sse
 from satellite.http.schemas import Announced, AnnounceRequest, Model, Models, Rooms, Runs
 from satellite.models import catalogue
@@ -26,9 +27,6 @@ _STATUS_SECONDS = 1.0
 _UNCHANGED_SECONDS = 15.0
 """How often an unchanged state is sent, so that the client notices a broken connection."""
 
-_WATCHERS = 64
-"""Clients that may watch at once."""
-
 _UNREAD = 256
 """Events that may wait for a watcher before it is dropped."""
 
@@ -37,136 +35,126 @@ _ALWAYS_CHANGING = ("uptime_seconds", "since_seconds", "requests")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def health_routes(context: Context, run_metrics: RunMetrics) -> APIRouter:
-    """Return the endpoints of programs that monitor the daemon."""
-    router = APIRouter(tags=["health"])
-
-    @router.get("/healthz", summary="Is it alive?", responses=responses())
-    async def healthz() -> dict[str, bool]:
-        """Return at once, as long as the daemon lives."""
-        return {"alive": True}
-
-    @router.get("/readyz", summary="Is it ready?", responses=responses())
-    async def readyz() -> dict[str, object]:
-        """Return the stages once every one works, and what else needs attention; until then 503, and why."""
-        stages = context.status.stages()
-        lacking = [stage for stage in stages if stage.state not in ("ready", "idle")]
-        if lacking or not context.status.ready:
-            reasons = "; ".join(f"{stage.stage}: {stage.message or stage.state}" for stage in lacking)
-            raise HttpError(reasons or "the stages are being warmed up", code="not-ready")
-        return {
-            "ready": True,
-            "state": context.status.state,
-            "attention": [as_json(one) for one in context.status.attention()],
-            "stages": [as_json(stage) for stage in stages],
-        }
-
-    @router.get(
-        "/metrics",
-        summary="Metrics for Prometheus",
-        response_class=PlainTextResponse,
-        responses={200: {"content": {"text/plain": {}}}, **responses()},
-    )
-    async def metrics_() -> Response:
-        """Return the daemon's state and the times of its runs in Prometheus' text format."""
-        state = metrics.exposition(await context.status.now(), context.queues(), AudioInbox.dropped_in_all_seconds)
-        return Response(state + run_metrics.exposition(), media_type=_METRICS_TYPE)
-
-    return router
+health = APIRouter(tags=["health"])
+house = APIRouter(tags=["house"])
 
 
-def routes(context: Context) -> APIRouter:
-    """Return the endpoints of the dashboard, and of announcements."""
-    router = APIRouter(tags=["house"])
-    watching = Work(_WATCHERS, f"{_WATCHERS} clients are watching already")
+@health.get("/healthz", summary="Is it alive?", responses=responses())
+async def healthz() -> dict[str, bool]:
+    """Return at once, as long as the daemon lives."""
+    return {"alive": True}
 
-    @router.get("/status", summary="How everything is", responses=responses())
-    async def status() -> dict[str, object]:
-        """Return the state of every stage, provider, room and GPU, as `satellite status --json` prints it."""
-        return as_json(await context.status.now())
 
-    @router.get("/rooms", summary="The rooms", responses=responses(), response_model=Rooms)
-    async def rooms() -> Response:
-        """Return every room, and what it is doing."""
-        return json_response({"rooms": [as_json(room) for room in context.status.rooms()]})
+@health.get("/readyz", summary="Is it ready?", responses=responses())
+async def readyz(context: Parts) -> dict[str, object]:
+    """Return the stages once every one works, and what else needs attention; until then 503, and why."""
+    stages = context.status.stages()
+    lacking = [stage for stage in stages if stage.state not in ("ready", "idle")]
+    if lacking or not context.status.ready:
+        reasons = "; ".join(f"{stage.stage}: {stage.message or stage.state}" for stage in lacking)
+        raise HttpError(reasons or "the stages are being warmed up", code="not-ready")
+    return {
+        "ready": True,
+        "state": context.status.state,
+        "attention": [as_json(one) for one in context.status.attention()],
+        "stages": [as_json(stage) for stage in stages],
+    }
 
-    @router.get("/models", summary="The models", responses=responses(), response_model=Models)
-    async def models() -> Response:
-        """Return the models that are known, whether they are here, and whether they are in use."""
-        found = await asyncio.to_thread(_models, context)  # it looks into the folders of models
-        return json_response(found.model_dump())
 
-    @router.get("/runs", summary="The latest runs", responses=responses(), response_model=Runs)
-    async def runs(limit: Annotated[int, Query(ge=1, le=10_000)] = 50) -> Response:
-        """Return the latest runs with the times of their stages, the newest first."""
-        return json_response({"runs": [run.as_json() for run in context.runs.latest(limit)]})
+@health.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {}}}, **responses()},
+)
+async def metrics_(request: Request, context: Parts) -> Response:
+    """Return the daemon's state and the times of its runs in Prometheus' text format."""
+    runs: RunMetrics = request.app.state.run_metrics
+    state = metrics.exposition(await context.status.now(), context.queues(), AudioInbox.dropped_in_all_seconds)
+    return Response(state + runs.exposition(), media_type=_METRICS_TYPE)
 
-    @router.post("/announce", summary="Say something in rooms", responses=responses(502, 504), response_model=Announced)
-    async def announce(announcement: AnnounceRequest) -> Response:
-        """Say a text in rooms, after a chime; returns once it has been heard, with the rooms that failed.
 
-        Where no room heard it, that is an error (502), whose `failed` says why.
-        """
-        context.check_length(announcement.text, TextToSpeechError)
-        result = await context.announcer.announce(announcement.model_dump(exclude_unset=True))
-        if not result["heard"]:
-            reasons = "; ".join(f"{room}: {reason}" for room, reason in result["failed"].items())
-            raise HttpError(f"no room heard it: {reasons}", code="announce-failed", failed=result["failed"])
-        return json_response(result)
+@house.get("/status", summary="How everything is", responses=responses())
+async def status(context: Parts) -> dict[str, object]:
+    """Return the state of every stage, provider, room and GPU, as `satellite status --json` prints it."""
+    return as_json(await context.status.now())
 
-    @router.get(
-        "/events",
-        summary="What happens, as it happens",
-        responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses()},
-        response_class=Streamed,
-    )
-    async def events() -> Response:
-        """Stream server-sent events: `status` with what `/status` returns, and `run` with a run of `/runs`.
 
-        The state comes at once and whenever it has changed, a run when it begins, changes its stage or ends.
-        """
-        response = Streamed(_events(context), media_type=EVENT_STREAM)
-        # Not in the generator: where a response fails before its first event, the generator's `finally` never runs.
-        response.on_end = watching.enter()
-        return response
+@house.get("/rooms", summary="The rooms", responses=responses(), response_model=Rooms)
+async def rooms(context: Parts) -> Response:
+    """Return every room, and what it is doing."""
+    return json_response({"rooms": [as_json(room) for room in context.status.rooms()]})
 
-    return router
+
+@house.get("/models", summary="The models", responses=responses(), response_model=Models)
+async def models(context: Parts) -> Response:
+    """Return the models that are known, whether they are here, and whether they are in use."""
+    found = await asyncio.to_thread(_models, context)  # it looks into the folders of models
+    return json_response(found.model_dump())
+
+
+@house.get("/runs", summary="The latest runs", responses=responses(), response_model=Runs)
+async def runs(context: Parts, limit: Annotated[int, Query(ge=1, le=10_000)] = 50) -> Response:
+    """Return the latest runs with the times of their stages, the newest first."""
+    return json_response({"runs": [run.as_json() for run in context.runs.latest(limit)]})
+
+
+@house.post("/announce", summary="Say something in rooms", responses=responses(502, 504), response_model=Announced)
+async def announce(announcement: AnnounceRequest, context: Parts) -> Response:
+    """Say a text in rooms, after a chime; returns once it has been heard, with the rooms that failed.
+
+    Where no room heard it, that is an error (502), whose `failed` says why.
+    """
+    context.check_length(announcement.text, TextToSpeechError)
+    result = await context.announcer.announce(announcement.model_dump(exclude_unset=True))
+    if not result["heard"]:
+        reasons = "; ".join(f"{room}: {reason}" for room, reason in result["failed"].items())
+        raise HttpError(f"no room heard it: {reasons}", code="announce-failed", failed=result["failed"])
+    return json_response(result)
+
+
+@house.get(
+    "/events",
+    summary="What happens, as it happens",
+    responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses()},
+    response_class=Streamed,
+)
+async def events(context: Parts) -> Response:
+    """Stream server-sent events: `status` with what `/status` returns, and `run` with a run of `/runs`.
+
+    The state comes at once and whenever it has changed, a run when it begins, changes its stage or ends.
+    """
+    response = Streamed(_events(context), media_type=EVENT_STREAM)
+    # Not in the generator: where a response fails before its first event, the generator's `finally` never runs.
+    response.on_end = context.watchers.enter()
+    return response
 
 
 async def _events(context: Context) -> AsyncGenerator[bytes, None]:
-    changed: asyncio.Queue[RunRecord] = asyncio.Queue(_UNREAD)
-    overflowed = False
-
-    def note(run: RunRecord) -> None:
-        nonlocal overflowed
-        try:
-            changed.put_nowait(run)
-        except asyncio.QueueFull:
-            overflowed = True
-
+    changed: Subscription[RunRecord] = Subscription(_UNREAD)
     loop = asyncio.get_running_loop()
-    unsubscribe = context.runs.on_change(note)
+    unsubscribe = context.runs.on_change(changed.offer)
     sent: object = None
     sent_at = 0.0
     try:
-        while not overflowed:
+        while not changed.overflowed:
             state = as_json(await context.status.now())
             if (steady := _steady(state)) != sent or loop.time() - sent_at >= _UNCHANGED_SECONDS:
                 sent, sent_at = steady, loop.time()
                 yield sse("status", state)
             # Runs are sent at once; the state is compared every second, since nothing reports its changes.
             until = loop.time() + _STATUS_SECONDS
-            while not overflowed and (run := await _next(changed, until)) is not None:
+            while (run := await _next(changed, until)) is not None:
                 yield sse("run", run.as_json())
     finally:
         unsubscribe()
 
 
-async def _next(changed: asyncio.Queue[RunRecord], until: float) -> RunRecord | None:
-    """Return the next run that changed, None when there was none in time."""
+async def _next(changed: Subscription[RunRecord], until: float) -> RunRecord | None:
+    """Return the next run that changed, None if none did in time or too many wait."""
     try:
         async with asyncio.timeout_at(until):
-            return await changed.get()
+            return await changed.next()
     except TimeoutError:
         return None
 

@@ -1,6 +1,6 @@
 """The daemon's state as Prometheus metrics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,41 +28,42 @@ def exposition(status: DaemonStatus, queues: Mapping[str, int], dropped_audio_se
     """Return a state in Prometheus' text format, with the calls that wait for each engine."""
     # A registry for this one answer: the default one would add metrics of the Python process.
     registry = CollectorRegistry()
-    registry.register(_StatusCollector(status, queues, dropped_audio_seconds))
+    registry.register(_Collected(list(_metrics(status, queues, dropped_audio_seconds))))
     return generate_latest(registry).decode()
 
 
-class _StatusCollector(Collector):
-    def __init__(self, status: DaemonStatus, queues: Mapping[str, int], dropped_audio_seconds: float) -> None:
-        self._status = status
-        self._queues = queues
-        self._dropped_audio_seconds = dropped_audio_seconds
+class _Collected(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric; labels take few values."""
-        status = self._status
-        yield _gauge("ready", "Whether every stage has been warmed up.", [({}, status.ready)])
-        yield _gauge("state", "The daemon's state: loading, ready or degraded.", [({"state": status.state}, 1)])
-        yield _gauge("attention", "How many things need attention.", [({}, len(status.attention))])
-        stages = [({"stage": stage.stage}, stage.state == "ready") for stage in status.stages]
-        yield _gauge("stage_ready", "Whether a stage is loaded and warm.", stages)
-        rooms = [({"room": room.room}, room.state == "connected") for room in status.rooms]
-        yield _gauge("room_connected", "Whether a room is connected.", rooms)
-        waiting = [({"queue": name}, count) for name, count in self._queues.items()]
-        yield _gauge("queue_fill", "Calls that wait or run.", waiting)
-        tasks = "Tasks of the event loop: what grows without work has leaked."
-        yield _gauge("event_loop_tasks", tasks, [({}, status.event_loop_tasks)])
-        dropped = "Sound that nobody could hear in time."
-        yield _counter("dropped_audio_seconds", dropped, [({}, self._dropped_audio_seconds)])
-        for name, help_ in _SPEECH_TO_TEXT.items():
-            yield _counter(f"stt_{name}", help_, [({}, status.speech_to_text.get(name))])
-        yield from _responders(status.responders)
-        yield from _chat(status.chat)
-        failures = [({"task": task.task}, task.failures) for task in status.background]
-        yield _counter("task_failures", "How often a background task has failed.", failures)
-        failing = [({"task": task.task}, task.state == "failing") for task in status.background]
-        yield _gauge("task_failing", "Whether a background task has failed lately, and is tried again.", failing)
-        yield from _gpus(status.gpus)
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _metrics(status: DaemonStatus, queues: Mapping[str, int], dropped_audio_seconds: float) -> Iterator[Metric]:
+    """Yield every metric; labels take few values."""
+    yield _gauge("ready", "Whether every stage has been warmed up.", [({}, status.ready)])
+    yield _gauge("state", "The daemon's state: loading, ready or degraded.", [({"state": status.state}, 1)])
+    yield _gauge("attention", "How many things need attention.", [({}, len(status.attention))])
+    stages = [({"stage": stage.stage}, stage.state == "ready") for stage in status.stages]
+    yield _gauge("stage_ready", "Whether a stage is loaded and warm.", stages)
+    rooms = [({"room": room.room}, room.state == "connected") for room in status.rooms]
+    yield _gauge("room_connected", "Whether a room is connected.", rooms)
+    waiting = [({"queue": name}, count) for name, count in queues.items()]
+    yield _gauge("queue_fill", "Calls that wait or run.", waiting)
+    tasks = "Tasks of the event loop: what grows without work has leaked."
+    yield _gauge("event_loop_tasks", tasks, [({}, status.event_loop_tasks)])
+    dropped = "Sound that nobody could hear in time."
+    yield _counter("dropped_audio_seconds", dropped, [({}, dropped_audio_seconds)])
+    for name, help_ in _SPEECH_TO_TEXT.items():
+        yield _counter(f"stt_{name}", help_, [({}, status.speech_to_text.get(name))])
+    yield from _responders(status.responders)
+    yield from _chat(status.chat)
+    failures = [({"task": task.task}, task.failures) for task in status.background]
+    yield _counter("task_failures", "How often a background task has failed.", failures)
+    failing = [({"task": task.task}, task.state == "failing") for task in status.background]
+    yield _gauge("task_failing", "Whether a background task has failed lately, and is tried again.", failing)
+    yield from _gpus(status.gpus)
 
 
 def _responders(responders: Sequence[ResponderStatus]) -> Iterator[Metric]:

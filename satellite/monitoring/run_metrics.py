@@ -13,37 +13,24 @@ class RunMetrics:
     """Counts runs as they end: `RunHistory.on_change` calls it."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self._runs = Counter("satellite_runs", "Runs by how they ended.", ["outcome"], registry=registry)
-        self._errors = Counter(
-            "satellite_errors", "Runs that failed, by the error's code.", ["code"], registry=registry
-        )
-        self._wakes = Counter("satellite_wake_detections", "Wake words heard.", ["word"], registry=registry)
-        self._stages = Histogram(
-            "satellite_stage_seconds", "How long a stage took.", ["stage"], registry=registry, buckets=_SECONDS
-        )
-        self._first_token = Histogram(
-            "satellite_first_token_seconds", "From the question to the first word.", registry=registry, buckets=_SECONDS
-        )
-        self._voice_to_voice = Histogram(
-            "satellite_voice_to_voice_seconds",
-            "From the end of a person's speech to the first sound of the answer.",
-            registry=registry,
-            buckets=_SECONDS,
-        )
+        self._registry = CollectorRegistry()
+        self._runs = self._counter("runs", "Runs by how they ended.", "outcome")
+        self._errors = self._counter("errors", "Runs that failed, by the error's code.", "code")
+        self._wakes = self._counter("wake_detections", "Wake words heard.", "word")
+        speculations = "Answers that were begun speculatively, in a pause of the speaker."
+        self._speculations = self._counter("speculations", speculations, "outcome")
+        self._stages = self._histogram("stage", "How long a stage took.", "stage")
+        self._first_token = self._histogram("first_token", "From the question to the first word.")
+        voice_to_voice = "From the end of a person's speech to the first sound of the answer."
+        self._voice_to_voice = self._histogram("voice_to_voice", voice_to_voice)
+        after = "From the known end of a command to the first sound of the answer: what could not be done before."
+        self._after_command = self._histogram("after_command", after)
 
-        self._after_commit = Histogram(
-            "satellite_after_command_seconds",
-            "From the known end of a command to the first sound of the answer: what could not be done before.",
-            registry=registry,
-            buckets=_SECONDS,
-        )
-        self._speculations = Counter(
-            "satellite_speculations",
-            "Answers that were begun speculatively, in a pause of the speaker.",
-            ["outcome"],
-            registry=registry,
-        )
+    def _counter(self, name: str, help_: str, label: str) -> Counter:
+        return Counter(f"satellite_{name}", help_, [label], registry=self._registry)
+
+    def _histogram(self, name: str, help_: str, *labels: str) -> Histogram:
+        return Histogram(f"satellite_{name}_seconds", help_, labels, registry=self._registry, buckets=_SECONDS)
 
     def note(self, run: RunRecord) -> None:
         """Count `run` if it has ended."""
@@ -64,7 +51,7 @@ class RunMetrics:
             self._first_token.observe(marks["first_token"] - chat.start)
         if "speech_end" in marks and "first_audio" in marks:
             self._voice_to_voice.observe(marks["first_audio"] - marks["speech_end"])
-            self._after_commit.observe(marks["first_audio"] - marks["command_end"])
+            self._after_command.observe(marks["first_audio"] - marks["command_end"])
         if run.speculations:
             self._speculations.labels("used").inc()
             self._speculations.labels("dropped").inc(run.speculations - 1)

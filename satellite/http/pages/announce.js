@@ -59,7 +59,7 @@ function makeChip(room) {
   if (room.legend) return element("legend", { class: "sr-only" }, "In which rooms");
   const box = element("input", { type: "checkbox", value: room.room });
   box.addEventListener("change", () => (box.dataset.chosen = "by hand"));
-  return element("label", { class: "chip" }, box, element("span", { dir: "auto" }, room.room), element("span", { class: "quiet" }));
+  return element("label", { class: "chip" }, box, element("span", { dir: "auto" }, room.room), element("span", { class: "secondary" }));
 }
 
 function fillChip(node, room) {

@@ -60,7 +60,7 @@ export function makeEntry() {
     { class: "row" },
     element("div", { class: "row-head" }, element("span", { class: "row-title" }), element("span", { class: "pill small" })),
     element("p", { class: "row-lead" }),
-    element("p", { class: "row-message quiet", dir: "auto" }),
+    element("p", { class: "row-message secondary", dir: "auto" }),
   );
   return entry;
 }

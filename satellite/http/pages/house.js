@@ -98,7 +98,7 @@ function showAttention(troubles) {
 
 function makeTrouble() {
   return element("li", { class: "row" }, element("p", { class: "row-title" }), element("p", { class: "row-message", dir: "auto" }),
-    element("p", { class: "quiet" }, "Run on the daemon’s machine: ", element("code")));
+    element("p", { class: "secondary" }, "Run on the daemon’s machine: ", element("code")));
 }
 
 function showRooms(rooms) {
@@ -145,7 +145,7 @@ function showProviders(chat) {
 
 function makeProvider() {
   const entry = makeEntry();
-  entry.append(element("p", { class: "row-message quiet" }), element("p", { class: "row-message quiet" }));
+  entry.append(element("p", { class: "row-message secondary" }), element("p", { class: "row-message secondary" }));
   return entry;
 }
 
@@ -237,7 +237,7 @@ function memoryNote(gpu) {
 }
 
 function makeTile() {
-  return element("div", { class: "tile" }, element("dt"), element("dd", { class: "tile-value" }), element("dd", { class: "quiet" }));
+  return element("div", { class: "tile" }, element("dt"), element("dd", { class: "tile-value" }), element("dd", { class: "secondary" }));
 }
 
 function fillTile(node, tile) {

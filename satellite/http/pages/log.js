@@ -11,7 +11,7 @@ export function addEntry(who, text = "") {
     { class: `said ${who}` },
     element("span", { class: "sr-only" }, who === "you" ? "You: " : "Satellite: "),
     element("p", { class: "said-text", dir: "auto" }),
-    element("p", { class: "said-note quiet" }),
+    element("p", { class: "said-note secondary" }),
   );
   byId("log").append(entry);
   fillEntry(entry, text);

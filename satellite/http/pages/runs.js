@@ -98,10 +98,10 @@ function makeRun() {
   const summary = element(
     "summary",
     {},
-    element("span", { class: "run-when" }, element("span"), element("span", { class: "quiet" })),
+    element("span", { class: "run-when" }, element("span"), element("span", { class: "secondary" })),
     element("span", { class: "run-heard", dir: "auto" }),
     makeWaterfall(),
-    element("span", { class: "run-figure" }, element("b"), element("span", { class: "quiet" })),
+    element("span", { class: "run-figure" }, element("b"), element("span", { class: "secondary" })),
     element("span", { class: "sr-only" }),
   );
   return element("li", { class: "run" }, element("details", {}, summary, element("div", { class: "run-more" })));
@@ -114,7 +114,7 @@ function fillRun(node, run, axis) {
   say(when.children[0], clock(run.began));
   say(when.children[1], run.room.replace(/^http /, "HTTP "));
   say(heard, run.heard || unheard(run));
-  heard.classList.toggle("quiet", !run.heard);
+  heard.classList.toggle("secondary", !run.heard);
   fillWaterfall(track, run, axis);
   const [value, note] = figureOf(run, axis.mode);
   say(figure.children[0], value);
@@ -158,7 +158,7 @@ function fillMore(more, run) {
     stage.end_ms === null ? "running" : span(stage.end_ms - stage.start_ms),
   ]);
   if (more.children.length === 0) {
-    more.append(element("dl", { class: "facts" }), makeTable(), element("p", { class: "quiet run-id" }));
+    more.append(element("dl", { class: "facts" }), makeTable(), element("p", { class: "secondary run-id" }));
   }
   const [list, table, id] = more.children;
   keep(list, facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" })), (node, [, text]) =>
