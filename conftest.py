@@ -105,7 +105,7 @@ def url(daemon: RunningDaemon) -> str:
 @pytest.fixture(scope="session")
 def http(daemon: RunningDaemon) -> Iterator[httpx.Client]:
     """A client of the daemon's HTTP server."""
-    with client(daemon) as one:
+    with client(daemon.port("http")) as one:
         yield one
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP server share: a client of the one daemon, and daemons with settings of their own."""
+"""What the tests of the HTTP server share: servers with settings of their own, and what is asked of every answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from satellite.config.http import HttpSettings
 from satellite.http.http_service import HttpService
@@ -15,10 +16,18 @@ from satellite.monitoring.status import Status
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 
+QUESTION = "What is the capital of France?"
+TIME = {"text": "What time is it?"}
+"""A question that needs no model."""
 
-def client(daemon: RunningDaemon, **more: Any) -> httpx.Client:
-    """Return a client of the daemon's HTTP server."""
-    return httpx.Client(base_url=f"http://127.0.0.1:{daemon.port('http')}", timeout=PATIENCE_SECONDS, **more)
+TOKEN = "a-token-of-the-house"
+RIGHT = {"Authorization": f"Bearer {TOKEN}"}
+JSON = {"Accept": "application/json"}
+
+
+def client(port: int) -> httpx.Client:
+    """Return a client of an HTTP server."""
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -43,11 +52,22 @@ def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any
 
     port = daemon.call(start())
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as one:
+        with client(port) as one:
             yield one
     finally:
         daemon.call(service.stop())
         daemon.call(runs.stop())
+
+
+def ws(http: httpx.Client) -> str:
+    """Return the address of `/ws` of the server that `http` asks."""
+    return f"ws://127.0.0.1:{http.base_url.port}/ws"
+
+
+def last_run(http: httpx.Client) -> dict[str, Any]:
+    """Return the newest run; empty before there is one."""
+    runs: list[dict[str, Any]] = http.get("/runs", params={"limit": 1}).json()["runs"]
+    return runs[0] if runs else {}
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:
@@ -59,3 +79,18 @@ def problem(response: httpx.Response) -> dict[str, Any]:
     assert body["title"]
     assert body["detail"]
     return body
+
+
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the code of an error."""
+    body = problem(response)
+    return body["status"], body["code"]
+
+
+def samples(exposition: str) -> dict[tuple[str, ...], float]:
+    """Return the values of metrics by name, without `satellite_`, and the values of their labels in order."""
+    return {
+        (sample.name.removeprefix("satellite_"), *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }

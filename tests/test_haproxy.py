@@ -1,13 +1,13 @@
 """Two services behind HAProxy, as docs/scaling.md has it; one of them is killed."""
 
 import asyncio
+import csv
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ import pytest
 from satellite.audio.pcm import read_wav
 from satellite.errors import SatelliteError
 from satellite.wire import client
-from tests.command_line import free_port
+from tests.command_line import SATELLITE, free_port
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.models
 
@@ -31,7 +31,6 @@ HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 
 @contextmanager
 def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program; it is ended with the test."""
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield running
@@ -52,27 +51,22 @@ def documented(ports: dict[str, int], control: Path) -> str:
 
 
 def states(control: Path) -> dict[str, str]:
-    """Return the state of each server, such as UP, as HAProxy tells it."""
+    """Return the state of each server of `stt`, such as UP, as HAProxy reports it; nothing until it does."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(10)
-        asking.connect(str(control))
+        if asking.connect_ex(str(control)):
+            return {}
         asking.sendall(b"show stat\n")
-        told = b""
+        answer = b""
         while more := asking.recv(65_536):
-            told += more
-    rows = [row.split(",") for row in told.decode().splitlines() if row and not row.startswith("#")]
-    return {f"{row[0]}/{row[1]}": row[17] for row in rows}
+            answer += more
+    rows = csv.DictReader(answer.decode().removeprefix("# ").splitlines())
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "stt"}
 
 
-def wait(control: Path, **wanted: str) -> None:
+async def wait(control: Path, **wanted: str) -> None:
     """Wait until servers of `stt` are in these states."""
-    until = time.monotonic() + 120
-    while True:
-        known = states(control) if control.exists() else {}
-        if all(known.get(f"stt/{name}", "").startswith(state) for name, state in wanted.items()):
-            return
-        assert time.monotonic() < until, known
-        time.sleep(0.1)
+    await until(lambda: all(states(control).get(name, "").startswith(state) for name, state in wanted.items()))
 
 
 async def understood(uri: str, began: list[float], failed: list[float]) -> None:
@@ -105,7 +99,7 @@ async def test_the_death_of_one_costs_its_own_requests_alone(
     ports |= {"gpu2:10600": daemon.port(), "bind :10300": front, "bind :10600": free_port()}
     written = tmp_path / "haproxy.cfg"
     written.write_text(documented(ports, control))
-    serve = (sys.executable, "-m", "satellite", "--config", str(config), "run")
+    serve = (*SATELLITE, "--config", str(config), "run")
     uri = f"tcp://127.0.0.1:{front}"
     began: list[float] = []
     failed: list[float] = []
@@ -126,15 +120,15 @@ async def test_the_death_of_one_costs_its_own_requests_alone(
 
     with process(HAPROXY, "-db", "-f", str(written)):
         with process(*serve) as dying:
-            wait(control, gpu1="UP", gpu2="UP")
+            await wait(control, gpu1="UP", gpu2="UP")
             await ask(2)
             assert failed == []
             died = await through_a_death(dying)
         assert [at for at in failed if at >= died] == []
         assert len(failed) <= 4
-        wait(control, gpu2="DOWN")
+        await wait(control, gpu2="DOWN")
         with process(*serve):
-            wait(control, gpu2="UP")
+            await wait(control, gpu2="UP")
             lost = len(failed)
             await ask(2)
             assert len(failed) == lost

@@ -2,70 +2,52 @@
 
 from typing import Any
 
+import httpx
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
 
-from tests.http_daemon import client
-from tests.running_daemon import RunningDaemon
+from tests.http_daemon import QUESTION, last_run
 
 pytestmark = pytest.mark.models
 
-QUESTION = "What is the capital of France?"
 STORY = "Tell me a long story about a ship, please."
+TIME = "What time is it?"
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
 
 
-def test_chat(ai: openai.OpenAI) -> None:
-    answer = ai.chat.completions.create(
-        model="gpt-4o",
-        messages=[{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": QUESTION}],
-        temperature=0.5,
-    )
+def ask(ai: openai.OpenAI, /, text: Any = STORY, before: Any = (), **wishes: Any) -> Any:
+    """Return the answer to a question."""
+    return ai.chat.completions.create(model="gpt-4o", messages=[*before, {"role": "user", "content": text}], **wishes)
+
+
+def test_chat_is_a_run_like_others(ai: openai.OpenAI, http: httpx.Client) -> None:
+    answer = ask(ai, QUESTION, [{"role": "system", "content": "Answer briefly."}], temperature=0.5)
     assert answer.object == "chat.completion"
-    assert answer.choices[0].message.content
-    assert answer.choices[0].message.role == "assistant"
-    assert answer.choices[0].finish_reason in ("stop", "length")
-    assert answer.usage is not None
+    [choice] = answer.choices
+    assert choice.message.role == "assistant"
+    assert choice.message.content
+    assert choice.finish_reason in ("stop", "length")
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
+    run = last_run(http)
+    assert (run["heard"], run["said"], run["provider"]) == (QUESTION, choice.message.content, "local")
+    assert (run["outcome"], [stage["name"] for stage in run["stages"]]) == ("done", ["chat"])
 
 
 def test_chat_streams(ai: openai.OpenAI) -> None:
-    chunks = list(
-        ai.chat.completions.create(
-            model="satellite",
-            messages=[{"role": "user", "content": [{"type": "text", "text": QUESTION}]}],
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-    )
-    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    text = [{"type": "text", "text": QUESTION}]
+    *chunks, last = ask(ai, text, stream=True, stream_options={"include_usage": True})
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks]
     assert len(texts) > 2
     assert "".join(texts).strip()
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] in ("stop", "length")
-    assert chunks[-1].usage is not None
-
-
-def test_it_is_a_run_like_others(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
-    answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": QUESTION}])
-    with client(daemon) as http:
-        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
-    assert (run["heard"], run["said"]) == (QUESTION, answer.choices[0].message.content)
-    assert (run["outcome"], run["provider"]) == ("done", "local")
-    assert [stage["name"] for stage in run["stages"]] == ["chat"]
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+    assert last.usage is not None
 
 
 def test_the_house_answers_first(ai: openai.OpenAI) -> None:
-    answer = ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": "What time is it?"}])
-    assert answer.usage is not None
+    answer = ask(ai, TIME)
     assert answer.usage.total_tokens == 0
     assert answer.choices[0].message.content
-
-
-def ask(ai: openai.OpenAI, /, text: Any = STORY, **wishes: Any) -> Any:
-    """Return the answer to a question."""
-    return ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": text}], **wishes)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -74,24 +56,24 @@ def test_the_longest_answer(ai: openai.OpenAI, name: str) -> None:
     assert answer.usage.completion_tokens <= 3
     assert answer.choices[0].finish_reason == "length"
     assert len(answer.choices[0].message.content.split()) <= 3
-    chunks = list(ask(ai, stream=True, stream_options={"include_usage": True}, **{name: 3}))
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "length"
-    assert chunks[-1].usage.completion_tokens <= 3
+    *chunks, last = ask(ai, stream=True, stream_options={"include_usage": True}, **{name: 3})
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert last.usage.completion_tokens <= 3
     answer = ask(ai, "Say the word hello.", **{name: 4000})
     assert (answer.choices[0].finish_reason == "length") is (answer.usage.completion_tokens >= 200)
 
 
 def test_texts_before_which_it_ends(ai: openai.OpenAI) -> None:
-    whole = ask(ai, seed=7, max_tokens=40).choices[0].message.content
+    whole = ask(ai, seed=7, max_tokens=16).choices[0].message.content
     word = whole.split()[5]
-    cut = ask(ai, seed=7, max_tokens=40, stop=[word, "never said"]).choices[0]
+    cut = ask(ai, seed=7, max_tokens=16, stop=[word, "never said"]).choices[0]
     assert cut.message.content == whole[: whole.index(word)].strip()
     assert cut.finish_reason == "stop"
-    assert "is" not in ask(ai, "What time is it?", stop="is").choices[0].message.content
+    assert "is" not in ask(ai, TIME, stop="is").choices[0].message.content
 
 
 def test_the_same_seed_is_the_same_answer(ai: openai.OpenAI) -> None:
-    hot = {"temperature": 1.9, "top_p": 0.99, "max_tokens": 40}
+    hot = {"temperature": 1.9, "top_p": 0.99, "max_tokens": 16}
     one, same, other = (ask(ai, seed=seed, **hot).choices[0].message.content for seed in (1, 1, 2))
     assert one == same != other
 
@@ -122,8 +104,7 @@ def test_the_same_seed_is_the_same_answer(ai: openai.OpenAI) -> None:
 def test_what_is_not_understood_is_refused_by_name(ai: openai.OpenAI, wish: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(ai, **wish)
-    assert caught.value.code == "unsupported_parameter"
-    assert caught.value.type == "invalid_request_error"
+    assert (caught.value.code, caught.value.type) == ("unsupported_parameter", "invalid_request_error")
     assert caught.value.param in wish.get("extra_body", wish)
     assert str(caught.value.param) in caught.value.message
 
@@ -148,38 +129,31 @@ def test_what_changes_nothing_is_taken(ai: openai.OpenAI) -> None:
         "service_tier": "auto",
         "modalities": ["text"],
     }
-    assert ask(ai, "What time is it?", **asked).choices[0].message.content
-    assert ask(ai, "What time is it?", tools=[], tool_choice="auto").choices[0].message.content
+    assert ask(ai, TIME, **asked).choices[0].message.content
+    assert ask(ai, TIME, tools=[], tool_choice="auto").choices[0].message.content
 
 
-def test_the_second_turn_of_an_agent(ai: openai.OpenAI, daemon: RunningDaemon) -> None:
+def test_the_second_turn_of_an_agent(ai: openai.OpenAI, http: httpx.Client) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
-    messages: list[ChatCompletionMessageParam] = [
+    messages: list[Any] = [
         {"role": "developer", "content": "Answer briefly."},
         {"role": "user", "content": [{"type": "text", "text": "How is the weather in Paris?"}]},
-        {"role": "assistant", "content": None, "tool_calls": [call]},  # type: ignore[list-item]  # a dict there
-        {"role": "tool", "tool_call_id": "c1", "content": "What time is it?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": TIME},
         {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "20 degrees"}]},
     ]
-    answer = ai.chat.completions.create(model="satellite", messages=messages)
-    assert answer.choices[0].message.content
-    with client(daemon) as http:
-        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
+    answer = ai.chat.completions.create(model="satellite", messages=messages).choices[0].message.content
+    assert answer
+    run = last_run(http)
     assert run["provider"] == "local"
     assert run["heard"] == "[get_weather returned: What time is it?]\n[get_weather returned: 20 degrees]"
-    messages += [
-        {"role": "assistant", "content": answer.choices[0].message.content},
-        {"role": "user", "content": "What time is it?"},
-    ]
-    assert ai.chat.completions.create(model="satellite", messages=messages).usage.total_tokens == 0  # type: ignore[union-attr]  # there
+    assert ask(ai, TIME, [*messages, {"role": "assistant", "content": answer}]).usage.total_tokens == 0
 
 
 def test_an_image_is_refused(ai: openai.OpenAI) -> None:
-    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     with pytest.raises(openai.BadRequestError) as caught:
-        ai.chat.completions.create(model="satellite", messages=[{"role": "user", "content": [image]}])
-    assert caught.value.code == "unsupported_parameter"
-    assert caught.value.param == "messages.content.image_url"
+        ask(ai, [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}])
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "messages.content.image_url")
 
 
 def test_models(ai: openai.OpenAI) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.http.outbox import Outbox
-from tests.http_daemon import client
+from tests.http_daemon import QUESTION, TIME, last_run, ws
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 
@@ -22,31 +23,29 @@ pytestmark = pytest.mark.models
 
 CHUNK = BYTES_PER_SECOND // 25
 LONG = "Tell me a long story about a ship, please. Do not stop before it has come to its end."
-QUESTION = "What is the capital of France?"
 
 
 class Peer:
     """A client of `/ws`."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+        self.connection = connection
         self.sound = bytearray()
 
     async def say(self, type_: str, **data: Any) -> None:
-        """Send an event."""
-        await self._connection.send(json.dumps({"type": type_, **data}))
+        await self.connection.send(json.dumps({"type": type_, **data}))
 
     async def stream(self, pcm: bytes, *, paced: bool = False) -> None:
         """Send sound, as a microphone gives it or at once."""
         for at in range(0, len(pcm), CHUNK):
-            await self._connection.send(pcm[at : at + CHUNK])
+            await self.connection.send(pcm[at : at + CHUNK])
             if paced:
                 await asyncio.sleep(CHUNK / BYTES_PER_SECOND)
 
     async def event(self) -> dict[str, Any]:
         """Return the next event, and keep the sound before it."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while isinstance(message := await self._connection.recv(), bytes):
+            while isinstance(message := await self.connection.recv(), bytes):
                 self.sound += message
         found: dict[str, Any] = json.loads(message)
         return found
@@ -65,9 +64,8 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(daemon: RunningDaemon, **more: Any) -> AsyncIterator[Peer]:
-    """Connect, and wait until the server is ready."""
-    async with connect(f"ws://127.0.0.1:{daemon.port('http')}/ws", max_size=None, **more) as connection:
+async def connected(http: httpx.Client) -> AsyncIterator[Peer]:
+    async with connect(ws(http), max_size=None) as connection:
         one = Peer(connection)
         ready = await one.event()
         assert ready["type"] == "ready"
@@ -75,101 +73,84 @@ async def peer(daemon: RunningDaemon, **more: Any) -> AsyncIterator[Peer]:
         yield one
 
 
-def types(events: list[dict[str, Any]]) -> list[str]:
-    """Return what events are called, the same ones in a row once."""
-    names = [event["type"] for event in events]
-    return [name for at, name in enumerate(names) if at == 0 or names[at - 1] != name]
+@pytest.fixture
+async def peer(http: httpx.Client) -> AsyncIterator[Peer]:
+    async with connected(http) as one:
+        yield one
 
 
-async def test_text_is_answered_in_words_and_sound(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        await one.say("text", text=QUESTION)
-        events = await one.until("run-end")
-    names = types(events)
-    assert names[:3] == ["run-start", "chat-start", "chat-delta"]
-    assert names[-2:] == ["tts-end", "run-end"]
+async def test_text_is_answered_in_words_and_sound(peer: Peer) -> None:
+    await peer.say("text", text=QUESTION)
+    events = await peer.until("run-end")
+    names = list({event["type"]: event for event in events})
     by_type = {event["type"]: event for event in events}
+    assert names[:3] == ["run-start", "chat-start", "chat-delta"]
+    assert [event["type"] for event in events[-2:]] == ["tts-end", "run-end"]
     text = "".join(event["text"] for event in events if event["type"] == "chat-delta")
-    assert by_type["chat-end"]["text"] == text.strip()
-    assert by_type["chat-end"]["provider"] == "local"
-    sound_seconds = len(one.sound) / 2 / by_type["tts-start"]["rate"]
+    assert (by_type["chat-end"]["text"], by_type["chat-end"]["provider"]) == (text.strip(), "local")
+    sound_seconds = len(peer.sound) / 2 / by_type["tts-start"]["rate"]
     assert sound_seconds == pytest.approx(by_type["tts-end"]["audio_seconds"], abs=0.01)
     assert len({event["run_id"] for event in events}) == 1
 
 
-async def test_a_client_that_wants_no_sound(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        await one.say("hello", conversation_id="quiet", language="en", speak=False)
-        ready = await one.event()
-        assert (ready["conversation_id"], ready["language"], ready["speak"]) == ("quiet", "en", False)
-        assert "tts-start" not in await one.run("text", text=QUESTION)
-    assert not one.sound
+async def test_a_client_that_wants_no_sound(peer: Peer) -> None:
+    await peer.say("hello", conversation_id="quiet", language="en", speak=False)
+    ready = await peer.event()
+    assert (ready["conversation_id"], ready["language"], ready["speak"]) == ("quiet", "en", False)
+    assert "tts-start" not in await peer.run("text", text=QUESTION)
+    assert not peer.sound
 
 
-async def test_speech_is_endpointed_here(daemon: RunningDaemon, question: bytes) -> None:
-    async with peer(daemon) as one:
-        await one.say("listen")
-        await one.stream(question)
-        events = await one.until("run-end")
-    names = types(events)
-    assert names[:5] == ["run-start", "stt-start", "stt-vad-start", "stt-vad-end", "stt-end"]
-    by_type = {event["type"]: event for event in events}
+async def test_the_end_of_speech_is_detected_here(peer: Peer, http: httpx.Client, question: bytes) -> None:
+    await peer.say("listen")
+    await peer.stream(question)
+    by_type = {event["type"]: event for event in await peer.until("run-end")}
+    assert list(by_type)[:5] == ["run-start", "stt-start", "stt-vad-start", "stt-vad-end", "stt-end"]
     assert "capital of france" in by_type["stt-end"]["text"].lower()
-    heard = await asyncio.to_thread(understood, daemon, bytes(one.sound), by_type["tts-start"]["rate"])
-    assert heard
+    kind = {"Content-Type": f"audio/pcm; rate={by_type['tts-start']['rate']}"}
+    heard = await asyncio.to_thread(http.post, "/stt", content=bytes(peer.sound), headers=kind)
+    assert heard.json()["text"]
 
 
-def understood(daemon: RunningDaemon, pcm: bytes, rate: int) -> str:
-    """Return the words in an answer."""
-    with client(daemon) as http:
-        kind = {"Content-Type": f"audio/pcm; rate={rate}"}
-        return str(http.post("/stt", content=pcm, headers=kind).json()["text"])
-
-
-async def test_sound_at_another_rate_and_its_end(daemon: RunningDaemon, question: bytes) -> None:
+async def test_sound_at_another_rate_and_its_end(peer: Peer, question: bytes) -> None:
     speech = np.frombuffer(question, np.int16)[: -2 * BYTES_PER_SECOND // 2]
-    async with peer(daemon) as one:
-        await one.say("listen", rate=48_000)
-        await one.stream(np.repeat(speech, 3).tobytes())
-        assert "capital of france" in (await one.run("end"))["stt-end"]["text"].lower()
+    await peer.say("listen", rate=48_000)
+    await peer.stream(np.repeat(speech, 3).tobytes())
+    assert "capital of france" in (await peer.run("end"))["stt-end"]["text"].lower()
 
 
-async def test_silence_is_an_error_and_the_connection_goes_on(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        await one.say("listen")
-        await one.stream(bytes(6 * BYTES_PER_SECOND))
-        events = await one.until("run-end")
-        assert events[-2]["code"] == "stt-no-speech"
-        await one.say("text", text="What time is it?")
-        assert (await one.until("chat-end"))[-1]["provider"] == "commands"
+async def test_silence_is_an_error_and_the_connection_goes_on(peer: Peer) -> None:
+    await peer.say("listen")
+    await peer.stream(bytes(6 * BYTES_PER_SECOND))
+    events = await peer.until("run-end")
+    assert events[-2]["code"] == "stt-no-speech"
+    assert (await peer.run("text", **TIME))["chat-end"]["provider"] == "commands"
 
 
-async def test_cancel(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        await one.say("text", text=LONG)
-        run_id = (await one.until("chat-delta"))[-1]["run_id"]
-        await one.say("cancel")
-        assert (await one.until("cancelled"))[-1] == {"type": "cancelled", "run_id": run_id}
-        assert await one.event() == {"type": "run-end", "run_id": run_id, "cancelled": True}
-        before = len(one.sound)
-        await one.say("hello")
-        await one.until("ready")
-        assert len(one.sound) == before
+async def test_cancel(peer: Peer) -> None:
+    await peer.say("text", text=LONG)
+    run_id = (await peer.until("chat-delta"))[-1]["run_id"]
+    await peer.say("cancel")
+    assert (await peer.until("cancelled"))[-1] == {"type": "cancelled", "run_id": run_id}
+    assert await peer.event() == {"type": "run-end", "run_id": run_id, "cancelled": True}
+    before = len(peer.sound)
+    await peer.say("hello")
+    await peer.until("ready")
+    assert len(peer.sound) == before
 
 
-async def test_what_is_over_is_not_cancelled(daemon: RunningDaemon, question: bytes) -> None:
-    async with peer(daemon) as one:
-        for _ in range(2):
-            events = await one.run("text", text="What time is it?")
-            assert next(iter(events)) == "run-start"
-            assert "cancelled" not in events
-            assert len({event["run_id"] for event in events.values()}) == 1
-        await one.say("cancel")
-        await one.say("listen")
-        await one.stream(question)
-        events = await one.run("end")
-        assert list(events)[:2] == ["run-start", "stt-start"]
+async def test_what_is_over_is_not_cancelled(peer: Peer, question: bytes) -> None:
+    for _ in range(2):
+        events = await peer.run("text", **TIME)
+        assert next(iter(events)) == "run-start"
         assert "cancelled" not in events
+        assert len({event["run_id"] for event in events.values()}) == 1
+    await peer.say("cancel")
+    await peer.say("listen")
+    await peer.stream(question)
+    events = await peer.run("end")
+    assert list(events)[:2] == ["run-start", "stt-start"]
+    assert "cancelled" not in events
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws/", "/"])
@@ -177,30 +158,26 @@ async def test_there_is_no_other_websocket(daemon: RunningDaemon, path: str) -> 
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://127.0.0.1:{daemon.port('http')}{path}")
     assert refused.value.response.status_code == 404
-    told = json.loads(refused.value.response.body)
-    assert told["code"] == "http-not-found"
-    assert told["detail"] == f"there is no WebSocket at {path}, only at /ws"
-    assert ("error" in told) is path.startswith("/v1/")
+    body = json.loads(refused.value.response.body)
+    assert (body["code"], body["detail"]) == ("http-not-found", f"there is no WebSocket at {path}, only at /ws")
+    assert ("error" in body) is path.startswith("/v1/")
 
 
-async def test_speaking_up_ends_the_answer(daemon: RunningDaemon, question: bytes) -> None:
-    async with peer(daemon) as one:
-        await one.say("text", text=LONG)
-        await one.until("tts-start")
-        streaming = asyncio.create_task(one.stream(bytes(BYTES_PER_SECOND // 2) + question, paced=True))
-        events = await one.until("cancelled")
-        events = await one.until("stt-end")
-        assert "capital" in events[-1]["text"].lower()
-        await one.until("run-end")
-        await streaming
+async def test_speaking_interrupts_the_answer(peer: Peer, question: bytes) -> None:
+    await peer.say("text", text=LONG)
+    await peer.until("tts-start")
+    streaming = asyncio.create_task(peer.stream(bytes(BYTES_PER_SECOND // 2) + question, paced=True))
+    await peer.until("cancelled")
+    assert "capital" in (await peer.until("stt-end"))[-1]["text"].lower()
+    await peer.until("run-end")
+    await streaming
 
 
-async def test_silence_does_not_end_the_answer(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        await one.say("text", text=QUESTION)
-        await one.until("chat-start")
-        await one.stream(bytes(2 * BYTES_PER_SECOND))
-        assert "cancelled" not in types(await one.until("run-end"))
+async def test_silence_does_not_end_the_answer(peer: Peer) -> None:
+    await peer.say("text", text=QUESTION)
+    await peer.until("chat-start")
+    await peer.stream(bytes(2 * BYTES_PER_SECOND))
+    assert "cancelled" not in {event["type"] for event in await peer.until("run-end")}
 
 
 @pytest.mark.parametrize(
@@ -220,52 +197,48 @@ async def test_silence_does_not_end_the_answer(daemon: RunningDaemon) -> None:
         '{"type": "hello", "language": "<b>"}',
     ],
 )
-async def test_a_wrong_frame_costs_an_error(daemon: RunningDaemon, frame: str) -> None:
-    async with peer(daemon) as one:
-        await one._connection.send(frame)
-        error = await one.event()
-        assert (error["type"], error["code"]) == ("error", "protocol-error")
-        await one.say("hello")
-        assert (await one.event())["type"] == "ready"
+async def test_a_wrong_frame_costs_an_error(peer: Peer, frame: str) -> None:
+    await peer.connection.send(frame)
+    error = await peer.event()
+    assert (error["type"], error["code"]) == ("error", "protocol-error")
+    await peer.say("hello")
+    assert (await peer.event())["type"] == "ready"
 
 
-async def test_a_text_that_is_too_long(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        await one.say("text", text="x" * 20_001)
-        assert (await one.event())["code"] == "chat-too-long"
-        with pytest.raises(ConnectionClosed) as closed:
-            await one.say("text", text="x" * 300_000)
-            await one.event()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1009
+async def test_a_text_that_is_too_long(peer: Peer) -> None:
+    await peer.say("text", text="x" * 20_001)
+    assert (await peer.event())["code"] == "chat-too-long"
+    with pytest.raises(ConnectionClosed) as closed:
+        await peer.say("text", text="x" * 300_000)
+        await peer.event()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
 
 
 @pytest.mark.parametrize("speaks", [False, True])
-async def test_a_client_that_leaves(daemon: RunningDaemon, question: bytes, speaks: bool) -> None:
-    async with peer(daemon) as one:
-        if speaks:
-            await one.say("listen")
-            await one.stream(question[:BYTES_PER_SECOND])
-            await one.until("stt-start")
-        else:
-            await one.say("text", text=LONG)
-            await one.until("chat-delta")
-        one._connection.transport.abort()
+async def test_a_client_that_leaves(
+    daemon: RunningDaemon, http: httpx.Client, peer: Peer, question: bytes, speaks: bool
+) -> None:
+    if speaks:
+        await peer.say("listen")
+        await peer.stream(question[:BYTES_PER_SECOND])
+        await peer.until("stt-start")
+    else:
+        await peer.say("text", text=LONG)
+        await peer.until("chat-delta")
+    peer.connection.transport.abort()
     await asyncio.to_thread(daemon.settle)
-    with client(daemon) as http:
-        run = http.get("/runs", params={"limit": 1}).json()["runs"][0]
-    assert run["outcome"] == "cancelled"
+    assert last_run(http)["outcome"] == "cancelled"
 
 
-async def test_many_questions_on_one_connection(daemon: RunningDaemon) -> None:
-    async with peer(daemon) as one:
-        for number in range(5):
-            await one.say("text", text=f"Say the number {number}.")
-        cancelled = 0
-        while cancelled < 4:
-            event = await one.event()
-            cancelled += event["type"] == "run-end" and event["cancelled"]
-        assert "cancelled" not in (await one.until("run-end"))[-1]
+async def test_many_questions_on_one_connection(peer: Peer) -> None:
+    for number in range(5):
+        await peer.say("text", text=f"Say the number {number}.")
+    cancelled = 0
+    while cancelled < 4:
+        event = await peer.event()
+        cancelled += event["type"] == "run-end" and event["cancelled"]
+    assert "cancelled" not in (await peer.until("run-end"))[-1]
 
 
 async def test_an_outbox_that_nobody_empties_is_full() -> None:
@@ -281,20 +254,17 @@ async def test_an_outbox_that_nobody_empties_is_full() -> None:
     assert [frame async for frame in outbox] == []
 
 
-async def test_a_client_that_does_not_read_is_cut_off(daemon: RunningDaemon) -> None:
+async def test_a_client_that_does_not_read_is_cut_off(daemon: RunningDaemon, http: httpx.Client) -> None:
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", daemon.port("http")))
     raw.setblocking(False)
     async with asyncio.timeout(120):
-        async with connect(
-            f"ws://127.0.0.1:{daemon.port('http')}/ws", sock=raw, max_queue=1, ping_interval=None, compression=None
-        ) as connection:
+        async with connect(ws(http), sock=raw, max_queue=1, ping_interval=None, compression=None) as connection:
             connection.transport.pause_reading()
             with pytest.raises((ConnectionClosed, ConnectionError)):
                 while True:
                     await connection.send(json.dumps({"type": "hello", "conversation_id": "x" * 200}))
             connection.transport.abort()
-    async with peer(daemon) as other:
-        await other.say("text", text="What time is it?")
-        assert (await other.until("chat-end"))[-1]["text"]
+    async with connected(http) as other:
+        assert (await other.run("text", **TIME))["chat-end"]["text"]

@@ -1,9 +1,6 @@
 """Proxies that the environment names: honoured on the way out, never at home, and never the end of everything."""
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -25,11 +22,12 @@ from satellite.skills.home_assistant.api import Api
 from tests.doubles.home_assistant import HomeAssistantServer
 
 OUTSIDE = "https://api.example.com/v1"
+HOSTED = OpenAISettings(type="openai", model="m", url=OUTSIDE)
+UNUSABLE = "socks5h://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is named but by the test."""
     for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -66,8 +64,8 @@ def test_one_that_cannot_be_used_is_named(proxy: str, monkeypatch: pytest.Monkey
     assert client_settings("http://gpu.lan:11434")["proxy"] is None
 
 
-async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+async def test_servers_at_home_are_reached_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", UNUSABLE)
     async with HomeAssistantServer(token="t") as house:
         api = Api(HomeAssistantSettings(url=house.url), Secret("t", "here", "token"))
         assert await api.probe()
@@ -77,64 +75,42 @@ async def test_whoever_is_at_home_is_reached_all_the_same(monkeypatch: pytest.Mo
         await ollama.loaded(5)
 
 
-async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+async def asked(proxy: str, monkeypatch: pytest.MonkeyPatch) -> OpenAIChat:
+    """Return a hosted provider that has been asked by way of `proxy`, and has failed."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
     monkeypatch.setenv("GROQ_API_KEY", "key")
-    settings = OpenAISettings(type="openai", model="m", url=OUTSIDE)
-    provider = OpenAIChat(settings, ChatSettings(), Config().deadlines)
-    with pytest.raises(ChatError, match="ALL_PROXY"):
-        async for _ in provider.stream([Message("user", "Hi")]):
-            raise AssertionError
+    provider = OpenAIChat(HOSTED, ChatSettings(), Config().deadlines)
+    with pytest.raises(ChatError):
+        await anext(provider.stream([Message("user", "Hi")]))
+    await provider.close()
+    return provider
+
+
+async def test_a_hosted_provider_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = await asked(UNUSABLE, monkeypatch)
     assert "ALL_PROXY" in provider.health.message
     assert not provider.health.up
-    await provider.close()
-    finding = await _reached(settings, "")
+    finding = await _reached(HOSTED, "")
     assert "ALL_PROXY" in finding.seen
 
 
 def test_models_say_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", UNUSABLE)
     spec = catalogue.find(Kind.STT, "base")
     assert isinstance(spec.source, HubSource)
     with pytest.raises(ModelError, match="ALL_PROXY"):
         huggingface.fetch(spec, spec.source, tmp_path, lambda *_: None)
 
 
-@contextmanager
-def proxy() -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the address of a proxy that notes what it is asked for, and refuses it."""
-    asked: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                with connection:
-                    asked.append(connection.recv(4096).partition(b"\r\n")[0])
-                    connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join(60)
-
-
 async def test_a_proxy_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GROQ_API_KEY", "key")
-    settings = OpenAISettings(type="openai", model="m", url=OUTSIDE)
-    with proxy() as (address, asked):
-        monkeypatch.setenv("HTTPS_PROXY", address)
+    lines: list[bytes] = []
 
-        async def scenario() -> None:
-            provider = OpenAIChat(settings, ChatSettings(), Config().deadlines)
-            with pytest.raises(ChatError):
-                async for _ in provider.stream([Message("user", "Hi")]):
-                    raise AssertionError
-            await provider.close()
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(await reader.readline())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
 
-        await scenario()
-        assert asked == [b"CONNECT api.example.com:443 HTTP/1.1"]
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await asked(f"http://127.0.0.1:{port}", monkeypatch)
+    assert lines == [b"CONNECT api.example.com:443 HTTP/1.1\r\n"]

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from satellite.errors import Stage
 from satellite.events import (
@@ -30,8 +29,9 @@ from satellite.events import (
 )
 from satellite.http.schemas import RunDescription
 from satellite.monitoring.run_metrics import RunMetrics
-from satellite.monitoring.runs import RunHistory, RunRecord
+from satellite.monitoring.runs import RunHistory
 from satellite.tasks import Background
+from tests.http_daemon import samples
 
 Events = list[tuple[type[RunEvent], float, dict[str, Any]]]
 
@@ -60,7 +60,6 @@ FAILURE: Events = [
 
 @asynccontextmanager
 async def recorded(bus: RunBus, **settings: Any) -> AsyncIterator[RunHistory]:
-    """Follow `bus`."""
     history = RunHistory(bus, **({"kept": 10, "transcripts": True} | settings))
     history.start(Background())
     await asyncio.sleep(0)
@@ -88,7 +87,6 @@ async def described(events: Events) -> RunDescription:
 
 
 def times(run: RunDescription) -> list[tuple[str, float, float | None]]:
-    """Return when each stage began and ended."""
     return [(stage.name, stage.start_ms, stage.end_ms) for stage in run.stages]
 
 
@@ -155,16 +153,14 @@ async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None
 
 
 async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
-    bus = RunBus()
     long = "word " * 10_000
-    answer: Events = [(ChatStart, 1.0, {"text": long}), (ChatEnd, 2.0, {"text": long, "provider": "a", "figures": {}})]
-    record = RunRecord("run", "kitchen", 0.0)
-    for type_, at, data in answer:
-        record.update(type_(RunIdentity("run", "kitchen"), at=at, **data))
-    assert record.heard == record.said == long
-    async with recorded(bus) as history:
-        await happen(bus, [(RunStart, 0.0, {"start": Stage.CHAT, "end": Stage.CHAT}), *answer])
-        [run] = history.latest(1)
+    run = await described(
+        [
+            (RunStart, 0.0, {"start": Stage.CHAT, "end": Stage.CHAT}),
+            (ChatStart, 1.0, {"text": long}),
+            (ChatEnd, 2.0, {"text": long, "provider": "a", "figures": {}}),
+        ]
+    )
     assert run.heard == run.said == long[:20_000]
 
 
@@ -183,11 +179,6 @@ async def test_the_metrics_of_runs() -> None:
         history.on_change(metrics.note)
         await happen(bus, COMMAND)
         await happen(bus, [*COMMAND[:9], *FAILURE], "failed")
-    samples = {
-        (sample.name.removeprefix("satellite_"), *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(metrics.exposition())
-        for sample in family.samples
-    }
     expected = {
         ("runs_total", "done"): 1,
         ("runs_total", "error"): 1,
@@ -201,4 +192,5 @@ async def test_the_metrics_of_runs() -> None:
         ("speculations_total", "used"): 2,
         ("speculations_total", "dropped"): 2,
     }
-    assert {name: samples[name] for name in expected} == pytest.approx(expected)
+    found = samples(metrics.exposition())
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
