@@ -254,7 +254,7 @@ def test_it_can_be_read(daemon: RunningDaemon, browser: Browser, url: str, tmp_p
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
             assert page.evaluate("probes.small()") == []
             for colours in ("light", "dark"):
-                page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]  # a Literal there
+                page.emulate_media(color_scheme=colours)
                 page.screenshot(path=tmp_path / f"{colours}-{size['width']}.png", full_page=True)
                 contrasts = page.evaluate("probes.contrasts()")
                 assert len(contrasts) > 40

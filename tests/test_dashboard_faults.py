@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import APIResponse, Browser, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, ViewportSize, expect
 
 from satellite.audio.pcm import CANONICAL
 from satellite.http.encoding import wav
@@ -101,7 +101,7 @@ def test_a_connection_that_breaks_takes_no_words(daemon: RunningDaemon, browser:
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_many_rooms_have_place_and_nothing_jumps(
-    daemon: RunningDaemon, browser: Browser, http: httpx.Client, size: dict[str, int]
+    daemon: RunningDaemon, browser: Browser, http: httpx.Client, size: ViewportSize
 ) -> None:
     kitchen = ScriptedSatellite(name="kitchen", mode="wake")
     off = ("Obergeschoss Arbeitszimmer", *(f"room {number}" for number in range(29)))
