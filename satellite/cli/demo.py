@@ -37,18 +37,6 @@ _TAIL_SECONDS = 3.0
 """Silence after the question, in which the daemon finds its end."""
 
 
-class _Clock:
-    """The times of events, in milliseconds from the start of the room's audio."""
-
-    def __init__(self) -> None:
-        self.zero = time.monotonic()
-        self.at: dict[str, float] = {}
-
-    def note(self, name: str, at: float | None = None) -> float:
-        """Record the time of `name` unless it is known, and return it."""
-        return self.at.setdefault(name, ((at or time.monotonic()) - self.zero) * 1000)
-
-
 async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)
@@ -105,15 +93,16 @@ async def _converse(
         pcm = _silence(0.5) + wake_word + question + _silence(_TAIL_SECONDS)
         console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
         microphone = client.recording(pcm, realtime=True)
-    clock = _Clock()  # only now: until here the voice has spoken the question, and the room's audio begins
+    zero = time.monotonic()  # only now: until here the voice has spoken the question, and the room's audio begins
+    times: dict[str, float] = {}
 
     def note_sound(event: Event) -> None:
         if event.type == "audio-chunk":
-            clock.note("first-sound")
+            times.setdefault("first-sound", time.monotonic())
 
     # Far more than a run has: a subscription that overflows ends.
     with daemon.bus.subscribe(4096) as steps:
-        story = begin_task(_print_story(steps, clock, console), "story")
+        story = begin_task(_print_story(steps, zero, times, console), "story")
         try:
             heard = await client.converse(uri, microphone, on_event=note_sound)
         finally:
@@ -121,7 +110,7 @@ async def _converse(
     if heard.format is None:
         raise SatelliteError("the run ended without an answer that can be heard")
     write_wav(args.output, bytes(heard.pcm), heard.format)
-    outcome = _outcome(heard, clock, args.output)
+    outcome = _outcome(heard, times, args.output)
     _conclude(outcome, console)
     return outcome
 
@@ -154,25 +143,27 @@ _HELD = (events.SttVadEnd, events.SttEnd, events.ChatStart, events.ChatChunk, ev
 """What `_print_story` holds back until the first sound, or the failure."""
 
 
-async def _print_story(steps: events.Subscription[events.RunEvent], clock: _Clock, console: Console) -> None:
-    """Print the run as it happens and record its times.
+async def _print_story(
+    steps: events.Subscription[events.RunEvent], zero: float, times: dict[str, float], console: Console
+) -> None:
+    """Print the run as it happens, in seconds since `zero`, and record the first time of each event.
 
     The answer is made while the daemon waits for the end of the command, and its steps are published only then. So they
     are held until the next step that is published as it happens, and printed in the order of their times.
     """
-    held: list[tuple[float, events.RunEvent]] = []
+    held: list[events.RunEvent] = []
     async for event in steps:
-        at = clock.note(event.type, event.at)
+        times.setdefault(event.type, event.at)
         if isinstance(event, events.SttVadEnd):
-            clock.note("speech-end", event.at - event.silence_seconds)
+            times.setdefault("speech-end", event.at - event.silence_seconds)
         if isinstance(event, events.SttEnd):
-            clock.note("stt-begin", event.at - event.seconds)
+            times.setdefault("stt-begin", event.at - event.seconds)
         if type(event) in _STORY:
-            held.append((at, event))
+            held.append(event)
         if isinstance(event, _HELD):
             continue
-        for happened, step in sorted(held, key=lambda entry: entry[0]):
-            console.print(f"[dim]{happened / 1000:>7.2f} s[/]  {_sentence(step)}", highlight=False)
+        for step in sorted(held, key=lambda step: step.at):
+            console.print(f"[dim]{step.at - zero:>7.2f} s[/]  {_sentence(step)}", highlight=False)
         held.clear()
 
 
@@ -181,7 +172,7 @@ def _sentence(event: events.RunEvent) -> str:
     return _STORY[type(event)].format_map({key: escape(v) if isinstance(v, str) else v for key, v in values})
 
 
-def _outcome(heard: client.RunResult, clock: _Clock, output: Path) -> dict[str, Any]:
+def _outcome(heard: client.RunResult, times: dict[str, float], output: Path) -> dict[str, Any]:
     spans = {
         "voice_to_voice": ("speech-end", "first-sound"),
         "endpoint": ("speech-end", events.SttVadEnd.type),
@@ -198,9 +189,9 @@ def _outcome(heard: client.RunResult, clock: _Clock, output: Path) -> dict[str, 
         "provider": heard.provider,
         "audio_seconds": round(heard.audio_seconds, 3),
         "timings_ms": {
-            name: round(clock.at[end] - clock.at[start], 1)
+            name: round(1000 * (times[end] - times[start]), 1)
             for name, (start, end) in spans.items()
-            if start in clock.at and end in clock.at
+            if start in times and end in times
         },
         "reply_wav": str(output.resolve()),
     }

@@ -45,13 +45,6 @@ class WindowFigures:
     """Recordings whose words repeated, so that they were decoded again over the full window."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Transcribed:
-    errors: WordErrors
-    milliseconds: float
-    repeated: bool
-
-
 async def run(args: argparse.Namespace) -> int:
     """Measure the configured model and print the result; return the exit status."""
     config = config_check.load(args.config)
@@ -98,7 +91,7 @@ async def measure(
     spec = catalogue.find(Kind.STT, settings.model)
     folder = store.path(spec)
     windows = sorted({*seconds, FULL_WINDOW_SECONDS})
-    transcribed: dict[float, list[_Transcribed]] = {window: [] for window in windows}
+    transcribed: dict[float, list[tuple[WordErrors, float, bool]]] = {window: [] for window in windows}
     worker = Worker(Stage.STT)
     try:
         vad = SileroVad(worker)
@@ -116,10 +109,17 @@ async def measure(
                     transcribed[window].append(await _transcribe(whisper, vad, window, clip))
     finally:
         worker.close()
-    return [_figures(window, results) for window, results in transcribed.items()]
+    figures = []
+    for window, results in transcribed.items():
+        errors, milliseconds, repeated = zip(*results, strict=True)
+        figures.append(WindowFigures(window, total(errors).percent, median(milliseconds), sum(repeated)))
+    return figures
 
 
-async def _transcribe(whisper: WhisperTranscriber, vad: SileroVad, window: float, clip: Clip) -> _Transcribed:
+async def _transcribe(
+    whisper: WhisperTranscriber, vad: SileroVad, window: float, clip: Clip
+) -> tuple[WordErrors, float, bool]:
+    """Return the errors, the milliseconds that it took, and whether the transcript repeated itself."""
     pcm = clip.pcm + bytes(int(AFTER_SPEECH_SECONDS * BYTES_PER_SECOND))
     speech = await vad.stream().feed(pcm)
     whisper.window_floor_seconds = window  # of the same loaded model: loading takes longer than a transcript
@@ -127,13 +127,4 @@ async def _transcribe(whisper: WhisperTranscriber, vad: SileroVad, window: float
     began = time.monotonic()
     text = (await whisper.transcribe(pcm, speech=speech)).text
     milliseconds = 1000 * (time.monotonic() - began)
-    return _Transcribed(word_errors(clip.words, text), milliseconds, whisper.counts["full_window_retries"] > retries)
-
-
-def _figures(window: float, results: Sequence[_Transcribed]) -> WindowFigures:
-    return WindowFigures(
-        window,
-        total(one.errors for one in results).percent,
-        median(one.milliseconds for one in results),
-        sum(one.repeated for one in results),
-    )
+    return word_errors(clip.words, text), milliseconds, whisper.counts["full_window_retries"] > retries
