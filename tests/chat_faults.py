@@ -55,7 +55,6 @@ class FaultyRoute(Generic[ServerT]):
 
     @property
     def health(self) -> ProviderHealth:
-        """That of the first provider."""
         return self.chat.models[0].health
 
     @property
@@ -65,15 +64,12 @@ class FaultyRoute(Generic[ServerT]):
 
     @property
     def second_asked(self) -> int:
-        """How many questions the second provider has seen."""
         return sum(exchange.method == "POST" for exchange in self.second.exchanges)
 
     def look_after(self) -> None:
-        """Watch over both providers."""
         self.tasks.append(asyncio.create_task(self.chat.watch()))
 
     async def close(self) -> None:
-        """End what was begun."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -133,7 +129,6 @@ class FaultyRoute(Generic[ServerT]):
         await self.relay.close()
 
     async def start(self) -> None:
-        """Start it again."""
         await self.first.start()
         await self.relay.open()
 
@@ -142,7 +137,6 @@ RouteT = TypeVar("RouteT", bound=FaultyRoute[Any])
 
 
 async def performed(act: Callable[[], Awaitable[None] | None]) -> None:
-    """Do what takes no time, or some."""
     if (acting := act()) is not None:
         await acting
 
@@ -161,11 +155,9 @@ class ProviderFault(Generic[RouteT]):
     """Whether an answer that has begun is completed."""
 
     async def come(self, route: RouteT) -> None:
-        """Begin."""
         await performed(lambda: self.break_(route))
 
     async def go(self, route: RouteT) -> None:
-        """Be over."""
         await performed(lambda: self.fix(route))
 
     async def interrupt(self, route: RouteT) -> ChatError | None:
@@ -176,5 +168,4 @@ class ProviderFault(Generic[RouteT]):
 
 
 def says(name: str) -> Words:
-    """Return the words of a provider of this name."""
     return script("Paris", f", says {name}.")

@@ -33,7 +33,6 @@ class KeptModel:
 
     @property
     def seen(self) -> dict[ModelState, int]:
-        """How often the model came into which state."""
         return dict(self.chat.keepalive.states.seen)
 
     def sent(self, *kinds: str) -> list[Exchange]:
@@ -42,7 +41,6 @@ class KeptModel:
         return [exchange for exchange in ours if not kinds or kind_of(exchange) in kinds]
 
     async def becomes(self, state: ModelState) -> None:
-        """Wait until the model is in this state."""
         await until(lambda: self.chat.health.state == state)
 
     async def sends(self, kind: str) -> None:
@@ -69,7 +67,6 @@ class KeptModel:
         assert len(self.sent()) == requests
 
     async def asked(self, question: str = "What is the capital of France?", *before: Message) -> str:
-        """Return the whole answer to a question."""
         async with aclosing(self.chat.stream([SYSTEM, *before, Message("user", question)])) as deltas:
             return "".join([delta.text async for delta in deltas])
 

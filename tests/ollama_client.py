@@ -23,7 +23,6 @@ class Client:
         return document | ({} if response.is_success else {"status": response.status_code})
 
     async def ask(self, question: str = "Hi", **body: Any) -> dict[str, Any]:
-        """Return the whole answer to a question."""
         return await self.chat({"role": "user", "content": question}, **body)
 
     @asynccontextmanager
@@ -34,11 +33,9 @@ class Client:
             yield (json.loads(line) async for line in response.aiter_lines())
 
     async def ps(self) -> list[dict[str, Any]]:
-        """Return what is loaded."""
         return list((await self.http.get("/api/ps")).json()["models"])
 
     async def names(self) -> list[str]:
-        """Return the names of what is loaded."""
         return [model["name"] for model in await self.ps()]
 
     async def left(self) -> timedelta:

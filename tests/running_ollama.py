@@ -43,12 +43,10 @@ class Ollama:
             self._call(self.server.start())
 
     def stop(self) -> None:
-        """Kill it."""
         self._stopped = True
         self._call(self.server.stop())
 
     def freeze(self) -> None:
-        """Let it be silent."""
         self._loop.call_soon_threadsafe(self.server.freeze)
 
     def say(self, words: Words, *faults: Fault) -> None:

@@ -20,7 +20,7 @@ from satellite.engines.chat.provider_status import KeepAliveStatus
 from satellite.engines.protocols import Message
 from satellite.errors import ChatUnavailable
 from tests.chat_faults import FaultyRoute, Moment, ProviderFault, says
-from tests.doubles.http import script
+from tests.doubles.http import Exchange, script
 from tests.doubles.ollama import Fault, OllamaServer
 from tests.doubles.openai import OpenAIServer
 from tests.doubles.runner import prompt_tokens, tokens
@@ -80,12 +80,10 @@ class OllamaRoute(FaultyRoute[OllamaServer]):
         await self.until(lambda: self.primed)
 
     async def many_looks(self) -> None:
-        """Wait until the timer has looked often."""
         looks = self.keepalive.requests["look"]
         await self.until(lambda: self.keepalive.requests["look"] > looks + 10)
 
     async def meets(self, fault: ProviderFault["OllamaRoute"], moment: Moment) -> None:
-        """Let the fault come at this moment."""
         if moment is Moment.START:
             await fault.come(self)
             self.look_after()
@@ -145,8 +143,12 @@ class Lasting(ProviderFault[OllamaRoute]):
 
 
 def setting(name: str, value: object) -> Act:
-    """Return what changes a setting of Ollama."""
     return lambda route: setattr(route.first, name, value)
+
+
+async def talk_nonsense(exchange: Exchange) -> None:
+    """Answer whatever is asked with half a document."""
+    await exchange.reply(200, b'{"models": null')
 
 
 def fail_loads(route: OllamaRoute) -> None:
@@ -187,6 +189,14 @@ LASTING = [
         setting("faults", [Fault.BUSY] * 1000),
         setting("faults", []),
         "server busy",
+        spares_answers=True,
+        state="failing",
+    ),
+    Lasting(
+        "nonsense",
+        setting("answer", talk_nonsense),
+        lambda route: delattr(route.first, "answer"),
+        "broke off",
         spares_answers=True,
         state="failing",
     ),

@@ -19,13 +19,11 @@ from tests.waiting import PATIENCE_SECONDS, until
 pytestmark = pytest.mark.virtual_clock
 
 PARIS = script("Paris", " it", " is.")
-SYSTEM = {"role": "system", "content": "You are the voice of the house. " * 40}
 
 
 @asynccontextmanager
 async def serving(words: Words = PARIS, **settings: Any) -> AsyncIterator[tuple[OllamaServer, Client]]:
-    """A server of these settings, and a client."""
-    models = {"smollm2": "smollm2", "b": "b", "c": "c"}
+    models = {"smollm2": "smollm2", "b": "b"}
     async with (
         OllamaServer(words, models=models, **settings) as server,
         httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS, verify=False) as http,
@@ -62,28 +60,6 @@ async def test_a_keep_alive_lasts_until_another_request_brings_one() -> None:
         assert await client.left() == about(600)
 
 
-async def test_nought_unloads_at_once() -> None:
-    async with serving() as (_, client):
-        assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
-        await client.chat()
-        assert await client.names() == ["smollm2:latest"]
-        assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
-        assert await client.names() == []
-        assert (await client.ask(keep_alive=0))["message"]["content"] == "Paris it is."
-        assert await client.names() == []
-
-
-@pytest.mark.parametrize(
-    ("options", "reloads"), [({"num_ctx": 2048}, True), ({"num_ctx": 4096}, False), ({"temperature": 0.5}, False)]
-)
-async def test_another_context_length_reloads(options: dict[str, Any], reloads: bool) -> None:
-    async with serving() as (server, client):
-        await client.ask()
-        await client.ask(options=options)
-        assert server.counts.reloads == reloads
-        assert (server.counts.generations[1].cached_tokens > 0) is not reloads
-
-
 async def test_a_reload_waits_for_the_stream() -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
     async with serving(dictated(words)) as (server, client):
@@ -98,14 +74,6 @@ async def test_a_reload_waits_for_the_stream() -> None:
             assert [line["done_reason"] async for line in lines] == ["stop"]
             assert (await reload)["done_reason"] == "load"
         assert [model["context_length"] for model in await client.ps()] == [2048]
-
-
-async def test_a_model_too_many_makes_another_leave() -> None:
-    async with serving(max_loaded_models=2) as (_, client):
-        await client.chat(keep_alive=-1)
-        await client.chat(model="b")
-        await client.chat(model="c")
-        assert set(await client.names()) == {"smollm2:latest", "c:latest"}
 
 
 async def test_hanging_up_during_the_load_aborts_it() -> None:
@@ -143,31 +111,3 @@ async def test_a_keep_alive_during_an_answer_locks_everybody_out(wanted: dict[st
         assert (again.done(), server.counts.loads) == (False, 1)
         assert (await client.chat(keep_alive=0))["done_reason"] == "unload"
         assert (await again)["done_reason"] == "load"
-
-
-async def test_answers_are_generated_one_after_another() -> None:
-    words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with serving(dictated(words)) as (server, client):
-        answers = [asyncio.create_task(client.ask()) for _ in range(2)]
-        await until(lambda: len(server.exchanges) == 2)
-        assert (await client.chat())["done_reason"] == "load"
-        assert len(server.counts.generations) == 1
-        for word in ["Paris", None] * 2:
-            words.put_nowait(word)
-        assert [(await answer)["message"]["content"] for answer in answers] == ["Paris", "Paris"]
-
-
-async def test_what_was_read_is_not_read_again() -> None:
-    async with serving() as (server, client):
-        first, other, again = ({"role": "user", "content": text} for text in ("Hello there", "Anything", "Once more"))
-        await client.chat(SYSTEM, first)
-        await client.chat(other)
-        await client.chat()
-        await client.chat(SYSTEM, first, {"role": "assistant", "content": "Paris it is."}, again)
-        await client.chat(keep_alive=0)
-        await client.chat(SYSTEM, first)
-        cold, _, warm, lost = server.counts.generations
-        assert cold.cached_tokens == 0
-        assert warm.cached_tokens > cold.evaluated_tokens
-        assert warm.evaluated_tokens < 10
-        assert lost == cold

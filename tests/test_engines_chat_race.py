@@ -132,7 +132,7 @@ async def test_three_in_a_row() -> None:
     slow, broken, last = Clockwork("slow", 9), Clockwork("broken", 0.1, fails=True), Clockwork("last", 0.3)
     answered = await ask(slow, broken, last)
     assert answered[:2] == ("last", pytest.approx(1.9))
-    assert answered[2] == "slow: no word after 0.0 s; broken: broken fails"  # virtual seconds pass in no time
+    assert answered[2] == "slow: no word after 1.9 s; broken: broken fails"
 
 
 async def test_all_too_slow_ends_by_the_deadline() -> None:

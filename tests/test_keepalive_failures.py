@@ -202,17 +202,6 @@ async def test_a_server_that_goes_away_while_it_loads_is_unreachable() -> None:
         await house.becomes(ModelState.WARM)
 
 
-async def test_a_prime_that_fails_is_tried_again_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
-    async with keeping() as house:
-        house.server.faults = [Fault.CRASH]
-        await house.becomes(ModelState.FAILING)
-        await house.ticks()
-        assert len(house.sent("prime")) <= 2
-        await house.becomes(ModelState.WARM)
-        assert len(house.sent("prime")) == 2
-        assert logged(caplog, "answered 500") == ["WARNING"]
-
-
 async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
     async with keeping() as house:
         await house.warm()
@@ -224,30 +213,6 @@ async def test_a_question_that_fails_makes_the_model_prove_itself() -> None:
         await until(lambda: house.chat.health.up)
         assert [len(house.sent(kind)) for kind in ("chat", "prime")] == [1, 3]
         assert await house.asked() == "Paris it is."
-
-
-async def test_a_server_that_talks_nonsense_is_failing_until_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
-    requests = 0
-
-    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
-        while await reader.readline() not in (b"", b"\r\n"):
-            pass
-        requests += 1
-        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"models": null')
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    async with keeping() as house:
-        await house.warm()
-        await house.server.stop()
-        async with await asyncio.start_server(nonsense, house.server.host, house.server.port):
-            await house.becomes(ModelState.FAILING)
-            await until(lambda: requests > 1)
-        await house.server.start()
-        await house.becomes(ModelState.WARM)
-        assert logged(caplog, "broke off") == ["WARNING"]
 
 
 class _Stumbling(OllamaApi):

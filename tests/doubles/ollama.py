@@ -90,9 +90,10 @@ class OllamaServer(HttpServer):
         """What was used last of what is loaded."""
         return max(self._residency.loaded.values(), key=lambda runner: runner.last_used, default=None)
 
-    def kill_runner(self, model: str | None = None) -> None:
-        """Kill the process of one loaded model, or of all and of what is loading."""
-        self._residency.kill(None if model is None else self._blob(model))
+    def kill_runner(self) -> None:
+        """Kill the processes of the loaded models."""
+        for runner in self._residency.loaded.values():
+            runner.kill()
 
     def forget(self) -> None:
         """Have nothing loaded any more."""

@@ -10,7 +10,6 @@ from tests.doubles.http import Refusal
 from tests.doubles.runner import PrefixCache, expiry_nanoseconds
 
 DIED = "an error was encountered while running the model: unexpected EOF"
-_TERMINATED = "llama-server process has terminated"
 
 
 class Terms(Protocol):
@@ -43,9 +42,6 @@ class Counts:
 
     pings: int = 0
     """Requests without a conversation."""
-
-    answers: int = 0
-    """Answers generated to their end."""
 
     generations: list[Generation] = field(default_factory=list)
     """Answers that were begun."""
@@ -133,7 +129,6 @@ class Residency:
         self._terms = terms
         self._counts = counts
         self._turn = asyncio.Lock()
-        self._loading: asyncio.Timeout | None = None
         self._leaving: Runner | None = None
         """Who is to make room."""
 
@@ -172,15 +167,6 @@ class Residency:
             runner.expires_at_nanoseconds = time.time_ns()
             runner.keep_alive_seconds = 0
             self._unload_when_idle(runner)
-
-    def kill(self, blob: str | None) -> None:
-        """Kill the process of the blob's runner, also one that is loading; None kills all."""
-        if self._loading is not None and blob is None:
-            self._loading.reschedule(asyncio.get_running_loop().time())
-            self._loading = None
-        for runner in self.loaded.values():
-            if blob in (None, runner.blob):
-                runner.kill()
 
     def forget(self) -> None:
         """Have nothing loaded any more."""
@@ -226,17 +212,12 @@ class Residency:
 
     async def _load(self, wanted: Wanted, *, replaces: bool) -> Runner:
         try:
-            async with asyncio.timeout(None) as self._loading:
-                await asyncio.sleep(self._terms.load_seconds)
-        except TimeoutError:
-            raise Refusal(500, f"{_TERMINATED}: signal: killed") from None
+            await asyncio.sleep(self._terms.load_seconds)
         except asyncio.CancelledError:  # the client has hung up: nothing is loaded afterwards
             self._counts.aborted_loads += 1
             raise
-        finally:
-            self._loading = None
         if self._terms.fail_loads is not None:
-            raise Refusal(500, f"{_TERMINATED}: {self._terms.fail_loads}")
+            raise Refusal(500, f"llama-server process has terminated: {self._terms.fail_loads}")
         self._counts.loads += 1
         self._counts.reloads += replaces
         runner = self.loaded[wanted.blob] = Runner(
