@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from satellite.config.home_assistant import HomeAssistantSettings
-from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.pipeline.dialogue import Question
-from satellite.skills.home_assistant import agent
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.waiting import until
@@ -25,32 +23,20 @@ STARTING = "Home Assistant is starting. Please try again in a moment."
 REFUSED = "Home Assistant doesn't let me in."
 
 
-def asking(
-    server: HomeAssistantServer,
-    *,
-    breaker: CircuitBreaker | None = None,
-    languages: Sequence[str] = (),
-    **settings: Any,
-) -> HomeAssistantResponder:
+def asking(server: HomeAssistantServer, *, languages: Sequence[str] = (), **settings: Any) -> HomeAssistantResponder:
     known = HomeAssistantSettings(**{"url": server.url, "token": TOKEN, "deadline_seconds": 5, **settings})
-    return HomeAssistantResponder(known, breaker=breaker, languages=lambda: languages)
+    return HomeAssistantResponder(known, languages=lambda: languages)
 
 
 @asynccontextmanager
-async def at_home(
-    *, idle: float = 60, late: float = 30, first: float = 0, **settings: Any
-) -> AsyncIterator[tuple[HomeAssistantServer, HomeAssistantResponder]]:
-    times = {"_INTERVAL": 0.02, "_RETRY": 0.1, "_IDLE": idle, "_LATE": late, "_FIRST": first}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, seconds in times.items():
-            patch.setattr(agent, f"{name}_SECONDS", seconds)
-        async with HomeAssistantServer(token=TOKEN) as house:
-            responder = asking(house, **settings)
-            try:
-                yield house, responder
-            finally:
-                await responder.close()
-                await responder.close()
+async def at_home(**settings: Any) -> AsyncIterator[tuple[HomeAssistantServer, HomeAssistantResponder]]:
+    async with HomeAssistantServer(token=TOKEN) as house:
+        responder = asking(house, **settings)
+        try:
+            yield house, responder
+        finally:
+            await responder.close()
+            await responder.close()
 
 
 async def said(

@@ -112,12 +112,11 @@ class ScriptedResponder:
     name: str
     does: Callable[[Question], Awaitable[str | None]]  # returns None for a question that is left to others
     concerned: Callable[[Question], bool] = lambda question: True
-    seconds: float = 10.0
     asked_at: list[float] = field(default_factory=list)
     status = ResponderStatus("scripted", "ready", True, "")
 
     def deadline_seconds(self, question: Question) -> float:
-        return self.seconds
+        return 10.0
 
     async def concerns(self, question: Question) -> bool:
         return self.concerned(question)

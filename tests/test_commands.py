@@ -14,7 +14,6 @@ from satellite.skills import grammars
 from satellite.skills.commands import CommandResponder, CommandsStatus
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Duration, TimerState
-from tests.waiting import until
 
 ROOMS = {"kitchen": "kitchen", "bedroom": "bedroom", "parents": "bedroom"}
 NOW = datetime(2026, 11, 23, 17, 5)  # local time, as the daemon's
@@ -209,17 +208,16 @@ async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None
     )
 
 
-async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("satellite.skills.commands._LANGUAGES_SECONDS", 0.01)
+@pytest.mark.virtual_clock
+async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(tmp_path: Path) -> None:
     spoken = ["fr"]
     responder = CommandResponder(TimerScheduler(tmp_path), language="en", languages=lambda: spoken)
     watch = asyncio.create_task(responder.watch())
-    for language in ("en", "fr", "it"):
-        await until(lambda language=language: language in responder.status.languages)  # type: ignore[misc]
+    for language in ("en", "fr", "de"):
+        await asyncio.sleep(11)
+        assert language in responder.status.languages
         assert responder.deadline_seconds(Question("x", language=language)) == 1
-        spoken[1:] = ["it"]
+        spoken[1:] = ["de"]
     assert responder.deadline_seconds(Question("x", language="nl")) == 5
     assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
     watch.cancel()

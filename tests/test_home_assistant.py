@@ -13,6 +13,8 @@ from satellite.skills.home_assistant.response import ConversationResult, parsed,
 from tests.doubles.home_assistant import BUILT_IN
 from tests.home import KITCHEN, TOKEN, asking, at_home, said
 
+pytestmark = pytest.mark.virtual_clock
+
 
 def real(speech: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
     """Return what Home Assistant 2024.3.3 really sent; 2026.2 adds `continue_conversation` and a name."""

@@ -17,6 +17,8 @@ from tests.home import SILENT, WHY, at_home, said, state, told, watched
 from tests.running_daemon import DATA
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_clock
+
 LIGHTS = "turn on the lights"
 
 
@@ -133,21 +135,19 @@ async def test_languages_are_warmed_up(caplog: pytest.LogCaptureFixture) -> None
 
 
 async def test_the_first_sentence_in_a_language_may_take_longer() -> None:
-    async with at_home(deadline_seconds=0.3, first=30) as (house, home):
+    async with at_home(deadline_seconds=0.3) as (house, home):
         question = Question("turn on the kitchen light", language="en")
-        house.uncompiled, house.slow_seconds = {"en"}, 0.6
-        assert home.deadline_seconds(question) == 30
+        house.uncompiled, house.slow_seconds = {"en"}, 4
+        assert home.deadline_seconds(question) == 5
         assert await said(home) == "Turned on the light"
         assert home.deadline_seconds(question) == 0.3
-        assert home.deadline_seconds(Question("x", language="fr")) == 30
+        assert home.deadline_seconds(Question("x", language="fr")) == 5
 
 
 async def test_an_agent_with_a_language_model_is_not_warmed_up() -> None:
-    agent = "conversation.openai"
-    async with at_home(languages=("fr",), first=30, agent_id=agent, deadline_seconds=0.3) as (house, home):
+    async with at_home(languages=("fr",), agent_id="conversation.openai", deadline_seconds=0.3) as (house, home):
         async with watched(home):
-            await until(lambda: state(home) == "ready")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(5)
         assert home.deadline_seconds(Question("x", language="fr")) == 0.3
         assert house.sentences == 0
 

@@ -11,13 +11,13 @@ import trustme
 
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.errors import ChatError, ConfigError
-from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.home import REFUSED, SILENT, TOKEN, WHY, asking, at_home, description, said, state, told, watched
 from tests.relay import Relay
-from tests.virtual_clock import ManualClock
 from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_clock
 
 
 @pytest.fixture(autouse=True)
@@ -58,26 +58,26 @@ async def test_an_error_carries_nothing_of_it(fault: Fault) -> None:
         assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_refused_token_is_told_once_and_tried_rarely(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_token_is_told_once_and_tried_rarely(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("satellite.skills.home_assistant.agent._REFUSED_SECONDS", 60)  # in place of six hours
     caplog.set_level(logging.DEBUG)
-    clock = ManualClock()
-    async with at_home(breaker=CircuitBreaker(now=clock)) as (house, home), watched(home):
-        await until(lambda: state(home) == "ready")
+    async with at_home() as (house, home), watched(home):
         house.token, house.repeats_token, house.login_attempts_threshold = f"{TOKEN}2", True, 3
         assert await said(home) == REFUSED
         assert state(home) == "refused"
-        clock.now += 5 * 3600
+        await asyncio.sleep(50)
         assert await said(home) == REFUSED
-        await asyncio.sleep(0.2)
         assert house.refused == 1
-        clock.now += 3600
-        await until(lambda: house.refused == 2)
-        house.token = TOKEN
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(15)
         assert house.refused == 2
-        clock.now += 6 * 3600
-        await until(lambda: state(home) == "half-open")
-        assert await said(home)
+        house.token = TOKEN
+        await asyncio.sleep(50)
+        assert state(home) == "refused"
+        await asyncio.sleep(15)
+        assert state(home) == "half-open"
+        assert await said(home) == "Turned on the light"
     [warning] = [line for line in told(caplog) if line.startswith("WARNING")]
     assert "it refuses the token from home_assistant.token; make a long-lived access token" in warning
     assert TOKEN not in caplog.text

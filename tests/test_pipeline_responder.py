@@ -16,6 +16,8 @@ from satellite.pipeline.stages import Stages
 from tests.scripted_engine import ScriptedEngine, ScriptedResponder, scripted_stages
 from tests.waiting import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.virtual_clock
+
 QUESTION = Question("What is the capital of France?")
 PARIS = ("model", "Paris is the capital.")
 Does = Callable[[Question], Awaitable[str | None]]
@@ -71,15 +73,11 @@ async def test_the_first_who_understands_answers_else_the_chat_model() -> None:
 
 
 @pytest.mark.parametrize("fault", [breaks, hangs])
-async def test_whoever_is_broken_is_passed_over(
-    fault: Does, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("satellite.pipeline.responder._GRACE_SECONDS", 0.01)
-
+async def test_whoever_is_broken_is_passed_over(fault: Does, caplog: pytest.LogCaptureFixture) -> None:
     def warnings() -> int:
         return len([record for record in caplog.records if record.levelno >= logging.WARNING])
 
-    broken = ScriptedResponder("a", fault, seconds=0.01)
+    broken = ScriptedResponder("a", fault)
     made, _ = stages(broken, ScriptedResponder("b", says(None)))
     for _ in range(2):
         assert await whole(made) == PARIS

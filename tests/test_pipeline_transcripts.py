@@ -63,19 +63,11 @@ class Room:
         return (await self.speculative.result()).text, self.transcribed, self.count
 
 
-async def test_a_pause_begins_the_transcription_and_silence_keeps_it() -> None:
-    room = Room()
-    await room.hear(speech(20), silence(_PAUSE))
-    assert room.speculative.task is not None
-    assert room.transcribed == [20]
-    await room.hear(silence(30))
-    assert room.speculative.task.done()
-    assert await room.result() == ("20 windows", [20], SpeculationCount(begun=1, used=1))
-
-
 @pytest.mark.parametrize(
     ("hurried", "parts", "expected"),
     [
+        (False, [(20, _PAUSE)], ("20 windows", [20], SpeculationCount(begun=1, used=1))),
+        (False, [(20, 40)], ("20 windows", [20], SpeculationCount(begun=1, used=1))),
         # The closure of a consonant begins none, nor does audio that comes all at once.
         (False, [(10, 4), (10, 4)], ("20 windows", [20], SpeculationCount())),
         (True, [(10, 20), (10, 20)], ("20 windows", [20], SpeculationCount())),

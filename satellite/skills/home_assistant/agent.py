@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -73,7 +74,6 @@ class HomeAssistantResponder:
         settings: HomeAssistantSettings,
         *,
         languages: Callable[[], Sequence[str]] = tuple,
-        breaker: CircuitBreaker | None = None,
     ) -> None:
         """Raises `ConfigError` for a certificate that cannot be used; `settings.url` must be set.
 
@@ -82,9 +82,9 @@ class HomeAssistantResponder:
         self._settings = settings
         self._token = home_assistant_token(settings).find_or_explain()
         self._api = Api(settings, self._token)
-        self._breaker = breaker or CircuitBreaker()
+        self._breaker = CircuitBreaker()
         self._probe_now = asyncio.Event()
-        self._contact_at = 0.0
+        self._contact_at = -math.inf
         self._version: str | None = None
         self._failure = Failure.SILENT
         """Why it is down, while it is."""
@@ -189,7 +189,7 @@ class HomeAssistantResponder:
             return Failure.NO_TOKEN
         if self._breaker.state is not BreakerState.CLOSED:
             return str(self._breaker.state) if self._breaker.up else self._failure
-        return "untried" if self._version is None and not self._contact_at else "ready"
+        return "untried" if self._version is None and self._contact_at < 0 else "ready"
 
     @property
     def _description(self) -> str:
