@@ -14,12 +14,14 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from satellite.audio.pcm import CANONICAL
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL
 from satellite.http import encoding, speech_api
 from satellite.http.context import perform
 from satellite.http.encoding import wav
 from satellite.http.error_codes import status_of
 from satellite.monitoring.status import Status
+from tests.doubles.satellite import ScriptedSatellite
+from tests.driven_rooms import added_rooms
 from tests.http_daemon import JSON, QUESTION, TIME, client, last_run, problem, refusal, samples, serving
 from tests.running_daemon import RunningDaemon
 from tests.waiting import eventually
@@ -153,6 +155,29 @@ def test_the_house(http: httpx.Client) -> None:
     assert any(not one["installed"] for one in models["tts"])
     assert any(one["name"] == "okay_nabu" and one["in_use"] for one in models["wake"])
     assert [one["name"] for one in models["chat"] if one["in_use"]] == ["smollm2-135m-instruct"]
+
+
+def test_an_announcement_without_rooms_is_heard_everywhere(daemon: RunningDaemon, http: httpx.Client) -> None:
+    kitchen, study = (ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "study"))
+    with added_rooms(daemon, kitchen, study):
+        answer = http.post("/announce", json=DINNER)
+        assert (answer.status_code, answer.json()) == (200, {"heard": ["kitchen", "study"], "failed": {}})
+        for nowhere in ([], None, "kitchen", [""]):
+            assert refusal(http.post("/announce", json={**DINNER, "rooms": nowhere})) == (422, "http-invalid")
+        for satellite in (kitchen, study):
+            [utterance] = satellite.speaker.utterances
+            assert len(utterance.pcm) > BYTES_PER_SECOND
+
+
+def test_rooms_that_fail_to_announce_are_named(daemon: RunningDaemon, http: httpx.Client) -> None:
+    kitchen = ScriptedSatellite(name="kitchen", mode="wake")
+    with added_rooms(daemon, kitchen, off=("garage",)):
+        answer = http.post("/announce", json=DINNER)
+        assert answer.status_code == 200
+        assert (answer.json()["heard"], list(answer.json()["failed"])) == (["kitchen"], ["garage"])
+        refused = problem(http.post("/announce", json={**DINNER, "rooms": ["garage"]}))
+        assert (refused["status"], refused["code"], list(refused["failed"])) == (502, "announce-failed", ["garage"])
+        assert refused["detail"].count("garage: ") == 1
 
 
 def test_health_and_all_that_the_dashboard_for_grafana_draws(http: httpx.Client) -> None:

@@ -59,12 +59,13 @@ FAILURE: Events = [
 
 
 @asynccontextmanager
-async def recorded(bus: RunBus, **settings: Any) -> AsyncIterator[RunHistory]:
+async def recorded(**settings: Any) -> AsyncIterator[tuple[RunBus, RunHistory]]:
+    bus = RunBus()
     history = RunHistory(bus, **({"kept": 10, "transcripts": True} | settings))
     history.start(Background())
     await asyncio.sleep(0)
     try:
-        yield history
+        yield bus, history
     finally:
         await history.stop()
 
@@ -79,8 +80,7 @@ async def happen(bus: RunBus, events: Events, run_id: str = "run") -> None:
 
 async def described(events: Events) -> RunDescription:
     """Return the one run that `events` make, as the API describes it."""
-    bus = RunBus()
-    async with recorded(bus) as history:
+    async with recorded() as (bus, history):
         await happen(bus, events)
         (run,) = history.latest(10)
     return RunDescription.model_validate(run.as_json())
@@ -120,16 +120,14 @@ async def test_how_a_run_ends(ending: Events, outcome: str) -> None:
 
 
 async def test_waiting_for_a_wake_word_is_no_run() -> None:
-    bus = RunBus()
-    async with recorded(bus) as history:
+    async with recorded() as (bus, history):
         await happen(bus, [*COMMAND[:2], (RunEnd, 5.0, {"cancelled": True})])
         assert history.latest(10) == []
 
 
 async def test_watchers_are_notified_of_changes_alone() -> None:
-    bus = RunBus()
     lengths: list[int] = []
-    async with recorded(bus) as history:
+    async with recorded() as (bus, history):
         unsubscribe = history.on_change(lambda run: lengths.append(len(run.said)))
         await happen(bus, [*COMMAND, (ChatChunk, 104.0, {"text": "more"})])
         unsubscribe()
@@ -141,8 +139,7 @@ async def test_watchers_are_notified_of_changes_alone() -> None:
 
 
 async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None:
-    bus = RunBus()
-    async with recorded(bus, kept=2, transcripts=False) as history:
+    async with recorded(kept=2, transcripts=False) as (bus, history):
         for name in ("one", "two", "three"):
             await happen(bus, COMMAND, name)
         assert [run.id for run in history.latest(1)] == ["three"]
@@ -165,17 +162,15 @@ async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
 
 
 async def test_a_burst_of_events_does_not_end_the_recording() -> None:
-    bus = RunBus()
-    async with recorded(bus) as history:
+    async with recorded() as (bus, history):
         await happen(bus, [*COMMAND[:9], *[(ChatChunk, 103.0, {"text": "x"})] * 5000], "before")
         await happen(bus, COMMAND, "after")
         assert {run.id: run.outcome for run in history.latest(10)} == {"before": "cancelled", "after": "done"}
 
 
 async def test_the_metrics_of_runs() -> None:
-    bus = RunBus()
     metrics = RunMetrics()
-    async with recorded(bus) as history:
+    async with recorded() as (bus, history):
         history.on_change(metrics.note)
         await happen(bus, COMMAND)
         await happen(bus, [*COMMAND[:9], *FAILURE], "failed")

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
-from satellite.errors import TextToSpeechError
 from satellite.events import Subscription
 from satellite.http.context import Context
 from satellite.http.dependencies import Parts
@@ -105,7 +104,6 @@ async def announce(announcement: AnnounceRequest, context: Parts) -> Response:
 
     Where no room heard it, that is an error (502), whose `failed` says why.
     """
-    context.check_length(announcement.text, TextToSpeechError)
     result = await context.announcer.announce(announcement.model_dump(exclude_unset=True))
     if not result["heard"]:
         reasons = "; ".join(f"{room}: {reason}" for room, reason in result["failed"].items())
