@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,30 +15,32 @@ from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.protocols import ChatDelta, ChatModel, Message, Sampling
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles import ollama, openai
-from tests.doubles.http import Words, dictated, script
-from tests.doubles.ollama import OllamaServer
-from tests.doubles.openai import OpenAIServer
+from tests.doubles.http import HttpServer, Words, dictated, script
+from tests.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 10
+pytestmark = pytest.mark.virtual_clock
 
-Server = OllamaServer | OpenAIServer
-Scenario = Callable[[Server, ChatModel], Awaitable[None]]
+CAPITAL = "What is the capital of France?"
+CHAT = ChatSettings(first_token_seconds=PATIENCE_SECONDS)
+PARIS = script("Paris", " it", " is.")
 
 
 @dataclass(frozen=True)
 class Api:
     """One kind of server and the chat model for it."""
 
-    serve: Callable[[Words], Server]
+    serve: Callable[[Words], HttpServer]
     connect: Callable[[str, DeadlineSettings], ChatModel]
     faults: Any
+    at_once: int
+    """How many answers it gives at a time."""
 
     @asynccontextmanager
     async def running(
-        self, words: Words, *, first: float = 10, gap: float = 10
+        self, words: Words, *, first: float = PATIENCE_SECONDS, gap: float = PATIENCE_SECONDS
     ) -> AsyncIterator[tuple[Any, ChatModel]]:
         """A server that says `words`, and a model that waits for them so many seconds."""
         async with self.serve(words) as server:
@@ -49,97 +53,74 @@ class Api:
 
 
 def _ollama(url: str, deadlines: DeadlineSettings) -> ChatModel:
-    settings = OllamaSettings(type="ollama", url=url, model="smollm2")
-    return OllamaChat(settings, ChatSettings(), deadlines)
+    return OllamaChat(OllamaSettings(type="ollama", url=url, model="smollm2"), CHAT, deadlines)
 
 
 def _openai(url: str, deadlines: DeadlineSettings) -> ChatModel:
     settings = OpenAISettings(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant")
-    return OpenAIChat(settings, ChatSettings(), deadlines)
+    return OpenAIChat(settings, CHAT, deadlines)
 
 
-@pytest.fixture(params=["ollama", "openai"])
+APIS = {
+    "ollama": Api(ollama.OllamaServer, _ollama, ollama.Fault, 1),
+    "openai": Api(openai.OpenAIServer, _openai, openai.Fault, 2),
+}
+
+
+@pytest.fixture(params=APIS)
 def api(request: pytest.FixtureRequest) -> Api:
     """Each API in turn."""
-    if request.param == "ollama":
-        return Api(OllamaServer, _ollama, ollama.Fault)
-    return Api(OpenAIServer, _openai, openai.Fault)
+    return APIS[request.param]
 
 
-def ask(model: ChatModel, question: str = "What is the capital of France?") -> AsyncGenerator[ChatDelta, None]:
+def ask(
+    model: ChatModel, question: str = CAPITAL, sampling: Sampling = AS_CONFIGURED
+) -> AsyncGenerator[ChatDelta, None]:
     """Begin an answer."""
-    return model.stream([Message("system", "Be brief."), Message("user", question)])
+    return model.stream([Message("system", "Be brief."), Message("user", question)], sampling)
 
 
-async def answered(model: ChatModel, question: str = "What is the capital of France?") -> str:
+async def answered(model: ChatModel, question: str = CAPITAL) -> str:
     """Return a whole answer."""
     async with aclosing(ask(model, question)) as deltas:
         return "".join([delta.text async for delta in deltas])
 
 
-async def last_words(words: list[dict[str, str]]) -> AsyncGenerator[str, None]:
-    """Say the question back."""
-    for word in words[-1]["content"].split(" "):
-        yield word + " "
-        await asyncio.sleep(0)
-
-
-async def failure(api: Api, fault: str, **seconds: float) -> tuple[str, ChatUnavailable]:
-    """Return what is said of an answer that goes wrong, and the error that ends it."""
-    said: list[str] = []
-    errors: list[ChatUnavailable] = []
-    async with api.running(script("Paris", " is it."), **seconds) as (server, model):
-        server.faults = [api.faults[fault]]
-        async with aclosing(ask(model)) as deltas:
-            try:
-                async for delta in deltas:
-                    said.append(delta.text)  # noqa: PERF401  # what came before the error counts
-            except ChatUnavailable as error:
-                errors.append(error)
-        patient = api.connect(server.url, DeadlineSettings())
-        assert await answered(patient) == "Paris is it."  # the server is none the worse
-        await patient.close()
-    return "".join(said), errors[0]
-
-
-async def test_an_answer_comes_whole_with_its_figures(api: Api) -> None:
-    async with api.running(script("Paris", " it", " is.")) as (_, model):
+async def test_an_answer_comes_whole_without_thoughts_and_with_its_figures(api: Api) -> None:
+    async with api.running(script("<thi", "nk>The user", " asks</th", "ink>\n\n", "Paris", ".")) as (server, model):
+        server.seconds_per_token = 1
         deltas = [delta async for delta in ask(model)]
-        assert "".join(delta.text for delta in deltas) == "Paris it is."
+        assert "".join(delta.text for delta in deltas) == "Paris."
         assert {delta.provider for delta in deltas} == {model.provider}
         assert [delta.stats is None for delta in deltas] == [True] * (len(deltas) - 1) + [False]
         stats = deltas[-1].stats
         assert stats is not None
-        assert stats.answer_tokens == 3
+        assert stats.answer_tokens == 6
         assert stats.prompt_tokens
-        assert stats.tokens_per_second
+        assert stats.tokens_per_second == pytest.approx(1)
 
 
 async def test_wishes_reach_the_server(api: Api) -> None:
-    async with api.running(script("Paris", " it", " is.")) as (server, model):
+    async with api.running(PARIS) as (server, model):
         wishes = Sampling(max_tokens=2, temperature=0.7, top_p=0.5, seed=42, stop=("END",))
-        deltas = [delta async for delta in model.stream([Message("user", "Hi")], wishes)]
+        deltas = [delta async for delta in ask(model, sampling=wishes)]
         assert deltas[-1].stats is not None
         assert deltas[-1].stats.truncated
-        body = server.exchanges[-1].body
-        told = {**body, **body.pop("options", {})}
-        told["max_tokens"] = told.pop("num_predict", None) or told["max_tokens"]
-        assert {name: told[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop")} == {
-            "max_tokens": 2,
-            "temperature": 0.7,
-            "top_p": 0.5,
-            "seed": 42,
-            "stop": ["END"],
-        }
-        assert [delta async for delta in model.stream([Message("user", "Hi")], Sampling(max_tokens=100_000))]
-        body = server.exchanges[-1].body
-        assert (body.get("options", {}).get("num_predict") or body["max_tokens"]) == ChatSettings().max_tokens
+        assert _sent(server) == {"max_tokens": 2, "temperature": 0.7, "top_p": 0.5, "seed": 42, "stop": ["END"]}
+        assert [delta async for delta in ask(model, sampling=Sampling(max_tokens=100_000))]
+        assert _sent(server)["max_tokens"] == CHAT.max_tokens
 
 
-async def test_an_answer_may_be_empty_where_that_was_asked_for(api: Api) -> None:
-    async with api.running(script("")) as (_, model):
-        deltas = [delta async for delta in model.stream([Message("user", "Hi")], Sampling(stop=("Paris",)))]
-        assert [delta.text for delta in deltas] == [""]
+def _sent(server: HttpServer) -> dict[str, Any]:
+    """Return the parameters of the last request, by OpenAI's names."""
+    body = server.exchanges[-1].body
+    sent = {"max_tokens": body.get("options", {}).get("num_predict"), **body, **body.get("options", {})}
+    return {name: sent[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop") if name in sent}
+
+
+async def test_an_answer_may_be_empty_only_where_that_was_asked_for(api: Api) -> None:
+    async with api.running(script()) as (_, model):
+        assert [delta.text async for delta in ask(model, sampling=Sampling(stop=("Paris",)))] == [""]
         with pytest.raises(ChatUnavailable) as caught:
             await answered(model)
         assert caught.value.code == "chat-empty"
@@ -155,28 +136,18 @@ async def test_each_delta_comes_before_the_next_word_exists(api: Api) -> None:
         assert [delta.text async for delta in deltas] == [""]
 
 
-async def test_thoughts_are_dropped(api: Api) -> None:
-    async with api.running(script("<thi", "nk>The user", " asks</th", "ink>\n\n", "Paris", ".")) as (_, model):
-        assert await answered(model) == "Paris."
-
-
 async def test_closing_the_answer_stops_the_server_and_frees_it(api: Api) -> None:
-    async def endless(_: Any) -> AsyncGenerator[str, None]:
-        while True:
-            yield "word "
-            await asyncio.sleep(0)
-
-    async with api.running(endless) as (server, model):
+    async with api.running(PARIS) as (server, model):
+        server.faults = [api.faults.STALL]
         deltas = ask(model)
-        assert (await anext(deltas)).text == "word "
+        assert (await anext(deltas)).text == "Paris"
         await deltas.aclose()
         await server.abandoned.wait()
-        server.words = script("Next.")
-        assert await answered(model) == "Next."
+        assert await answered(model) == "Paris it is."
 
 
-async def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(api: Api) -> None:
-    async with api.running(script("Next.")) as (server, model):
+async def test_cancelling_before_the_first_word_stops_the_server_and_blames_nobody(api: Api) -> None:
+    async with api.running(PARIS) as (server, model):
         server.faults = [api.faults.HANG]
         waiting = asyncio.create_task(anext(ask(model)))
         await server.asked.wait()
@@ -184,51 +155,54 @@ async def test_cancelling_before_the_first_word_stops_the_server_and_frees_it(ap
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await server.abandoned.wait()
-        assert await answered(model) == "Next."
+        assert model.health.up
+        assert await answered(model) == "Paris it is."
 
 
 async def test_two_answers_at_once_do_not_mix(api: Api) -> None:
-    async with api.running(last_words) as (_, model):
-        questions = ["one two three four", "five six seven eight"]
-        assert await asyncio.gather(*(answered(model, question) for question in questions)) == [
-            question + " " for question in questions
-        ]
+    meeting = asyncio.Barrier(api.at_once)
+
+    async def in_step(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+        for _ in range(3):
+            await meeting.wait()
+            yield messages[-1]["content"]
+
+    async with api.running(in_step) as (_, model):
+        assert await asyncio.gather(*(answered(model, name) for name in "ab")) == ["aaa", "bbb"]
 
 
 async def test_a_connection_serves_many_answers(api: Api) -> None:
-    async with api.running(script("Paris", ".")) as (server, model):
+    async with api.running(PARIS) as (server, model):
         for _ in range(3):
-            assert await answered(model) == "Paris."
+            assert await answered(model) == "Paris it is."
         assert server.connections == 1
 
 
-async def test_a_silent_server_is_given_up_at_the_first_deadline(api: Api) -> None:
-    said, error = await failure(api, "HANG", first=0.2)
-    assert (said, error.code) == ("", "chat-timeout")
-
-
-async def test_a_server_that_falls_silent_is_given_up(api: Api) -> None:
-    said, error = await failure(api, "STALL", gap=0.2)
-    assert (said, error.code) == ("Paris", "chat-timeout")
-
-
-@pytest.mark.parametrize("fault", ["CUT", "RESET", "GARBAGE"])
-async def test_an_answer_that_breaks_off_is_an_error(api: Api, fault: str) -> None:
-    said, error = await failure(api, fault)
-    assert (said, error.code) == ("Paris", "chat-failed")
-    assert "127.0.0.1" in str(error)
-
-
-async def test_a_crash_before_the_first_word_is_an_error(api: Api) -> None:
-    said, error = await failure(api, "CRASH")
-    assert (said, error.code) == ("", "chat-failed")
-
-
-async def test_an_answer_without_a_word_is_an_error(api: Api) -> None:
-    async with api.running(script()) as (_, model):
-        with pytest.raises(ChatUnavailable) as caught:
-            await answered(model)
-        assert caught.value.code == "chat-empty"
+@pytest.mark.parametrize(
+    ("fault", "seconds", "said", "code"),
+    [
+        ("HANG", {"first": 0.2}, "", "chat-timeout"),
+        ("STALL", {"gap": 0.2}, "Paris", "chat-timeout"),
+        ("CUT", {}, "Paris", "chat-failed"),
+        ("RESET", {}, "Paris", "chat-failed"),
+        ("GARBAGE", {}, "Paris", "chat-failed"),
+        ("CRASH", {}, "", "chat-failed"),
+    ],
+)
+async def test_an_answer_that_goes_wrong_is_an_error(
+    api: Api, fault: str, seconds: dict[str, float], said: str, code: str
+) -> None:
+    async with api.running(PARIS, **seconds) as (server, model):
+        server.faults = [api.faults[fault]]
+        texts = []
+        async with aclosing(ask(model)) as deltas:
+            with pytest.raises(ChatUnavailable, match=r"127\.0\.0\.1") as caught:
+                async for delta in deltas:
+                    texts.append(delta.text)  # noqa: PERF401  # what came before the error counts
+        assert ("".join(texts), caught.value.code) == (said, code)
+        patient = api.connect(server.url, DeadlineSettings())
+        assert await answered(patient) == "Paris it is."  # the server is none the worse
+        await patient.close()
 
 
 async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
@@ -242,7 +216,7 @@ async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
 
 
 async def test_a_closed_model_says_so(api: Api) -> None:
-    async with api.running(script("Paris.")) as (_, model):
+    async with api.running(PARIS) as (_, model):
         await model.close()
         with pytest.raises(ChatUnavailable):
             await answered(model)
@@ -253,12 +227,25 @@ async def test_a_proxy_of_the_environment_is_not_used_inside_the_house(
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    async with api.running(script("Paris.")) as (_, model):
-        assert await answered(model) == "Paris."
+    async with api.running(PARIS) as (_, model):
+        assert await answered(model) == "Paris it is."
+
+
+async def test_certificates_that_cannot_be_read_are_an_error_of_the_settings(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    monkeypatch.delitem(sys.modules, "ollama", raising=False)  # which makes a client when it is imported
+    model = api.connect("http://127.0.0.1:9", DeadlineSettings())
+    with pytest.raises(ChatUnavailable, match=r"cannot be asked: .*No such file") as caught:
+        await answered(model)
+    assert caught.value.code == "chat-misconfigured"
+    assert model.health.state in ("misconfigured", "unknown")
+    await model.close()
 
 
 async def test_a_question_that_is_no_text_is_an_error(api: Api) -> None:
-    async with api.running(script("Paris.")) as (_, model):
+    async with api.running(PARIS) as (_, model):
         with pytest.raises(ChatError):
             await answered(model, "\ud800")
-        assert await answered(model) == "Paris."
+        assert await answered(model) == "Paris it is."

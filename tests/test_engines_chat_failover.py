@@ -1,238 +1,251 @@
-"""Who answers when the first cannot: the next, silently, unless somebody has begun to speak."""
+"""Which provider is asked when, to the millisecond, on a virtual clock: choosing adds no time of its own."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from satellite.config.chat import ChatSettings, KeepAliveSettings, LocalSettings, OllamaSettings, OpenAISettings
+from satellite.config.chat import ChatSettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import FailoverChat
-from satellite.engines.chat.llama_cpp import LlamaCppChat
-from satellite.engines.chat.ollama import OllamaChat
-from satellite.engines.chat.openai import OpenAIChat
-from satellite.engines.chat.provider_status import ChatProvider
-from satellite.engines.protocols import ChatDelta, ChatModel, Message
+from satellite.engines.chat.provider_status import ProviderStatus, provider_status
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
 from satellite.errors import ChatUnavailable
-from tests.doubles import ollama as ollama_stand_in
-from tests.doubles import openai as openai_stand_in
-from tests.doubles.http import dictated, script
-from tests.doubles.ollama import OllamaServer
-from tests.doubles.openai import OpenAIServer
+from satellite.net.provider_states import ProviderHealth
+from satellite.tasks import Background
 
-QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
-OllamaFault = ollama_stand_in.Fault
-GroqFault = openai_stand_in.Fault
+pytestmark = pytest.mark.virtual_clock
 
+QUESTION = [Message("user", "What is the capital of France?")]
 
-@dataclass(frozen=True)
-class TwoProviders:
-    """An Ollama that says one thing, a hosted model that says another, and the route over both."""
-
-    ollama: OllamaServer
-    groq: OpenAIServer
-    chat: FailoverChat
+UP = ProviderHealth("ready", True, "it is up")
+DOWN = ProviderHealth("unreachable", False, "it is down")
+LATE = ProviderHealth("loading", False, "it is being loaded", is_late=True)
+LIMITED = ProviderHealth("rate-limited", False, "it allows no more", forbidden=True)
+NO_KEY = ProviderHealth("no-key", False, "it has no key", forbidden=True)
 
 
-@asynccontextmanager
-async def built(*, first: float = 10, key: str | None = None, **settings: float) -> AsyncIterator[TwoProviders]:
-    """A house where the first word may take `first` seconds, and which is not looked after."""
-    ollama, groq = OllamaServer(script("Paris", ", says Ollama.")), OpenAIServer(script("Paris, says Groq."))
-    groq.key = key
-    async with ollama, groq:
-        chat_settings = ChatSettings(**{"first_token_seconds": 0.2, **settings})
-        models = providers(ollama, groq, chat_settings)
-        chat = FailoverChat(models, chat_settings, DeadlineSettings(chat_first_token_seconds=first))
+@dataclass(eq=False)
+class Clockwork:
+    """A chat model that speaks, or fails, at a known moment."""
+
+    provider: str
+    seconds: float
+    health: ProviderHealth = UP
+    leaves_house: bool = False
+    fails: bool = False
+    breaks_off: bool = False
+    failing_watches: int = 0
+    asked_at: float | None = None
+    stopped_at: float | None = None
+    prepared: list[Sequence[Message]] = field(default_factory=list)
+    watches: int = 0
+    model: str = "clockwork"
+    context_tokens: int | None = None
+
+    @property
+    def status(self) -> ProviderStatus:
+        return provider_status(self)
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling = AS_CONFIGURED
+    ) -> AsyncGenerator[ChatDelta, None]:
+        loop = asyncio.get_running_loop()
+        self.asked_at = loop.time()
         try:
-            yield TwoProviders(ollama, groq, chat)
+            await asyncio.sleep(self.seconds)
+            if self.fails:
+                raise ChatUnavailable(f"{self.provider} fails", kind="busy")
+            yield ChatDelta(self.provider, self.provider)
+            if self.breaks_off:
+                raise ChatUnavailable(f"{self.provider} broke off")
+            yield ChatDelta("", self.provider, ChatStats())
         finally:
-            await chat.close()
-            await chat.close()
+            self.stopped_at = loop.time()
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        self.prepared.append(messages)
+
+    async def warm_up(self) -> None:
+        pass
+
+    async def watch(self) -> None:
+        self.watches += 1
+        if self.watches <= self.failing_watches:
+            raise ValueError("Port could not be cast to integer value")
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        pass
 
 
-def providers(ollama: OllamaServer, groq: OpenAIServer, chat: ChatSettings) -> list[ChatProvider]:
-    """Return a model for each server."""
-    hosted = OpenAISettings(type="openai", url=groq.base_url, model=groq.model)
-    often = KeepAliveSettings(interval_seconds=0.05)
-    return [
-        OllamaChat(OllamaSettings(type="ollama", url=ollama.url, model="smollm2"), chat, DeadlineSettings(), often),
-        OpenAIChat(hosted, chat, DeadlineSettings(), often),
-    ]
+def ollama(seconds: float, health: ProviderHealth = UP, **options: Any) -> Clockwork:
+    return Clockwork("ollama", seconds, health, **options)
 
 
-async def deltas_of(chat: ChatModel) -> list[ChatDelta]:
-    """Return the deltas of a whole answer."""
-    async with aclosing(chat.stream(QUESTION)) as stream:
-        return [delta async for delta in stream]
+def groq(health: ProviderHealth = UP) -> Clockwork:
+    return Clockwork("groq", 0.1, health, leaves_house=True)
 
 
-async def answered(chat: ChatModel) -> str:
-    """Return a whole answer with the name of who gave it."""
-    deltas = await deltas_of(chat)
-    assert len({delta.provider for delta in deltas}) == 1
-    return f"{deltas[0].provider}: " + "".join(delta.text for delta in deltas)
+def local(seconds: float = 0.2, **options: Any) -> Clockwork:
+    return Clockwork("local", seconds, **options)
 
 
-async def watched(house: TwoProviders, until: Callable[[], bool]) -> None:
-    """Look after the providers until something holds."""
-    watch = asyncio.create_task(house.chat.watch())
-    while not until():
-        await asyncio.sleep(0.01)
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
+def broken() -> Clockwork:
+    return Clockwork("broken", 0.1, fails=True)
 
 
-async def test_the_first_answers_and_nobody_else_is_asked() -> None:
-    async with built(first_token_seconds=5) as house:
-        assert await answered(house.chat) == "ollama: Paris, says Ollama."
-        assert house.groq.exchanges == []
-        assert house.chat.provider == "ollama, groq"
+def route_over(*models: Clockwork, **settings: Any) -> FailoverChat:
+    return FailoverChat(models, ChatSettings(**settings), DeadlineSettings())
 
 
-@pytest.mark.parametrize("fault", [OllamaFault.CRASH, OllamaFault.BUSY])
-async def test_the_second_answers_when_the_first_fails_before_a_word(fault: OllamaFault) -> None:
-    async with built(first_token_seconds=5) as house:
-        house.ollama.faults = [fault]
-        deltas = await deltas_of(house.chat)
-        assert "".join(delta.text for delta in deltas) == "Paris, says Groq."
-        stats = deltas[-1].stats
-        assert stats is not None
-        assert stats.switch_reason.startswith("ollama: Ollama at http://127.0.0.1")
-        assert stats.first_token_seconds is not None
+async def answer(route: FailoverChat) -> list[ChatDelta]:
+    async with aclosing(route.stream(QUESTION)) as deltas:
+        return [delta async for delta in deltas]
 
 
-async def test_the_first_is_heard_if_it_speaks_before_the_second() -> None:
-    async with built(first_token_seconds=30, hedge_seconds=0.1, first=60) as house:
-        words: asyncio.Queue[str | None] = asyncio.Queue()
-        house.ollama.words = dictated(words)
-        house.groq.first_token_seconds = 600
-        answer = asyncio.create_task(answered(house.chat))
-        await house.groq.asked.wait()
-        for word in ("Paris", ", says Ollama.", None):
-            words.put_nowait(word)
-        assert await answer == "ollama: Paris, says Ollama."
-        await house.groq.abandoned.wait()
-        assert house.chat.models[1].health.up
+HEDGED = {"hedge_seconds": 0.3}
+WHEN_SLOW = {"hosted": "when_slow"}
+IS_DOWN, LOADS, FULL = "ollama: it is down", "ollama: it is being loaded", "groq: it allows no more"
+FAILS, LATE_WORD = "ollama: ollama fails", "ollama: no word after {} s"
+BOTH = LATE_WORD + "; broken: broken fails"
+
+CASES: dict[str, tuple[list[Clockwork], dict[str, Any], str, float, str, str]] = {
+    "the first costs its own time": ([ollama(1.2), local()], {}, "ollama", 1.2, "ollama", ""),
+    "one that is down costs nothing": ([ollama(0.1, DOWN), local()], {}, "local", 0.2, "local", IS_DOWN),
+    "one that fails costs that time": ([ollama(0.4, fails=True), local()], {}, "local", 0.6, "ollama local", FAILS),
+    "one that is silent costs the patience": ([ollama(5), local()], {}, "local", 1.7, "ollama local", LATE_WORD),
+    "hedging costs less": ([ollama(5), local()], HEDGED, "local", 0.5, "ollama local", LATE_WORD),
+    "a hedged question is still the first's": ([ollama(0.4), local()], HEDGED, "ollama", 0.4, "ollama local", ""),
+    "the first of two that speak at once": ([ollama(0.5), local()], HEDGED, "ollama", 0.5, "ollama local", ""),
+    "three in a row": ([ollama(9), broken(), local(0.3)], {}, "local", 1.9, "ollama broken local", BOTH),
+    "a fast house is asked alone": ([ollama(0.1), groq()], {}, "ollama", 0.1, "ollama", ""),
+    "so is a slow one": ([ollama(9), groq()], {}, "ollama", 9, "ollama", ""),
+    "the slow are overtaken at home": ([ollama(5), groq(), local()], {}, "local", 1.7, "ollama local", LATE_WORD),
+    "words leave when all before are down": ([ollama(5, DOWN), groq(), local()], {}, "groq", 0.1, "groq", IS_DOWN),
+    "or fail": ([ollama(0.3, fails=True), groq()], {}, "groq", 0.4, "ollama groq", FAILS),
+    "a load is waited for": ([ollama(6, LATE), groq()], {}, "ollama", 6, "ollama", ""),
+    "unless another at home is up": ([ollama(6, LATE), groq(), local()], {}, "local", 0.2, "local", LOADS),
+    "and does not fail": ([ollama(6, LATE), groq(), local(fails=True)], {}, "ollama", 6.2, "ollama local", ""),
+    "hosted for being slow": ([ollama(5), groq()], WHEN_SLOW, "groq", 1.6, "ollama groq", LATE_WORD),
+    "hosted for loading": ([ollama(6, LATE), groq()], WHEN_SLOW, "groq", 0.1, "groq", LOADS),
+    "the allowed are asked when all are down": ([groq(LIMITED), ollama(0.1, DOWN)], {}, "ollama", 0.1, "ollama", FULL),
+    "one without a key is not missed": ([groq(NO_KEY), ollama(0.1)], {}, "ollama", 0.1, "ollama", ""),
+}
 
 
-async def test_hedging_asks_the_second_early_and_blames_nobody() -> None:
-    async with built(first_token_seconds=5, hedge_seconds=0.1) as house:
-        await answered(house.chat)
-        house.ollama.first_token_seconds = 1.0
-        assert await answered(house.chat) == "groq: Paris, says Groq."
-        await house.ollama.abandoned.wait()
-        assert house.chat.models[0].health.up
-        house.ollama.first_token_seconds = 0.0
-        assert await answered(house.chat) == "ollama: Paris, says Ollama."
+@pytest.mark.parametrize(("models", "settings", "winner", "seconds", "asked", "reason"), CASES.values(), ids=CASES)
+async def test_who_is_asked_and_answers(
+    models: list[Clockwork], settings: dict[str, Any], winner: str, seconds: float, asked: str, reason: str
+) -> None:
+    *words, last = await answer(route_over(*models, **settings))
+    assert [delta.text for delta in words] == [winner]
+    assert last.stats is not None
+    assert last.stats.first_token_seconds == pytest.approx(seconds)
+    assert last.stats.switch_reason == reason.format(seconds)
+    assert asyncio.get_running_loop().time() == pytest.approx(seconds)
+    assert [model.provider for model in models if model.asked_at is not None] == asked.split()
+    assert all((model.asked_at is None) == (model.stopped_at is None) for model in models)
+
+
+@pytest.mark.parametrize(
+    ("models", "reasons", "code", "seconds"),
+    [
+        ([ollama(60), local(60)], "ollama: no word within 9.5 s; local: no word within 9.5 s", "chat-timeout", 9.5),
+        ([ollama(60), groq()], "ollama: no word within 9.5 s", "chat-timeout", 9.5),
+        ([ollama(0.1, fails=True), local(fails=True)], f"{FAILS}; local: local fails", "chat-busy", 0.3),
+        ([ollama(0.1, DOWN, fails=True), groq(LIMITED)], f"{FAILS}; groq: it allows no more", "chat-busy", 0.1),
+        ([groq(NO_KEY)], "groq: it has no key", "chat-not-ready", 0),
+    ],
+)
+async def test_when_none_answers_each_is_named_with_its_reason(
+    models: list[Clockwork], reasons: str, code: str, seconds: float
+) -> None:
+    with pytest.raises(ChatUnavailable) as caught:
+        await answer(route_over(*models))
+    assert (str(caught.value), caught.value.code) == (f"no provider answers: {reasons}", code)
+    assert asyncio.get_running_loop().time() == pytest.approx(seconds)
+    assert not any(model.asked_at is not None for model in models if model.leaves_house)
+
+
+async def test_the_losers_are_stopped_before_the_first_word_is_passed_on() -> None:
+    slow = ollama(5)
+    async with aclosing(route_over(slow, local()).stream(QUESTION)) as deltas:
+        await anext(deltas)
+        assert slow.stopped_at == pytest.approx(1.7)
 
 
 async def test_after_the_first_word_an_error_is_an_error() -> None:
-    async with built(first_token_seconds=5) as house:
-        house.ollama.faults = [OllamaFault.RESET]
-        said: list[ChatDelta] = []
-        async with aclosing(house.chat.stream(QUESTION)) as deltas:
-            with pytest.raises(ChatUnavailable, match="broke off"):
-                async for delta in deltas:
-                    said.append(delta)  # noqa: PERF401  # what came before the error counts
-        assert [delta.text for delta in said] == ["Paris"]
-        assert house.groq.exchanges == []
+    spare = local()
+    deltas = route_over(ollama(0.1, breaks_off=True), spare).stream(QUESTION)
+    assert (await anext(deltas)).text == "ollama"
+    with pytest.raises(ChatUnavailable, match="broke off"):
+        await anext(deltas)
+    assert spare.asked_at is None
 
 
-async def test_when_nobody_answers_each_is_named_with_its_reason() -> None:
-    async with built(key="another", first_token_seconds=5) as house:
-        house.ollama.faults = [OllamaFault.BUSY]
-        with pytest.raises(ChatUnavailable) as caught:
-            await answered(house.chat)
-        message = str(caught.value)
-        assert message.startswith("no provider answers: ollama: Ollama at http://127.0.0.1")
-        assert "server busy" in message
-        assert "; groq: groq at http://127.0.0.1" in message
-        assert "Invalid API Key" in message
-        assert caught.value.code == "chat-refused"
+async def test_an_answer_that_is_closed_or_cancelled_stops_its_provider_and_asks_no_other() -> None:
+    first, spare = ollama(1), local()
+    deltas = route_over(first, spare).stream(QUESTION)
+    await anext(deltas)
+    await deltas.aclose()
+    assert (first.stopped_at, spare.asked_at) == (1, None)
+    waiting = asyncio.create_task(answer(route_over(first, spare)))
+    await asyncio.sleep(0.5)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (first.stopped_at, spare.asked_at) == (1.5, None)
 
 
-async def test_when_all_seem_down_all_are_asked_but_whom_one_must_not() -> None:
-    async with built(first_token_seconds=5) as house:
-        house.groq.retry_after = "60"
-        house.ollama.faults = [OllamaFault.CRASH] * 2
-        house.groq.faults = [GroqFault.RATE_LIMIT]
-        for _ in range(2):
-            with pytest.raises(ChatUnavailable):
-                await answered(house.chat)
-        assert len(house.groq.exchanges) == 1
-        assert await answered(house.chat) == "ollama: Paris, says Ollama."
+async def test_a_model_that_turns_out_to_load_for_too_long_is_given_up() -> None:
+    loading = ollama(60, LATE)
+    asyncio.get_running_loop().call_later(4, setattr, loading, "health", DOWN)
+    assert (await answer(route_over(loading, groq())))[0].text == "groq"
+    assert 4 < asyncio.get_running_loop().time() < 8
 
 
-async def test_who_has_no_key_is_not_missed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.delenv("GROQ_API_KEY", raising=False)
-    async with built() as house:
-        settings, deadlines = ChatSettings(), DeadlineSettings()
-        hosted = OpenAISettings(type="openai", name="groq", url="https://api.groq.com/openai/v1", model="m")
-        keyless = OpenAIChat(hosted, settings, deadlines, KeepAliveSettings())
-        route = FailoverChat([keyless, *house.chat.models], settings, deadlines)
-        assert await answered(route) == "ollama: Paris, says Ollama."
-        assert route.status.answering == "ollama"
-        assert route.switches == 0
-        with pytest.raises(ChatUnavailable, match=r"groq: .*no key"):
-            await answered(FailoverChat([keyless], settings, deadlines))
-        await keyless.close()
-    assert "switched from" not in caplog.text
+async def test_a_question_is_prepared_by_whoever_would_be_asked_and_those_before_it() -> None:
+    models = ollama(1, DOWN), local(), Clockwork("spare", 1)
+    route = route_over(*models)
+    route.prepare(QUESTION)
+    assert [model.prepared for model in models] == [[QUESTION], [QUESTION], []]
+    await answer(route)
+    assert [model.prepared for model in models] == [[QUESTION, []], [QUESTION], []]
 
 
-async def test_closing_the_answer_closes_the_provider() -> None:
-    async with built(first_token_seconds=5) as house:
-        house.ollama.faults = [OllamaFault.STALL]
-        deltas = house.chat.stream(QUESTION)
-        assert (await anext(deltas)).text == "Paris"
-        await deltas.aclose()
-        await house.ollama.abandoned.wait()
-        assert house.groq.exchanges == []
+async def test_a_switch_is_logged_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="satellite.engines.chat.failover")
+    first, second = ollama(0.1), ollama(0.1)  # two of one name are two
+    route = route_over(groq(NO_KEY), first, second)
+    assert (route.provider, route.status.answering) == ("groq, ollama, ollama", "ollama")
+    for health, switches in ((UP, 0), (DOWN, 1), (DOWN, 1), (UP, 2), (UP, 2)):
+        first.health = health
+        await answer(route)
+        assert route.switches == switches
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "chat: switched from ollama to ollama: ollama: it is down"),
+        ("INFO", "chat: switched from ollama to ollama: ollama is back"),
+    ]
+    assert route.last_switch is not None
+    assert route.last_switch.reason == "ollama is back"
 
 
-async def test_cancelling_during_the_search_stops_it() -> None:
-    async with built(first_token_seconds=5) as house:
-        house.ollama.faults = [OllamaFault.HANG]
-        waiting = asyncio.create_task(answered(house.chat))
-        await house.ollama.asked.wait()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await house.ollama.abandoned.wait()
-        assert house.groq.exchanges == []
-
-
-async def test_a_switch_is_told_once_and_so_is_the_return(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, logger="satellite.engines.chat.failover")
-    async with built(first_token_seconds=5) as house:
-        house.ollama.faults = [OllamaFault.CRASH]
-        for _ in range(3):
-            await answered(house.chat)
-        switch = house.chat.last_switch
-        assert switch is not None
-        assert (switch.from_, switch.to) == ("ollama", "groq")
-        await watched(house, lambda: house.chat.models[0].health.up)
-        for _ in range(3):
-            await answered(house.chat)
-        assert house.chat.switches == 2
-    told = [record for record in caplog.records if record.name == "satellite.engines.chat.failover"]
-    assert [record.levelname for record in told] == ["WARNING", "INFO"]
-    assert "switched from ollama to groq: ollama: Ollama at" in told[0].getMessage()
-    assert "ollama is back" in told[1].getMessage()
-
-
-@pytest.mark.models
-async def test_the_model_in_the_process_is_the_last_resort(models_directory: Path) -> None:
-    local = LlamaCppChat(LocalSettings(type="local"), ChatSettings())
-    file = models_directory / "chat" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    await local.load(file)
-    async with OllamaServer(script("")) as ollama, OpenAIServer(script("")) as groq:
-        gone = providers(ollama, groq, ChatSettings())
-    chat = FailoverChat([*gone, local], ChatSettings(), DeadlineSettings())
-    answer = await answered(chat)
-    assert answer.startswith("local: ")
-    assert "Paris" in answer
-    await chat.close()
+async def test_a_watcher_that_fails_is_restarted_and_ends_no_other() -> None:
+    background = Background()
+    broken, well = ollama(1, failing_watches=2), local()
+    route = FailoverChat([broken, well], ChatSettings(), DeadlineSettings(), background)
+    watch = asyncio.create_task(route.watch())
+    await asyncio.sleep(0.1)
+    assert "Port could not be cast" in background.trouble("watch ollama")
+    assert background.trouble("watch local") == ""
+    await asyncio.sleep(20)
+    assert (broken.watches, watch.done()) == (3, False)
+    await asyncio.sleep(60)
+    assert background.trouble("watch ollama") == ""
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await background.close()

@@ -1,4 +1,4 @@
-"""A house whose own model is busy, loading, hung or gone, and a hosted provider behind it: when do words leave?"""
+"""A house whose own model is busy, loading, hung or gone, and a hosted provider after it: when do words leave?"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings, OpenAISettings
+from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.keepalive.loaded_models import ModelState
@@ -16,173 +16,142 @@ from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import Message
 from satellite.errors import ChatUnavailable
-from tests.doubles.http import dictated, script
+from tests.chat_faults import FaultyRoute, says
+from tests.doubles.http import Words, dictated, script
 from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
-from tests.waiting import until
+from tests.hosted import KEY, outside
+from tests.relay import Relay
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.virtual_clock]
 
-KEY = "gsk_NobodyMayEverSeeThis"
-OUTSIDE = "http://chat.example.com/openai/v1"
+QUESTION = [Message("user", "What is the capital of France?")]
+STORY = [Message("user", "Tell me a story")]
 FIRST_TOKEN_SECONDS = 0.3
 
 
-@dataclass
-class HomeAndOutside:
-    """Ollama at home, and a provider outside behind it."""
+@dataclass(kw_only=True)
+class HomeAndOutside(FaultyRoute[OllamaServer]):
+    """Ollama at home, and a provider outside after it."""
 
-    ollama: OllamaServer
-    groq: OpenAIServer
-    model: OllamaChat
-    chat: FailoverChat
+    ollama: OllamaChat
 
-    async def answered(self, question: str = "What is the capital of France?") -> str:
-        """Return a whole answer, behind the name of who gave it."""
-        async with aclosing(self.chat.stream([Message("user", question)])) as stream:
-            deltas = [delta async for delta in stream]
-        return f"{deltas[0].provider}: {''.join(delta.text for delta in deltas)}"
-
-    @property
-    def left(self) -> int:
-        """How many questions have left the house."""
-        return sum(exchange.method == "POST" for exchange in self.groq.exchanges)
+    async def who_answers(self) -> str:
+        """Ask; return whose answer it is."""
+        return (await self.answered()).provider
 
 
 @asynccontextmanager
-async def built(
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    words: Any = None,
-    watched: bool = True,
-    hosted: str = "when_down",
-    deadline: float = 30,
-    **server: Any,
-) -> AsyncIterator[HomeAndOutside]:
+async def built(*, words: Words | None = None, deadline: float = 30, **server: Any) -> AsyncIterator[HomeAndOutside]:
     """A house in which a first word is late after a moment."""
-    monkeypatch.setenv("GROQ_API_KEY", KEY)
     async with (
-        OllamaServer(words or script("Paris", ", says the house."), **server) as ollama,
-        OpenAIServer(script("Paris, says Groq."), key=KEY) as groq,
+        OllamaServer(words or says("ollama"), **server) as first,
+        OpenAIServer(says("groq"), key=KEY) as second,
+        Relay(first.port) as relay,
+        outside(second) as settings,
     ):
-        # It stands in for the house's proxy, through which a public name is reached without a network.
-        monkeypatch.setenv("HTTP_PROXY", groq.url)
-        chat = ChatSettings.model_validate({"first_token_seconds": FIRST_TOKEN_SECONDS, "hosted": hosted})
+        chat = ChatSettings(first_token_seconds=FIRST_TOKEN_SECONDS)
         deadlines = DeadlineSettings(chat_first_token_seconds=deadline)
         often = KeepAliveSettings(interval_seconds=0.05)
-        model = OllamaChat(OllamaSettings(type="ollama", url=ollama.url, model="smollm2"), chat, deadlines, often)
-        outside = OpenAIChat(OpenAISettings(type="openai", url=OUTSIDE, model=groq.model), chat, deadlines, often)
-        await asyncio.gather(model.load(), outside.load())
-        route = FailoverChat([model, outside], chat, deadlines)
-        watch = asyncio.create_task(route.watch()) if watched else None
+        ollama = OllamaChat(OllamaSettings(type="ollama", url=relay.url, model="smollm2"), chat, deadlines, often)
+        groq = OpenAIChat(settings, chat, deadlines, often)
+        failover = FailoverChat([ollama, groq], chat, deadlines)
+        route = HomeAndOutside(first, relay, second, failover, QUESTION, ollama=ollama)
         try:
-            yield HomeAndOutside(ollama, groq, model, route)
+            yield route
         finally:
-            if watch is not None:
-                watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
             await route.close()
 
 
-async def test_a_second_room_waits_for_the_answer_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_room_waits_for_the_answer_to_the_first() -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with built(monkeypatch, words=dictated(words)) as house:
+    async with built(words=dictated(words)) as route:
+        route.look_after()
         words.put_nowait(None)  # of the prime
-        await house.model.warm_up()
-        async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
+        await route.ollama.warm_up()
+        async with aclosing(route.chat.stream(STORY)) as first:
             words.put_nowait("Once")
             assert (await anext(first)).text == "Once"
-            second = asyncio.create_task(house.answered())
+            second, given_up = (asyncio.create_task(route.who_answers()) for _ in range(2))
             await asyncio.sleep(4 * FIRST_TOKEN_SECONDS)
-            assert house.model.health.up
-            for word in (None, "Paris.", None):
+            given_up.cancel()
+            await asyncio.gather(given_up, return_exceptions=True)
+            assert route.health.up
+            for word in (None, "Paris", ", says ollama.", None):
                 words.put_nowait(word)
             async for _ in first:
                 pass
-        assert await second == "ollama: Paris."
-        assert (house.left, house.model.health.up, house.chat.switches) == (0, True, 0)
+        assert await second == "ollama"
+        assert (route.second_asked, route.health.up, route.chat.switches) == (0, True, 0)
 
 
-async def test_giving_up_a_question_that_waited_for_another_answer_blames_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with built(monkeypatch, words=dictated(words), watched=False) as house:
-        async with aclosing(house.chat.stream([Message("user", "Tell me a story")])) as first:
-            words.put_nowait("Once")
-            await anext(first)
-            second = asyncio.create_task(house.answered())
-            await asyncio.sleep(2 * FIRST_TOKEN_SECONDS)
-            second.cancel()
-            await asyncio.gather(second, return_exceptions=True)
-            assert house.model.health.up
-        assert house.left == 0
+async def test_a_model_that_is_being_loaded_is_waited_for() -> None:
+    async with built(load_seconds=1.5) as route:
+        route.look_after()
+        await route.until(lambda: route.health.state == ModelState.LOADING)
+        assert await route.who_answers() == "ollama"
+        await route.until(lambda: route.health.state == ModelState.WARM)
+        assert (route.second_asked, route.first.counts.loads) == (0, 1)
+        assert ModelState.RUNNER_DIED not in route.ollama.keepalive.states.seen
 
 
-async def test_a_model_that_is_being_loaded_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with built(monkeypatch, load_seconds=1.5) as house:
-        await until(lambda: house.model.health.state == ModelState.LOADING)
-        assert await house.answered() == "ollama: Paris, says the house."
-        assert house.left == 0
-        await until(lambda: house.model.health.state == ModelState.WARM)
-        assert house.ollama.counts.loads == 1
-        assert ModelState.RUNNER_DIED not in house.model.keepalive.states.seen
+async def test_a_model_that_will_not_be_loaded_in_time_is_down() -> None:
+    async with built(load_seconds=60, deadline=1) as route:
+        route.look_after()
+        await route.until(lambda: route.health.state == ModelState.LOADING)
+        await route.until(lambda: not route.health.is_late and not route.health.up)
+        assert await route.who_answers() == "groq"
 
 
-async def test_a_model_that_will_not_be_loaded_in_time_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with built(monkeypatch, load_seconds=60, deadline=1) as house:
-        await until(lambda: house.model.health.state == ModelState.LOADING)
-        await until(lambda: not house.model.health.is_late and not house.model.health.up)
-        assert await house.answered() == "groq: Paris, says Groq."
+async def test_a_server_that_hangs_is_noticed_while_a_question_waits() -> None:
+    async with built() as route:
+        route.look_after()
+        await route.ollama.warm_up()
+        route.first.freeze()
+        for _ in range(2):
+            assert await route.who_answers() == "groq"
+            assert route.health.state == ModelState.SILENT
+        route.first.thaw()
+        await route.until(lambda: route.health.up)
+        assert await route.who_answers() == "ollama"
 
 
-async def test_a_server_that_hangs_is_seen_to_while_a_question_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with built(monkeypatch) as house:
-        await house.model.warm_up()
-        house.ollama.freeze()
-        assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.state == ModelState.SILENT
-        assert await house.answered() == "groq: Paris, says Groq."
-        house.ollama.thaw()
-        await until(lambda: house.model.health.up)
-        assert await house.answered() == "ollama: Paris, says the house."
-
-
-async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with built(monkeypatch, watched=False, deadline=2) as house:
-        house.ollama.first_token_seconds = 60
+async def test_a_model_that_says_nothing_for_the_whole_deadline_is_down() -> None:
+    async with built(deadline=2) as route:
+        route.first.first_token_seconds = 60
         with pytest.raises(ChatUnavailable, match="no word within"):
-            await house.answered()
-        assert house.left == 0
-        assert (house.model.health.state, house.model.health.is_late) == (ModelState.SILENT, False)
-        assert await house.answered() == "groq: Paris, says Groq."
+            await route.answered()
+        assert route.second_asked == 0
+        assert (route.health.state, route.health.is_late) == (ModelState.SILENT, False)
+        assert await route.who_answers() == "groq"
 
 
-async def test_what_is_wrong_is_shown_before_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with built(monkeypatch) as house:
-        await house.model.warm_up()
-        await house.ollama.stop()
-        assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.state == ModelState.UNREACHABLE
-        assert "is it running?" in house.model.health.message
-        await house.ollama.start()
-        await until(lambda: house.model.health.up)
-        house.ollama.forget()
-        house.ollama.models.clear()
-        assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.state == ModelState.MODEL_MISSING
-        assert house.model.health.message.endswith("run: ollama pull smollm2")
+async def test_the_cause_is_shown_before_its_consequences() -> None:
+    async with built() as route:
+        route.look_after()
+        await route.ollama.warm_up()
+        await route.stop()
+        assert await route.who_answers() == "groq"
+        assert (route.health.state, "is it running?" in route.health.message) == (ModelState.UNREACHABLE, True)
+        await route.start()
+        await route.until(lambda: route.health.up)
+        route.first.forget()
+        route.first.models.clear()
+        assert await route.who_answers() == "groq"
+        assert route.health.state == ModelState.MODEL_MISSING
+        assert route.health.message.endswith("run: ollama pull smollm2")
 
 
-async def test_one_empty_answer_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with built(monkeypatch) as house:
-        await house.model.warm_up()
-        house.ollama.words = script("")
-        assert await house.answered() == "groq: Paris, says Groq."
-        assert house.model.health.up
-        house.ollama.words = script("Rome.")
-        assert await house.answered() == "ollama: Rome."
-        house.ollama.words = script("")
+async def test_one_empty_answer_is_nobodys_fault() -> None:
+    async with built() as route:
+        route.look_after()
+        await route.ollama.warm_up()
+        usual, route.first.words = route.first.words, script("")
+        assert await route.who_answers() == "groq"
+        assert route.health.up
+        route.first.words = usual
+        assert await route.who_answers() == "ollama"
+        route.first.words = script("")
         for _ in range(3):
-            await house.answered()
-        assert not house.model.health.up
+            await route.answered()
+        assert not route.health.up

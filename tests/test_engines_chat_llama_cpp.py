@@ -152,24 +152,17 @@ async def test_cancelling_stops_the_model_while_it_still_reads(gguf: Path) -> No
 
 
 async def test_eight_rooms_are_answered_together(brain: Brain) -> None:
-    capitals = {
-        "France": "Paris",
-        "Spain": "Madrid",
-        "Italy": "Rome",
-        "Germany": "Berlin",
-        "Sweden": "Stockholm",
-        "Norway": "Oslo",
-        "Portugal": "Lisbon",
-    }
+    countries = "France", "Spain", "Italy", "Germany", "Sweden", "Norway", "Portugal"
+    capitals = "Paris", "Madrid", "Rome", "Berlin", "Stockholm", "Oslo", "Lisbon"
     story = brain.ask(STORY)
-    answers = [brain.ask(f"What is the capital of {country}?") for country in capitals]
+    answers = [brain.ask(f"What is the capital of {country}?") for country in countries]
     most = 0
     while not all(answer.done() for answer in answers):
         most = max(most, await brain.generating())
         await asyncio.sleep(0)
     assert most == 8
     said = [text(await answer) for answer in answers]
-    assert [[capital in one for capital in capitals.values()].index(True) for one in said] == [*range(7)]
+    assert [[capital in one for capital in capitals].index(True) for one in said] == [*range(7)]
     assert text(await story)
 
 

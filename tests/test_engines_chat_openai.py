@@ -3,9 +3,7 @@
 import asyncio
 import json
 import logging
-import sys
-import traceback
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,19 +11,20 @@ from typing import Any
 import httpx
 import pytest
 
-from satellite.config.chat import ChatSettings, OllamaSettings, OpenAISettings
+from satellite.config.chat import ChatSettings, OpenAISettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.completions import Chunk, Completion, failures, refusal
 from satellite.engines.chat.http_errors import RateLimited, failure
-from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import ChatStats, Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from tests.doubles.http import Exchange, dictated, script
 from tests.doubles.openai import Fault, OpenAIServer
+from tests.hosted import KEY, OUTSIDE, outside, shown
 from tests.waiting import PATIENCE_SECONDS
 
-KEY = "gsk_NobodyMayEverSeeThis"
+pytestmark = pytest.mark.virtual_clock
+
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?")]
 
 
@@ -35,43 +34,23 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROQ_API_KEY", KEY)
 
 
-async def answered(model: OpenAIChat, messages: list[Message] = QUESTION) -> str:
+async def answered(model: OpenAIChat) -> str:
     """Return a whole answer."""
-    async with aclosing(model.stream(messages)) as deltas:
+    async with aclosing(model.stream(QUESTION)) as deltas:
         return "".join([delta.text async for delta in deltas])
 
 
-def connected(server: OpenAIServer, **settings: Any) -> OpenAIChat:
-    """Return a model that talks to `server`."""
-    options = {"url": server.base_url, "model": server.model, **settings}
-    return OpenAIChat(OpenAISettings(type="openai", **options), ChatSettings(max_tokens=50), DeadlineSettings())
-
-
 @asynccontextmanager
-async def asking(server: OpenAIServer, **settings: Any) -> AsyncIterator[OpenAIChat]:
+async def asking(server: OpenAIServer, patience_seconds: float = 5, **settings: Any) -> AsyncIterator[OpenAIChat]:
     """A model that talks to `server`."""
-    async with server:
-        model = connected(server, **settings)
+    async with asyncio.timeout(PATIENCE_SECONDS), server:
+        options = OpenAISettings(type="openai", **{"url": server.base_url, "model": server.model, **settings})
+        chat = ChatSettings(max_tokens=50, first_token_seconds=patience_seconds)
+        model = OpenAIChat(options, chat, DeadlineSettings())
         try:
             yield model
         finally:
             await model.close()
-
-
-async def error_of(server: OpenAIServer, **settings: Any) -> ChatError:
-    """Return the error that a request to `server` meets."""
-    async with asking(server, **settings) as model:
-        with pytest.raises(ChatError) as caught:
-            await answered(model)
-        return caught.value
-
-
-def failing(fault: Fault, *, key: str | None = None) -> OpenAIServer:
-    """Return a server on which the next request goes wrong, and which quotes the key when it complains."""
-    server = OpenAIServer(script("Paris", "."), key=key)
-    server.faults = [fault]
-    server.repeats_key = True
-    return server
 
 
 async def test_a_request_is_what_the_api_asks_for() -> None:
@@ -90,6 +69,8 @@ async def test_a_request_is_what_the_api_asks_for() -> None:
 class Moved(OpenAIServer):
     """A server behind a proxy that sends clients to another address."""
 
+    base_url = property(lambda self: f"{self.url}/before/openai/v1")
+
     async def answer(self, exchange: Exchange) -> None:
         """Name the other address, or answer there."""
         path = exchange.path.removeprefix("/before")
@@ -99,129 +80,79 @@ class Moved(OpenAIServer):
 
 
 async def test_a_proxy_may_send_the_question_elsewhere() -> None:
-    async with Moved(script("Paris."), key=KEY) as server:
-        settings = OpenAISettings(type="openai", url=f"{server.url}/before/openai/v1", model=server.model)
-        model = OpenAIChat(settings, ChatSettings(), DeadlineSettings())
+    async with asking(Moved(script("Paris."), key=KEY)) as model:
         await model.warm_up()
         assert await answered(model) == "Paris."
-        await model.close()
-
-
-@pytest.mark.parametrize("kind", [OpenAIChat, OllamaChat])
-async def test_certificates_that_cannot_be_read_are_an_error_of_the_settings(
-    kind: type[OpenAIChat] | type[OllamaChat], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
-    monkeypatch.delitem(sys.modules, "ollama", raising=False)  # which makes a client when it is imported
-    settings: Any = (
-        OpenAISettings(type="openai", model="x") if kind is OpenAIChat else OllamaSettings(type="ollama", model="x")
-    )
-    model: Any = kind(settings, ChatSettings(), DeadlineSettings())
-    with pytest.raises(ChatUnavailable, match=r"cannot be asked: .*No such file") as caught:
-        await anext(model.stream(QUESTION))
-    assert caught.value.code == "chat-misconfigured"
-    assert model.health.state in ("misconfigured", "unknown")
-    await model.close()
-
-
-async def test_two_answers_are_generated_at_the_same_time() -> None:
-    meeting = asyncio.Barrier(2)
-
-    async def in_step(messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
-        for _ in range(3):
-            await meeting.wait()
-            yield messages[-1]["content"]
-
-    async with asking(OpenAIServer(in_step)) as model:
-        answers = await asyncio.gather(*(answered(model, [Message("user", name)]) for name in "ab"))
-        assert answers == ["aaa", "bbb"]
-
-
-async def test_a_wrong_key_is_rejected_with_its_origin() -> None:
-    error = await error_of(OpenAIServer(script("Paris."), key="another"))
-    assert isinstance(error, ChatRejected)
-    assert error.code == "chat-refused"
-    assert "$GROQ_API_KEY" in str(error)
-
-
-async def test_a_server_without_a_key_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GROQ_API_KEY")
-    async with asking(OpenAIServer(script("Paris."))) as model:
-        assert await answered(model) == "Paris."
-    error = await error_of(OpenAIServer(script("Paris."), key=KEY))
-    assert error.code == "chat-refused"
-    assert "neither api_key_file, $GROQ_API_KEY nor a credential groq.key" in str(error)
-
-
-async def test_a_rate_limit_tells_when_to_come_back() -> None:
-    error = await error_of(failing(Fault.RATE_LIMIT))
-    assert isinstance(error, RateLimited)
-    assert (error.code, error.retry_after_seconds) == ("chat-rate-limited", 8)
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "code"),
+    ("accepted_key", "model", "fault", "kind", "code"),
     [
-        (Fault.CRASH, ChatUnavailable, "chat-failed"),
-        (Fault.OVERLOAD, ChatUnavailable, "chat-busy"),
-        (Fault.BAD_REQUEST, ChatRejected, "chat-too-long"),
-        (Fault.ERROR_EVENT, ChatUnavailable, "chat-failed"),
+        ("another", None, None, ChatRejected, "chat-refused"),
+        (None, "unknown", None, ChatUnavailable, "chat-unknown-model"),
+        (None, None, Fault.RATE_LIMIT, RateLimited, "chat-rate-limited"),
+        (None, None, Fault.CRASH, ChatUnavailable, "chat-failed"),
+        (None, None, Fault.OVERLOAD, ChatUnavailable, "chat-busy"),
+        (None, None, Fault.BAD_REQUEST, ChatRejected, "chat-too-long"),
+        (None, None, Fault.ERROR_EVENT, ChatUnavailable, "chat-failed"),
+        (None, None, Fault.CUT, ChatUnavailable, "chat-failed"),
+        (None, None, Fault.RESET, ChatUnavailable, "chat-failed"),
+        (None, None, Fault.GARBAGE, ChatUnavailable, "chat-failed"),
     ],
 )
-async def test_a_refusal_becomes_the_error_that_says_what_to_do(fault: Fault, kind: type[ChatError], code: str) -> None:
-    error = await error_of(failing(fault))
-    assert (type(error), error.code) == (kind, code)
-
-
-async def test_an_unknown_model_is_unavailable() -> None:
-    error = await error_of(OpenAIServer(script("Paris.")), model="nope")
-    assert (type(error), error.code) == (ChatUnavailable, "chat-unknown-model")
-
-
-async def test_a_refused_request_is_not_repeated() -> None:
-    server = failing(Fault.CRASH)
-    await error_of(server)
-    assert len(server.exchanges) == 1
-
-
-@pytest.mark.parametrize("fault", [None, *(fault for fault in Fault if fault not in (Fault.HANG, Fault.STALL))])
-async def test_the_key_is_never_shown(fault: Fault | None, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    server = failing(fault) if fault else OpenAIServer(script("Paris."), key=f"{KEY}2")
-    server.repeats_key = True
-    error = await error_of(server)
-    printed = "".join(traceback.format_exception(error))
-    assert KEY not in f"{error!s} {error!r} {printed} {caplog.text}"
-    assert error.__cause__ is None
-    model = connected(server)
-    assert KEY not in f"{model!r} {vars(model)!r}"
-
-
-async def test_words_that_leave_the_house_are_announced_and_counted(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_a_failure_becomes_the_error_that_says_what_to_do_and_hides_the_key(
+    accepted_key: str | None,
+    model: str | None,
+    fault: Fault | None,
+    kind: type[ChatError],
+    code: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server = OpenAIServer(script("Paris."), key=KEY)
-    async with server:
-        # The server stands in for the house's proxy, through which a public name is reached without a network.
-        monkeypatch.setenv("HTTP_PROXY", server.url)
-        model = connected(server, url="http://chat.example.com/openai/v1")
-        try:
-            assert model.leaves_house
-            for _ in range(2):
-                assert await answered(model) == "Paris."
-            assert model.sent_outside == 2
-        finally:
-            await model.close()
-    announced = [record for record in caplog.records if record.name.startswith("satellite")]
-    assert [record.levelname for record in announced] == ["WARNING"]
-    assert "groq is outside this house: http://chat.example.com/openai/v1" in announced[0].getMessage()
+    caplog.set_level(logging.DEBUG)
+    server = OpenAIServer(script("Paris", "."), key=accepted_key)
+    server.faults = [fault] if fault else []
+    server.repeats_key = True
+    async with asking(server, model=model or server.model) as chat:
+        with pytest.raises(ChatError) as caught:
+            await answered(chat)
+        assert KEY not in f"{shown(caught.value)} {caplog.text} {chat!r} {vars(chat)!r}"
+    error = caught.value
+    assert (type(error), error.code, error.__cause__) == (kind, code, None)
+    assert getattr(error, "retry_after_seconds", 8) == 8
+    assert ("$GROQ_API_KEY" in str(error)) is (accepted_key == "another")
+    assert len(server.exchanges) == 1  # it is not repeated
 
 
-async def test_words_that_stay_in_the_house_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
-    async with asking(OpenAIServer(script("Paris."))) as model:
-        await answered(model)
+async def test_a_server_at_home_needs_no_key_and_receives_words_that_stay_in_the_house(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("GROQ_API_KEY")
+    server = OpenAIServer(script("Paris."))
+    async with asking(server) as model:
+        assert await answered(model) == "Paris."
         assert (model.leaves_house, model.sent_outside) == (False, 0)
+        server.key = KEY
+        with pytest.raises(ChatRejected, match=r"neither api_key_file, \$GROQ_API_KEY nor a credential groq.key"):
+            await answered(model)
     assert not any(record.name.startswith("satellite") for record in caplog.records)
+
+
+async def test_words_that_leave_the_house_are_announced_counted_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="satellite")
+    server = OpenAIServer(script("Paris."), key=KEY)
+    async with server, outside(server) as settings:
+        model = OpenAIChat(settings, ChatSettings(), DeadlineSettings())
+        for _ in range(2):
+            assert await answered(model) == "Paris."
+        assert (model.leaves_house, model.sent_outside) == (True, 2)
+        await model.close()
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", f"chat: groq is outside this house: {OUTSIDE} receives what people say"),
+        ("INFO", f"chat: question 1 leaves the house, to groq at {OUTSIDE}"),
+        ("INFO", f"chat: question 2 leaves the house, to groq at {OUTSIDE}"),
+    ]
 
 
 async def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
@@ -233,38 +164,33 @@ async def test_a_key_from_a_file_is_used(tmp_path: Path) -> None:
 
 async def test_a_server_at_home_is_not_blamed_for_answering_somebody_else() -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
-    async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(dictated(words)) as server:
-        settings = OpenAISettings(type="openai", name="vllm", url=server.base_url, model=server.model)
-        model = OpenAIChat(settings, ChatSettings(first_token_seconds=0.1), DeadlineSettings())
+    async with asking(OpenAIServer(dictated(words)), patience_seconds=0.1) as model:
         async with aclosing(model.stream(QUESTION)) as first:
             words.put_nowait("Once")
             await anext(first)
-            second = asyncio.create_task(answered(model))
-            await asyncio.sleep(0.3)  # longer than the patience
-            second.cancel()
-            await asyncio.gather(second, return_exceptions=True)
+            await given_up(model)
             assert model.health.up
-        alone = asyncio.create_task(answered(model))
-        await asyncio.sleep(0.3)
-        alone.cancel()
-        await asyncio.gather(alone, return_exceptions=True)
+        await given_up(model)
         assert (model.health.state, model.health.up, model.health.is_late) == ("slow", False, True)
-        await model.close()
+
+
+async def given_up(model: OpenAIChat) -> None:
+    """Ask, and cancel that when the patience is over."""
+    waiting = asyncio.create_task(answered(model))
+    await asyncio.sleep(0.3)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_words_that_were_held_back_are_not_lost_when_the_answer_breaks_off() -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS), OpenAIServer(script("Okay. </think>", " Four.")) as server:
-        model = connected(server)
+    server = OpenAIServer(script("Okay. </think>", " Four."))
+    async with asking(server) as model:
         await answered(model)
-        server.words = script("Once upon a time", " there was")
-        server.faults = [Fault.RESET]
-        said = []
+        server.words, server.faults = script("Once upon a time", " there was"), [Fault.RESET]
         async with aclosing(model.stream(QUESTION)) as deltas:
+            assert (await anext(deltas)).text == "Once upon a time"
             with pytest.raises(ChatUnavailable):
-                async for delta in deltas:
-                    said.append(delta.text)  # noqa: PERF401  # what came before the error counts
-        assert said == ["Once upon a time"]
-        await model.close()
+                await anext(deltas)
 
 
 async def answer_of(*events: str) -> list[Chunk]:
@@ -279,11 +205,12 @@ async def answer_of(*events: str) -> list[Chunk]:
 
 
 async def test_the_figures_of_an_older_llama_cpp_do_not_break_its_answer_off() -> None:
+    usage = {"prompt_tokens": 12, "prompt_tokens_details": {"cached_tokens": 5}}
     timings = {"prompt_n": 9, "prompt_ms": 20.0, "predicted_n": 3, "predicted_ms": 30.0}
-    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "timings": timings, "usage": {"prompt_tokens": 12}}
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "timings": timings, "usage": usage}
     chunks = await answer_of('{"choices": [{"delta": {"content": "Paris."}}]}', json.dumps(last))
     assert [chunk.text for chunk in chunks] == ["Paris.", ""]
-    assert chunks[-1].stats == ChatStats(prompt_tokens=12)
+    assert chunks[-1].stats == ChatStats(prompt_tokens=12, cached_tokens=5)
 
 
 async def test_a_heartbeat_among_the_events_is_none_of_the_answer() -> None:

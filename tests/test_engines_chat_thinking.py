@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.thinking import ThoughtFilter, opens_thought
-from satellite.engines.protocols import ChatStats
+from satellite.engines.protocols import ChatDelta, ChatStats
 from satellite.errors import ChatUnavailable
 
 TEXTS = st.lists(
@@ -51,6 +51,11 @@ def test_thoughts_are_known_however_they_are_marked(opening: str, closing: str) 
     assert filtered(f"{opening}hm, </other> [", "nearly]", closing, "\n\nYes.") == "Yes."
 
 
+@pytest.fixture
+def answers() -> ChatReplies:
+    return ChatReplies("local")
+
+
 def said(answers: ChatReplies, *pieces: str, truncated: bool = False) -> list[str]:
     """Return the texts of the deltas of an answer that comes in `pieces`."""
     answer = answers.begin()
@@ -58,17 +63,17 @@ def said(answers: ChatReplies, *pieces: str, truncated: bool = False) -> list[st
     return [delta.text for delta in deltas if delta] + [answer.end(ChatStats(truncated=truncated)).text]
 
 
-def test_a_model_that_begins_within_a_thought_is_found_out_once() -> None:
-    answers = ChatReplies("local")
+def test_a_model_that_begins_within_a_thought_is_found_out_once(answers: ChatReplies) -> None:
     said(answers, "I should be brief.</think>Yes.")
     assert answers.thinks_first
     for _ in range(3):
         assert said(answers, "Let me see. ", "</think>\nNo.") == ["No.", ""]
 
 
-def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(
+    answers: ChatReplies, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
-    answers = ChatReplies("local")
     assert said(answers, "Okay… </think> The answer is four.") == ["Okay… The answer is four.", ""]
     assert said(answers, "Paris", " it is.") == ["Paris it is."]
     assert said(answers, "Paris", " it is.") == ["Paris", " it is.", ""]
@@ -76,14 +81,12 @@ def test_one_that_stops_thinking_aloud_is_heard_again_as_it_speaks(caplog: pytes
     assert "no longer held back" in caplog.messages[1]
 
 
-def test_an_answer_that_was_cut_is_not_empty_for_one_stray_tag() -> None:
-    answers = ChatReplies("local")
+def test_an_answer_that_was_cut_is_not_empty_for_one_stray_tag(answers: ChatReplies) -> None:
     said(answers, "Okay. </think> Four.")
     assert said(answers, "Once upon", " a time", truncated=True) == ["Once upon a time"]
 
 
-def test_a_presumed_thought_that_was_cut_is_not_spoken() -> None:
-    answers = ChatReplies("local")
+def test_a_presumed_thought_that_was_cut_is_not_spoken(answers: ChatReplies) -> None:
     for _ in range(2):
         said(answers, "Let me see.</think>Yes.")
     with pytest.raises(ChatUnavailable):
@@ -91,22 +94,18 @@ def test_a_presumed_thought_that_was_cut_is_not_spoken() -> None:
     assert said(answers, "Let me see.", "</think>No.") == ["No.", ""]  # it is still known
 
 
-def test_a_model_whose_prompt_opens_the_thought_never_speaks_it() -> None:
+def test_a_model_whose_prompt_opens_the_thought_never_speaks_it(answers: ChatReplies) -> None:
     assert opens_thought("{{ .Prompt }}<｜Assistant｜><think>\n")
     assert not opens_thought("{{ .Prompt }}<think></think>\n\n")
-    answers = ChatReplies("local")
     answers.always_thinks = True
     assert said(answers, "Let me see.", "</think>No.") == ["No.", ""]
 
 
-def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off() -> None:
-    answers = ChatReplies("local")
+def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off(answers: ChatReplies) -> None:
     said(answers, "Okay. </think> Four.")
     answer = answers.begin()
     assert answer.delta("Once upon a ") is None
-    rest = answer.rest()
-    assert rest is not None
-    assert rest.text == "Once upon a "
+    assert answer.rest() == ChatDelta("Once upon a ", "local")
     answers.always_thinks = True
     answer = answers.begin()
     answer.delta("Let me see")
@@ -141,32 +140,25 @@ def test_a_bracket_that_is_no_tag_comes_out_with_the_next_piece() -> None:
     assert think.feed(" 4") == "< 4"
 
 
-def test_an_answer_begins_with_its_first_word() -> None:
-    answer = ChatReplies("local").begin()
-    assert answer.delta("<think>\n") is None
-    assert answer.delta("hm</think>\n\n") is None
-    assert answer.delta(" ") is None
-    first = answer.delta(" Yes")
-    assert first is not None
-    assert (first.text, first.provider, first.stats) == ("Yes", "local", None)
+def test_an_answer_begins_with_its_first_word(answers: ChatReplies) -> None:
+    answer = answers.begin()
+    assert [answer.delta(piece) for piece in ("<think>\n", "hm</think>\n\n", " ")] == [None] * 3
+    assert answer.delta(" Yes") == ChatDelta("Yes", "local")
 
 
-def test_the_last_delta_carries_the_figures_and_what_was_held_back() -> None:
-    answer = ChatReplies("local").begin()
+def test_the_last_delta_carries_the_figures_and_what_was_held_back(answers: ChatReplies) -> None:
+    answer = answers.begin()
     answer.delta("a <thi")
     stats = ChatStats(answer_tokens=30, answer_seconds=0.5)
     end = answer.end(stats)
-    assert end.text == "<thi"
     assert end.stats is not None
     assert end.stats.first_token_seconds is not None
-    assert replace(end.stats, first_token_seconds=None) == stats
+    assert end == ChatDelta("<thi", "local", replace(stats, first_token_seconds=end.stats.first_token_seconds))
     assert stats.tokens_per_second == 60
 
 
 @pytest.mark.parametrize("raw", ["", " \n", "<think>endless"])
-def test_an_answer_without_a_word_is_an_error(raw: str) -> None:
-    answer = ChatReplies("local").begin()
-    answer.delta(raw)
+def test_an_answer_without_a_word_is_an_error(answers: ChatReplies, raw: str) -> None:
     with pytest.raises(ChatUnavailable) as caught:
-        answer.end(ChatStats())
+        said(answers, raw)
     assert caught.value.code == "chat-empty"

@@ -16,37 +16,18 @@ _SSE = "text/event-stream"
 
 
 class Fault(Enum):
-    """What may go wrong with one request."""
+    """What may go wrong with one request, before the first token or, from STALL on, after it."""
 
-    RATE_LIMIT = auto()
-    """429 with Retry-After."""
-
-    CRASH = auto()
-    """500."""
-
-    OVERLOAD = auto()
-    """503."""
-
-    BAD_REQUEST = auto()
-    """400, the conversation being too long."""
-
-    HANG = auto()
-    """Nothing at all, for ever."""
-
-    STALL = auto()
-    """Nothing more after the first token."""
-
-    ERROR_EVENT = auto()
-    """An error among the events, after the first token."""
-
-    CUT = auto()
-    """An orderly end, but nothing says that the answer is complete."""
-
-    RESET = auto()
-    """The connection breaks after the first token."""
-
-    GARBAGE = auto()
-    """An event that is no JSON."""
+    RATE_LIMIT = auto()  # 429 with Retry-After
+    CRASH = auto()  # 500
+    OVERLOAD = auto()  # 503
+    BAD_REQUEST = auto()  # 400, the conversation being too long
+    HANG = auto()  # nothing at all, for ever
+    STALL = auto()  # nothing more
+    ERROR_EVENT = auto()  # an error among the events
+    CUT = auto()  # an orderly end, but nothing says that the answer is complete
+    RESET = auto()  # the connection breaks
+    GARBAGE = auto()  # an event that is no JSON
 
 
 class OpenAIServer(HttpServer):

@@ -132,17 +132,13 @@ class LlamaCppChat:
         backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
-            server = self._server
-            if (
-                server is not None
-                and server.is_running
-                and self.busy_since is not None
-                and not await self._reacts(server)
-            ):
+            if (server := self._server) is None:
+                continue
+            if server.is_running and self.busy_since is not None and not await self._reacts(server):
                 reason = f"llama.cpp sent nothing for {self._silence_seconds:g} s"
                 _LOGGER.error("%s while it owed an answer; it is killed", reason)
                 await server.end(reason)
-            if server is None or server.is_running:
+            if server.is_running:
                 continue
             try:
                 await self._running()
