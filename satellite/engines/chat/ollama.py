@@ -9,7 +9,7 @@ from typing import Any
 from satellite.config.chat import ChatSettings, KeepAliveSettings, OllamaSettings
 from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.keepalive.keep_alive_timer import KeepAliveTimer
-from satellite.engines.chat.ollama_client import OllamaApi
+from satellite.engines.chat.ollama_client import LOAD_SECONDS, OllamaApi
 from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Message, Sampling
@@ -20,9 +20,6 @@ from satellite.tasks import begin_task, end_tasks
 
 _WHOLE = 0.9
 """Share of a deadline that counts as all of it: a caller that gave up may have begun a little earlier."""
-
-_LINGER_SECONDS = 300.0
-"""Ollama's own limit for loading, OLLAMA_LOAD_TIMEOUT."""
 
 
 class OllamaChat:
@@ -165,7 +162,7 @@ class OllamaChat:
 async def _outlast(lines: AsyncGenerator[Any, None], first: asyncio.Task[Any]) -> None:
     """Wait for the first line of an answer that nobody wants any more, then hang up."""
     try:
-        await asyncio.wait([first], timeout=_LINGER_SECONDS)
+        await asyncio.wait([first], timeout=LOAD_SECONDS)
     finally:
         await _hang_up(lines, first)
 

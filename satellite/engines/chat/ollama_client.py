@@ -25,9 +25,14 @@ from satellite.net.proxies import without_proxies
 
 T = TypeVar("T")
 
+LOAD_SECONDS = 300.0
+"""Ollama's own limit for loading, OLLAMA_LOAD_TIMEOUT."""
+
 _CONNECT_SECONDS = 2.0
 _FOR_EVER = -1
 _UNLOAD_SECONDS = 10.0
+_SHOW_SECONDS = 3.0
+_PRIME_SECONDS = 120.0
 _TAIL_SECONDS = 1.0
 """Time for the rest of an HTTP answer once the model's own is complete."""
 
@@ -108,32 +113,32 @@ class OllamaApi:
             for entry in response.models
         ]
 
-    async def trained_tokens(self, seconds: float) -> int | None:
+    async def trained_tokens(self) -> int | None:
         """Return the longest context that the model allows; None if Ollama does not know it."""
-        shown = await self._call(lambda client: client.show(self.model), seconds)
+        shown = await self._call(lambda client: client.show(self.model), _SHOW_SECONDS)
         self.opens_thought = opens_thought(shown.template or "")
         lengths = [value for name, value in (shown.modelinfo or {}).items() if name.endswith(".context_length")]
         return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
-    async def load(self, seconds: float) -> None:
+    async def load(self) -> None:
         """Load the model to stay; reads no prompt. Only for a model that no other client is using."""
-        await self._chat_once(self.request([]), seconds, keep_alive=_FOR_EVER)
+        await self._chat_once(self.request([]), LOAD_SECONDS, keep_alive=_FOR_EVER)
 
-    async def ping(self, seconds: float) -> None:
+    async def ping(self) -> None:
         """Have the model loaded if it is not, and restart its keep-alive; reads no prompt."""
-        await self._chat_once(self.request([]), seconds)
+        await self._chat_once(self.request([]), LOAD_SECONDS)
 
     async def unload(self) -> None:
         """Unload the model once it has completed its present answer."""
         await self._chat_once(self.request([]), _UNLOAD_SECONDS, keep_alive=0)
 
-    async def prime(self, messages: Sequence[Message], seconds: float) -> None:
+    async def prime(self, messages: Sequence[Message]) -> None:
         """Let the model read `messages`, so that a question that begins with them is answered sooner.
 
         A greeting of the user follows them: templates join that with the system prompt, and some refuse a prompt
         without one.
         """
-        await self._chat_once(self.request([*messages, GREETING], Sampling(max_tokens=1)), seconds)
+        await self._chat_once(self.request([*messages, GREETING], Sampling(max_tokens=1)), _PRIME_SECONDS)
 
     async def answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Any, None]:
         """Return the lines of an answer, for `line`; it is asked for with the first of them."""

@@ -9,7 +9,6 @@ from satellite.engines.chat.ollama_client import OllamaApi
 
 _LOGGER = logging.getLogger(__name__)
 
-_ASK_SECONDS = 3.0
 _REMEMBERED_SECONDS = 3600.0
 """How long the longer context of another client is still requested, after it was last seen."""
 
@@ -35,7 +34,7 @@ class ContextLength:
         """Ask how much the model allows, once; raises `ChatError`."""
         if not self._is_known:
             requests["show"] += 1
-            trained = await self._api.trained_tokens(_ASK_SECONDS)
+            trained = await self._api.trained_tokens()
             self.least_tokens = min(self._num_ctx, trained or self._num_ctx)
             self._is_known = True
 

@@ -34,7 +34,6 @@ T = TypeVar("T")
 
 _LOGGER = logging.getLogger(__name__)
 
-_PRIME_SECONDS = 120.0
 _ASIDE_SECONDS = 2.0
 _IDLE_SECONDS = 300.0
 """Time without a question after which `keepalive.idle_interval_seconds` applies."""
@@ -269,9 +268,9 @@ class KeepAliveTimer:
         messages, self._expected = self._expected or self._prefix, None
         load = self._model.loads
         self._model.requests["prime"] += 1
-        prime = partial(self._api.prime, messages, _PRIME_SECONDS)
+        prime = partial(self._model.attended, partial(self._api.prime, messages))
         try:
-            await self._priority.interruptible(partial(self._model.attended, prime), reading=messages)
+            await self._priority.interruptible(prime, reading=messages)
         except ChatRejected as error:  # the model is fine; it will read the first question from its beginning
             _LOGGER.debug("%s refuses to read the beginning of a prompt: %s", self._api.server, error)
         else:

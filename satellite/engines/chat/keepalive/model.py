@@ -21,9 +21,6 @@ from satellite.tasks import begin_task, end_tasks, failure_of
 T = TypeVar("T")
 
 _LOOK_SECONDS = 3.0
-_LOAD_SECONDS = 300.0
-"""Ollama's own limit for loading, OLLAMA_LOAD_TIMEOUT."""
-
 _UNKNOWN_LOAD_SECONDS = 3.0
 _GRACE = 1.5
 """How many times the duration of a load a model may be missing before it is loaded: another client may be loading it
@@ -242,7 +239,7 @@ class ManagedModel:
             self._in_use_until = pinged.expires_at
             return pinged
         self.requests["ping"] += 1
-        await self._priority.interruptible(partial(self.attended, partial(self._api.load, _LOAD_SECONDS)))
+        await self._priority.interruptible(partial(self.attended, self._api.load))
         kept = await self._listed()
         self._keep_alive_is_ignored = kept is not None and not kept.stays(_now())
         self.needs_keep_alive = False
@@ -252,9 +249,9 @@ class ManagedModel:
         """Check that the model that is listed as `entry` is alive; return its entry then."""
         began = time.monotonic()
         self.requests["ping"] += 1
-        ping = partial(self._api.ping, _LOAD_SECONDS)
+        ping = partial(self.attended, self._api.ping)
         # Beyond `slow_seconds` the ping is loading the model, and Ollama would abort the load with it.
-        await self._priority.interruptible(partial(self.attended, ping), within_seconds=self.timing.slow_seconds)
+        await self._priority.interruptible(ping, within_seconds=self.timing.slow_seconds)
         self.contact_at = time.monotonic()
         seconds = self.contact_at - began
         is_slow = self.timing.took(seconds)
@@ -278,7 +275,7 @@ class ManagedModel:
         self.requests["ping"] += 1
         self.loading, began = True, time.monotonic()
         try:
-            await self.attended(partial(self._api.load, _LOAD_SECONDS), is_load=True)
+            await self.attended(self._api.load, is_load=True)
         finally:
             self.loading = False
         self.contact_at = time.monotonic()

@@ -83,6 +83,4 @@ def _time_of_day(text: str) -> time:
 
 def _within(now: time, start: time, end: time) -> bool:
     """Return whether `now` lies in hours that may go past midnight."""
-    if start <= end:
-        return start <= now < end
-    return now >= start or now < end
+    return start <= now < end if start <= end else now >= start or now < end
