@@ -48,42 +48,30 @@ class RunningDaemon:
 
     def __init__(self, config: Config) -> None:
         self.daemon = Daemon(config, free_ports=True)
-        self._up = threading.Event()
         self._own_tasks = 0
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="daemon")
-
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        try:
-            async with self.daemon:
-                failures = await self.daemon.ready()
-                assert failures == []
-                await asyncio.sleep(0)
-                self._own_tasks = len(asyncio.all_tasks())
-                self._up.set()
-                await self._stop.wait()
-        finally:
-            self._up.set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="daemon", daemon=True)
 
     def __enter__(self) -> "RunningDaemon":
         self._thread.start()
-        self._up.wait(240)
-        assert self._thread.is_alive()
+        self.call(self._start())
         return self
 
+    async def _start(self) -> None:
+        await self.daemon.__aenter__()
+        assert await self.daemon.ready() == []
+        await asyncio.sleep(0)
+        self._own_tasks = len(asyncio.all_tasks())
+
     def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        assert self._stop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.call(self.daemon.__aexit__())
+        self.call(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(90)
-        assert not self._thread.is_alive()
+        self._loop.close()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what `coroutine` returns on the daemon's own loop."""
-        assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(240)
 
     def settle(self) -> None:
@@ -101,7 +89,7 @@ class RunningDaemon:
         async with asyncio.timeout(150):
             while self.daemon._server._connections or any(engine.pending for engine in busy):
                 await asyncio.sleep(0.01)
-            while len(names := [task.get_name() for task in asyncio.all_tasks()]) > self._own_tasks + 1:
+            while len(names := [task.get_name() for task in asyncio.all_tasks()]) > self._own_tasks:
                 assert names
                 await asyncio.sleep(0.01)
 

@@ -17,9 +17,12 @@ from wyoming.tts import Synthesize
 from satellite.audio.pcm import read_wav
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
+from satellite.rooms.room import LinkState
+from satellite.tasks import Supervised
 from tests.command_line import SATELLITE, configuration, free_port, running, satellite, wait_for
+from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import connect, sound, types
 
 LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
@@ -52,8 +55,7 @@ async def test_it_answers_from_the_first_moment_and_stops_in_the_middle_of_work(
 async def test_without_models_it_serves_errors_that_say_what_to_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = f"models: {{directory: {tmp_path}/models}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}"
-    async with Daemon(parse(config), free_ports=True) as daemon, connect(daemon.ports["port"]) as client:
+    async with daemon_of(tmp_path / "models") as daemon, connect(daemon.ports["port"]) as client:
         await client.send(Synthesize(text="Hello."))
         error = (await client.until("error"))[-1]
         assert error.data["code"] == "tts-not-ready"
@@ -141,6 +143,8 @@ START = """
 import asyncio, json, sys
 from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
+from satellite.rooms.room import LinkState
+from satellite.tasks import Supervised
 from satellite.wire import client
 
 class Watched(Daemon):
@@ -192,3 +196,69 @@ def test_the_ports_open_before_anything_large_is_imported(tmp_path: Path) -> Non
         "described": [True] * 4,
         "served": ["handle_port", "http", "port", "stt_port", "tts_port", "wake_port"],
     }
+
+
+# The order of the stop.
+
+
+def daemon_of(folder: Path, more: str = "") -> Daemon:
+    config = f"models: {{directory: {folder}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n{more}"
+    return Daemon(parse(config), free_ports=True)
+
+
+async def fails() -> None:
+    raise RuntimeError("it is on fire")
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("satellite.daemon.daemon._STEP_SECONDS", 1.0)
+    async with daemon_of(tmp_path) as daemon:
+        daemon.hub.stop = fails  # type: ignore[method-assign]  # what breaks is to be a part of the daemon
+        daemon.runs.stop = hangs  # type: ignore[method-assign]
+    for name in ("port", "http"):
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", daemon.ports[name])
+    others = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert others == []
+    assert "stopping the rooms has failed" in caplog.messages
+    assert "stopping the record of runs takes longer than 1 s: it is abandoned" in caplog.messages
+
+
+@pytest.mark.slow
+async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    release = asyncio.Event()
+
+    async def deaf() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with daemon_of(tmp_path, "rooms: [{name: attic, uri: 'tcp://127.0.0.1:9'}]") as daemon:
+        hub = daemon.hub
+        (attic,) = hub.satellites
+        await hub._tasks[attic].stop()
+        hub._tasks[attic] = Supervised("room attic", deaf, daemon.background, fatal=False)
+        async with ScriptedSatellite(name="kitchen", mode="wake") as kitchen:
+            config = parse(f"rooms: [{{name: kitchen, uri: '{kitchen.uri}'}}]")
+            await hub.apply(config.rooms)
+            await until(lambda: hub.satellites[0].state is LinkState.CONNECTED)
+        release.set()
+    assert "room attic does not end, and is abandoned" in caplog.text
+
+
+async def test_a_daemon_that_cannot_load_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = daemon_of(tmp_path)
+    daemon._assembly.load = fails  # type: ignore[method-assign]
+    async with daemon:
+        with pytest.raises(Exception, match="its log says why"):
+            await daemon.ready()
+        assert daemon.background.broken.is_set()
+    assert "load failed: the daemon ends" in caplog.text

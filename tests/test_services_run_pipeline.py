@@ -12,21 +12,9 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart
 
+from satellite import events as steps
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, read_wav
 from satellite.errors import SatelliteError
-from satellite.events import (
-    ChatChunk,
-    ChatEnd,
-    ChatStart,
-    RunEnd,
-    RunEvent,
-    RunStart,
-    SttStart,
-    SttVadEnd,
-    SttVadStart,
-    TtsEnd,
-    TtsStart,
-)
 from satellite.wire import client as our_client
 from tests.driven_rooms import spoken
 from tests.running_daemon import DATA, RunningDaemon
@@ -181,7 +169,7 @@ async def test_leaving_a_service_in_the_middle_frees_everything(
 async def test_every_step_is_an_event_with_its_time_and_the_answer_can_be_understood(
     daemon: RunningDaemon, question: bytes
 ) -> None:
-    seen: list[RunEvent] = []
+    seen: list[steps.RunEvent] = []
     subscribed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -191,7 +179,7 @@ async def test_every_step_is_an_event_with_its_time_and_the_answer_can_be_unders
             async with asyncio.timeout(PATIENCE_SECONDS):
                 async for event in events:
                     seen.append(event)
-                    if isinstance(event, RunEnd):
+                    if isinstance(event, steps.RunEnd):
                         return
 
     watching = asyncio.create_task(asyncio.to_thread(daemon.call, watch()))
@@ -199,10 +187,10 @@ async def test_every_step_is_an_event_with_its_time_and_the_answer_can_be_unders
     heard = await our_client.converse(daemon.uri, our_client.recording(question, realtime=False), start=ASR)
     await watching
     order = list(dict.fromkeys(type(event) for event in seen))
-    assert order[:4] == [RunStart, SttStart, SttVadStart, SttVadEnd]
-    assert set(order) >= {ChatStart, ChatChunk, ChatEnd}
-    assert order[-1] is RunEnd
-    assert order.index(TtsStart) < order.index(TtsEnd)
+    assert order[:4] == [steps.RunStart, steps.SttStart, steps.SttVadStart, steps.SttVadEnd]
+    assert set(order) >= {steps.ChatStart, steps.ChatChunk, steps.ChatEnd}
+    assert order[-1] is steps.RunEnd
+    assert order.index(steps.TtsStart) < order.index(steps.TtsEnd)
     assert len({event.run.run_id for event in seen}) == 1
     assert [event.at for event in seen] == sorted(event.at for event in seen)
     assert heard.format is not None

@@ -33,10 +33,10 @@ def main(arguments: list[str]) -> int:
 def _addresses(config: str) -> int:
     """Print the addresses and the port at which the network sees the daemon."""
     from satellite.daemon.config_check import load
-    from satellite.wire.discovery import own_addresses
+    from satellite.wire.discovery import current_addresses
 
     wyoming = load(Path(config)).wyoming
-    addresses = own_addresses(wyoming.host)
+    addresses = current_addresses(wyoming.host).addresses
     for address in addresses:
         print(f"    host {address}   port {wyoming.port}")
     if not addresses:

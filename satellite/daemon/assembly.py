@@ -132,11 +132,11 @@ class Assembly:
         from satellite.engines.wake.microwakeword import MicroWakeWordEngine
         from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 
-        worker = self.workers["wake"]
+        config, worker = self._config.wake, self.workers["wake"]
         spec = catalogue.find(Kind.WAKE, "openwakeword")
         phrases = catalogue.WAKE_WORDS["openwakeword"]
-        open_ = OpenWakeWordEngine(self._config.wake, self._store.directory / "wake" / "openwakeword", phrases, worker)
-        micro = MicroWakeWordEngine(self._config.wake, worker)
+        open_ = OpenWakeWordEngine(config, self._store.directory / "wake" / "openwakeword", phrases, worker)
+        micro = MicroWakeWordEngine(config, worker)
 
         async def load_open() -> None:
             await self._prepared.wait()
@@ -147,24 +147,15 @@ class Assembly:
             await self._prepared.wait()  # it may be loaded when it is first asked for
             await worker.run(micro.load)
 
-        loads: dict[WakeWordEngine, Load] = {micro: load_micro}
-        if self._config.wake.engine == open_.program or self._store.present(spec):
-            loads[open_] = load_open
-        seen = {open_.program: partial(self._store.seen, spec)}
+        engines: list[tuple[WakeWordEngine, Load, Callable[[], object] | None]] = [(micro, load_micro, None)]
+        if config.engine == open_.program or self._store.present(spec):
+            engines.append((open_, load_open, partial(self._store.seen, spec)))
+        engines.sort(key=lambda one: one[0].program != config.engine)
         # Only a loaded engine knows the words in a folder; without one, the second engine waits until it is asked for.
-        later = self._keep_loading if self._config.wake.custom_directory is None else None
+        later = self._keep_loading if config.custom_directory is None else None
         return tuple(
-            Slot(
-                Stage.WAKE,
-                engine,
-                name=engine.program,
-                load=loads[engine],
-                seen=seen.get(engine.program),
-                on_demand=later if number else None,
-            )
-            for number, engine in enumerate(
-                sorted(loads, key=lambda engine: engine.program != self._config.wake.engine)
-            )
+            Slot(Stage.WAKE, engine, name=engine.program, load=load, seen=seen, on_demand=later if number else None)
+            for number, (engine, load, seen) in enumerate(engines)
         )
 
     def _build_vad(self) -> Slot[Any]:
@@ -283,13 +274,7 @@ class Assembly:
                 raise
             await model.load(file)
 
-        return Slot(
-            Stage.CHAT,
-            model,
-            name=f"chat {name}",
-            load=load,
-            seen=partial(self._store.seen, spec),
-        )
+        return Slot(Stage.CHAT, model, name=f"chat {name}", load=load, seen=partial(self._store.seen, spec))
 
 
 def _info_of(hosts: Hosts, model: Callable[[], str | None] = lambda: None) -> Callable[[], EngineInfo]:

@@ -1,6 +1,6 @@
 """The responders, which are asked before the chat model: the commands of the house, then Home Assistant."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from satellite.skills.home_assistant.api import RoomQuery
 from satellite.skills.timers.scheduler import TimerScheduler
 
 if TYPE_CHECKING:
-    from satellite.skills.commands import CommandResponder
-    from satellite.skills.home_assistant.agent import HomeAssistantResponder
+    from satellite.skills import commands
+    from satellite.skills.home_assistant import agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,22 @@ class Responders:
     ) -> None:
         """Build them for a house that speaks `language`, if it is configured; without `scheduler`, no commands."""
         languages = partial(_languages, language, engines)
-        home = None if home_assistant.url is None else _home_assistant(home_assistant, languages)
-        self.commands: CommandResponder | None = None
+        self.commands: commands.CommandResponder | None = None
+        self._home_assistant: agent.HomeAssistantResponder | None = None
         if scheduler is not None:
-            self.commands = _commands(scheduler, language, languages, dialogue, home_assistant=home is not None)
-        self._home_assistant = home
+            from satellite.skills.commands import CommandResponder
+
+            self.commands = CommandResponder(
+                scheduler,
+                language=language,
+                languages=languages,
+                home_assistant=home_assistant.url is not None,
+                last_answer=dialogue.last_answer,
+            )
+        if home_assistant.url is not None:
+            from satellite.skills.home_assistant.agent import HomeAssistantResponder
+
+            self._home_assistant = HomeAssistantResponder(home_assistant, languages=languages)
         self.configure(places)
 
     @property
@@ -89,31 +100,6 @@ class Responders:
             self.commands.configure(places.by_spoken_name())
         if self._home_assistant is not None:
             self._home_assistant.targets.configure(places.queries())
-
-
-def _commands(
-    scheduler: TimerScheduler,
-    language: str | None,
-    languages: Callable[[], list[str]],
-    dialogue: Dialogue,
-    *,
-    home_assistant: bool,
-) -> "CommandResponder":
-    from satellite.skills.commands import CommandResponder
-
-    return CommandResponder(
-        scheduler,
-        language=language,
-        languages=languages,
-        home_assistant=home_assistant,
-        last_answer=dialogue.last_answer,
-    )
-
-
-def _home_assistant(settings: HomeAssistantSettings, languages: Callable[[], list[str]]) -> "HomeAssistantResponder":
-    from satellite.skills.home_assistant.agent import HomeAssistantResponder
-
-    return HomeAssistantResponder(settings, languages=languages)
 
 
 def _languages(configured: str | None, engines: Engines) -> list[str]:

@@ -1,7 +1,6 @@
 """A whole run for a client that dials in: `run-pipeline`, its audio, and every step back as it happens."""
 
 import asyncio
-from collections.abc import Callable
 
 from wyoming.audio import AudioStart, AudioStop
 from wyoming.pipeline import RunPipeline
@@ -29,6 +28,7 @@ class RunListener:
         self._needs_audio = True
         """Whether the current run still needs audio of the room."""
 
+        self._sounding = False
         start = STAGES[request.start_stage]
         limit = stages.config.wyoming.max_text_characters
         if len(request.announce_text or "") > limit:
@@ -73,37 +73,15 @@ class RunListener:
         while succeeded:
             request = self._run_request()
             self._needs_audio = request.start in (Stage.WAKE, Stage.STT) and not self._inbox.ended
-            run = Run(self._stages, self._bus, request, _Room(self._peer, self._on_end_of_command).emit)
+            self._sounding = False
+            run = Run(self._stages, self._bus, request, self._emit)
             succeeded = await run.execute(self._inbox)
             if not self._request.restart_on_end or self._inbox.ended:
                 break
         self._inbox.end()
 
-    def _on_end_of_command(self) -> None:
-        self._needs_audio = False
-
-    def _run_request(self) -> RunRequest:
-        request = self._request
-        names = request.wake_word_names
-        return RunRequest(
-            room=self._peer.name,
-            start=STAGES[request.start_stage],
-            end=STAGES[request.end_stage],
-            wake_words=tuple(names) if names else None,
-            text=request.announce_text or "",
-        )
-
-
-class _Room:
-    """Turns a run's steps into the events that a Wyoming satellite understands."""
-
-    def __init__(self, peer: Peer, on_end_of_command: Callable[[], None]) -> None:
-        self._peer = peer
-        self._on_end_of_command = on_end_of_command
-        self._sounding = False
-
-    async def emit(self, step: RunEvent | Speech) -> None:
-        """Send what `step` means to the room; steps without a Wyoming event are not sent."""
+    async def _emit(self, step: RunEvent | Speech) -> None:
+        """Send what `step` means to a Wyoming satellite; steps without a Wyoming event are not sent."""
         if isinstance(step, Speech):
             for chunk in audio_chunks(step.format, step.pcm):
                 await self._peer.send(chunk)
@@ -111,7 +89,7 @@ class _Room:
         events = wyoming_events(step)
         match step:
             case SttVadEnd():
-                self._on_end_of_command()
+                self._needs_audio = False
             case TtsStart():
                 self._sounding = True
                 events = [AudioStart(rate=step.rate, width=2, channels=1)]
@@ -123,3 +101,14 @@ class _Room:
                 events = [AudioStop(), *events]
         if events:
             await self._peer.send(*events)
+
+    def _run_request(self) -> RunRequest:
+        request = self._request
+        names = request.wake_word_names
+        return RunRequest(
+            room=self._peer.name,
+            start=STAGES[request.start_stage],
+            end=STAGES[request.end_stage],
+            wake_words=tuple(names) if names else None,
+            text=request.announce_text or "",
+        )

@@ -59,28 +59,18 @@ class _ClientRecording:
         self._partials = PartialTranscripts(
             self._part, self._transcribe, lambda: partials_allowed(config.stt, transcriber)
         )
-        self._whole = LongRecording(self._part, self._transcribe_part, config.wyoming.max_audio_seconds)
+        self.whole = LongRecording(self._part, self._transcribe_part, config.wyoming.max_audio_seconds)
         self._sent = ""
         self._judged: asyncio.Task[Transcription] | None = None  # the transcript that the turn detector knows
-
-    @property
-    def full(self) -> bool:
-        """Whether no more audio is taken."""
-        return self._whole.full
-
-    @property
-    def overflowed(self) -> bool:
-        """Whether there was more than could be taken."""
-        return self._whole.overflowed
 
     async def feed(self, pcm: bytes) -> None:
         """Record, and transcribe what can be transcribed already."""
         self.pace.add(seconds_of(pcm), self._arrivals.arrived_at)
-        await self._whole.feed(pcm)
+        await self.whole.feed(pcm)
         self._speculative.update()
         if self.turn is not None:
             await self._judge_words(self.turn)
-        if self._whole.several:
+        if self.whole.several:
             # The recording holds only its last part, so that its words are no longer the beginning of the text.
             self._partials.close()
         elif not self._peer.answering:  # before an earlier answer, the words would be taken for part of it
@@ -108,7 +98,7 @@ class _ClientRecording:
     async def answer(self) -> None:
         """Send the text of the whole recording."""
         self._partials.close()  # first, so that the engine is free for the transcript that is needed
-        result = await self._whole.joined(await self._speculative.result())
+        result = await self.whole.joined(await self._speculative.result())
         log_words(self._peer.name, result.text)
         start, chunk, *end = _transcript_events(result, self._request)
         following = rest(self._sent, result.text) if self._sent else None
@@ -119,7 +109,7 @@ class _ClientRecording:
 
     def close(self) -> None:
         """Drop all transcripts."""
-        self._whole.close()
+        self.whole.close()
         self._partials.close()
         self._speculative.close()
 
@@ -203,7 +193,7 @@ class TranscribeListener:
             # The rest would be transcribed without its beginning; closing makes the next chunks be ignored.
             await self.close()
             raise
-        if self._recording.full:
+        if self._recording.whole.full:
             self._answer(self._recording)
             self._report_loss(self._recording, b"")
         else:
@@ -262,7 +252,7 @@ class TranscribeListener:
 
     def _report_loss(self, recording: _ClientRecording, more: bytes) -> None:
         """Report once, after the transcript, that audio after the recording was full is not in it."""
-        if (recording.overflowed or (recording.full and more)) and not recording.loss_reported:
+        if (recording.whole.overflowed or (recording.whole.full and more)) and not recording.loss_reported:
             recording.loss_reported = True
             self._peer.request(self._refuse_more)
 

@@ -29,7 +29,8 @@ DEFAULT_URI = "tcp://127.0.0.1:10600"
 JsonObject = dict[str, Any]
 """An answer to a command of our own, as parsed from JSON."""
 
-_CHUNK_SAMPLES = 512
+_SHAPE = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
+_CHUNK_BYTES = 512 * WIDTH
 _ANSWER_SECONDS = 120.0
 
 _LONGEST_REASON = 1000
@@ -225,26 +226,23 @@ async def converse(
 
 
 async def _send_audio(connection: Connection, microphone: AsyncIterator[bytes]) -> None:
-    shape = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
     async for pcm in microphone:
-        await connection.send(AudioChunk(audio=pcm, **shape))
+        await connection.send(AudioChunk(audio=pcm, **_SHAPE))
     await connection.send(AudioStop())
 
 
 async def recording(pcm: bytes, *, realtime: bool) -> AsyncIterator[bytes]:
     """Yield canonical `pcm` in chunks, at a microphone's pace if `realtime`, else at once."""
     started = time.monotonic()
-    size = _CHUNK_SAMPLES * WIDTH
-    for at in range(0, len(pcm), size):
+    for at in range(0, len(pcm), _CHUNK_BYTES):
         if realtime:
-            due = started + (at + size) / (CANONICAL.rate * WIDTH)
+            due = started + (at + _CHUNK_BYTES) / (CANONICAL.rate * WIDTH)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-        yield pcm[at : at + size]
+        yield pcm[at : at + _CHUNK_BYTES]
 
 
 def audio_events(pcm: bytes) -> list[Event]:
     """Return canonical `pcm` as `audio-start`, chunks and `audio-stop`."""
-    shape = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
-    size = _CHUNK_SAMPLES * WIDTH
-    chunks = [AudioChunk(audio=pcm[at : at + size], **shape).event() for at in range(0, len(pcm), size)]
-    return [AudioStart(**shape).event(), *chunks, AudioStop().event()]
+    starts = range(0, len(pcm), _CHUNK_BYTES)
+    chunks = [AudioChunk(audio=pcm[at : at + _CHUNK_BYTES], **_SHAPE).event() for at in starts]
+    return [AudioStart(**_SHAPE).event(), *chunks, AudioStop().event()]

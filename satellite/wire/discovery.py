@@ -106,11 +106,6 @@ def reachable(hosts: Iterable[str], found: Iterable[Interface]) -> tuple[str, ..
     return tuple(dict.fromkeys(address for address in addresses if _is_of_a_network(address)))
 
 
-def own_addresses(hosts: Sequence[str]) -> tuple[str, ...]:
-    """Return the addresses at which a server that listens at `hosts` can be reached from the network; blocks."""
-    return current_addresses(hosts).addresses
-
-
 def current_addresses(hosts: Sequence[str], address: str | None = None) -> AnnouncedAddresses:
     """Return where a server that listens at `hosts` can be reached; `address` is announced instead. Blocks."""
     found = interfaces()

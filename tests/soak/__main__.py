@@ -72,7 +72,10 @@ class Report:
         if self.died:
             return ["the daemon died in the storm"]
         grown = self.memory_mib["after"] - self.memory_mib["before"]
-        slow = judge_speed and statistics.quantiles(self.pings["before"], n=100)[-1] >= _MOST_PING_SECONDS
+        slow = (
+            judge_speed
+            and statistics.quantiles(self.pings["before"], n=100, method="inclusive")[-1] >= _MOST_PING_SECONDS
+        )
         checks = [
             (not self.turns.asked or self.turns.lost, f"turns were lost: {self.turns.lost[:5]}"),
             (grown >= _MOST_GROWN_MIB, f"it holds {grown:.0f} MiB more than before"),
@@ -92,7 +95,7 @@ class Report:
 
 
 def _in_short(seconds: list[float]) -> dict[str, float]:
-    *_, p99 = statistics.quantiles(seconds, n=100)
+    *_, p99 = statistics.quantiles(seconds, n=100, method="inclusive")
     figures = {"median": statistics.median(seconds), "p99": p99, "worst": max(seconds)}
     return {name: round(value, 4) for name, value in figures.items()}
 
@@ -152,7 +155,7 @@ async def _storm(house: House, report: Report, frames: int, connections: int) ->
         report.pings["storm"] = await pinging
         over.set()
     report.hostile = json.loads(output)
-    report.faults = house.faults
+    report.faults = dict(house.faults)
     report.memory_mib["most"] = memory.result()
 
 

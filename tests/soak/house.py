@@ -63,7 +63,8 @@ class House:
 
     def __exit__(self, *_: object) -> None:
         for process in (self._daemon, self._server):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
             process.wait()
 
     @property
@@ -79,7 +80,8 @@ class House:
     async def stop(self, seconds: float) -> tuple[float, int | None]:
         """Ask the daemon to end; return how long that took, and its exit status, None where it takes longer."""
         began = time.monotonic()
-        self._daemon.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._daemon.terminate()
         while self.alive and time.monotonic() < began + seconds:
             await asyncio.sleep(0.05)
         return time.monotonic() - began, self._daemon.poll()
