@@ -2,18 +2,11 @@
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 from satellite.audio.pcm import to_float
 from satellite.engines.onnx_session import OnnxSession, load_session
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Floats: TypeAlias = "NDArray[np.float32]"
 
 WINDOW_SAMPLES = 512
 """Samples the network takes at once (32 ms at 16 kHz)."""
@@ -46,24 +39,19 @@ class SileroVad:
         self._session = load_session(Path(get_assets_path(), "silero_vad_v6.onnx"))
 
     def stream(self) -> "SileroStream":
-        """Start a stream of its own."""
-        return SileroStream(self, self._worker)
-
-    def run(self, windows: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the probabilities of consecutive `windows`, shape [n, 576], and the recurrent state; blocking."""
+        """Start a stream of its own. Raises `SpeechToTextError` (stt-not-ready) before `load`."""
         if self._session is None:
             raise SpeechToTextError("voice activity detection is not loaded", kind="not-ready")
-        output, h, c = self._session.run(None, {"input": windows, "h": h, "c": c})
-        return output, h, c
+        return SileroStream(self._session, self._worker)
 
 
 class SileroStream:
     """One stream's recurrent state, and samples that do not fill a window yet."""
 
-    def __init__(self, vad: SileroVad, worker: Worker) -> None:
+    def __init__(self, session: OnnxSession, worker: Worker) -> None:
         import numpy as np
 
-        self._vad = vad
+        self._session = session
         self._worker = worker
         self._rest = b""
         self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
@@ -86,5 +74,6 @@ class SileroStream:
         samples = np.concatenate([self._context, to_float(pcm)])
         self._context = samples[-_CONTEXT_SAMPLES:]
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES + _CONTEXT_SAMPLES)[::WINDOW_SAMPLES]
-        output, self._h, self._c = self._vad.run(np.ascontiguousarray(windows), self._h, self._c)
+        inputs = {"input": np.ascontiguousarray(windows), "h": self._h, "c": self._c}
+        output, self._h, self._c = self._session.run(None, inputs)
         return [float(probability) for probability in np.asarray(output).ravel()]

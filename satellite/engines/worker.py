@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -69,7 +70,7 @@ class Worker:
         """
         return cast(R, await self._run(lambda: call([item])[0], call, item))
 
-    async def _run(self, work: Callable[[], object], together: "_Batch | None" = None, item: object = None) -> object:
+    async def _run(self, work: Callable[[], object], together: _Batch | None = None, item: object = None) -> object:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
@@ -176,22 +177,16 @@ class Worker:
                 call.answer.set_result((call.outcome, call.failure))
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
     """A call, and its result."""
 
-    def __init__(
-        self,
-        work: Callable[[], object],
-        answer: "asyncio.Future[tuple[object, BaseException | None]]",
-        together: "_Batch | None",
-        item: object,
-    ) -> None:
-        self.work = work
-        self.answer = answer
-        self.together = together
-        self.item = item
-        self.outcome: object = None
-        self.failure: BaseException | None = None
+    work: Callable[[], object]
+    answer: "asyncio.Future[tuple[object, BaseException | None]]"
+    together: _Batch | None
+    item: object
+    outcome: object = None
+    failure: BaseException | None = None
 
 
 def _run(calls: "Sequence[_Call]") -> None:

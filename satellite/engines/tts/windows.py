@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 _SIZES = (8, 16, 32, 64, 128)
 """Frames of a window. Few sizes, because ONNX Runtime plans its memory for each; the longest lasts about 1.5 s, which
@@ -36,21 +37,20 @@ class Timeline:
         self._over_at = self._clock() + self.left_seconds + seconds
 
 
+@dataclass(slots=True)
 class WindowPlanner:
-    """Chooses the lengths of windows by what they cost on this host."""
+    """Chooses the lengths of windows by what they cost on this host.
 
-    def __init__(
-        self, fixed_seconds: float, frame_seconds: float, frame_sound_seconds: float, lead_frames: int
-    ) -> None:
-        """A window of n frames takes `fixed_seconds` + n * `frame_seconds`, and lasts n * `frame_sound_seconds`.
+    A window of n frames takes `fixed_seconds` + n * `frame_seconds`, and lasts n * `frame_sound_seconds`.
+    """
 
-        `lead_frames` at the beginning of a sentence are silence that is cut off.
-        """
-        self._fixed_seconds = fixed_seconds
-        self._frame_seconds = frame_seconds
-        self._frame_sound_seconds = frame_sound_seconds
-        self._lead_frames = lead_frames
-        self._slowness = 1.0
+    fixed_seconds: float
+    frame_seconds: float
+    frame_sound_seconds: float
+    lead_frames: int
+    """Silence at the beginning of a sentence, which is cut off."""
+
+    _slowness: float = field(default=1.0, init=False)
 
     @classmethod
     def measured(cls, seconds: dict[int, float], frame_sound_seconds: float, lead_frames: int) -> "WindowPlanner":
@@ -61,14 +61,14 @@ class WindowPlanner:
 
     def cost_seconds(self, frames: int) -> float:
         """Return how long a window of `frames` takes, judging by recent ones."""
-        return self._slowness * (self._fixed_seconds + frames * self._frame_seconds)
+        return self._slowness * (self.fixed_seconds + frames * self.frame_seconds)
 
     def note(self, frames: int, seconds: float) -> None:
         """Record that a window of `frames` took `seconds`.
 
         The estimate rises at once, since the sound would run out, and falls slowly.
         """
-        usual = self._fixed_seconds + frames * self._frame_seconds
+        usual = self.fixed_seconds + frames * self.frame_seconds
         slowness = seconds / usual if usual else 1.0
         self._slowness = max(slowness, self._slowness + _RECOVERY * (slowness - self._slowness))
 
@@ -77,7 +77,7 @@ class WindowPlanner:
 
         That is one window on a host that is faster than real time, and what it falls short by on a slower one.
         """
-        held = min(frames, self._lead_frames + _SIZES[0])
+        held = min(frames, self.lead_frames + _SIZES[0])
         while held < frames and not self._lasts(frames, held):
             held = min(frames, held + _SIZES[0])
         return held
@@ -91,11 +91,11 @@ class WindowPlanner:
         return frames_left if frames_left < size + _SIZES[0] else size
 
     def _sound_seconds(self, frames: int) -> float:
-        return frames * self._frame_sound_seconds
+        return frames * self.frame_sound_seconds
 
     def _lasts(self, frames: int, held: int) -> bool:
         """Return whether there is no gap if `held` frames are ready at the first sound."""
-        left_seconds = self._sound_seconds(held - self._lead_frames)
+        left_seconds = self._sound_seconds(held - self.lead_frames)
         while held < frames:
             size = self.next(frames - held, left_seconds)
             cost_seconds = self.cost_seconds(size)

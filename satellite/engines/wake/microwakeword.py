@@ -208,7 +208,6 @@ class _Track:
             raise ValueError(f"its input is {self._source}, not [1, {_STRIDE}, {_BANDS}] of 8 bits")
         self._range = np.iinfo(self._source.dtype)
         self._latest: deque[float] = deque(maxlen=model.averaged)
-        self._averaged = model.averaged
 
     def score(self, features: Feature) -> float:
         """Return the mean of the latest scores, 0 until there are enough."""
@@ -217,6 +216,4 @@ class _Track:
         levels = np.rint(features / self._source.scale + self._source.zero_point)
         (answer,) = self._network.run(levels.clip(self._range.min, self._range.max).astype(self._source.dtype))
         self._latest.append((answer.item() - self._result.zero_point) * self._result.scale)
-        if len(self._latest) < self._averaged:
-            return 0.0
-        return sum(self._latest) / self._averaged
+        return sum(self._latest) / len(self._latest) if len(self._latest) == self._latest.maxlen else 0.0
