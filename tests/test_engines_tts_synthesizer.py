@@ -39,7 +39,6 @@ class Mouth:
         self.piper = PiperSynthesizer(TtsSettings(**{"threads": 1, **settings}), lambda: files, parts, self.worker)
 
     async def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
-        """Return `text` as PCM."""
         speaker = await self.piper.speaker(choice or VoiceChoice())
         return b"".join([pcm for piece in pieces(text) async for pcm in speaker.speak(piece)])
 
@@ -79,7 +78,6 @@ def mouth(make: Make) -> Mouth:
 
 @pytest.fixture(scope="module")
 def joe(models_directory: Path) -> Iterator[Mouth]:
-    """The demo voice."""
     file = Store(models_directory).file(JOE, ".onnx")
     mouth = Mouth([(Voice("joe", ("en_US",), (), ""), file)], models_directory / ".parts", threads=2)
     yield mouth

@@ -112,7 +112,6 @@ def words(program: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def usual(load: Load) -> Engine:
-    """The engine with the default settings."""
     return load()
 
 
@@ -127,7 +126,6 @@ async def detect(engine: Engine, pcm: bytes, names: Sequence[str] | None, chunk:
 
 
 def heard(engine: Engine, pcm: bytes, names: Sequence[str] | None, chunk: int = 2048) -> list[str]:
-    """Return the names of the words detected in `pcm`."""
     return [detection.name for detection in asyncio.run(detect(engine, pcm, names, chunk))]
 
 

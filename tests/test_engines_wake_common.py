@@ -166,6 +166,10 @@ def load_text(files: Files) -> list[str]:
 async def test_a_folder_follows_its_files_and_keeps_the_last_good_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    nowhere = ModelFolder(None, text_files, load_text)
+    await nowhere.refresh()
+    nowhere.scan()
+    assert nowhere.models == {}
     directory = tmp_path / "later"
     folder = ModelFolder(directory, text_files, load_text)
 
@@ -205,13 +209,6 @@ async def test_a_folder_follows_its_files_and_keeps_the_last_good_model(
     models, _ = await scanned()
     assert models == {"bad": ["good"]}
     assert before == {"a": ["1"], "b": ["1"]}
-
-
-async def test_no_folder_has_no_models() -> None:
-    folder: ModelFolder[list[str]] = ModelFolder(None, text_files, load_text)
-    await folder.refresh()
-    folder.scan()
-    assert folder.models == {}
 
 
 def test_a_model_with_a_manifest_beside_it_belongs_to_microwakeword(tmp_path: Path) -> None:
