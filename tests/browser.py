@@ -47,17 +47,13 @@ def running(microphone: Path) -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, url: object, *, forbidden: str = "", **settings: Any) -> Iterator[Page]:
+def opened(browser: Browser, url: object, **settings: Any) -> Iterator[Page]:
     """Open a page in a profile of its own; nothing may be wrong with it, nor may it ask another host for anything.
 
-    `forbidden` is the name of the error with which the browser refuses the microphone. What the page does about lost
-    connections is up to the test, so that failed requests are no fault.
+    What the page does about lost connections is up to the test, so that failed requests are no fault.
     """
     context = browser.new_context(**settings)
     context.add_init_script(path=Path(__file__).parent / "browser_probes.js")
-    if forbidden:
-        refuse = f"() => Promise.reject(new DOMException('refused', '{forbidden}'))"
-        context.add_init_script(f"navigator.mediaDevices.getUserMedia = {refuse};")
     page = context.new_page()
     page.set_default_timeout(20_000)
     wrong: list[str] = []

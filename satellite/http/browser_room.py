@@ -15,7 +15,6 @@ from satellite.events import RunEnd, RunEvent, RunStart, as_json
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.outbox import Outbox
 from satellite.http.schemas import ConversationId, Language, SpokenText, Wire
-from satellite.pipeline.request import RunRequest
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.room import Activity, Capabilities, RoomContext
@@ -96,15 +95,7 @@ class BrowserDevice:
 
     def greet(self) -> None:
         """Send `ready`: the client may begin."""
-        hello = self._hello
-        self._send(
-            "ready",
-            conversation_id=hello.conversation_id,
-            language=hello.language,
-            speak=hello.speak,
-            rate=RATE,
-            version=__version__,
-        )
+        self._send("ready", **self._hello.model_dump(exclude={"type"}), rate=RATE, version=__version__)
 
     async def take(self, text: str) -> None:
         """Do what a text frame asks for; what is wrong with it becomes an `error` frame."""
@@ -170,7 +161,11 @@ class BrowserDevice:
     async def _begin(self, start: Stage, text: str = "") -> None:
         await self._stop()
         self._leave_work = self._context.work.enter()
-        request = self._request(start, text)
+        hello = self._hello
+        end = Stage.TTS if hello.speak else Stage.CHAT
+        request = run_request(
+            self._address, hello.conversation_id, start=start, end=end, text=text, language=hello.language
+        )
         self._open_run = request.run_id
         await self._conversation.begin(request)
 
@@ -192,13 +187,6 @@ class BrowserDevice:
         leave, self._leave_work = self._leave_work, None
         if leave is not None:
             leave()
-
-    def _request(self, start: Stage, text: str) -> RunRequest:
-        hello = self._hello
-        end = Stage.TTS if hello.speak else Stage.CHAT
-        return run_request(
-            self._address, hello.conversation_id, start=start, end=end, text=text, language=hello.language
-        )
 
     def _send(self, type_: str, **data: object) -> None:
         self.outbox.put(json.dumps({"type": type_, **data}))

@@ -55,8 +55,9 @@ async def completions(request: CompletionRequest, context: Parts, client: Client
     deltas = _deltas(context, request, sampling, client)
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": _MODEL}
     if request.stream:
+        usage = request.stream_options is not None and bool(request.stream_options.include_usage)
         first = await anext(deltas, None)  # an error before the first word is still a plain response
-        return Streamed(_chunks(head, first, deltas, usage=request.wants_usage), media_type=EVENT_STREAM)
+        return Streamed(_chunks(head, first, deltas, usage=usage), media_type=EVENT_STREAM)
     return json_response(await _completion(head, deltas))
 
 

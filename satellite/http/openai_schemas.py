@@ -83,11 +83,6 @@ class CompletionRequest(OpenAIRequest):
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
 
     @property
-    def wants_usage(self) -> bool:
-        """Whether a stream ends with the tokens used."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
-
-    @property
     def sampling(self) -> Sampling:
         """How to sample the answer. Raises `HttpError` for a parameter that is not supported."""
         refuse(self.model_extra)
