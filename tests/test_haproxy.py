@@ -5,7 +5,6 @@ import csv
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -18,7 +17,7 @@ import pytest
 from satellite.audio.pcm import read_wav
 from satellite.errors import SatelliteError
 from satellite.wire import client
-from tests.command_line import SATELLITE, free_port
+from tests.command_line import SATELLITE, configuration, free_port
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -69,61 +68,44 @@ async def wait(control: Path, **wanted: str) -> None:
     await until(lambda: all(states(control).get(name, "").startswith(state) for name, state in wanted.items()))
 
 
-async def understood(uri: str, began: list[float], failed: list[float]) -> None:
-    """Have a command understood; note when a request began that failed."""
-    at = time.monotonic()
-    began.append(at)
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            heard = await client.transcribe(uri, COMMAND)
-    except (SatelliteError, ConnectionError):
-        failed.append(at)
-    else:
-        assert "what time is it" in heard.transcript.lower()
-
-
 async def test_the_death_of_one_costs_its_own_requests_alone(
     daemon: RunningDaemon, models_directory: Path, tmp_path: Path
 ) -> None:
     assert HAPROXY, "haproxy is missing: scripts/test installs it"
     second, front, control = free_port(), free_port(), tmp_path / "control"
-    config = tmp_path / "second.yaml"
-    config.write_text(
-        f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nhttp: {{enabled: false}}\n"
-        f"commands: {{enabled: false}}\nwake: {{uri: '{daemon.uri}'}}\ntts: {{uri: '{daemon.uri}'}}\n"
-        "chat: {providers: [{type: openai, name: nobody, model: m, url: 'http://127.0.0.1:9/v1'}]}\n"
-        f"wyoming: {{host: 127.0.0.1, port: {free_port()}, stt_port: {second}, wake_port: null, tts_port: null, "
-        "handle_port: null}\n"
-    )
+    others = f"commands: {{enabled: false}}\nwake: {{uri: '{daemon.uri}'}}\ntts: {{uri: '{daemon.uri}'}}\n"
+    chat = "chat: {providers: [{type: openai, name: nobody, model: m, url: 'http://127.0.0.1:9/v1'}]}\n"
+    serve = (*SATELLITE, "--config", str(configuration(tmp_path, models_directory, second, others + chat)), "run")
     ports = {"gpu1:10300": daemon.port("stt_port"), "gpu2:10300": second, "gpu1:10600": daemon.port()}
     ports |= {"gpu2:10600": daemon.port(), "bind :10300": front, "bind :10600": free_port()}
     written = tmp_path / "haproxy.cfg"
     written.write_text(documented(ports, control))
-    serve = (*SATELLITE, "--config", str(config), "run")
-    uri = f"tcp://127.0.0.1:{front}"
     began: list[float] = []
     failed: list[float] = []
 
     async def ask(times: int) -> None:
         for _ in range(times):
-            await understood(uri, began, failed)
-
-    async def through_a_death(dying: subprocess.Popen[bytes]) -> float:
-        asking = [asyncio.create_task(ask(4)) for _ in range(4)]
-        while len(began) < 6:  # each service has some, and more come
-            await asyncio.sleep(0.01)
-        dying.send_signal(signal.SIGKILL)
-        dying.wait(20)
-        died = time.monotonic()
-        await asyncio.gather(*asking)
-        return died
+            at = time.monotonic()
+            began.append(at)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    heard = await client.transcribe(f"tcp://127.0.0.1:{front}", COMMAND)
+            except (SatelliteError, ConnectionError):
+                failed.append(at)
+            else:
+                assert "what time is it" in heard.transcript.lower()
 
     with process(HAPROXY, "-db", "-f", str(written)):
         with process(*serve) as dying:
             await wait(control, gpu1="UP", gpu2="UP")
             await ask(2)
             assert failed == []
-            died = await through_a_death(dying)
+            asking = [asyncio.create_task(ask(4)) for _ in range(4)]
+            await until(lambda: len(began) >= 6)  # each service has some, and more come
+            dying.kill()
+            dying.wait(20)
+            died = time.monotonic()
+            await asyncio.gather(*asking)
         assert [at for at in failed if at >= died] == []
         assert len(failed) <= 4
         await wait(control, gpu2="DOWN")
