@@ -197,21 +197,6 @@ async def test_a_timer_waits_politely_for_a_conversation(world: World) -> None:
 
 
 @on_loop_of("world")
-async def test_what_was_said_to_a_device_of_home_assistants_is_left_to_it(world: World) -> None:
-    kitchen = {"device_id": "d-kitchen", "satellite_id": "assist_satellite.kitchen"}
-    async with asking(world) as asked:
-        answered = (await asked("Turn on the lights.", kitchen)).data
-        assert (answered["text"], answered["context"]["provider"]) == ("Turned on the lights", "home_assistant")
-        assert (await asked("Set a timer for 5 minutes.", kitchen)).data["text"] == "Timer set"
-        assert (await our_client.described(world.daemon.uri)).handle[0].supports_home_control
-        assert world.home.timers == [("d-kitchen", "5 minutes")]
-        assert await asyncio.to_thread(world.timers) == []
-        await asyncio.to_thread(world.start_timer, 300, "kitchen")
-        assert (await asked("Cancel all timers.", kitchen)).data["context"]["provider"] == "commands"
-        assert await asyncio.to_thread(world.timers) == []
-
-
-@on_loop_of("world")
 async def test_what_is_said_in_a_room_is_answered_by_whoever_understands_it(world: World) -> None:
     world.home.entities[0].area = world.home.devices[0].area = "kitchen"  # as the room is called
     await _found(world)
@@ -246,11 +231,16 @@ async def test_the_conversation_service_answers_alike(world: World) -> None:
         assert (await asked("Never mind.")).data["text"] == ""
         assert (await asked("Turn on the bedroom light.")).data["context"]["provider"] == "home_assistant"
         assert (await asked("What time does the sun rise?")).data["context"]["provider"] == "local"
+        kitchen = {"device_id": "d-kitchen", "satellite_id": "assist_satellite.kitchen"}
+        assert (await asked("Turn on the lights.", kitchen)).data["text"] == "Turned on the lights"
+        assert (await asked("Set a timer for 5 minutes.", kitchen)).data["text"] == "Timer set"
+        assert world.home.timers == [("d-kitchen", "5 minutes")]
         refused = await asked("Set a timer for 5 minutes.")
         assert refused.data["text"] == "Sorry, timers are not supported on this device"
         assert await asyncio.to_thread(world.timers) == []
-        await asked("Set a timer for 5 minutes in the parents.")
+        await asked("Set a timer for 5 minutes in the parents.", kitchen)
     assert (await world.bedroom.until("timer-started")).data["total_seconds"] == 300
+    assert (await our_client.described(world.daemon.uri)).handle[0].supports_home_control
     responders = {one["responder"]: one for one in (await our_client.status(world.daemon.uri))["responders"]}
     assert responders["commands"]["message"] == "timers: 1 running"
     assert "en" in responders["commands"]["languages"]

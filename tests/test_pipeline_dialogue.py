@@ -1,7 +1,9 @@
 """What the model is sent: the same beginning every time, whole turns, for a while, and never more than it can read."""
 
+import asyncio
 from datetime import datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,13 +11,12 @@ from satellite.config.chat import ChatSettings
 from satellite.engines.chat.tokens import conversation_tokens
 from satellite.engines.protocols import Message
 from satellite.pipeline.dialogue import Dialogue, Question
-from tests.virtual_clock import ManualClock
 
 NOW = datetime(2026, 11, 23, 22, 5)
 
 
-def dialogue(clock: ManualClock | None = None, context_tokens: int | None = None, **chat: object) -> Dialogue:
-    return Dialogue(ChatSettings(**chat), context_tokens, clock=clock or ManualClock(), now=lambda: NOW)
+def dialogue(context_tokens: int | None = None, **chat: object) -> Dialogue:
+    return Dialogue(ChatSettings(**chat), context_tokens, now=lambda: NOW)
 
 
 def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one") -> list[Message]:
@@ -57,17 +58,16 @@ def test_conversations_do_not_mix_and_what_nobody_heard_is_not_remembered() -> N
     assert lengths == [4, 2, 2]
 
 
-def test_a_conversation_is_forgotten_after_a_while() -> None:
-    clock = ManualClock()
-    memory = dialogue(clock, history_seconds=60)
+@pytest.mark.virtual_clock
+async def test_a_conversation_is_forgotten_after_a_while() -> None:
+    memory = dialogue(history_seconds=60)
     converse(memory, "a", "b", "old")
-    clock.now += 50
+    await asyncio.sleep(50)
     converse(memory, "c", "d", "new")
-    clock.now += 20
-    assert len(memory.beginning("old")) == 1
-    assert len(memory.beginning("new")) == 3
+    await asyncio.sleep(20)
+    assert [len(memory.beginning(conversation)) for conversation in ("old", "new")] == [1, 3]
     converse(memory, "e", "f", "new")
-    clock.now += 50
+    await asyncio.sleep(50)
     assert len(memory.beginning("new")) == 5
 
 

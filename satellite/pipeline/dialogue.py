@@ -64,12 +64,10 @@ class Dialogue:
         chat: ChatSettings,
         context_tokens: int | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         """Remember up to `chat.history_tokens`, or what fits into a context of `context_tokens`."""
         self._chat = chat
-        self._clock = clock
         self._now = now
         self._budget_tokens = chat.history_tokens
         self._conversations: OrderedDict[str, _Conversation] = OrderedDict()
@@ -102,7 +100,7 @@ class Dialogue:
             # Half is dropped at a time: each time, the model has to read the rest again.
             while turns and conversation_tokens(turns) > self._budget_tokens // 2:
                 del turns[:2]
-        self._conversations[question.conversation] = _Conversation(turns, whole or answer, self._clock())
+        self._conversations[question.conversation] = _Conversation(turns, whole or answer, time.monotonic())
         self._conversations.move_to_end(question.conversation)
         while len(self._conversations) > _CONVERSATIONS:
             self._conversations.popitem(last=False)
@@ -122,7 +120,7 @@ class Dialogue:
 
     def _expire(self) -> None:
         """Forget old conversations; they are ordered by their last use."""
-        limit = self._clock() - self._chat.history_seconds
+        limit = time.monotonic() - self._chat.history_seconds
         while self._conversations and next(iter(self._conversations.values())).used_at < limit:
             self._conversations.popitem(last=False)
 

@@ -226,7 +226,7 @@ class CommandResponder:
         found = find_here(timers.pending(), command.timer, question.place)
         if not found and (not command.mentions_timer or self._is_left_to_home_assistant(question)):
             return None
-        if not found and not command.timer.is_any and timers.pending():
+        if not found and command.timer != TimerQuery() and timers.pending():
             return responses.error(NoMatch.NOT_FOUND)
         return responses.status([(timer, timers.left(timer)) for timer in found], here=question.place)
 

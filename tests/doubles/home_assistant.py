@@ -22,7 +22,6 @@ _ANSWERS = {
     "add milk to my shopping list": ("Unknown intent HassShoppingListAddItem", "unknown"),
     "run the broken script": ("An unexpected error occurred", "unknown"),
 }
-_LOGIN_PAGE = b"<!DOCTYPE html><html><title>Log in</title><form method=post></form></html>"
 
 
 class Fault(Enum):
@@ -41,11 +40,16 @@ class Fault(Enum):
     ENDLESS_REDIRECT = auto()  # 302 to an address that is longer than httpx takes.
 
 
-_REFUSALS = {
+_REPLIES: dict[Fault | None, tuple[Any, ...]] = {
     Fault.CRASH: (500, "500 Internal Server Error\n\nServer got itself in trouble"),
     Fault.BAD_GATEWAY: (502, "502 Bad Gateway"),
     Fault.STOPPING: (503, ""),
     Fault.NOT_LOADED: (404, "404: Not Found"),
+    Fault.GARBAGE: (200, b"\x00\xff{"),
+    Fault.STRANGE: (200, {"response": {"response_type": "poem"}, "components": "all"}),
+    Fault.LOGIN_PAGE: (200, b"<!DOCTYPE html><html><title>Log in</title><form method=post></form></html>"),
+    Fault.REDIRECT: (302, b"302: Found", {"Location": "/login"}),
+    Fault.ENDLESS_REDIRECT: (302, b"302: Found", {"Location": f"/{'a' * 65_530}"}),
 }
 
 
@@ -227,25 +231,14 @@ class HomeAssistantServer(HttpServer):
         return _response(f"Turned {state} the light", language, "action_done", target)
 
     async def _break(self, exchange: Exchange, fault: Fault | None) -> None:
-        if fault in _REFUSALS:
-            raise Refusal(*_REFUSALS[fault])
-        match fault:
-            case Fault.GARBAGE:
-                await exchange.reply(200, b"\x00\xff{")
-            case Fault.STRANGE:
-                await exchange.reply(200, {"response": {"response_type": "poem"}, "components": "all"})
-            case Fault.FLOOD:
-                while True:
-                    await exchange.send(b" " * 65536, "application/json")
-            case Fault.LOGIN_PAGE:
-                await exchange.send(_LOGIN_PAGE, "text/html")
-                await exchange.end()
-            case Fault.REDIRECT:
-                await exchange.reply(302, b"302: Found", {"Location": f"{self.url}/login"})
-            case Fault.ENDLESS_REDIRECT:
-                await exchange.reply(302, b"302: Found", {"Location": f"/{'a' * 65_530}"})
-            case _:
-                await asyncio.Event().wait()
+        while fault is Fault.FLOOD:
+            await exchange.send(b" " * 65536, "application/json")
+        if fault is Fault.HANG:
+            await asyncio.Event().wait()
+        status, *reply = _REPLIES[fault]
+        if status >= 400:
+            raise Refusal(status, *reply)
+        await exchange.reply(status, *reply)
 
 
 def _plain(text: str) -> str:

@@ -22,11 +22,6 @@ class TimerQuery:
     seconds: int | None = None
     """The duration that it was set to."""
 
-    @property
-    def is_any(self) -> bool:
-        """Whether it matches every timer."""
-        return self == TimerQuery()
-
 
 class NoMatch(StrEnum):
     """Why no timer was found: Home Assistant's codes."""
