@@ -14,9 +14,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from satellite.config.http import HttpSettings
-from satellite.config.loader import parse
-from satellite.daemon.config_check import check
-from satellite.errors import CannotListen, ConfigError
+from satellite.errors import CannotListen
 from satellite.http.http_service import HttpService
 from tests.http_daemon import RIGHT, TIME, TOKEN, client, problem, refusal, serving, ws
 from tests.running_daemon import RunningDaemon
@@ -189,25 +187,6 @@ def test_answers_are_not_held_back(daemon: RunningDaemon, http: httpx.Client) ->
 async def test_a_port_in_use_is_reported(daemon: RunningDaemon) -> None:
     with pytest.raises(CannotListen, match=f"127.0.0.1:{daemon.port('http')}"):
         await HttpService(daemon.daemon._http._context).start(daemon.port("http"))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("http:\n  host: 0.0.0.0", "c.yaml:2: http.host: 0.0.0.0 can be reached from other machines"),
-        ("http:\n  port: 10600", "c.yaml:2: http.port: port 10600 is also wyoming.port"),
-        ("http:\n  token: ' '", "c.yaml:2: http.token: the token from http.token is empty"),
-        ("http:\n  requests_per_minute: 0", "c.yaml:2: http.requests_per_minute: "),
-        (
-            "http:\n  trusted_proxies: [localhost]",
-            "c.yaml:2: http.trusted_proxies[0]: expected an address or a network",
-        ),
-    ],
-)
-def test_it_is_refused_to_start_open(text: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse(text, name="c.yaml", check=check)
-    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

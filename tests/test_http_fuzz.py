@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.models
 
-_EXAMPLES = {schemathesis.GenerationMode.POSITIVE: 3, schemathesis.GenerationMode.NEGATIVE: 25}
+_EXAMPLES = {schemathesis.GenerationMode.POSITIVE: 3, schemathesis.GenerationMode.NEGATIVE: 15}
 """Of what is wrong more, since the model has not to answer it."""
 
 _ENDLESS = "/events"
