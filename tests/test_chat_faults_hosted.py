@@ -223,7 +223,7 @@ async def test_nobody_asks_before_retry_after_has_passed() -> None:
 async def test_a_limit_is_kept_before_it_is_hit() -> None:
     async with built() as route:
         route.look_after()
-        route.first.limits = Limits(requests=1, requests_seconds=1)
+        route.first.limits = Limits(requests=1, seconds=1)
         began = asyncio.get_running_loop().time()
         assert await route.who_answers() == "groq"
         assert (route.health.up, route.health.forbidden) == (False, True)
@@ -234,8 +234,8 @@ async def test_a_limit_is_kept_before_it_is_hit() -> None:
 
 async def test_a_look_that_is_refused_keeps_the_limit_too() -> None:
     async with built(touch_seconds=0) as route:
-        route.first.limits_lists, route.first.limits = True, Limits(requests=1, requests_seconds=1)
-        route.first.limits.take(0, "another client's")
+        route.first.limits_lists, route.first.limits = True, Limits(requests=1, seconds=1)
+        route.first.limits.take()  # by another client
         await route.chat.warm_up()
         assert route.health.forbidden
         route.look_after()

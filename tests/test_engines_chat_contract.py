@@ -171,11 +171,14 @@ async def test_two_answers_at_once_do_not_mix(api: Api) -> None:
         assert await asyncio.gather(*(answered(model, name) for name in "ab")) == ["aaa", "bbb"]
 
 
-async def test_a_connection_serves_many_answers(api: Api) -> None:
+async def test_a_connection_serves_many_answers_until_the_model_is_closed(api: Api) -> None:
     async with api.running(PARIS) as (server, model):
         for _ in range(3):
             assert await answered(model) == "Paris it is."
         assert server.connections == 1
+        await model.close()
+        with pytest.raises(ChatUnavailable, match="closed"):
+            await answered(model)
 
 
 @pytest.mark.parametrize(
@@ -200,9 +203,7 @@ async def test_an_answer_that_goes_wrong_is_an_error(
                 async for delta in deltas:
                     texts.append(delta.text)  # noqa: PERF401  # what came before the error counts
         assert ("".join(texts), caught.value.code) == (said, code)
-        patient = api.connect(server.url, DeadlineSettings())
-        assert await answered(patient) == "Paris it is."  # the server is none the worse
-        await patient.close()
+        assert await answered(model) == "Paris it is."  # server and model are none the worse
 
 
 async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
@@ -213,13 +214,6 @@ async def test_a_server_that_is_not_there_is_named(api: Api) -> None:
         await answered(model)
     assert caught.value.code == "chat-unreachable"
     await model.close()
-
-
-async def test_a_closed_model_says_so(api: Api) -> None:
-    async with api.running(PARIS) as (_, model):
-        await model.close()
-        with pytest.raises(ChatUnavailable):
-            await answered(model)
 
 
 async def test_a_proxy_of_the_environment_is_not_used_inside_the_house(

@@ -1,75 +1,44 @@
-"""How much may be asked of a hosted model, and the headers in which Groq tells what is left."""
+"""How often a hosted model may be asked, and the headers in which Groq tells what is left."""
 
 import math
 import time
-from dataclasses import dataclass
 
 from tests.doubles.http import Refusal
 
 
-class Bucket:
-    """So many in so many seconds, coming back evenly."""
+class Limits:
+    """So many requests in so many seconds, coming back evenly."""
 
-    def __init__(self, capacity: int, window_seconds: float) -> None:
-        self.capacity = capacity
-        self._per_second = capacity / window_seconds
-        self._level = float(capacity)
+    def __init__(self, requests: int, seconds: float) -> None:
+        self._requests = requests
+        self._per_second = requests / seconds
+        self._level = float(requests)
         self._at = time.monotonic()
 
-    @property
-    def left(self) -> float:
-        """What may be taken now; below nought when more was taken than there was."""
+    def _left(self) -> float:
         now = time.monotonic()
-        self._level = min(self.capacity, self._level + (now - self._at) * self._per_second)
+        self._level = min(self._requests, self._level + (now - self._at) * self._per_second)
         self._at = now
         return self._level
 
-    def take(self, amount: float) -> None:
-        """Take some."""
-        self._level = self.left - amount
-
-    def seconds_until(self, amount: float) -> float:
-        """Return how long it takes until `amount` may be taken."""
-        return max(0.0, min(amount, self.capacity) - self.left) / self._per_second
-
-
-@dataclass
-class Limits:
-    """An organisation's limits, by default those of Groq's free plan."""
-
-    requests: int = 14_400
-    requests_seconds: float = 86_400.0
-    tokens: int = 6_000
-    tokens_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        self._requests = Bucket(self.requests, self.requests_seconds)
-        self._tokens = Bucket(self.tokens, self.tokens_seconds)
-
-    def take(self, tokens: int, model: str) -> None:
-        """Take a request with a conversation of so many tokens; raises `Refusal` when there is not enough left."""
-        seconds = max(self._requests.seconds_until(1), self._tokens.seconds_until(tokens))
-        if seconds > 0:
-            kind = "requests" if self._requests.seconds_until(1) else "tokens"
-            message = f"Rate limit reached for model `{model}` on {kind}. Please try again in {duration(seconds)}."
+    def take(self) -> None:
+        """Take a request; raises `Refusal` when none is left."""
+        if (missing := 1 - self._left()) > 0:
+            seconds = missing / self._per_second
+            message = f"Rate limit reached on requests. Please try again in {duration(seconds)}."
             refusal = Refusal(429, message, "rate_limit_exceeded")
             refusal.headers = {"retry-after": str(math.ceil(seconds))}
             raise refusal
-        self._requests.take(1)
-        self._tokens.take(tokens)
-
-    def spend(self, tokens: int) -> None:
-        """Take what an answer had."""
-        self._tokens.take(tokens)
+        self._level -= 1
 
     def headers(self) -> dict[str, str]:
         """Return what every reply tells."""
-        headers = {}
-        for name, bucket in (("requests", self._requests), ("tokens", self._tokens)):
-            headers[f"x-ratelimit-limit-{name}"] = str(bucket.capacity)
-            headers[f"x-ratelimit-remaining-{name}"] = str(max(0, int(bucket.left)))
-            headers[f"x-ratelimit-reset-{name}"] = duration(bucket.seconds_until(bucket.capacity))
-        return headers
+        left = self._left()
+        return {
+            "x-ratelimit-limit-requests": str(self._requests),
+            "x-ratelimit-remaining-requests": str(int(left)),
+            "x-ratelimit-reset-requests": duration((self._requests - left) / self._per_second),
+        }
 
 
 def duration(seconds: float) -> str:

@@ -96,7 +96,7 @@ class OpenAIServer(HttpServer):
             case "GET", "/openai/v1/models":
                 self._check_key(exchange)
                 if self.limits is not None and self.limits_lists:
-                    self.limits.take(0, self.model)
+                    self.limits.take()
                 await exchange.reply(200, {"object": "list", "data": [{"id": self.model, "object": "model"}]})
             case _:
                 raise Refusal(404, f"Unknown request URL: {exchange.method} {exchange.path}", "unknown_url")
@@ -113,12 +113,11 @@ class OpenAIServer(HttpServer):
         if self.wants_max_completion_tokens and "max_tokens" in body:
             message = "Unsupported parameter: 'max_tokens' is not supported with this model."
             raise Refusal(400, f"{message} Use 'max_completion_tokens' instead.", "unsupported_parameter")
-        prompt = len(prompt_tokens(body["messages"]))
         if self.limits is not None:
-            self.limits.take(prompt, self.model)
+            self.limits.take()
             exchange.more_headers = self.limits.headers()
         await self._refuse(fault)
-        await self._stream(exchange, prompt, fault)
+        await self._stream(exchange, fault)
 
     async def _refuse(self, fault: Fault | None) -> None:
         """Go wrong before the first token."""
@@ -137,7 +136,7 @@ class OpenAIServer(HttpServer):
             case Fault.HANG:
                 await asyncio.Event().wait()
 
-    async def _stream(self, exchange: Exchange, prompt: int, fault: Fault | None) -> None:
+    async def _stream(self, exchange: Exchange, fault: Fault | None) -> None:
         """Generate the answer and send it; raises `Refusal`."""
         longest = exchange.body.get("max_completion_tokens") or exchange.body.get("max_tokens")
         began = first = time.monotonic()
@@ -156,11 +155,9 @@ class OpenAIServer(HttpServer):
                         break
         except ChatError as error:  # the real model behind the words cannot go on
             raise Refusal(500, str(error), "internal_server_error") from error
-        if self.limits is not None:
-            self.limits.spend(said)
         self.answers += 1
         usage = {
-            "prompt_tokens": prompt,
+            "prompt_tokens": len(prompt_tokens(exchange.body["messages"])),
             "prompt_time": first - began,
             "completion_tokens": said,
             "completion_time": time.monotonic() - first,
