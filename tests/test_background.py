@@ -146,7 +146,7 @@ async def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: py
     assert isinstance(taken.exception(), KeyError)
     await end_tasks(taken, forgotten)
     del forgotten
-    gc.collect()
+    gc.collect(1)
     (error,) = errors(caplog)
     assert "never retrieved" in error
     assert "forgotten" in error
@@ -163,7 +163,7 @@ async def test_an_attempt_that_fails_as_its_caller_is_cancelled_is_logged_like_a
     callers = [begin_task(attempt(work(), "ask", 10), "caller")]
     await asyncio.wait(callers)
     assert callers.pop().cancelled()
-    gc.collect()
+    gc.collect(1)
     assert errors(caplog) == logged
 
 
