@@ -77,7 +77,7 @@ def _bound(hosts: Sequence[str], addresses: Sequence[list[str]], port: int) -> l
                     # The first socket picks the port; the others must get the same one.
                     port = port or sockets[address].getsockname()[1]
             if not several:
-                raise CannotListen(f"cannot listen on {_shown(host, port)}: unknown host name")
+                raise CannotListen(f"cannot listen on {host_and_port(host, port)}: unknown host name")
             if problem is not None and not sockets.keys() & set(several):
                 raise _cannot(host, port, problem) from problem
         failed.pop_all()
@@ -108,10 +108,11 @@ def _cannot(host: str, port: int, error: OSError) -> CannotListen:
         reason += "; is another server running there?"
     elif error.errno == errno.EADDRNOTAVAIL:
         reason = "this machine does not have that address (yet)"
-    return CannotListen(f"cannot listen on {_shown(host, port)}: {reason}", taken=taken)
+    return CannotListen(f"cannot listen on {host_and_port(host, port)}: {reason}", taken=taken)
 
 
-def _shown(host: str, port: int) -> str:
+def host_and_port(host: str, port: int | None) -> str:
+    """Return `host:port`, or `[host]:port` for an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -10,11 +10,11 @@ from satellite.engines.protocols import Detection as HeardWord
 from satellite.engines.protocols import WakeStream
 from satellite.errors import SatelliteError, WakeWordError, in_words
 from satellite.pipeline.stages import Stages
-from satellite.services.peer import Peer
+from satellite.services.peer import Listener, Peer
 from satellite.tasks import attempt
 
 
-class DetectListener:
+class DetectListener(Listener):
     """`detect`: answers every wake word with `detection`, and audio without one with `not-detected`.
 
     A failure of the engine is reported once, and the engine tried again a little later: the client goes on sending, and
@@ -81,10 +81,6 @@ class DetectListener:
                 await self._peer.send(NotDetected(context=self._request.context))
         finally:
             await self.close()
-
-    async def finish(self) -> None:
-        """The client has gone: nothing is detected any more."""
-        await self.close()
 
     async def close(self) -> None:
         """Forget the stream."""

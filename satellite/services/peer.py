@@ -1,8 +1,9 @@
-"""The client of one connection, as the handlers of its requests see it: send, request, fail."""
+"""The client of one connection as the handlers of its requests see it, and what a handler of its audio has to do."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from wyoming.error import Error
 from wyoming.event import Event, Eventable
@@ -14,6 +15,26 @@ from satellite.wire.parsing import Faults
 _LOGGER = logging.getLogger(__name__)
 
 _QUEUED_REQUESTS = 8
+
+
+class Listener(Protocol):
+    """Takes the audio of a client's current request."""
+
+    async def start(self) -> None:
+        """A new stream of audio begins."""
+
+    async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
+        """Take canonical audio; `timestamp_ms` is the client's stamp of its first sample."""
+
+    async def stop(self) -> None:
+        """The audio is over."""
+
+    async def finish(self) -> None:
+        """The client sends no more: complete what needs nothing from it, drop what does, here everything."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Another request or the end of the connection takes this one's place."""
 
 
 class Peer:

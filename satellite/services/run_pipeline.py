@@ -11,12 +11,12 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import Stages
-from satellite.services.peer import Peer
+from satellite.services.peer import Listener, Peer
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.run_events import STAGES, audio_chunks, wyoming_events
 
 
-class RunListener:
+class RunListener(Listener):
     """`run-pipeline`: one run after the other while `restart_on_end`, over this connection."""
 
     def __init__(self, peer: Peer, stages: Stages, bus: RunBus, request: RunPipeline) -> None:

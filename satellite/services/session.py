@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart
@@ -30,7 +30,7 @@ from satellite.pipeline.text_buffer import TextBuffer
 from satellite.services import info
 from satellite.services.detecting import DetectListener
 from satellite.services.handle import answer
-from satellite.services.peer import Peer
+from satellite.services.peer import Listener, Peer
 from satellite.services.run_pipeline import RunListener
 from satellite.services.speaking import speak
 from satellite.services.transcribing import TranscribeListener
@@ -57,25 +57,6 @@ ALL_STAGES = frozenset(Stage)
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Handles an event type of our own, on the port with all services: from its data to the data of the answer."""
-
-
-class Listener(Protocol):
-    """Takes the audio of the current request."""
-
-    async def start(self) -> None:
-        """A new stream of audio begins."""
-
-    async def feed(self, pcm: bytes, timestamp_ms: int | None) -> None:
-        """Take canonical audio; `timestamp_ms` is the client's stamp of its first sample."""
-
-    async def stop(self) -> None:
-        """The audio is over."""
-
-    async def finish(self) -> None:
-        """The client sends no more: complete what needs nothing from it, drop what does."""
-
-    async def close(self) -> None:
-        """Another request or the end of the connection takes this one's place."""
 
 
 class EventQueue:

@@ -16,7 +16,7 @@ from satellite.pipeline.stages import Stages
 from satellite.pipeline.transcripts import PartialTranscripts, SpeculativeTranscript, partials_allowed, rest
 from satellite.pipeline.turn_detection import TurnDetector, TurnState, scaled
 from satellite.services.info import PROGRAM, STT_ENGINE
-from satellite.services.peer import Peer
+from satellite.services.peer import Listener, Peer
 from satellite.services.source_pace import Arrivals, SourcePace
 from satellite.system.logs import log_words
 
@@ -139,7 +139,7 @@ def _transcript_events(result: Transcription, request: Transcribe) -> list[Event
     ]
 
 
-class TranscribeListener:
+class TranscribeListener(Listener):
     """`transcribe`: collects audio and answers with its text, once, at `audio-stop` or at the end of the command.
 
     Only live audio is searched for the end of a command: a recording that is sent at once is transcribed whole. Audio
@@ -206,12 +206,8 @@ class TranscribeListener:
             self._answer(self._recording)
         self._recording = None
 
-    async def finish(self) -> None:
-        """Half a command is not answered."""
-        await self.close()
-
     async def close(self) -> None:
-        """Drop a recording whose text was not requested."""
+        """Drop a recording whose text was not requested; half a command is not answered."""
         self._cancel_check()
         if self._recording is not None and self._owed:
             self._recording.close()

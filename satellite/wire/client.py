@@ -19,7 +19,7 @@ from wyoming.wake import Detect, Detection
 
 from satellite.audio.pcm import CANONICAL, WIDTH, AudioFormat
 from satellite.errors import DaemonUnreachable, SatelliteError, shown
-from satellite.net.binding import EVERYWHERE
+from satellite.net.binding import EVERYWHERE, host_and_port
 from satellite.tasks import begin_task, end_tasks, failure_of
 from satellite.wire.connection import Connection, Timeouts, dial
 from satellite.wire.parsing import parsed
@@ -148,7 +148,7 @@ async def described(uri: str) -> Info:
 def own_uri(hosts: Sequence[str], port: int) -> str:
     """Return the address at which this machine reaches a daemon that listens at `hosts`."""
     host = "127.0.0.1" if set(hosts) & set(EVERYWHERE) else hosts[0]
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    return f"tcp://{host_and_port(host, port)}"
 
 
 async def status(uri: str) -> JsonObject:

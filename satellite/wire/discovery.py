@@ -21,7 +21,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceInfo, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-from satellite.net.binding import EVERYWHERE
+from satellite.net.binding import EVERYWHERE, host_and_port
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -241,13 +241,12 @@ async def discover(own_ports: Collection[int] = (), seconds: float = 3.0) -> lis
         await network.async_close()
     here = {one.address for one in interfaces()}
     return [
-        {"room": info.name.removesuffix(f".{_TYPE}"), "uri": _uri(info.parsed_addresses()[0], info.port)}
+        {
+            "room": info.name.removesuffix(f".{_TYPE}"),
+            "uri": f"tcp://{host_and_port(info.parsed_addresses()[0], info.port)}",
+        }
         for info in infos
         if info is not None
         and info.parsed_addresses()
         and not (info.port in own_ports and here & set(info.parsed_addresses()))
     ]
-
-
-def _uri(address: str, port: int | None) -> str:
-    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
