@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from satellite.audio.sound_files import SUFFIXES, read_sound
 from satellite.config.chat import OllamaSettings, OpenAISettings
+from satellite.config.consistency import dotted, places
 from satellite.config.secrets import SecretSource, chat_key, home_assistant_token, http_token
 from satellite.config.settings import Config
 from satellite.daemon import config_check
@@ -72,16 +73,14 @@ def _models(config: Config, store: Store) -> Iterator[Missing]:
 def _voices_of_rooms(config: Config, store: Store) -> Iterator[Missing]:
     if config.tts.uri:
         return  # only the servers know their voices
-    places = [(f"rooms[{index}]", room.voice) for index, room in enumerate(config.rooms)]
-    places += [("host_room", config.host_room.voice)] if config.microphone.given else []
     try:
         known = {spec.name for spec in store.installed(Kind.TTS)} | {config.tts.voice}
     except OSError:
         return  # reported for the default voice already
-    for key, voice in places:
-        if voice is not None and voice not in known:
-            cure = f"get it with: satellite models pull tts/{voice}"
-            yield Missing("tts-unknown-voice", f"{key}.voice", f"voice {voice!r} is not installed; {cure}")
+    for where, room in places(config):
+        if room.voice is not None and room.voice not in known:
+            text = f"voice {room.voice!r} is not installed; get it with: satellite models pull tts/{room.voice}"
+            yield Missing("tts-unknown-voice", f"{dotted(where)}.voice", text)
 
 
 def _secrets(config: Config) -> Iterator[Missing]:
