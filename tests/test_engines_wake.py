@@ -211,26 +211,11 @@ def test_each_word_is_ignored_for_its_own_refractory_time(
     assert heard(load(refractory_seconds=refractory_seconds), pcm, words) == [*SPOKEN] * times
 
 
-def test_the_trigger_level_requires_frames_in_a_row(load: Load, program: str) -> None:
-    def ends(level: int) -> list[float]:
-        engine = load(per_word={"alexa": {"trigger_level": level}})
-        return [found.seconds for found in asyncio.run(detect(engine, recording("alexa"), ["alexa"]))]
-
-    (one,) = ends(1)
-    assert ends(3) == [pytest.approx(one + 2 * HOP_SAMPLES[program] / RATE)]
-    assert ends(50) == []
-
-
 def test_words_have_their_phrases(usual: Engine, program: str, models: Path) -> None:
     engine, _ = unloaded(program, models)
     assert {word.name: word.phrase for word in engine.words} == WAKE_WORDS[program]
     assert all("en" in word.languages for word in engine.words)
     assert engine.words == usual.words
-
-
-def test_without_names_the_configured_words_are_detected(load: Load) -> None:
-    engine = load(words=("alexa", "hey_jarvis"))
-    assert heard(engine, b"".join(map(recording, SPOKEN)), None) == ["hey_jarvis", "alexa"]
 
 
 async def test_unknown_words_and_an_unloaded_engine_are_errors(usual: Engine, program: str, models: Path) -> None:

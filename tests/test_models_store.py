@@ -233,12 +233,6 @@ def test_own_voice_needs_both_files(store: Store, tmp_path: Path) -> None:
     assert store.file(spec, ".onnx") == tmp_path / "me.onnx"
 
 
-def test_microwakeword_comes_with_its_package(store: Store) -> None:
-    folder = store.pull(catalogue.find(Kind.WAKE, "microwakeword"))
-    words = {path.stem for path in folder.glob("*.tflite")}
-    assert words == set(catalogue.WAKE_WORDS["microwakeword"])
-
-
 def test_folder_that_cannot_be_written_is_an_error(hub: HubServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match="Not a directory") as caught:

@@ -45,10 +45,9 @@ def find(kind: Kind, name: str) -> ModelSpec:
     or a .gguf; `org/repository` of the hub for Whisper; `org/repository:file.gguf` for a chat model. Raises
     ModelError(model-unknown), which names the nearest valid names.
     """
-    known = _known(kind)
-    spec = known.get(_ALIASES.get(name, name)) or _local(kind, name) or _of_hub(kind, name)
+    spec = _found(kind, name)
     if spec is None:
-        raise ModelError(f"unknown {kind} model {name!r}; {_nearest(name, list(known))}", code="model-unknown")
+        raise ModelError(f"unknown {kind} model {name!r}; {_nearest(name, names(kind))}", code="model-unknown")
     return spec
 
 
@@ -57,12 +56,7 @@ def lookup(reference: str) -> ModelSpec:
     kind, _, name = reference.partition("/")
     if kind in set(Kind):
         return find(Kind(kind), name)
-    found = []
-    for candidate in Kind:
-        try:
-            found.append(find(candidate, reference))
-        except ModelError:
-            continue
+    found = [spec for candidate in Kind if (spec := _found(candidate, reference))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -100,6 +94,10 @@ def piper_voice(name: str, speakers: int, onnx_bytes: int, onnx_md5: str, json_b
         ),
         speakers=speakers,
     )
+
+
+def _found(kind: Kind, name: str) -> ModelSpec | None:
+    return _known(kind).get(_ALIASES.get(name, name)) or _local(kind, name) or _of_hub(kind, name)
 
 
 @cache

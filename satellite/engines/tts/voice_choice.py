@@ -24,13 +24,10 @@ def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
         raise TextToSpeechError(f"unknown voice '{shown(choice.name)}'; {known}", kind="unknown-voice")
     if not choice.language:
         return voices[0]
-    wanted = _normalised(choice.language)
-    for voice in voices:
-        if wanted in map(_normalised, voice.languages):
-            return voice
-    for voice in voices:
-        if _without_region(wanted) in map(_without_region, voice.languages):
-            return voice
+    for simplified in (_normalised, _without_region):
+        for voice in voices:
+            if simplified(choice.language) in map(simplified, voice.languages):
+                return voice
     if choice.strict:
         known = ", ".join(sorted({language for voice in voices for language in voice.languages}))
         raise TextToSpeechError(
