@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,16 +182,15 @@ class WhisperTranscriber:
         if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
         spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
-        # The thread cannot be cancelled: it looks at the event between the steps of the network.
-        abandoned = threading.Event()
-        pieces = self._pieces(pcm, spoken, wanted, (*vocabulary, *self._settings.vocabulary), abandoned)
+        request = _Request((*vocabulary, *self._settings.vocabulary))
+        pieces = self._pieces(pcm, spoken, wanted, request)
         texts: list[str] = []
         try:
             while (piece := await self._worker.run(next, pieces, None)) is not None:
                 texts.append(piece.text)
                 wanted = piece.language
         except asyncio.CancelledError:
-            abandoned.set()
+            request.abandoned.set()
             raise
         return Transcription(" ".join(text for text in texts if text), wanted or "")
 
@@ -208,24 +208,16 @@ class WhisperTranscriber:
         return code
 
     def _pieces(
-        self,
-        pcm: bytes,
-        spoken: list[bool],
-        language: str | None,
-        vocabulary: Sequence[str],
-        abandoned: threading.Event,
+        self, pcm: bytes, spoken: list[bool], language: str | None, request: "_Request"
     ) -> Iterator[Transcription]:
-        """Yield the words of each segment of speech; blocking, but between two the thread serves others.
-
-        If `abandoned` is set, it ends after the current step of the network, which cannot be interrupted.
-        """
+        """Yield the words of each segment of speech; blocking, but between two the thread serves others."""
         if self._whisper is None:
             raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
         samples = to_float(pcm)
         seconds = 0.0
         for start, end in _segments(spoken, len(samples)):
             began = time.monotonic()
-            decoded = self._decode(samples[start:end], language, vocabulary, abandoned)
+            decoded = self._decode(samples[start:end], language, request)
             language = decoded.language  # detected once: a later segment is not taken for another language
             seconds += time.monotonic() - began
             yield Transcription("" if self._is_noise(decoded) else decoded.said_once.strip(), language)
@@ -236,44 +228,34 @@ class WhisperTranscriber:
         unlikely = decoded.log_probability < self._settings.log_probability_threshold
         return unlikely and decoded.no_speech > self._settings.no_speech_threshold
 
-    def _decode(
-        self,
-        samples: "NDArray[np.float32]",
-        language: str | None,
-        vocabulary: Sequence[str],
-        abandoned: threading.Event,
-    ) -> Decoded:
+    def _decode(self, samples: "NDArray[np.float32]", language: str | None, request: "_Request") -> Decoded:
         seconds = len(samples) / RATE
         window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
-        decoded = self._decode_window(samples, window, language, vocabulary, abandoned)
+        decoded = self._decode_window(samples, window, language, request)
         self._counts["decoded"] += 1
         # Without the vocabulary, which may be what is repeated; over the full window nothing else would change.
-        if decoded.repetitive and (window < FULL_WINDOW_SECONDS or vocabulary):
+        if decoded.repetitive and (window < FULL_WINDOW_SECONDS or request.vocabulary):
             self._counts["full_window_retries"] += 1
-            decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, (), abandoned)
+            request = replace(request, vocabulary=())
+            decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, request)
         return decoded
 
     def _decode_window(
-        self,
-        samples: "NDArray[np.float32]",
-        window_seconds: float,
-        language: str | None,
-        vocabulary: Sequence[str],
-        abandoned: threading.Event,
+        self, samples: "NDArray[np.float32]", window_seconds: float, language: str | None, request: "_Request"
     ) -> Decoded:
         import numpy as np
 
-        self._stop_if(abandoned)
+        self._stop_if_abandoned(request)
         mel = self._features(samples)[:, : int(FULL_WINDOW_SECONDS * _FRAMES_PER_SECOND)]
         frames = _frames(window_seconds)
         window = np.zeros((1, mel.shape[0], frames), np.float32)
         window[0, :, : mel.shape[1]] = mel[:, :frames]
         encoded = self._whisper.encode(self._storage(window))
         # Again between the two networks: usually the speaker has continued, and the longer command is waiting.
-        self._stop_if(abandoned)
+        self._stop_if_abandoned(request)
         if language is None:
             language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
-        prompt = self._prompt(language, vocabulary)
+        prompt = self._prompt(language, request.vocabulary)
         # Without a limit, a loop goes on to the 448th position, for seconds.
         most_tokens = int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS
         result = self._whisper.generate(
@@ -290,9 +272,8 @@ class WhisperTranscriber:
         capped = len(tokens) >= most_tokens
         return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped)
 
-    def _stop_if(self, abandoned: threading.Event) -> None:
-        """End the work if it was cancelled."""
-        if abandoned.is_set():
+    def _stop_if_abandoned(self, request: "_Request") -> None:
+        if request.abandoned.is_set():
             self._counts["abandoned"] += 1
             raise SpeechToTextError("the transcription was cancelled")
 
@@ -309,6 +290,13 @@ class WhisperTranscriber:
 
             self._tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
         return list(self._tokenizer.encode(text, add_special_tokens=False).tokens[:_VOCABULARY_TOKENS])
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    vocabulary: Sequence[str]
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits any more: the thread cannot be cancelled, and looks at it between steps of the network."""
 
 
 def _frames(window_seconds: float) -> int:
