@@ -91,9 +91,9 @@ class OllamaRoute(FaultyRoute[OllamaServer]):
         await self.watched()
         await (fault.interrupt(self) if moment is Moment.ANSWERING else fault.come(self))
 
-    async def is_back(self) -> None:
+    async def is_back(self, within_seconds: float = 5) -> None:
         """Ollama soon answers again, without being asked to read what every prompt begins with."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(within_seconds):
             await self.until(lambda: self.primed)
         answer = await self.answered()
         assert (answer.provider, answer.stats.switch_reason) == ("ollama", "")
@@ -361,4 +361,5 @@ async def test_when_the_second_is_down_as_well_both_are_named(fault: Lasting) ->
             with pytest.raises(ChatUnavailable, match=r"^no provider answers: (?=.*ollama: )(?=.*second: )"):
                 await route.answered()
         await fault.go(route)
-        await route.is_back()
+        # A sixth failed question is held against a provider for 16 s, but for one that was not there at all.
+        await route.is_back(within_seconds=5 if fault.state in ("unreachable", "silent") else 20)
