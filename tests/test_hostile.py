@@ -52,7 +52,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "synthesize-stop": {},
     "run-pipeline": {
         "start_stage": "handle",
-        "end_stage": "tts",
+        "end_stage": "handle",
         "announce_text": "What time is it?",
         "restart_on_end": False,
         "wake_word_name": "x",

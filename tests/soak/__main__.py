@@ -31,6 +31,7 @@ _CALM_PING_SECONDS = 5.0
 _PING_GAP_SECONDS = 0.05
 _LOOKS = 5
 _STOP_SECONDS = 10.0
+_WARMING_TURNS = 15
 _TALKERS = 2
 _TURN_SECONDS = 120.0
 """How long an answer may take among two hundred hostile clients on a slow machine."""
@@ -231,7 +232,8 @@ async def soak(minutes: float, frames: int, connections: int, kept_log: Path | N
                 await _started(house)
                 over = asyncio.Event()
                 warming = asyncio.create_task(_talk(house.uri, report.turns, over))
-                await asyncio.sleep(15)
+                while report.turns.asked <= _WARMING_TURNS:
+                    await asyncio.sleep(0.1)
                 over.set()
                 await warming
                 # A look at a room or a provider is a task that comes and goes.
