@@ -19,6 +19,7 @@ from wyoming.vad import VoiceStarted, VoiceStopped
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat
 from satellite.engines.protocols import VoiceChoice
+from satellite.tasks import end_tasks
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until
 
@@ -54,8 +55,7 @@ class Assist:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.fall_silent()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         with suppress(OSError):
             await self.send(PauseSatellite())
             await self._client.disconnect()

@@ -15,6 +15,7 @@ from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.room import RoomContext
+from satellite.tasks import end_tasks
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until
 
@@ -86,9 +87,7 @@ async def running(*works: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
 
 def host_room(context: RoomContext, microphone: Any, speaker: Any = None, **settings: Any) -> HostRoom:

@@ -6,7 +6,7 @@ import ssl
 import struct
 from typing import Self
 
-from satellite.tasks import first_of
+from satellite.tasks import end_tasks, first_of
 
 _CHUNK_BYTES = 65_536
 
@@ -52,10 +52,7 @@ class Relay:
             return
         self._server.close()
         self._server = None
-        links = list(self._links)
-        for task in links:
-            task.cancel()
-        await asyncio.gather(*links, return_exceptions=True)
+        await end_tasks(*self._links)
 
     def cut(self) -> None:
         """Pass nothing on any more, without a word to either side, as a pulled cable does."""

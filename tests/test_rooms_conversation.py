@@ -119,11 +119,6 @@ async def test_whoever_calls_twice_silences_an_announcement_once(kitchen: Room) 
     assert [length < 4 for length in kitchen.lengths()] == [True]
 
 
-async def test_announcements_that_nobody_disturbs_are_heard_whole(kitchen: Room) -> None:
-    await asyncio.gather(kitchen.announce(1), kitchen.announce(2))
-    assert kitchen.lengths() == [1, 2]
-
-
 @pytest.mark.parametrize("pause", [0, 3])
 async def test_a_command_that_is_broken_off_is_not_answered(kitchen: Room, pause: int) -> None:
     await kitchen.hear(speech(60), silence(pause))

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 from wyoming.event import Event, async_read_event, async_write_event
 from wyoming.ping import Ping, Pong
 
+from satellite.tasks import end_tasks
 from tests.doubles.satellite_modes import Listening, Microphone, Settings, Speaker
 
 _REMEMBERED_EVENTS = 10_000
@@ -58,7 +59,7 @@ class ScriptedSatellite(Settings):
         self._news = asyncio.Event()
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self._pong = asyncio.Event()
+        self._pong_at = 0.0
         self._on = False
         self._connected: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._owner: asyncio.StreamWriter | None = None
@@ -93,7 +94,7 @@ class ScriptedSatellite(Settings):
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
-        await _cancelled(*self._tasks)
+        await end_tasks(*self._tasks)
         self._reserved.close()
 
     async def start(self) -> None:
@@ -113,7 +114,7 @@ class ScriptedSatellite(Settings):
         self.thaw()
         self.speaker.cut()
         self.vanish()
-        await _cancelled(*self._connected.values())
+        await end_tasks(*self._connected.values())
 
     async def say(self, pcm: bytes) -> None:
         """Say canonical `pcm` in the room; returns when it is said, whether or not anybody heard it."""
@@ -221,9 +222,9 @@ class ScriptedSatellite(Settings):
                 return True
             case "ping":
                 await self.send(Pong(Ping.from_event(event).text).event())
-                self._pinging = self._pinging or self._own(self._ping())
+                self._pinging = self._pinging or self._own(self._ping(time.monotonic()))
             case "pong":
-                self._pong.set()
+                self._pong_at = time.monotonic()
             case "audio-start" | "audio-chunk" | "audio-stop" if self.has_speaker:
                 self.speaker.take(event)
         await self._listening.from_server(event)
@@ -245,17 +246,11 @@ class ScriptedSatellite(Settings):
             self._pinging.cancel()
         self._pinging = None
 
-    async def _ping(self) -> None:
-        while True:
+    async def _ping(self, began_at: float) -> None:
+        while time.monotonic() - max(began_at, self._pong_at) < _PING_SECONDS + _PONG_SECONDS:
             await asyncio.sleep(_PING_SECONDS)
-            self._pong.clear()
             await self.send(Ping().event())
-            try:
-                async with asyncio.timeout(_PONG_SECONDS):
-                    await self._pong.wait()
-            except TimeoutError:
-                self._forget(self._owner)
-                return
+        self._forget(self._owner)
 
     async def _write(self, writer: asyncio.StreamWriter, event: Event) -> None:
         await self._thawed.wait()
@@ -270,9 +265,3 @@ class ScriptedSatellite(Settings):
         attribution = {"name": "", "url": ""}
         info["satellite"] = {"name": self.name, "attribution": attribution, "installed": True, "version": "1.4.1"}
         return info
-
-
-async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
