@@ -145,7 +145,8 @@ async def test_a_local_model_that_is_pulled_answers_beside_another_provider(mode
         await until(lambda: local.health.up)
 
 
-async def test_loading_is_tried_again_at_once_when_a_file_has_changed() -> None:
+async def test_loading_is_tried_again_at_once_when_a_file_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satellite.engines.slot._CHECK_SECONDS", 0.2)
     version, tries = 1, 0
 
     async def load() -> None:

@@ -144,6 +144,6 @@ async def test_a_run_that_fails_before_it_has_heard_all_leaves_the_reader_free(
 
 async def test_fifty_rooms_that_speak_at_once_are_all_answered() -> None:
     async with in_rooms(50, "Yes.") as rooms:
-        await asyncio.gather(*(room.command() for room in rooms))
+        await asyncio.gather(*(room.hear(speech(15), silence(40)) for room in rooms))
         await asyncio.sleep(10)
         assert [room.lengths() for room in rooms] == [[1]] * 50

@@ -59,7 +59,7 @@ class ScriptedSatellite(Settings):
         self._news = asyncio.Event()
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self._pong_at = 0.0
+        self._pong = asyncio.Event()
         self._on = False
         self._connected: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._owner: asyncio.StreamWriter | None = None
@@ -222,9 +222,9 @@ class ScriptedSatellite(Settings):
                 return True
             case "ping":
                 await self.send(Pong(Ping.from_event(event).text).event())
-                self._pinging = self._pinging or self._own(self._ping(time.monotonic()))
+                self._pinging = self._pinging or self._own(self._ping())
             case "pong":
-                self._pong_at = time.monotonic()
+                self._pong.set()
             case "audio-start" | "audio-chunk" | "audio-stop" if self.has_speaker:
                 self.speaker.take(event)
         await self._listening.from_server(event)
@@ -246,11 +246,17 @@ class ScriptedSatellite(Settings):
             self._pinging.cancel()
         self._pinging = None
 
-    async def _ping(self, began_at: float) -> None:
-        while time.monotonic() - max(began_at, self._pong_at) < _PING_SECONDS + _PONG_SECONDS:
+    async def _ping(self) -> None:
+        while True:
             await asyncio.sleep(_PING_SECONDS)
+            self._pong.clear()
             await self.send(Ping().event())
-        self._forget(self._owner)
+            try:
+                async with asyncio.timeout(_PONG_SECONDS):
+                    await self._pong.wait()
+            except TimeoutError:
+                self._forget(self._owner)
+                return
 
     async def _write(self, writer: asyncio.StreamWriter, event: Event) -> None:
         await self._thawed.wait()
