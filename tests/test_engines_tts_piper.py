@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from satellite.config.settings import TtsSettings
+from satellite.engines.onnx_session import load_session
 from satellite.engines.tts.graph_split import CannotSplit, split
 from satellite.engines.tts.parts_cache import digest_of
 from satellite.engines.tts.piper import PiperVoice
@@ -34,15 +33,6 @@ ONE_SPEAKER, SEVERAL_SPEAKERS = VOICES["one speaker"][0], VOICES["several speake
 IDS = list(range(60))
 
 
-def session(model: bytes) -> Any:
-    """Load a model, without a log and in two threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options)
-
-
 def feed(ids: list[int], speaker: int = 0) -> Inputs:
     """Return the inputs of a voice."""
     return {
@@ -54,16 +44,15 @@ def feed(ids: list[int], speaker: int = 0) -> Inputs:
 
 
 def in_parts(model: bytes) -> VitsNetwork:
-    """Split and measure a model."""
     parts = split(model)
-    front, flow, decoder = (session(part) for part in (parts.front, parts.flow, parts.decoder))
+    front, flow, decoder = (load_session(part) for part in (parts.front, parts.flow, parts.decoder))
     return measure(front, flow, decoder, parts, feed(IDS, 1), feed(IDS[:30], 1))
 
 
 def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int]) -> float:
     """Return how far windows differ from the unsplit graph at most, for the same noise, of full scale."""
     names = network._front_outputs
-    unsplit = session(with_outputs(model, names))
+    unsplit = load_session(with_outputs(model, names))
     samples, *latent = unsplit.run(None, {one.name: text[one.name] for one in unsplit.get_inputs()})
     sentence = Sentence(network, dict(zip(names, latent, strict=True)))
     windows: list[Samples] = []
@@ -152,7 +141,6 @@ def write(tmp_path: Path) -> Write:
 
 
 def loaded(file: Path, parts: Path) -> PiperVoice:
-    """Load a voice in one thread."""
     return PiperVoice(file, parts, ["CPUExecutionProvider"], 1)
 
 
