@@ -310,7 +310,9 @@ async def test_a_model_that_is_not_loaded_says_so() -> None:
         assert caught.value.code == "chat-not-ready"
 
 
-@pytest.mark.parametrize("content", [None, b"<html>", b"GGUF\x03\x00\x00\x00 and then nothing"])
+@pytest.mark.parametrize(
+    "content", [None, b"<html>", pytest.param(b"GGUF\x03\x00\x00\x00 and then nothing", marks=pytest.mark.slow)]
+)
 async def test_a_file_that_is_no_model_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:

@@ -23,7 +23,7 @@ def filtered(*pieces: str) -> str:
     return "".join([*(think.feed(piece) for piece in pieces), think.flush()])
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(TEXTS, st.data())
 def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
