@@ -87,7 +87,7 @@ async def test_a_pause_after_the_wake_word_is_no_end(daemon: RunningDaemon) -> N
             # Home Assistant sends what it has heard since the wake word at once, and the rest as it comes.
             rest = NABU[-BYTES_PER_SECOND // 4 :] + silence(pause_seconds)
             begun = BYTES_PER_SECOND // 2
-            heard = await spoken(client, rest[begun:] + LIGHTS + silence(60), at_once=rest[:begun])
+            heard = await spoken(client, rest[begun:] + LIGHTS + silence(60), at_once=rest[:begun], milliseconds=64)
             assert heard.strip(".") == "turn on the lights"
             await nothing_more(client)
 
