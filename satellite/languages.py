@@ -1,7 +1,7 @@
 """Codes of spoken languages, as people write them and as Whisper uses them, and tables of texts by language."""
 
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,20 +16,61 @@ WHISPER = tuple(
 )
 """The languages of Whisper's multilingual models; those of large-v3 add `yue`."""
 
-_OTHER_CODES = {"nb": "no", "iw": "he", "in": "id", "ji": "yi", "jv": "jw", "fil": "tl", "mo": "ro", "cmn": "zh"}
+_OTHER_CODES = {
+    "nb": "no", "iw": "he", "in": "id", "ji": "yi", "jv": "jw", "fil": "tl", "mo": "ro", "cmn": "zh",
+}  # fmt: skip
 """Other codes, such as Home Assistant's `nb`, with Whisper's codes."""
+
+_NEAREST = {
+    "nn": "no", "zh": "zh-cn", "zh-hans": "zh-cn", "zh-sg": "zh-cn", "zh-hant": "zh-tw", "zh-hant-hk": "zh-hk",
+    "zh-mo": "zh-hk", "yue": "zh-hk",
+}  # fmt: skip
+"""What takes the place of a language that is not known, before its region is ignored: Chinese differs by script."""
+
+_LONGEST = 35
+"""Characters of a code that are looked at, as many as RFC 5646 recommends: a peer may have written it."""
 
 
 def family(language: str) -> str:
     """Return Whisper's code for a language such as `en-US`, `fr_FR` or `nb`."""
-    code = language.strip().replace("_", "-").partition("-")[0].lower()
-    return _OTHER_CODES.get(code, code)
+    return _normalised(language).partition("-")[0]
+
+
+def closest(language: str, known: Iterable[str]) -> str | None:
+    """Return the code among `known` that is nearest to a language such as `nb-NO`, `fil`, `zh-Hant` or `fr_CA`.
+
+    That is the same language and region, else the language without a region, else with any; None without one.
+    """
+    codes: dict[str, str] = {}
+    for code in known:
+        codes.setdefault(_normalised(code), code)
+    wanted = list(_alternatives(_normalised(language)))
+    for code in wanted:
+        if code in codes:
+            return codes[code]
+    families = {code.partition("-")[0] for code in wanted}
+    return next((code for normalised, code in codes.items() if normalised.partition("-")[0] in families), None)
+
+
+def _normalised(language: str) -> str:
+    """Return a code in lower case, with hyphens and Whisper's name of the language, such as `no-no` for `nb_NO`."""
+    code, hyphen, region = language[:_LONGEST].strip().replace("_", "-").lower().partition("-")
+    return _OTHER_CODES.get(code, code) + hyphen + region
+
+
+def _alternatives(code: str) -> Iterator[str]:
+    """Yield a normalised code and those that may take its place, nearest first."""
+    while code:
+        yield code
+        if code in _NEAREST:
+            yield _NEAREST[code]
+        code = code.rpartition("-")[0]
 
 
 def in_language(table: Mapping[str, T], language: str | None) -> T | None:
-    """Return the entry for a language in a table by `family`, in which both written Norwegians are `no`."""
-    code = family(language or "")
-    return table.get("no" if code == "nn" else code)
+    """Return the entry for a language, or for the one that is `closest`."""
+    code = closest(language, table) if language else None
+    return None if code is None else table[code]
 
 
 def read_yaml(package: str, name: str) -> dict[str, Any]:

@@ -83,7 +83,20 @@ def test_whatever_is_said_is_judged_soon() -> None:
 
 @pytest.mark.parametrize(
     ("code", "known"),
-    [("en", "en"), ("en-GB", "en"), ("fr_FR", "fr"), ("pt-br", "pt-BR"), ("zh", "zh-CN"), ("no", "nb"), ("tlh", None)],
+    [
+        ("en", "en"),
+        ("en-GB", "en"),
+        ("fr_FR", "fr"),
+        ("pt-br", "pt-BR"),
+        ("zh", "zh-CN"),
+        ("no", "nb"),
+        ("nn-NO", "nb"),
+        ("iw", "he"),
+        ("zh-Hant", "zh-TW"),
+        ("zh-MO", "zh-HK"),
+        ("yue", "zh-HK"),
+        ("tlh", None),
+    ],
 )
 def test_languages_are_known_by_many_codes(code: str, known: str | None) -> None:
     assert known_language(code) == known

@@ -10,6 +10,7 @@ from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettin
 from satellite.config.rooms import RoomSettings, WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.engines.slot import Engines
+from satellite.languages import family
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.responder import Responder
 from satellite.skills.home_assistant.api import RoomQuery
@@ -105,5 +106,5 @@ class Responders:
 def _languages(configured: str | None, engines: Engines) -> list[str]:
     """Return the languages that are likely to be spoken: the configured one, and those of the voices."""
     voices = engines.synthesizer.engine.voices
-    spoken = (language.replace("_", "-").partition("-")[0] for voice in voices for language in voice.languages)
+    spoken = (family(language) for voice in voices for language in voice.languages)
     return list(dict.fromkeys([*([configured] if configured else []), *spoken]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import home_assistant_intents
 
+from satellite.languages import closest
 from satellite.tasks import begin_task
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 _GRAMMARS = 6
 """Most languages in memory, of a few megabytes each; the least recently used goes."""
-
-_ALIASES = {"no": "nb", "nn": "nb", "zh": "zh-CN", "zh-hans": "zh-CN", "zh-hant": "zh-TW", "yue": "zh-HK", "iw": "he"}
 
 
 class Grammars:
@@ -61,14 +60,8 @@ class Grammars:
 
 
 def known_language(language: str) -> str | None:
-    """Return Home Assistant's code of a language such as `en-GB`, `fr_FR` or `pt-br`; None where it has none."""
-    known = {code.lower(): code for code in home_assistant_intents.get_languages()}
-    wanted = language.replace("_", "-").lower()
-    family = wanted.partition("-")[0]
-    for code in (wanted, _ALIASES.get(wanted, ""), family, _ALIASES.get(family, "")):
-        if found := known.get(code.lower()):
-            return found
-    return None
+    """Return Home Assistant's code of a language such as `en-GB`, `fr_FR` or `no`; None where it has none."""
+    return closest(language, home_assistant_intents.get_languages())
 
 
 def _compiled(language: str) -> "Grammar":

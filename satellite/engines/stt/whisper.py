@@ -28,7 +28,7 @@ from satellite.engines.stt.whisper_text import Decoded, text_of
 from satellite.engines.vad import IMPORTING_FASTER_WHISPER, WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
-from satellite.languages import family
+from satellite.languages import closest, family
 from satellite.system.process import processor
 from satellite.tasks import begin_task
 
@@ -198,8 +198,8 @@ class WhisperTranscriber:
         """Return Whisper's code of `language`, or None to detect it; raises if the model does not know it."""
         if language is None:
             return self.languages[0] if len(self.languages) == 1 else None
-        code = family(language)
-        if self.languages and code not in self.languages:
+        code = closest(language, self.languages) if self.languages else family(language)
+        if code is None:
             known = ", ".join(self.languages[:8])
             raise SpeechToTextError(
                 f"model {self.model} does not know the language '{shown(language)}'; it knows {known}",

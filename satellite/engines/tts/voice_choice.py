@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from satellite.config.settings import nearest
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.errors import TextToSpeechError, shown
+from satellite.languages import closest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,10 +25,9 @@ def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
         raise TextToSpeechError(f"unknown voice '{shown(choice.name)}'; {known}", kind="unknown-voice")
     if not choice.language:
         return voices[0]
-    for simplified in (_normalised, _without_region):
-        for voice in voices:
-            if simplified(choice.language) in map(simplified, voice.languages):
-                return voice
+    language = closest(choice.language, [language for voice in voices for language in voice.languages])
+    if language is not None:
+        return next(voice for voice in voices if language in voice.languages)
     if choice.strict:
         known = ", ".join(sorted({language for voice in voices for language in voice.languages}))
         raise TextToSpeechError(
@@ -35,11 +35,3 @@ def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
         )
     _LOGGER.warning("no voice for the language %s; using the default voice", shown(choice.language))
     return voices[0]
-
-
-def _normalised(language: str) -> str:
-    return language.replace("-", "_").lower()
-
-
-def _without_region(language: str) -> str:
-    return _normalised(language).partition("_")[0]

@@ -1,0 +1,51 @@
+"""Codes of languages as people, Whisper, voices, Home Assistant and espeak write them: one table for all of them."""
+
+import time
+
+import pytest
+
+from satellite.config.settings import SttSettings
+from satellite.engines.protocols import Voice, VoiceChoice
+from satellite.engines.stt.whisper import WhisperTranscriber
+from satellite.engines.tts.voice_choice import choose_voice
+from satellite.engines.worker import Worker
+from satellite.errors import Stage
+from satellite.languages import WHISPER, closest, translated
+
+VOICES = [
+    Voice(f"{code}-x-low", (code,), (), "")
+    for code in ("en_US", "en_GB", "no_NO", "tl_PH", "he_IL", "zh_CN", "zh_TW", "pt_BR", "pt_PT", "sr")
+]
+
+
+@pytest.mark.parametrize(
+    ("language", "voice"),
+    [
+        ("en", "en_US"), ("en-GB", "en_GB"), ("en_au", "en_US"), ("nb", "no_NO"), ("nb-NO", "no_NO"), ("nn", "no_NO"),
+        ("fil", "tl_PH"), ("iw", "he_IL"), ("zh", "zh_CN"), ("cmn", "zh_CN"), ("zh-Hant", "zh_TW"), ("zh-SG", "zh_CN"),
+        ("zh-Hans-CN", "zh_CN"), ("yue", "zh_CN"), ("pt", "pt_BR"), ("pt-pt", "pt_PT"), ("sr-Latn-RS", "sr"),
+    ],
+)  # fmt: skip
+def test_a_voice_is_found_by_every_code_of_its_language(language: str, voice: str) -> None:
+    assert choose_voice(VoiceChoice(language=language, strict=True), VOICES).name == f"{voice}-x-low"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [("nb-NO", "no"), ("nn", "nn"), ("fil", "tl"), ("iw", "he"), ("zh-Hant-HK", "zh"), ("yue", "zh"), ("jv", "jw")],
+)
+def test_whisper_is_asked_for_its_own_code(language: str, code: str) -> None:
+    whisper = WhisperTranscriber(SttSettings(), Worker(Stage.STT), languages=WHISPER, window_floor_seconds=30.0)
+    assert whisper._language(language) == code
+    assert closest("yue", (*WHISPER, "yue")) == "yue"
+
+
+@pytest.mark.parametrize("language", ["nb", "no", "nn", "nn-NO"])
+def test_our_own_texts_are_found_by_every_code(language: str) -> None:
+    assert translated("timer_done", language) == translated("timer_done", "no") is not None
+
+
+def test_a_code_that_a_peer_has_sent_takes_no_time() -> None:
+    began = time.process_time()
+    assert closest("x-" * 1_000_000, WHISPER) is None
+    assert time.process_time() - began < 1
