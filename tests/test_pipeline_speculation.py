@@ -123,11 +123,13 @@ async def test_what_takes_longer_than_the_silence_ends_the_command_between_two_w
     [
         (LIGHTS, 0.06, 0.3),
         (LIGHTS, 2.0, 0.9),  # an answer that takes long does not keep the microphone open
-        ("Turn on the lights.", 0.06, 0.9),
+        ("Turn on the lights.", 0.06, 0.4),  # a cut is repaired, and few people pause for longer there
+        ("What's the weather?", 0.06, 0.4),
+        ("Next.", 0.06, 0.3),
         ("Turn on the", 0.06, 0.9),
         ("Turn on the lights and", 0.06, 0.9),
         ("Turn on...", 0.06, 0.9),
-        ("Ota valot päälle.", 0.06, 0.9),  # the model says that this is English
+        ("Ota valot päälle.", 0.06, 0.4),  # the model says that this is English
     ],
 )
 async def test_how_long_the_silence_is_depends_on_the_words(text: str, stt_seconds: float, seconds: float) -> None:
@@ -219,7 +221,7 @@ async def test_a_dropped_speculation_may_fail() -> None:
 
 @pytest.mark.slow
 @settings(max_examples=25)
-@given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 22)), min_size=1, max_size=6))
+@given(st.lists(st.tuples(st.integers(5, 30), st.integers(1, 11)), min_size=1, max_size=6))
 async def test_whatever_pauses_somebody_makes_only_the_whole_is_answered(parts: list[tuple[int, int]]) -> None:
     spoken = sum(windows for windows, _ in parts)
     model = engine({count: f"Sentence {count}." for count in range(spoken + 1)})

@@ -12,7 +12,7 @@ _LONGEST_CHARACTERS = 400
 """How much of a text is examined, from its end: some of the patterns take more than linear time."""
 
 _BROKEN_OFF = re.compile(r"(?:\.\.+|…|[-–—,:;])\W*$")
-_NO_WORD = re.compile(r"[^\w'%.:]+|(?<!\d)[.:]|[.:](?!\d)")
+_NO_WORD = re.compile(r"[^\w'%.:-]+|(?<!\d)[.:]|[.:](?!\d)|(?<!\w)-|-(?!\w)")
 
 
 class Completeness(StrEnum):
@@ -37,17 +37,20 @@ def completeness(text: str, language: str | None, *, is_command: bool = False) -
     endings = in_language(_ENDINGS, language)
     if _BROKEN_OFF.search(text):
         return Completeness.INCOMPLETE
-    words = _NO_WORD.sub(" ", text.lower().replace("’", "'")).split()
+    # The last word keeps its hyphens: "la" ends no sentence, "allume-la" does.
+    hyphenated = _NO_WORD.sub(" ", text.lower().replace("’", "'"))
+    words = hyphenated.replace("-", " ").split()
     if not words:
         return Completeness.UNKNOWN
-    said = " ".join(words)
+    said, last = " ".join(words), hyphenated.split()[-1]
     if endings is not None and endings.whole.fullmatch(said):
         return Completeness.COMPLETE
     if is_command:  # a single word may be the verb of more: "stop" and "cancel" go on with "my timer"
         return Completeness.COMPLETE if len(words) > 1 else Completeness.SENTENCE
     if endings is None:
         return Completeness.UNKNOWN
-    if len(words) == 1 or words[-1] in endings.open_words or endings.unfinished.search(said):
+    # An article that has lost its vowel has lost the noun as well: "allume l'".
+    if len(words) == 1 or last.rstrip("'") in endings.open_words or endings.unfinished.search(said):
         return Completeness.INCOMPLETE
     if endings.closed.search(said) or _PROPER_NAME.search(text):
         return Completeness.COMPLETE
