@@ -10,18 +10,21 @@ import unicodedata
 from collections.abc import Iterator
 
 from satellite.languages import in_language
+from satellite.pipeline.sentence_ends import is_abbreviation, sentence_ends
 
 _FIRST_PIECE_LETTERS = 10
 _LONG_FIRST_PIECE_LETTERS = 24
+_CLAUSE_MARKS = ",;:，；：、–—- "
 _LONGEST_PIECE = 240
 """Characters after which a sentence is cut at a comma or a space, to limit the time for its synthesis."""
 
 # These patterns search text from outside, so they must take linear time: repetitions are possessive (`++`, without
 # backtracking), and the look-behinds keep a match from starting inside a run of the same characters.
-_SENTENCE_END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’)\]]*+(?=\s)|[。！？]["'”’）]*+|\n++""")
-_CLAUSE_END = re.compile(r"""(?<![,;:.!?…])[,;:.!?…]++["'”’)\]]*+(?=\s)|[。！？，；：、]|\s[–—-]++(?=\s)|\n++""")
-_CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[.!?]|(?<=[^\W\d_]{2})[,;:])$")
-"""Ends the first piece before the next character is known: after a word, this is hardly ever a decimal point."""
+_CLAUSE_END = re.compile(
+    r"""(?<![,;:.!?…])[,;:.!?…]++["'”’»)\]]*+(?=\s)|[。！？，；：、]|(?<!\d)\s[–—-]++(?=\s)|\n++"""
+)
+_CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[!?]|(?<=[^\W\d_]{2})[,;])$")
+"""Ends the first piece before the next character is known. A full stop or a colon may be in a name or an address."""
 
 _JOINTS = {
     language: re.compile(rf"(?<!\s)\s++(?=(?:{words})\s)")
@@ -36,13 +39,6 @@ _JOINTS = {
     }.items()
 }
 """Words that begin a clause without punctuation, by language; German puts a comma before all others."""
-
-_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|approx|M|Mme|Bd|z\.B|bzw|ca|[A-Z])\.\Z")
-_ORDINAL = re.compile(r"\s*+\d++\.\Z")
-"""The number of a list item."""
-
-_TAIL_CHARACTERS = 24
-"""Longer than any abbreviation, and than a number with the white space before it."""
 
 _FENCE = "```"
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -107,6 +103,7 @@ class ClauseSplitter:
 
     def __init__(self, language: str | None = None) -> None:
         """`language` of the voice, such as `en_US`."""
+        self._language = language
         self._joint = in_language(_JOINTS, language)
         self._text = ""
         self._at = 0
@@ -151,7 +148,7 @@ class ClauseSplitter:
             self._in_code = fence == 0
             return fence or len(_FENCE)
         is_all = len(window) <= _LONGEST_PIECE
-        end = self._clause_end(window, is_all=is_all) if self._first else _sentence_end(window)
+        end = self._clause_end(window, is_all=is_all) if self._first else self._sentence_end(window)
         return _cut(window) if end is None and not is_all else end
 
     def _pass_code(self) -> bool:
@@ -173,44 +170,28 @@ class ClauseSplitter:
                 return at
         return None
 
-    @staticmethod
-    def _clause_end(window: str, *, is_all: bool) -> int | None:
+    def _clause_end(self, window: str, *, is_all: bool) -> int | None:
         """Return where the first piece of a text ends in `window`, which is all of the text so far or its beginning."""
+        sentences = set(sentence_ends(window, self._language, is_all=False))
         letters = at = 0
         for match in _CLAUSE_END.finditer(window):
             letters, at = letters + _letters(window[at : match.end()]), match.end()
-            if _is_end(window, match, letters, least=_FIRST_PIECE_LETTERS):
+            if letters and (at in sentences or (match[0][0] in _CLAUSE_MARKS and letters >= _FIRST_PIECE_LETTERS)):
                 return at
         last = _CLAUSE_END_AT_ONCE.search(window, at) if is_all else None
         if last is None:
             return None
-        letters += _letters(window[at:])
-        return last.end() if _is_end(window, last, letters, least=_FIRST_PIECE_LETTERS) else None
+        is_clause = last[0] in _CLAUSE_MARKS and letters + _letters(window[at:]) < _FIRST_PIECE_LETTERS
+        return None if is_clause else last.end()
 
-
-def _sentence_end(window: str) -> int | None:
-    """Return where a sentence ends in `window`."""
-    letters = at = 0
-    for match in _SENTENCE_END.finditer(window):
-        letters, at = letters + _letters(window[at : match.end()]), match.end()
-        if _is_end(window, match, letters):
-            return at
-    return None
-
-
-def _is_end(window: str, match: re.Match[str], letters: int, *, least: int = 0) -> bool:
-    """Return whether a piece with so many `letters` ends at `match`, where a clause must have the `least`."""
-    tail = window[max(0, match.end() - _TAIL_CHARACTERS) : match.end()]
-    if not letters or (match[0].startswith(".") and _is_abbreviation(tail)):
-        return False
-    ends_sentence = match[0][0] in ".!?…。！？\n"
-    return ends_sentence or letters >= least
-
-
-def _is_abbreviation(tail: str) -> bool:
-    """Return whether the full stop at the end of `tail` is part of a word, or of a number with nothing before it."""
-    tail = tail.removesuffix("\n")
-    return bool(_ABBREVIATION.search(tail) or _ORDINAL.match(tail))
+    def _sentence_end(self, window: str) -> int | None:
+        """Return where a sentence ends in `window`."""
+        letters = at = 0
+        for end in sentence_ends(window, self._language, is_all=False):
+            letters, at = letters + _letters(window[at:end]), end
+            if letters:
+                return end
+        return None
 
 
 def _letters(text: str) -> int:
@@ -229,18 +210,13 @@ def _cut(window: str) -> int:
 def finished(text: str) -> str:
     """Return `text` up to the end of its last complete sentence, or all of it if none is complete."""
     text = text.strip()
-    ends = [match.end() for match in _SENTENCE_END.finditer(f"{text}\n")]
-    complete = (
-        end
-        for end in reversed(ends)
-        if end <= len(text) and not _is_abbreviation(text[max(0, end - _TAIL_CHARACTERS) : end])
-    )
-    return text[: next(complete, len(text))].strip()
+    return text[: max(sentence_ends(text), default=len(text))].strip()
 
 
 def is_finished(text: str) -> bool:
     """Return whether `text` ends with a complete sentence."""
-    return bool(text.strip()) and finished(f"{text.strip()} x") == text.strip()
+    text = text.strip()
+    return len(text) in sentence_ends(text) and not is_abbreviation(text, None)
 
 
 def pieces(text: str) -> Iterator[str]:
