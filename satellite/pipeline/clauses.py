@@ -5,12 +5,14 @@ complete. A long one without punctuation, while more text is to come, ends befor
 where people breathe as well. Later pieces are whole sentences, because every cut costs intonation.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
 
 from satellite.languages import in_language
 from satellite.pipeline.sentence_ends import is_abbreviation, sentence_ends
+from satellite.pipeline.text_normalisation import written_out
 
 _FIRST_PIECE_LETTERS = 10
 _LONG_FIRST_PIECE_LETTERS = 24
@@ -23,8 +25,11 @@ _LONGEST_PIECE = 240
 _CLAUSE_END = re.compile(
     r"""(?<![,;:.!?…])[,;:.!?…]++["'”’»)\]]*+(?=\s)|[。！？，；：、]|(?<!\d)\s[–—-]++(?=\s)|\n++"""
 )
-_CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[!?]|(?<=[^\W\d_]{2})[,;])$")
-"""Ends the first piece before the next character is known. A full stop or a colon may be in a name or an address."""
+_CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[!?]|(?<=[^\W\d_]{2}),)$")
+"""Ends the first piece before the next character is known. Other marks may be inside a name or an address."""
+
+_ENTITY_END = re.compile(r"&#?\w{1,8};$")
+"""A character of HTML by its name, whose semicolon is no mark."""
 
 _JOINTS = {
     language: re.compile(rf"(?<!\s)\s++(?=(?:{words})\s)")
@@ -42,6 +47,10 @@ _JOINTS = {
 
 _FENCE = "```"
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_CONTROL_TOKEN = re.compile(r"<\|[^|<>]{0,64}\|>|</?s>|\[/?INST\]")
+"""Marks of chat templates, which a model repeats if its template is wrong."""
+
+_BLOCK_TAG = re.compile(r"</?(?:br|p|li|ul|ol|div|tr|h[1-6])\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<[!?][^<>]*>")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
@@ -55,6 +64,7 @@ _TABLE_BAR = re.compile(r"\s*\|\s*")
 _RAW_PHONEMES = re.compile(r"\[\[|\]\]")
 _SPACES = re.compile(r"\s+")
 _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
+_EXTRA_COMMAS = re.compile(r"(?<=[.!?;:,])(?:\s*+,)++")
 _REPEATED_MARK = re.compile(r"([!?.,;:])\1{2,}|([-=_*#~])\2{2,}")
 
 
@@ -63,7 +73,11 @@ def speakable(text: str) -> str:
 
     A link is read as its words, a bare URL as its host. Empty when nothing is left that can be spoken.
     """
-    text = _CODE_BLOCK.sub(" ", text)
+    text = html.unescape(_CODE_BLOCK.sub(" ", text))
+    text = _CONTROL_TOKEN.sub(" ", text)
+    text, blocks = _BLOCK_TAG.subn(", ", text)
+    if blocks:
+        text = _EXTRA_COMMAS.sub("", text).strip(", \n")
     text = _IMAGE.sub(r"\1", text)
     text = _LINK.sub(r"\1", text)
     text = _URL.sub(_host_of, text)
@@ -133,7 +147,7 @@ class ClauseSplitter:
         return self._text[began : self._at]
 
     def _emit(self, piece: str) -> Iterator[str]:
-        spoken = speakable(piece)
+        spoken = written_out(speakable(piece), self._language)
         if spoken:
             self._first = False
             yield spoken
@@ -175,6 +189,8 @@ class ClauseSplitter:
         sentences = set(sentence_ends(window, self._language, is_all=False))
         letters = at = 0
         for match in _CLAUSE_END.finditer(window):
+            if match[0][0] == ";" and _ENTITY_END.search(window[max(0, match.start() - 9) : match.start() + 1]):
+                continue
             letters, at = letters + _letters(window[at : match.end()]), match.end()
             if letters and (at in sentences or (match[0][0] in _CLAUSE_MARKS and letters >= _FIRST_PIECE_LETTERS)):
                 return at
