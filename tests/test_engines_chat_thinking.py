@@ -36,8 +36,28 @@ def test_any_split_gives_the_same_text(text: str, data: st.DataObject) -> None:
 def test_text_without_a_bracket_passes_at_once(pieces: list[str]) -> None:
     think = ThoughtFilter()
     for piece in pieces:
-        plain = re.sub(r"[<\[◁]", "", piece)
+        plain = re.sub(r"[<\[◁{]", "", piece)
         assert think.feed(plain) == plain
+
+
+HARMONY = "<|channel|>analysis<|message|>The user greets.<|end|><|start|>assistant<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        (f"{HARMONY}Hello.<|return|>", "Hello."),
+        ("<|channel|>final<|message|>Hello.<|return|>", "Hello."),
+        ('<tool_call>\n{"name": "HassTurnOn", "arguments": {}}\n</tool_call>Done.', "Done."),
+        ('{"name": "HassTurnOn", "parameters": {"name": "lamp"}}', ""),
+        ('[TOOL_CALLS][{"name": "HassTurnOn"}]', ""),
+        ("{ braces } are signs", "{ braces } are signs"),
+        ("{x}", "{x}"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_channels_and_calls_of_tools_are_not_spoken(text: str, spoken: str, size: int) -> None:
+    assert filtered(*(text[at : at + size] for at in range(0, len(text), size))) == spoken
 
 
 def test_a_thought_that_is_never_closed_drops_the_rest() -> None:

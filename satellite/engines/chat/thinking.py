@@ -1,10 +1,17 @@
-"""Removes what is not to be spoken from a model's text: its thoughts and its special tokens."""
+"""Removes what is not to be spoken from a model's text: its thoughts, its calls of tools and its special tokens."""
 
 import re
 
 _NAMES = ("think", "thinking", "thought", "reasoning")
-_PAIRS = {f"<{name}>": f"</{name}>" for name in _NAMES} | {"[THINK]": "[/THINK]", "◁think▷": "◁/think▷"}
-"""Tags around thoughts: of most models, of Mistral's, of Kimi's."""
+_FINAL = "<|channel|>final"
+_PAIRS = {
+    **{f"<{name}>": f"</{name}>" for name in (*_NAMES, "tool_call", "function_call")},
+    "[THINK]": "[/THINK]",
+    "[TOOL_CALLS]": "[/TOOL_CALLS]",
+    "◁think▷": "◁/think▷",
+    **{f"<|channel|>{name}": _FINAL for name in ("analysis", "commentary")},
+}
+"""Tags around thoughts and calls: of most models, of Mistral's, of Kimi's, of the harmony format of gpt-oss."""
 
 _CLOSED_BY = {opening.lower(): closing.lower() for opening, closing in _PAIRS.items()}
 _SPECIAL_TOKENS = ("</s>", "<s>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "[inst]", "[/inst]")
@@ -12,15 +19,31 @@ _SPECIAL_TOKENS = ("</s>", "<s>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_
 
 _TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair), *_SPECIAL_TOKENS)
 _LONGEST_NAME = 40
-_NAMED = rf"<\|\w{{1,{_LONGEST_NAME}}}\|>|<｜[\w▁]{{1,{_LONGEST_NAME}}}｜>"
+_CHANNELS = ("analysis", "commentary", "final")
+_CHANNEL_BEGUN = "|".join(name[:size] for name in _CHANNELS for size in range(len(name)))
+_NAMED = "|".join(
+    (
+        rf"<\|channel\|>(?!{'|'.join(_CHANNELS)}|(?:{_CHANNEL_BEGUN})\Z)",
+        rf"<\|(?!channel\|)\w{{1,{_LONGEST_NAME}}}\|>",
+        rf"<｜[\w▁]{{1,{_LONGEST_NAME}}}｜>",
+    )
+)
 """The special tokens of most others, such as <|im_end|>, and DeepSeek's."""
 
 _TAG = re.compile("|".join([*map(re.escape, _TAGS), _NAMED]), re.IGNORECASE)
-_BEGUN = re.compile(rf"<(\|\w{{0,{_LONGEST_NAME}}}\|?|｜[\w▁]{{0,{_LONGEST_NAME}}}｜?)?\Z")
+_BEGUN = re.compile(
+    rf"<(?:\|channel\|>(?:{_CHANNEL_BEGUN})|\|\w{{0,{_LONGEST_NAME}}}\|?|｜[\w▁]{{0,{_LONGEST_NAME}}}｜?)?\Z"
+)
 _OF_A_TURN = re.compile(
     r"</s>|<eos>|<\w+_of_turn>|\[inst\]|<.(im_\w+|eot\w*|eo[st]|end.*|start.*|user|assistant|system).>"
 )
 """Tokens that end the answer: what follows would be the next turn, made up by the model."""
+
+
+_TOOL_CALL = re.compile(r'\s*\{\s*"(?:name|function|tool|tool_calls|action)"\s*:')
+"""The beginning of an answer that is nothing but a call, written as JSON."""
+
+_LONGEST_CALL_BEGINNING = 40
 
 
 def opens_thought(template: str) -> bool:
@@ -50,6 +73,11 @@ class ThoughtFilter:
     def feed(self, text: str) -> str:
         """Return the part of `text`, and of what was held back, that is certain to be spoken."""
         text, done = self._held + text, 0
+        if self._closing is None and not self._has_begun and text.lstrip().startswith("{"):
+            self._is_over = self._is_over or bool(_TOOL_CALL.match(text))
+            if len(text) < _LONGEST_CALL_BEGINNING and not self._is_over:
+                self._held = text
+                return ""
         passed = []
         for tag in _TAG.finditer(text):
             passed.append(self._pass(text[done : tag.start()]))
@@ -73,6 +101,8 @@ class ThoughtFilter:
 
     def _turn(self, tag: str) -> None:
         """Begin or end a thought at `tag`; a tag that closes another kind of thought is part of the present one."""
+        if tag == _FINAL and self._closing is None:
+            return  # the answer begins, without a thought before it
         if tag not in _CLOSED_BY and tag not in _CLOSED_BY.values():
             self._is_over = self._is_over or (self._has_begun and bool(_OF_A_TURN.fullmatch(tag)))
         elif self._closing is None and tag in _CLOSED_BY:
@@ -100,5 +130,5 @@ def _possible_start(text: str) -> int:
     end = text[-max(map(len, _TAGS)) :].lower()
     plain = next((size for size in range(len(end), 0, -1) if any(tag.startswith(end[-size:]) for tag in _TAGS)), 0)
     # Only the last characters: searching all of a long text for each piece would take quadratic time.
-    begun = _BEGUN.search(text, max(0, len(text) - _LONGEST_NAME - 4))
+    begun = _BEGUN.search(text, max(0, len(text) - _LONGEST_NAME - len(_FINAL)))
     return max(plain, len(begun[0]) if begun else 0)
