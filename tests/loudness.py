@@ -10,7 +10,7 @@ WINDOW_SAMPLES = 512
 class LoudnessVad:
     window_seconds = WINDOW_SAMPLES / RATE
 
-    def stream(self) -> "LoudnessVad":
+    def stream(self, *, levelled: bool = False) -> "LoudnessVad":
         return self
 
     async def feed(self, pcm: bytes) -> list[float]:

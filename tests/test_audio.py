@@ -69,6 +69,13 @@ def test_any_format_becomes_the_canonical_one(source: AudioFormat) -> None:
     assert is_the_tone(converted(raw(np.repeat(tone(source.rate), source.channels), source.width), source))
 
 
+@pytest.mark.parametrize("shares", [(1.0, -1.0), (1.0, -0.9), (0.0, 1.0)])
+def test_an_inverted_channel_does_not_cancel_the_other(shares: tuple[float, float]) -> None:
+    stereo = np.outer(tone(16000), shares).ravel()
+    samples = to_float(converted(raw(stereo, 2), AudioFormat(16000, 2, 2)))
+    assert np.abs(samples).max() == pytest.approx(0.5 if shares[1] < 0 else 0.25, abs=0.02)
+
+
 @pytest.mark.parametrize("target", FORMATS)
 def test_a_voice_becomes_any_format_and_is_the_same_when_it_comes_back(target: AudioFormat) -> None:
     made = converted(raw(tone(22050), 2), AudioFormat(22050), target)

@@ -4,16 +4,20 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
-from satellite.engines.stt.whisper import WhisperTranscriber, _segments
+from satellite.engines.stt import whisper
+from satellite.engines.stt.segments import pause_before_lost_words, segments
+from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.stt.whisper_text import echoes, loop_at, text_of
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
@@ -38,7 +42,7 @@ class Ears:
         self.whisper.load(Store(models).path(TINY_EN))
 
     async def hear(self, pcm: bytes, **options: str | tuple[str, ...]) -> Transcription:
-        speech = await self.vad.stream().feed(pcm)
+        speech = await self.vad.stream(levelled=True).feed(pcm)
         return await self.whisper.transcribe(pcm, speech=speech, **options)  # type: ignore[arg-type]
 
 
@@ -120,6 +124,50 @@ async def test_every_word_of_a_recording_is_transcribed_once(ears: Ears, pcm: by
     assert words((await ears.hear(pcm)).text) == words(expected)
 
 
+def resampled(pcm: bytes, *rates: int) -> bytes:
+    """Return `pcm` after conversion from each of `rates` to the next."""
+    samples = np.frombuffer(pcm, np.int16)
+    for source, target in pairwise(rates):
+        samples = soxr.resample(samples, source, target)
+    return samples.astype(np.int16).tobytes()
+
+
+def louder(pcm: bytes, decibels: float) -> bytes:
+    samples = np.frombuffer(pcm, np.int16) * 10 ** (decibels / 20)
+    return np.clip(np.round(samples), -32768, 32767).astype(np.int16).tobytes()
+
+
+@pytest.mark.parametrize(
+    "distort",
+    [
+        pytest.param(lambda pcm: louder(pcm, -45), id="-45 dB"),
+        pytest.param(lambda pcm: louder(pcm, -55), id="-55 dB"),
+        pytest.param(lambda pcm: louder(pcm, 20), id="clipped"),
+        pytest.param(lambda pcm: resampled(pcm, 16000, 8000, 16000), id="telephone"),
+        pytest.param(lambda pcm: louder(resampled(pcm, 16000, 8000, 16000), -30), id="telephone, -30 dB"),
+    ],
+)
+async def test_quiet_and_narrow_and_clipped_voices_are_understood(
+    ears: Ears, distort: Callable[[bytes], bytes]
+) -> None:
+    pcm = distort(recording("commands/what_time_is_it"))
+    assert words((await ears.hear(pcm)).text) == words("what time is it")
+
+
+async def test_fast_speech_keeps_its_end(ears: Ears) -> None:
+    said = ("set_a_timer_for_1_hour", "set_lights_to_red", "turn_on_the_lights", "set_a_timer_for_1_hour")
+    pcm = b"".join(recording(f"commands/{name}") for name in said)
+    heard = (await ears.hear(resampled(pcm, 24000, 16000))).text
+    assert words(heard)[-2:] == ["one", "hour"]
+
+
+async def test_as_many_words_are_decoded_as_the_limit_says(ears: Ears, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whisper, "_TOKENS_PER_SECOND", 0)
+    for tokens, said in ((4, "turn on the lights"), (3, "turn on the")):
+        monkeypatch.setattr(whisper, "_SPARE_TOKENS", tokens)
+        assert words((await ears.hear(LIGHTS)).text) == words(said)
+
+
 @pytest.mark.parametrize(
     "sound",
     [
@@ -154,14 +202,14 @@ async def test_regions_of_a_language_are_the_language_and_others_are_errors(ears
 
 
 async def test_the_model_reports_its_work(load: Load) -> None:
-    whisper = (ears := load(window_floor_seconds=10)).whisper
-    assert whisper.window_floor_seconds == 10
-    assert (whisper.usual_seconds, whisper.idle) == (None, True)
-    whisper.prepare()
-    assert whisper.idle
+    transcriber = (ears := load(window_floor_seconds=10)).whisper
+    assert transcriber.window_floor_seconds == 10
+    assert (transcriber.usual_seconds, transcriber.idle) == (None, True)
+    transcriber.prepare()
+    assert transcriber.idle
     await ears.hear(LIGHTS)
-    assert whisper.usual_seconds is not None
-    assert whisper.counts == {"decoded": 1, "full_window_retries": 0, "abandoned": 0}
+    assert transcriber.usual_seconds is not None
+    assert transcriber.counts == {"decoded": 1, "full_window_retries": 0, "abandoned": 0}
 
 
 async def test_a_cancelled_transcription_ends_after_the_current_step(load: Load) -> None:
@@ -196,7 +244,7 @@ async def test_a_cancelled_transcription_ends_after_the_current_step(load: Load)
 
 async def test_requests_take_turns_between_the_parts_of_a_long_recording(ears: Ears) -> None:
     long = LIGHTS * 20
-    assert len(list(_segments([True] * (len(long) // 1024), len(long) // 2))) > 1
+    assert len(list(segments([True] * (len(long) // 1024), len(long) // 2, 10))) > 1
     done: list[str] = []
 
     async def hear(name: str, pcm: bytes) -> None:
@@ -230,9 +278,9 @@ def test_a_damaged_model_and_required_cuda_where_there_is_none_are_errors(tmp_pa
     no_cuda = damaged if ctranslate2.get_cuda_device_count() else "CTranslate2 sees no CUDA device"
     for device, reason in (("cpu", damaged), ("cuda", no_cuda)):
         settings = SttSettings.model_validate({"device": device})
-        whisper = WhisperTranscriber(settings, Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
+        transcriber = WhisperTranscriber(settings, Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
         with pytest.raises(SpeechToTextError, match=reason):
-            whisper.load(tmp_path)
+            transcriber.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -265,8 +313,17 @@ def test_tokens_are_read_as_the_tokenizer_reads_them(models_directory: Path, tex
 
 def test_long_speech_is_cut_in_its_pauses() -> None:
     spoken, endless = [True] * 600 + [False] * 40 + [True] * 500, [True] * 3000
-    (begin, cut), last = _segments(spoken, len(spoken) * 512)
+    (begin, cut), last = segments(spoken, len(spoken) * 512, 10)
     assert begin == 0
     assert 600 * 512 < cut < 640 * 512
-    segments = [(begin, cut), last, *_segments(endless, len(endless) * 512)]
-    assert all(end - start <= 30 * 16000 for start, end in segments)
+    cuts = [(begin, cut), last, *segments(endless, len(endless) * 512, 10)]
+    assert all(end - start <= 30 * 16000 for start, end in cuts)
+    assert all(end == start for (_, end), (start, _) in pairwise(cuts[2:]))
+
+
+def test_words_are_missing_where_a_pause_is_followed_by_speech_without_text() -> None:
+    spoken = [True] * 40 + [False] * 20 + [True] * 40
+    assert pause_before_lost_words(spoken, 0, 512 * 100, "Set a timer for twenty-five minutes.") is None
+    assert pause_before_lost_words(spoken, 0, 512 * 100, "Set a timer.") == 50 * 512
+    assert pause_before_lost_words([True] * 100, 0, 512 * 100, "Set a timer.") is None  # perhaps a slow speaker
+    assert pause_before_lost_words([*spoken[30:60], *spoken[90:]], 0, 512 * 50, "") is None  # too short to tell

@@ -44,7 +44,7 @@ ENGINES_TO_ALL = ("protocols", "slot", "worker", "chat.provider_status", "chat.t
 ENGINES_TO_SOME = {
     "satellite.cli.doctor.gpu": {"cuda"},
     "satellite.cli.doctor.household": {"remote.hosts"},
-    "satellite.cli.tune": {"stt.whisper", "vad"},
+    "satellite.cli.tune": {"stt.segments", "stt.whisper", "vad"},
     "satellite.cli.doctor.ollama_server": {"chat.keepalive.loaded_models"},
 }
 

@@ -50,6 +50,10 @@ class AudioFormat:
         return self.width * self.channels
 
 
+_CANCELLED = 0.03
+"""Share of the loudest channel's power below which a mean has lost the sound: one of them is inverted. One channel of
+two that is silent leaves a quarter."""
+
 CANONICAL = AudioFormat()
 
 
@@ -75,7 +79,7 @@ class Converter:
     """Converts a stream from one format to another, chunk by chunk; a sample may be split between chunks.
 
     At the same rate the output is exact to 16 bits a sample, to which wider samples are cut. Several channels become
-    their mean, and a single channel is copied to all channels of the target.
+    their mean, or the loudest where they cancel each other; one channel is copied to all channels of the target.
     """
 
     def __init__(self, source: AudioFormat, target: AudioFormat = CANONICAL) -> None:
@@ -132,8 +136,20 @@ def _mono(data: bytes, source: AudioFormat) -> Samples:
         case _:
             samples = (np.frombuffer(data, np.int32) >> 16).astype(np.int16)
     if source.channels > 1:
-        samples = samples.reshape(-1, source.channels).mean(axis=1).astype(np.int16)
+        samples = _mixed(samples.reshape(-1, source.channels))
     return samples
+
+
+def _mixed(frames: Samples) -> Samples:
+    """Return the mean of the channels, or the loudest one where they cancel each other."""
+    import numpy as np
+
+    mean = frames.mean(axis=1)
+    powers = np.square(frames, dtype=np.float32).sum(axis=0)
+    if np.square(mean).sum() < _CANCELLED * powers.max():
+        return np.ascontiguousarray(frames[:, int(powers.argmax())])
+    mixed: Samples = mean.astype(np.int16)
+    return mixed
 
 
 def _packed(samples: Samples, target: AudioFormat) -> bytes:

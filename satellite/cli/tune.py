@@ -20,7 +20,8 @@ from satellite.audio.word_errors import WordErrors, total, word_errors
 from satellite.config.settings import SttSettings
 from satellite.daemon import config_check
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS
-from satellite.engines.stt.whisper import FULL_WINDOW_SECONDS, WhisperTranscriber
+from satellite.engines.stt.segments import FULL_WINDOW_SECONDS
+from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
@@ -121,7 +122,7 @@ async def _transcribe(
 ) -> tuple[WordErrors, float, bool]:
     """Return the errors, the milliseconds that it took, and whether the transcript repeated itself."""
     pcm = clip.pcm + bytes(int(AFTER_SPEECH_SECONDS * BYTES_PER_SECOND))
-    speech = await vad.stream().feed(pcm)
+    speech = await vad.stream(levelled=True).feed(pcm)
     whisper.window_floor_seconds = window  # of the same loaded model: loading takes longer than a transcript
     retries = whisper.counts["full_window_retries"]
     began = time.monotonic()

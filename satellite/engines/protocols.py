@@ -78,12 +78,13 @@ class VoiceActivityDetector(Protocol):
 
     window_seconds: float
 
-    def stream(self) -> VadStream:
-        """Start a stream."""
+    def stream(self, *, levelled: bool = False) -> VadStream:
+        """Start a stream; with `levelled`, quiet speech is recognised as well as loud speech."""
 
 
-SPEECH_PROBABILITY = 0.5
-"""Probability of the VAD at which a window is speech for a `Transcriber`."""
+SPEECH_PROBABILITY = 0.3
+"""Probability of the VAD at which a window is speech for a `Transcriber`, which loses more by a word that is left out
+than by a little noise."""
 
 HYSTERESIS = 0.15
 """By how much the probability of continued speech may be lower than that of its beginning.
@@ -105,7 +106,7 @@ class Transcription:
 
 def has_speech(speech: Sequence[float], window_seconds: float, least_seconds: float) -> bool:
     """Return whether the VAD's probabilities, one for each window, contain `least_seconds` of speech."""
-    seconds = window_seconds * sum(probability >= SPEECH_PROBABILITY - HYSTERESIS for probability in speech)
+    seconds = window_seconds * sum(probability >= SPEECH_PROBABILITY for probability in speech)
     return seconds >= least_seconds and any(probability >= SPEECH_PROBABILITY for probability in speech)
 
 

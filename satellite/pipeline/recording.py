@@ -22,7 +22,7 @@ class Recording:
 
         self.window_seconds = vad.window_seconds
         self._window_bytes = int(vad.window_seconds * BYTES_PER_SECOND)
-        self._stream = vad.stream()
+        self._stream = vad.stream(levelled=True)
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
 
     @property

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,14 @@ from satellite.audio.pcm import RATE, to_float
 from satellite.config.settings import SttSettings, cpu_threads
 from satellite.engines.cuda import load_cublas
 from satellite.engines.measurements import Measurements
-from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcription, has_speech
+from satellite.engines.protocols import SPEECH_PROBABILITY, Transcription, has_speech
+from satellite.engines.stt.segments import (
+    FULL_WINDOW_SECONDS,
+    MARGIN_SECONDS,
+    levelled,
+    pause_before_lost_words,
+    segments,
+)
 from satellite.engines.stt.thread_count import WhisperModel, fastest_threads
 from satellite.engines.stt.whisper_text import Decoded, text_of
 from satellite.engines.vad import IMPORTING_FASTER_WHISPER, WINDOW_SAMPLES
@@ -38,26 +44,33 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-FULL_WINDOW_SECONDS = 30.0
-"""The window of Whisper's training."""
-
-_MARGIN_SECONDS = 3.0
-"""Silence after the speech in the encoder's window: with less, tiny.en repeats itself."""
 
 _FRAMES_PER_SECOND = 100
 _BUCKET_FRAMES = 100
 """Windows have whole seconds, so that few shapes occur."""
 
-_TOKENS_PER_SECOND = 8
+_TOKENS_PER_SECOND = 12
+"""People say three or four words a second, and at twice their pace ten tokens."""
+
 _SPARE_TOKENS = 12
+_MOST_TOKENS = 224
+"""Half of the decoder's positions, as in OpenAI's `decoding.py`."""
+
+
+_LONGER = 1.2
+"""How many times as long the text of both parts must be to count."""
+
 _VOCABULARY_TOKENS = 200
 """Limit of vocabulary in the prompt; the decoder has 448 positions for prompt and text together."""
 
-_BEFORE_SPEECH_SECONDS = 0.5
-"""Audio kept before the VAD's speech, which misses soft beginnings; after it, `AFTER_SPEECH_SECONDS` are kept."""
 
 _RECENT = 5
 """Number of transcriptions whose slowest is the usual time."""
+
+_MOST_NO_SPEECH = 0.35
+"""Whisper's probability of no speech, above which audio without speech for the VAD has none: of tiny.en, recorded
+commands over a telephone's band had at most 0.27, noise and music at least 0.46."""
+
 
 _LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
@@ -179,10 +192,10 @@ class WhisperTranscriber:
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = self._language(language or self._settings.language)
-        if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
-            return Transcription("", wanted or "")
-        spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
         request = _Request((*vocabulary, *self._settings.vocabulary))
+        spoken = None
+        if has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
+            spoken = [probability >= SPEECH_PROBABILITY for probability in speech]
         pieces = self._pieces(pcm, spoken, wanted, request)
         texts: list[str] = []
         try:
@@ -208,29 +221,59 @@ class WhisperTranscriber:
         return code
 
     def _pieces(
-        self, pcm: bytes, spoken: list[bool], language: str | None, request: "_Request"
+        self, pcm: bytes, spoken: list[bool] | None, language: str | None, request: "_Request"
     ) -> Iterator[Transcription]:
-        """Yield the words of each segment of speech; blocking, but between two the thread serves others."""
+        """Yield the words of each segment of speech; blocking, but between two the thread serves others.
+
+        Where the VAD has found no speech, `spoken` is None, and all of `pcm` is decoded: over a telephone's band and
+        for very quiet voices Whisper hears what a VAD misses, and says itself how likely there is no speech.
+        """
         if self._whisper is None:
             raise SpeechToTextError("the Whisper model is not loaded", kind="not-ready")
-        samples = to_float(pcm)
-        seconds = 0.0
-        for start, end in _segments(spoken, len(samples)):
-            began = time.monotonic()
-            decoded = self._decode(samples[start:end], language, request)
-            language = decoded.language  # detected once: a later segment is not taken for another language
-            seconds += time.monotonic() - began
-            yield Transcription("" if self._is_noise(decoded) else decoded.said_once.strip(), language)
-        self._recent_seconds.append(seconds)
+        samples = levelled(to_float(pcm))
+        if samples is None:
+            return
+        began = time.monotonic()
+        for start, end in segments(spoken, len(samples), self.window_floor_seconds):
+            text, language = self._text(samples, start, end, spoken, language, request)
+            yield Transcription(text, language)
+        self._recent_seconds.append(time.monotonic() - began)
 
-    def _is_noise(self, decoded: Decoded) -> bool:
-        """Return whether Whisper invented words over noise: unlikely ones, where speech is unlikely too."""
+    def _text(
+        self,
+        samples: "NDArray[np.float32]",
+        start: int,
+        end: int,
+        spoken: list[bool] | None,
+        language: str | None,
+        request: "_Request",
+    ) -> tuple[str, str]:
+        """Return the words of a segment and its language, which is detected once, in the first segment."""
+        decoded = self._decode(samples[start:end], language, request)
+        text = self._likely_text(decoded, has_speech=spoken is not None)
+        cut = None if spoken is None else pause_before_lost_words(spoken, start, end, text)
+        if cut is not None:
+            parts = [self._decode(samples[at:to], decoded.language, request) for at, to in ((start, cut), (cut, end))]
+            joined = " ".join(words for part in parts if (words := self._likely_text(part, has_speech=True)))
+            text = joined if len(joined) > _LONGER * len(text) else text
+        return text, decoded.language
+
+    def _likely_text(self, decoded: Decoded, *, has_speech: bool) -> str:
+        return "" if self._is_noise(decoded, has_speech=has_speech) else decoded.said_once.strip()
+
+    def _is_noise(self, decoded: Decoded, *, has_speech: bool) -> bool:
+        """Return whether Whisper invented words over noise: unlikely ones, where speech is unlikely too.
+
+        Without a VAD's word for it, either is enough.
+        """
         unlikely = decoded.log_probability < self._settings.log_probability_threshold
-        return unlikely and decoded.no_speech > self._settings.no_speech_threshold
+        if has_speech:
+            return unlikely and decoded.no_speech > self._settings.no_speech_threshold
+        return unlikely or decoded.no_speech > _MOST_NO_SPEECH
 
     def _decode(self, samples: "NDArray[np.float32]", language: str | None, request: "_Request") -> Decoded:
         seconds = len(samples) / RATE
-        window = max(self.window_floor_seconds, seconds + _MARGIN_SECONDS)
+        window = max(self.window_floor_seconds, seconds + MARGIN_SECONDS)
         decoded = self._decode_window(samples, window, language, request)
         self._counts["decoded"] += 1
         # Without the vocabulary, which may be what is repeated; over the full window nothing else would change.
@@ -257,12 +300,13 @@ class WhisperTranscriber:
             language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
         prompt = self._prompt(language, request.vocabulary)
         # Without a limit, a loop goes on to the 448th position, for seconds.
-        most_tokens = int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS
+        most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS)
         result = self._whisper.generate(
             encoded,
             [prompt],
             beam_size=self._settings.beam_size,
-            max_length=min(448, len(prompt) + most_tokens),
+            # CTranslate2 generates min(max_length / 2, max_length - the prompt's length) tokens (`models/whisper.cc`).
+            max_length=min(448, max(2 * most_tokens, len(prompt) + most_tokens)),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -327,27 +371,3 @@ def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | N
         logging.WARNING if cuda_devices else logging.DEBUG, "speech to text runs on the CPU, not on a GPU: %s", missing
     )
     return "cpu"
-
-
-def _segments(spoken: Sequence[bool], samples: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end, in samples, of segments with speech that fit a window, cut in pauses."""
-    before, after = int(_BEFORE_SPEECH_SECONDS * RATE), int(AFTER_SPEECH_SECONDS * RATE)
-    longest = int((FULL_WINDOW_SECONDS - _MARGIN_SECONDS) * RATE) // WINDOW_SAMPLES
-    windows = [index for index, is_speech in enumerate(spoken) if is_speech]
-    start = windows[0]
-    while True:
-        inside = [index for index in windows if start <= index < start + longest]
-        rest = [index for index in windows if index >= start + longest]
-        if not rest:
-            yield max(0, start * WINDOW_SAMPLES - before), min(samples, (inside[-1] + 1) * WINDOW_SAMPLES + after)
-            return
-        cut = _widest_gap(inside, rest[0])
-        yield max(0, start * WINDOW_SAMPLES - before), cut * WINDOW_SAMPLES
-        start = cut
-
-
-def _widest_gap(windows: Sequence[int], following: int) -> int:
-    """Return the middle of the longest pause in the second half of `windows`, where a cut does least harm."""
-    later = [*windows[len(windows) // 2 :], following]
-    before, after = max(pairwise(later), key=lambda pair: pair[1] - pair[0])
-    return (before + after + 1) // 2
