@@ -150,7 +150,7 @@ def windows(piper: PiperVoice) -> int:
     count = 0
     text = "Twelve monkeys went to the market, and came back with a dozen bananas."
     for window in piper.speak(text, TtsSettings(), None, timeline):
-        timeline.add(len(window) / piper.config.sample_rate)
+        timeline.add(len(window) / piper.rate)
         count += len(window) > 0
     return count
 

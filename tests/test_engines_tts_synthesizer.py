@@ -1,4 +1,4 @@
-"""Piper: one gain, one format, several voices in bounded memory, and no text that crashes it."""
+"""Text to speech: one gain, one format, several voices in bounded memory, and no text that crashes it."""
 
 import asyncio
 import json
@@ -16,7 +16,8 @@ from satellite.audio.word_errors import edit_distance
 from satellite.config.settings import SttSettings, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.protocols import Voice, VoiceChoice
-from satellite.engines.tts.synthesizer import PiperSynthesizer
+from satellite.engines.tts.loaded_voice import VoiceFile
+from satellite.engines.tts.synthesizer import VoiceSynthesizer
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, TextToSpeechError
 from satellite.models import catalogue
@@ -34,9 +35,9 @@ SENTENCE = "This is a sentence of some length. "
 class Mouth:
     """A synthesizer of the voices in `files`."""
 
-    def __init__(self, files: list[tuple[Voice, Path]], parts: Path, **settings: Any) -> None:
+    def __init__(self, files: list[tuple[Voice, VoiceFile]], parts: Path, **settings: Any) -> None:
         self.worker = Worker(Stage.TTS)
-        self.piper = PiperSynthesizer(TtsSettings(**{"threads": 1, **settings}), lambda: files, parts, self.worker)
+        self.piper = VoiceSynthesizer(TtsSettings(**{"threads": 1, **settings}), lambda: files, parts, self.worker)
 
     async def say(self, text: str, choice: VoiceChoice | None = None) -> bytes:
         speaker = await self.piper.speaker(choice or VoiceChoice())
@@ -59,7 +60,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
             file = folder / f"{name}.onnx"
             file.write_bytes(model)
             Path(f"{file}.json").write_text(json.dumps(CONFIG | (config or {})))
-            files.append((Voice(name, (name.partition("-")[0],), (), name), file))
+            files.append((Voice(name, (name.partition("-")[0],), (), name), VoiceFile(file)))
         made.append(Mouth(files, parts, **settings))
         return made[-1]
 
@@ -79,7 +80,7 @@ def mouth(make: Make) -> Mouth:
 @pytest.fixture(scope="module")
 def joe(models_directory: Path) -> Iterator[Mouth]:
     file = Store(models_directory).file(JOE, ".onnx")
-    mouth = Mouth([(Voice("joe", ("en_US",), (), ""), file)], models_directory / ".parts", threads=2)
+    mouth = Mouth([(Voice("joe", ("en_US",), (), ""), VoiceFile(file))], models_directory / ".parts", threads=2)
     yield mouth
     mouth.worker.close()
 
@@ -210,8 +211,8 @@ def test_installed_voices_are_found(models_directory: Path, tmp_path: Path) -> N
     voice, file = VoiceFolder(Store(models_directory), JOE).files()[0]
     assert (voice.name, voice.languages, voice.speakers) == ("en_US-joe-medium", ("en_US",), ())
     own = tmp_path / "mine.onnx"
-    own.symlink_to(file)
-    shutil.copy(f"{file}.json", f"{own}.json")
+    own.symlink_to(file.path)
+    shutil.copy(f"{file.path}.json", f"{own}.json")
     voice, _ = VoiceFolder(Store(tmp_path), catalogue.find(Kind.TTS, str(own))).files()[0]
     assert (voice.name, voice.languages) == ("mine", ("en_US",))
 
@@ -236,7 +237,7 @@ async def test_a_voice_that_is_replaced_is_read_again(tmp_path: Path) -> None:
     folder = VoiceFolder(Store(tmp_path / "store"), catalogue.find(Kind.TTS, str(file)))
     worker = Worker(Stage.TTS)
     settings = TtsSettings(voice=str(file), noise_scale=0, noise_w_scale=0)
-    piper = PiperSynthesizer(settings, folder.files, tmp_path / "parts", worker)
+    piper = VoiceSynthesizer(settings, folder.files, tmp_path / "parts", worker)
 
     async def length() -> int:
         folder.scan()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from satellite.engines.tts.piper import LeadingSilence
+from satellite.engines.tts.leading_silence import LeadingSilence
 from satellite.engines.tts.windows import Timeline, WindowPlanner
 from tests.virtual_clock import ManualClock
 

@@ -203,10 +203,10 @@ class Assembly:
             remote = RemoteSynthesizer(hosts, voice=self._config.tts.voice)
             info = _info_of(hosts, lambda: _default_voice(remote))
             return Slot(Stage.TTS, remote, load=hosts.load, info=info)
-        from satellite.engines.tts.synthesizer import PiperSynthesizer
+        from satellite.engines.tts.synthesizer import VoiceSynthesizer
 
         worker = self.workers["tts"]
-        synthesizer = PiperSynthesizer(self._config.tts, self._voices.files, self._store.directory / ".parts", worker)
+        synthesizer = VoiceSynthesizer(self._config.tts, self._voices.files, self._store.directory / ".parts", worker)
 
         async def load() -> None:
             await asyncio.to_thread(self._voices.require_default)

@@ -1,10 +1,11 @@
-"""The Piper voices on disk, scanned again every few seconds so that a voice just pulled can be used at once."""
+"""The voices on disk, scanned again every few seconds so that a voice just pulled can be used at once."""
 
 import json
 import logging
 from pathlib import Path
 
 from satellite.engines.protocols import Voice
+from satellite.engines.tts.loaded_voice import VoiceFile
 from satellite.errors import ModelError, SatelliteError, in_words
 from satellite.models.spec import Kind, ModelSpec
 from satellite.models.store import Store
@@ -24,11 +25,11 @@ class VoiceFolder:
         self._default = default
         self._known: dict[Path, tuple[object, Voice]] = {}
         self._troubles: dict[str, str] = {}
-        self._files: list[tuple[Voice, Path]] = []
+        self._files: list[tuple[Voice, VoiceFile]] = []
         self.scan()
 
-    def files(self) -> list[tuple[Voice, Path]]:
-        """Return the voices with their .onnx files, the default first, as of the last scan.
+    def files(self) -> list[tuple[Voice, VoiceFile]]:
+        """Return the voices with their files, the default first, as of the last scan.
 
         A voice whose files have changed since is another `Voice`, though it may be equal.
         """
@@ -51,7 +52,7 @@ class VoiceFolder:
         for spec in self._specs():
             try:
                 file = self._store.file(spec, ".onnx")
-                found.append((self._voice(spec, file), file))
+                found.append((self._voice(spec, file), VoiceFile(file)))
             except _UNREADABLE as error:
                 troubles[spec.name] = in_words(error)
         for name, trouble in troubles.items():

@@ -4,9 +4,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from satellite.config.settings import TtsSettings
 from satellite.engines.measurements import Measurements
 from satellite.engines.onnx_session import OnnxSession, Provider, load_session, model_errors
 from satellite.engines.tts.graph_split import CannotSplit
+from satellite.engines.tts.loaded_voice import CALIBRATION, given
 from satellite.engines.tts.parts_cache import digest_of, load_network
 from satellite.engines.tts.vits import Array, Inputs, Samples, VitsNetwork
 from satellite.engines.tts.windows import Timeline, WindowPlanner
@@ -22,10 +23,6 @@ from satellite.system.process import processor
 
 _LOGGER = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-CALIBRATION = "The quick brown fox jumps over the lazy dog. One, two, three, four, five."
-
 _HELD_FRAMES = 64
 """Longest window before the first sound, so that an interruption does not wait for more."""
 
@@ -33,14 +30,6 @@ _MEASURED_FRAMES = (16, 64)
 """Windows whose cost is measured."""
 
 _REPEATS = 3
-
-_SILENT_LEVEL = 10 ** (-50 / 20)
-"""-50 dBFS: softer than the softest consonant that begins a word, louder than a voice's silence."""
-
-_KEPT_SECONDS = 0.005
-_FADE_SECONDS = 0.002
-_LONGEST_SILENCE_SECONDS = 1.0
-"""Longer silence is part of the text."""
 
 
 class _WindowCosts(TypedDict):
@@ -54,7 +43,7 @@ class _WindowCosts(TypedDict):
 
 
 class PiperVoice:
-    """One voice with all its speakers. All methods block, and run in the engine's thread."""
+    """One voice with all its speakers (`LoadedVoice`)."""
 
     def __init__(self, file: Path, parts: Path, providers: Sequence[Provider], threads: int) -> None:
         """Load the .onnx `file` with its .json; its parts are kept in the folder `parts`.
@@ -74,6 +63,8 @@ class PiperVoice:
         self._whole: OnnxSession | None = None
         try:
             self.config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
+            self.rate: int = self.config.sample_rate
+            self.speakers: Mapping[str, int] = self.config.speaker_id_map
             self._piper = Piper(config=self.config, session=None, download_dir=file.parent)
             self.digest = digest_of(file)
             try:
@@ -83,7 +74,7 @@ class PiperVoice:
                 self._whole = self._session(file)
         except model_errors() as error:
             raise TextToSpeechError(f"voice {self.name} cannot be loaded: {error}", kind="not-ready") from error
-        self._measurements = Measurements(parts / self.digest)
+        self.measurements = Measurements(parts / self.digest)
         self.planner = self._planner()
         """Plans the windows; None for whole sentences."""
 
@@ -98,7 +89,7 @@ class PiperVoice:
     def sentences(self, text: str, settings: TtsSettings, speaker_id: int | None) -> Iterator[Inputs]:
         """Yield the network's inputs for `text`, sentence by sentence."""
         scales = self.scales(settings)
-        speaker = _given(speaker_id, self.config.default_speaker_id)
+        speaker = given(speaker_id, self.config.default_speaker_id)
         for phonemes in self._piper.phonemize(text):
             if phonemes:
                 yield self._inputs(self._piper.phonemes_to_ids(phonemes), scales, speaker)
@@ -106,19 +97,14 @@ class PiperVoice:
     def scales(self, settings: TtsSettings) -> tuple[float, float, float]:
         """Return the scales of noise, length and noise of length: configured, or the voice's own."""
         return (
-            _given(settings.noise_scale, self.config.noise_scale),
-            _given(settings.length_scale, self.config.length_scale),
-            _given(settings.noise_w_scale, self.config.noise_w_scale),
+            given(settings.noise_scale, self.config.noise_scale),
+            given(settings.length_scale, self.config.length_scale),
+            given(settings.noise_w_scale, self.config.noise_w_scale),
         )
 
-    def peak(self, settings: TtsSettings, speaker_id: int | None) -> float:
-        """Return the largest sample of the calibration text, measured once."""
-
-        def measure() -> float:
-            windows = self.speak(CALIBRATION, settings, speaker_id, Timeline())
-            return max((float(abs(samples).max()) for samples in windows if len(samples)), default=0.0)
-
-        return self._measurements.get("peak", {"speaker": speaker_id, "scales": list(self.scales(settings))}, measure)
+    def length_scale(self, settings: TtsSettings) -> float:
+        """Return the pace, above 1 is slower (`LoadedVoice`)."""
+        return self.scales(settings)[1]
 
     def _windows(self, inputs: Inputs, timeline: Timeline) -> Iterator[Samples]:
         if self._network is None:
@@ -160,8 +146,8 @@ class PiperVoice:
             "device": self.device,
             "onnxruntime": onnxruntime.__version__,
         }
-        costs = self._measurements.get("windows", conditions, self._measure_windows)
-        frame_seconds = self._network.shape.hop / self.config.sample_rate
+        costs = self.measurements.get("windows", conditions, self._measure_windows)
+        frame_seconds = self._network.shape.hop / self.rate
         seconds = dict(zip(_MEASURED_FRAMES, costs["seconds"], strict=True))
         return WindowPlanner.measured(seconds, frame_seconds, costs["lead_frames"])
 
@@ -201,36 +187,3 @@ class PiperVoice:
             "scales": np.array(scales, np.float32),
         }
         return inputs | {"sid": np.array([speaker], np.int64)} if self.config.num_speakers > 1 else inputs
-
-
-def _given(value: T | None, default: T) -> T:
-    return default if value is None else value
-
-
-class LeadingSilence:
-    """Cuts the silence off the beginning of sound that comes in pieces."""
-
-    def __init__(self, rate: int, volume: float = 1.0) -> None:
-        """Expect `rate` samples a second, at `volume` times the usual loudness."""
-        self._rate = rate
-        self._silent = _SILENT_LEVEL * volume
-        self._begun = False
-        self._kept = np.zeros(0, np.float32)
-        self._dropped = 0
-
-    def trim(self, samples: Samples) -> Samples:
-        """Return the audible part of the next `samples`: none of them while they are silent."""
-        if self._begun:
-            return samples
-        joined = np.concatenate((self._kept, samples))
-        loud = np.flatnonzero(np.abs(joined) >= self._silent)
-        start = max(0, (int(loud[0]) if len(loud) else len(joined)) - round(_KEPT_SECONDS * self._rate))
-        self._dropped += start
-        self._kept = joined[start:].astype(np.float32)
-        if not len(loud) and self._dropped < _LONGEST_SILENCE_SECONDS * self._rate:
-            return np.zeros(0, np.float32)
-        self._begun = True
-        if self._dropped:  # fade in: a cut in the middle of a wave is heard as a click
-            faded = self._kept[: round(_FADE_SECONDS * self._rate)]
-            faded *= np.linspace(0.0, 1.0, len(faded), dtype=np.float32)
-        return self._kept

@@ -1,7 +1,7 @@
-"""Text to speech by Piper in process: several voices resident, loaded on demand, each at one constant gain.
+"""Text to speech in process: several voices of any kind resident, loaded on demand, each at one constant gain.
 
-Piper scales each sentence to full loudness, so that a whispered sentence becomes as loud as a shout, and the pieces of
-an answer differ in level. Here the gain of a voice is measured once, when it is loaded, and never changes.
+piper-tts scales each sentence to full loudness, so that a whispered sentence becomes as loud as a shout, and the pieces
+of an answer differ in level. Here the gain of a voice is measured once, when it is loaded, and never changes.
 """
 
 import logging
@@ -9,19 +9,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from satellite.audio.pcm import AudioFormat
 from satellite.config.settings import TtsSettings, cpu_threads, nearest
 from satellite.engines.onnx_session import CPU, Provider
 from satellite.engines.protocols import Voice, VoiceChoice
+from satellite.engines.tts.loaded_voice import LoadedVoice, VoiceFile, peak
 from satellite.engines.tts.voice_choice import choose_voice
+from satellite.engines.tts.voice_loader import VoiceLoader
 from satellite.engines.tts.windows import Timeline
 from satellite.engines.worker import Worker
 from satellite.errors import TextToSpeechError, shown
-
-if TYPE_CHECKING:
-    from satellite.engines.tts.piper import PiperVoice
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,17 +28,17 @@ _PEAK = 0.8
 
 _SILENT = 1e-3
 
-VoiceFiles = Callable[[], Sequence[tuple[Voice, Path]]]
-"""Returns the voices on disk with their .onnx files, the default first."""
+VoiceFiles = Callable[[], Sequence[tuple[Voice, VoiceFile]]]
+"""Returns the voices on disk with their files, the default first."""
 
 
-class PiperSpeaker:
+class VoiceSpeaker:
     """A loaded voice with one of its speakers (`Speaker`)."""
 
     def __init__(
         self,
         voice: Voice,
-        piper: "PiperVoice",
+        loaded: LoadedVoice,
         settings: TtsSettings,
         speaker_id: int | None,
         gain: float,
@@ -48,10 +46,10 @@ class PiperSpeaker:
     ) -> None:
         """`gain` is the factor on the network's samples, the same for each text."""
         self.voice = voice
-        self.format = AudioFormat(rate=piper.config.sample_rate)
-        self.identity = f"{piper.digest}/{speaker_id}/{settings.length_scale}"
+        self.format = AudioFormat(rate=loaded.rate)
+        self.identity = f"{loaded.digest}/{speaker_id}/{settings.length_scale}"
         self.gain = gain
-        self._piper = piper
+        self._loaded = loaded
         self._settings = settings
         self._speaker_id = speaker_id
         self._worker = worker
@@ -68,18 +66,18 @@ class PiperSpeaker:
     def _sound(self, text: str) -> Iterator[bytes]:
         import numpy as np
 
-        from satellite.engines.tts.piper import LeadingSilence
+        from satellite.engines.tts.leading_silence import LeadingSilence
 
         timeline = Timeline()
         silence = LeadingSilence(self.format.rate, self._settings.volume)
-        for samples in self._piper.speak(text, self._settings, self._speaker_id, timeline):
+        for samples in self._loaded.speak(text, self._settings, self._speaker_id, timeline):
             heard = silence.trim(np.clip(samples * self.gain, -1.0, 1.0))
             if len(heard):
                 timeline.add(len(heard) / self.format.rate)
             yield (heard * 32767).astype(np.int16).tobytes()  # also if empty: the caller may stop between any two
 
 
-class PiperSynthesizer:
+class VoiceSynthesizer:
     """A `Synthesizer`. At most `max_loaded_voices` are in memory; beyond, the least recently used is unloaded."""
 
     def __init__(self, settings: TtsSettings, files: VoiceFiles, parts: Path, worker: Worker) -> None:
@@ -89,9 +87,9 @@ class PiperSynthesizer:
 
         self._settings = settings
         self._files = files
-        self._parts = parts
+        self._loader = VoiceLoader(parts)
         self._worker = worker
-        self._loaded: OrderedDict[str, tuple[Voice, PiperVoice]] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Voice, LoadedVoice]] = OrderedDict()
         self._lock = threading.Lock()  # for the voices in memory: the event loop looks them up while the thread loads
         self._refused: dict[str, Voice] = {}
         self._gains: dict[tuple[str, int | None], float] = {}
@@ -109,49 +107,49 @@ class PiperSynthesizer:
         """All voices that are present, the default first."""
         return [voice for voice, _ in self._files()]
 
-    async def speaker(self, choice: VoiceChoice) -> PiperSpeaker:
+    async def speaker(self, choice: VoiceChoice) -> VoiceSpeaker:
         """Return the voice that matches `choice`, loaded.
 
         Raises `TextToSpeechError` of the kind `unknown-voice`, `unknown-speaker` or `unsupported-language`.
         """
         voice, _ = self._choose(choice)
-        piper = self._resident(voice)
+        loaded = self._resident(voice)
         # Queueing behind somebody's sentence in the engine's thread is needed only if there is something to load.
-        if piper is not None and (piper.digest, self._speaker_id(voice, piper, choice)) in self._gains:
-            return self._made(voice, piper, choice)
+        if loaded is not None and (loaded.digest, self._speaker_id(voice, loaded, choice)) in self._gains:
+            return self._made(voice, loaded, choice)
         return await self._worker.run(self._load_speaker, choice)
 
-    def _load_speaker(self, choice: VoiceChoice) -> PiperSpeaker:
+    def _load_speaker(self, choice: VoiceChoice) -> VoiceSpeaker:
         voice, file = self._choose(choice)
         return self._made(voice, self._resident(voice) or self._load(voice, file), choice)
 
-    def _made(self, voice: Voice, piper: "PiperVoice", choice: VoiceChoice) -> PiperSpeaker:
-        speaker_id = self._speaker_id(voice, piper, choice)
-        key = (piper.digest, speaker_id)
+    def _made(self, voice: Voice, loaded: LoadedVoice, choice: VoiceChoice) -> VoiceSpeaker:
+        speaker_id = self._speaker_id(voice, loaded, choice)
+        key = (loaded.digest, speaker_id)
         if key not in self._gains:
-            peak = piper.peak(self._settings, speaker_id)
-            self._gains[key] = self._settings.volume * (_PEAK / peak if peak > _SILENT else 1.0)
+            loudest = peak(loaded, self._settings, speaker_id)
+            self._gains[key] = self._settings.volume * (_PEAK / loudest if loudest > _SILENT else 1.0)
         settings = self._settings
         if choice.speed != 1:
-            length_scale = piper.scales(settings)[1] / choice.speed
+            length_scale = loaded.length_scale(settings) / choice.speed
             settings = settings.model_copy(update={"length_scale": length_scale})
-        return PiperSpeaker(voice, piper, settings, speaker_id, self._gains[key], self._worker)
+        return VoiceSpeaker(voice, loaded, settings, speaker_id, self._gains[key], self._worker)
 
-    def _speaker_id(self, voice: Voice, piper: "PiperVoice", choice: VoiceChoice) -> int | None:
+    def _speaker_id(self, voice: Voice, loaded: LoadedVoice, choice: VoiceChoice) -> int | None:
         """Return the number of the chosen speaker, given by name or number; None for the only speaker of a voice."""
-        numbers: dict[str, int] = piper.config.speaker_id_map
+        numbers = loaded.speakers
         is_configured = voice.name == self._settings.voice and numbers
         wanted = choice.speaker or (self._settings.speaker if is_configured else None)
         if wanted is None:
             return None
         if wanted in numbers:
             return numbers[wanted]
-        if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < piper.config.num_speakers:
+        if wanted.isdecimal() and len(wanted) < 10 and int(wanted) in (numbers.values() or (0,)):
             return int(wanted) if numbers else None
         known = nearest(wanted, set(numbers)) if numbers else "it has a single speaker without a name"
         raise TextToSpeechError(f"voice {voice.name} has no speaker '{shown(wanted)}'; {known}", kind="unknown-speaker")
 
-    def _resident(self, voice: Voice) -> "PiperVoice | None":
+    def _resident(self, voice: Voice) -> LoadedVoice | None:
         """Return a voice from memory, unless its files have changed and can be used."""
         with self._lock:
             known = self._loaded.get(voice.name)
@@ -160,18 +158,16 @@ class PiperSynthesizer:
             self._loaded.move_to_end(voice.name)
             return known[1]
 
-    def _choose(self, choice: VoiceChoice) -> tuple[Voice, Path]:
+    def _choose(self, choice: VoiceChoice) -> tuple[Voice, VoiceFile]:
         files = self._files()
         if not files:
             raise TextToSpeechError("no voice is installed; run `satellite models pull demo`", kind="not-ready")
         voice = choose_voice(choice, [voice for voice, _ in files])
         return voice, next(file for other, file in files if other is voice)
 
-    def _load(self, voice: Voice, file: Path) -> "PiperVoice":
-        from satellite.engines.tts.piper import PiperVoice
-
+    def _load(self, voice: Voice, file: VoiceFile) -> LoadedVoice:
         try:
-            piper = PiperVoice(file, self._parts, self._providers, cpu_threads(self._settings.threads))
+            loaded = self._loader.load(file, self._providers, cpu_threads(self._settings.threads))
         except TextToSpeechError as error:
             known = self._loaded.get(voice.name)
             if known is None:
@@ -179,18 +175,18 @@ class PiperSynthesizer:
             _LOGGER.warning("voice %s was replaced by one that cannot be used: %s", voice.name, error)
             self._refused[voice.name] = voice  # not tried again until the files change once more
             return known[1]
-        self.device = piper.device
+        self.device = loaded.device
         if self._settings.device == "cuda" and self.device != "cuda":
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")
         if len(self._providers) > 1 and self.device != "cuda":
             _LOGGER.warning("text to speech runs on the CPU although there is a GPU: ONNX Runtime could not use it")
         with self._lock:
-            self._loaded[voice.name] = (voice, piper)
+            self._loaded[voice.name] = (voice, loaded)
             self._loaded.move_to_end(voice.name)
             while len(self._loaded) > self._settings.max_loaded_voices:
                 unloaded, _ = self._loaded.popitem(last=False)
                 _LOGGER.info("unloaded voice %s, the least recently used", unloaded)
-        return piper
+        return loaded
 
 
 def _providers(device: str) -> Sequence[Provider]:
