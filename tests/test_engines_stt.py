@@ -18,7 +18,7 @@ from satellite.engines.protocols import Transcription
 from satellite.engines.stt import whisper
 from satellite.engines.stt.segments import pause_before_lost_words, segments
 from satellite.engines.stt.whisper import WhisperTranscriber
-from satellite.engines.stt.whisper_text import echoes, loop_at, text_of
+from satellite.engines.stt.whisper_text import Decoded, echoes, loop_at, text_of
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
@@ -319,6 +319,20 @@ def test_long_speech_is_cut_in_its_pauses() -> None:
     cuts = [(begin, cut), last, *segments(endless, len(endless) * 512, 10)]
     assert all(end - start <= 30 * 16000 for start, end in cuts)
     assert all(end == start for (_, end), (start, _) in pairwise(cuts[2:]))
+
+
+async def test_a_vocabulary_changes_a_text_only_to_a_name_in_it(ears: Ears) -> None:
+    names = ("Ecobee", "Sliding Door", "Bed Light", "Party Time", "Mood Lighting")
+    for wav in COMMANDS:
+        plain = (await ears.hear(read_wav(wav))).text
+        hinted = (await ears.hear(read_wav(wav), vocabulary=names)).text
+        assert hinted == plain or any(name.lower() in hinted.lower() for name in names)
+
+
+def test_names_are_found_whatever_their_case_and_punctuation() -> None:
+    decoded = Decoded("Open the sliding door, please.", "en", -0.1, 0.0, capped=False)
+    assert decoded.names(("Sliding Door", "Bed Light", "door")) == 2
+    assert decoded.names(("lid", "slid")) == 0
 
 
 def test_words_are_missing_where_a_pause_is_followed_by_speech_without_text() -> None:

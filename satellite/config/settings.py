@@ -177,7 +177,7 @@ class SttSettings(Settings):
     """Partial transcripts; auto sends them with a GPU, or where they take less than a tenth of the audio's length."""
 
     vocabulary: tuple[str, ...] = ()
-    """Names and terms that the transcript is likely to contain."""
+    """Names of the house, such as those of devices; they are tried where a transcript is doubtful."""
 
     own_endpoint: bool = True
     """Detect the end of a live command in the daemon, so that clients need no VAD."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,9 @@ _MOST_TOKENS = 224
 
 _LONGER = 1.2
 """How many times as long the text of both parts must be to count."""
+
+_UNSURE_LOG_PROBABILITY = -0.4
+"""Mean logarithm of the probability of a text's tokens below which a house's names are tried as a hint."""
 
 _VOCABULARY_TOKENS = 200
 """Limit of vocabulary in the prompt; the decoder has 448 positions for prompt and text together."""
@@ -276,10 +279,8 @@ class WhisperTranscriber:
         window = max(self.window_floor_seconds, seconds + MARGIN_SECONDS)
         decoded = self._decode_window(samples, window, language, request)
         self._counts["decoded"] += 1
-        # Without the vocabulary, which may be what is repeated; over the full window nothing else would change.
-        if decoded.repetitive and (window < FULL_WINDOW_SECONDS or request.vocabulary):
+        if decoded.repetitive and window < FULL_WINDOW_SECONDS:
             self._counts["full_window_retries"] += 1
-            request = replace(request, vocabulary=())
             decoded = self._decode_window(samples, FULL_WINDOW_SECONDS, decoded.language, request)
         return decoded
 
@@ -298,9 +299,20 @@ class WhisperTranscriber:
         self._stop_if_abandoned(request)
         if language is None:
             language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
-        prompt = self._prompt(language, request.vocabulary)
         # Without a limit, a loop goes on to the 448th position, for seconds.
         most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS)
+        decoded = self._generated(encoded, language, (), most_tokens)
+        if request.vocabulary and decoded.log_probability < _UNSURE_LOG_PROBABILITY:
+            # A hint pulls every text towards its words, so it is asked only about a doubtful one, for a name.
+            hinted = self._generated(encoded, language, request.vocabulary, most_tokens)
+            is_better = hinted.log_probability > decoded.log_probability and not hinted.repetitive
+            if is_better and hinted.names(request.vocabulary) > decoded.names(request.vocabulary):
+                return hinted
+        return decoded
+
+    def _generated(self, encoded: Any, language: str, vocabulary: Sequence[str], most_tokens: int) -> Decoded:
+        """Return the text of what was encoded, with `vocabulary` as a hint."""
+        prompt = self._prompt(language, vocabulary)
         result = self._whisper.generate(
             encoded,
             [prompt],

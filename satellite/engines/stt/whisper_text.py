@@ -11,6 +11,7 @@ _COMPRESSION_LIMIT = 2.4
 _ECHO_WORDS = 3
 """Words that, repeated at once, are an echo: in short windows tiny.en repeats the last of two sentences."""
 
+_WORD = re.compile(r"[\w']+")
 _SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
 
 
@@ -31,6 +32,11 @@ class Decoded:
         raw, words = self.text.encode(), self.text.split()
         compression = len(raw) / len(zlib.compress(raw))
         return self.capped or compression > _COMPRESSION_LIMIT or loop_at(words) is not None or echoes(words)
+
+    def names(self, vocabulary: Sequence[str]) -> int:
+        """Return how many entries of `vocabulary` are in the text, without regard to case and punctuation."""
+        text = f" {' '.join(_WORD.findall(self.text.lower()))} "
+        return sum(f" {' '.join(_WORD.findall(name.lower()))} " in text for name in vocabulary)
 
     @property
     def said_once(self) -> str:
